@@ -1,0 +1,56 @@
+"""Calls that compile once: arrays and floats are traced, everything else is part of the program."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+
+
+class _Slot:
+    """Marks the place of a traced leaf among the static ones."""
+
+
+_SLOT = _Slot()
+
+
+def compiled_call(fun: Callable) -> Callable:
+    """`jax.jit(fun)` for arguments of any kind.
+
+    Leaves that are arrays, NumPy numbers or Python floats are traced. Ints, bools, strings, functions
+    and other hashable leaves are static, as they are for `jax.grad` outside `jit`. A call with an
+    unhashable leaf runs without `jit`.
+    """
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def run(treedef, static, traced):
+        filled = iter(traced)
+        leaves = [next(filled) if leaf is _SLOT else leaf for _, leaf in static]
+        args, kwargs = jax.tree.unflatten(treedef, leaves)
+        return fun(*args, **kwargs)
+
+    def call(*args, **kwargs):
+        leaves, treedef = jax.tree.flatten((args, kwargs))
+        # The type belongs to the key: True == 1, but a loss may tell them apart.
+        static = tuple((type(x), _SLOT if _is_traced(x) else x) for x in leaves)
+        try:
+            hash((treedef, static))
+        except TypeError:
+            return fun(*args, **kwargs)
+        try:
+            return run(treedef, static, [x for x in leaves if _is_traced(x)])
+        except _UNTRACEABLE as error:
+            error.add_note(
+                "zojax traces the loss. For a black box that JAX cannot trace use "
+                "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
+            )
+            raise
+
+    return call
+
+
+_UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
+def _is_traced(leaf) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, float))

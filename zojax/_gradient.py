@@ -1,0 +1,136 @@
+"""Drop-ins for `jax.value_and_grad` and `jax.grad`: the key first, then the loss's own arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zojax._call import compiled_call
+from zojax._estimator import Estimator
+from zojax._estimator import estimator as make_estimator
+from zojax._types import PyTree, as_key
+
+
+def mean_aux(aux: PyTree) -> PyTree:
+    """The mean over evaluations, the leading axis."""
+    return jax.tree.map(lambda a: jnp.mean(a, axis=0), aux)
+
+
+def value_and_grad(
+    fun: Callable,
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = mean_aux,
+) -> Callable[..., tuple[Any, PyTree]]:
+    """A function `(key, *args, **kwargs) -> (value, grads)` that never differentiates `fun`.
+
+    Args:
+      fun: a traceable loss `fun(*args, **kwargs) -> scalar`, or `(scalar, aux)`.
+      estimator: how to estimate; `zojax.estimator()` by default.
+      argnums: the positional arguments to estimate the gradient of, as in `jax.grad`.
+      has_aux: whether `fun` returns `(value, aux)`; the result is then `((value, aux), grads)`.
+      reduce_aux: maps the aux of all evaluations, stacked on a leading axis (the point x first if the
+        stencil visits it, then direction by direction), to the aux that is returned. The mean by
+        default; None returns the stack.
+
+    Returns:
+      The function. value: as in `Estimate`. grads: the structure, shapes and dtypes of the
+      arguments; zeros for integer and bool leaves, None for keys.
+
+    Raises:
+      TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,
+        a schedule for mu (there is no step count here: use `zeroth_order`).
+
+    Outside `jit` the call is compiled once for each structure of the arguments.
+
+    >>> import jax, jax.numpy as jnp, zojax
+    >>> loss = lambda w, x: jnp.mean((x @ w) ** 2)
+    >>> value, grads = zojax.value_and_grad(loss)(jax.random.key(0), jnp.ones(3), jnp.ones((4, 3)))
+    >>> print(round(float(value), 2), grads.shape)
+    9.0 (3,)
+    """
+    if not callable(fun):
+        raise TypeError(f"fun must be callable, got {fun!r}.")
+    estimator = make_estimator() if estimator is None else estimator
+    if not isinstance(estimator, Estimator):
+        raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
+    single = isinstance(argnums, int)
+    numbers = (argnums,) if single else tuple(argnums)
+
+    def call(key, *args, **kwargs):
+        places = _places(numbers, len(args))
+        params = tuple(args[i] for i in places)
+        # A single argument is not wrapped: masks and predicates see its own structure.
+        params = params[0] if single else params
+        rest = tuple(x for i, x in enumerate(args) if i not in places)
+
+        def loss(params, *rest, **kwargs):
+            params = (params,) if single else params
+            return fun(*_merge(places, params, rest), **kwargs)
+
+        in_axes = _reorder(estimator.in_axes, places, len(args))
+        out = estimator.estimate(key, loss, params, rest, kwargs, has_aux=has_aux, in_axes=in_axes)
+        if not has_aux:
+            return out.value, out.grads
+        aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
+        return (out.value, aux), out.grads
+
+    compiled = compiled_call(call)
+
+    def value_and_grad_fn(key, *args, **kwargs):
+        return compiled(as_key(key), *args, **kwargs)
+
+    return value_and_grad_fn
+
+
+def grad(
+    fun: Callable,
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = mean_aux,
+) -> Callable[..., PyTree]:
+    """`value_and_grad` without the value: `(key, *args) -> grads`, or `(grads, aux)`.
+
+    >>> import jax.numpy as jnp, zojax
+    >>> estimator = zojax.estimator(zojax.directions.coordinate(), num_directions=2, mu=0.1)
+    >>> grads = zojax.grad(lambda x: 3 * x[0] - x[1], estimator)(0, jnp.zeros(2))
+    >>> bool(jnp.allclose(grads, jnp.array([3.0, -1.0]), atol=1e-5))
+    True
+    """
+    both = value_and_grad(fun, estimator, argnums, has_aux, reduce_aux)
+
+    def grad_fn(key, *args, **kwargs):
+        value, grads = both(key, *args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return grad_fn
+
+
+def _places(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
+    for i in numbers:
+        if not -count <= i < count:
+            raise ValueError(
+                f"argnums {numbers} is out of range for a loss called with {count} arguments."
+            )
+    return tuple(i % count for i in numbers)
+
+
+def _merge(places: tuple[int, ...], params: tuple, rest: tuple) -> list:
+    chosen, others = dict(zip(places, params, strict=True)), iter(rest)
+    return [chosen[i] if i in chosen else next(others) for i in range(len(params) + len(rest))]
+
+
+def _reorder(in_axes, places, count: int):
+    """in_axes of the loss as in_axes of (params, *rest)."""
+    if in_axes is None or isinstance(in_axes, (int, dict)):
+        return in_axes
+    in_axes = tuple(in_axes)
+    if len(in_axes) != count or any(in_axes[i] is not None for i in places):
+        raise ValueError(
+            "in_axes must have one entry per positional argument of the loss, None for the "
+            f"parameters; got {in_axes} for {count} arguments with argnums {places}."
+        )
+    return (None, *(axis for i, axis in enumerate(in_axes) if i not in places))

@@ -1,0 +1,220 @@
+"""`minimize`: a whole run in one call, as jitted chunks of steps or, for host functions, by ask/tell."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
+from zojax._types import PyTree, as_key, require_count
+
+
+class MinimizeResult(NamedTuple):
+    """What a run found and what it took.
+
+    Attributes:
+      params: the last iterate.
+      value: the value of the last step (`ZerothOrderState.value`), a float.
+      history: float64 of shape (steps,), the value of every step.
+      steps: steps taken.
+      evaluations: calls of the function, or None if the transformation does not tell.
+      skipped: directions left out because an evaluation was not finite.
+      state: the last state of the transformation; pass it on to continue.
+      message: why the run ended.
+    """
+
+    params: PyTree
+    value: float
+    history: np.ndarray
+    steps: int
+    evaluations: int | None
+    skipped: int
+    state: Any
+    message: str
+
+
+class Progress(NamedTuple):
+    """What a callback sees: steps taken, the last value, the parameters, the state."""
+
+    step: int
+    value: float
+    params: PyTree
+    state: Any
+
+
+def minimize(
+    fun: Callable,
+    x0: PyTree,
+    tx: optax.GradientTransformation,
+    num_steps: int = 1000,
+    key: int | jax.Array | None = None,
+    *,
+    callback: Callable[[Progress], Any] | None = None,
+    progress: bool = False,
+    target: float | None = None,
+    max_evaluations: int | None = None,
+    chunk_size: int | None = None,
+    jit: bool = True,
+) -> MinimizeResult:
+    """Minimises `fun(params)` from `x0` with a zeroth-order transformation.
+
+    Args:
+      fun: params -> scalar; traceable by JAX, or any Python function with `jit=False`.
+      x0: initial parameters, a pytree.
+      tx: `zojax.mezo(...)`, `zojax.zeroth_order(...)` or an optax chain around one.
+      num_steps: steps at most.
+      key: replaces the key of `tx`.
+      callback: called with a `Progress` after every chunk; a true result ends the run.
+      progress: show a bar with the value and steps/s (needs tqdm).
+      target: end at the first step whose value is at most this.
+      max_evaluations: the budget; the run ends before it would be exceeded.
+      chunk_size: steps in one compiled loop, between callbacks; num_steps / 50, at most 100, by default.
+      jit: False evaluates `fun` on the host, one call a point, with NumPy arrays (ask/tell).
+
+    Returns:
+      A `MinimizeResult`.
+
+    Raises:
+      ValueError, TypeError: counts that are not positive; a budget below one step; options that need
+        the estimator of `tx` where it has none.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=4))
+    >>> result = zojax.minimize(lambda x: jnp.sum((x - 3) ** 2), jnp.zeros(2), tx, 1000, target=1e-4)
+    >>> result.message, bool(result.value <= 1e-4)
+    ('target reached', True)
+    """
+    num_steps = require_count("num_steps", num_steps)
+    chunk = require_count("chunk_size", chunk_size or min(100, max(1, num_steps // 50)))
+    per_step = tx.estimator.evaluations if isinstance(tx, ZerothOrder) else None
+    limit = (
+        num_steps
+        if max_evaluations is None
+        else min(num_steps, _affordable_steps(max_evaluations, per_step))
+    )
+    params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
+    state = tx.init(params)
+    if key is not None:
+        state = optax.tree.set(state, rng_key=as_key(key))
+    advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
+    message = "all steps taken" if limit == num_steps else "evaluation budget spent"
+    history: list[float] = []
+    with _bar(limit) if progress else nullcontext() as bar:
+        while len(history) < limit:
+            params, state, values = advance(params, state, limit - len(history))
+            history.extend(values)
+            if bar is not None:
+                bar.update(len(values))
+                bar.set_postfix(value=f"{history[-1]:.6g}")
+            reached = target is not None and history[-1] <= target
+            seen = Progress(len(history), history[-1], params, state)
+            stop = callback is not None and callback(seen)
+            if reached or stop:
+                message = "target reached" if reached else "stopped by callback"
+                break
+    found = _zeroth_order_state(state)
+    return MinimizeResult(
+        params=params,
+        value=history[-1],
+        history=np.asarray(history),
+        steps=len(history),
+        evaluations=None if per_step is None else per_step * len(history),
+        skipped=int(found.estimator_state.skipped),
+        state=state,
+        message=message,
+    )
+
+
+def _device_loop(fun, tx, chunk, target):
+    """Up to `chunk` steps in one compiled while loop."""
+    stop_at = -np.inf if target is None else target
+
+    def more(carry):
+        i, limit, value, *_ = carry
+        return (i < limit) & ~(value <= stop_at)
+
+    def step(carry):
+        i, limit, _, params, state, values = carry
+        updates, state = tx.update(None, state, params, value_fn=fun)
+        params = apply_updates(params, updates)
+        value = _zeroth_order_state(state).value
+        return i + 1, limit, value, params, state, values.at[i].set(value)
+
+    def run(params, state, limit):
+        start = (jnp.int32(0), limit, jnp.float32(jnp.inf), params, state, jnp.zeros(chunk))
+        i, _, _, params, state, values = jax.lax.while_loop(more, step, start)
+        return i, params, state, values
+
+    run = jax.jit(run, donate_argnums=(0, 1))
+
+    def advance(params, state, remaining):
+        i, params, state, values = run(params, state, jnp.int32(min(chunk, remaining)))
+        return params, state, np.asarray(values, np.float64)[: int(i)].tolist()
+
+    return advance
+
+
+def _host_loop(fun, tx, chunk, target):
+    """Up to `chunk` steps whose evaluations are calls of a Python function."""
+    if not isinstance(tx, ZerothOrder):
+        raise TypeError(
+            "jit=False asks the estimator of tx for points, and tx has none: pass what "
+            f"zojax.zeroth_order or a ready-made optimizer returns, got {type(tx).__name__}."
+        )
+
+    def advance(params, state, remaining):
+        values = []
+        for _ in range(min(chunk, remaining)):
+            key = jax.random.fold_in(state.rng_key, state.count)
+            points, _ = tx.estimator.ask(key, params, step=state.count)
+            points = jax.tree.map(np.asarray, points)
+            evaluated = [
+                float(fun(jax.tree.map(lambda x, e=e: x[e], points)))
+                for e in range(tx.estimator.evaluations)
+            ]
+            updates, state = tx.update(
+                None, state, params, values=np.asarray(evaluated, np.float32)
+            )
+            params = apply_updates(params, updates)
+            values.append(float(state.value))
+            if target is not None and values[-1] <= target:
+                break
+        return params, state, values
+
+    return advance
+
+
+def _affordable_steps(max_evaluations, per_step) -> int:
+    budget = require_count("max_evaluations", max_evaluations)
+    if per_step is None:
+        raise TypeError(
+            "max_evaluations needs the estimator of tx: pass what zojax.zeroth_order or a "
+            "ready-made optimizer returns, or limit num_steps."
+        )
+    if budget < per_step:
+        raise ValueError(
+            f"max_evaluations must allow one step of {per_step}, got {max_evaluations}."
+        )
+    return budget // per_step
+
+
+def _zeroth_order_state(state) -> ZerothOrderState:
+    def is_leaf(x):
+        return isinstance(x, ZerothOrderState)
+
+    found = [x for x in jax.tree.leaves(state, is_leaf=is_leaf) if is_leaf(x)]
+    if len(found) != 1:
+        raise TypeError(f"tx must hold exactly one zojax.zeroth_order, found {len(found)}.")
+    return found[0]
+
+
+def _bar(total: int):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("progress=True needs tqdm: pip install tqdm.") from error
+    return tqdm(total=total, unit="step")

@@ -1,0 +1,208 @@
+"""`zeroth_order`: an estimator as an optax gradient transformation.
+
+The gradient source wraps the chain that consumes it: an optax chain cannot hand `value` or `grad` from
+one stage to the next, and `partition`, `masked`, `MultiSteps` and `apply_if_finite` outside a source
+would hide the parameters from the loss, reuse its key, or look at updates that do not exist yet. All of
+them belong inside: `zeroth_order(optax.MultiSteps(optax.adam(1e-3), 4), ...)`.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zojax._call import compiled_call
+from zojax._estimator import Estimate, Estimator, EstimatorState
+from zojax._estimator import estimator as make_estimator
+from zojax._types import PyTree, as_key, floats_only, no_update, replace_floats
+
+
+class ZerothOrderState(NamedTuple):
+    """State of `zeroth_order`.
+
+    Attributes:
+      rng_key: the key of the run; step t uses `fold_in(rng_key, t)`, so any step can be replayed.
+      count: int32, steps taken.
+      value: float32, the last step's value (`Estimate.value`); NaN when no direction was finite.
+      estimator_state: directions skipped, and the memory of the stencil.
+      inner_state: state of the inner transformation.
+    """
+
+    rng_key: jax.Array
+    count: jax.Array
+    value: jax.Array
+    estimator_state: EstimatorState
+    inner_state: optax.OptState
+
+
+class ZerothOrder(optax.GradientTransformationExtraArgs):
+    """An optax transformation that also carries its `estimator`, for ask/tell loops."""
+
+    estimator: Estimator
+
+    def __new__(cls, init, update, estimator):
+        self = super().__new__(cls, init, update)
+        self.estimator = estimator
+        return self
+
+
+def zeroth_order(
+    inner: optax.GradientTransformation | None = None,
+    estimator: Estimator | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    """Feeds `inner` with gradients estimated from values of `value_fn`.
+
+    `update(None, state, params, value_fn=loss, **extras)` calls `loss(params, **extras)` at perturbed
+    parameters; the updates passed in are ignored. `inner` is given the float leaves of the parameters,
+    and `value`, `grad` and `value_fn`, as line searches and `polyak_sgd` expect. With
+    `update(None, state, params, values=values)` the evaluations come from outside, at the points of
+    `estimator.ask(fold_in(state.rng_key, state.count), params, step=state.count)`.
+
+    When no direction has a finite evaluation the update is zero, `inner` does not step, and
+    `state.value` is NaN; directions left out are counted in `state.estimator_state.skipped`.
+
+    Args:
+      inner: any optax transformation; the identity by default, so that the estimate itself is the
+        update and the transformation can head a chain.
+      estimator: how to estimate; `zojax.estimator()` by default.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with the attribute `estimator`. Updates have the structure of
+      the parameters: zeros at integer and bool leaves, None at keys (use `zojax.apply_updates`).
+
+    Raises:
+      ValueError: no params, or a loss that is not scalar.
+      TypeError: no value_fn, or an extra that it does not take.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=8), key=0)
+    >>> params = jnp.array([1.0, -2.0])
+    >>> state = tx.init(params)
+    >>> loss = lambda x, target: jnp.sum((x - target) ** 2)
+    >>> for _ in range(100):
+    ...     updates, state = tx.update(None, state, params, value_fn=loss, target=3.0)
+    ...     params = optax.apply_updates(params, updates)
+    >>> bool(jnp.all(jnp.abs(params - 3) < 0.5))
+    True
+    """
+    inner = optax.with_extra_args_support(optax.identity() if inner is None else inner)
+    estimator = make_estimator() if estimator is None else estimator
+    if not isinstance(estimator, Estimator):
+        raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
+    key = as_key(key)
+
+    def init(params: PyTree) -> ZerothOrderState:
+        return ZerothOrderState(
+            rng_key=key,
+            count=jnp.int32(0),
+            value=jnp.float32(jnp.nan),
+            estimator_state=estimator.init(),
+            inner_state=inner.init(floats_only(params)),
+        )
+
+    def step(state: ZerothOrderState, params: PyTree, estimate: Estimate, value_fn):
+        """The inner step, undone where no direction was finite."""
+        grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
+        updates, inner_state = inner.update(
+            grads,
+            state.inner_state,
+            floats_only(params),
+            value=estimate.value,
+            grad=grads,
+            value_fn=value_fn,
+        )
+        ok = estimate.used > 0
+        updates = jax.tree.map(lambda u: jnp.where(ok, u, jnp.zeros_like(u)), updates)
+        inner_state = jax.tree.map(
+            lambda new, old: jnp.where(ok, new, old), inner_state, state.inner_state
+        )
+        return replace_floats(params, updates, other=no_update), ZerothOrderState(
+            rng_key=state.rng_key,
+            count=optax.safe_increment(state.count),
+            value=estimate.value.astype(jnp.float32),
+            estimator_state=estimate.state,
+            inner_state=inner_state,
+        )
+
+    def evaluate_and_step(value_fn, state, params, extras):
+        estimate = estimator.estimate(
+            jax.random.fold_in(state.rng_key, state.count),
+            value_fn,
+            params,
+            (),
+            extras,
+            state=state.estimator_state,
+            step=state.count,
+        )
+
+        def of_floats(floats, **kwargs):
+            return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
+
+        return step(state, params, estimate, of_floats)
+
+    def step_with_values(state, params, values):
+        key = jax.random.fold_in(state.rng_key, state.count)
+        asked = estimator.asked(key, params, step=state.count)
+        estimate = estimator.conclude(asked, values, state.estimator_state)
+        return step(state, params, estimate, None)
+
+    compiled = compiled_call(evaluate_and_step)
+    compiled_with_values = compiled_call(step_with_values)
+
+    def update(updates, state, params=None, *, value_fn=None, values=None, **extras):
+        del updates  # estimated from value_fn
+        if params is None:
+            raise ValueError(
+                "zeroth_order needs the parameters: tx.update(None, state, params, ...)."
+            )
+        if values is not None:
+            return compiled_with_values(state, params, jnp.asarray(values))
+        if value_fn is None:
+            raise TypeError(
+                "zeroth_order needs a loss, got value_fn=None: "
+                "tx.update(None, state, params, value_fn=loss, ...)."
+            )
+        _check_extras(value_fn, extras)
+        return compiled(value_fn, state, params, extras)
+
+    return ZerothOrder(init, update, estimator)
+
+
+def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    """`optax.apply_updates` for trees that also hold keys: a leaf whose update is None stays.
+
+    >>> import jax, jax.numpy as jnp, zojax
+    >>> params = {"w": jnp.ones(2), "rng": jax.random.key(0)}
+    >>> print(zojax.apply_updates(params, {"w": jnp.ones(2), "rng": None})["w"])
+    [2. 2.]
+    """
+
+    def add(p, u):
+        return p if u is None else (p + u).astype(jnp.result_type(p))
+
+    leaves, treedef = jax.tree.flatten(params)
+    return treedef.unflatten(
+        [add(p, u) for p, u in zip(leaves, treedef.flatten_up_to(updates), strict=True)]
+    )
+
+
+def _check_extras(value_fn: Callable, extras: dict) -> None:
+    """Raises TypeError for an extra that the loss does not take by name."""
+    try:
+        parameters = inspect.signature(value_fn).parameters.values()
+    except (TypeError, ValueError):  # no signature to read, as for some builtins
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
+    for name in extras:
+        if name not in names:
+            raise TypeError(
+                f"update got an extra {name!r} that value_fn does not take; it takes {names}. "
+                "Add it to the loss's arguments, or do not pass it."
+            )

@@ -1,0 +1,128 @@
+"""What every part shares: keys, the split of a pytree into float leaves and the rest, two protocols.
+
+A tree called `like` describes parameters without holding them: float leaves are
+`jax.ShapeDtypeStruct`s, every other leaf is `None`, so that directions see only what they perturb.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+Schedule = Callable[[jax.Array], jax.Array]  # step count -> value
+
+
+class Direction(NamedTuple):
+    """Which way to step: how the directions z_0 ... z_{N-1} of one step are made and summed.
+
+    `frame(key, num_directions, like)` makes what the directions of one step share (a seed, a basis).
+    `draw(frame, index, like)` gives direction `index`: the tree `like` with a noise object
+    (`zojax.noise`) for every leaf that is perturbed and `None` for every leaf that is not.
+    `combine(frame, coefficients, like)` gives sum_i c_i z_i in float32 (float64 for float64 leaves).
+    `max_directions(like)` is the largest number of directions a step may ask for, or None.
+    `shares_products` says that directions are cheapest evaluated together.
+    """
+
+    frame: Callable[[jax.Array, int, PyTree], PyTree]
+    draw: Callable[[PyTree, jax.Array, PyTree], PyTree]
+    combine: Callable[[PyTree, jax.Array, PyTree], PyTree]
+    max_directions: Callable[[PyTree], int | None] = lambda like: None
+    shares_products: bool = False
+
+
+def as_key(key) -> jax.Array:
+    """A typed key from an int, a typed key or a legacy uint32 key.
+
+    >>> as_key(0) == as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
+    Array(True, dtype=bool)
+    """
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape != ():
+            raise ValueError(
+                f"key must be a single key, got shape {key.shape}; use jax.vmap over keys."
+            )
+        return key
+    if isinstance(key, (jax.Array, np.ndarray)) and key.shape == (2,) and key.dtype == jnp.uint32:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    is_integer = (
+        hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer) and key.shape == ()
+    )
+    if is_integer or (isinstance(key, int) and not isinstance(key, bool)):
+        return jax.random.key(key)
+    raise TypeError(f"key must be an int or a jax.random key, got {key!r}; try jax.random.key(0).")
+
+
+def is_float(leaf) -> bool:
+    """Whether a leaf is perturbed: real floating point of any width."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, float)
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def structure_of(params: PyTree) -> PyTree:
+    """A ShapeDtypeStruct for every leaf."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
+
+
+def floats_only(params: PyTree) -> PyTree:
+    """`params` with None in place of every leaf that is not floating point."""
+    return jax.tree.map(lambda x: x if is_float(x) else None, params)
+
+
+def replace_floats(params: PyTree, floats: PyTree, other: Callable = lambda leaf: leaf) -> PyTree:
+    """`floats` at the float leaves of `params`, `other(leaf)` at all others."""
+    leaves, treedef = jax.tree.flatten(params)
+    columns = treedef.flatten_up_to(floats)
+    return treedef.unflatten(
+        [new if is_float(old) else other(old) for old, new in zip(leaves, columns, strict=True)]
+    )
+
+
+def no_update(leaf) -> jax.Array | None:
+    """The update of a leaf that is not perturbed: zeros, or None for keys, which cannot be added."""
+    dtype = jnp.result_type(leaf)
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return None
+    return jnp.zeros(jnp.shape(leaf), dtype)
+
+
+def accumulator_dtype(dtype) -> jnp.dtype:
+    """float64 for float64, else float32: sums never run in less."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def total_size(like: PyTree) -> int:
+    """The number d of perturbed coordinates (a Python int: it may exceed 2**31)."""
+    return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(like))
+
+
+def require_positive(name: str, value) -> None:
+    """Raises ValueError unless `value` is positive; traced values are let through."""
+    if isinstance(value, jax.core.Tracer) or callable(value):
+        return
+    if not np.all(np.asarray(value) > 0) or not np.all(np.isfinite(np.asarray(value))):
+        raise ValueError(f"{name} must be positive and finite, got {value}.")
+
+
+def require_count(name: str, value) -> int:
+    """A positive static int, or an error that says how to make it one."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a static int, got a traced value; "
+            f"under optax.inject_hyperparams pass static_args={name!r}."
+        )
+    if (
+        isinstance(value, (jax.Array, np.ndarray))
+        and value.shape == ()
+        and value.dtype.kind in "iu"
+    ):
+        value = int(value)
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    return int(value)

@@ -1,0 +1,42 @@
+"""sum_i c_i z_i: the plain way, one direction after another, for any direction that can be drawn."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zojax._types import PyTree, accumulator_dtype
+
+
+def accumulate(draw):
+    """A `combine` that regenerates every direction and adds it to an accumulator.
+
+    Nothing of size N x d exists. Eight directions are added in one pass over the accumulator,
+    which is then read and written once for eight.
+    """
+
+    def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
+        def term(i):
+            noise = draw(frame, i, like)
+            return jax.tree.map(
+                lambda leaf, z: None if z is None else _scaled(coefficients[i], z, leaf.dtype),
+                like,
+                noise,
+            )
+
+        count = coefficients.shape[0]
+        if count == 1:
+            return term(0)
+
+        def add(total, i):
+            return jax.tree.map(jnp.add, total, term(i)), None
+
+        shapes = jax.eval_shape(term, 0)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, 8))[0]
+
+    return combine
+
+
+def _scaled(coefficient: jax.Array, noise, dtype) -> jax.Array:
+    dtype = accumulator_dtype(dtype)
+    return coefficient.astype(dtype) * noise.dense().astype(dtype)

@@ -1,0 +1,24 @@
+"""Directions whose entries are independent: one seed a step, one child seed a leaf and direction."""
+
+import jax
+
+from zojax import noise
+from zojax._types import Direction, PyTree
+from zojax.directions._combine import accumulate
+
+
+def independent(source) -> Direction:
+    """The direction whose leaves are filled by `source` (`noise.Signs`, `noise.Normals`)."""
+
+    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+        del num_directions, like
+        return noise.make_seed(key)
+
+    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
+        leaves, treedef = jax.tree.flatten(like)
+        seeds = noise.child_seeds(seed, index, len(leaves))
+        return treedef.unflatten(
+            [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
+        )
+
+    return Direction(frame, draw, accumulate(draw))

@@ -1,0 +1,95 @@
+"""A direction confined to a part of the parameters: named leaves, or entries of leaves."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from zojax import noise
+from zojax._types import Direction, PyTree, accumulator_dtype
+
+
+def masked(
+    direction: Direction, mask: PyTree | Callable[[tuple, jax.ShapeDtypeStruct], bool]
+) -> Direction:
+    """`direction` over the parameters that `mask` selects; all others stay as they are.
+
+    A leaf that is left out costs nothing: no noise, no update. Where a leaf has an array mask, its
+    noise is multiplied by it, so that E zz' = I holds over the selected entries.
+
+    Args:
+      direction: any direction.
+      mask: a predicate `mask(path, leaf) -> bool` on the key path (`jax.tree_util.KeyPath`) and the
+        leaf's `jax.ShapeDtypeStruct`; or a pytree of the parameters' structure with a bool, or a
+        bool array of the leaf's shape, for each leaf (None for leaves that are not perturbed).
+
+    Returns:
+      A `Direction`.
+
+    Raises:
+      ValueError: when nothing is selected, or a mask's structure or shape does not fit.
+
+    >>> import jax, jax.numpy as jnp, zojax
+    >>> only_w = lambda path, leaf: jax.tree_util.keystr(path) == "['w']"
+    >>> direction = zojax.directions.masked(zojax.directions.rademacher(), only_w)
+    >>> loss = lambda p: jnp.sum(p["w"] ** 2) + jnp.sum(p["b"] ** 2)
+    >>> grad = zojax.grad(loss, zojax.estimator(direction))
+    >>> grad(0, {"w": jnp.ones(2), "b": jnp.ones(2)})["b"]
+    Array([0., 0.], dtype=float32)
+    """
+
+    def resolve(like: PyTree) -> PyTree:
+        """A bool or a bool array for every leaf of `like`."""
+        if callable(mask):
+            chosen = jax.tree_util.tree_map_with_path(lambda p, leaf: bool(mask(p, leaf)), like)
+        else:
+            chosen = jax.tree.map(_checked, like, _fit(mask, like))
+        if not any(m is not False for m in jax.tree.leaves(chosen)):
+            raise ValueError("mask selects no float leaf; there is nothing to perturb.")
+        return chosen
+
+    def part(like: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf, m: None if m is False else leaf, like, resolve(like))
+
+    def frame(key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
+        return direction.frame(key, num_directions, part(like))
+
+    def draw(frame: PyTree, index, like: PyTree) -> PyTree:
+        def apply(leaf, m, z):
+            return z if z is None or m is True else noise.MaskedNoise(z, m)
+
+        return jax.tree.map(apply, like, resolve(like), direction.draw(frame, index, part(like)))
+
+    def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
+        def apply(leaf, m, total):
+            if total is None:
+                return jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype))
+            return total if m is True else total * m
+
+        total = direction.combine(frame, coefficients, part(like))
+        return jax.tree.map(apply, like, resolve(like), total)
+
+    def max_directions(like: PyTree) -> int | None:
+        return direction.max_directions(part(like))
+
+    return Direction(frame, draw, combine, max_directions, direction.shares_products)
+
+
+def _fit(mask: PyTree, like: PyTree) -> PyTree:
+    try:
+        return jax.tree.map(lambda leaf, m: m, like, mask)
+    except ValueError as error:
+        raise ValueError(f"mask must have the structure of the parameters: {error}") from error
+
+
+def _checked(leaf: jax.ShapeDtypeStruct, mask):
+    if isinstance(mask, bool):
+        return mask
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise ValueError(f"mask leaves must be bool, got {mask.dtype}; compare or .astype(bool).")
+    if mask.shape == () and not isinstance(mask, jax.core.Tracer):
+        return bool(mask)
+    if mask.shape != leaf.shape:
+        raise ValueError(f"mask must have its leaf's shape {leaf.shape}, got {mask.shape}.")
+    return mask

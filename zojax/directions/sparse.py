@@ -1,0 +1,92 @@
+"""A random part of the coordinates, new at every step and shared by the step's directions."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax import noise
+from zojax._types import Direction, PyTree
+from zojax.directions._combine import accumulate
+
+
+def sparse(density: float) -> Direction:
+    r""":math:`z_k = m_k s_k / \sqrt p`, with m_k = 1 with probability p = `density`.
+
+    The mask m is drawn anew at each step and shared by its directions, so the update of a step
+    touches about p d coordinates; s are signs. E zz' = I over steps. One central
+    difference on a quadratic has a variance of trace :math:`(d - 2 + 1/p)\|g\|^2`.
+
+    Args:
+      density: p, in (0, 1].
+
+    Returns:
+      A `Direction`.
+
+    Raises:
+      ValueError: when the density is outside (0, 1].
+
+    References:
+      Liu et al., `Sparse MeZO <https://arxiv.org/abs/2402.15751>`_, 2024 (there with a mask from the
+      weights' magnitudes: see `masked`).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import directions
+    >>> like = jax.ShapeDtypeStruct((10_000,), jnp.float32)
+    >>> direction = directions.sparse(0.1)
+    >>> z = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like).dense()
+    >>> 900 < int(jnp.sum(z != 0)) < 1100
+    True
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density must be in (0, 1], got {density}.")
+    # A coordinate is kept when its 32-bit hash is below this.
+    threshold = min(round(density * 2**32), 2**32 - 1)
+
+    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+        del num_directions, like
+        return noise.make_seed(key)
+
+    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
+        leaves, treedef = jax.tree.flatten(like)
+        signs = noise.child_seeds(seed, index, len(leaves))
+        masks = noise.child_seeds(
+            seed, np.uint32(2**32 - 1), len(leaves)
+        )  # an index no step reaches
+        scale = float(1 / np.sqrt(density))
+        return treedef.unflatten(
+            [
+                noise.row_noise(
+                    _Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale
+                )
+                for i, leaf in enumerate(leaves)
+            ]
+        )
+
+    return Direction(frame, draw, accumulate(draw))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["signs", "mask_seed"],
+    meta_fields=["threshold"],
+)
+@dataclass(frozen=True)
+class _Kept:
+    """Signs where the coordinate's hash is below the threshold, zero elsewhere."""
+
+    signs: noise.Signs
+    mask_seed: jax.Array
+    threshold: int
+
+    def rows(self, rows: jax.Array, width: int) -> jax.Array:
+        return self.signs.rows(rows, width) * self._mask(*noise.counters(rows, width))
+
+    def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
+        return self.signs.columns(rows, columns, width) * self._mask(rows, columns)
+
+    def _mask(self, rows, columns):
+        word, _ = noise.threefry((self.mask_seed[0], self.mask_seed[1]), rows, columns)
+        return (word < np.uint32(self.threshold)).astype(jnp.float32)

@@ -1,0 +1,45 @@
+"""Uniform on the sphere of radius sqrt(d): a normal direction over all leaves, rescaled."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from zojax._types import Direction, PyTree, total_size
+from zojax.directions._combine import accumulate
+from zojax.directions.normal import normal
+
+
+def sphere() -> Direction:
+    r"""Uniform on the sphere of radius :math:`\sqrt d` in the space of all perturbed coordinates.
+
+    One central difference on a quadratic has
+    :math:`\mathrm{Cov}(\hat g) = \frac{d}{d+2}(\|g\|^2 I + 2gg^\top) - gg^\top`, of trace
+    :math:`(d-1)\|g\|^2`. The radius needs one more pass over the noise than `normal`.
+
+    Returns:
+      A `Direction`; z has the shape of each float leaf.
+
+    References:
+      Flaxman, Kalai and McMahan, `Online convex optimization in the bandit setting
+      <https://arxiv.org/abs/cs/0408007>`_, 2005.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import directions
+    >>> like = jax.ShapeDtypeStruct((50,), jnp.float32)
+    >>> direction = directions.sphere()
+    >>> z = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like).dense()
+    >>> bool(abs(jnp.sum(z**2) - 50) < 1e-3)
+    True
+    """
+    gaussian = normal()
+
+    def draw(frame, index, like: PyTree) -> PyTree:
+        noise = gaussian.draw(frame, index, like)
+        leaves, treedef = jax.tree.flatten(like)
+        noises = treedef.flatten_up_to(noise)
+        squares = sum(jnp.sum(jnp.square(z.dense())) for z in noises)
+        scale = jnp.sqrt(total_size(like) / squares)
+        return treedef.unflatten([dataclasses.replace(z, scale=scale) for z in noises])
+
+    return Direction(gaussian.frame, draw, accumulate(draw))

@@ -1,0 +1,69 @@
+"""On what: how the evaluations of a step are laid out in time and memory.
+
+All layouts evaluate the same points. One at a time needs the memory of a single evaluation; a batch
+runs under `vmap`, which pays for small models, for shared products and on parallel hardware.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zojax._types import PyTree
+
+# Perturbed coordinates per batch of dense directions: beyond it the noise of a batch falls out of the
+# cache of a CPU core, and evaluating one at a time is as fast.
+_BATCH_COORDINATES = {"cpu": 2**16}
+_BATCH_COORDINATES_ACCELERATOR = 2**24
+
+
+def choose_batch_size(num_directions: int, dimension: int, shares_products: bool) -> int:
+    """All at once when directions share products, else as many as keep batch * d small.
+
+    >>> choose_batch_size(100, 10**9, shares_products=False)
+    1
+    >>> choose_batch_size(100, 10**9, shares_products=True)
+    100
+    """
+    if shares_products:
+        return num_directions
+    limit = _BATCH_COORDINATES.get(jax.default_backend(), _BATCH_COORDINATES_ACCELERATOR)
+    return max(1, min(num_directions, limit // max(dimension, 1)))
+
+
+def evaluate(
+    draw: Callable[[jax.Array], PyTree],
+    evaluation: Callable[[PyTree, jax.Array, jax.Array], PyTree],
+    num_directions: int,
+    offsets: tuple[float, ...],
+    batch_size: int,
+) -> PyTree:
+    """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
+
+    The loss is traced once whatever the numbers: a loop or a batch over directions, and inside it
+    over offsets. A loop also keeps the temporaries of two evaluations from being alive together.
+    """
+    points = jnp.asarray(offsets, jnp.float32)
+    inner = _loop if batch_size == 1 else _batch
+
+    def direction(i):
+        noise = draw(i)
+        return inner(lambda o: evaluation(noise, i, o), points)
+
+    indices = jnp.arange(num_directions)
+    if batch_size == 1:
+        return _loop(direction, indices)
+    if batch_size >= num_directions:
+        return _batch(direction, indices)
+    return lax.map(direction, indices, batch_size=batch_size)
+
+
+def _batch(fn, xs):
+    return jax.vmap(fn)(xs)
+
+
+def _loop(fn, xs):
+    if xs.shape[0] == 1:  # no loop around a single evaluation
+        return jax.tree.map(lambda y: jnp.asarray(y)[None], fn(xs[0]))
+    return lax.map(fn, xs)

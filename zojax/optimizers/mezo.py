@@ -1,0 +1,60 @@
+"""MeZO = rademacher (or normal) x central x no shaping, then sgd."""
+
+from typing import Any
+
+import jax
+import optax
+
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._types import Direction, Schedule
+
+
+def mezo(
+    learning_rate: float | Schedule = 1e-6,
+    mu: float | Schedule = 1e-3,
+    num_directions: int = 1,
+    weight_decay: float = 0.0,
+    mask: Any = None,
+    direction: Direction | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Fine-tuning with the memory of inference.
+
+    .. math::
+        c = \frac{L(x + \mu z) - L(x - \mu z)}{2\mu}, \qquad
+        x \leftarrow x - \eta\,(\mathrm{mean}_i(c_i z_i) + \lambda x)
+
+    The paper's settings for OPT: full parameters eta 1e-6 or 1e-7 and mu 1e-3; LoRA 1e-4 or 5e-5 and 1e-2;
+    prefix 1e-2 or 1e-3 and 1e-1; batch 16, 20,000 steps, a constant rate.
+
+    Args:
+      learning_rate: eta, a float or a schedule.
+      mu: smoothing radius, a float or a schedule.
+      num_directions: N; the paper's n-SPSA.
+      weight_decay: lambda; biases and norms are usually left out by `mask`.
+      mask: as in `optax.add_decayed_weights`: which parameters decay.
+      direction: `directions.rademacher()` by default, which is cheaper and of less variance than the
+        paper's `directions.normal()`.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+
+    References:
+      Malladi et al., `Fine-tuning language models with just forward passes
+      <https://arxiv.org/abs/2305.17333>`_, 2023.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.mezo(learning_rate=0.1)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> print(round(float(state.value), 3))
+    3.0
+    """
+    inner = optax.sgd(learning_rate)
+    if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
+        inner = optax.chain(optax.add_decayed_weights(weight_decay, mask), inner)
+    source = estimator(direction, mu=mu, num_directions=num_directions)
+    return zeroth_order(inner, source, key)

@@ -1,0 +1,64 @@
+"""OpenES = normal x central (antithetic pairs) x centered_ranks, then adam with weight decay."""
+
+import jax
+import optax
+
+from zojax import directions, shaping
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._types import Direction, Schedule, require_count
+
+
+def open_es(
+    learning_rate: float | Schedule = 1e-2,
+    mu: float | Schedule = 2e-2,
+    population: int = 256,
+    weight_decay: float = 5e-3,
+    direction: Direction | None = None,
+    batch_size: int | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Evolution strategies as a scalable alternative to reinforcement learning.
+
+    A population of antithetic pairs :math:`x \pm \mu z_i`, its losses replaced by centered ranks; the
+    sum :math:`\frac{1}{N\mu}\sum_i w_i z_i` goes to Adam. The target is the expected rank, not the loss:
+    invariant to any monotone change of it.
+
+    Args:
+      learning_rate: of Adam, a float or a schedule.
+      mu: standard deviation of the population (sigma in the paper).
+      population: evaluations a step; even.
+      weight_decay: lambda of AdamW.
+      direction: `directions.normal()` by default; `directions.low_rank()` gives EGGROLL's population.
+      batch_size: pairs evaluated at once, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+
+    Raises:
+      ValueError: an odd population.
+
+    References:
+      Salimans et al., `Evolution strategies as a scalable alternative to reinforcement learning
+      <https://arxiv.org/abs/1703.03864>`_, 2017.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.open_es(learning_rate=0.1, population=64)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> bool(jnp.all(updates < 0))
+    True
+    """
+    population = require_count("population", population)
+    if population % 2:
+        raise ValueError(f"population must be even, for antithetic pairs, got {population}.")
+    source = estimator(
+        directions.normal() if direction is None else direction,
+        shaping=shaping.centered_ranks(),
+        mu=mu,
+        num_directions=population // 2,
+        batch_size=batch_size,
+    )
+    return zeroth_order(optax.adamw(learning_rate, weight_decay=weight_decay), source, key)

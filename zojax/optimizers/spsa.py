@@ -1,0 +1,58 @@
+"""SPSA = rademacher x central with Spall's gain sequences, then sgd."""
+
+import jax
+import optax
+
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._types import Direction, require_positive
+
+
+def spsa(
+    a: float,
+    c: float,
+    A: float = 0.0,
+    alpha: float = 0.602,
+    gamma: float = 0.101,
+    num_directions: int = 1,
+    direction: Direction | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Simultaneous perturbation stochastic approximation.
+
+    At step k = 0, 1, ... the learning rate is :math:`a / (k + 1 + A)^\alpha` and the smoothing radius
+    :math:`\mu = c / (k + 1)^\gamma`. The names are Spall's; he advises A of a tenth of the planned
+    steps, and c of the size of the noise in the values.
+
+    Args:
+      a: gain of the steps.
+      c: gain of the smoothing radius.
+      A: stability constant.
+      alpha: decay of the steps.
+      gamma: decay of the radius.
+      num_directions: N.
+      direction: `directions.rademacher()` by default; SPSA needs E|1/z| finite, so not the normal.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+
+    Raises:
+      ValueError: a or c not positive.
+
+    References:
+      Spall, `Implementation of the simultaneous perturbation algorithm for stochastic optimization
+      <https://doi.org/10.1109/7.705889>`_, 1998.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.spsa(a=0.1, c=0.1, A=10)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> print(round(float(state.value), 2))
+    3.03
+    """
+    require_positive("a", a)
+    require_positive("c", c)
+    source = estimator(direction, mu=lambda k: c / (k + 1) ** gamma, num_directions=num_directions)
+    return zeroth_order(optax.sgd(lambda k: a / (k + 1 + A) ** alpha), source, key)

@@ -1,0 +1,42 @@
+"""ZO-SGD = any estimator, then sgd with optional momentum."""
+
+import jax
+import optax
+
+from zojax._estimator import Estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._types import Schedule
+
+
+def zo_sgd(
+    learning_rate: float | Schedule,
+    estimator: Estimator | None = None,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Stochastic gradient descent on an estimated gradient, :math:`x \leftarrow x - \eta \hat g`.
+
+    Args:
+      learning_rate: eta, a float or a schedule.
+      estimator: `zojax.estimator()` by default: one rademacher direction, central difference.
+      momentum: decay of `optax.trace`; None keeps no state.
+      nesterov: whether momentum is Nesterov's.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+
+    References:
+      Ghadimi and Lan, `Stochastic first- and zeroth-order methods for nonconvex stochastic programming
+      <https://arxiv.org/abs/1309.5549>`_, 2013.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.zo_sgd(0.1, zojax.estimator(num_directions=4), momentum=0.9)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates.shape
+    (3,)
+    """
+    return zeroth_order(optax.sgd(learning_rate, momentum, nesterov), estimator, key)

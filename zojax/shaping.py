@@ -1,0 +1,163 @@
+r"""Values to weights: what becomes of the evaluations before they multiply directions.
+
+A shaping has two stages, both optional: `values(V, valid)` transforms the table of evaluations, one
+row a direction, one column a stencil point; `coefficients(c, valid)` transforms the coefficients
+:math:`c_i = \sum_j w_j V_{ij} / \mu`. `valid` marks the directions whose evaluations are all finite;
+the others hold numbers that must not be used, and get weight zero afterwards.
+
+`baseline` keeps the expectation of the estimate. All others change its target: a standardised or
+ranked estimate is an ascent direction of another objective, not the gradient of the loss.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Stage = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Shaping(NamedTuple):
+    """The two stages, and the fewest directions for which they mean anything."""
+
+    values: Stage = lambda values, valid: values
+    coefficients: Stage = lambda coefficients, valid: coefficients
+    min_directions: int = 1
+
+
+def none() -> Shaping:
+    """Values as they are: the estimate is calibrated.
+
+    >>> none().values(jnp.array([[3.0]]), jnp.array([True]))
+    Array([[3.]], dtype=float32)
+    """
+    return Shaping()
+
+
+def baseline() -> Shaping:
+    r""":math:`V_i - \frac{1}{N-1}\sum_{k \ne i} V_k`: the mean of the *other* directions.
+
+    Leaving direction i out keeps the estimate unbiased, which subtracting the plain mean would not
+    (it shrinks by 1 - 1/N). It lowers the variance of `stencils.one_point`; differences do not need
+    it. At least 2 directions.
+
+    >>> baseline().values(jnp.array([[1.0], [2.0], [6.0]]), jnp.array([True, True, True])).ravel()
+    Array([-3. , -1.5,  4.5], dtype=float32)
+    """
+
+    def values(v, valid):
+        count = jnp.maximum(jnp.sum(valid), 2)
+        return (v - _mean(v, valid, axis=0)) * (count / (count - 1))
+
+    return Shaping(values, min_directions=2)
+
+
+def standardize() -> Shaping:
+    """(V - mean) / std over all evaluations of the step: invariant to the loss's shift and scale.
+
+    >>> standardize().values(jnp.array([[1.0, 3.0]]), jnp.array([True]))
+    Array([[-1.,  1.]], dtype=float32)
+    """
+
+    def values(v, valid):
+        return _divide(v - _mean(v, valid), _std(v, valid))
+
+    return Shaping(values)
+
+
+def by_std() -> Shaping:
+    r"""V / std(V) over all evaluations of the step: a step length that adapts to the local slope.
+
+    FZOO's update :math:`\frac{\eta}{N\sigma}\sum_i (l_i - l_0) u_i` is this with `forward` and a learning
+    rate of :math:`\eta\mu` (`mu` stays in the formula here).
+
+    References:
+      `FZOO <https://arxiv.org/abs/2506.09034>`_, 2025.
+
+    >>> by_std().values(jnp.array([[1.0, 3.0]]), jnp.array([True]))
+    Array([[1., 3.]], dtype=float32)
+    """
+    return Shaping(lambda v, valid: _divide(v, _std(v, valid)))
+
+
+def centered_ranks() -> Shaping:
+    """Ranks of all evaluations, spread evenly over [-1/2, 1/2]; equal values share their mean rank.
+
+    References:
+      Salimans et al., `Evolution strategies as a scalable alternative to reinforcement learning
+      <https://arxiv.org/abs/1703.03864>`_, 2017.
+
+    >>> centered_ranks().values(jnp.array([[9.0], [1.0], [4.0]]), jnp.ones(3, bool)).ravel()
+    Array([ 0.5, -0.5,  0. ], dtype=float32)
+    """
+
+    def values(v, valid):
+        rank, count = _ranks(v, valid)
+        return rank / jnp.maximum(count - 1, 1) - 0.5
+
+    return Shaping(values)
+
+
+def nes_utilities() -> Shaping:
+    r"""The utilities of natural evolution strategies, by rank k (1 is the lowest loss) of n:
+
+    :math:`u_k = \frac{1}{n} - \frac{\max(0, \log(n/2+1) - \log k)}{\sum_l \max(0, \log(n/2+1) - \log l)}`,
+
+    with the sign of a loss, so that a descent step follows the best. They sum to zero.
+
+    References:
+      Wierstra et al., `Natural evolution strategies
+      <https://www.jmlr.org/papers/v15/wierstra14a.html>`_, 2014.
+
+    >>> nes_utilities().values(jnp.array([[9.0], [1.0]]), jnp.ones(2, bool)).ravel()
+    Array([ 0.5, -0.5], dtype=float32)
+    """
+
+    def values(v, valid):
+        rank, count = _ranks(v, valid)
+        utility = jnp.maximum(0.0, jnp.log(count / 2 + 1) - jnp.log(rank + 1))
+        utility = jnp.where(valid[:, None], utility, 0.0)
+        return 1 / jnp.maximum(count, 1) - _divide(utility, jnp.sum(utility))
+
+    return Shaping(values)
+
+
+def clip(limit: float) -> Shaping:
+    """Coefficients clipped to [-limit, limit]: bounds the step that one wild direction can take.
+
+    Args:
+      limit: in units of the directional derivative; positive.
+
+    Raises:
+      ValueError: when the limit is not positive.
+
+    >>> clip(2.0).coefficients(jnp.array([-5.0, 1.0]), jnp.ones(2, bool))
+    Array([-2.,  1.], dtype=float32)
+    """
+    if not isinstance(limit, jax.core.Tracer) and not limit > 0:
+        raise ValueError(f"limit must be positive, got {limit}.")
+    return Shaping(coefficients=lambda c, valid: jnp.clip(c, -limit, limit))
+
+
+def _mean(v, valid, axis=None):
+    return jnp.mean(v, axis=axis, where=valid[:, None])
+
+
+def _std(v, valid):
+    return jnp.std(v, where=valid[:, None])
+
+
+def _divide(a, b):
+    """a / b, and 0 where b is 0: equal values carry no direction."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+
+
+def _ranks(v, valid):
+    """Mean ranks from 0 among the valid entries, and how many there are."""
+    flat = jnp.where(valid[:, None], v, jnp.inf).ravel()
+    ordered = jnp.sort(flat)
+    below = jnp.searchsorted(ordered, flat, side="left")
+    through = jnp.searchsorted(ordered, flat, side="right")
+    count = jnp.sum(valid) * v.shape[1]
+    return ((below + through - 1) / 2).reshape(v.shape).astype(v.dtype), count

@@ -1,0 +1,80 @@
+r"""Where to evaluate: stencils are plain data, offsets o and weights w.
+
+The coefficient of direction z is :math:`c = \sum_j w_j f(x + \mu o_j z) / \mu`. A stencil with
+:math:`\sum_j w_j o_j = 1` and :math:`\sum_j w_j = 0` is a finite difference; any other one is written the
+same way, e.g. `Stencil(offsets=(1, -1, 2, -2), weights=(2/3, -2/3, -1/12, 1/12))`, of fourth order.
+"""
+
+from typing import NamedTuple
+
+
+class Stencil(NamedTuple):
+    """Offsets along z in units of mu, the weight of each value, the weight of the last step's mean.
+
+    Attributes:
+      offsets: o_j; the point at offset 0 is evaluated once for all directions that see the same data.
+      weights: w_j.
+      memory: the weight of the mean value of the previous step (`one_point_residual`).
+    """
+
+    offsets: tuple[float, ...]
+    weights: tuple[float, ...]
+    memory: float = 0.0
+
+
+def central() -> Stencil:
+    r""":math:`(f(x + \mu z) - f(x - \mu z)) / 2\mu`: two evaluations a direction, bias O(mu^2).
+
+    >>> central()
+    Stencil(offsets=(1.0, -1.0), weights=(0.5, -0.5), memory=0.0)
+    """
+    return Stencil(offsets=(1.0, -1.0), weights=(0.5, -0.5))
+
+
+def forward() -> Stencil:
+    r""":math:`(f(x + \mu z) - f(x)) / \mu`: one evaluation a direction and one more, bias O(mu).
+
+    >>> forward()
+    Stencil(offsets=(1.0, 0.0), weights=(1.0, -1.0), memory=0.0)
+    """
+    return Stencil(offsets=(1.0, 0.0), weights=(1.0, -1.0))
+
+
+def one_point() -> Stencil:
+    r""":math:`f(x + \mu z) / \mu`: one evaluation a direction; its variance grows with f^2 / mu^2.
+
+    Use a baseline (`shaping.baseline`) or `one_point_residual` to lower it.
+
+    >>> one_point()
+    Stencil(offsets=(1.0,), weights=(1.0,), memory=0.0)
+    """
+    return Stencil(offsets=(1.0,), weights=(1.0,))
+
+
+def one_point_residual() -> Stencil:
+    r""":math:`(f_t(x_t + \mu z_t) - f_{t-1}(x_{t-1} + \mu z_{t-1})) / \mu`: the last value as baseline.
+
+    The baseline is the mean over the directions of the previous step; the first step uses its own
+    mean, so with one direction it does not move. Needs a state, so it works inside `zeroth_order`
+    and `Estimator.estimate(..., state=...)`, not in `value_and_grad`.
+
+    References:
+      Zhang et al., `A new one-point residual-feedback oracle for black-box learning and control
+      <https://arxiv.org/abs/2006.10820>`_, 2022.
+
+    >>> one_point_residual().memory
+    -1.0
+    """
+    return Stencil(offsets=(1.0,), weights=(1.0,), memory=-1.0)
+
+
+def validate(stencil: Stencil) -> None:
+    """Raises ValueError unless offsets and weights are non-empty and pair up."""
+    if not stencil.offsets or len(stencil.offsets) != len(stencil.weights):
+        raise ValueError(
+            f"stencil needs one weight per offset and at least one of each, got {stencil}."
+        )
+    if not any(stencil.offsets):
+        raise ValueError(f"stencil must have an offset other than 0, got {stencil}.")
+    if len(set(stencil.offsets)) != len(stencil.offsets):
+        raise ValueError(f"stencil offsets must differ from one another, got {stencil}.")
