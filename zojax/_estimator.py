@@ -98,6 +98,7 @@ class Estimator(NamedTuple):
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
+      scheduled: whether mu is a schedule, so that `step` matters.
     """
 
     init: Callable[[], EstimatorState]
@@ -109,6 +110,7 @@ class Estimator(NamedTuple):
     num_directions: int
     evaluations: int
     in_axes: Any
+    scheduled: bool
 
 
 def estimator(
@@ -288,7 +290,9 @@ def estimator(
         return conclude(asked, values, state).grads
 
     evaluations = n * len(moved) + centered
-    return Estimator(init, estimate, ask, tell, asked_of, conclude, n, evaluations, in_axes)
+    return Estimator(
+        init, estimate, ask, tell, asked_of, conclude, n, evaluations, in_axes, callable(mu)
+    )
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
@@ -414,7 +418,8 @@ def _coefficients(stencil, shaping, values, mu_t, state):
     valid = jnp.all(jnp.isfinite(values), axis=1)
     used = jnp.sum(valid)
     table = jnp.where(valid[:, None], values, 0)
-    mean = jnp.sum(table) / jnp.maximum(used * table.shape[1], 1)
+    count = jnp.maximum(used, 1).astype(table.dtype)
+    mean = jnp.sum(table) / (count * table.shape[1])
     shaped = shaping.values(table, valid)
     c = shaped @ jnp.asarray(stencil.weights, table.dtype)
     if stencil.memory:
@@ -423,19 +428,20 @@ def _coefficients(stencil, shaping, values, mu_t, state):
                 "this stencil remembers the previous step and needs state=; "
                 "use it inside zojax.zeroth_order, or pass state=estimator.init()."
             )
-        c = c + stencil.memory * jnp.where(state.started, state.previous, mean)
-    c = shaping.coefficients(c / mu_t, valid) / jnp.maximum(used, 1)
+        last = jnp.where(state.started, state.previous.astype(mean.dtype), mean)
+        c = c + stencil.memory * last
+    c = shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count
     c = jnp.where(valid & jnp.isfinite(c), c, 0)
     if 0.0 in stencil.offsets:
         at_x = table[:, stencil.offsets.index(0.0)]
-        value = jnp.sum(at_x) / jnp.maximum(used, 1)
+        value = jnp.sum(at_x) / count
     else:
         value = mean
     value = jnp.where(used > 0, value, jnp.nan)
     if state is not None:
         state = EstimatorState(
             skipped=state.skipped + (values.shape[0] - used).astype(jnp.int32),
-            previous=jnp.where(used > 0, mean, state.previous).astype(jnp.float32),
+            previous=jnp.where(used > 0, mean.astype(jnp.float32), state.previous),
             started=state.started | (used > 0),
         )
     return c, valid, value, state

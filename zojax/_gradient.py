@@ -56,6 +56,11 @@ def value_and_grad(
     estimator = make_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
+    if estimator.scheduled:
+        raise ValueError(
+            "mu is a schedule, and value_and_grad has no step count: pass a number, "
+            "or use zojax.zeroth_order."
+        )
     single = isinstance(argnums, int)
     numbers = (argnums,) if single else tuple(argnums)
 

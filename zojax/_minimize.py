@@ -100,6 +100,7 @@ def minimize(
     state = tx.init(params)
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
+    state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
     advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
     message = "all steps taken" if limit == num_steps else "evaluation budget spent"
     history: list[float] = []

@@ -92,7 +92,7 @@ def no_update(leaf) -> jax.Array | None:
 
 def accumulator_dtype(dtype) -> jnp.dtype:
     """float64 for float64, else float32: sums never run in less."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def total_size(like: PyTree) -> int:

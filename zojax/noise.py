@@ -186,7 +186,7 @@ class RowNoise:
         return self.row.shape + (() if self.width is None else (self.width,))
 
     def dense(self) -> jax.Array:
-        values = self.source.rows(self.row, self.width or 1)
+        values = self.source.rows(self.row, 1 if self.width is None else self.width)
         values = values if self.width is not None else values[..., 0]
         return (
             values if isinstance(self.scale, float) and self.scale == 1.0 else self.scale * values
@@ -235,7 +235,7 @@ class MaskedNoise:
         return self.noise.shape
 
     def dense(self) -> jax.Array:
-        return self.noise.dense() * self.mask
+        return jnp.where(self.mask, self.noise.dense(), 0)
 
     def take(self, index) -> "MaskedNoise":
         return MaskedNoise(self.noise.take(index), index(self.mask))

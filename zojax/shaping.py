@@ -94,7 +94,7 @@ def centered_ranks() -> Shaping:
 
     def values(v, valid):
         rank, count = _ranks(v, valid)
-        return rank / jnp.maximum(count - 1, 1) - 0.5
+        return rank / jnp.maximum(count - 1, 1).astype(rank.dtype) - 0.5
 
     return Shaping(values)
 

@@ -6,7 +6,7 @@ from jax import lax
 
 from zojax import noise
 
-_ROUNDS = 6  # four already give a pseudo-random permutation (Luby and Rackoff, 1988)
+_ROUNDS = 4  # enough for a pseudo-random permutation (Luby and Rackoff, 1988)
 
 
 def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
@@ -18,12 +18,18 @@ def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
     half = max((size - 1).bit_length() + 1, 2) // 2
     mask = jnp.uint32((1 << half) - 1)
 
-    def network(x):
+    def feistel_round(r, x):
         left, right = x >> half, x & mask
-        for r in range(_ROUNDS):
-            bits, _ = noise.threefry((seed[0], seed[1]), right, jnp.full_like(right, r))
-            left, right = right, left ^ (bits & mask)
-        return (left << half) | right
+        bits, _ = noise.threefry((seed[0], seed[1]), right, lax.convert_element_type(r, jnp.uint32))
+        return (right << half) | (left ^ (bits & mask))
+
+    def walk(carry):
+        x, _ = carry
+        return lax.fori_loop(0, _ROUNDS, feistel_round, x), False
+
+    def outside(carry):
+        x, untouched = carry
+        return untouched | (x >= jnp.uint32(size))
 
     index = lax.convert_element_type(index, jnp.uint32)
-    return lax.while_loop(lambda x: x >= jnp.uint32(size), network, network(index))
+    return lax.while_loop(outside, walk, (index, True))[0]

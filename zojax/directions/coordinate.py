@@ -64,7 +64,8 @@ def coordinate() -> Direction:
     def combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
         """Scatters N scalars: O(d + N), not O(d N)."""
         flat, sign = jax.vmap(lambda i: place(seed, i, like))(jnp.arange(coefficients.shape[0]))
-        weights = coefficients * sign * np.float32(np.sqrt(total_size(like)))
+        scale = sign * np.float32(np.sqrt(total_size(like)))
+        weights = coefficients * scale.astype(coefficients.dtype)
         leaves, treedef = jax.tree.flatten(like)
         sums = []
         for start, leaf in zip(_starts(leaves), leaves, strict=True):

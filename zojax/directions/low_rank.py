@@ -85,7 +85,7 @@ def low_rank(
 
         def weighted(i, c):
             drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
-            return [(c * z.left, z.right) for z in drawn]
+            return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
 
         factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
         # Contract over directions and rank, the first two axes of both factors.

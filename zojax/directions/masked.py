@@ -64,7 +64,7 @@ def masked(
         def apply(leaf, m, total):
             if total is None:
                 return jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype))
-            return total if m is True else total * m
+            return total if m is True else jnp.where(m, total, 0)
 
         total = direction.combine(frame, coefficients, part(like))
         return jax.tree.map(apply, like, resolve(like), total)

@@ -1,6 +1,7 @@
 """SPSA = rademacher x central with Spall's gain sequences, then sgd."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from zojax._estimator import estimator
@@ -54,5 +55,12 @@ def spsa(
     """
     require_positive("a", a)
     require_positive("c", c)
-    source = estimator(direction, mu=lambda k: c / (k + 1) ** gamma, num_directions=num_directions)
-    return zeroth_order(optax.sgd(lambda k: a / (k + 1 + A) ** alpha), source, key)
+
+    def radius(k):
+        return c / (jnp.float32(k) + 1) ** gamma
+
+    def rate(k):
+        return a / (jnp.float32(k) + 1 + A) ** alpha
+
+    source = estimator(direction, mu=radius, num_directions=num_directions)
+    return zeroth_order(optax.sgd(rate), source, key)

@@ -1,0 +1,374 @@
+"""Laws that every direction obeys: second moments, exactness, covariance of the estimate.
+
+For f = x'Hx/2 + b'x the central difference is exact, so one direction gives ghat = (g . z) z, whose
+covariance is known in closed form. All tolerances are five standard errors at fixed keys.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zojax
+from zojax import directions, stencils
+
+D = 12
+SHAPES = {
+    "flat": (D,),
+    "tree": {"w": (2, 3), "b": (4,), "s": (), "t": (1,)},
+}
+SAMPLES = 20_000
+
+
+def _hessian():
+    rng = np.random.RandomState(0)
+    a = rng.randn(D, D)
+    return (a + a.T) / 2, rng.randn(D)
+
+
+H, B = _hessian()
+
+
+def _unflatten(shapes, x):
+    leaves, treedef = jax.tree.flatten(shapes, is_leaf=lambda s: isinstance(s, tuple))
+    sizes = np.cumsum([int(np.prod(s)) for s in leaves])[:-1].tolist()
+    return treedef.unflatten(
+        [p.reshape(s) for p, s in zip(jnp.split(x, sizes), leaves, strict=True)]
+    )
+
+
+def _flatten(tree):
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def _quadratic(params):
+    x = _flatten(params)
+    return 0.5 * x @ jnp.asarray(H, x.dtype) @ x + jnp.asarray(B, x.dtype) @ x
+
+
+X = np.linspace(-1, 1, D)
+G = H @ X + B
+NORM2 = float(G @ G)
+
+
+def _trace_low_rank(m, n, r=1):
+    return (m * n - 1 + 2 * (r - 1) / r) * NORM2
+
+
+TRACES = {  # trace of the covariance of one central difference, on a flat vector
+    "rademacher": (directions.rademacher(), (D - 1) * NORM2),
+    "normal": (directions.normal(), (D + 1) * NORM2),
+    "sphere": (directions.sphere(), (D - 1) * NORM2),
+    "coordinate": (directions.coordinate(), (D - 1) * NORM2),
+    "orthogonal": (directions.orthogonal(), (D - 1) * NORM2),
+    "hadamard": (directions.hadamard(), (D - 1) * NORM2),
+    "sparse": (directions.sparse(0.5), (D - 2 + 2) * NORM2),
+    "low_rank": (directions.low_rank(vectors=directions.normal()), (D + 1) * NORM2),
+}
+COVARIANCES = {
+    "normal": NORM2 * np.eye(D) + np.outer(G, G),
+    "sphere": D / (D + 2) * (NORM2 * np.eye(D) + 2 * np.outer(G, G)) - np.outer(G, G),
+    "rademacher": NORM2 * np.eye(D) + np.outer(G, G) - 2 * np.diag(G**2),
+    "coordinate": D * np.diag(G**2) - np.outer(G, G),
+    "hadamard": NORM2 * np.eye(D) + np.outer(G, G) - 2 * np.diag(G**2),
+}
+
+
+def _samples(direction, shapes, dtype=jnp.float32, samples=SAMPLES, stencil=None, mu=0.1, q=1):
+    """`samples` independent estimates, as rows."""
+    estimator = zojax.estimator(direction, stencil or stencils.central(), mu=mu, num_directions=q)
+    params = _unflatten(shapes, jnp.asarray(X, dtype))
+
+    @jax.jit
+    @jax.vmap
+    def one(key):
+        return _flatten(estimator.estimate(key, _quadratic, params).grads)
+
+    return np.asarray(one(jax.random.split(jax.random.key(1), samples)), np.float64)
+
+
+def _assert_mean(samples, expected):
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    slack = 1e-3 * np.abs(expected).max()  # rounding of float32 differences
+    assert np.all(np.abs(samples.mean(axis=0) - expected) < 5 * error + slack)
+
+
+@pytest.fixture(scope="module")
+def flat_samples():
+    cache = {}
+
+    def get(name):
+        if name not in cache:
+            cache[name] = _samples(TRACES[name][0], SHAPES["flat"])
+        return cache[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_unbiased_and_trace_on_a_flat_vector(name, flat_samples):
+    samples = flat_samples(name)
+    _assert_mean(samples, G)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    assert abs(squares.mean() - TRACES[name][1]) < 5 * error + 2e-3 * TRACES[name][1]
+
+
+@pytest.mark.parametrize("name", COVARIANCES)
+def test_covariance_matrix(name, flat_samples):
+    centred = flat_samples(name) - G
+    products = centred[:, :, None] * centred[:, None, :]
+    error = products.std(axis=0, ddof=1) / np.sqrt(len(products))
+    difference = np.abs(products.mean(axis=0) - COVARIANCES[name])
+    assert np.all(difference < 5 * error + 5e-3 * NORM2)
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_unbiased_on_a_pytree(name):
+    _assert_mean(_samples(TRACES[name][0], SHAPES["tree"], samples=8000), G)
+
+
+@pytest.mark.parametrize("name", ["rademacher", "normal", "sphere", "low_rank"])
+def test_unbiased_and_trace_in_float64(name):
+    with jax.enable_x64(True):
+        samples = _samples(TRACES[name][0], SHAPES["flat"], jnp.float64)
+    _assert_mean(samples, G)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    assert abs(squares.mean() - TRACES[name][1]) < 5 * error
+
+
+LOW_RANK = {
+    "signs, rank 1": (dict(rank=1), lambda m, n, r: m * n - 1 + 2 * (r - 1) / r),
+    "signs, rank 3": (dict(rank=3), lambda m, n, r: m * n - 1 + 2 * (r - 1) / r),
+    "normal, rank 1": (
+        dict(rank=1, factors="normal"),
+        lambda m, n, r: ((m + 2) * (n + 2) + (r - 1) * (m * n + 2)) / r - 1,
+    ),
+    "normal, rank 2": (
+        dict(rank=2, factors="normal"),
+        lambda m, n, r: ((m + 2) * (n + 2) + (r - 1) * (m * n + 2)) / r - 1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOW_RANK)
+@pytest.mark.parametrize("shape", [(3, 4), (2, 2, 3)])
+def test_low_rank_trace_of_a_matrix_and_a_stack(name, shape):
+    options, factor = LOW_RANK[name]
+    samples = _samples(directions.low_rank(**options), shape, samples=60_000)
+    _assert_mean(samples, G)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    m, n = 4, 3  # both shapes are cut where m + n is least: 3 x 4 and (2 2) x 3
+    expected = factor(m, n, options["rank"]) * NORM2
+    assert abs(squares.mean() - expected) < 5 * error + 2e-3 * expected
+
+
+@pytest.mark.parametrize("name", ["rademacher", "normal", "sphere", "coordinate"])
+def test_variance_of_forward_differences(name):
+    """Forward differences add (mu^2/4) E (z'Hz)^2 |z|^2, in closed form for each direction."""
+    mu, t, frobenius = 0.7, np.trace(H), np.sum(H**2)
+    diagonal = np.sum(np.diag(H) ** 2)
+    extra = {
+        "normal": (D + 4) * (t**2 + 2 * frobenius),
+        "sphere": D**2 / (D + 2) * (t**2 + 2 * frobenius),
+        "rademacher": D * (t**2 + 2 * frobenius - 2 * diagonal),
+        "coordinate": D**2 * diagonal,
+    }[name]
+    samples = _samples(TRACES[name][0], SHAPES["flat"], stencil=stencils.forward(), mu=mu)
+    _assert_mean(samples, G)  # odd moments vanish: still unbiased on a quadratic
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    expected = TRACES[name][1] + mu**2 / 4 * extra
+    assert abs(squares.mean() - expected) < 5 * error
+
+
+@pytest.mark.parametrize("name", ["rademacher", "normal"])
+def test_independent_directions_divide_the_covariance(name):
+    samples = _samples(TRACES[name][0], SHAPES["flat"], q=8, samples=8000)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    assert abs(squares.mean() - TRACES[name][1] / 8) < 5 * error
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "coordinate"])
+@pytest.mark.parametrize("q", [3, 8])
+def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
+    samples = _samples(TRACES[name][0], SHAPES["flat"], q=q, samples=8000)
+    _assert_mean(samples, G)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    assert abs(squares.mean() - (D / q - 1) * NORM2) < 5 * error + 1e-3 * NORM2
+
+
+def test_hadamard_leaves_d_over_q_minus_one_for_a_power_of_two():
+    d, q = 16, 4
+    g = np.linspace(-1, 2, d)
+    estimator = zojax.estimator(directions.hadamard(), num_directions=q, mu=0.1)
+    estimate = jax.jit(
+        jax.vmap(
+            lambda key: (
+                estimator.estimate(key, lambda x: x @ g.astype(np.float32), jnp.zeros(d)).grads
+            )
+        )
+    )
+    samples = np.asarray(estimate(jax.random.split(jax.random.key(0), 8000)), np.float64)
+    _assert_mean(samples, g)
+    squares = np.sum((samples - g) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    assert abs(squares.mean() - (d / q - 1) * (g @ g)) < 5 * error
+
+
+EXACT = {
+    "coordinate": (directions.coordinate(), D),
+    "orthogonal": (directions.orthogonal(), D),
+    "hadamard": (directions.hadamard(), 16),  # the padded d
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_a_full_set_recovers_the_exact_gradient(name, shapes):
+    direction, q = EXACT[name]
+    with jax.enable_x64(True):
+        (grads,) = _samples(direction, SHAPES[shapes], jnp.float64, samples=1, q=q)
+    np.testing.assert_allclose(grads, G, rtol=2e-6, atol=2e-6)
+
+
+def test_hadamard_is_exact_at_q_equal_d_when_d_is_a_power_of_two():
+    h = H[:8, :8]
+    estimator = zojax.estimator(directions.hadamard(), num_directions=8, mu=0.1)
+    grads = zojax.grad(lambda x: x @ jnp.asarray(h, jnp.float32) @ x / 2, estimator)(
+        0, jnp.arange(8.0)
+    )
+    np.testing.assert_allclose(grads, h @ np.arange(8.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["normal", "rademacher"])
+def test_bias_of_a_cubic(name):
+    """sum a_i x_i^3 / 6 is biased by mu^2 a_i E z_i^4 / 6 at any x: a_i/2 normal, a_i/6 rademacher."""
+    a, mu = np.linspace(-2.0, 2.0, D), 1.5
+    estimator = zojax.estimator(TRACES[name][0], mu=mu)
+    loss = lambda x: jnp.sum(jnp.asarray(a, x.dtype) * x**3) / 6  # noqa: E731
+    estimate = jax.jit(
+        jax.vmap(lambda key: estimator.estimate(key, loss, jnp.asarray(X, jnp.float32)).grads)
+    )
+    samples = np.asarray(estimate(jax.random.split(jax.random.key(2), 100_000)), np.float64)
+    fourth_and_cross = {"normal": 1 / 2, "rademacher": 1 / 6}[name]
+    _assert_mean(samples, a * X**2 / 2 + mu**2 * a * fourth_and_cross)
+
+
+def test_noisy_values_add_their_variance():
+    """Values with noise of variance s^2 add s^2 d / (2 mu^2) to one central difference."""
+    s, mu = 0.5, 0.3
+    estimator = zojax.estimator(directions.rademacher(), mu=mu)
+
+    @jax.jit
+    @jax.vmap
+    def one(key):
+        points, asked = estimator.ask(key, jnp.asarray(X, jnp.float32))
+        noise = s * jax.random.normal(jax.random.fold_in(key, 9), (2,))
+        return estimator.tell(asked, jax.vmap(_quadratic)(points) + noise)
+
+    samples = np.asarray(one(jax.random.split(jax.random.key(0), SAMPLES)), np.float64)
+    _assert_mean(samples, G)
+    squares = np.sum((samples - G) ** 2, axis=1)
+    error = squares.std(ddof=1) / np.sqrt(len(squares))
+    expected = (D - 1) * NORM2 + s**2 * D / (2 * mu**2)
+    assert abs(squares.mean() - expected) < 5 * error
+
+
+def test_sparse_shares_its_mask_within_a_step():
+    like = jax.ShapeDtypeStruct((300,), jnp.float32)
+    direction = directions.sparse(0.2)
+    frame = direction.frame(jax.random.key(0), 2, like)
+    a, b = (np.asarray(direction.draw(frame, i, like).dense()) for i in range(2))
+    assert np.array_equal(a != 0, b != 0) and not np.array_equal(a, b)
+    other = direction.frame(jax.random.key(1), 2, like)
+    assert not np.array_equal(a != 0, np.asarray(direction.draw(other, 0, like).dense()) != 0)
+
+
+def test_masked_perturbs_only_what_it_selects():
+    mask = {"w": jnp.arange(6).reshape(2, 3) % 2 == 0, "b": True, "s": False, "t": False}
+    direction = directions.masked(directions.rademacher(), mask)
+    chosen = np.concatenate([np.ones(4), [0], [0], np.arange(6) % 2 == 0]).astype(
+        bool
+    )  # b, s, t, w
+    samples = _samples(direction, SHAPES["tree"], samples=8000)
+    assert np.all(samples[:, ~chosen] == 0)
+    _assert_mean(samples[:, chosen], G[chosen])
+
+
+def test_masked_by_a_predicate_equals_masked_by_a_tree():
+    tree = {"w": True, "b": False, "s": True, "t": False}
+    predicate = partial(_path_in, {"w", "s"})
+    both = [
+        _samples(directions.masked(directions.normal(), mask), SHAPES["tree"], samples=3)
+        for mask in (tree, predicate)
+    ]
+    np.testing.assert_array_equal(*both)
+
+
+def _path_in(names, path, leaf):
+    return path[0].key in names
+
+
+@pytest.mark.parametrize("mask", [{"a": True}, lambda path, leaf: False, {"w": jnp.ones(3)}])
+def test_masks_that_do_not_fit_are_refused(mask):
+    estimator = zojax.estimator(directions.masked(directions.rademacher(), mask))
+    with pytest.raises(ValueError, match="mask"):
+        zojax.grad(lambda p: jnp.sum(p["w"]), estimator)(0, {"w": jnp.ones(3)})
+
+
+@pytest.mark.parametrize("name, limit", [("coordinate", 12), ("orthogonal", 12), ("hadamard", 16)])
+def test_more_directions_than_dimensions_are_refused(name, limit):
+    estimator = zojax.estimator(getattr(directions, name)(), num_directions=limit + 1)
+    with pytest.raises(ValueError, match=f"num_directions must be at most {limit}"):
+        zojax.grad(_quadratic, estimator)(0, jnp.ones(D))
+
+
+def test_coordinates_of_one_step_differ_and_cover_uniformly():
+    like = [jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((2, 2), jnp.float32)]
+    direction = directions.coordinate()
+
+    @jax.jit
+    @jax.vmap
+    def places(key):
+        frame = direction.frame(key, 3, like)
+        z = jax.vmap(lambda i: _flatten([n.dense() for n in direction.draw(frame, i, like)]))
+        return jnp.argmax(jnp.abs(z(jnp.arange(3))), axis=1)
+
+    drawn = np.asarray(places(jax.random.split(jax.random.key(0), 7000)))
+    assert all(len(set(row)) == 3 for row in drawn)
+    counts = np.bincount(drawn.ravel(), minlength=7)
+    assert np.all(np.abs(counts - 3000) < 5 * np.sqrt(3000))
+
+
+def test_coordinate_combines_by_scatter_as_by_definition():
+    like = [jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((2, 2), jnp.float32)]
+    direction, c = directions.coordinate(), jnp.array([0.5, -2.0, 3.0])
+    frame = direction.frame(jax.random.key(0), 3, like)
+    total = sum(
+        c[i] * _flatten([n.dense() for n in direction.draw(frame, i, like)]) for i in range(3)
+    )
+    np.testing.assert_allclose(_flatten(direction.combine(frame, c, like)), total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("density", [0, -0.1, 1.5])
+def test_sparse_refuses_other_densities(density):
+    with pytest.raises(ValueError, match="density"):
+        directions.sparse(density)
+
+
+@pytest.mark.parametrize("rank, error", [(0, ValueError), (1.5, TypeError)])
+def test_low_rank_refuses_other_ranks(rank, error):
+    with pytest.raises(error, match="rank"):
+        directions.low_rank(rank)
+
+
+def test_low_rank_refuses_unknown_factors():
+    with pytest.raises(ValueError, match="factors"):
+        directions.low_rank(factors="uniform")

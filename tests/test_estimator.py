@@ -1,0 +1,374 @@
+"""Estimates: ask and tell, aux, per-direction data, keys, dtypes, non-finite values, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zojax
+from zojax import directions, shaping, stencils
+
+A = jnp.array([[2.0, 0.3], [0.3, 1.0]])
+STENCILS = {
+    "central": stencils.central(),
+    "forward": stencils.forward(),
+    "one_point": stencils.one_point(),
+    "fourth order": stencils.Stencil((1.0, -1.0, 2.0, -2.0), (2 / 3, -2 / 3, -1 / 12, 1 / 12)),
+    "base first": stencils.Stencil((0.0, 1.0), (-1.0, 1.0)),
+}
+
+
+def quadratic(x):
+    return x @ A @ x / 2
+
+
+def _tree_loss(p):
+    return jnp.sum(p["w"] ** 2) + 3 * p["b"]
+
+
+# --- ask and tell ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stencil", STENCILS)
+@pytest.mark.parametrize("direction", ["rademacher", "normal", "coordinate", "low_rank"])
+def test_ask_and_tell_equal_estimate(stencil, direction):
+    estimator = zojax.estimator(
+        getattr(directions, direction)(), STENCILS[stencil], num_directions=3, mu=0.1
+    )
+    params = {"w": jnp.arange(6.0).reshape(2, 3) / 5, "b": jnp.float32(0.5)}
+    points, asked = estimator.ask(4, params)
+    assert points["w"].shape == (estimator.evaluations, 2, 3)
+    told = estimator.tell(asked, jax.vmap(_tree_loss)(points))
+    _, direct = zojax.value_and_grad(_tree_loss, estimator)(4, params)
+    for a, b in zip(jax.tree.leaves(told), jax.tree.leaves(direct), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_tell_takes_numpy_and_lists():
+    estimator = zojax.estimator(num_directions=2)
+    _, asked = estimator.ask(0, jnp.ones(3))
+    values = [1.0, 2.0, 3.0, 4.0]
+    assert jnp.array_equal(estimator.tell(asked, values), estimator.tell(asked, np.array(values)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2), ()])
+def test_tell_refuses_a_wrong_number_of_values(shape):
+    estimator = zojax.estimator(num_directions=2)
+    _, asked = estimator.ask(0, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"values must have shape \(4,\)"):
+        estimator.tell(asked, jnp.zeros(shape))
+
+
+def test_asked_is_a_pytree_that_survives_a_jit_boundary():
+    estimator = zojax.estimator(num_directions=2)
+    points, asked = jax.jit(estimator.ask)(0, jnp.ones(3))
+    eager_points, eager = estimator.ask(0, jnp.ones(3))
+    assert jnp.array_equal(points, eager_points)
+    values = jax.vmap(jnp.sum)(points)
+    assert jnp.array_equal(jax.jit(estimator.tell)(asked, values), estimator.tell(eager, values))
+
+
+# --- stencils ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, order", [("central", 2), ("forward", 1), ("fourth order", 4)])
+def test_order_of_accuracy(name, order):
+    """Halving mu divides the bias by 2^order."""
+    with jax.enable_x64(True):
+        loss, x = (lambda x: jnp.sum(jnp.exp(x))), jnp.array([0.3, -0.2])
+
+        def bias(mu):
+            estimator = zojax.estimator(
+                directions.coordinate(), STENCILS[name], mu=mu, num_directions=2
+            )
+            return np.linalg.norm(zojax.grad(loss, estimator)(0, x) - jnp.exp(x))
+
+        assert abs(np.log2(bias(0.1) / bias(0.05)) - order) < 0.2
+
+
+def test_value_is_the_loss_at_x_where_the_stencil_visits_it():
+    value, _ = zojax.value_and_grad(quadratic, zojax.estimator(stencil=stencils.forward(), mu=0.5))(
+        0, jnp.array([1.0, 2.0])
+    )
+    np.testing.assert_allclose(value, quadratic(jnp.array([1.0, 2.0])), rtol=1e-6)
+
+
+def test_one_point_residual_differs_from_the_last_value():
+    stencil, mu = stencils.one_point_residual(), 0.25
+    estimator = zojax.estimator(stencil=stencil, mu=mu)
+    x, state, previous = jnp.array([1.0, 2.0]), estimator.init(), None
+    for step in range(3):
+        points, asked = estimator.ask(step, x)
+        (value,) = jax.vmap(quadratic)(points)
+        out = estimator.estimate(step, quadratic, x, state=state)
+        z = (points[0] - x) / mu
+        expected = 0 * z if previous is None else (value - previous) / mu * z
+        np.testing.assert_allclose(out.grads, expected, rtol=1e-4, atol=1e-5)
+        state, previous = out.state, value
+
+
+def test_one_point_residual_without_a_state_is_refused():
+    estimator = zojax.estimator(stencil=stencils.one_point_residual())
+    with pytest.raises(ValueError, match="state"):
+        zojax.grad(quadratic, estimator)(0, jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    "offsets, weights", [((), ()), ((1.0,), (1.0, 2.0)), ((0.0,), (1.0,)), ((1.0, 1.0), (1.0, 0.0))]
+)
+def test_ill_formed_stencils_are_refused(offsets, weights):
+    with pytest.raises(ValueError, match="stencil"):
+        zojax.estimator(stencil=stencils.Stencil(offsets, weights))
+
+
+# --- value_and_grad as in jax ---------------------------------------------------------------------------
+
+
+def test_argnums_and_kwargs():
+    def loss(scale, x, y, *, shift):
+        return scale * jnp.sum(x**2) + jnp.sum(y) + shift
+
+    estimator = zojax.estimator(directions.coordinate(), num_directions=3, mu=0.1)
+    args = (2.0, jnp.array([1.0, 2.0]), jnp.array([5.0]))
+    value, (gx, gy) = zojax.value_and_grad(loss, estimator, argnums=(1, 2))(0, *args, shift=1.0)
+    expected = jax.grad(loss, argnums=(1, 2))(*args, shift=1.0)
+    np.testing.assert_allclose(gx, expected[0], rtol=1e-3)
+    np.testing.assert_allclose(gy, expected[1], rtol=1e-3)
+    last = zojax.estimator(directions.coordinate(), mu=0.1)
+    np.testing.assert_allclose(
+        zojax.grad(loss, last, argnums=-1)(0, *args, shift=1.0), [1.0], rtol=1e-3
+    )
+    with pytest.raises(ValueError, match="argnums"):
+        zojax.grad(loss, last, argnums=3)(0, *args, shift=1.0)
+
+
+@pytest.mark.parametrize("name", ["central", "forward"])
+def test_aux_is_averaged_or_stacked(name):
+    estimator = zojax.estimator(stencil=STENCILS[name], num_directions=3, mu=0.5)
+    loss = lambda x: (jnp.sum(x), {"x": x})  # noqa: E731
+    points, _ = estimator.ask(0, jnp.ones(2))
+    (_, aux), _ = zojax.value_and_grad(loss, estimator, has_aux=True)(0, jnp.ones(2))
+    np.testing.assert_allclose(aux["x"], points.mean(axis=0), rtol=1e-6)
+    grads, stacked = zojax.grad(loss, estimator, has_aux=True, reduce_aux=None)(0, jnp.ones(2))
+    np.testing.assert_allclose(stacked["x"], points, rtol=1e-6)
+    assert grads.shape == (2,)
+
+
+def test_in_axes_gives_each_direction_its_own_slice():
+    n = 4
+    batches = jnp.arange(2.0 * n).reshape(n, 2)
+
+    def loss(x, batch, common):
+        return jnp.sum((x - batch) ** 2) + common, batch
+
+    for in_axes, call in [
+        ((None, 0, None), lambda f: f(0, jnp.ones(2), batches, 1.0)),
+        ({"batch": 0}, lambda f: f(0, jnp.ones(2), batch=batches, common=1.0)),
+    ]:
+        for stencil in (stencils.central(), stencils.forward()):
+            estimator = zojax.estimator(stencil=stencil, num_directions=n, in_axes=in_axes)
+            _, seen = call(zojax.grad(loss, estimator, has_aux=True, reduce_aux=None))
+            assert seen.shape == (2 * n, 2)
+            rows = {tuple(r) for r in np.asarray(seen).tolist()}
+            assert rows == {tuple(r) for r in np.asarray(batches).tolist()}
+
+
+@pytest.mark.parametrize(
+    "in_axes, match",
+    [((None, 0), "num_directions = 4"), ((0, None), "None for"), ((None,), "one entry")],
+)
+def test_in_axes_that_do_not_fit_are_refused(in_axes, match):
+    estimator = zojax.estimator(num_directions=4, in_axes=in_axes)
+    with pytest.raises(ValueError, match=match):
+        zojax.grad(lambda x, y: jnp.sum(x) + jnp.sum(y), estimator)(
+            0, jnp.ones(2), jnp.ones((3, 2))
+        )
+
+
+def test_with_key_gives_common_random_numbers_within_a_direction():
+    def loss(x, key):
+        return jnp.sum(x) + jax.random.normal(key, ()), jax.random.key_data(key)
+
+    for stencil in (stencils.central(), stencils.forward()):
+        estimator = zojax.estimator(stencil=stencil, num_directions=3, with_key=True, mu=1e-2)
+        (_, keys), grads = zojax.value_and_grad(loss, estimator, has_aux=True, reduce_aux=None)(
+            0, jnp.ones(2)
+        )
+        seen = [tuple(k) for k in np.asarray(keys).tolist()]
+        assert len(set(seen)) == 3 and all(seen.count(k) == 2 for k in set(seen))
+        assert np.all(
+            np.abs(grads) < 10
+        )  # unshared, the difference of noises would be of order 100
+
+
+def test_python_arguments_outside_jit_are_static():
+    def loss(x, mode, power):
+        assert isinstance(power, int)
+        return jnp.sum(x**power) if mode == "sum" else jnp.mean(x**power)
+
+    grad = zojax.grad(loss, zojax.estimator(directions.coordinate(), num_directions=2, mu=0.1))
+    np.testing.assert_allclose(grad(0, jnp.ones(2), "sum", 2), [2.0, 2.0], rtol=1e-3)
+    np.testing.assert_allclose(grad(0, jnp.ones(2), "mean", 2), [1.0, 1.0], rtol=1e-3)
+
+
+def test_outside_jit_a_call_compiles_once():
+    traces = []
+    grad = zojax.grad(lambda x: traces.append(1) or jnp.sum(x))
+    grad(0, jnp.ones(2))
+    first = len(traces)
+    for key in range(3):
+        grad(key, 2 * jnp.ones(2))
+    assert len(traces) == first
+
+
+# --- dtypes and trees --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_gradients_have_the_dtype_of_the_parameters(dtype):
+    value, grads = zojax.value_and_grad(lambda x: jnp.sum(x), zojax.estimator(mu=0.1))(
+        0, jnp.ones(4, dtype)
+    )
+    assert grads.dtype == dtype and value.dtype == jnp.float32
+
+
+def test_sums_over_directions_run_in_float32():
+    """In bfloat16 an accumulator of many directions would stall; the mean must not."""
+    n, d = 400, 8
+    estimator = zojax.estimator(num_directions=n, mu=0.25)
+    g = jnp.full(d, 1.0)
+    half = zojax.grad(lambda x: jnp.sum(x.astype(jnp.float32) * g), estimator)(
+        0, jnp.zeros(d, jnp.bfloat16)
+    )
+    full = zojax.grad(lambda x: jnp.sum(x * g), estimator)(0, jnp.zeros(d))
+    np.testing.assert_allclose(half.astype(jnp.float32), full, rtol=2**-8)
+
+
+def test_float64_parameters_keep_their_precision():
+    with jax.enable_x64(True):
+        estimator = zojax.estimator(directions.coordinate(), mu=1e-5, num_directions=2)
+        grads = zojax.grad(quadratic, estimator)(0, jnp.array([1.0, -2.0], jnp.float64))
+        np.testing.assert_allclose(grads, np.asarray(A) @ [1.0, -2.0], rtol=1e-6)
+
+
+def test_other_leaves_pass_through():
+    params = {
+        "w": jnp.ones(3),
+        "n": jnp.arange(2),
+        "flag": jnp.array(True),
+        "rng": jax.random.key(0),
+        "none": None,
+    }
+
+    def loss(p):
+        assert p["none"] is None and p["n"].dtype == jnp.int32 and p["flag"].dtype == jnp.bool_
+        return jnp.sum(p["w"]) * p["n"][1] + jax.random.normal(p["rng"])
+
+    grads = zojax.grad(loss, zojax.estimator(mu=0.1))(0, params)
+    assert grads["rng"] is None and grads["none"] is None
+    assert jnp.array_equal(grads["n"], jnp.zeros(2, jnp.int32)) and not grads["flag"]
+    moved = zojax.apply_updates(params, grads)
+    assert moved["rng"] == params["rng"] and jnp.array_equal(moved["n"], params["n"])
+
+
+@pytest.mark.parametrize("key", [0, jax.random.key(0), jax.random.PRNGKey(0), np.int64(0)])
+def test_keys_of_every_kind_mean_the_same(key):
+    expected = zojax.grad(quadratic)(0, jnp.ones(2))
+    assert jnp.array_equal(zojax.grad(quadratic)(key, jnp.ones(2)), expected)
+
+
+def test_a_key_of_another_implementation_works():
+    assert zojax.grad(quadratic)(jax.random.key(0, impl="rbg"), jnp.ones(2)).shape == (2,)
+
+
+# --- non-finite values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("which", [None, shaping.standardize(), shaping.centered_ranks()])
+def test_directions_that_are_not_finite_get_weight_zero(bad, which):
+    estimator = zojax.estimator(num_directions=4, shaping=which, mu=0.1)
+    _, asked = estimator.ask(0, jnp.ones(3))
+    values = jnp.arange(8.0).at[2].set(bad)
+    out = estimator.conclude(asked, values, estimator.init())
+    assert int(out.used) == 3 and int(out.state.skipped) == 1
+    assert bool(jnp.all(jnp.isfinite(out.grads))) and bool(jnp.isfinite(out.value))
+    elsewhere = estimator.conclude(asked, values.at[3].set(1e6), estimator.init())
+    np.testing.assert_array_equal(out.grads, elsewhere.grads)  # its other evaluation is unused too
+
+
+def test_when_all_directions_fail_the_gradient_is_zero_and_says_so():
+    out = zojax.estimator(num_directions=2).estimate(0, lambda x: jnp.sum(x) * jnp.nan, jnp.ones(3))
+    assert not jnp.any(out.grads) and int(out.used) == 0 and bool(jnp.isnan(out.value))
+
+
+def test_the_mean_is_over_the_directions_that_are_finite():
+    g = jnp.array([1.0, 2.0])
+    estimator = zojax.estimator(directions.coordinate(), num_directions=2, mu=0.1)
+    points, asked = estimator.ask(0, jnp.zeros(2))
+    values = jax.vmap(lambda x: x @ g)(points).at[0].set(jnp.nan)
+    grads = estimator.tell(asked, values)
+    k = int(jnp.argmax(jnp.abs(points[2])))
+    np.testing.assert_allclose(grads[k], 2 * g[k], rtol=1e-4)  # d / used = 2 / 1
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, error, match",
+    [
+        (dict(mu=0.0), ValueError, "mu must be positive and finite, got 0.0"),
+        (dict(mu=-1.0), ValueError, "mu must be positive"),
+        (dict(mu=float("nan")), ValueError, "mu must be positive"),
+        (dict(num_directions=0), ValueError, "num_directions must be at least 1, got 0"),
+        (dict(num_directions=1.5), TypeError, "num_directions must be an int, got 1.5"),
+        (dict(batch_size=0), ValueError, "batch_size must be at least 1"),
+        (dict(direction=directions.normal), TypeError, "did you forget to call it"),
+        (dict(stencil=stencils.central), TypeError, "stencil must be a Stencil"),
+        (dict(shaping="ranks"), TypeError, "shaping must be a Shaping"),
+    ],
+)
+def test_wrong_choices_are_refused_at_construction(options, error, match):
+    with pytest.raises(error, match=match):
+        zojax.estimator(**options)
+
+
+@pytest.mark.parametrize(
+    "loss, error, match",
+    [
+        (lambda x: x, ValueError, r"scalar, got shape \(2,\)"),
+        (lambda x: (jnp.sum(x), x), TypeError, "has_aux=True"),
+        (lambda x: jnp.sum(x) * 1j, TypeError, "real number, got dtype complex64"),
+        (lambda x: None, TypeError, "scalar"),
+    ],
+)
+def test_losses_that_are_not_real_scalars_are_refused(loss, error, match):
+    with pytest.raises(error, match=match):
+        zojax.grad(loss)(0, jnp.ones(2))
+
+
+def test_parameters_without_a_float_leaf_are_refused():
+    with pytest.raises(ValueError, match="no float leaf.*int32"):
+        zojax.grad(lambda x: jnp.sum(x) * 1.0)(0, jnp.arange(3))
+
+
+def test_a_loss_that_cannot_be_traced_points_to_ask_and_tell():
+    with pytest.raises(jax.errors.TracerArrayConversionError) as caught:
+        zojax.grad(lambda x: float(np.sum(np.asarray(x))))(0, jnp.ones(2))
+    assert "estimator.ask" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("key", ["seed", 1.5, None, jnp.ones(2)])
+def test_things_that_are_not_keys_are_refused(key):
+    with pytest.raises(TypeError, match="key must be an int or a jax.random key"):
+        zojax.grad(quadratic)(key, jnp.ones(2))
+
+
+def test_a_schedule_of_mu_needs_a_step_count():
+    estimator = zojax.estimator(mu=lambda step: 0.1 / (step + 1))
+    with pytest.raises(ValueError, match="mu is a schedule"):
+        zojax.grad(quadratic, estimator)(0, jnp.ones(2))
+    out = estimator.estimate(0, quadratic, jnp.ones(2), step=3)
+    constant = zojax.estimator(mu=0.025).estimate(0, quadratic, jnp.ones(2))
+    np.testing.assert_allclose(out.grads, constant.grads, rtol=1e-5)

@@ -1,0 +1,89 @@
+"""Key discipline: every layout evaluates the same directions and gives the same estimate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zojax
+from zojax import directions, stencils
+
+PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
+X = jnp.linspace(0, 1, 15).reshape(5, 3)
+DIRECTIONS = ["rademacher", "normal", "sphere", "coordinate", "orthogonal", "hadamard", "low_rank"]
+
+
+def loss(params, x):
+    return jnp.mean(jnp.tanh(x @ params["w"] + params["b"]) ** 2)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_same_key_same_result_for_every_batch_size(name):
+    results = []
+    for batch_size in (1, 2, 3, 5, None):  # 5 directions: one at a time, with a rest, all at once
+        estimator = zojax.estimator(
+            getattr(directions, name)(), num_directions=5, batch_size=batch_size, mu=1e-2
+        )
+        results.append(zojax.value_and_grad(loss, estimator)(3, PARAMS, X))
+    for value, grads in results[1:]:
+        np.testing.assert_allclose(value, results[0][0], rtol=1e-6)
+        for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(results[0][1]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_the_noise_is_bitwise_the_same_drawn_alone_batched_or_in_a_loop(name):
+    direction = getattr(directions, name)()
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), PARAMS)
+    frame = direction.frame(jax.random.key(0), 5, like)
+
+    def draw(i):
+        drawn = direction.draw(frame, i, like)
+        return {k: drawn[k].dense() for k in like}
+
+    alone = [jax.jit(draw)(i) for i in range(5)]
+    batched = jax.jit(jax.vmap(draw))(jnp.arange(5))
+    looped = jax.jit(lambda: jax.lax.map(draw, jnp.arange(5)))()
+    for i in range(5):
+        for k in like:
+            assert jnp.array_equal(alone[i][k], batched[k][i])
+            assert jnp.array_equal(alone[i][k], looped[k][i])
+
+
+@pytest.mark.parametrize("stencil", [stencils.central(), stencils.forward(), stencils.one_point()])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_the_number_of_evaluations_is_the_documented_one(stencil, batch_size):
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda _: calls.append(1), x)
+        return jnp.sum(x)
+
+    estimator = zojax.estimator(stencil=stencil, num_directions=3, batch_size=batch_size)
+    jax.block_until_ready(zojax.grad(counted, estimator)(0, jnp.ones(2)))
+    jax.effects_barrier()
+    assert len(calls) == estimator.evaluations
+
+
+def test_the_loss_is_traced_a_fixed_number_of_times():
+    counts = []
+    for n in (2, 50):
+        traces = []
+        estimator = zojax.estimator(num_directions=n, batch_size=1)
+        zojax.grad(lambda x, traces=traces: traces.append(1) or jnp.sum(x), estimator)(
+            0, jnp.ones(2)
+        )
+        counts.append(len(traces))
+    assert counts[0] == counts[1]
+
+
+def test_sequential_directions_need_no_more_memory_than_one():
+    def peak(n):
+        estimator = zojax.estimator(num_directions=n, batch_size=1)
+        params = jax.ShapeDtypeStruct((256, 1024), jnp.float32)
+        update = lambda key, p: p - zojax.grad(lambda w: jnp.sum(jnp.sin(w)), estimator)(key, p)  # noqa: E731
+        analysis = jax.jit(update).lower(jax.random.key(0), params).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    parameter_bytes = 4 * 256 * 1024
+    assert peak(64) <= peak(1) + 1.2 * parameter_bytes  # one accumulator

@@ -1,0 +1,174 @@
+"""The noise itself: the published generator, access to any part, and the distribution of the entries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.extend.random import threefry_2x32
+from scipy import stats
+
+from zojax import directions, noise
+
+SOURCES = {"signs": noise.Signs, "normals": noise.Normals}
+SEED = noise.make_seed(jax.random.key(7))
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return SOURCES[request.param](SEED)
+
+
+@pytest.fixture(scope="module")
+def normals():
+    return np.asarray(noise.row_noise(noise.Normals(SEED), (1000, 1000)).dense())
+
+
+@pytest.fixture(scope="module")
+def signs():
+    return np.asarray(noise.row_noise(noise.Signs(SEED), (1000, 1000)).dense())
+
+
+def test_threefry_is_the_published_generator():
+    # Known answers of the Random123 distribution for threefry2x32 with 20 rounds.
+    full = np.uint32(0xFFFFFFFF)
+    pi = [np.uint32(x) for x in (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)]
+    cases = [
+        ((np.uint32(0),) * 2, (np.uint32(0),) * 2, (0x6B200159, 0x99BA4EFE)),
+        ((full,) * 2, (full,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((pi[2], pi[3]), (pi[0], pi[1]), (0xC4923A9C, 0x483DF7A0)),
+    ]
+    for key, counter, expected in cases:
+        for generator in (noise.threefry, noise.threefry_rolled):
+            words = generator(key, jnp.array([counter[0]]), jnp.array([counter[1]]))
+            assert [int(w[0]) for w in words] == list(expected)
+
+
+def test_threefry_agrees_with_jax():
+    counts = lax.iota(jnp.uint32, 64)
+    expected = threefry_2x32((SEED[0], SEED[1]), counts)
+    ours = jnp.concatenate(noise.threefry((SEED[0], SEED[1]), counts[:32], counts[32:]))
+    assert jnp.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 64, 65, 200])
+def test_any_entry_alone_equals_the_whole(source, width):
+    whole = noise.row_noise(source, (5, 3, width)).dense()
+    rows, columns = jnp.meshgrid(
+        jnp.arange(15, dtype=jnp.uint32), jnp.arange(width, dtype=jnp.uint32), indexing="ij"
+    )
+    alone = source.columns(rows, columns, width).reshape(5, 3, width)
+    assert jnp.array_equal(whole, alone)
+
+
+VIEWS = {
+    "slice": lambda x: x[2:4],
+    "index": lambda x: x[1],
+    "gather": lambda x: x[jnp.array([4, 0, 4])],
+    "reverse": lambda x: x[::-1],
+    "transpose": lambda x: jnp.swapaxes(x, 0, 1),
+    "reshape": lambda x: x.reshape((15,) + x.shape[2:]),
+    "dynamic": lambda x: lax.dynamic_slice_in_dim(x, 3, 2),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_equals_the_view_of_the_whole(source, view):
+    z = noise.row_noise(source, (5, 3, 40))
+    index = VIEWS[view]
+    assert jnp.array_equal(z.take(index).dense(), index(z.dense()))
+    assert z.take(index).shape == index(z.dense()).shape
+
+
+def test_a_slice_inside_scan_equals_the_whole(source):
+    z = noise.row_noise(source, (4, 3, 40))
+    _, slices = lax.scan(lambda c, row: (c, z.take(lambda _: row).dense()), None, z.row)
+    assert jnp.array_equal(slices, z.dense())
+
+
+def test_scalar_and_empty_leaves():
+    assert noise.row_noise(noise.Normals(SEED), ()).dense().shape == ()
+    assert noise.row_noise(noise.Signs(SEED), (0, 3)).dense().shape == (0, 3)
+    assert noise.row_noise(noise.Signs(SEED), (3, 0)).dense().shape == (3, 0)
+
+
+def test_nothing_of_the_leaf_size_is_stored(source):
+    shape = (256, 4096)
+    step = jax.jit(lambda p, seed: p + 1e-3 * noise.row_noise(type(source)(seed), shape).dense())
+    arguments = (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((2,), jnp.uint32))
+    temporaries = step.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+    assert temporaries <= 0.25 * 4 * 256 * 4096
+
+
+@pytest.mark.parametrize("order", range(1, 7))
+def test_moments_of_normals(normals, order):
+    n = normals.size
+    double_factorial = {1: 0, 2: 1, 3: 0, 4: 3, 5: 0, 6: 15, 8: 105, 10: 945, 12: 10395}
+    variance = double_factorial[2 * order] - double_factorial[order] ** 2
+    moment = np.mean(normals.astype(np.float64) ** order)
+    assert abs(moment - double_factorial[order]) < 5 * np.sqrt(variance / n)
+
+
+def test_normals_pass_kolmogorov_smirnov(normals):
+    assert stats.kstest(normals.ravel(), "norm").pvalue > 1e-3
+    # and in the tails, where the centre of the distribution would hide an error
+    tail = normals[np.abs(normals) > 3].ravel()
+    expected = normals.size * 2 * stats.norm.sf(3)
+    assert abs(tail.size - expected) < 5 * np.sqrt(expected)
+    conditional = stats.norm.sf(np.abs(tail)) / stats.norm.sf(3)
+    assert stats.kstest(conditional, "uniform").pvalue > 1e-3
+
+
+def test_signs_are_balanced(signs):
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    n = signs.size
+    assert abs(signs.mean()) < 5 / np.sqrt(n)
+    for axis in (0, 1):  # rows and columns: sums of 1000 signs, 1000 of them
+        sums = signs.sum(axis=axis)
+        assert abs(np.mean(sums**2) / 1000 - 1) < 5 * np.sqrt(2 / 1000)
+
+
+@pytest.mark.parametrize("kind", ["normals", "signs"])
+def test_neighbours_are_uncorrelated(kind, request):
+    """Rows, columns, and lags at which packed words or blocks of the generator would repeat."""
+    z = request.getfixturevalue(kind).astype(np.float64)
+    for lag in (1, 2, 31, 32, 33, 64, 500):
+        for pair in ((z[:, lag:], z[:, :-lag]), (z[lag:], z[:-lag])):
+            product = pair[0] * pair[1]
+            assert abs(product.mean()) < 5 / np.sqrt(product.size)
+
+
+def test_leaves_directions_and_steps_are_uncorrelated():
+    like = [jax.ShapeDtypeStruct((200, 200), jnp.float32)] * 2
+    for direction in (directions.rademacher(), directions.normal()):
+        samples = []
+        for step in range(2):
+            key = jax.random.fold_in(jax.random.key(3), step)
+            frame = direction.frame(key, 2, like)
+            for index in range(2):
+                samples += [z.dense().ravel() for z in _leaves(direction.draw(frame, index, like))]
+        samples = np.stack(samples)
+        correlation = samples @ samples.T / samples.shape[1]
+        off_diagonal = correlation - np.diag(np.diagonal(correlation))
+        assert np.abs(off_diagonal).max() < 5 / np.sqrt(samples.shape[1])
+
+
+def test_avalanche():
+    """One flipped bit of the key or the counter flips each output bit with probability 1/2."""
+    counters = lax.iota(jnp.uint32, 4096)
+
+    def word(k0, k1, row, column):
+        return noise.threefry((SEED[0] ^ k0, SEED[1] ^ k1), counters ^ row, counters ^ column)[0]
+
+    base = word(0, 0, 0, 0)
+    for place in range(4):
+        for bit in (0, 7, 31):
+            flips = [jnp.uint32(0)] * 4
+            flips[place] = jnp.uint32(1 << bit)
+            changed = lax.population_count(base ^ word(*flips))
+            rate = float(jnp.mean(changed.astype(jnp.float32))) / 32
+            assert abs(rate - 0.5) < 5 * 0.5 / np.sqrt(4096 * 32)
+
+
+def _leaves(tree):
+    return jax.tree.leaves(tree, is_leaf=lambda x: hasattr(x, "dense"))

@@ -1,0 +1,94 @@
+"""Shapings against their definitions written out in NumPy, with directions missing."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+import zojax
+from zojax import shaping, stencils
+
+V = np.array([[3.0, -1.0], [0.5, 2.0], [7.0, 7.0], [4.0, 4.5]])
+VALID = np.array([True, True, False, True])
+USED = V[VALID]
+
+
+def _shape(which):
+    table = jnp.where(jnp.asarray(VALID)[:, None], jnp.asarray(V, jnp.float32), 0)
+    return np.asarray(which.values(table, jnp.asarray(VALID)))[VALID]
+
+
+def test_none_changes_nothing():
+    np.testing.assert_array_equal(_shape(shaping.none()), USED.astype(np.float32))
+
+
+def test_baseline_leaves_one_out():
+    others = (USED.sum(axis=0) - USED) / 2
+    np.testing.assert_allclose(_shape(shaping.baseline()), USED - others, rtol=1e-5)
+
+
+def test_standardize():
+    expected = (USED - USED.mean()) / USED.std()
+    np.testing.assert_allclose(_shape(shaping.standardize()), expected, rtol=1e-5)
+
+
+def test_by_std():
+    np.testing.assert_allclose(_shape(shaping.by_std()), USED / USED.std(), rtol=1e-5)
+
+
+def test_centered_ranks():
+    expected = (rankdata(USED).reshape(USED.shape) - 1) / 5 - 0.5
+    np.testing.assert_allclose(_shape(shaping.centered_ranks()), expected, atol=1e-6)
+
+
+def test_nes_utilities():
+    raw = np.maximum(0, np.log(6 / 2 + 1) - np.log(rankdata(USED)))
+    expected = (1 / 6 - raw / raw.sum()).reshape(USED.shape)
+    np.testing.assert_allclose(_shape(shaping.nes_utilities()), expected, atol=1e-6)
+
+
+def test_clip_bounds_the_coefficients():
+    c = jnp.array([-9.0, 0.5, 3.0])
+    np.testing.assert_array_equal(shaping.clip(2).coefficients(c, c < 9), [-2.0, 0.5, 2.0])
+    with pytest.raises(ValueError, match="limit must be positive, got 0"):
+        shaping.clip(0)
+
+
+@pytest.mark.parametrize(
+    "which", [shaping.standardize(), shaping.by_std(), shaping.centered_ranks()]
+)
+def test_equal_values_give_finite_weights(which):
+    values = np.asarray(which.values(jnp.full((3, 2), 5.0), jnp.ones(3, bool)))
+    assert np.all(np.isfinite(values))
+
+
+def test_ranks_are_invariant_to_monotone_changes():
+    v = jnp.asarray(V, jnp.float32)
+    for which in (shaping.centered_ranks(), shaping.nes_utilities()):
+        both = [which.values(u, jnp.ones(4, bool)) for u in (v, jnp.exp(v))]
+        np.testing.assert_array_equal(*both)
+
+
+def test_baseline_keeps_one_point_estimates_unbiased_and_lowers_their_variance():
+    import jax
+
+    g = jnp.array([1.0, -2.0, 0.5])
+
+    def samples(which):
+        estimator = zojax.estimator(
+            stencil=stencils.one_point(), shaping=which, num_directions=4, mu=0.5
+        )
+        one = jax.jit(
+            jax.vmap(lambda k: estimator.estimate(k, lambda x: 10 + x @ g, jnp.zeros(3)).grads)
+        )
+        return np.asarray(one(jax.random.split(jax.random.key(0), 20_000)))
+
+    plain, based = samples(None), samples(shaping.baseline())
+    for s in (plain, based):
+        assert np.all(np.abs(s.mean(axis=0) - g) < 5 * s.std(axis=0) / np.sqrt(len(s)))
+    assert based.var() < 0.1 * plain.var()
+
+
+def test_too_few_directions_for_a_baseline():
+    with pytest.raises(ValueError, match="num_directions >= 2, got 1"):
+        zojax.estimator(shaping=shaping.baseline())
