@@ -26,7 +26,7 @@ def _tree_loss(p):
     return jnp.sum(p["w"] ** 2) + 3 * p["b"]
 
 
-# --- ask and tell ----------------------------------------------------------------------------------
+# --- ask and tell --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stencil", STENCILS)
@@ -68,7 +68,7 @@ def test_asked_is_a_pytree_that_survives_a_jit_boundary():
     assert jnp.array_equal(jax.jit(estimator.tell)(asked, values), estimator.tell(eager, values))
 
 
-# --- stencils ----------------------------------------------------------------------------------------
+# --- stencils ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name, order", [("central", 2), ("forward", 1), ("fourth order", 4)])
@@ -121,7 +121,7 @@ def test_ill_formed_stencils_are_refused(offsets, weights):
         zojax.estimator(stencil=stencils.Stencil(offsets, weights))
 
 
-# --- value_and_grad as in jax ---------------------------------------------------------------------------
+# --- value_and_grad as in jax --------------------------------------------------------------------
 
 
 def test_argnums_and_kwargs():
@@ -221,7 +221,7 @@ def test_outside_jit_a_call_compiles_once():
     assert len(traces) == first
 
 
-# --- dtypes and trees --------------------------------------------------------------------------------------
+# --- dtypes and trees ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
@@ -281,7 +281,7 @@ def test_a_key_of_another_implementation_works():
     assert zojax.grad(quadratic)(jax.random.key(0, impl="rbg"), jnp.ones(2)).shape == (2,)
 
 
-# --- non-finite values -------------------------------------------------------------------------------------
+# --- non-finite values ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
@@ -312,7 +312,7 @@ def test_the_mean_is_over_the_directions_that_are_finite():
     np.testing.assert_allclose(grads[k], 2 * g[k], rtol=1e-4)  # d / used = 2 / 1
 
 
-# --- errors -----------------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

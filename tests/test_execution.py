@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import zojax
@@ -75,6 +76,36 @@ def test_the_loss_is_traced_a_fixed_number_of_times():
         )
         counts.append(len(traces))
     assert counts[0] == counts[1]
+
+
+STEPS = {
+    "mezo": (zojax.mezo(), 1),
+    "mezo, normal": (zojax.mezo(direction=directions.normal()), 1),
+    "mezo, 4 directions": (zojax.mezo(num_directions=4), 1),
+    "momentum": (zojax.zo_sgd(1e-3, momentum=0.9), 2),
+    "adam": (zojax.zeroth_order(optax.adam(1e-3)), 3),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_donated_step_costs_the_state_and_the_temporaries_of_a_forward(name):
+    """No stored noise, no gradient, no second copy of the parameters beside what the loss makes."""
+    tx, copies = STEPS[name]
+    params = jax.ShapeDtypeStruct((512, 1024), jnp.float32)
+    state = jax.eval_shape(tx.init, params)
+    loss = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
+
+    def step(params, state):
+        updates, state = tx.update(None, state, params, value_fn=loss)
+        return optax.apply_updates(params, updates), state
+
+    forward = jax.jit(loss).lower(params).compile().memory_analysis()
+    donated = jax.jit(step, donate_argnums=(0, 1)).lower(params, state).compile().memory_analysis()
+    size = 4 * 512 * 1024
+    accumulator = size if tx.estimator.num_directions > 1 else 0
+    assert donated.temp_size_in_bytes <= forward.temp_size_in_bytes + accumulator + 0.1 * size
+    resident = donated.argument_size_in_bytes + donated.output_size_in_bytes
+    assert resident - donated.alias_size_in_bytes <= (copies + 0.01) * size
 
 
 def test_sequential_directions_need_no_more_memory_than_one():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from zojax import noise
 from zojax._types import PyTree
 
 # Perturbed coordinates per batch of dense directions: beyond it the noise of a batch falls out of the
@@ -45,11 +46,12 @@ def evaluate(
     over offsets. A loop also keeps the temporaries of two evaluations from being alive together.
     """
     points = jnp.asarray(offsets, jnp.float32)
-    inner = _loop if batch_size == 1 else _batch
 
     def direction(i):
-        noise = draw(i)
-        return inner(lambda o: evaluation(noise, i, o), points)
+        z = draw(i)
+        if batch_size == 1:
+            return _loop(lambda o: evaluation(noise.tie(z, o), i, o), points)
+        return _batch(lambda o: evaluation(z, i, o), points)
 
     indices = jnp.arange(num_directions)
     if batch_size == 1:

@@ -14,6 +14,7 @@ A noise object has `shape`, `dense()` (the values, float32) and `take(index)`, w
 indexing function of the leading axes without generating anything.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 
@@ -194,6 +195,24 @@ class RowNoise:
 
     def take(self, index) -> "RowNoise":
         return RowNoise(self.source, index(self.row), self.scale, self.width)
+
+
+def tie(noise, offset: jax.Array):
+    """The same noise, made to depend on `offset`, a float that is never NaN.
+
+    In a loop over offsets the noise of a direction is invariant, and XLA would compute it before the
+    loop and keep all of it. Seeds that depend on the iteration, as far as it can tell, leave the noise
+    where it is read.
+    """
+    salt = lax.convert_element_type(offset != offset, jnp.uint32)
+
+    def salted(z):
+        if not isinstance(z, RowNoise):
+            return z
+        source = jax.tree.map(lambda x: x ^ salt if x.dtype == jnp.uint32 else x, z.source)
+        return dataclasses.replace(z, source=source)
+
+    return jax.tree.map(salted, noise, is_leaf=lambda z: isinstance(z, RowNoise))
 
 
 def row_noise(source, shape: tuple[int, ...], scale=1.0) -> RowNoise:
