@@ -53,11 +53,7 @@ G = H @ X + B
 NORM2 = float(G @ G)
 
 
-def _trace_low_rank(m, n, r=1):
-    return (m * n - 1 + 2 * (r - 1) / r) * NORM2
-
-
-TRACES = {  # trace of the covariance of one central difference, on a flat vector
+TRACES = {  # trace of the covariance of one central difference
     "rademacher": (directions.rademacher(), (D - 1) * NORM2),
     "normal": (directions.normal(), (D + 1) * NORM2),
     "sphere": (directions.sphere(), (D - 1) * NORM2),
@@ -65,7 +61,19 @@ TRACES = {  # trace of the covariance of one central difference, on a flat vecto
     "orthogonal": (directions.orthogonal(), (D - 1) * NORM2),
     "hadamard": (directions.hadamard(), (D - 1) * NORM2),
     "sparse": (directions.sparse(0.5), (D - 2 + 2) * NORM2),
-    "low_rank": (directions.low_rank(vectors=directions.normal()), (D + 1) * NORM2),
+    "low_rank": (directions.low_rank(), (D - 1) * NORM2),
+}
+T, FROBENIUS, DIAGONAL = np.trace(H), np.sum(H**2), np.sum(np.diag(H) ** 2)
+MU = 0.7
+FORWARD = {  # what forward differences add to the trace: (mu^2/4) E (z'Hz)^2 |z|^2
+    "normal": (D + 4) * (T**2 + 2 * FROBENIUS),
+    "sphere": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS),
+    "orthogonal": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS),
+    "rademacher": D * (T**2 + 2 * FROBENIUS - 2 * DIAGONAL),
+    "hadamard": D * (T**2 + 2 * FROBENIUS - 2 * DIAGONAL),  # one direction: independent signs
+    "coordinate": D**2 * DIAGONAL,
+    "sparse": None,
+    "low_rank": None,
 }
 COVARIANCES = {
     "normal": NORM2 * np.eye(D) + np.outer(G, G),
@@ -95,49 +103,43 @@ def _assert_mean(samples, expected):
     assert np.all(np.abs(samples.mean(axis=0) - expected) < 5 * error + slack)
 
 
-@pytest.fixture(scope="module")
-def flat_samples():
-    cache = {}
-
-    def get(name):
-        if name not in cache:
-            cache[name] = _samples(TRACES[name][0], SHAPES["flat"])
-        return cache[name]
-
-    return get
-
-
-@pytest.mark.parametrize("name", TRACES)
-def test_unbiased_and_trace_on_a_flat_vector(name, flat_samples):
-    samples = flat_samples(name)
-    _assert_mean(samples, G)
+def _assert_trace(samples, expected):
     squares = np.sum((samples - G) ** 2, axis=1)
     error = squares.std(ddof=1) / np.sqrt(len(squares))
-    assert abs(squares.mean() - TRACES[name][1]) < 5 * error + 2e-3 * TRACES[name][1]
+    assert abs(squares.mean() - expected) < 5 * error + 2e-3 * expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("name", TRACES)
+def test_central_differences_are_unbiased_with_the_stated_variance(name, shapes, dtype):
+    direction, trace = TRACES[name]
+    with jax.enable_x64(dtype == "float64"):
+        samples = _samples(direction, SHAPES[shapes], dtype)
+    _assert_mean(samples, G)
+    _assert_trace(samples, trace)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("name", TRACES)
+def test_forward_differences_are_unbiased_and_add_the_stated_variance(name, shapes, dtype):
+    """On a quadratic odd moments vanish, so forward differences are unbiased too."""
+    direction, trace = TRACES[name]
+    with jax.enable_x64(dtype == "float64"):
+        samples = _samples(direction, SHAPES[shapes], dtype, stencil=stencils.forward(), mu=MU)
+    _assert_mean(samples, G)
+    if FORWARD[name] is not None:
+        _assert_trace(samples, trace + MU**2 / 4 * FORWARD[name])
 
 
 @pytest.mark.parametrize("name", COVARIANCES)
-def test_covariance_matrix(name, flat_samples):
-    centred = flat_samples(name) - G
+def test_covariance_matrix(name):
+    centred = _samples(TRACES[name][0], SHAPES["flat"]) - G
     products = centred[:, :, None] * centred[:, None, :]
     error = products.std(axis=0, ddof=1) / np.sqrt(len(products))
     difference = np.abs(products.mean(axis=0) - COVARIANCES[name])
     assert np.all(difference < 5 * error + 5e-3 * NORM2)
-
-
-@pytest.mark.parametrize("name", TRACES)
-def test_unbiased_on_a_pytree(name):
-    _assert_mean(_samples(TRACES[name][0], SHAPES["tree"], samples=8000), G)
-
-
-@pytest.mark.parametrize("name", ["rademacher", "normal", "sphere", "low_rank"])
-def test_unbiased_and_trace_in_float64(name):
-    with jax.enable_x64(True):
-        samples = _samples(TRACES[name][0], SHAPES["flat"], jnp.float64)
-    _assert_mean(samples, G)
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    assert abs(squares.mean() - TRACES[name][1]) < 5 * error
 
 
 LOW_RANK = {
@@ -160,38 +162,14 @@ def test_low_rank_trace_of_a_matrix_and_a_stack(name, shape):
     options, factor = LOW_RANK[name]
     samples = _samples(directions.low_rank(**options), shape, samples=60_000)
     _assert_mean(samples, G)
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    m, n = 4, 3  # both shapes are cut where m + n is least: 3 x 4 and (2 2) x 3
-    expected = factor(m, n, options["rank"]) * NORM2
-    assert abs(squares.mean() - expected) < 5 * error + 2e-3 * expected
-
-
-@pytest.mark.parametrize("name", ["rademacher", "normal", "sphere", "coordinate"])
-def test_variance_of_forward_differences(name):
-    """Forward differences add (mu^2/4) E (z'Hz)^2 |z|^2, in closed form for each direction."""
-    mu, t, frobenius = 0.7, np.trace(H), np.sum(H**2)
-    diagonal = np.sum(np.diag(H) ** 2)
-    extra = {
-        "normal": (D + 4) * (t**2 + 2 * frobenius),
-        "sphere": D**2 / (D + 2) * (t**2 + 2 * frobenius),
-        "rademacher": D * (t**2 + 2 * frobenius - 2 * diagonal),
-        "coordinate": D**2 * diagonal,
-    }[name]
-    samples = _samples(TRACES[name][0], SHAPES["flat"], stencil=stencils.forward(), mu=mu)
-    _assert_mean(samples, G)  # odd moments vanish: still unbiased on a quadratic
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    expected = TRACES[name][1] + mu**2 / 4 * extra
-    assert abs(squares.mean() - expected) < 5 * error
+    # Both shapes are cut where m + n is least: 3 x 4 and (2 2) x 3.
+    _assert_trace(samples, factor(4, 3, options["rank"]) * NORM2)
 
 
 @pytest.mark.parametrize("name", ["rademacher", "normal"])
 def test_independent_directions_divide_the_covariance(name):
     samples = _samples(TRACES[name][0], SHAPES["flat"], q=8, samples=8000)
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    assert abs(squares.mean() - TRACES[name][1] / 8) < 5 * error
+    _assert_trace(samples, TRACES[name][1] / 8)
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "coordinate"])
@@ -199,9 +177,7 @@ def test_independent_directions_divide_the_covariance(name):
 def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
     samples = _samples(TRACES[name][0], SHAPES["flat"], q=q, samples=8000)
     _assert_mean(samples, G)
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    assert abs(squares.mean() - (D / q - 1) * NORM2) < 5 * error + 1e-3 * NORM2
+    _assert_trace(samples, (D / q - 1) * NORM2)
 
 
 def test_hadamard_leaves_d_over_q_minus_one_for_a_power_of_two():
@@ -275,10 +251,7 @@ def test_noisy_values_add_their_variance():
 
     samples = np.asarray(one(jax.random.split(jax.random.key(0), SAMPLES)), np.float64)
     _assert_mean(samples, G)
-    squares = np.sum((samples - G) ** 2, axis=1)
-    error = squares.std(ddof=1) / np.sqrt(len(squares))
-    expected = (D - 1) * NORM2 + s**2 * D / (2 * mu**2)
-    assert abs(squares.mean() - expected) < 5 * error
+    _assert_trace(samples, (D - 1) * NORM2 + s**2 * D / (2 * mu**2))
 
 
 def test_sparse_shares_its_mask_within_a_step():
