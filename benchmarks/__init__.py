@@ -1,0 +1,1 @@
+"""Every figure of the README comes from here: `python -m benchmarks.NAME` reruns one table."""

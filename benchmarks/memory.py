@@ -1,0 +1,103 @@
+"""Peak memory of one donated mezo step against one forward pass, by the compiler.
+
+    python -m benchmarks.memory
+
+Peak = temporaries + arguments + outputs - aliased, from `compiled.memory_analysis()`. The rule: no more
+than the forward's peak, plus the largest slice of one leaf that a layer reads, plus 1 %.
+"""
+
+import argparse
+
+import jax
+import optax
+
+import zojax
+from benchmarks.measure import markdown, peak_bytes, save
+from benchmarks.models import MODELS, Model
+from zojax import directions
+
+DIRECTIONS = {
+    "signs": directions.rademacher(),
+    "normal": directions.normal(),
+    "low rank": directions.low_rank(),
+}
+
+
+def forward(model: Model):
+    return jax.jit(lambda p, batch: model.loss(p, **batch)).lower(model.params, model.batch)
+
+
+def backward(model: Model):
+    """jax.grad and sgd, donated."""
+
+    def step(params, batch):
+        grads = jax.grad(lambda p: model.loss(p, **batch))(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
+
+    return jax.jit(step, donate_argnums=0).lower(model.params, model.batch)
+
+
+def naive(model: Model):
+    """MeZO as one would write it: jax.random.normal on the tree, twice."""
+
+    def step(params, batch, key):
+        leaves, treedef = jax.tree.flatten(params)
+        keys = jax.random.split(key, len(leaves))
+        z = treedef.unflatten(
+            [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+        )
+        values = [
+            model.loss(jax.tree.map(lambda p, u, o=o: p + o * u, params, z), **batch)
+            for o in (1e-3, -1e-3)
+        ]
+        c = (values[0] - values[1]) / 2e-3
+        return jax.tree.map(lambda p, u: p - 1e-3 * c * u, params, z)
+
+    return jax.jit(step, donate_argnums=0).lower(model.params, model.batch, jax.random.key(0))
+
+
+def mezo(model: Model, direction):
+    """The library's step, donated, in one program."""
+    tx = zojax.mezo(1e-6, 1e-3, direction=direction)
+
+    def step(params, state, batch):
+        updates, state = tx.update(None, state, params, value_fn=model.loss, **batch)
+        return optax.apply_updates(params, updates), state
+
+    state = jax.eval_shape(tx.init, model.params)
+    return jax.jit(step, donate_argnums=(0, 1)).lower(model.params, state, model.batch)
+
+
+def measure(name: str, model: Model) -> list[dict]:
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.params))
+    floor = peak_bytes(forward(model).compile())
+    rows = []
+    contestants = {"jax.grad + sgd": backward(model), "naive mezo": naive(model)}
+    for label, direction in DIRECTIONS.items():
+        contestants[f"zojax.mezo, {label}"] = mezo(model, direction)
+    for label, lowered in contestants.items():
+        peak = peak_bytes(lowered.compile())
+        rows.append(
+            {
+                "model": name,
+                "step": label,
+                "parameters, MB": size / 1e6,
+                "forward peak, MB": floor / 1e6,
+                "peak / parameters": peak / size,
+                "peak / forward peak": peak / floor,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help="part of a model's name")
+    arguments = parser.parse_args()
+    chosen = {n: m for n, m in MODELS.items() if (arguments.only or "") in n}
+    rows = [row for name, make in chosen.items() for row in measure(name, make())]
+    print(markdown(rows)) if arguments.only else save("memory", rows)
+
+
+if __name__ == "__main__":
+    main()

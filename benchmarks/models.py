@@ -1,0 +1,257 @@
+"""Losses of real shapes, for measuring memory and time: no weights are needed to compile them.
+
+`MODELS[name]()` gives `Model(loss, params, batch)` with ShapeDtypeStructs; `loss(params, **batch)`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Shape = jax.ShapeDtypeStruct
+
+
+class Model(NamedTuple):
+    loss: Callable
+    params: Any
+    batch: dict
+
+
+def _f32(*shape):
+    return Shape(shape, jnp.float32)
+
+
+def _tokens(batch, length):
+    return {"tokens": Shape((batch, length), jnp.int32)}
+
+
+# --- a pre-norm transformer, scanned or unrolled --------------------------------------------------
+
+
+class TransformerConfig(NamedTuple):
+    layers: int = 12
+    width: int = 1024
+    hidden: int = 4096
+    vocabulary: int = 8192
+    heads: int = 16
+    scan: bool = True
+
+
+def transformer_params(c: TransformerConfig) -> dict:
+    layer = {
+        "qkv": (c.width, 3 * c.width),
+        "out": (c.width, c.width),
+        "up": (c.width, c.hidden),
+        "down": (c.hidden, c.width),
+        "norm1": (c.width,),
+        "norm2": (c.width,),
+    }
+    if c.scan:
+        layers = {k: _f32(c.layers, *s) for k, s in layer.items()}
+    else:
+        layers = [{k: _f32(*s) for k, s in layer.items()} for _ in range(c.layers)]
+    return {"embed": _f32(c.vocabulary, c.width), "norm": _f32(c.width), "layers": layers}
+
+
+def _rms_norm(x, gain):
+    return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * gain
+
+
+def _layer(c: TransformerConfig, x, p):
+    b, t, d = x.shape
+    q, k, v = jnp.split(_rms_norm(x, p["norm1"]) @ p["qkv"], 3, axis=-1)
+    q, k, v = (a.reshape(b, t, c.heads, d // c.heads) for a in (q, k, v))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(d / c.heads).astype(x.dtype)
+    scores = jnp.where(jnp.tril(jnp.ones((t, t), bool)), scores, -1e9)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v)
+    x = x + mixed.reshape(b, t, d) @ p["out"]
+    return x + jax.nn.gelu(_rms_norm(x, p["norm2"]) @ p["up"]) @ p["down"]
+
+
+def transformer_loss(c: TransformerConfig, params, tokens):
+    """Mean next-token cross-entropy, tied output layer."""
+    x = params["embed"][tokens]
+    if c.scan:
+        x, _ = lax.scan(lambda x, p: (_layer(c, x, p), None), x, params["layers"])
+    else:
+        for p in params["layers"]:
+            x = _layer(c, x, p)
+    logits = (_rms_norm(x, params["norm"]) @ params["embed"].T)[:, :-1].astype(jnp.float32)
+    target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+
+
+def transformer(batch=4, length=128, **options) -> Model:
+    config = TransformerConfig(**options)
+    return Model(
+        partial(transformer_loss, config), transformer_params(config), _tokens(batch, length)
+    )
+
+
+# --- others -----------------------------------------------------------------------------------------
+
+
+def mlp(batch=32, widths=(784, 1024, 1024, 10)) -> Model:
+    """Dense layers with biases; cross-entropy."""
+
+    def loss(params, x, y):
+        for i, (w, b) in enumerate(params):
+            x = x @ w + b
+            x = jax.nn.relu(x) if i + 1 < len(params) else x
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=1))
+
+    params = [(_f32(m, n), _f32(n)) for m, n in zip(widths, widths[1:], strict=False)]
+    return Model(loss, params, {"x": _f32(batch, widths[0]), "y": Shape((batch,), jnp.int32)})
+
+
+def lstm(batch=16, length=64, width=1024, vocabulary=8192) -> Model:
+    """Two LSTM layers over time, tied output layer."""
+
+    def cell(p, carry, x):
+        h, c = carry
+        i, f, g, o = jnp.split(x @ p["wx"] + h @ p["wh"] + p["b"], 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    def loss(params, tokens):
+        x = jnp.swapaxes(params["embed"][tokens], 0, 1)
+        zeros = jnp.zeros((tokens.shape[0], width))
+        for p in params["cells"]:
+            _, x = lax.scan(partial(cell, p), (zeros, zeros), x)
+        logits = (jnp.swapaxes(x, 0, 1) @ params["embed"].T)[:, :-1]
+        target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
+        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+
+    cells = [
+        {"wx": _f32(width, 4 * width), "wh": _f32(width, 4 * width), "b": _f32(4 * width)}
+        for _ in range(2)
+    ]
+    params = {"embed": _f32(vocabulary, width), "cells": cells}
+    return Model(loss, params, _tokens(batch, length))
+
+
+def mixture_of_experts(batch=512, width=512, hidden=2048, experts=8) -> Model:
+    """A dense-dispatch block: every token is sent to its two best experts."""
+
+    def loss(params, x):
+        gates = jax.nn.softmax(x @ params["router"])
+        best, chosen = lax.top_k(gates, 2)
+        weights = jnp.sum(jax.nn.one_hot(chosen, experts) * best[..., None], axis=1)
+        up = jax.nn.gelu(jnp.einsum("td,edf->etf", x, params["up"]))
+        down = jnp.einsum("etf,efd->etd", up, params["down"])
+        return jnp.mean(jnp.square(jnp.einsum("te,etd->td", weights, down) - x))
+
+    params = {
+        "router": _f32(width, experts),
+        "up": _f32(experts, width, hidden),
+        "down": _f32(experts, hidden, width),
+    }
+    return Model(loss, params, {"x": _f32(batch, width)})
+
+
+def resnet18(batch=8, size=64) -> Model:
+    """A ResNet-18-shaped ConvNet in Flax, group norm in place of batch norm."""
+    import flax.linen as nn
+
+    class Block(nn.Module):
+        features: int
+        stride: int
+
+        @nn.compact
+        def __call__(self, x):
+            strides = (self.stride, self.stride)
+            y = nn.Conv(self.features, (3, 3), strides, use_bias=False)(x)
+            y = nn.relu(nn.GroupNorm(32)(y))
+            y = nn.GroupNorm(32)(nn.Conv(self.features, (3, 3), use_bias=False)(y))
+            if x.shape != y.shape:
+                x = nn.GroupNorm(32)(nn.Conv(self.features, (1, 1), strides, use_bias=False)(x))
+            return nn.relu(x + y)
+
+    class ResNet(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.GroupNorm(32)(nn.Conv(64, (7, 7), (2, 2), use_bias=False)(x)))
+            x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+            for stage, features in enumerate((64, 128, 256, 512)):
+                for block in range(2):
+                    x = Block(features, 2 if stage and not block else 1)(x)
+            return nn.Dense(1000)(jnp.mean(x, axis=(1, 2)))
+
+    model = ResNet()
+    x = _f32(batch, size, size, 3)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def loss(params, x, y):
+        logits = model.apply(params, x)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+
+    return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
+
+
+def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
+    """A ViT of the small width, in Equinox."""
+    import equinox as eqx
+
+    class Layer(eqx.Module):
+        attention: eqx.nn.MultiheadAttention
+        up: eqx.nn.Linear
+        down: eqx.nn.Linear
+        norm1: eqx.nn.LayerNorm
+        norm2: eqx.nn.LayerNorm
+
+        def __init__(self, key):
+            keys = jax.random.split(key, 3)
+            self.attention = eqx.nn.MultiheadAttention(heads, width, key=keys[0])
+            self.up = eqx.nn.Linear(width, 4 * width, key=keys[1])
+            self.down = eqx.nn.Linear(4 * width, width, key=keys[2])
+            self.norm1, self.norm2 = eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)
+
+        def __call__(self, x):
+            y = jax.vmap(self.norm1)(x)
+            x = x + self.attention(y, y, y)
+            y = jax.vmap(self.up)(jax.vmap(self.norm2)(x))
+            return x + jax.vmap(self.down)(jax.nn.gelu(y))
+
+    class ViT(eqx.Module):
+        embed: eqx.nn.Conv2d
+        position: jax.Array
+        layers: list
+        head: eqx.nn.Linear
+
+        def __init__(self, key):
+            keys = jax.random.split(key, depth + 2)
+            self.embed = eqx.nn.Conv2d(3, width, patch, patch, key=keys[0])
+            self.position = jnp.zeros(((size // patch) ** 2, width))
+            self.layers = [Layer(k) for k in keys[2:]]
+            self.head = eqx.nn.Linear(width, 1000, key=keys[1])
+
+        def __call__(self, image):
+            x = self.embed(image).reshape(width, -1).T + self.position
+            for layer in self.layers:
+                x = layer(x)
+            return self.head(jnp.mean(x, axis=0))
+
+    # Arrays are the parameters; the rest of the module (functions, sizes) is static.
+    shapes = eqx.filter_eval_shape(ViT, jax.random.key(0))
+    params, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, Shape))
+
+    def loss(params, x, y):
+        logits = jax.vmap(eqx.combine(params, static))(x)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+
+    x = _f32(batch, 3, size, size)
+    return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
+
+
+MODELS = {
+    "M (159M, scan)": transformer,
+    "M (159M, unrolled)": partial(transformer, scan=False),
+    "ResNet-18 (flax)": resnet18,
+    "LSTM": lstm,
+    "mixture of experts": mixture_of_experts,
+    "ViT (equinox)": vit,
+}
