@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax import execution, stencils
+from zojax import execution, implicit, stencils
 from zojax._types import (
     Direction,
     PyTree,
@@ -215,7 +215,7 @@ def estimator(
             return _scalar_loss(fun(point, *a, **k), has_aux)
 
         def evaluation(noise, i, offset):
-            return at(perturb(params, noise, offset * mu_t), i)
+            return implicit.evaluate(lambda p: at(p, i), params, noise, offset * mu_t)
 
         values, aux = execution.evaluate(
             lambda i: direction.draw(frame, i, like), evaluation, n, moved, chosen_batch(like)

@@ -1,0 +1,83 @@
+"""All that zojax knows about JAX's internals and their versions (0.10 to the newest)."""
+
+from contextlib import contextmanager
+
+import jax
+from jax._src import core, source_info_util
+
+Literal = core.Literal
+# Primitives were renamed over time; rules are looked up by the names on the right.
+_NAMES = {
+    "pjit": "jit",
+    "core_call": "closed_call",
+    "core_closed_call": "closed_call",
+    "remat": "checkpoint",
+    "remat2": "checkpoint",
+    "custom_vjp_call_jaxpr": "custom_vjp_call",
+}
+
+
+def primitive_name(eqn) -> str:
+    name = eqn.primitive.name
+    return _NAMES.get(name, name)
+
+
+def inner_jaxpr(eqn):
+    """The jaxpr of a call-like equation, and its constants."""
+    params = eqn.params
+    jaxpr = next(params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params)
+    return open_jaxpr(jaxpr)
+
+
+def manual_axes(eqn) -> frozenset:
+    """The mesh axes that a shard_map equation maps over."""
+    params = eqn.params
+    return params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]
+
+
+def open_jaxpr(jaxpr):
+    """(jaxpr, constants) of an open or a closed jaxpr."""
+    return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+
+
+def bind(eqn, *args) -> list:
+    """Runs one equation on other arguments; always a list of outputs."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)
+    outs = eqn.primitive.bind(*functions, *args, **params)
+    return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
+def trace(fun, arrays):
+    """The closed jaxpr of `fun(arrays) -> (outputs, static)`, and `static`."""
+    static = []
+
+    def outputs(arrays):
+        outs, rest = fun(arrays)
+        static.append(rest)
+        return outs
+
+    return jax.make_jaxpr(outputs)(arrays), static[0]
+
+
+@contextmanager
+def context_of(eqn):
+    """The user's line, named scopes and settings of an equation, for errors and profiles."""
+    names = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    traceback = eqn.source_info.traceback
+    with source_info_util.user_context(traceback, name_stack=names), eqn.ctx.manager:
+        yield
+
+
+def source_line(eqn) -> str:
+    """'file.py:12:4 (function)' of the user's code, or an empty string."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def is_array(x) -> bool:
+    """Whether JAX can trace `x` as an output."""
+    try:
+        jax.typeof(x)
+    except TypeError:
+        return False
+    return True

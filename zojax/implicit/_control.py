@@ -1,0 +1,103 @@
+"""Control flow: the same loop or branch, over a body that sees perturbed arrays.
+
+Perturbed operands are captured by the new bodies, as a Python function captures its variables; what
+`scan` slices is passed as arrays, one slice of the base and of a factor to each iteration. Carries
+are materialised: an iteration changes them.
+"""
+
+import jax
+from jax import lax
+
+from zojax.implicit import _compat
+from zojax.implicit._perturbed import Perturbed
+
+
+def call(context, eqn, *operands):
+    """Calls are evaluated in place; their derivative rules do not matter to values."""
+    jaxpr, consts = _compat.inner_jaxpr(eqn)
+    return context.interpret(jaxpr, consts, operands)
+
+
+def scan(context, eqn, *operands):
+    p = eqn.params
+    fixed, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
+    consts, xs = operands[:fixed], operands[carried:]
+    init = [context.plain(x, eqn) for x in operands[fixed:carried]]
+    jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
+    stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
+    for x in xs:
+        context.kept(x, eqn)
+
+    def body(carry, slices):
+        xs = [rebuild(s) for (_, rebuild), s in zip(stacks, slices, strict=True)]
+        outs = context.interpret(jaxpr, literals, [*consts, *carry, *xs])
+        outs = [context.plain(x, eqn) for x in outs]
+        return outs[: len(carry)], outs[len(carry) :]
+
+    arrays = [arrays for arrays, _ in stacks]
+    options = {k: p[k] for k in ("length", "reverse", "unroll")}
+    carry, ys = lax.scan(body, init, arrays, **options)
+    return [*carry, *ys]
+
+
+def while_loop(context, eqn, *operands):
+    p = eqn.params
+    n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    cond_consts, body_consts = operands[:n], operands[n:m]
+    init = [context.plain(x, eqn) for x in operands[m:]]
+    cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
+    body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
+
+    def test(carry):
+        outs = context.interpret(cond_jaxpr, cond_literals, [*cond_consts, *carry])
+        return context.plain(outs[0], eqn)
+
+    def body(carry):
+        outs = context.interpret(body_jaxpr, body_literals, [*body_consts, *carry])
+        return [context.plain(x, eqn) for x in outs]
+
+    return lax.while_loop(test, body, init)
+
+
+def cond(context, eqn, index, *operands):
+    def branch(closed):
+        jaxpr, literals = _compat.open_jaxpr(closed)
+
+        def evaluate():
+            outs = context.interpret(jaxpr, literals, operands)
+            return [context.plain(x, eqn) for x in outs]
+
+        return evaluate
+
+    return lax.switch(context.plain(index, eqn), [branch(b) for b in eqn.params["branches"]])
+
+
+def shard_map(context, eqn, *operands):
+    """Factors are sharded as the axes they have: noise is generated where its shard lives."""
+    p = eqn.params
+    jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
+    parts = [
+        x.sharded(spec) if isinstance(x, Perturbed) else (x, spec, lambda x: x)
+        for x, spec in zip(operands, p["in_specs"], strict=True)
+    ]
+    arrays, specs, rebuild = zip(*parts, strict=True)
+
+    def body(*shards):
+        args = [make(s) for make, s in zip(rebuild, shards, strict=True)]
+        outs = context.interpret(jaxpr, literals, args)
+        return tuple(context.plain(x, eqn) for x in outs)
+
+    mapped = jax.shard_map(
+        body,
+        mesh=p["mesh"],
+        in_specs=specs,
+        out_specs=tuple(p["out_specs"]),
+        check_vma=p["check_vma"],
+        axis_names=_compat.manual_axes(eqn),
+    )
+    return list(mapped(*arrays))
+
+
+CALLS = ("jit", "closed_call", "checkpoint", "custom_jvp_call", "custom_vjp_call", "custom_lin")
+CONTROL = dict.fromkeys(CALLS, call) | {"scan": scan, "while": while_loop, "cond": cond}
+CONTROL["shard_map"] = shard_map

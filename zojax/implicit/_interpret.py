@@ -1,0 +1,90 @@
+"""The interpreter: runs a traced function with some inputs perturbed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zojax._types import PyTree
+from zojax.implicit import _compat
+from zojax.implicit._control import CONTROL
+from zojax.implicit._perturbed import Perturbed, perturb
+from zojax.implicit._rules import RULES, fallback
+
+_ALL_RULES = RULES | CONTROL
+
+
+@dataclass(frozen=True)
+class Context:
+    """One evaluation, and who is told of what it does with perturbed arrays."""
+
+    on_perturbed: Callable[[Perturbed], None] = lambda perturbed: None
+    on_kept: Callable[[Perturbed, Any], None] = lambda perturbed, eqn: None
+    on_materialise: Callable[[Perturbed, Any], None] = lambda perturbed, eqn: None
+
+    def kept(self, x, eqn) -> None:
+        if isinstance(x, Perturbed):
+            self.on_kept(x, eqn)
+
+    def plain(self, x, eqn):
+        """`x` as an array, for `eqn` that cannot use its noise otherwise (None: as an output)."""
+        if not isinstance(x, Perturbed):
+            return x
+        self.on_materialise(x, eqn)
+        return x.materialise()
+
+    def interpret(self, jaxpr, consts, args) -> list:
+        """The outputs of `jaxpr`, arrays or perturbed arrays."""
+        values = dict(zip(jaxpr.constvars, consts, strict=True))
+        values |= dict(zip(jaxpr.invars, args, strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, _compat.Literal) else values[atom]
+
+        for eqn in jaxpr.eqns:
+            operands = [read(v) for v in eqn.invars]
+            with _compat.context_of(eqn):
+                if any(isinstance(x, Perturbed) for x in operands):
+                    rule = _ALL_RULES.get(_compat.primitive_name(eqn), fallback)
+                    outs = rule(self, eqn, *operands)
+                else:
+                    outs = _compat.bind(eqn, *operands)
+            values.update(zip(eqn.outvars, outs, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+
+def run(context: Context, fun, params: PyTree, noise: PyTree, scale, args, kwargs):
+    """fun(params + scale * noise, *args, **kwargs) under `context`."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [leaf for _, leaf in paths]
+    noises = treedef.flatten_up_to(noise)
+    chosen = [i for i, z in enumerate(noises) if z is not None]
+    bases = [jnp.asarray(leaves[i]) for i in chosen]
+    other_outputs: dict[int, Any] = {}
+
+    def traced(arrays):
+        """Everything but the perturbed leaves is captured, and stays as static as it was."""
+        filled = list(leaves)
+        for i, array in zip(chosen, arrays, strict=True):
+            filled[i] = array
+        outs, structure = jax.tree.flatten(fun(treedef.unflatten(filled), *args, **kwargs))
+        other_outputs.update({i: x for i, x in enumerate(outs) if not _compat.is_array(x)})
+        return [x for x in outs if _compat.is_array(x)], structure
+
+    closed, structure = _compat.trace(traced, bases)
+    scale = jnp.asarray(scale)
+    perturbed = [
+        perturb(f"params{jax.tree_util.keystr(paths[i][0])}", base, scale, noises[i])
+        for i, base in zip(chosen, bases, strict=True)
+    ]
+    for x in perturbed:
+        context.on_perturbed(x)
+    arrays = iter(context.interpret(closed.jaxpr, closed.consts, perturbed))
+    count = structure.num_leaves
+    outs = [
+        other_outputs[i] if i in other_outputs else context.plain(next(arrays), None)
+        for i in range(count)
+    ]
+    return structure.unflatten(outs)

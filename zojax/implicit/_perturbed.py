@@ -1,0 +1,242 @@
+"""Perturbed arrays: base + scale * noise, where the noise is known but not computed.
+
+Every noise kind that can be seen in parts has one form. The axes of the array are dealt to two
+sides, and an entry joins one entry of each side's factor:
+
+    noise[i..., j...] = join(left[i...], right[j...])
+
+For random-access noise the factors are numbers, of rows and of columns, and `join` hashes them;
+for low-rank noise they are vectors of length `rank`, and `join` is their dot product. A view of
+some axes (a slice, a gather, a transpose) is that view of the factors, which are small. A view that
+mixes axes of both sides has no such form, and is refused.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from zojax import noise as noises
+from zojax._types import accumulator_dtype, is_float
+from zojax.implicit._contract import contract
+
+
+class Part(NamedTuple):
+    """What a view does to an array that has only some of the operand's axes.
+
+    `outs` are the output axes it makes, ascending; `apply` acts on the array (None leaves it as it
+    is); `columns` does the same to a plain range of columns, where it stays one.
+    """
+
+    outs: tuple[int, ...]
+    apply: Callable[[jax.Array], jax.Array] | None
+    columns: Callable[["Columns"], "Columns"] | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The numbers start, start + 1, ... in a given shape: columns that nothing has picked from."""
+
+    start: int
+    shape: tuple[int, ...]
+
+    def array(self) -> jax.Array:
+        count = math.prod(self.shape)
+        return lax.reshape(lax.iota(jnp.uint32, count) + np.uint32(self.start), self.shape)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["source", "scale"], meta_fields=["width"])
+@dataclass(frozen=True)
+class Access:
+    """Random access: the factors are row and column numbers."""
+
+    source: noises.Signs
+    scale: jax.Array | float
+    width: int
+    hidden = 0  # trailing axes of a factor that are no axes of the array
+
+    def __call__(self, left: jax.Array, right: jax.Array | Columns) -> jax.Array:
+        if isinstance(right, Columns):  # whole rows are cheaper than their entries one by one
+            count = math.prod(right.shape)
+            values = self.source.rows(left, self.width)
+            values = lax.slice_in_dim(values, right.start, right.start + count, axis=left.ndim)
+            values = lax.reshape(values, left.shape + right.shape)
+        else:
+            shape = left.shape + right.shape
+            rows = lax.broadcast_in_dim(left, shape, range(left.ndim))
+            columns = lax.broadcast_in_dim(right, shape, range(left.ndim, len(shape)))
+            values = self.source.columns(rows, columns, self.width)
+        is_one = isinstance(self.scale, float) and self.scale == 1.0
+        return values if is_one else self.scale * values
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Outer:
+    """Low rank: the factors' last axis is the rank, and is summed over."""
+
+    hidden = 1
+
+    def __call__(self, left: jax.Array, right: jax.Array) -> jax.Array:
+        rows = tuple(range(left.ndim - 1))
+        columns = tuple(range(len(rows), len(rows) + right.ndim - 1))
+        return contract(left, (*rows, "rank"), right, (*columns, "rank"), rows + columns)
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """base + scale * whole * join(left, right): `sides[axis]` says whose factor has that axis.
+
+    `whole` has all axes: a mask, or values that are stored; it is None where there is none, and
+    `join` is None where there is nothing else. `is_activation`: a lookup or a broadcast made
+    it, so that it has the size of activations, not of a parameter.
+    """
+
+    name: str
+    base: jax.Array
+    scale: jax.Array
+    sides: tuple[int, ...]
+    factors: tuple[jax.Array | None, jax.Array | Columns | None]
+    join: Access | Outer | None
+    whole: jax.Array | None
+    is_activation: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def is_low_rank(self) -> bool:
+        return isinstance(self.join, Outer) and self.whole is None
+
+    @property
+    def is_vector(self) -> bool:
+        """At most one axis has more than one entry."""
+        return sum(n != 1 for n in self.shape) <= 1
+
+    def axes(self, side: int) -> tuple[int, ...]:
+        return tuple(a for a, s in enumerate(self.sides) if s == side)
+
+    def replace(self, **changes) -> "Perturbed":
+        return dataclasses.replace(self, **changes)
+
+    def viewed(self, base: jax.Array, part) -> "Perturbed | None":
+        """The view whose base is `base`; `part(axes, hosts_new_axes)` restricts it to some axes."""
+        parts = [part(self.axes(0), True), part(self.axes(1), False)]
+        everything = part(tuple(range(len(self.sides))), True)
+        if None in parts or everything is None:
+            return None
+        factors = tuple(_apply(p, f, self.join) for p, f in zip(parts, self.factors, strict=True))
+        whole = _apply(everything, self.whole, None)
+        sides = tuple(int(axis in parts[1].outs) for axis in range(base.ndim))
+        return self.replace(base=base, sides=sides, factors=factors, whole=whole)
+
+    def unstacked(self) -> tuple[tuple, Callable]:
+        """Arrays to slice along the first axis, and what makes their slices a slice of this."""
+        side = self.sides[0]
+        factor = self.factors[side]
+        factor = factor.array() if isinstance(factor, Columns) else factor
+
+        def rebuild(slices: tuple) -> "Perturbed":
+            base, sliced, whole = slices
+            factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
+            return self.replace(base=base, sides=self.sides[1:], factors=factors, whole=whole)
+
+        return (self.base, factor, self.whole), rebuild
+
+    def sharded(self, spec: PartitionSpec) -> tuple[dict, dict, Callable]:
+        """Arrays, their shardings, and what makes of their shards the shard of this."""
+        axes = (*spec, *[None] * (len(self.shape) - len(spec)))
+        hidden = [None] * (self.join.hidden if self.join else 0)
+        of_side = [[axes[a] for a in self.axes(side)] for side in (0, 1)]
+        arrays = {"base": self.base, "scale": self.scale}
+        specs = {"base": spec, "scale": PartitionSpec()}
+        if self.whole is not None:
+            arrays["whole"], specs["whole"] = self.whole, spec
+        for side, factor in enumerate(self.factors):
+            if isinstance(factor, Columns) and any(of_side[side]):
+                factor = factor.array()
+            if isinstance(factor, jax.Array):
+                arrays[f"factor{side}"] = factor
+                specs[f"factor{side}"] = PartitionSpec(*of_side[side], *hidden)
+        join = jax.tree.flatten(self.join)
+        arrays["join"], specs["join"] = join[0], PartitionSpec()
+
+        def rebuild(shards: dict) -> "Perturbed":
+            factors = tuple(shards.get(f"factor{s}", self.factors[s]) for s in (0, 1))
+            kept = {k: shards[k] for k in ("base", "scale", "whole") if k in shards}
+            return self.replace(join=join[1].unflatten(shards["join"]), factors=factors, **kept)
+
+        return arrays, specs, rebuild
+
+    def materialise(self) -> jax.Array:
+        """The array itself, computed in at least float32 and rounded once.
+
+        The sum is taken with the left axes first, as noise is generated, and transposed after:
+        XLA folds a transpose of the whole into the product that reads it.
+        """
+        dtype = accumulator_dtype(self.base.dtype)
+        order = self.axes(0) + self.axes(1)
+        noise = None
+        if self.join is not None:
+            noise = self.join(*(_cast(f, dtype) for f in self.factors)).astype(dtype)
+        if self.whole is not None:
+            whole = lax.transpose(self.whole, order).astype(dtype)
+            noise = whole if noise is None else whole * noise
+        base = lax.transpose(self.base, order)
+        total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
+        return lax.transpose(total, tuple(np.argsort(order).tolist()))
+
+
+def perturb(name: str, base: jax.Array, scale: jax.Array, noise) -> Perturbed:
+    """base + scale * noise, for any noise object."""
+    if tuple(noise.shape) != base.shape:
+        raise ValueError(
+            f"noise of {name} has shape {tuple(noise.shape)}, but the parameter has {base.shape}; "
+            "draw it for these parameters."
+        )
+    if not is_float(base):
+        raise ValueError(
+            f"{name} has dtype {base.dtype}, which cannot be perturbed; "
+            "put None in its place in noise."
+        )
+    whole = None
+    if isinstance(noise, noises.MaskedNoise):
+        whole, noise = noise.mask, noise.noise
+    if isinstance(noise, noises.RowNoise):
+        sides = (0,) * noise.row.ndim + (() if noise.width is None else (1,))
+        columns = Columns(0, () if noise.width is None else (noise.width,))
+        join = Access(noise.source, noise.scale, noise.width or 1)
+        return Perturbed(name, base, scale, sides, (noise.row, columns), join, whole)
+    if isinstance(noise, noises.LowRankNoise):
+        sides = (0,) * (noise.left.ndim - 1) + (1,) * (noise.right.ndim - 1)
+        factors = jnp.moveaxis(noise.left, 0, -1), jnp.moveaxis(noise.right, 0, -1)
+        return Perturbed(name, base, scale, sides, factors, Outer(), whole)
+    values = noise.dense() if whole is None else whole * noise.dense()
+    return Perturbed(name, base, scale, (0,) * base.ndim, (None, None), None, values)
+
+
+def _apply(part: Part, factor, join):
+    if part.apply is None or factor is None:
+        return factor
+    if isinstance(factor, Columns):
+        if part.columns is not None:
+            return part.columns(factor)
+        factor = factor.array()
+    if join is not None and join.hidden:
+        return jax.vmap(part.apply, -1, -1)(factor)
+    return part.apply(factor)
+
+
+def _cast(factor, dtype):
+    """Factors of values are cast; numbers of rows and columns are left alone."""
+    is_value = hasattr(factor, "dtype") and jnp.issubdtype(factor.dtype, jnp.floating)
+    return factor.astype(dtype) if is_value else factor

@@ -1,0 +1,187 @@
+"""What primitives do with perturbed operands. A rule is `rule(context, eqn, *operands) -> outputs`.
+
+Views stay perturbed; products with low-rank noise are taken factor by factor; for everything else
+the operand is materialised where it is used, in `Context.plain`.
+"""
+
+import math
+from functools import partial
+
+import jax.numpy as jnp
+from jax import lax
+
+from zojax._types import accumulator_dtype
+from zojax.implicit import _compat
+from zojax.implicit._contract import contract
+from zojax.implicit._perturbed import Access, Perturbed
+from zojax.implicit._views import VIEWS, split
+
+
+def fallback(context, eqn, *operands):
+    return _compat.bind(eqn, *(context.plain(x, eqn) for x in operands))
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def _view(rule, context, eqn, operand, *indices):
+    """Looks through the same window at the base and at the factors of the noise."""
+    if not isinstance(operand, Perturbed) or _fills_rows(eqn, operand) or _repeats(eqn, operand):
+        return fallback(context, eqn, operand, *indices)
+    indices = [context.plain(i, eqn) for i in indices]
+    part = partial(rule, eqn, indices)
+    if None in (part(operand.axes(0), True), part(operand.axes(1), False)):
+        return fallback(context, eqn, operand, *indices)
+    (base,) = _compat.bind(eqn, operand.base, *indices)
+    context.kept(operand, eqn)
+    is_activation = operand.is_activation or rule is VIEWS["gather"] or _grows(eqn, operand)
+    return [operand.viewed(base, part).replace(is_activation=is_activation)]
+
+
+def _fills_rows(eqn, operand) -> bool:
+    """A gather that writes a number outside the bounds: row numbers cannot say 'no noise'."""
+    fill = eqn.params.get("fill_value")
+    is_nan = fill is None or fill != fill  # NaN stays NaN, whatever noise is added
+    return not is_nan and isinstance(operand.join, Access) and operand.whole is None
+
+
+def _repeats(eqn, operand) -> bool:
+    """A broadcast of noise that is better generated once, before."""
+    return _grows(eqn, operand) and (operand.is_vector or not operand.is_low_rank)
+
+
+def _grows(eqn, operand) -> bool:
+    is_broadcast = _compat.primitive_name(eqn) == "broadcast_in_dim"
+    return is_broadcast and eqn.outvars[0].aval.size > operand.base.size
+
+
+def _split(context, eqn, operand):
+    bases, start, outs = _compat.bind(eqn, operand.base), 0, []
+    for base in bases:
+        size, axis = base.shape[eqn.params["axis"]], eqn.params["axis"]
+        outs.append(operand.viewed(base, partial(split(axis, start, size), eqn, [])))
+        start += size
+    context.kept(operand, eqn)
+    return outs
+
+
+def _convert(context, eqn, operand):
+    """The base is cast, the noise is not: it may be smaller than the new dtype could resolve."""
+    if not jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
+        return fallback(context, eqn, operand)
+    return _same(context, eqn, operand)
+
+
+def _same(context, eqn, *operands):
+    """The identity on values (copies, names, shardings, barriers): applied to the base."""
+    bases = _compat.bind(eqn, *(x.base if isinstance(x, Perturbed) else x for x in operands))
+    return [
+        x.replace(base=base) if isinstance(x, Perturbed) else base
+        for x, base in zip(operands, bases, strict=True)
+    ]
+
+
+# --- products with low-rank noise -----------------------------------------------------------------
+
+
+def _dot_general(context, eqn, lhs, rhs):
+    """x . (w + scale A B') = x . w + scale (x . A) . B', the second term in float32 or better."""
+    w, other = _one_low_rank(context, eqn, lhs, rhs)
+    dtype = eqn.outvars[0].aval.dtype
+    if w is None or not jnp.issubdtype(dtype, jnp.floating):
+        return fallback(context, eqn, lhs, rhs)
+    dtype = accumulator_dtype(dtype)
+    sides = (other, w.base) if w is rhs else (w.base, other)
+    base = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
+    names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
+    noise = _times_factors(other.astype(dtype), names, w, w_names, out, dtype)
+    context.kept(w, eqn)
+    return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
+
+
+def _one_low_rank(context, eqn, lhs, rhs):
+    """The operand whose noise is kept, if any, and the other as a plain array."""
+    candidates = [x for x in (lhs, rhs) if isinstance(x, Perturbed) and x.is_low_rank]
+    if not candidates:
+        return None, None
+    w = max(candidates, key=lambda x: x.base.size)
+    other = rhs if w is lhs else lhs
+    return w, (context.plain(other, eqn) if other is not w else other.materialise())
+
+
+def _name_axes(eqn, w_is_rhs, w_rank, other_rank):
+    """Names for the axes of both operands, equal where they meet, and for those of the output."""
+    contracting, batch = eqn.params["dimension_numbers"]
+    lhs_rank, rhs_rank = (other_rank, w_rank) if w_is_rhs else (w_rank, other_rank)
+    lhs, rhs = [f"l{i}" for i in range(lhs_rank)], [f"r{i}" for i in range(rhs_rank)]
+    for pairs in (contracting, batch):
+        for i, j in zip(*pairs, strict=True):
+            rhs[j] = lhs[i]
+    gone, first = {lhs[i] for i in contracting[0]}, [lhs[i] for i in batch[0]]
+    out = first + [n for n in (*lhs, *rhs) if n not in gone and n not in first]
+    lhs, rhs, out = tuple(lhs), tuple(rhs), tuple(dict.fromkeys(out))
+    return (lhs, rhs, out) if w_is_rhs else (rhs, lhs, out)
+
+
+def _times_factors(x, names, w, w_names, out, dtype):
+    """scale * x . (A B'): first with the factor that sums over more, which leaves little."""
+    factors = []
+    for side, factor in enumerate(w.factors):
+        axes = w.axes(side)
+        summed = [w.shape[a] for a in axes if w_names[a] not in out]
+        factors.append((factor.astype(dtype), (*(w_names[a] for a in axes), "rank"), summed))
+    (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
+    wanted = {*out, *b_names}
+    left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
+    thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left)
+    return contract(thin, left, b, b_names, out)
+
+
+def _conv(context, eqn, lhs, rhs):
+    """A convolution with `rank` output channels, times the factor that has the output channels."""
+    spec = eqn.params["dimension_numbers"]
+    out_axis = spec.rhs_spec[0]
+    served = (
+        isinstance(rhs, Perturbed)
+        and rhs.is_low_rank
+        and (out_axis,) in (rhs.axes(0), rhs.axes(1))
+        and eqn.params["feature_group_count"] == eqn.params["batch_group_count"] == 1
+    )
+    if not served:
+        return fallback(context, eqn, lhs, rhs)
+    lhs, dtype = context.plain(lhs, eqn), accumulator_dtype(eqn.outvars[0].aval.dtype)
+    side = rhs.sides[out_axis]
+    kernel = jnp.moveaxis(rhs.factors[1 - side].astype(dtype), -1, out_axis)
+    options = eqn.params | {"preferred_element_type": dtype}
+    base = lax.conv_general_dilated(lhs, rhs.base, **options)
+    thin = lax.conv_general_dilated(lhs.astype(dtype), kernel, **options)
+    out = tuple(range(base.ndim))
+    feature = spec.out_spec[1]
+    names = tuple("rank" if i == feature else i for i in out)
+    factor = rhs.factors[side].astype(dtype)
+    noise = contract(rhs.scale.astype(dtype) * thin, names, factor, (feature, "rank"), out)
+    context.kept(rhs, eqn)
+    return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
+
+
+RULES = (
+    {name: partial(_view, rule) for name, rule in VIEWS.items()}
+    | {
+        "split": _split,
+        "convert_element_type": _convert,
+        "dot_general": _dot_general,
+        "conv_general_dilated": _conv,
+    }
+    | dict.fromkeys(
+        [
+            "copy",
+            "copy_p",
+            "name",
+            "sharding_constraint",
+            "optimization_barrier",
+            "pvary",
+            "reshard",
+        ],
+        _same,
+    )
+)
