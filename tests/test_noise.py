@@ -41,7 +41,7 @@ def test_threefry_is_the_published_generator():
     for key, counter, expected in cases:
         for generator in (noise.threefry, noise.threefry_rolled):
             words = generator(key, jnp.array([counter[0]]), jnp.array([counter[1]]))
-            assert [int(w[0]) for w in words] == list(expected)
+            assert [int(w[0]) for w in words] == list(expected)  # pairs, or a stack of two
 
 
 def test_threefry_agrees_with_jax():

@@ -53,6 +53,7 @@ def minimize(
     num_steps: int = 1000,
     key: int | jax.Array | None = None,
     *,
+    state: Any = None,
     callback: Callable[[Progress], Any] | None = None,
     progress: bool = False,
     target: float | None = None,
@@ -68,6 +69,7 @@ def minimize(
       tx: `zojax.mezo(...)`, `zojax.zeroth_order(...)` or an optax chain around one.
       num_steps: steps at most.
       key: replaces the key of `tx`.
+      state: of an earlier result, to continue its run from `x0=result.params`; a fresh one by default.
       callback: called with a `Progress` after every chunk; a true result ends the run.
       progress: show a bar with the value and steps/s (needs tqdm).
       target: end at the first step whose value is at most this.
@@ -89,7 +91,8 @@ def minimize(
     ('target reached', True)
     """
     num_steps = require_count("num_steps", num_steps)
-    chunk = require_count("chunk_size", chunk_size or min(100, max(1, num_steps // 50)))
+    default_chunk = min(100, max(1, num_steps // 50))
+    chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
     per_step = tx.estimator.evaluations if isinstance(tx, ZerothOrder) else None
     limit = (
         num_steps
@@ -97,7 +100,7 @@ def minimize(
         else min(num_steps, _affordable_steps(max_evaluations, per_step))
     )
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
-    state = tx.init(params)
+    state = tx.init(params) if state is None else state
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
     state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
@@ -112,8 +115,10 @@ def minimize(
                 bar.update(len(values))
                 bar.set_postfix(value=f"{history[-1]:.6g}")
             reached = target is not None and history[-1] <= target
-            seen = Progress(len(history), history[-1], params, state)
-            stop = callback is not None and callback(seen)
+            stop = callback is not None and callback(
+                # A copy: the next chunk is donated what this one returned.
+                Progress(len(history), history[-1], *jax.tree.map(jnp.copy, (params, state)))
+            )
             if reached or stop:
                 message = "target reached" if reached else "stopped by callback"
                 break

@@ -47,23 +47,26 @@ def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x0, x1
 
 
-def threefry_rolled(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same bits from a loop, which XLA computes once and stores.
+def threefry_rolled(seed, x0: jax.Array, x1: jax.Array) -> jax.Array:
+    """The same words, of shape (..., 2, n) for counters (..., n), from a loop that XLA does not fuse.
 
-    For packed words: fused into the 32 entries that read each word they would be hashed 32 times.
+    For packed signs: fused into the 32 entries that read each word, it would be hashed 32 times.
+    Both words stay in one array, so that what reads them sees one operand.
     """
     k0, k1 = seed
     rotations = tuple(jnp.array(r, jnp.uint32) for r in _ROTATIONS)
 
     def group(i, carry):
-        (x0, x1), (a, b, c), (r, s) = carry
+        x, (a, b, c), (r, s) = carry
+        x0, x1 = x[..., 0, :], x[..., 1, :]
         for j in range(4):
             x0 = x0 + x1
             x1 = ((x1 << r[j]) | (x1 >> (np.uint32(32) - r[j]))) ^ x0
-        return (x0 + a, x1 + b + lax.convert_element_type(i + 1, jnp.uint32)), (b, c, a), (s, r)
+        injected = x0 + a, x1 + b + lax.convert_element_type(i + 1, jnp.uint32)
+        return jnp.stack(injected, axis=-2), (b, c, a), (s, r)
 
-    keys = (k1, k0 ^ k1 ^ _PARITY, k0)
-    return lax.fori_loop(0, 5, group, ((x0 + k0, x1 + k1), keys, rotations))[0]
+    start = jnp.stack([x0 + k0, x1 + k1], axis=-2)
+    return lax.fori_loop(0, 5, group, (start, (k1, k0 ^ k1 ^ _PARITY, k0), rotations))[0]
 
 
 def make_seed(key: jax.Array) -> jax.Array:
@@ -75,7 +78,7 @@ def child_seeds(seed: jax.Array, index, count: int) -> jax.Array:
     """Seeds of `count` leaves of direction `index`: uint32 of shape (count, 2)."""
     leaf = lax.iota(jnp.uint32, count)
     index = jnp.broadcast_to(lax.convert_element_type(jnp.asarray(index), jnp.uint32), leaf.shape)
-    return jnp.stack(threefry_rolled((seed[0], seed[1]), index, leaf), axis=-1)
+    return threefry_rolled((seed[0], seed[1]), index, leaf).T
 
 
 def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
@@ -104,7 +107,7 @@ class Signs:
         """float32 of shape rows.shape + (width,)."""
         blocks = -(-width // 64)
         words = threefry_rolled((self.seed[0], self.seed[1]), *counters(rows, blocks))
-        words = lax.concatenate(words, rows.ndim)  # column // 32 -> word
+        words = lax.reshape(words, rows.shape + (2 * blocks,))  # column // 32 -> word
         shape = rows.shape + (2 * blocks, 32)
         shift = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim + 1)
         bits = lax.broadcast_in_dim(words, shape, tuple(range(rows.ndim + 1))) >> shift

@@ -29,6 +29,17 @@ def inner_jaxpr(eqn):
     return open_jaxpr(jaxpr)
 
 
+def scan_operands(eqn, operands) -> tuple[list, list, list]:
+    """The operands of a scan: constants, carry, and what is sliced."""
+    params = eqn.params
+    if "num_consts" in params:
+        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+    else:  # jax >= 0.11
+        consts, carry, _ = params["ft_in"].unpack()
+        first, second = len(consts), len(consts) + len(carry)
+    return operands[:first], operands[first:second], operands[second:]
+
+
 def manual_axes(eqn) -> frozenset:
     """The mesh axes that a shard_map equation maps over."""
     params = eqn.params

@@ -20,9 +20,8 @@ def call(context, eqn, *operands):
 
 def scan(context, eqn, *operands):
     p = eqn.params
-    fixed, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
-    consts, xs = operands[:fixed], operands[carried:]
-    init = [context.plain(x, eqn) for x in operands[fixed:carried]]
+    consts, init, xs = _compat.scan_operands(eqn, operands)
+    init = [context.plain(x, eqn) for x in init]
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
     stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
     for x in xs:
