@@ -338,6 +338,19 @@ def test_bad_directions_are_left_out(stencil):
         assert jnp.isfinite(after.value)
 
 
+def test_a_bad_direction_gets_no_weight_from_the_baseline_of_the_others():
+    source = zojax.estimator(
+        directions.coordinate(), stencils.one_point(), shaping.baseline(), MU, num_directions=4
+    )
+    x = jnp.arange(1.0, 5.0)
+    tx = zojax.zeroth_order(estimator=source)
+    updates, after = tx.update(
+        None, tx.init(x), x, value_fn=lambda x: jnp.where(x[0] == 1, bowl(x), jnp.nan)
+    )
+    assert int(after.estimator_state.skipped) == 1
+    assert float(updates[0]) == 0 and jnp.all(updates[1:] != 0)
+
+
 # --- together with optax ----------------------------------------------------------------------------
 
 INJECTABLE = {

@@ -1,0 +1,257 @@
+"""Ready-made optimizers: known numbers, their formulas written out, convergence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zojax
+from zojax import directions, noise, stencils
+
+START = (1.0, -2.0)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def bowl(x):
+    return x @ (jnp.array([1.0, 10.0]).astype(x.dtype) * x) / 2
+
+
+def fixed(z):
+    """A direction from outside the package: always the same z."""
+    z = jnp.asarray(z)
+
+    def draw(frame, index, like):
+        return noise.StoredNoise(z)
+
+    def combine(frame, coefficients, like):
+        return jnp.sum(coefficients) * z
+
+    return directions.Direction(lambda key, num_directions, like: (), draw, combine)
+
+
+def steps_from(start, transformations, fun=bowl):
+    """The parameters after one step of each transformation; they share their state."""
+    params = start
+    state = transformations[0].init(params)
+    for tx in transformations:
+        updates, state = tx.update(None, state, params, value_fn=fun)
+        params = optax.apply_updates(params, updates)
+        yield params
+
+
+# --- known numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda z: zojax.mezo(1e-2, mu=1e-3, direction=fixed(z)),
+        lambda z: zojax.zo_sgd(1e-2, zojax.estimator(fixed(z), mu=1e-3)),
+    ],
+)
+def test_the_golden_step(make):
+    tx = make((0.5, -1.0))
+    start = jnp.array(START)
+    (after,) = steps_from(start, [tx])
+    np.testing.assert_allclose(after, (0.8975, -1.795), atol=1e-6)
+    np.testing.assert_allclose((start - after) / 1e-2, (10.25, -20.5), atol=1e-6)  # c = 20.5
+
+
+def test_the_golden_step_of_forward_differences():
+    source = zojax.estimator(fixed((0.5, -1.0)), stencils.forward(), mu=1e-3)
+    (after,) = steps_from(jnp.array(START), [zojax.zo_sgd(1e-2, source)])
+    c = 20.5 + 1e-3 * (0.5**2 + 10) / 2
+    np.testing.assert_allclose(after, (1 - 1e-2 * c / 2, -2 + 1e-2 * c), atol=1e-8)
+
+
+def test_the_golden_run_of_spsa():
+    signs = np.random.RandomState(0)
+    transformations = [
+        zojax.spsa(
+            a=0.05,
+            c=0.1,
+            A=10,
+            alpha=0.602,
+            gamma=0.101,
+            direction=fixed(signs.choice([-1, 1], 2).astype(float)),
+        )
+        for _ in range(3)
+    ]
+    *_, last = steps_from(jnp.array(START), transformations)
+    np.testing.assert_allclose(last, (0.70674896, -1.38805923), atol=1e-6)
+
+
+# --- formulas -----------------------------------------------------------------------------------------
+
+
+def drawn(direction, tx_key, step, num_directions, x):
+    """The z of a step, shape (num_directions, d): the noise key is the first of the step's two."""
+    noise_key, _ = jax.random.split(jax.random.fold_in(tx_key, step))
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    frame = direction.frame(noise_key, num_directions, like)
+    return np.stack(
+        [
+            np.asarray(direction.draw(frame, i, like).dense(), np.float64)
+            for i in range(num_directions)
+        ]
+    )
+
+
+def tilted(x):
+    """Neither even nor quadratic, so that every term of a formula shows."""
+    return jnp.sum(jnp.sin(x) + jnp.arange(1.0, 5.0) * x**2)
+
+
+def values(x):
+    return float(np.sum(np.sin(x) + np.arange(1.0, 5.0) * x**2))
+
+
+X = np.array([0.3, -0.7, 1.1, 0.2])
+KEY = jax.random.key(11)
+MU = 0.05
+
+
+def central(x, z, mu):
+    c = [(values(x + mu * zi) - values(x - mu * zi)) / (2 * mu) for zi in z]
+    return np.mean(c * z.T, axis=1)
+
+
+def by_hand(rule, direction, num_directions=1, mu=lambda t: MU, gradient=central):
+    """Three steps of x, memory = rule(x, g, t, memory)."""
+    x, memory, trail = X, None, []
+    for t in range(3):
+        z = drawn(direction, KEY, t, num_directions, jnp.asarray(X))
+        x, memory = rule(x, gradient(x, z, mu(t)), t, memory)
+        trail.append(x)
+    return trail
+
+
+def assert_steps_equal(tx, trail, tolerance=1e-5):
+    actual = list(steps_from(jnp.asarray(X), [tx] * len(trail), tilted))
+    np.testing.assert_allclose(actual, trail, rtol=tolerance)
+
+
+def test_zo_sgd_is_its_formula():
+    tx = zojax.zo_sgd(0.01, zojax.estimator(mu=MU, num_directions=3), key=KEY)
+    trail = by_hand(lambda x, g, t, _: (x - 0.01 * g, None), directions.rademacher(), 3)
+    assert_steps_equal(tx, trail)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_is_its_formula(nesterov):
+    def rule(x, g, t, trace):
+        trace = g + 0.9 * (0 if trace is None else trace)
+        return x - 0.01 * (g + 0.9 * trace if nesterov else trace), trace
+
+    tx = zojax.zo_sgd(0.01, zojax.estimator(mu=MU), momentum=0.9, nesterov=nesterov, key=KEY)
+    assert_steps_equal(tx, by_hand(rule, directions.rademacher()))
+
+
+def test_mezo_is_its_formula():
+    tx = zojax.mezo(
+        lambda t: 0.01 / (t + 1),
+        mu=lambda t: MU * (t + 1),
+        num_directions=2,
+        weight_decay=0.1,
+        direction=directions.normal(),
+        key=KEY,
+    )
+    trail = by_hand(
+        lambda x, g, t, _: (x - 0.01 / (t + 1) * (g + 0.1 * x), None),
+        directions.normal(),
+        2,
+        lambda t: MU * (t + 1),
+    )
+    assert_steps_equal(tx, trail)
+
+
+def test_mezo_decays_what_the_mask_says():
+    params = {"w": jnp.ones(2), "b": jnp.ones(2)}
+    tx = zojax.mezo(0.5, weight_decay=0.1, mask={"w": True, "b": False})
+    (after,) = steps_from(params, [tx], lambda p: 0.0 * jnp.sum(p["w"]))
+    np.testing.assert_allclose(after["w"], 0.95)
+    np.testing.assert_allclose(after["b"], 1.0)
+
+
+def test_spsa_is_its_formula():
+    tx = zojax.spsa(a=0.1, c=MU, A=5, num_directions=2, key=KEY)
+    trail = by_hand(
+        lambda x, g, t, _: (x - 0.1 / (t + 6) ** 0.602 * g, None),
+        directions.rademacher(),
+        2,
+        lambda t: MU / (t + 1) ** 0.101,
+    )
+    assert_steps_equal(tx, trail)
+
+
+def test_open_es_is_its_formula():
+    def ranked(x, z, mu):
+        table = np.array([[values(x + mu * zi), values(x - mu * zi)] for zi in z])
+        ranks = np.argsort(np.argsort(table.ravel())).reshape(table.shape) / (table.size - 1) - 0.5
+        return (ranks[:, 0] - ranks[:, 1]) @ z / (table.size * mu)
+
+    def adamw(x, g, t, memory):
+        m, v = (0, 0) if memory is None else memory
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        m_hat, v_hat = m / (1 - 0.9 ** (t + 1)), v / (1 - 0.999 ** (t + 1))
+        return x - 0.02 * (m_hat / (np.sqrt(v_hat) + 1e-8) + 0.1 * x), (m, v)
+
+    tx = zojax.open_es(0.02, mu=MU, population=8, weight_decay=0.1, key=KEY)
+    assert_steps_equal(tx, by_hand(adamw, directions.normal(), 4, gradient=ranked))
+
+
+def test_open_es_sees_only_the_order_of_the_values():
+    tx = zojax.open_es(0.02, population=8, key=KEY)
+    steps = [
+        list(steps_from(jnp.asarray(X), [tx] * 2, fun))
+        for fun in (tilted, lambda x: jnp.exp(tilted(x)))
+    ]
+    np.testing.assert_allclose(*steps)
+
+
+# --- use ----------------------------------------------------------------------------------------------
+
+CONVERGING = {
+    "zo_sgd": (zojax.zo_sgd(0.02, zojax.estimator(num_directions=2)), 300),
+    "momentum": (zojax.zo_sgd(2e-3, zojax.estimator(num_directions=2), momentum=0.9), 300),
+    "mezo": (zojax.mezo(0.02), 300),
+    "spsa": (zojax.spsa(a=0.2, c=1e-2, A=30), 300),
+    "open_es": (zojax.open_es(0.05, population=32, weight_decay=0.0), 300),
+    "adam": (zojax.zeroth_order(optax.adam(0.05), zojax.estimator(num_directions=2)), 300),
+}
+
+
+@pytest.mark.parametrize("name", CONVERGING)
+def test_converges_on_a_quadratic(name):
+    tx, steps = CONVERGING[name]
+    with jax.enable_x64(False):
+        result = zojax.minimize(bowl, jnp.array(START), tx, steps, chunk_size=steps)
+    assert float(bowl(result.params)) < 1e-3 * float(bowl(jnp.array(START)))
+
+
+ERRORS = {
+    "odd population": (lambda: zojax.open_es(population=7), ValueError, "even.*got 7"),
+    "no population": (lambda: zojax.open_es(population=0), ValueError, "population.*least 1.*0"),
+    "negative a": (lambda: zojax.spsa(a=-1.0, c=0.1), ValueError, "a must be positive.*-1.0"),
+    "zero c": (lambda: zojax.spsa(a=0.1, c=0.0), ValueError, "c must be positive.*0.0"),
+    "zero mu": (lambda: zojax.mezo(mu=0.0), ValueError, "mu must be positive.*0.0"),
+    "no directions": (lambda: zojax.mezo(num_directions=0), ValueError, "num_directions.*1.*0"),
+    "a factory": (
+        lambda: zojax.mezo(direction=directions.normal),
+        TypeError,
+        r"direction must be a Direction.*direction=\.\.\.\(\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case):
+    make, kind, message = ERRORS[case]
+    with pytest.raises(kind, match=message):
+        make()

@@ -1,0 +1,170 @@
+"""Agreement with `jax.grad` on models of the common frameworks, as the laws say.
+
+With q rademacher directions, E|ghat - g|^2 = (d - 1)|g|^2 / q, with a relative variance of at most
+2/q + 2/(d - 1); and g.ghat = mean_i (g.z_i)^2 is |g|^2 with a relative variance below 2/q.
+"""
+
+import functools
+
+import equinox as eqx
+import flax.linen as linen
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+
+import zojax
+from zojax import directions
+
+FEATURES, CLASSES, WIDTH = 8, 4, 96
+X = jax.random.normal(jax.random.key(0), (16, FEATURES))
+Y = jnp.arange(16) % CLASSES
+
+
+def cross_entropy(logits):
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, Y))
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = jnp.tanh(linen.Dense(WIDTH)(x))
+        return linen.Dense(CLASSES)(jnp.tanh(linen.Dense(16)(x)))
+
+
+def flax_linen():
+    model = Linen()
+    params = model.init(jax.random.key(1), X)
+    return params, lambda params: cross_entropy(model.apply(params, X))
+
+
+class Nnx(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.Linear(FEATURES, WIDTH, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs, deterministic=True)
+        self.middle = nnx.Linear(WIDTH, 16, rngs=rngs)
+        self.out = nnx.Linear(16, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.dropout(jnp.tanh(self.hidden(x)))
+        return self.out(jnp.tanh(self.middle(x)))
+
+
+def flax_nnx():
+    # The whole state, with the key and the counter of the dropout among its leaves.
+    graph, state = nnx.split(Nnx(nnx.Rngs(2)))
+    return state, lambda state: cross_entropy(nnx.merge(graph, state)(X))
+
+
+def equinox():
+    model = eqx.nn.MLP(FEATURES, CLASSES, 40, 2, jnp.tanh, key=jax.random.key(3))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    return params, lambda params: cross_entropy(jax.vmap(eqx.combine(params, static))(X))
+
+
+def haiku():
+    def network(x):
+        images = jnp.tile(x[:, None, :, None], (1, 4, 1, 1))
+        x = jnp.tanh(hk.Conv2D(4, 3)(images))
+        return hk.nets.MLP([16, CLASSES], activation=jnp.tanh)(hk.Flatten()(x))
+
+    model = hk.without_apply_rng(hk.transform(network))
+    params = model.init(jax.random.key(4), X)
+    return params, lambda params: cross_entropy(model.apply(params, X))
+
+
+def optax_tutorial():
+    """The network of optax's getting-started page: a dict of weights, rows of inputs, relu."""
+    keys = jax.random.split(jax.random.key(5))
+    params = {
+        "hidden": jax.random.normal(keys[0], (FEATURES, 256)) * 0.3,
+        "output": jax.random.normal(keys[1], (256, CLASSES)) * 0.1,
+    }
+
+    def net(params, x):
+        return jax.nn.relu(x @ params["hidden"]) @ params["output"]
+
+    return params, lambda params: cross_entropy(net(params, X))
+
+
+# How far, relative to its length, a noiseless estimate may be from the gradient: mu^2 times third
+# derivatives and rounding over mu for smooth models, steps across kinks for relu.
+MODELS = {
+    "flax_linen": (flax_linen, 1e-3),
+    "flax_nnx": (flax_nnx, 1e-3),
+    "equinox": (equinox, 1e-3),
+    "haiku": (haiku, 1e-3),
+    "optax_tutorial": (optax_tutorial, 3e-2),
+}
+
+
+@functools.cache
+def model(name):
+    """Parameters, loss, the exact gradient as a vector, d."""
+    params, loss = MODELS[name][0]()
+    exact = flat(jax.grad(loss, allow_int=True)(params))
+    return params, loss, exact, exact.size
+
+
+def flat(grads):
+    floats = [g for g in jax.tree.leaves(grads) if jnp.issubdtype(g.dtype, jnp.floating)]
+    return np.asarray(ravel_pytree(floats)[0], np.float64)
+
+
+def estimates(name, direction, num_directions, keys):
+    params, loss, *_ = model(name)
+    source = zojax.estimator(direction, mu=1e-3, num_directions=num_directions, batch_size=64)
+    grad = zojax.grad(loss, source)
+    return np.stack([flat(grad(jax.random.key(key), params)) for key in keys])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_mean_over_directions_converges_to_jax_grad(name):
+    *_, exact, d = model(name)
+    assert 1000 < d < 5000
+    squared, cosines = np.sum(exact**2), []
+    all_estimates = estimates(name, directions.rademacher(), 128, range(16))
+    for count in (1, 16):
+        q, mean = 128 * count, np.mean(all_estimates[:count], axis=0)
+        ratio = np.sum((mean - exact) ** 2) / ((d - 1) * squared / q)
+        assert abs(ratio - 1) < 5 * np.sqrt(2 / q + 2 / (d - 1))
+        assert abs(mean @ exact / squared - 1) < 5 * np.sqrt(2 / q)
+        cosines.append(mean @ exact / np.sqrt(np.sum(mean**2) * squared))
+    assert cosines[0] < 0.5 < cosines[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_full_hadamard_frame_is_jax_grad(name):
+    *_, exact, d = model(name)
+    padded = 1 << (d - 1).bit_length()
+    error = estimates(name, directions.hadamard(), padded, [0])[0] - exact
+    assert np.linalg.norm(error) < MODELS[name][1] * np.linalg.norm(exact)
+
+
+def test_a_full_orthogonal_frame_is_jax_grad():
+    """On the head alone: a mask leaves the other layers out."""
+    params, loss, *_ = model("optax_tutorial")
+    head = params["output"][:64]
+
+    def of_head(head):
+        return loss(params | {"output": params["output"].at[:64].set(head)})
+
+    exact = flat(jax.grad(of_head)(head))
+    source = zojax.estimator(directions.orthogonal(), mu=1e-3, num_directions=exact.size)
+    error = flat(zojax.grad(of_head, source)(0, head)) - exact
+    assert np.linalg.norm(error) < 0.01 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("name", ["flax_nnx", "equinox"])
+def test_trains_parameters_that_are_modules(name):
+    params, loss, *_ = model(name)
+    tx = zojax.zeroth_order(
+        optax.adam(0.01), zojax.estimator(num_directions=32, batch_size=32), key=0
+    )
+    result = zojax.minimize(loss, params, tx, 60, chunk_size=60)
+    assert result.history[-1] < 0.7 * result.history[0]
+    assert jax.tree.structure(result.params) == jax.tree.structure(params)

@@ -1,0 +1,240 @@
+"""`minimize`: a whole run, on the device and on the host."""
+
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zojax
+from zojax import stencils
+
+
+def bowl(x):
+    return jnp.sum((x - 3.0) ** 2)
+
+
+def host_bowl(x):
+    """What JAX cannot trace; it is given NumPy arrays."""
+    assert isinstance(x, np.ndarray)
+    return float(np.sum((x - 3.0) ** 2))
+
+
+def source(**options):
+    return zojax.estimator(**{"mu": 0.1, "num_directions": 4} | options)
+
+
+TX = zojax.zo_sgd(0.1, source(), key=1)
+X0 = jnp.array([0.0, 1.0, 2.0])
+
+
+@pytest.fixture(scope="module")
+def result():
+    return zojax.minimize(bowl, X0, TX, 40, chunk_size=10)
+
+
+def test_result_says_what_happened(result):
+    assert result.steps == 40 and result.history.shape == (40,)
+    assert result.evaluations == 40 * 8 and result.skipped == 0
+    assert isinstance(result.value, float) and result.value == result.history[-1]
+    assert result.value == pytest.approx(float(result.state.value))
+    assert result.message == "all steps taken"
+    np.testing.assert_allclose(result.params, 3.0, atol=1e-2)
+
+
+def test_equals_a_loop_of_updates(result):
+    params, state, history = X0, TX.init(X0), []
+    for _ in range(40):
+        updates, state = TX.update(None, state, params, value_fn=bowl)
+        params = optax.apply_updates(params, updates)
+        history.append(float(state.value))
+    np.testing.assert_allclose(result.history, history, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.params, params, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stencil", [stencils.central(), stencils.forward()])
+def test_host_and_device_agree(stencil):
+    tx = zojax.zeroth_order(optax.adam(0.3), source(stencil=stencil))
+    device = zojax.minimize(bowl, X0, tx, 6, key=5)
+    host = zojax.minimize(host_bowl, X0, tx, 6, key=5, jit=False)
+    np.testing.assert_allclose(host.params, device.params, rtol=1e-3)
+    np.testing.assert_allclose(host.history, device.history, rtol=1e-3)
+    assert (host.steps, host.evaluations) == (device.steps, device.evaluations)
+
+
+def test_key_replaces_that_of_the_transformation(result):
+    same = zojax.minimize(bowl, X0, zojax.zo_sgd(0.1, source(), key=9), 5, key=jax.random.key(1))
+    other = zojax.minimize(bowl, X0, TX, 5, key=2)
+    np.testing.assert_allclose(same.history, result.history[:5], rtol=1e-4)
+    assert not np.allclose(other.history, result.history[:5], rtol=1e-4)
+
+
+def test_deletes_nothing_of_the_caller():
+    """The loop donates its buffers: parameters, keys and states of the caller are not among them."""
+    key = jax.random.key(1)
+    tx = zojax.zo_sgd(0.1, source(), key=key)
+    first = zojax.minimize(bowl, X0, tx, 2)
+    again = zojax.minimize(bowl, X0, tx, 2, key=key)
+    zojax.minimize(bowl, first.params, tx, 2, state=first.state)
+    np.testing.assert_array_equal(first.history, again.history)
+    np.testing.assert_array_equal(X0, [0.0, 1.0, 2.0])
+    assert jnp.array_equal(key, jax.random.key(1))
+    assert int(first.state.count) == 2
+
+
+def test_state_that_holds_an_array_twice():
+    """As that of optax.lbfgs: a buffer can be donated only once."""
+    inner = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(5))
+    tx = zojax.zeroth_order(
+        inner, source(direction=zojax.directions.orthogonal(), num_directions=3)
+    )
+    assert zojax.minimize(bowl, X0, tx, 5).value < 0.1
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_run_continues_from_its_state(jit, result):
+    fun = bowl if jit else host_bowl
+    half = zojax.minimize(fun, X0, TX, 3, jit=jit)
+    rest = zojax.minimize(fun, half.params, TX, 2, jit=jit, state=half.state)
+    history = np.concatenate([half.history, rest.history])
+    np.testing.assert_allclose(history, result.history[:5], rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_stops_at_the_target(jit, result):
+    target = float(result.history[4])
+    first = int(np.argmax(result.history <= target * 1.001))
+    run = zojax.minimize(
+        bowl if jit else host_bowl, X0, TX, 40, chunk_size=10, target=target * 1.001, jit=jit
+    )
+    assert run.steps == first + 1 and run.value <= target * 1.001
+    assert run.message == "target reached"
+
+
+@pytest.mark.parametrize("budget", [8, 15, 24])
+def test_keeps_to_the_budget(budget):
+    calls = []
+
+    def counted(x):
+        calls.append(x)
+        return host_bowl(x)
+
+    host = zojax.minimize(counted, X0, TX, 1000, max_evaluations=budget, jit=False, chunk_size=2)
+    device = zojax.minimize(bowl, X0, TX, 1000, max_evaluations=budget, chunk_size=2)
+    assert len(calls) == host.evaluations == device.evaluations == 8 * (budget // 8)
+    assert host.steps == device.steps == budget // 8
+    assert host.message == device.message == "evaluation budget spent"
+
+
+def test_a_budget_that_is_not_spent():
+    run = zojax.minimize(bowl, X0, TX, 2, max_evaluations=100)
+    assert run.steps == 2 and run.message == "all steps taken"
+
+
+def test_callback_sees_every_chunk_and_may_stop(result):
+    seen = []
+
+    def callback(progress):
+        seen.append(progress)
+        return progress.step >= 20
+
+    run = zojax.minimize(bowl, X0, TX, 40, chunk_size=10, callback=callback)
+    assert [p.step for p in seen] == [10, 20] and run.steps == 20
+    assert run.message == "stopped by callback"
+    np.testing.assert_allclose([p.value for p in seen], result.history[[9, 19]], rtol=1e-4)
+    # What it was given stays readable after later chunks.
+    assert [int(p.state.count) for p in seen] == [10, 20]
+    np.testing.assert_array_equal(seen[1].params, run.params)
+
+
+def test_progress_bar(capsys):
+    zojax.minimize(bowl, X0, TX, 6, chunk_size=2, progress=True)
+    shown = capsys.readouterr().err
+    assert "6/6" in shown and re.search(r"value=\d", shown)
+
+
+def test_progress_bar_needs_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match="progress=True.*pip install tqdm"):
+        zojax.minimize(bowl, X0, TX, 6, progress=True)
+
+
+def test_a_chain_around_the_source(result):
+    tx = optax.chain(zojax.zeroth_order(estimator=source(), key=1), optax.sgd(0.1))
+    run = zojax.minimize(bowl, X0, tx, 5)
+    np.testing.assert_allclose(run.history, result.history[:5], rtol=1e-4)
+    assert run.evaluations is None
+
+
+def test_parameters_of_any_structure():
+    params = {"w": jnp.zeros((2, 2)), "n": jnp.int32(3), "rng": jax.random.key(0), "none": None}
+
+    def fun(p):
+        return jnp.sum((p["w"] - p["n"]) ** 2)
+
+    run = zojax.minimize(fun, params, TX, 40)
+    np.testing.assert_allclose(run.params["w"], 3.0, atol=0.1)
+    assert jnp.array_equal(run.params["rng"], params["rng"]) and int(run.params["n"]) == 3
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_values_that_are_not_finite(jit, result):
+    """No step where nothing is finite; where something is, the rest is left out and counted."""
+
+    def never(x):
+        return np.nan * x[0]
+
+    run = zojax.minimize(never, X0, TX, 3, jit=jit)
+    np.testing.assert_array_equal(run.params, X0)
+    assert np.isnan(run.history).all() and np.isnan(run.value) and run.skipped == 12
+
+    def sometimes(x):  # not finite where the first two coordinates go down from the start
+        xp = jnp if jit else np
+        return xp.where(xp.sum(x[:2]) < 0.9, xp.nan, xp.sum((x - 3.0) ** 2))
+
+    run = zojax.minimize(sometimes, X0, TX, 10, jit=jit)
+    assert 0 < run.skipped < 40 and np.isfinite(run.value) and run.value < result.history[0]
+
+
+def test_a_target_is_not_met_by_nan():
+    run = zojax.minimize(lambda x: jnp.nan * x[0], X0, TX, 3, target=1.0)
+    assert run.steps == 3 and run.message == "all steps taken"
+
+
+ERRORS = {
+    "no steps": ({"num_steps": 0}, ValueError, "num_steps must be at least 1, got 0"),
+    "float steps": ({"num_steps": 1e3}, TypeError, "num_steps must be an int, got 1000.0"),
+    "no chunk": ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1, got 0"),
+    "small budget": ({"max_evaluations": 7}, ValueError, "max_evaluations.*one step of 8, got 7"),
+    "budget of a chain": (
+        {"tx": optax.chain(TX), "max_evaluations": 8},
+        TypeError,
+        "max_evaluations needs the estimator of tx.*num_steps",
+    ),
+    "host chain": (
+        {"tx": optax.chain(TX), "jit": False},
+        TypeError,
+        "jit=False.*pass what zojax.zeroth_order",
+    ),
+    "no source": ({"tx": optax.sgd(0.1)}, TypeError, "exactly one zojax.zeroth_order, found 0"),
+    "two sources": ({"tx": optax.chain(TX, TX)}, TypeError, "exactly one.*found 2"),
+    "key": ({"key": "seed"}, TypeError, "key must be an int or a jax.random key, got 'seed'"),
+    "vector": ({"fun": lambda x: x}, ValueError, r"scalar, got shape \(3,\)"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case):
+    given, kind, message = ERRORS[case]
+    arguments = {"fun": bowl, "x0": X0, "tx": TX, "num_steps": 10} | given
+    with pytest.raises(kind, match=message):
+        zojax.minimize(**arguments)
+
+
+def test_a_host_function_on_the_device_says_what_to_do():
+    with pytest.raises(jax.errors.TracerArrayConversionError) as error:
+        zojax.minimize(lambda x: np.sum(np.asarray(x)), X0, TX, 2)
+    assert any("jit=False" in note for note in error.value.__notes__)
