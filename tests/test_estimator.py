@@ -353,6 +353,12 @@ def test_parameters_without_a_float_leaf_are_refused():
         zojax.grad(lambda x: jnp.sum(x) * 1.0)(0, jnp.arange(3))
 
 
+def test_a_leaf_that_is_no_array_is_named():
+    params = {"w": jnp.ones(2), "activation": jnp.tanh}
+    with pytest.raises(TypeError, match=r"params\['activation'\] must be an array"):
+        zojax.estimator().estimate(0, lambda p: jnp.sum(p["w"]), params)
+
+
 def test_a_loss_that_cannot_be_traced_points_to_ask_and_tell():
     with pytest.raises(jax.errors.TracerArrayConversionError) as caught:
         zojax.grad(lambda x: float(np.sum(np.asarray(x))))(0, jnp.ones(2))

@@ -238,3 +238,16 @@ def test_a_host_function_on_the_device_says_what_to_do():
     with pytest.raises(jax.errors.TracerArrayConversionError) as error:
         zojax.minimize(lambda x: np.sum(np.asarray(x)), X0, TX, 2)
     assert any("jit=False" in note for note in error.value.__notes__)
+
+
+def test_host_functions_see_keys_beside_their_parameters():
+    x0 = {"w": jnp.ones(2), "rng": jax.random.key(0)}
+    seen = []
+
+    def fun(p):
+        seen.append(p["rng"])
+        return float(np.sum(p["w"] ** 2))
+
+    result = zojax.minimize(fun, x0, zojax.mezo(0.1), num_steps=2, jit=False)
+    assert len(seen) == 4 and all(key == x0["rng"] for key in seen)
+    assert np.sum(np.asarray(result.params["w"]) ** 2) < 2

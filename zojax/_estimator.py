@@ -91,7 +91,8 @@ class Estimator(NamedTuple):
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
         has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`.
       ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
-        of `evaluations`.
+        of `evaluations` and the dtype of its parameter. In bfloat16 that rounds the perturbation,
+        which `estimate` need not do.
       tell: `tell(asked, values, *, state=None) -> grads`, for values of shape (evaluations,).
       asked: `asked(key, params, *, step=0) -> asked` without making the points.
       conclude: `conclude(asked, values, state) -> Estimate`, tell with the value and the next state.

@@ -177,7 +177,7 @@ def _host_loop(fun, tx, chunk, target):
         for _ in range(min(chunk, remaining)):
             key = jax.random.fold_in(state.rng_key, state.count)
             points, _ = tx.estimator.ask(key, params, step=state.count)
-            points = jax.tree.map(np.asarray, points)
+            points = jax.tree.map(_to_host, points)
             evaluated = [
                 float(fun(jax.tree.map(lambda x, e=e: x[e], points)))
                 for e in range(tx.estimator.evaluations)
@@ -192,6 +192,10 @@ def _host_loop(fun, tx, chunk, target):
         return params, state, values
 
     return advance
+
+
+def _to_host(x: jax.Array):
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)
 
 
 def _affordable_steps(max_evaluations, per_step) -> int:

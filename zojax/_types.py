@@ -64,8 +64,18 @@ def is_float(leaf) -> bool:
 
 
 def structure_of(params: PyTree) -> PyTree:
-    """A ShapeDtypeStruct for every leaf."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params)
+    """A ShapeDtypeStruct for every leaf; raises TypeError for a leaf that is no array."""
+
+    def describe(path, leaf):
+        try:
+            return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+        except TypeError as error:
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} must be an array or a number, got {leaf!r}; "
+                "split functions and settings from the arrays first (equinox.partition, nnx.split)."
+            ) from error
+
+    return jax.tree_util.tree_map_with_path(describe, params)
 
 
 def floats_only(params: PyTree) -> PyTree:
