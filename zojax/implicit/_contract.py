@@ -8,7 +8,9 @@ from jax import lax
 _UNROLLED = 8
 
 
-def contract(a: jax.Array, a_names: tuple, b: jax.Array, b_names: tuple, out: tuple) -> jax.Array:
+def contract(
+    a: jax.Array, a_names: tuple, b: jax.Array, b_names: tuple, out: tuple, precision=None
+) -> jax.Array:
     """sum over the shared names that are not in `out`; axes of the result are ordered as `out`.
 
     >>> import jax.numpy as jnp
@@ -25,7 +27,8 @@ def contract(a: jax.Array, a_names: tuple, b: jax.Array, b_names: tuple, out: tu
     )
     shared = {*summed, *batch}
     names = [*batch, *(n for n in (*a_names, *b_names) if n not in shared)]
-    return lax.transpose(lax.dot_general(a, b, dims), [names.index(n) for n in out])
+    product = lax.dot_general(a, b, dims, precision=precision)
+    return lax.transpose(product, [names.index(n) for n in out])
 
 
 def _sum_of_products(a, a_names, b, b_names, out):

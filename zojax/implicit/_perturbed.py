@@ -96,8 +96,8 @@ class Perturbed:
     """base + scale * whole * join(left, right): `sides[axis]` says whose factor has that axis.
 
     `whole` has all axes: a mask, or values that are stored; it is None where there is none, and
-    `join` is None where there is nothing else. `is_activation`: a lookup or a broadcast made
-    it, so that it has the size of activations, not of a parameter.
+    `join` is None where there is nothing else. `is_activation`: a lookup or a broadcast made it, so
+    that it has the size of activations, not of a parameter.
     """
 
     name: str
@@ -128,16 +128,20 @@ class Perturbed:
     def replace(self, **changes) -> "Perturbed":
         return dataclasses.replace(self, **changes)
 
-    def viewed(self, base: jax.Array, part) -> "Perturbed | None":
-        """The view whose base is `base`; `part(axes, hosts_new_axes)` restricts it to some axes."""
+    def viewed(self, part) -> "Perturbed | None":
+        """The view, still on the old base; `part(axes, hosts_new_axes)` restricts it to some axes.
+
+        None where the view mixes axes of both sides.
+        """
         parts = [part(self.axes(0), True), part(self.axes(1), False)]
         everything = part(tuple(range(len(self.sides))), True)
         if None in parts or everything is None:
             return None
         factors = tuple(_apply(p, f, self.join) for p, f in zip(parts, self.factors, strict=True))
         whole = _apply(everything, self.whole, None)
-        sides = tuple(int(axis in parts[1].outs) for axis in range(base.ndim))
-        return self.replace(base=base, sides=sides, factors=factors, whole=whole)
+        rank = sum(len(p.outs) for p in parts)
+        sides = tuple(int(axis in parts[1].outs) for axis in range(rank))
+        return self.replace(sides=sides, factors=factors, whole=whole)
 
     def unstacked(self) -> tuple[tuple, Callable]:
         """Arrays to slice along the first axis, and what makes their slices a slice of this."""

@@ -29,13 +29,13 @@ def _view(rule, context, eqn, operand, *indices):
     if not isinstance(operand, Perturbed) or _fills_rows(eqn, operand) or _repeats(eqn, operand):
         return fallback(context, eqn, operand, *indices)
     indices = [context.plain(i, eqn) for i in indices]
-    part = partial(rule, eqn, indices)
-    if None in (part(operand.axes(0), True), part(operand.axes(1), False)):
+    view = operand.viewed(partial(rule, eqn, indices))
+    if view is None:
         return fallback(context, eqn, operand, *indices)
-    (base,) = _compat.bind(eqn, operand.base, *indices)
     context.kept(operand, eqn)
+    (base,) = _compat.bind(eqn, operand.base, *indices)
     is_activation = operand.is_activation or rule is VIEWS["gather"] or _grows(eqn, operand)
-    return [operand.viewed(base, part).replace(is_activation=is_activation)]
+    return [view.replace(base=base, is_activation=is_activation)]
 
 
 def _fills_rows(eqn, operand) -> bool:
@@ -56,12 +56,12 @@ def _grows(eqn, operand) -> bool:
 
 
 def _split(context, eqn, operand):
-    bases, start, outs = _compat.bind(eqn, operand.base), 0, []
-    for base in bases:
-        size, axis = base.shape[eqn.params["axis"]], eqn.params["axis"]
-        outs.append(operand.viewed(base, partial(split(axis, start, size), eqn, [])))
-        start += size
     context.kept(operand, eqn)
+    axis, start, outs = eqn.params["axis"], 0, []
+    for base in _compat.bind(eqn, operand.base):
+        piece = split(axis, start, start + base.shape[axis])
+        outs.append(operand.viewed(partial(piece, eqn, [])).replace(base=base))
+        start += base.shape[axis]
     return outs
 
 
@@ -94,7 +94,7 @@ def _dot_general(context, eqn, lhs, rhs):
     sides = (other, w.base) if w is rhs else (w.base, other)
     base = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
     names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
-    noise = _times_factors(other.astype(dtype), names, w, w_names, out, dtype)
+    noise = _times_factors(other.astype(dtype), names, w, w_names, out, _precision(eqn))
     context.kept(w, eqn)
     return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
 
@@ -123,9 +123,15 @@ def _name_axes(eqn, w_is_rhs, w_rank, other_rank):
     return (lhs, rhs, out) if w_is_rhs else (rhs, lhs, out)
 
 
-def _times_factors(x, names, w, w_names, out, dtype):
+def _precision(eqn):
+    """That of the user; an algorithm, which is made for the operands' dtypes, is not passed on."""
+    precision = eqn.params["precision"]
+    return precision if isinstance(precision, (lax.Precision, tuple)) else None
+
+
+def _times_factors(x, names, w, w_names, out, precision):
     """scale * x . (A B'): first with the factor that sums over more, which leaves little."""
-    factors = []
+    factors, dtype = [], x.dtype
     for side, factor in enumerate(w.factors):
         axes = w.axes(side)
         summed = [w.shape[a] for a in axes if w_names[a] not in out]
@@ -133,8 +139,8 @@ def _times_factors(x, names, w, w_names, out, dtype):
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
     left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
-    thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left)
-    return contract(thin, left, b, b_names, out)
+    thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
+    return contract(thin, left, b, b_names, out, precision)
 
 
 def _conv(context, eqn, lhs, rhs):
@@ -164,24 +170,12 @@ def _conv(context, eqn, lhs, rhs):
     return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
 
 
-RULES = (
-    {name: partial(_view, rule) for name, rule in VIEWS.items()}
-    | {
-        "split": _split,
-        "convert_element_type": _convert,
-        "dot_general": _dot_general,
-        "conv_general_dilated": _conv,
-    }
-    | dict.fromkeys(
-        [
-            "copy",
-            "copy_p",
-            "name",
-            "sharding_constraint",
-            "optimization_barrier",
-            "pvary",
-            "reshard",
-        ],
-        _same,
-    )
-)
+_IDENTITIES = ("copy", "copy_p", "name", "optimization_barrier", "pvary", "reshard")
+RULES = {
+    **{name: partial(_view, rule) for name, rule in VIEWS.items()},
+    **dict.fromkeys((*_IDENTITIES, "sharding_constraint"), _same),
+    "split": _split,
+    "convert_element_type": _convert,
+    "dot_general": _dot_general,
+    "conv_general_dilated": _conv,
+}

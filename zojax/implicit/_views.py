@@ -41,13 +41,13 @@ def _sliced(shape, start, limit, strides, axes):
     return Part(axes, lambda x: lax.slice(x, start, limit, strides), columns if plain else None)
 
 
-def split(axis, start, size):
+def split(axis, start, stop):
     """The rule of one piece of a split."""
 
     def piece(eqn, indices, axes, hosts):
         shape = _shape(eqn)
         starts = [start if a == axis else 0 for a in range(len(shape))]
-        limits = [start + size if a == axis else n for a, n in enumerate(shape)]
+        limits = [stop if a == axis else n for a, n in enumerate(shape)]
         return _sliced(shape, starts, limits, None, axes)
 
     return piece
@@ -139,9 +139,6 @@ def _gather(eqn, indices, axes, hosts):
     batch = [o for o in range(len(eqn.outvars[0].aval.shape)) if o not in dims.offset_dims]
     outs = tuple(sorted(batch + [out_of[a] for a in axes if a in out_of]))
     number = {a: i for i, a in enumerate(axes)}
-    starts = indices[0]
-    if len(indexed) < len(dims.start_index_map):
-        starts = starts[..., np.array(indexed, int)]
     inner = lax.GatherDimensionNumbers(
         offset_dims=tuple(outs.index(out_of[a]) for a in axes if a in out_of),
         collapsed_slice_dims=tuple(number[a] for a in dims.collapsed_slice_dims),
@@ -151,6 +148,9 @@ def _gather(eqn, indices, axes, hosts):
     )
 
     def apply(x):
+        starts = indices[0]
+        if len(indexed) < len(dims.start_index_map):
+            starts = starts[..., np.array(indexed, int)]
         return lax.gather(
             x,
             starts,

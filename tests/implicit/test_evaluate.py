@@ -1,0 +1,155 @@
+"""The public function: pytrees, transformations around it, arguments, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tests.implicit._helpers import close, materialised, noises, normal
+from tests.implicit._models import MODELS
+from tests.implicit.test_models import reference
+from zojax import directions, noise
+from zojax.implicit import evaluate, explain
+
+DIRECTIONS = {
+    "rademacher": directions.rademacher(),
+    "normal": directions.normal(),
+    "sphere": directions.sphere(),
+    "coordinate": directions.coordinate(),
+    "hadamard": directions.hadamard(),
+    "sparse": directions.sparse(0.5),
+    "low_rank": directions.low_rank(2, factors="normal"),
+    "masked": directions.masked(directions.rademacher(), lambda path, leaf: len(leaf.shape) > 2),
+}
+
+
+FAST = ("rademacher", "low_rank", "masked")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in DIRECTIONS]
+)
+def test_every_direction_one_at_a_time_and_together(name):
+    """Under jit: alone, vmapped over directions and signs, and mapped one after another."""
+    loss, params = MODELS["mixture"]()
+    direction = DIRECTIONS[name]
+
+    @jax.jit
+    def run(params, key):
+        frame = direction.frame(key, 3, params)
+
+        def two_sided(at):
+            def one(i):
+                z = direction.draw(frame, i, params)
+                return jax.vmap(lambda s: at(loss, params, z, s))(jnp.array([0.1, -0.1]))
+
+            return one
+
+        indices = jnp.arange(3)
+        together, one_by_one = (
+            jax.vmap(two_sided(evaluate)),
+            lambda i: lax.map(two_sided(evaluate), i),
+        )
+        return together(indices), one_by_one(indices), lax.map(two_sided(reference), indices)
+
+    together, one_by_one, expected = run(params, jax.random.key(0))
+    close(together, expected, 1e-5)
+    close(one_by_one, expected, 1e-5)
+
+
+def test_outside_jit_equals_inside():
+    loss, params = MODELS["mixture"]()
+    direction = directions.low_rank()
+    z = direction.draw(direction.frame(jax.random.key(0), 1, params), 0, params)
+    inside = jax.jit(lambda p, z: evaluate(loss, p, z, 0.1))(params, z)
+    close(evaluate(loss, params, z, 0.1), inside, 1e-6)
+
+
+def test_other_leaves_arguments_and_outputs_pass_through():
+    """Keys, integers, Python values and None stay what they are; so do static arguments and aux."""
+    params = {
+        "w": normal(0, (3, 4)),
+        "count": jnp.array(2),
+        "key": jax.random.key(0),
+        "activation": jnp.tanh,
+        "nothing": None,
+        "fixed": normal(1, (4,)),
+    }
+    z = dict.fromkeys(params) | {"w": noises((3, 4))["rows"]}
+
+    def fun(p, x, double, *, label):
+        assert isinstance(double, bool) and isinstance(label, str) and p["nothing"] is None
+        y = p["activation"](x @ p["w"] + p["fixed"]) * p["count"] * (2 if double else 1)
+        y = y + jax.random.normal(p["key"], y.shape)
+        return y, {"w": p["w"], "label": label, "key": p["key"], "twice": (y, y)}
+
+    x = normal(2, (5, 3))
+    y, aux = evaluate(fun, params, z, 0.1, x, True, label="loss")
+    moved = params | {"w": materialised(params["w"], z["w"], 0.1)}
+    expected_y, expected = fun(moved, x, True, label="loss")
+    close((y, aux["w"], aux["twice"]), (expected_y, expected["w"], expected["twice"]), 1e-6)
+    assert aux["label"] == "loss" and aux["key"] == params["key"]
+
+
+def test_scale_zero_is_the_function_and_scale_is_linear_in_products():
+    w, x = normal(0, (4, 5)), normal(1, (3, 4))
+    z = noises((4, 5), 1)["low_rank"]
+    base, *moved = (evaluate(lambda w: x @ w, w, z, s) for s in (0.0, 0.25, 0.5))
+    close(base, x @ w, 1e-7)
+    close(2 * (moved[0] - base), moved[1] - base, 1e-5)
+
+
+def test_bfloat16_scale_and_noise_dtypes_leave_dtypes_alone():
+    w, x = normal(0, (4, 5), jnp.bfloat16), normal(1, (3, 4), jnp.bfloat16)
+    for z in noises((4, 5), 1).values():
+        assert evaluate(lambda w: x @ w, w, z, 0.1).dtype == jnp.bfloat16
+
+
+def test_noise_is_generated_for_the_rows_that_are_read():
+    """An embedding lookup hashes two rows of a table of a thousand."""
+    table = jax.ShapeDtypeStruct((1000, 16), jnp.float32)
+    direction = directions.normal()
+
+    def run(table, key):
+        z = direction.draw(direction.frame(key, 1, table), 0, table)
+        return evaluate(lambda w: w[jnp.array([3, 7])], table, z, 0.1)
+
+    flops = jax.jit(run).lower(table, jax.random.key(0)).compile().cost_analysis()["flops"]
+    assert flops < 1000 * 16
+
+
+def test_grad_through_scale_sees_the_slope():
+    """Directional derivatives by differentiating in the scale: values and slopes agree."""
+    loss, params = MODELS["mixture"]()
+    z = jax.tree.map(lambda p: noise.StoredNoise(jnp.ones_like(p)), params)
+    slope = jax.jit(jax.grad(lambda s: evaluate(loss, params, z, s)))(0.0)
+    ones = jax.tree.map(jnp.ones_like, params)
+    expected = jax.jvp(loss, (params,), (ones,))[1]
+    close(slope, expected, 1e-4)
+
+
+def test_errors():
+    w, z = jnp.ones((3, 4)), noises((3, 4))["rows"]
+    with pytest.raises(ValueError, match="on_missing must be .* got 'ignore'"):
+        evaluate(jnp.sum, w, z, 0.1, on_missing="ignore")
+    with pytest.raises(ValueError, match=r"noise of params\['w'\] has shape \(3, 4\)"):
+        evaluate(lambda p: jnp.sum(p["w"]), {"w": w[0]}, {"w": z}, 0.1)
+    with pytest.raises(ValueError, match="dtype int32, which cannot be perturbed; put None"):
+        evaluate(jnp.sum, w.astype(jnp.int32), z, 0.1)
+
+
+def test_report_reads_well():
+    params = {"w": jnp.ones((64, 32)), "b": jnp.ones(32), "unused": jnp.ones(2)}
+    kinds = {k: noises(v.shape, 1 if k == "w" else None) for k, v in params.items()}
+    z = {"w": kinds["w"]["low_rank"], "b": kinds["b"]["rows"], "unused": kinds["unused"]["stored"]}
+    report = explain(
+        lambda p, x: x @ jnp.exp(p["w"]) + x @ p["w"] + p["b"], params, z, jnp.ones((2, 64))
+    )
+    text = str(report)
+    assert "params['w']  float32[64,32]  low rank\n  kept through dot_general\n" in text
+    assert "NO RULE, materialised [64,32] for exp, 8 KiB at " in text and "test_evaluate.py" in text
+    assert "params['unused']  float32[2]  dense, stored\n  unused" in text
+    assert text.endswith("largest materialised part: 8 KiB; no rule for some uses of params['w']")
+    assert report.largest_slice == 64 * 32 * 4 and len(report.missing) == 1
+    assert np.all([leaf.name.startswith("params") for leaf in report.leaves.values()])

@@ -1,0 +1,125 @@
+"""Whole models, unmodified: the loss is the materialised one, and little is materialised."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.implicit._helpers import close, materialised, noises
+from tests.implicit._models import MODELS
+from zojax._types import is_float
+from zojax.directions.low_rank import cut
+from zojax.implicit import evaluate, explain
+
+
+def _slow_if_unrolled(name):
+    return pytest.param(name, marks=pytest.mark.slow) if "unrolled" in name else name
+
+
+@pytest.fixture(scope="module", params=map(_slow_if_unrolled, MODELS))
+def model(request):
+    try:
+        return request.param, *MODELS[request.param]()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def draw(params, kind, rank=2):
+    """Noise of one kind; vectors have dense noise under low rank, as in `directions.low_rank`."""
+
+    def one(i, leaf):
+        if not is_float(leaf):
+            return None
+        is_matrix = leaf.ndim >= 2
+        kinds = noises(leaf.shape, cut(leaf.shape) if is_matrix else None, rank, i)
+        return kinds[kind if kind in kinds else "rows"]
+
+    leaves, treedef = jax.tree.flatten(params)
+    return treedef.unflatten([one(i, leaf) for i, leaf in enumerate(leaves)])
+
+
+def reference(loss, params, noise, scale):
+    leaves, treedef = jax.tree.flatten(params)
+    noise = treedef.flatten_up_to(noise)
+    pairs = zip(leaves, noise, strict=True)
+    moved = [p if z is None else materialised(p, z, scale) for p, z in pairs]
+    return loss(treedef.unflatten(moved))
+
+
+def test_equals_materialised(model):
+    _, loss, params = model
+
+    @jax.jit
+    def both(params, scale):
+        drawn = {k: draw(params, k) for k in ("rows", "low_rank")}
+        implicit = {k: evaluate(loss, params, z, scale) for k, z in drawn.items()}
+        return implicit, {k: reference(loss, params, z, scale) for k, z in drawn.items()}
+
+    close(*both(params, 0.05), 1e-5)
+
+
+def test_low_rank_weights_are_never_materialised(model):
+    _, loss, params = model
+    report = explain(loss, params, draw(params, "low_rank"))
+    assert not report.missing, str(report)
+    for leaf in filter(_is_weight, report.leaves.values()):
+        assert {e.kind for e in leaf.events} <= {"kept", "activation"}, str(leaf)
+
+
+def test_dense_noise_is_materialised_a_slice_at_a_time(model):
+    _, loss, params = model
+    report = explain(loss, params, draw(params, "rows"))
+    assert not report.missing, str(report)
+    for leaf in report.leaves.values():
+        assert leaf.nbytes <= 4 * math.prod(_slice(leaf)), str(leaf)
+
+
+def test_directions_share_the_parameters(model):
+    """vmap over directions: nothing of directions x weight exists in the whole jaxpr."""
+    _, loss, params = model
+    report = explain(loss, params, draw(params, "low_rank"))
+    weights = list(filter(_is_weight, report.leaves.values()))
+    count = 13  # no other axis has this size
+
+    def population(params, scales):
+        leaves, treedef = jax.tree.flatten(params)
+        noise = treedef.flatten_up_to(draw(params, "low_rank", rank=5))
+
+        def one(scale):
+            # The factors differ between directions, the parameters do not.
+            mine = treedef.unflatten(jax.tree.map(lambda a: a * scale, noise))
+            return evaluate(loss, params, mine, scale)
+
+        return jax.vmap(one)(scales)
+
+    jaxpr = jax.make_jaxpr(population)(params, jnp.ones(count)).jaxpr
+    made = {_unordered(shape) for shape in _shapes(jaxpr)}
+    for leaf in weights:
+        for shape in (leaf.shape, _slice(leaf)):
+            assert _unordered((count, *shape)) not in made, leaf.name
+
+
+def _slice(leaf):
+    """The part of a leaf that is in use at once: a layer of a stack."""
+    return leaf.shape[1:] if "blocks" in leaf.name else leaf.shape
+
+
+def _is_weight(leaf):
+    """Not a bias or a gain, nor positions, which are added to activations."""
+    shape = _slice(leaf)
+    return len(shape) > 1 and math.prod(shape) > 16 and "wpe" not in leaf.name
+
+
+def _unordered(shape):
+    """Shapes up to the order of axes and axes of size one, so that every view of them is found."""
+    return tuple(sorted(n for n in shape if n != 1))
+
+
+def _shapes(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield from (v.aval.shape for v in eqn.outvars if hasattr(v.aval, "shape"))
+        for value in jax.tree.leaves(eqn.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            value = getattr(value, "jaxpr", value)
+            if hasattr(value, "eqns"):
+                yield from _shapes(value)

@@ -1,0 +1,117 @@
+"""Numbers: float64 to its own precision, bfloat16 nearer to the truth than materialising."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tests.implicit._helpers import close, dense, materialised, noises, normal
+from tests.implicit._models import MODELS
+from tests.implicit.test_models import draw, reference
+from zojax.implicit import evaluate
+
+X = normal(5, (6, 32))
+IMAGES = normal(6, (2, 6, 6, 8))
+
+PRODUCTS = {
+    "dot_general": (lambda w: _f32_dot(w, X), (32, 24), 1),
+    "dot_general transposed": (lambda w: _f32_dot(w.T, X), (24, 32), 1),
+    "conv_general_dilated": (lambda w: _f32_conv(w), (3, 3, 8, 16), 3),
+}
+
+
+def _f32_dot(w, x):
+    return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=_wide(w))
+
+
+def _f32_conv(w):
+    spec = ("NHWC", "HWIO", "NHWC")
+    images = IMAGES.astype(w.dtype)
+    return lax.conv_general_dilated(
+        images, w, (1, 1), "SAME", dimension_numbers=spec, preferred_element_type=_wide(w)
+    )
+
+
+def _wide(w):
+    return jnp.promote_types(w.dtype, jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["llama"])
+def test_float64(name):
+    with jax.enable_x64(True):
+        loss, params = MODELS[name]()
+        params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+
+        @jax.jit
+        def both(params):
+            drawn = {k: draw(params, k) for k in ("rows", "low_rank")}
+            implicit = {k: evaluate(loss, params, z, 0.05) for k, z in drawn.items()}
+            return implicit, {k: reference(loss, params, z, 0.05) for k, z in drawn.items()}
+
+        close(*both(params), 1e-12)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_float64_products(name):
+    fun, shape, cut = PRODUCTS[name]
+    with jax.enable_x64(True):
+        w = normal(1, shape, jnp.float64)
+        for rank in (1, 2, 12):
+            z = noises(shape, cut, rank)["low_rank"]
+            assert z.left.dtype == jnp.float32
+            close(evaluate(fun, w, z, 0.1), fun(materialised(w, z, 0.1)), 1e-12)
+
+
+@pytest.mark.parametrize("mu", [1e-2, 1e-4])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_bfloat16_products_keep_small_perturbations(name, mu):
+    """The change of the product is right to a few per cent where rounding destroys it."""
+    fun, shape, cut = PRODUCTS[name]
+    w = normal(1, shape, jnp.bfloat16) * 0.02
+    z = noises(shape, cut, 2)["low_rank"]
+    with jax.enable_x64(True):
+        # The operands are exact in float64: products of bfloat16 numbers have 16 bits.
+        exact = lambda scale: fun_of(fun, w.astype(jnp.float64) + scale * dense(z, jnp.float64))  # noqa: E731
+        truth = np.asarray(exact(mu) - exact(0.0))
+    change = evaluate(fun, w, z, mu) - fun(w)
+    rounded = fun(materialised(w, z, mu)) - fun(w)
+    error, baseline = (np.linalg.norm(np.asarray(a) - truth) for a in (change, rounded))
+    assert error < 0.05 * np.linalg.norm(truth)
+    assert error < baseline / 2
+
+
+def fun_of(fun, w):
+    """The product of a float64 w with what the bfloat16 product reads."""
+    rounded = [a.astype(jnp.bfloat16).astype(jnp.float64) for a in (X, IMAGES)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "X", rounded[0])
+        patch.setitem(globals(), "IMAGES", rounded[1])
+        return fun(w)
+
+
+def test_bfloat16_slope_of_a_model_is_nearer_to_the_truth():
+    """Central differences at mu = 1e-3 over 8 directions against exact slopes in float64."""
+    loss, params = MODELS["llama"]()
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    mu = jnp.float32(1e-3)
+
+    def slopes(slope, params):
+        """Direction k has its factors rolled by k."""
+
+        def rolled(k):
+            roll = lambda f: jnp.roll(f, k, -1) if jnp.ndim(f) > 1 else f  # noqa: E731
+            return jax.tree.map(roll, draw(params, "low_rank"))
+
+        return jax.jit(lambda: lax.map(lambda k: slope(params, rolled(k)), jnp.arange(8)))()
+
+    def central(at):
+        wide = lambda p: loss(p).astype(jnp.float32)  # noqa: E731
+        return lambda p, z: (at(wide, p, z, mu) - at(wide, p, z, -mu)) / (2 * mu)
+
+    implicit, rounded = slopes(central(evaluate), params), slopes(central(reference), params)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+        truth = slopes(lambda p, z: jax.grad(lambda s: reference(loss, p, z, s))(0.0), exact)
+    error, baseline = (np.linalg.norm(np.asarray(s) - truth) for s in (implicit, rounded))
+    assert error < baseline, (error, baseline)

@@ -1,0 +1,316 @@
+"""Every rule alone: small functions, each named after the primitive and the view it exercises.
+
+A case says what `explain` must find: the primitives through which dense and low-rank noise is kept,
+and whether low-rank or dense noise has to be given up ("missing").
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from tests.implicit._helpers import close, materialised, noises, normal
+from zojax.implicit import evaluate, explain
+
+
+class Case(NamedTuple):
+    name: str
+    fun: object
+    shape: tuple
+    cut: int | None = 1  # the low-rank factors span the axes before and after; None: no low rank
+    missing: str = ""  # kinds of noise that have no rule: "dense", "low_rank"
+    kept: str = ""  # a primitive through which all structured noise is kept
+
+
+def x(*shape):
+    return normal(9, shape)
+
+
+def dot(w, *shape, dims, flip=False):
+    a, b = (w, x(*shape)) if flip else (x(*shape), w)
+    return lax.dot_general(a, b, dims)
+
+
+def conv(w, spec, lhs, **options):
+    return lax.conv_general_dilated(x(*lhs), w, (1, 1), "SAME", dimension_numbers=spec, **options)
+
+
+def layer(h, w):
+    return jnp.tanh(h @ w), w[0]
+
+
+def row(w, i):
+    return w[i]
+
+
+def windows(w, start, size):
+    return jax.vmap(lambda i: lax.dynamic_slice(w, start(i), size))(INDEX[:, 0])
+
+
+H = x(2, 4)
+INDEX = np.array([[3, 0], [1, 1], [2, 3]])
+DYNAMIC = jnp.array(2)  # a traced index: captured, so a constant of the jaxpr
+NHWC, NCHW = ("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")
+
+CASES = [
+    # products
+    Case("dot x@w", lambda w: x(3, 4) @ w, (4, 5), kept="dot_general"),
+    Case("dot w@x", lambda w: w @ x(5, 2), (4, 5), kept="dot_general"),
+    Case("dot vector", lambda w: x(4) @ w, (4, 5)),
+    Case("dot batched x", lambda w: x(2, 3, 4) @ w, (4, 5)),
+    Case("dot batch axis left", lambda w: jnp.einsum("ebc,ecf->ebf", x(3, 2, 4), w), (3, 4, 5), 2),
+    Case("dot batch axis alone", lambda w: jnp.einsum("ebc,ecf->ebf", x(3, 2, 4), w), (3, 4, 5)),
+    Case("dot batch axis right", lambda w: jnp.einsum("ebc,cfe->ebf", x(3, 2, 4), w), (4, 5, 3)),
+    Case("dot contracts both", lambda w: jnp.einsum("bij,ijk->bk", x(2, 3, 4), w), (3, 4, 5)),
+    Case("dot contracts left", lambda w: jnp.einsum("bij,ijk->bk", x(2, 3, 4), w), (3, 4, 5), 2),
+    Case("dot contracts all", lambda w: jnp.einsum("bij,ij->b", x(2, 3, 4), w), (3, 4)),
+    Case("dot heads", lambda w: jnp.einsum("btd,dhk->bthk", x(2, 3, 4), w), (4, 2, 3)),
+    Case("dot outer", lambda w: dot(w, 3, dims=(((), ()), ((), ()))), (4, 5)),
+    Case("dot w on both sides", lambda w: w.T @ w, (4, 5), 1, "low_rank"),
+    Case("dot w chain", lambda w: (w @ x(5, 4)) @ w, (4, 5)),
+    Case("dot after convert", lambda w: x(3, 4) @ w.astype(jnp.float32), (4, 5)),
+    Case(
+        "dot preferred type",
+        lambda w: lax.dot_general(
+            x(3, 4), w, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32
+        ),
+        (4, 5),
+    ),
+    Case("dot precision", lambda w: jnp.dot(x(3, 4), w, precision="highest"), (4, 5)),
+    Case("conv HWIO",
+         lambda w: conv(w, NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 3, kept="conv_general_dilated"),
+    Case("conv OIHW", lambda w: conv(w, NCHW, (2, 3, 5, 5)), (4, 3, 3, 3), 1),
+    Case("conv strides",
+         lambda w: conv(w, NHWC, (2, 5, 5, 3), rhs_dilation=(2, 2)), (3, 3, 3, 4), 3),
+    Case("conv spatial cut", lambda w: conv(w, NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 2, "low_rank"),
+    Case(
+        "conv groups",
+        lambda w: conv(w, NHWC, (2, 5, 5, 4), feature_group_count=2),
+        (3, 3, 2, 4),
+        3,
+        "low_rank",
+    ),
+    Case("conv w as input",
+         lambda w: lax.conv(w, x(2, 3, 2, 2), (1, 1), "SAME"), (2, 3, 4, 4), 2, "low_rank"),
+    # views
+    Case("transpose", lambda w: x(3, 5) @ w.T, (4, 5), kept="transpose"),
+    Case("transpose leading", lambda w: x(3, 2) @ w.transpose(1, 0, 2), (2, 4, 5), 2),
+    Case("transpose across", lambda w: x(2, 3, 5) @ w.transpose(0, 2, 1), (2, 4, 5), 2),
+    Case("slice leading", lambda w: x(3, 2) @ w[1:3], (4, 5), kept="slice"),
+    Case("slice strided", lambda w: x(3, 2) @ w[::2], (4, 5), kept="slice"),
+    Case("slice columns", lambda w: x(3, 4) @ w[:, 1:4], (4, 5), kept="slice"),
+    Case("slice columns strided", lambda w: x(3, 4) @ w[:, ::2], (4, 5), kept="slice"),
+    Case("slice columns twice", lambda w: x(3, 4) @ w[:, 1:][:, 1:3], (4, 5), kept="slice"),
+    Case("slice both", lambda w: x(3, 2) @ w[1:3, 2:], (4, 5), kept="slice"),
+    Case("split columns",
+         lambda w: sum(x(3, 4) @ p for p in jnp.split(w, 3, 1)), (4, 6), kept="split"),
+    Case("split rows",
+         lambda w: sum(x(3, 2) @ p for p in jnp.split(w, 2, 0)), (4, 6), kept="split"),
+    Case("rev leading", lambda w: x(3, 4) @ w[::-1], (4, 5), kept="rev"),
+    Case("rev columns", lambda w: x(3, 4) @ w[:, ::-1], (4, 5), kept="rev"),
+    Case("dynamic_slice layer", lambda w: x(3, 4) @ w[DYNAMIC], (3, 4, 5), 2, kept="dynamic_slice"),
+    Case("dynamic_slice alone", lambda w: x(3, 4) @ w[DYNAMIC], (3, 4, 5), 1, kept="dynamic_slice"),
+    Case(
+        "dynamic_slice both",
+        lambda w: x(3, 2) @ lax.dynamic_slice(w, (DYNAMIC, DYNAMIC), (2, 3)),
+        (4, 5),
+        kept="dynamic_slice",
+    ),
+    Case(
+        "dynamic_slice clamps",
+        lambda w: x(3, 2) @ lax.dynamic_slice(w, (DYNAMIC + 5, 0), (2, 5)),
+        (4, 5),
+        kept="dynamic_slice",
+    ),
+    Case("squeeze", lambda w: x(3, 4) @ w.squeeze(0), (1, 4, 5), kept="squeeze"),
+    Case("squeeze last", lambda w: w.squeeze(-1) @ x(4), (3, 4, 1), 1, kept="squeeze"),
+    Case("static index", lambda w: x(3, 4) @ w[1], (3, 4, 5), 2, kept="squeeze"),
+    Case("static column", lambda w: w[:, 2] * x(4), (4, 5)),
+    Case("dynamic column", lambda w: w[:, DYNAMIC] * x(4), (4, 5)),
+    Case("reshape leading", lambda w: x(3, 8) @ w.reshape(8, 5), (2, 4, 5), 2, kept="reshape"),
+    Case("reshape splits", lambda w: x(3, 2) @ w.reshape(2, 2, 5)[1], (4, 5), kept="reshape"),
+    Case("reshape last",
+         lambda w: jnp.einsum("bi,ihk->bhk", x(3, 4), w.reshape(4, 2, 3)), (4, 6), kept="reshape"),
+    Case("reshape units",
+         lambda w: x(3, 4) @ w.reshape(1, 4, 1, 5)[0, :, 0], (4, 5), kept="reshape"),
+    Case("reshape mixes", lambda w: jnp.sin(w.reshape(-1)) * x(20), (4, 5), 1, "dense low_rank"),
+    Case("reshape regroups", lambda w: x(3, 5) @ w.reshape(5, 4), (4, 5), 1, "dense low_rank"),
+    Case("broadcast new axis",
+         lambda w: x(2, 3, 4) @ jnp.broadcast_to(w, (2, 4, 5)), (4, 5), kept="dot_general"),
+    Case("broadcast unit",
+         lambda w: x(2, 3, 4) @ jnp.broadcast_to(w, (2, 4, 5)), (1, 4, 5), 2, kept="dot_general"),
+    Case("expand_dims", lambda w: x(1, 3, 4) @ w[None], (4, 5), kept="broadcast_in_dim"),
+    Case("convert", lambda w: w.astype(jnp.bfloat16).astype(jnp.float32) @ x(5), (4, 5), None),
+    Case("convert to int", lambda w: (10 * w).astype(int) + w.astype(int), (4, 5), 1, "low_rank"),
+    # lookups
+    Case("gather rows", lambda w: w[INDEX] * x(3, 2, 5), (4, 5), kept="gather"),
+    Case("gather take", lambda w: jnp.take(w, INDEX, axis=0), (4, 5), kept="gather"),
+    Case("gather take clip",
+         lambda w: jnp.take(w, INDEX + 2, axis=0, mode="clip"), (4, 5), kept="gather"),
+    Case("gather fills nan",
+         lambda w: jnp.nan_to_num(jnp.take(w, INDEX + 2, axis=0)), (4, 5), kept="gather"),
+    Case(
+        "gather fills zero",
+        lambda w: jnp.take(w, INDEX + 2, axis=0, mode="fill", fill_value=0) + x(3, 2, 5),
+        (4, 5),
+        1,
+        "dense",
+    ),
+    Case(
+        "gather fills nine",
+        lambda w: jnp.take(w, INDEX + 2, axis=0, mode="fill", fill_value=9) + x(3, 2, 5),
+        (4, 5),
+        1,
+        "dense",
+    ),
+    Case("gather columns", lambda w: w[:, INDEX] * x(4, 3, 2), (4, 5), kept="gather"),
+    Case("gather windows",
+         lambda w: windows(w, lambda i: (i, 0), (2, 5)) * x(3, 2, 5), (4, 5), kept="gather"),
+    Case("gather windows of both",
+         lambda w: windows(w, lambda i: (i, i), (2, 2)) * x(3, 2, 2), (4, 5), 1, "dense low_rank"),
+    Case("gather entries", lambda w: w[INDEX, INDEX + 1] * x(3, 2), (4, 5), 1, "dense low_rank"),
+    Case("gather experts",
+         lambda w: jnp.einsum("bi,bij->bj", x(3, 4), w[INDEX[:, 0]]), (4, 4, 5), 2, kept="gather"),
+    Case("gather experts alone",
+         lambda w: jnp.einsum("bi,bij->bj", x(3, 4), w[INDEX[:, 0]]), (4, 4, 5), 1),
+    Case("gather two leading",
+         lambda w: w[INDEX, INDEX % 2] * x(3, 2, 5), (4, 2, 5), 2, kept="gather"),
+    Case("gather batched",
+         lambda w: jax.vmap(row)(w, INDEX[:, 0]) * x(3, 5), (3, 4, 5), 2, kept="gather"),
+    Case("gather then product", lambda w: w[INDEX] @ x(5, 3), (4, 5), kept="dot_general"),
+    # identities
+    Case("copy", lambda w: x(3, 4) @ jnp.copy(w), (4, 5), kept="dot_general"),
+    Case("barrier",
+         lambda w: x(3, 4) @ lax.optimization_barrier((w, w))[1], (4, 5), kept="dot_general"),
+    Case("name", lambda w: x(3, 4) @ checkpoint_name(w, "w"), (4, 5), kept="dot_general"),
+    # no rule
+    Case("elementwise", lambda w: jnp.tanh(w) * w, (4, 5), 1, "low_rank"),
+    Case("elementwise broadcast", lambda w: x(2, 4, 5) + w, (4, 5)),
+    Case("vector", lambda w: x(3, 5) * w + w, (5,), None),
+    Case("unit matrix", lambda w: x(3, 5) * w, (1, 5)),
+    Case("scalar", lambda w: x(3) * w, (), None),
+    Case("reduction", lambda w: jnp.sum(w**2), (4, 5), 1, "low_rank"),
+    Case("concatenate", lambda w: x(3, 8) @ jnp.concatenate([w, w]), (4, 5), 1, "dense low_rank"),
+    Case("pad", lambda w: jnp.pad(w, 1) * x(6, 7), (4, 5), 1, "dense low_rank"),
+    Case("output", lambda w: (w, w.T), (4, 5), 1, "dense low_rank"),
+    Case("unused", lambda w: x(3), (4, 5)),
+    Case("sort", lambda w: jnp.sort(w), (4, 5), 1, "low_rank"),
+    # control flow
+    Case("jit", lambda w: jax.jit(lambda w: x(3, 5) @ w.T)(w), (4, 5), kept="dot_general"),
+    Case("jit returns view",
+         lambda w: x(3, 5) @ jax.jit(jnp.transpose)(w), (4, 5), kept="dot_general"),
+    Case("remat",
+         lambda w: jax.checkpoint(lambda w: jnp.sin(x(3, 4) @ w))(w), (4, 5), kept="dot_general"),
+    Case("scan xs",
+         lambda w: lax.scan(layer, H, w), (3, 4, 4), 2, kept="scan"),
+    Case("scan xs alone",
+         lambda w: lax.scan(lambda h, w: (h @ w, ()), x(2, 4), w)[0], (3, 4, 4), 1, kept="scan"),
+    Case("scan xs last", lambda w: lax.scan(lambda h, w: (h * w, ()), 1.0, w)[0], (5,), None),
+    Case("scan reverse",
+         lambda w: lax.scan(lambda h, w: (h @ w, ()), x(2, 4), w, reverse=True)[0], (3, 4, 4), 2),
+    Case("scan unroll",
+         lambda w: lax.scan(lambda h, w: (h @ w, ()), x(2, 4), w, unroll=3)[0], (3, 4, 4), 2),
+    Case("scan consts",
+         lambda w: lax.scan(lambda h, _: layer(h, w), H, None, 3)[0], (4, 4), kept="dot_general"),
+    Case("scan carry",
+         lambda w: lax.scan(lambda w, _: (w * 2, ()), w, None, 2)[0], (4, 4), 1, "dense low_rank"),
+    Case("scan nested",
+         lambda w: lax.scan(lambda h, w: lax.scan(layer, h, w), H, w)[0], (2, 3, 4, 4), 3,
+         kept="scan"),
+    Case("map", lambda w: lax.map(lambda x: x @ w, x(3, 2, 4)), (4, 5), kept="dot_general"),
+    Case("fori_loop",
+         lambda w: lax.fori_loop(0, 3, lambda i, h: layer(h, w[i])[0], H), (3, 4, 4), 2,
+         kept="dot_general"),
+    Case("while",
+         lambda w: lax.while_loop(lambda h: jnp.sum(h @ w) < 9, lambda h: h + jnp.abs(h @ w), H),
+         (4, 4), kept="dot_general"),
+    Case("while carry",
+         lambda w: lax.while_loop(lambda w: jnp.sum(w**2) < 9, lambda w: 2 * w, w), (4, 4), 1,
+         "dense low_rank"),
+    Case("cond",
+         lambda w: lax.cond(DYNAMIC > 1, lambda h: h @ w, lambda h: h @ w.T, H), (4, 4),
+         kept="dot_general"),
+    Case("cond returns",
+         lambda w: lax.cond(DYNAMIC > 1, lambda w: w, jnp.transpose, w), (4, 4), 1,
+         "dense low_rank"),
+    Case("switch",
+         lambda w: lax.switch(DYNAMIC, [jnp.dot, lambda x, w: x @ w.T, jnp.dot], x(4), w), (4, 4),
+         kept="dot_general"),
+    Case("custom_jvp",
+         lambda w: jax.nn.relu(x(3, 4) @ w) + _custom_jvp(w), (4, 5), kept="dot_general"),
+    Case("custom_vjp", lambda w: _custom_vjp(w), (4, 5), kept="dot_general"),
+    Case("vmap of examples",
+         lambda w: jax.vmap(lambda x: jnp.tanh(x @ w) @ w.T)(x(3, 4)), (4, 5), kept="dot_general"),
+    Case("grad inside",
+         lambda w: jax.grad(lambda h: jnp.sum(jnp.tanh(h @ w)))(x(3, 4)), (4, 5),
+         kept="dot_general"),
+]  # fmt: skip
+
+
+@jax.custom_jvp
+def _custom_jvp(w):
+    return x(3, 4) @ w
+
+
+@jax.custom_vjp
+def _custom_vjp(w):
+    return x(3, 4) @ w
+
+
+_custom_jvp.defjvp(lambda p, t: (p, t))
+_custom_vjp.defvjp(lambda w: (_custom_vjp(w), w), lambda w, t: (w,))
+
+cases = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name.replace(" ", "-"))
+
+
+@cases
+def test_equals_materialised(case):
+    """All kinds of noise in one compilation."""
+    w, kinds = normal(1, case.shape), noises(case.shape, case.cut)
+
+    @jax.jit
+    def both(w, scale):
+        implicit = {k: evaluate(case.fun, w, z, scale) for k, z in kinds.items()}
+        reference = {k: case.fun(materialised(w, z, scale)) for k, z in kinds.items()}
+        return implicit, reference
+
+    tolerance = 1e-2 if case.name == "convert" else 1e-5  # rounds to bfloat16 on the way
+    close(*both(w, 0.1), tolerance)
+
+
+@cases
+def test_explain(case):
+    w, kinds = normal(1, case.shape), noises(case.shape, case.cut)
+    for kind in ("rows", "low_rank"):
+        if kind not in kinds:
+            continue
+        (leaf,) = explain(case.fun, w, kinds[kind]).leaves.values()
+        expected = ("dense" if kind == "rows" else kind) in case.missing
+        assert any(e.kind == "missing" for e in leaf.events) == expected, (kind, leaf)
+        if case.kept and not (
+            kind == "rows" and case.kept in ("dot_general", "conv_general_dilated")
+        ):
+            assert case.kept in [e.primitive for e in leaf.events if e.kind == "kept"], str(leaf)
+
+
+@pytest.mark.parametrize("kind", ["rows", "low_rank"])
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.cut], ids=lambda c: c.name.replace(" ", "-")
+)
+def test_error_names_leaf_primitive_and_remedy(case, kind):
+    z = noises(case.shape, case.cut)[kind]
+
+    def run():
+        return jax.eval_shape(
+            lambda: evaluate(case.fun, normal(1, case.shape), z, 0.1, on_missing="error")
+        )
+
+    if ("dense" if kind == "rows" else kind) not in case.missing:
+        run()
+        return
+    with pytest.raises(NotImplementedError, match="params .* on_missing=.materialise."):
+        run()
