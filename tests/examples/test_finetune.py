@@ -1,0 +1,103 @@
+"""The command line on the digits, and the parts that the reviews need."""
+
+import itertools
+import subprocess
+
+import numpy as np
+import pytest
+
+from zojax.examples import _assets, _report, _reviews, _tasks, finetune
+
+
+def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
+    out = tmp_path / "curve.png"
+    assert finetune.main(["--data", "digits", "--steps", "60", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for words in ("best bias", "forward passes", "peak memory", "evaluations of the loss: 1,920"):
+        assert words in printed
+    assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("optimizer", finetune.OPTIMIZERS)
+def test_every_optimizer_lowers_the_loss(optimizer):
+    rate = "0.01" if optimizer in ("adam", "open_es") else "0.03"
+    given = ["--data", "digits", "--steps", "60", "--optimizer", optimizer, "--learning-rate", rate]
+    args = finetune.settle(finetune.make_parser().parse_args(given))
+    task = _tasks.digits("full", args.seed)
+    batches = task.batches(args.seed, args.batch)
+    result = finetune.train(
+        task, finetune.make_optimizer(args), args.steps, batches, task.split("validation")
+    )
+    assert result.logits.keys() == {0, 30, 60} and len(result.losses) == 60
+    before, after = (_report.score(result.logits[k], result.labels).nll for k in (0, 60))
+    assert after < before - 0.1
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    for option in ("--data", "--params", "--optimizer", "--direction", "--seed", "--out"):
+        assert option in printed
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--params", "norms"], "--params norms does not fit --data digits; try full."),
+        (["--steps", "0"], "--steps must be positive, got 0; try 1000."),
+        (["--mu", "-1"], "--mu must be positive, got -1.0; try 0.01."),
+    ],
+)
+def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        finetune.main(["--data", "digits", *given])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_failed_download_ends_the_program_with_advice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ZOJAX_CACHE", str(tmp_path))
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no index")
+    monkeypatch.setattr(_assets.subprocess, "run", lambda *args, **kwargs: failed)
+    with pytest.raises(SystemExit) as caught:
+        finetune.main([])
+    assert caught.value.code == 2
+    assert "--data digits" in capsys.readouterr().err
+
+
+def test_reviews_are_labelled_by_the_sign_of_a_clear_score():
+    table = "1\t2.5\tgreat\n2\t-0.5\tmeh\r\n3\t-1\tbad\twith a tab\n4\t-3\tgreat\n"
+    found = _reviews.parse(table)
+    assert found.texts == ["great", "bad\twith a tab"]
+    assert found.labels.tolist() == [1, 0]
+
+
+def test_batches_are_balanced_padded_and_of_like_length():
+    rng = np.random.default_rng(0)
+    tokens = [list(range(1, n + 1)) for n in rng.integers(5, 40, 400)]
+    labels = np.arange(400, dtype=np.int32) % 2
+    spreads = []
+    found = _tasks._even_batches((tokens, labels), seed=0, size=8, total=100)
+    assert len(found) == 12
+    for batch in found:
+        assert batch["tokens"].shape[0] == 8 and batch["tokens"].shape[1] % 8 == 0
+        assert batch["label"].sum() == 4
+        last = batch["tokens"][np.arange(8), batch["position"]]
+        np.testing.assert_array_equal(last, batch["position"] + 1)
+        assert (batch["tokens"] > 0).sum() == (batch["position"] + 1).sum()
+        spreads.append(np.ptp(batch["position"]))
+    assert np.mean(spreads) < 8  # of 35
+    passes = list(itertools.islice(_tasks._cycle(list(range(12)), seed=0), 24))
+    assert sorted(passes[:12]) == sorted(passes[12:]) == list(range(12)) != passes[:12]
+
+
+def test_calibration_undoes_a_bias():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    logits = 2 * np.eye(3)[labels] + rng.normal(size=(500, 3))
+    shifted = logits + np.array([0.0, 3.0, -2.0])
+    best = _report.calibrated(logits, labels)
+    assert best.nll <= _report.score(logits, labels).nll < _report.score(shifted, labels).nll
+    assert abs(_report.calibrated(shifted, labels).nll - best.nll) < 1e-5

@@ -1,0 +1,89 @@
+"""Movie-review snippets with human sentiment scores, split once and for all.
+
+The snippets and the mean score of some fifteen raters, from -4 to 4, ship in the source archive of
+vaderSentiment (MIT). Snippets whose score is at least 1 in size are kept; the label is its sign.
+
+Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
+Media Text", ICWSM 2014.
+"""
+
+import io
+import tarfile
+from typing import NamedTuple
+
+import numpy as np
+
+from zojax.examples._assets import Asset, fetch
+
+__all__ = ["ARCHIVE", "Reviews", "Splits", "load", "parse"]
+
+ARCHIVE = Asset(
+    requirement="vaderSentiment==3.3.2",
+    filename="vaderSentiment-3.3.2.tar.gz",
+    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    options=("--no-binary", "vaderSentiment"),
+)
+_INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+_TABLE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+
+
+class Reviews(NamedTuple):
+    """Labelled texts.
+
+    Attributes:
+      texts: A list of strings.
+      labels: ``(len(texts),)`` int32, 1 where the review is positive.
+    """
+
+    texts: list[str]
+    labels: np.ndarray
+
+    def take(self, indices):
+        """The reviews at ``indices``."""
+        return Reviews([self.texts[i] for i in indices], self.labels[indices])
+
+
+class Splits(NamedTuple):
+    """Three disjoint :class:`Reviews`."""
+
+    held_out: Reviews
+    validation: Reviews
+    train: Reviews
+
+
+def load(sizes=(512, 512)):
+    """Held-out, validation and training reviews; the split is the same whatever the run's seed.
+
+    Args:
+      sizes: Number of held-out and of validation reviews; the others are for training.
+
+    Returns:
+      :class:`Splits`.
+
+    Raises:
+      AssetError: If the archive cannot be downloaded or is not the expected one.
+    """
+    with tarfile.open(fetch(ARCHIVE)) as outer:
+        inner = io.BytesIO(outer.extractfile(_INNER).read())
+    with tarfile.open(fileobj=inner) as archive:
+        reviews = parse(archive.extractfile(_TABLE).read().decode("utf-8"))
+    order = np.random.default_rng(0).permutation(len(reviews.texts))
+    parts = np.split(order, np.cumsum(sizes))
+    return Splits(*(reviews.take(part) for part in parts))
+
+
+def parse(table):
+    """Reads lines of ``number, mean score, text``, separated by tabs.
+
+    Args:
+      table: The text of the table.
+
+    Returns:
+      :class:`Reviews` with a score of at least 1 in size; of equal texts, the first.
+    """
+    scores = {}
+    for line in table.splitlines():
+        _, score, text = line.split("\t", 2)
+        if abs(float(score)) >= 1:
+            scores.setdefault(text, float(score))
+    return Reviews(list(scores), (np.array(list(scores.values())) > 0).astype(np.int32))

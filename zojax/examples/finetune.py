@@ -1,0 +1,261 @@
+"""Fine-tunes a language model with forward passes only: ``python -m zojax.examples.finetune``.
+
+SmolLM2-135M-Instruct learns the sentiment of movie reviews. The training step is ``zojax.mezo``: two
+evaluations of the loss, no backward pass. What is trained by default are shifts after the norms of
+the upper layers, as in BitFit (https://arxiv.org/abs/2106.10199): few, strong parameters suit a
+method whose noise grows with their number. The layers below run once for every review.
+
+``--data digits`` runs the same loop in seconds and downloads nothing.
+"""
+
+import argparse
+import sys
+import time
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+import zojax
+from zojax.examples import _report, _tasks
+from zojax.examples._assets import AssetError
+
+__all__ = ["Result", "main", "make_optimizer", "make_parser", "train"]
+
+DIRECTIONS = {
+    "rademacher": zojax.directions.rademacher,
+    "normal": zojax.directions.normal,
+    "sphere": zojax.directions.sphere,
+    "low_rank": zojax.directions.low_rank,
+}
+OPTIMIZERS = ("mezo", "zo_sgd", "spsa", "adam", "open_es")
+
+
+class Setting(NamedTuple):
+    """Defaults that depend on what is trained."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    mu: float
+    num_directions: int
+
+
+SETTINGS = {
+    ("reviews", "shifts"): Setting(600, 8, 1e-3, 1e-2, 1),
+    ("reviews", "norms"): Setting(600, 8, 1e-3, 1e-2, 1),
+    ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
+    ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
+}
+
+
+class Result(NamedTuple):
+    """What :func:`train` returns.
+
+    Attributes:
+      params: The trained pytree.
+      losses: Training loss of every step, the mean over its evaluations.
+      logits: Dict from a number of steps to the logits of the evaluated split.
+      labels: ``(N,)``, of the evaluated split.
+    """
+
+    params: object
+    losses: list[float]
+    logits: dict[int, np.ndarray]
+    labels: np.ndarray
+
+
+def make_parser():
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m zojax.examples.finetune",
+        description="Fine-tune a model with forward passes only, and compare it with zero-shot.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="Settings shown as None have defaults that depend on --data and --params.",
+    )
+    add = parser.add_argument
+    add("--data", choices=tuple(_tasks.TASKS), default="reviews", help="what to learn")
+    add("--params", choices=_tasks.PARAMS, help="which parameters to train")
+    add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
+    add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
+    add("--steps", type=int, help="number of training steps")
+    add("--batch", type=int, help="examples in a batch")
+    add("--learning-rate", type=float, help="first learning rate of a cosine decay to zero")
+    add("--mu", type=float, help="size of the perturbation")
+    add("--num-directions", type=int, help="directions a step; open_es evaluates twice as many")
+    add("--seed", type=int, default=0, help="of directions, batches and initial weights")
+    add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
+    add("--out", default="zojax-finetune.png", help="where the PNG of the loss curve goes")
+    return parser
+
+
+def settle(args):
+    """Fills in the defaults that depend on other arguments."""
+    args.params = args.params or ("shifts" if args.data == "reviews" else "full")
+    if (args.data, args.params) not in SETTINGS:
+        raise ValueError(f"--params {args.params} does not fit --data {args.data}; try full.")
+    for name, default in SETTINGS[args.data, args.params]._asdict().items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        if getattr(args, name) <= 0:
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} must be positive, got {getattr(args, name)}; try {default}."
+            )
+    return args
+
+
+def make_optimizer(args):
+    """The optimizer that the arguments name; the learning rate decays to zero by a cosine."""
+    rate = optax.cosine_decay_schedule(args.learning_rate, args.steps)
+    direction, count = DIRECTIONS[args.direction](), args.num_directions
+    sampling = dict(direction=direction, num_directions=count, key=args.seed)
+    estimator = zojax.estimator(direction=direction, mu=args.mu, num_directions=count)
+    if args.optimizer == "mezo":
+        return zojax.mezo(rate, args.mu, **sampling)
+    if args.optimizer == "zo_sgd":
+        return zojax.zo_sgd(rate, estimator, momentum=0.9, key=args.seed)
+    if args.optimizer == "adam":
+        return zojax.zeroth_order(optax.adam(rate), estimator, key=args.seed)
+    if args.optimizer == "open_es":
+        return zojax.open_es(rate, args.mu, 2 * count, direction=direction, key=args.seed)
+    horizon = args.steps / 10  # Spall's advice
+    gain = args.learning_rate * (1 + horizon) ** 0.602  # so that the first rate is as asked
+    return zojax.spsa(gain, args.mu, horizon, **sampling)
+
+
+def make_step(task, tx):
+    """One training step, compiled: ``(params, state, frozen, batch) -> (params, state)``."""
+
+    def loss(params, frozen, batch):
+        return _tasks.mean_nll(task.logits(params, frozen, batch), batch["label"])
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, frozen, batch):
+        updates, state = tx.update(None, state, params, value_fn=loss, frozen=frozen, batch=batch)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def train(task, tx, steps, batches, evaluated):
+    """Runs ``steps`` steps, evaluating before, half-way and after.
+
+    Args:
+      task: A :class:`zojax.examples._tasks.Task`.
+      tx: A zojax optimizer.
+      steps: Number of steps.
+      batches: An iterator of batches.
+      evaluated: A list of batches.
+
+    Returns:
+      A :class:`Result`.
+    """
+    from tqdm import tqdm
+
+    step, forward = make_step(task, tx), jax.jit(task.logits)
+
+    def evaluate(params):
+        return np.concatenate([forward(params, task.frozen, batch) for batch in evaluated])
+
+    # Copies, as the step donates its arguments.
+    params, state = jax.tree.map(lambda x: x.copy(), (task.params, tx.init(task.params)))
+    losses, logits = [], {0: evaluate(params)}
+    for count in (bar := tqdm(range(1, steps + 1), unit="step", file=sys.stderr)):
+        batch = next(batches)
+        params, state = step(params, state, task.frozen, batch)
+        losses.append(float(state.value))
+        bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}", refresh=False)
+        if count in (steps // 2, steps):
+            logits[count] = evaluate(params)
+    labels = np.concatenate([batch["label"] for batch in evaluated])
+    return Result(params, losses, logits, labels)
+
+
+def measure(task, tx, params, batch):
+    """Time and memory of one step, and of one forward pass of the same batch.
+
+    Returns:
+      Dict of ``step_seconds``, ``forward_seconds``, ``step_bytes`` and ``forward_bytes``.
+    """
+    carry = jax.tree.map(lambda x: x.copy(), (params, tx.init(params)))
+    step = make_step(task, tx).lower(*carry, task.frozen, batch).compile()
+    forward = jax.jit(task.logits).lower(params, task.frozen, batch).compile()
+
+    def run_step():
+        nonlocal carry
+        carry = step(*carry, task.frozen, batch)
+        return carry
+
+    run_forward = partial(forward, params, task.frozen, batch)
+    step_seconds, forward_seconds = _report.seconds([run_step, run_forward])
+    return {
+        "step_seconds": step_seconds,
+        "forward_seconds": forward_seconds,
+        "step_bytes": _report.peak_bytes(step),
+        "forward_bytes": _report.peak_bytes(forward),
+    }
+
+
+def table(name, result):
+    """Scores before and after as text, and how far the NLL fell below the calibrated control."""
+    first, *_, last = result.logits.values()
+    scores = [
+        f(x, result.labels) for x in (first, last) for f in (_report.score, _report.calibrated)
+    ]
+    names = (name, "  + best bias", "fine-tuned", "  + best bias")
+    lines = [f"{'':14} {'NLL':>7} {'accuracy':>9}"]
+    lines += [f"{n:14} {s.nll:7.4f} {s.accuracy:9.1%}" for n, s in zip(names, scores, strict=True)]
+    change = scores[2].nll / scores[1].nll - 1
+    return "\n".join([*lines, "", f"fine-tuned against {name} + best bias: NLL {change:+.1%}"])
+
+
+def describe(args, result, measured, per_step, elapsed):
+    """The closing report as text; ``per_step`` is the number of evaluations in a step."""
+    split, mib = args.evaluate_on.replace("_", "-"), 2**20
+    size = sum(p.size for p in jax.tree.leaves(result.params))
+    step, passes = measured["step_seconds"], per_step * measured["forward_seconds"]
+    held, forward = measured["step_bytes"] / mib, measured["forward_bytes"] / mib
+    return f"""
+{args.optimizer} on {args.data}, {args.params}: {size:,} parameters, {args.steps} steps of \
+{args.batch}, seed {args.seed}
+{split}: {len(result.labels)} examples; each best bias is fitted on these same examples
+
+{table("zero-shot" if args.data == "reviews" else "untrained", result)}
+time: step {step:.3g} s, {per_step} forward passes of its batch {passes:.3g} s, \
+ratio {step / passes:.2f}
+peak memory: step {held:.1f} MiB, forward pass {forward:.1f} MiB, ratio {held / forward:.3f}
+evaluations of the loss: {args.steps * per_step:,}; total time {elapsed:.0f} s"""
+
+
+def main(argv=None):
+    """Runs the command line; returns the exit status."""
+    start = time.perf_counter()
+    parser = make_parser()
+    try:
+        import matplotlib  # noqa: F401  # before the run, not after it
+        import tqdm  # noqa: F401
+
+        args = settle(parser.parse_args(argv))
+        task = _tasks.TASKS[args.data](args.params, args.seed)
+        batches = task.batches(args.seed, args.batch)
+    except (AssetError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except ModuleNotFoundError as error:
+        remedy = 'install the extra: python -m pip install ".[examples]"'
+        parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
+    tx = make_optimizer(args)
+    result = train(task, tx, args.steps, batches, task.split(args.evaluate_on))
+    points = {k: _report.score(v, result.labels).nll for k, v in result.logits.items()}
+    path = _report.plot(args.out, result.losses, points, args.evaluate_on.replace("_", "-"))
+    measured = measure(task, tx, result.params, next(batches))
+    elapsed = time.perf_counter() - start
+    print(describe(args, result, measured, tx.estimator.evaluations, elapsed))
+    print(f"loss curve: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Models of the examples: a config, a dict of arrays and a forward function each."""

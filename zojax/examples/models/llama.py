@@ -1,0 +1,197 @@
+"""A Llama-shaped language model in pure JAX: a config, a dict of arrays, one function.
+
+Layers are stacked on a leading axis and run by ``lax.scan``, so that compile time does not grow
+with depth and a zeroth-order step perturbs one layer at a time. Sequences are padded on the right:
+attention is causal, so no position ever sees the padding that follows it, and no mask is needed.
+
+Two arguments of :func:`forward` keep classification cheap: ``positions`` (which token of each row
+is read) and ``rows`` (which vocabulary entries get a logit). Its two halves, :func:`blocks` and
+:func:`readout`, are public so that frozen lower layers can be run once and shared.
+
+Source: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models",
+https://arxiv.org/abs/2302.13971.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Config", "blocks", "forward", "init", "readout", "shapes"]
+
+
+class Config(NamedTuple):
+    """The numbers that fix a model's shape.
+
+    Attributes:
+      vocabulary: Number of token ids.
+      width: Size of the residual stream.
+      layers: Number of blocks.
+      heads: Number of query heads.
+      kv_heads: Number of key and value heads; divides ``heads``.
+      hidden: Width of the SwiGLU.
+      rope_theta: Base of the rotary frequencies.
+      epsilon: Added to the mean square in RMSNorm.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    rope_theta: float = 1e5
+    epsilon: float = 1e-5
+
+
+def shapes(config):
+    """The shape of every parameter, in the structure that :func:`forward` takes.
+
+    Args:
+      config: A :class:`Config`.
+
+    Returns:
+      ``{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}``; matrices map from their
+      second-last axis to their last.
+    """
+    depth, width, hidden = config.layers, config.width, config.hidden
+    kv_width = width // config.heads * config.kv_heads
+    layers = {
+        "attention_norm": (depth, width),
+        "query": (depth, width, width),
+        "key": (depth, width, kv_width),
+        "value": (depth, width, kv_width),
+        "output": (depth, width, width),
+        "mlp_norm": (depth, width),
+        "gate": (depth, width, hidden),
+        "up": (depth, width, hidden),
+        "down": (depth, hidden, width),
+    }
+    return {"embed": (config.vocabulary, width), "layers": layers, "norm": (width,)}
+
+
+def init(key, config, dtype=jnp.float32):
+    """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
+
+    Args:
+      key: A JAX key.
+      config: A :class:`Config`.
+      dtype: Dtype of every array.
+
+    Returns:
+      A dict of arrays, shaped as :func:`shapes` says.
+    """
+
+    def draw(key, shape, is_gain):
+        return jnp.ones(shape) if is_gain else jax.random.normal(key, shape) / shape[-2] ** 0.5
+
+    spec, treedef = jax.tree_util.tree_flatten_with_path(
+        shapes(config), is_leaf=lambda x: isinstance(x, tuple)
+    )
+    keys = jax.random.split(key, len(spec))
+    leaves = [
+        draw(k, shape, "norm" in path[-1].key).astype(dtype)
+        for k, (path, shape) in zip(keys, spec, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def forward(config, params, tokens, *, positions=None, rows=None):
+    """Next-token logits.
+
+    Args:
+      config: A :class:`Config`.
+      params: A dict as from :func:`init`, float32 or bfloat16. ``params["layers"]`` may also hold
+        ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm.
+      tokens: ``(B, T)`` integers, padded on the right with any id.
+      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+      rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
+
+    Returns:
+      float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
+      in place of ``V`` where ``rows`` is.
+    """
+    x = blocks(config, params["layers"], params["embed"][tokens])
+    embed = params["embed"] if rows is None else params["embed"][rows]
+    return readout(config, params["norm"], embed, x, positions=positions)
+
+
+def blocks(config, layers, x):
+    """Runs a stack of layers: :func:`forward` between its embedding and its readout.
+
+    Args:
+      config: A :class:`Config`; its number of layers is not used.
+      layers: A dict as ``params["layers"]`` of :func:`forward`, of any depth.
+      x: ``(B, T, D)`` residual stream.
+
+    Returns:
+      ``(B, T, D)``, in the dtype of ``x``.
+    """
+    angles = _angles(config, x.shape[1])
+
+    def block(x, layer):
+        y = _rms_norm(x, layer["attention_norm"], config) + layer.get("attention_shift", 0)
+        x = x + _attention(config, layer, y, angles)
+        y = _rms_norm(x, layer["mlp_norm"], config) + layer.get("mlp_shift", 0)
+        return x + _swiglu(layer, y), None
+
+    return jax.lax.scan(block, x, layers)[0]
+
+
+def readout(config, gain, embed, x, *, positions=None):
+    """Logits from the residual stream.
+
+    Args:
+      config: A :class:`Config`.
+      gain: ``(D,)``, of the final norm.
+      embed: ``(K, D)``, embeddings of the tokens that get a logit.
+      x: ``(B, T, D)`` residual stream.
+      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+
+    Returns:
+      float32 logits, ``(B, T, K)``, or ``(B, K)`` where ``positions`` is given.
+    """
+    if positions is not None:
+        x = x[jnp.arange(x.shape[0]), positions]
+    x = _rms_norm(x, gain, config)
+    return jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)
+
+
+def _rms_norm(x, gain, config):
+    wide = x.astype(jnp.float32)  # a mean of squares loses too much in bfloat16
+    scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + config.epsilon)
+    return (wide * scale).astype(x.dtype) * gain
+
+
+def _swiglu(layer, x):
+    return (jax.nn.silu(x @ layer["gate"]) * (x @ layer["up"])) @ layer["down"]
+
+
+def _attention(config, layer, x, angles):
+    batch, length, width = x.shape
+    size, groups = width // config.heads, config.heads // config.kv_heads
+    query = (x @ layer["query"]).reshape(batch, length, config.kv_heads, groups, size)
+    key = (x @ layer["key"]).reshape(batch, length, config.kv_heads, 1, size)
+    value = (x @ layer["value"]).reshape(batch, length, config.kv_heads, size)
+    query, key = _rotate(query, angles), _rotate(key, angles)[:, :, :, 0]
+    scores = jnp.einsum("btkgd,bskd->bkgts", query, key, preferred_element_type=jnp.float32)
+    causal = np.tri(length, dtype=bool)
+    scores = jnp.where(causal, scores / size**0.5, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+    mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
+    return mixed.reshape(batch, length, width) @ layer["output"]
+
+
+def _angles(config, length):
+    # Half-split rotary embedding: entry i of a head is paired with entry i + size / 2.
+    size = config.width // config.heads
+    frequency = config.rope_theta ** (-np.arange(0, size, 2) / size)
+    angles = np.arange(length)[:, None] * frequency
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def _rotate(x, angles):
+    cos, sin = (a[:, None, None].astype(x.dtype) for a in angles)
+    left, right = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
