@@ -1,6 +1,7 @@
 """How things are measured: peaks by the compiler, times as ratios inside one interleaved run."""
 
 import json
+import os
 import platform
 import statistics
 import time
@@ -53,27 +54,22 @@ def random_like(shapes, key: int = 0, scale: float = 0.02):
     return treedef.unflatten([fill(s, k) for s, k in zip(leaves, keys, strict=False)])
 
 
-def environment() -> dict:
+def environment(device: str) -> dict:
     return {
+        "device": device,
+        "cores": os.cpu_count(),
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "cores": _cores(),
     }
 
 
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
-
-
-def save(name: str, rows: list[dict]) -> None:
+def save(name: str, rows: list[dict], device: str | None = None) -> None:
     """Writes benchmarks/results/<device>/<name>.json and prints the rows as a table."""
-    folder = RESULTS / jax.default_backend()
+    device = device or jax.devices()[0].device_kind
+    folder = RESULTS / device.lower().replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"environment": environment(), "rows": rows}
+    content = {"environment": environment(device), "rows": rows}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(markdown(rows))
 

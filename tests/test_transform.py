@@ -561,3 +561,11 @@ def test_keys_of_any_kind_are_one_key():
 def assert_matches(pattern, error):
     text = "\n".join([str(error), *getattr(error, "__notes__", [])])
     assert re.search(pattern, text, re.DOTALL), text
+
+
+def test_a_donated_state_leaves_the_transformation_its_key():
+    tx = zojax.mezo(key=jax.random.key(3))
+    step = jax.jit(lambda state: state._replace(count=state.count + 1), donate_argnums=0)
+    step(tx.init(jnp.ones(2)))
+    again = step(tx.init(jnp.ones(2)))
+    assert int(again.count) == 1 and again.rng_key == jax.random.key(3)

@@ -98,7 +98,7 @@ def zeroth_order(
 
     def init(params: PyTree) -> ZerothOrderState:
         return ZerothOrderState(
-            rng_key=key,
+            rng_key=jnp.copy(key),  # the state may be donated; the next init needs the key again
             count=jnp.int32(0),
             value=jnp.float32(jnp.nan),
             estimator_state=estimator.init(),

@@ -160,8 +160,8 @@ def train(task, tx, steps, batches, evaluated):
     def evaluate(params):
         return np.concatenate([forward(params, task.frozen, batch) for batch in evaluated])
 
-    # Copies, as the step donates its arguments.
-    params, state = jax.tree.map(lambda x: x.copy(), (task.params, tx.init(task.params)))
+    params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
+    state = tx.init(params)
     losses, logits = [], {0: evaluate(params)}
     for count in (bar := tqdm(range(1, steps + 1), unit="step", file=sys.stderr)):
         batch = next(batches)

@@ -1,0 +1,114 @@
+"""Peak memory of a step as compiled ahead of time for a TPU v5e: no such device is needed.
+
+    python -m pip install ".[bench]" "jax[tpu]"
+    JAX_PLATFORMS=cpu python -m benchmarks.accelerators
+
+The compiler answers for the real chip; nothing is run.
+"""
+
+import argparse
+import os
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+import zojax
+from benchmarks.measure import peak_bytes, save
+from benchmarks.memory import DIRECTIONS
+from benchmarks.models import Model, transformer
+from zojax.examples.models import llama
+
+# libtpu asks a metadata server about the machine unless it is told all of this.
+TPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+}
+SMOLLM2 = llama.Config(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, hidden=1536)
+
+
+def smollm2(batch=16, length=512) -> Model:
+    """SmolLM2-135M in bfloat16, next-token loss."""
+
+    def loss(params, tokens):
+        logits = llama.forward(SMOLLM2, params, tokens)[:, :-1]
+        target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
+        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+
+    params = jax.eval_shape(
+        partial(llama.init, config=SMOLLM2, dtype=jnp.bfloat16), jax.random.key(0)
+    )
+    return Model(loss, params, {"tokens": jax.ShapeDtypeStruct((batch, length), jnp.int32)})
+
+
+MODELS = {"M (159M, scan), f32": transformer, "SmolLM2, bf16": smollm2}
+
+
+def _placed(tree, sharding):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def programs(model: Model, sharding) -> dict:
+    """The programs to compile, with every argument on the target device."""
+    params, batch = _placed(model.params, sharding), _placed(model.batch, sharding)
+
+    def forward(params, batch):
+        return model.loss(params, **batch)
+
+    def backward(params, batch):
+        grads = jax.grad(forward)(params, batch)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
+
+    found = {
+        "forward": jax.jit(forward).lower(params, batch),
+        "jax.grad + sgd": jax.jit(backward, donate_argnums=0).lower(params, batch),
+    }
+    for label, direction in DIRECTIONS.items():
+        tx = zojax.mezo(1e-6, 1e-3, direction=direction)
+
+        def step(params, state, batch, tx=tx):
+            updates, state = tx.update(None, state, params, value_fn=model.loss, **batch)
+            return optax.apply_updates(params, updates), state
+
+        state = _placed(jax.eval_shape(tx.init, model.params), sharding)
+        lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, batch)
+        found[f"zojax.mezo, {label}"] = lowered
+    return found
+
+
+def measure(name: str, model: Model, sharding) -> list[dict]:
+    peaks = {k: peak_bytes(p.compile()) for k, p in programs(model, sharding).items()}
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.params))
+    return [
+        {
+            "model": name,
+            "program": label,
+            "peak, MB": peak / 1e6,
+            "peak / parameters": peak / size,
+            "peak / forward peak": peak / peaks["forward"],
+        }
+        for label, peak in peaks.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="part of a model's name")
+    arguments = parser.parse_args()
+    os.environ.update({k: os.environ.get(k, v) for k, v in TPU_ENVIRONMENT.items()})
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+    sharding = SingleDeviceSharding(topology.devices[0])
+    rows = []
+    for name, make in MODELS.items():
+        if arguments.only in name:
+            rows += measure(name, make(), sharding)
+    save("memory", rows, device="tpu-v5e")
+
+
+if __name__ == "__main__":
+    main()
