@@ -68,12 +68,13 @@ def structure_of(params: PyTree) -> PyTree:
 
     def describe(path, leaf):
         try:
-            return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+            dtype = jnp.result_type(leaf)
         except TypeError as error:
             raise TypeError(
                 f"params{jax.tree_util.keystr(path)} must be an array or a number, got {leaf!r}; "
                 "split functions and settings from the arrays first (equinox.partition, nnx.split)."
             ) from error
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
 
     return jax.tree_util.tree_map_with_path(describe, params)
 
