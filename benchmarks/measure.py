@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -22,12 +23,19 @@ def peak_bytes(compiled) -> int:
 
 
 def interleaved(contestants: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant, A B C A B C ...: drift of the machine hits all of them alike."""
+    """Seconds of each contestant, one after another in every round, in shuffled order.
+
+    Drift of the machine hits all of them alike, and so does what the one before leaves in the caches
+    and the allocator.
+    """
     for run in contestants.values():
         jax.block_until_ready(run())  # compile and warm up
     seconds = {name: [] for name in contestants}
+    order, shuffler = list(contestants), random.Random(0)
     for _ in range(rounds):
-        for name, run in contestants.items():
+        shuffler.shuffle(order)
+        for name in order:
+            run = contestants[name]
             start = time.perf_counter()
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - start)
