@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.random import threefry_2x32
-from scipy import stats
+from scipy import special, stats
 
 from zojax import directions, noise
 
@@ -107,6 +107,15 @@ def test_moments_of_normals(normals, order):
     variance = double_factorial[2 * order] - double_factorial[order] ** 2
     moment = np.mean(normals.astype(np.float64) ** order)
     assert abs(moment - double_factorial[order]) < 5 * np.sqrt(variance / n)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_standard_normal_at_every_one_of_its_inputs(sign):
+    k = np.arange(2**23, dtype=np.uint32)
+    words = (k << 8) | np.uint32(0 if sign > 0 else 2**31)
+    z = np.asarray(jax.jit(noise.standard_normal)(words), np.float64)
+    magnitude = special.ndtri(0.5 + (k + 0.5) / 2**24)
+    np.testing.assert_allclose(z, sign * magnitude, rtol=1.2e-5)
 
 
 def test_normals_pass_kolmogorov_smirnov(normals):

@@ -51,6 +51,7 @@ def evaluate(
         z = draw(i)
         if batch_size == 1:
             return _loop(lambda o: evaluation(noise.tie(z, o), i, o), points)
+        z = noise.share(z)
         return _batch(lambda o: evaluation(z, i, o), points)
 
     indices = jnp.arange(num_directions)

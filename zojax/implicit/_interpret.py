@@ -28,12 +28,17 @@ class Context:
         if isinstance(x, Perturbed):
             self.on_kept(x, eqn)
 
-    def plain(self, x, eqn):
+    def plain(self, x, eqn, beside=()):
         """`x` as an array, for `eqn` that cannot use its noise otherwise (None: as an output)."""
         if not isinstance(x, Perturbed):
             return x
         self.on_materialise(x, eqn)
-        return x.materialise()
+        return self.waiting(x, beside).materialise()
+
+    def waiting(self, x, beside):
+        """`x`, whose noise waits for an array `beside` it: XLA would make that of all layers at once."""
+        array = next((y for y in beside if _is_computed(y)), None)
+        return x if array is None or not isinstance(x, Perturbed) else x.after(array)
 
     def interpret(self, jaxpr, consts, args) -> list:
         """The outputs of `jaxpr`, arrays or perturbed arrays."""
@@ -53,6 +58,10 @@ class Context:
                     outs = _compat.bind(eqn, *operands)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+
+def _is_computed(x) -> bool:
+    return isinstance(x, jax.core.Tracer) and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def run(context: Context, fun, params: PyTree, noise: PyTree, scale, args, kwargs):

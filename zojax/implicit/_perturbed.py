@@ -53,7 +53,11 @@ class Columns:
         return lax.reshape(lax.iota(jnp.uint32, count) + np.uint32(self.start), self.shape)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["source", "scale"], meta_fields=["width"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["source", "scale"],
+    meta_fields=["width", "shared"],
+)
 @dataclass(frozen=True)
 class Access:
     """Random access: the factors are row and column numbers."""
@@ -61,6 +65,7 @@ class Access:
     source: noises.Signs
     scale: jax.Array | float
     width: int
+    shared: bool = False  # as in `RowNoise`
     hidden = 0  # trailing axes of a factor that are no axes of the array
 
     def __call__(self, left: jax.Array, right: jax.Array | Columns) -> jax.Array:
@@ -181,6 +186,13 @@ class Perturbed:
 
         return arrays, specs, rebuild
 
+    def after(self, array: jax.Array) -> "Perturbed":
+        """The same, whose noise cannot be generated before `array` is there."""
+        if not isinstance(self.join, Access) or self.join.shared:
+            return self
+        source = noises.salt_source(self.join.source, noises.zero_from(array))
+        return self.replace(join=dataclasses.replace(self.join, source=source, shared=True))
+
     def materialise(self) -> jax.Array:
         """The array itself, computed in at least float32 and rounded once.
 
@@ -218,7 +230,7 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise) -> Perturbed:
     if isinstance(noise, noises.RowNoise):
         sides = (0,) * noise.row.ndim + (() if noise.width is None else (1,))
         columns = Columns(0, () if noise.width is None else (noise.width,))
-        join = Access(noise.source, noise.scale, noise.width or 1)
+        join = Access(noise.source, noise.scale, noise.width or 1, noise.shared)
         return Perturbed(name, base, scale, sides, (noise.row, columns), join, whole)
     if isinstance(noise, noises.LowRankNoise):
         sides = (0,) * (noise.left.ndim - 1) + (1,) * (noise.right.ndim - 1)

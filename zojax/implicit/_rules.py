@@ -18,7 +18,7 @@ from zojax.implicit._views import VIEWS, split
 
 
 def fallback(context, eqn, *operands):
-    return _compat.bind(eqn, *(context.plain(x, eqn) for x in operands))
+    return _compat.bind(eqn, *(context.plain(x, eqn, beside=operands) for x in operands))
 
 
 # --- views ----------------------------------------------------------------------------------------
