@@ -17,7 +17,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 import zojax
-from benchmarks.measure import peak_bytes, save
+from benchmarks.measure import markdown, peak_bytes, save
 from benchmarks.memory import DIRECTIONS
 from benchmarks.models import Model, transformer
 from zojax.examples.models import llama
@@ -81,19 +81,32 @@ def programs(model: Model, sharding) -> dict:
     return found
 
 
+def _peak(lowered) -> float:
+    """Bytes, or infinity where the compiler finds that the program does not fit the chip."""
+    try:
+        return peak_bytes(lowered.compile())
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return float("inf")
+
+
 def measure(name: str, model: Model, sharding) -> list[dict]:
-    peaks = {k: peak_bytes(p.compile()) for k, p in programs(model, sharding).items()}
+    peaks = {k: _peak(p) for k, p in programs(model, sharding).items()}
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.params))
-    return [
-        {
-            "model": name,
-            "program": label,
-            "peak, MB": peak / 1e6,
-            "peak / parameters": peak / size,
-            "peak / forward peak": peak / peaks["forward"],
-        }
-        for label, peak in peaks.items()
-    ]
+    rows = []
+    for label, peak in peaks.items():
+        fits = peak < float("inf")
+        rows.append(
+            {
+                "model": name,
+                "program": label,
+                "peak, MB": peak / 1e6 if fits else "does not fit",
+                "peak / parameters": peak / size if fits else "",
+                "peak / forward peak": peak / peaks["forward"] if fits else "",
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -107,7 +120,7 @@ def main() -> None:
     for name, make in MODELS.items():
         if arguments.only in name:
             rows += measure(name, make(), sharding)
-    save("memory", rows, device="tpu-v5e")
+    print(markdown(rows)) if arguments.only else save("memory", rows, device="tpu-v5e")
 
 
 if __name__ == "__main__":
