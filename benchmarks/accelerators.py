@@ -12,13 +12,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-import zojax
 from benchmarks.measure import markdown, peak_bytes, save
-from benchmarks.memory import DIRECTIONS
+from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import Model, transformer
 from zojax.examples.models import llama
 
@@ -53,32 +51,10 @@ def _placed(tree, sharding):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def programs(model: Model, sharding) -> dict:
-    """The programs to compile, with every argument on the target device."""
-    params, batch = _placed(model.params, sharding), _placed(model.batch, sharding)
-
-    def forward(params, batch):
-        return model.loss(params, **batch)
-
-    def backward(params, batch):
-        grads = jax.grad(forward)(params, batch)
-        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
-
-    found = {
-        "forward": jax.jit(forward).lower(params, batch),
-        "jax.grad + sgd": jax.jit(backward, donate_argnums=0).lower(params, batch),
-    }
-    for label, direction in DIRECTIONS.items():
-        tx = zojax.mezo(1e-6, 1e-3, direction=direction)
-
-        def step(params, state, batch, tx=tx):
-            updates, state = tx.update(None, state, params, value_fn=model.loss, **batch)
-            return optax.apply_updates(params, updates), state
-
-        state = _placed(jax.eval_shape(tx.init, model.params), sharding)
-        lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, batch)
-        found[f"zojax.mezo, {label}"] = lowered
-    return found
+def programs(model: Model) -> dict:
+    """The programs to compile, on the device that the model's shapes are placed on."""
+    found = {"forward": forward(model), "jax.grad + sgd": backward(model)}
+    return found | {f"zojax.mezo, {label}": mezo(model, d) for label, d in DIRECTIONS.items()}
 
 
 def _peak(lowered) -> float:
@@ -92,7 +68,8 @@ def _peak(lowered) -> float:
 
 
 def measure(name: str, model: Model, sharding) -> list[dict]:
-    peaks = {k: _peak(p) for k, p in programs(model, sharding).items()}
+    placed = Model(model.loss, _placed(model.params, sharding), _placed(model.batch, sharding))
+    peaks = {k: _peak(p) for k, p in programs(placed).items()}
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.params))
     rows = []
     for label, peak in peaks.items():
