@@ -17,7 +17,8 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks.measure import markdown, peak_bytes, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
-from benchmarks.models import Model, transformer
+from benchmarks.models import Model, next_token_loss, transformer
+from zojax.examples._smollm2 import CONFIG
 from zojax.examples.models import llama
 
 # libtpu asks a metadata server about the machine unless it is told all of this.
@@ -27,19 +28,16 @@ TPU_ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
 }
-SMOLLM2 = llama.Config(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, hidden=1536)
 
 
 def smollm2(batch=16, length=512) -> Model:
     """SmolLM2-135M in bfloat16, next-token loss."""
 
     def loss(params, tokens):
-        logits = llama.forward(SMOLLM2, params, tokens)[:, :-1]
-        target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+        return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
 
     params = jax.eval_shape(
-        partial(llama.init, config=SMOLLM2, dtype=jnp.bfloat16), jax.random.key(0)
+        partial(llama.init, config=CONFIG, dtype=jnp.bfloat16), jax.random.key(0)
     )
     return Model(loss, params, {"tokens": jax.ShapeDtypeStruct((batch, length), jnp.int32)})
 

@@ -24,6 +24,18 @@ def _f32(*shape):
     return Shape(shape, jnp.float32)
 
 
+def next_token_loss(logits, tokens):
+    """Mean cross-entropy of every token given those before it, in float32."""
+    logits = logits[:, :-1].astype(jnp.float32)
+    target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+
+
+def classification_loss(logits, labels):
+    """Mean cross-entropy of labels (N,) under logits (N, C)."""
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1))
+
+
 def _tokens(batch, length):
     return {"tokens": Shape((batch, length), jnp.int32)}
 
@@ -79,9 +91,7 @@ def transformer_loss(c: TransformerConfig, params, tokens):
     else:
         for p in params["layers"]:
             x = _layer(c, x, p)
-    logits = (_rms_norm(x, params["norm"]) @ params["embed"].T)[:, :-1].astype(jnp.float32)
-    target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+    return next_token_loss(_rms_norm(x, params["norm"]) @ params["embed"].T, tokens)
 
 
 def transformer(batch=4, length=128, **options) -> Model:
@@ -101,7 +111,7 @@ def mlp(batch=32, widths=(784, 1024, 1024, 10)) -> Model:
         for i, (w, b) in enumerate(params):
             x = x @ w + b
             x = jax.nn.relu(x) if i + 1 < len(params) else x
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], axis=1))
+        return classification_loss(x, y)
 
     params = [(_f32(m, n), _f32(n)) for m, n in zip(widths, widths[1:], strict=False)]
     return Model(loss, params, {"x": _f32(batch, widths[0]), "y": Shape((batch,), jnp.int32)})
@@ -122,9 +132,7 @@ def lstm(batch=16, length=64, width=1024, vocabulary=8192) -> Model:
         zeros = jnp.zeros((tokens.shape[0], width))
         for p in params["cells"]:
             _, x = lax.scan(partial(cell, p), (zeros, zeros), x)
-        logits = (jnp.swapaxes(x, 0, 1) @ params["embed"].T)[:, :-1]
-        target = jnp.take_along_axis(logits, tokens[:, 1:, None], axis=-1)[..., 0]
-        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - target)
+        return next_token_loss(jnp.swapaxes(x, 0, 1) @ params["embed"].T, tokens)
 
     cells = [
         {"wx": _f32(width, 4 * width), "wh": _f32(width, 4 * width), "b": _f32(4 * width)}
@@ -187,7 +195,7 @@ def resnet18(batch=8, size=64) -> Model:
 
     def loss(params, x, y):
         logits = model.apply(params, x)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+        return classification_loss(logits, y)
 
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
@@ -241,7 +249,7 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
 
     def loss(params, x, y):
         logits = jax.vmap(eqx.combine(params, static))(x)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+        return classification_loss(logits, y)
 
     x = _f32(batch, 3, size, size)
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
