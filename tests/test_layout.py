@@ -23,7 +23,9 @@ ALLOWED = {  # what each part may import
     "_estimator": ESTIMATOR,
     "_gradient": ESTIMATOR | {"_estimator", "_call"},
     "_transform": ESTIMATOR | {"_estimator", "_call"},
-    "_minimize": BASE | {"_transform"},
+    "_progress": set(),
+    "_minimize": BASE | {"_transform", "_progress"},
+    "search": BASE | {"search", "_progress"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
 }
 

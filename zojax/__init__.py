@@ -1,6 +1,6 @@
 """zojax: vectorized zeroth-order gradient estimators for JAX, gradients from function values alone."""
 
-from zojax import directions, implicit, noise, optimizers, shaping, stencils
+from zojax import directions, implicit, noise, optimizers, search, shaping, stencils
 from zojax._estimator import Asked, Estimate, Estimator, EstimatorState, estimator
 from zojax._gradient import grad, value_and_grad
 from zojax._minimize import MinimizeResult, minimize
@@ -33,6 +33,7 @@ __all__ = [
     "noise",
     "open_es",
     "optimizers",
+    "search",
     "shaping",
     "spsa",
     "stencils",

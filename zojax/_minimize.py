@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 from zojax._types import PyTree, as_key, require_count
 
@@ -107,7 +108,7 @@ def minimize(
     advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
     message = "all steps taken" if limit == num_steps else "evaluation budget spent"
     history: list[float] = []
-    with _bar(limit) if progress else nullcontext() as bar:
+    with progress_bar(limit, "step") if progress else nullcontext() as bar:
         while len(history) < limit:
             params, state, values = advance(params, state, limit - len(history))
             history.extend(values)
@@ -220,11 +221,3 @@ def _zeroth_order_state(state) -> ZerothOrderState:
     if len(found) != 1:
         raise TypeError(f"tx must hold exactly one zojax.zeroth_order, found {len(found)}.")
     return found[0]
-
-
-def _bar(total: int):
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm: pip install tqdm.") from error
-    return tqdm(total=total, unit="step")

@@ -1,0 +1,88 @@
+"""What a search algorithm is: three pure functions over encoded points, and what several share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._types import as_key
+from zojax.noise import threefry
+from zojax.search.spaces import Space
+
+
+class Algorithm(NamedTuple):
+    """A derivative-free search, as in optax a NamedTuple of pure functions.
+
+        state = algorithm.init(key, space, budget)
+        x, state = algorithm.ask(space, state)            # encoded points, (batch_size, d)
+        state = algorithm.tell(space, state, x, values)   # values (batch_size,), lower is better
+        x, value = algorithm.best(state)
+
+    States are pytrees of arrays: they can be saved, vmapped and carried through `lax.while_loop`.
+
+    Attributes:
+      init: (key, space, budget) -> state. The budget is a Python int and decides sizes.
+      ask: (space, state) -> (x, state), `batch_size` points inside the space.
+      tell: (space, state, x, values) -> state. Values are finite or +inf.
+      best: state -> (x, value), the recommendation so far.
+      inject: (space, state, x, value) -> state, takes over a point that was evaluated elsewhere.
+      batch_size: points of one ask.
+      in_flight: how many asks may be open at once; above 1, tells come in any order.
+      repeats_points: whether asking for a point again is meant (noise), so that its value is not reused.
+    """
+
+    init: Callable[[jax.Array, Space, int], Any]
+    ask: Callable[[Space, Any], tuple[jax.Array, Any]]
+    tell: Callable[[Space, Any, jax.Array, jax.Array], Any]
+    best: Callable[[Any], tuple[jax.Array, jax.Array]]
+    inject: Callable[[Space, Any, jax.Array, jax.Array], Any]
+    batch_size: int = 1
+    in_flight: int = 1
+    repeats_points: bool = False
+
+
+class Random(NamedTuple):
+    """A counter-based stream of random words: the seed and the number of draws so far."""
+
+    seed: jax.Array
+    count: jax.Array
+
+
+def make_random(key) -> Random:
+    return Random(jax.random.bits(as_key(key), (2,), jnp.uint32), jnp.uint32(0))
+
+
+def draw_bits(random: Random, num: int) -> tuple[jax.Array, Random]:
+    """`num` words of one draw; written out, so that XLA fuses them into what reads them."""
+    column = jax.lax.iota(jnp.uint32, num)
+    row = jnp.broadcast_to(random.count, (num,))
+    words, _ = threefry((random.seed[0], random.seed[1]), row, column)
+    return words, random._replace(count=random.count + np.uint32(1))
+
+
+def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
+    """`num` uniform numbers in [0, 1), multiples of 2^-24."""
+    words, random = draw_bits(random, num)
+    u = (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
+    return u.astype(float_dtype()), random
+
+
+def float_dtype():
+    """float64 where it is enabled, else float32."""
+    return jnp.zeros(()).dtype
+
+
+def index_from(u: jax.Array, n) -> jax.Array:
+    """A random index below n from a uniform number."""
+    return jnp.minimum((u * n).astype(jnp.int32), n - 1)
+
+
+def sequential(tell_one: Callable) -> Callable:
+    """A tell for one point made into one for an array of points with a single row."""
+
+    def tell(space, state, x, values):
+        return tell_one(space, state, x[0], values[0])
+
+    return tell

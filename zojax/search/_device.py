@@ -1,0 +1,214 @@
+"""A whole search as one compiled loop; several runs side by side."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax.search._algorithm import float_dtype
+from zojax.search._task import Outcome, Problem, Task
+
+POINTS_KEPT = 2**26  # numbers in a history of points; beyond that only values are kept
+REPORTS = 100
+
+
+class Run(NamedTuple):
+    """The loop's carry. With several runs, everything but the first field has an axis for them."""
+
+    evaluations: jax.Array  # of each run, () int32
+    state: Any
+    values: jax.Array  # (budget, runs)
+    points: jax.Array  # (budget, runs, d), empty when too large
+    used: jax.Array  # (runs,) evaluations until the run stopped
+    since: jax.Array  # (runs,) evaluations since the best value improved
+    best: jax.Array  # (runs,)
+    running: jax.Array  # (runs,) bool
+    key: jax.Array  # of the evaluations
+
+
+def on_device(task: Task) -> Outcome:
+    """Runs the task with its function inside the program."""
+    problem = task.problem
+    budget = problem.budget
+    known_x = jnp.asarray(task.known_x, float_dtype())
+    free = task.known_values is not None  # values that are known already cost nothing
+    values = task.known_values
+    if not free:
+        values = _evaluate_known(problem, known_x, task.args, jax.random.fold_in(task.key, 1))
+    stops = task.target is not None or task.patience is not None
+    run = _start(problem, task.key, known_x, jnp.asarray(values, float_dtype()), free)
+    target = jnp.asarray(-jnp.inf if task.target is None else task.target)
+    patience = jnp.int32(budget + 1 if task.patience is None else task.patience)
+    # One long call, unless somebody wants to hear from the run in between.
+    step = budget if task.report is None else max(problem.algorithm.batch_size, budget // REPORTS)
+    why = None
+    until = 0
+    while until < budget and why is None and np.any(run.running):
+        until = min(budget, max(until + step, int(run.evaluations) + 1))
+        run = _advance((problem, stops), run, jnp.int32(until), task.args, target, patience)
+        if task.report is not None:
+            x, value = _recommendations(problem, run.state)
+            i = int(np.argmin(value))
+            why = task.report(int(run.evaluations), x[i], float(value[i]))
+    return _outcome(task, run, why)
+
+
+def _outcome(task: Task, run: Run, why: str | None) -> Outcome:
+    x, value = _recommendations(task.problem, run.state)
+    used, best = np.asarray(run.used), np.asarray(run.best)
+    history, points = np.asarray(run.values), np.asarray(run.points)
+    if why is None:
+        why = "budget spent"
+        if task.target is not None and np.any(best <= task.target):
+            why = "target reached"
+        elif np.any(used < task.problem.budget):
+            why = f"no improvement for {task.patience} evaluations"
+    return Outcome(
+        x=x,
+        value=value,
+        values=[history[:n, r].astype(np.float64) for r, n in enumerate(used)],
+        points=[points[:n, r] for r, n in enumerate(used)] if len(points) else None,
+        state=run.state,
+        message=why,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
+    runs, d, budget = problem.runs, problem.space.dimension, problem.budget
+    algorithm_key, evaluation_key = jax.random.split(key)
+
+    def init(key):
+        state = problem.algorithm.init(key, problem.space, budget)
+
+        def inject(state, known):
+            return problem.algorithm.inject(problem.space, state, *known), None
+
+        return lax.scan(inject, state, (known_x, known_values))[0] if len(known_x) else state
+
+    state = (
+        init(algorithm_key) if runs == 1 else jax.vmap(init)(jax.random.split(algorithm_key, runs))
+    )
+    spent = 0 if free else len(known_x)
+    kept = budget if budget * runs * d <= POINTS_KEPT else 0
+    values = jnp.full((budget, runs), jnp.inf)
+    points = jnp.zeros((kept, runs, d), known_x.dtype)
+    if spent:
+        values = values.at[:spent].set(known_values[:, None])
+        points = points.at[:spent].set(known_x[:, None]) if kept else points
+    return Run(
+        evaluations=jnp.int32(spent),
+        state=state,
+        values=values,
+        points=points,
+        used=jnp.full(runs, spent, jnp.int32),
+        since=jnp.zeros(runs, jnp.int32),
+        best=jnp.full(runs, jnp.min(known_values, initial=jnp.inf)),
+        running=jnp.ones(runs, bool),
+        key=evaluation_key,
+    )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _advance(fixed: tuple[Problem, bool], run: Run, until, args, target, patience) -> Run:
+    """Continues until so many evaluations of each run, or until all runs have stopped."""
+    problem, stops = fixed
+
+    def more(run: Run):
+        return (run.evaluations < until) & jnp.any(run.running)
+
+    def step(run: Run):
+        x, told, state = _ask_and_tell(problem, run, args)
+        if stops and problem.runs > 1:
+            state = jax.tree.map(partial(_where_running, run.running), state, run.state)
+        run = _record(run, state, x, told)
+        if not stops:
+            return run
+        return run._replace(running=run.running & ~(run.best <= target) & ~(run.since >= patience))
+
+    return lax.while_loop(more, step, run)
+
+
+def _ask_and_tell(problem: Problem, run: Run, args):
+    """One batch of each run: points (runs, batch, d), values (runs, batch), the next state."""
+    space, algorithm, runs = problem.space, problem.algorithm, problem.runs
+    batch = algorithm.batch_size
+    lift = (lambda f: f) if runs == 1 else jax.vmap
+    x, state = lift(partial(algorithm.ask, space))(run.state)
+    key = jax.random.fold_in(run.key, run.evaluations) if problem.with_key else run.key
+    values = _evaluate(problem, x.reshape(runs * batch, -1), args, key).reshape(runs, batch)
+    # Of the last batch only what the budget allows is told, and counted.
+    allowed = run.evaluations + jnp.arange(batch) < problem.budget
+    told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
+    state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
+    return x.reshape(runs, batch, -1), told, state
+
+
+def _evaluate(problem: Problem, x, args, key):
+    """Values (n,) of encoded points (n, d)."""
+
+    def objective(x, key):
+        extra = {"key": key} if problem.with_key else {}
+        value = problem.fun(problem.space.decode(x), *args, **extra)
+        return problem.sign * jnp.asarray(value, float_dtype())
+
+    if not problem.with_key:
+        if len(x) == 1:
+            return objective(x[0], None)[None]
+        return jax.vmap(lambda x: objective(x, None))(x)
+    return jax.vmap(objective)(x, jax.random.split(key, len(x)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _evaluate_known(problem: Problem, x, args, key):
+    if not len(x):
+        return jnp.zeros(0)
+    values = _evaluate(problem, x, args, key)
+    return jnp.where(jnp.isfinite(values), values, jnp.inf)
+
+
+def _record(run: Run, state, x, told) -> Run:
+    """Enters a batch into the histories."""
+    budget, batch = len(run.values), told.shape[1]
+    told = jnp.where(run.running[:, None], told, jnp.inf)
+    lowest = jnp.min(told, axis=1)
+    done = jnp.minimum(run.evaluations + batch, budget)
+    # The last batch may reach beyond the budget: it is written earlier, and shifted.
+    at = jnp.minimum(run.evaluations, budget - batch) if batch <= budget else jnp.int32(0)
+    shift = run.evaluations - at
+    points = run.points
+    if len(points):
+        points = _write(points, jnp.swapaxes(x, 0, 1), at, shift)
+    return run._replace(
+        evaluations=done,
+        state=state,
+        values=_write(run.values, told.T, at, shift),
+        points=points,
+        used=jnp.where(run.running, done, run.used),
+        since=jnp.where(lowest < run.best, 0, run.since + done - run.evaluations),
+        best=jnp.minimum(lowest, run.best),
+    )
+
+
+def _write(history, rows, at, shift):
+    """Writes rows from `at + shift` on, within a window of the history that starts at `at`."""
+    rows = rows[: len(history)].astype(history.dtype)
+    if len(rows) > 1:
+        window = lax.dynamic_slice_in_dim(history, at, len(rows), 0)
+        old = jnp.arange(len(rows)).reshape((-1,) + (1,) * (rows.ndim - 1)) < shift
+        rows = jnp.where(old, window, jnp.roll(rows, shift, axis=0))
+    return lax.dynamic_update_slice_in_dim(history, rows, at, 0)
+
+
+def _where_running(running, new, old):
+    return jnp.where(running.reshape(running.shape + (1,) * (new.ndim - 1)), new, old)
+
+
+def _recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
+    """The algorithm's choice in each run: points (runs, d), values (runs,)."""
+    best = problem.algorithm.best
+    x, value = best(state) if problem.runs == 1 else jax.vmap(best)(state)
+    return np.asarray(x).reshape(problem.runs, -1), np.asarray(value, float).reshape(problem.runs)

@@ -1,0 +1,278 @@
+"""`search.minimize`: a whole search in one call, compiled where JAX can trace the function."""
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._progress import progress_bar
+from zojax._types import PyTree, as_key, require_count
+from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._device import on_device
+from zojax.search._host import on_host
+from zojax.search._once import never_twice
+from zojax.search._task import Outcome, Problem, Task
+from zojax.search.portfolio import portfolio
+from zojax.search.spaces import Choice, Space
+from zojax.search.spaces import space as as_space
+
+
+class History(NamedTuple):
+    """Every evaluation of a run, in order.
+
+    Attributes:
+      values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
+      best_values: (evaluations,) the best value so far.
+      points: the user's pytree with a leading axis of evaluations, or None beyond 2^26 numbers.
+    """
+
+    values: np.ndarray
+    best_values: np.ndarray
+    points: PyTree
+
+
+class SearchResult(NamedTuple):
+    """What a search found and what it took; of several runs, the best one.
+
+    Attributes:
+      best: the best point, as the user's pytree.
+      best_value: its value; what the algorithm believes it to be where values are noisy.
+      history: of the best run.
+      evaluations: of all runs together; points of `init_values` are not counted.
+      failures: evaluations that raised or were not finite.
+      message: why the search ended.
+      run_values: (repeats,) the best value of each run.
+      state: the algorithm's last state (with a leading axis of runs when repeats > 1).
+    """
+
+    best: PyTree
+    best_value: float
+    history: History
+    evaluations: int
+    failures: int
+    message: str
+    run_values: np.ndarray
+    state: Any
+
+    def plot(self, ax=None):
+        """Draws values and the best so far against evaluations (needs matplotlib); returns the axes."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
+        ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
+        count = np.arange(1, len(self.history.values) + 1)
+        ax.plot(count, self.history.values, ".", ms=2, alpha=0.4, label="value")
+        ax.step(count, self.history.best_values, where="post", label="best so far")
+        shown = self.history.values[np.isfinite(self.history.values)]
+        if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
+            ax.set_yscale("log")
+        ax.set(xlabel="evaluations", ylabel="value", title=f"best {self.best_value:.6g}")
+        ax.legend(frameon=False)
+        return ax
+
+
+class SearchProgress(NamedTuple):
+    """What a callback sees: evaluations of each run, the best point so far and its value."""
+
+    evaluations: int
+    best: PyTree
+    best_value: float
+
+
+def minimize(
+    fun: Callable,
+    space: PyTree,
+    algorithm: Algorithm | None = None,
+    *,
+    budget: int,
+    key: int | jax.Array,
+    args: tuple = (),
+    init_points: list | None = None,
+    init_values: list | None = None,
+    target: float | None = None,
+    patience: int | None = None,
+    time_budget: float | None = None,
+    maximize: bool = False,
+    repeats: int = 1,
+    jit: bool | None = None,
+    with_key: bool = False,
+    executor: Executor | None = None,
+    callback: Callable[[SearchProgress], Any] | None = None,
+    progress: bool = False,
+) -> SearchResult:
+    """Searches a space for the point where `fun` is least, within `budget` evaluations.
+
+    A function that JAX can trace runs with the algorithm inside one compiled program; any other is called
+    on the host, one point at a time, or as many at once as the algorithm keeps in flight
+    (`search.asracos`) when an executor is given. An evaluation that raises (on the host) or is not finite
+    counts as inf and is reported; it never ends the search.
+
+    Args:
+      fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays.
+      space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
+      algorithm: `search.sracos()`, ...; `search.portfolio()` by default.
+      budget: evaluations of a run at most, those of `init_points` without values included.
+      key: an int or a JAX key.
+      args: further arguments of `fun`, arrays or pytrees of them where it is traced.
+      init_points: points to start from, each as the user's pytree.
+      init_values: their values, if known already; they cost no evaluations.
+      target: end a run once its best value is at least as good as this.
+      patience: end a run after so many evaluations without improvement.
+      time_budget: seconds after which the search ends; compiling counts.
+      maximize: search for the largest value instead.
+      repeats: independent runs, side by side in one program when compiled.
+      jit: whether to trace `fun`; tried by default. A traced function runs no Python per evaluation.
+      with_key: call `fun(point, *args, key=key)`, a key of its own for every evaluation.
+      executor: of `concurrent.futures`, for host functions; processes, threads, or a cluster's.
+      callback: called with a `SearchProgress` some 100 times a run (host functions: after every
+        evaluation); a true result ends the search.
+      progress: show a bar (needs tqdm).
+
+    Returns:
+      A `SearchResult`.
+
+    Raises:
+      ValueError, TypeError: a bad argument, with its name, its value and the remedy.
+
+    >>> from zojax import search
+    >>> space = {"x": search.uniform(-5, 5), "kind": search.choice([1, 2, 3])}
+    >>> result = search.minimize(lambda p: (p["x"] - p["kind"]) ** 2 + p["kind"], space,
+    ...                          budget=300, key=0)
+    >>> result.best["kind"], round(result.best["x"], 2), result.evaluations
+    (1, 1.0, 300)
+    """
+    budget, repeats = require_count("budget", budget), require_count("repeats", repeats)
+    space = as_space(space)
+    _require_options(target, patience, time_budget, init_points, init_values, budget)
+    algorithm = portfolio() if algorithm is None else algorithm
+    if not isinstance(algorithm, Algorithm):
+        raise TypeError(
+            f"algorithm must be one of zojax.search, such as sracos(), got {algorithm!r}."
+        )
+    sign = -1.0 if maximize else 1.0
+    exhausts = space.size <= budget and not algorithm.repeats_points
+    jit = _is_traceable(fun, space, args, with_key) if jit is None else jit
+    if jit and executor is not None:
+        raise ValueError("executor is for functions on the host: pass jit=False with it.")
+    problem = Problem(
+        fun=fun,
+        space=space,
+        algorithm=never_twice(algorithm, space),
+        budget=int(min(budget, space.size)) if exhausts else budget,
+        runs=repeats,
+        sign=sign,
+        with_key=with_key,
+    )
+    known = [space.encode(p) for p in init_points or []]
+    with _Reporter(problem, callback, progress, time_budget) as report:
+        task = Task(
+            problem=problem,
+            key=as_key(key),
+            args=args,
+            known_x=np.reshape(known, (len(known), space.dimension)),
+            known_values=None if init_values is None else sign * np.asarray(init_values, float),
+            target=None if target is None else sign * target,
+            patience=patience,
+            report=report if report.is_wanted else None,
+        )
+        outcome = on_device(task) if jit else on_host(task, executor)
+    if exhausts and outcome.message == "budget spent":
+        outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
+    return _result(problem, outcome)
+
+
+def _result(problem: Problem, outcome: Outcome) -> SearchResult:
+    space, sign = problem.space, problem.sign
+    best = int(np.argmin(outcome.value))
+    values = outcome.values[best]
+    failures = sum(int(np.sum(~np.isfinite(v))) for v in outcome.values)
+    message = outcome.message
+    if not np.isfinite(outcome.value[best]):
+        message += "; no evaluation succeeded"
+    return SearchResult(
+        best=space.point(outcome.x[best]),
+        best_value=float(sign * outcome.value[best]),
+        history=History(
+            values=sign * values,
+            best_values=sign * np.minimum.accumulate(values),
+            points=None if outcome.points is None else space.point(outcome.points[best]),
+        ),
+        evaluations=sum(len(v) for v in outcome.values),
+        failures=failures,
+        message=message,
+        run_values=sign * outcome.value,
+        state=outcome.state,
+    )
+
+
+class _Reporter:
+    """Tells callback and bar how a search goes, and whether its time is over."""
+
+    def __init__(self, problem: Problem, callback, progress: bool, seconds: float | None):
+        self.problem, self.callback, self.seconds = problem, callback, seconds
+        self.bar = progress_bar(problem.budget, "evaluation") if progress else None
+        self.is_wanted = progress or callback is not None or seconds is not None
+        self.began = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, evaluations: int, x: np.ndarray, value: float) -> str | None:
+        value = self.problem.sign * value
+        if self.bar is not None:
+            self.bar.update(evaluations - self.bar.n)
+            self.bar.set_postfix(best=f"{value:.6g}")
+        if self.callback is not None:
+            if self.callback(SearchProgress(evaluations, self.problem.space.point(x), value)):
+                return "stopped by callback"
+        if self.seconds is not None and time.monotonic() - self.began >= self.seconds:
+            return f"time budget of {self.seconds:g} s spent"
+        return None
+
+
+def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
+    """Whether JAX can trace `fun` at a point of the space, and its value depends on the point."""
+    if any(isinstance(d, Choice) and not d.traceable for d in space.domains):
+        return False
+    traced = []
+
+    def attempt(x, key):
+        value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
+        traced.append(isinstance(value, jax.core.Tracer) and jnp.shape(value) == ())
+        return value
+
+    try:
+        jax.eval_shape(attempt, space.low.astype(float_dtype()), jax.random.key(0))
+    except Exception:  # whatever it was: called on the host it shows, and counts as a failure
+        return False
+    return traced[-1]
+
+
+def _require_options(target, patience, time_budget, init_points, init_values, budget) -> None:
+    for name, value in (("target", target), ("time_budget", time_budget)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}; leave it out to have none.")
+    if time_budget is not None and time_budget <= 0:
+        raise ValueError(f"time_budget must be positive seconds, got {time_budget}.")
+    if patience is not None:
+        require_count("patience", patience)
+    if init_values is not None and len(init_values) != len(init_points or []):
+        raise ValueError(
+            f"init_values must hold one value for each of the {len(init_points or [])} "
+            f"init_points, got {len(init_values)}."
+        )
+    if init_values is None and len(init_points or []) > budget:
+        raise ValueError(
+            f"budget must cover the {len(init_points)} init_points, got {budget}; "
+            "pass their init_values if they are known."
+        )

@@ -1,0 +1,72 @@
+"""Small finite spaces: no point twice, so that a run ends when every point was evaluated."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.search._algorithm import Algorithm
+from zojax.search._arrays import set_row
+from zojax.search.spaces import LogIntegers, Space, Subset
+
+LARGEST = 4096  # points of a space that is listed
+
+
+class OnceState(NamedTuple):
+    inner: Any
+    seen: jax.Array  # bool (points of the space,)
+
+
+def never_twice(algorithm: Algorithm, space: Space) -> Algorithm:
+    """`algorithm` on a space of at most 4,096 points, where each is asked for once.
+
+    A point that was asked for before gives way to the nearest that was not. Nothing changes on larger
+    spaces, nor for algorithms that repeat points on purpose.
+    """
+    if space.size > LARGEST or algorithm.repeats_points:
+        return algorithm
+    points = all_points(space)
+    span = np.maximum(space.high - space.low, 1e-12)
+
+    def init(key, space, budget):
+        return OnceState(algorithm.init(key, space, budget), jnp.zeros(len(points), bool))
+
+    def ask(space, state):
+        x, inner = algorithm.ask(space, state.inner)
+        seen, fresh = state.seen, []
+        for row in x:
+            distance = jnp.sum(jnp.abs((points - row) / span), axis=1)
+            index = jnp.argmin(jnp.where(seen, jnp.inf, distance))
+            fresh.append(jnp.asarray(points, x.dtype)[index])
+            seen = set_row(seen, index, jnp.bool_(True))
+        return jnp.stack(fresh), OnceState(inner, seen)
+
+    def tell(space, state, x, values):
+        return state._replace(inner=algorithm.tell(space, state.inner, x, values))
+
+    def inject(space, state, x, value):
+        distance = jnp.sum(jnp.abs((points - x) / span), axis=1)
+        seen = set_row(state.seen, jnp.argmin(distance), jnp.bool_(True))
+        return OnceState(algorithm.inject(space, state.inner, x, value), seen)
+
+    def best(state):
+        return algorithm.best(state.inner)
+
+    return algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
+
+
+def all_points(space: Space) -> np.ndarray:
+    """Every encoded point of a finite space, shape (size, d)."""
+    columns = []
+    for domain in space.domains:
+        if isinstance(domain, LogIntegers):
+            values = np.log(np.arange(domain.lowest, domain.highest + 1))
+        else:
+            values = np.arange(domain.size)
+        columns += [values] * int(np.prod(domain.shape))
+    grid = np.stack(np.meshgrid(*columns, indexing="ij"), axis=-1).reshape(-1, space.dimension)
+    for domain, part in zip(space.domains, space._split(np.arange(space.dimension)), strict=True):
+        if isinstance(domain, Subset):
+            grid = grid[grid[:, part].sum(axis=1) <= domain.max_size]
+    return grid.astype(float)

@@ -1,0 +1,552 @@
+"""Search spaces: any pytree of domains, seen by the algorithms as arrays of shape (..., d).
+
+A domain says what one variable (or an array of them) may be. A `Space` lays the domains of a pytree side
+by side, as d *encoded* coordinates between `low` and `high`:
+
+    domain                      encoded coordinate                      kind
+    uniform(lo, hi)             the value                               CONTINUOUS
+    log_uniform(lo, hi)         its logarithm                           CONTINUOUS
+    integers(lo, hi)            0 ... hi - lo                           ORDERED
+    log_integers(lo, hi)        the logarithm of an integer             CONTINUOUS
+    uniform(lo, hi, step=s)     0 ... (hi - lo) / s                     ORDERED
+    ordered([...])              the position in the list                ORDERED
+    choice([...])               the position in the list                UNORDERED
+    subset(n, max_size=k)       n zeros and ones                        UNORDERED
+
+so that an algorithm needs to know only boxes and kinds. `Space.decode` turns encoded arrays into the
+user's pytree, inside a traced function too.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._types import PyTree
+
+CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
+
+
+# --- domains ------------------------------------------------------------------------------------
+
+
+class Domain:
+    """What one variable, or an array of independent ones, may be: a leaf of a space.
+
+    Every domain has `shape`, its `kind`, its encoded bounds `low` and `high`, the number of values
+    `size` of one entry (inf for a continuum), and four functions between encoded coordinates and values:
+    `snap` (to the nearest coordinate that stands for a value), `decode` (traceable), `to_python` (one
+    point, as plain Python and NumPy) and `encode`.
+    """
+
+    shape: tuple[int, ...]
+
+    def to_python(self, x: np.ndarray):
+        value = np.asarray(self.decode(x))
+        return value.item() if value.ndim == 0 else value
+
+
+@dataclass(frozen=True)
+class Uniform(Domain):
+    """The continuum [low, high]."""
+
+    low: float
+    high: float
+    shape: tuple[int, ...] = ()
+    kind = CONTINUOUS
+    size = math.inf
+
+    def snap(self, x):
+        return x
+
+    def decode(self, x):
+        return x
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
+    def __str__(self):
+        return f"uniform({self.low:g}, {self.high:g}){_times(self.shape)}"
+
+
+@dataclass(frozen=True)
+class LogUniform(Domain):
+    """The continuum [lowest, highest], even in the logarithm."""
+
+    lowest: float
+    highest: float
+    shape: tuple[int, ...] = ()
+    kind = CONTINUOUS
+    size = math.inf
+
+    @property
+    def low(self):
+        return math.log(self.lowest)
+
+    @property
+    def high(self):
+        return math.log(self.highest)
+
+    def snap(self, x):
+        return x
+
+    def decode(self, x):
+        xp = _namespace(x)
+        return xp.clip(xp.exp(x), self.lowest, self.highest)
+
+    def encode(self, value):
+        return np.log(np.asarray(value, float))
+
+    def __str__(self):
+        return f"log_uniform({self.lowest:g}, {self.highest:g}){_times(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Grid(Domain):
+    """The `size` values first, first + step, ...: integers, or reals with a precision."""
+
+    first: float
+    step: float
+    size: int
+    integral: bool
+    shape: tuple[int, ...] = ()
+    kind = ORDERED
+    low = 0
+
+    @property
+    def high(self):
+        return self.size - 1
+
+    def snap(self, x):
+        return _namespace(x).round(x)
+
+    def decode(self, x):
+        index = self.snap(x)
+        return self.first + self.step * (index.astype(np.int32) if self.integral else index)
+
+    def encode(self, value):
+        return np.round((np.asarray(value, float) - self.first) / self.step)
+
+    def __str__(self):
+        last = self.first + self.step * (self.size - 1)
+        if self.integral and self.step == 1:
+            return f"integers({self.first}, {last}){_times(self.shape)}"
+        return f"uniform({self.first:g}, {last:g}, step={self.step:g}){_times(self.shape)}"
+
+
+@dataclass(frozen=True)
+class LogIntegers(Domain):
+    """The integers lowest ... highest, even in the logarithm."""
+
+    lowest: int
+    highest: int
+    shape: tuple[int, ...] = ()
+    kind = CONTINUOUS
+
+    @property
+    def low(self):
+        return math.log(self.lowest)
+
+    @property
+    def high(self):
+        return math.log(self.highest)
+
+    @property
+    def size(self):
+        return self.highest - self.lowest + 1
+
+    def snap(self, x):
+        xp = _namespace(x)
+        return xp.log(xp.round(xp.exp(x)))
+
+    def decode(self, x):
+        xp = _namespace(x)
+        return xp.clip(xp.round(xp.exp(x)).astype(np.int32), self.lowest, self.highest)
+
+    def encode(self, value):
+        return np.log(np.asarray(value, float))
+
+    def __str__(self):
+        return f"log_integers({self.lowest}, {self.highest}){_times(self.shape)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(Domain):
+    """One of a list of options, in order or not."""
+
+    options: tuple
+    kind: int
+    shape: tuple[int, ...] = ()
+    low = 0
+
+    @property
+    def high(self):
+        return len(self.options) - 1
+
+    @property
+    def size(self):
+        return len(self.options)
+
+    def __eq__(self, other):
+        return isinstance(other, Choice) and self._identity == other._identity
+
+    def __hash__(self):
+        return hash(self._identity)
+
+    @property
+    def _identity(self):
+        # Options need not be hashable, and 1 == 1.0 == True are not the same option.
+        options = tuple((type(o), repr(o)) for o in self.options)
+        return options, self.kind, self.shape
+
+    @property
+    def traceable(self) -> bool:
+        """Whether the options are numbers, which a traced function can be given."""
+        return all(isinstance(o, (bool, int, float, np.number, np.bool_)) for o in self.options)
+
+    def snap(self, x):
+        return _namespace(x).round(x)
+
+    def decode(self, x):
+        if not self.traceable:
+            raise TypeError(
+                f"{self} holds options that are not numbers, which a traced function cannot be "
+                "given: pass jit=False, or choose among indices, choice(range(n)), and use lax.switch."
+            )
+        xp = _namespace(x)
+        return xp.asarray(self.options)[xp.round(x).astype(np.int32)]
+
+    def to_python(self, x):
+        index = np.round(x).astype(int)
+        if index.ndim == 0:
+            return self.options[int(index)]
+        values = np.empty(len(self.options), object)
+        values[:] = self.options
+        return values[index]
+
+    def encode(self, value):
+        flat = [value] if self.shape == () else list(np.asarray(value, object).ravel())
+        missing = [v for v in flat if v not in self.options]
+        if missing:
+            raise ValueError(f"{missing[0]!r} is not one of the options of {self}.")
+        return np.reshape([float(self.options.index(v)) for v in flat], self.shape)
+
+    def __str__(self):
+        shown = ", ".join(map(repr, self.options[:4])) + (", ..." if self.size > 4 else "")
+        name = "ordered" if self.kind == ORDERED else "choice"
+        return f"{name}([{shown}]){_times(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Subset(Domain):
+    """At most `max_size` of n things, as a boolean mask of shape (n,)."""
+
+    n: int
+    max_size: int
+    kind = UNORDERED
+    low = 0
+    high = 1
+    size = 2
+
+    @property
+    def shape(self):
+        return (self.n,)
+
+    def snap(self, x):
+        """Bits; of more than `max_size`, those that come first stay."""
+        xp = _namespace(x)
+        bits = xp.round(x)
+        return xp.where(xp.cumsum(bits, axis=-1) <= self.max_size, bits, 0)
+
+    def decode(self, x):
+        return x > 0.5
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
+    def __str__(self):
+        return f"subset({self.n}, max_size={self.max_size})"
+
+
+def uniform(low: float, high: float, shape=(), *, step: float | None = None) -> Domain:
+    """Real numbers between two bounds, `low` and `high` included; with a step, low, low + step, ...
+
+    >>> print(uniform(-1, 1, shape=(3,)), uniform(0, 1, step=0.25))
+    uniform(-1, 1) x 3 uniform(0, 1, step=0.25)
+    """
+    _require_bounds("uniform", low, high)
+    if step is None:
+        return Uniform(float(low), float(high), _shape(shape))
+    if not step > 0 or step > high - low:
+        raise ValueError(f"step must lie between 0 and high - low = {high - low}, got {step}.")
+    return Grid(
+        float(low), float(step), int((high - low) / step * (1 + 1e-9)) + 1, False, _shape(shape)
+    )
+
+
+def log_uniform(low: float, high: float, shape=()) -> Domain:
+    """Positive real numbers whose logarithm is uniform: learning rates, decays, scales."""
+    _require_bounds("log_uniform", low, high)
+    _require_positive("log_uniform", low)
+    return LogUniform(float(low), float(high), _shape(shape))
+
+
+def integers(low: int, high: int, shape=(), *, step: int = 1) -> Domain:
+    """Integers low, low + step, ..., up to and including `high`."""
+    _require_integers("integers", low=low, high=high, step=step)
+    _require_bounds("integers", low, high)
+    if step < 1 or step > high - low:
+        raise ValueError(f"step must lie between 1 and high - low = {high - low}, got {step}.")
+    return Grid(int(low), int(step), (high - low) // step + 1, True, _shape(shape))
+
+
+def log_integers(low: int, high: int, shape=()) -> Domain:
+    """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes."""
+    _require_integers("log_integers", low=low, high=high)
+    _require_bounds("log_integers", low, high)
+    _require_positive("log_integers", low)
+    return LogIntegers(int(low), int(high), _shape(shape))
+
+
+def choice(options: Sequence, shape=()) -> Domain:
+    """One of several options that have no order. Numbers can be given to a traced function."""
+    return Choice(_options("choice", options), UNORDERED, _shape(shape))
+
+
+def ordered(options: Sequence, shape=()) -> Domain:
+    """One of several options in their order: neighbours in the list are alike."""
+    return Choice(_options("ordered", options), ORDERED, _shape(shape))
+
+
+def subset(n: int, *, max_size: int) -> Domain:
+    """Subsets of range(n) with at most `max_size` members, as boolean masks of shape (n,)."""
+    _require_integers("subset", n=n, max_size=max_size)
+    if not 1 <= max_size <= n:
+        raise ValueError(f"max_size must lie between 1 and n = {n}, got {max_size}.")
+    return Subset(int(n), int(max_size))
+
+
+# --- spaces -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Space:
+    """A pytree of domains as a box with d encoded coordinates; made by `space(tree)`.
+
+    Attributes:
+      domains: the leaves of the tree.
+      treedef: its structure.
+    """
+
+    domains: tuple[Domain, ...]
+    treedef: Any
+
+    @cached_property
+    def dimension(self) -> int:
+        """The number d of encoded coordinates."""
+        return sum(self._lengths)
+
+    @cached_property
+    def size(self) -> float:
+        """How many points there are: an int, or inf."""
+        total = 1
+        for domain, length in zip(self.domains, self._lengths, strict=True):
+            if isinstance(domain, Subset):
+                total *= sum(math.comb(domain.n, i) for i in range(domain.max_size + 1))
+            else:
+                total *= domain.size**length if length else 1
+        return total
+
+    @cached_property
+    def low(self) -> np.ndarray:
+        """Encoded lower bounds, shape (d,)."""
+        return self._per_coordinate("low")
+
+    @cached_property
+    def high(self) -> np.ndarray:
+        """Encoded upper bounds, shape (d,)."""
+        return self._per_coordinate("high")
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """CONTINUOUS, ORDERED or UNORDERED, int8 of shape (d,)."""
+        return self._per_coordinate("kind").astype(np.int8)
+
+    @property
+    def is_continuous(self) -> bool:
+        return bool(np.all(self.kinds == CONTINUOUS))
+
+    @property
+    def is_discrete(self) -> bool:
+        return bool(np.all(self.kinds != CONTINUOUS))
+
+    def sample(self, key, num: int) -> jax.Array:
+        """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
+        u = jax.random.uniform(key, (num, self.dimension))
+        return self.from_unit(u)
+
+    def from_unit(self, u: jax.Array) -> jax.Array:
+        """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""
+        low, high = jnp.asarray(self.low, u.dtype), jnp.asarray(self.high, u.dtype)
+        if self.is_continuous:
+            return self.clip(low + u * (high - low))
+        cell = jnp.where(self.kinds == CONTINUOUS, 0.0, 0.5).astype(u.dtype)
+        x = (low - cell) + u * (high - low + 2 * cell)
+        return self.clip(x)
+
+    def clip(self, x: jax.Array) -> jax.Array:
+        """The nearest encoded point of the space, shape (..., d)."""
+        xp = _namespace(x)
+        x = xp.clip(x, self.low.astype(x.dtype), self.high.astype(x.dtype))
+        if all(isinstance(d, (Uniform, LogUniform)) for d in self.domains):
+            return x
+        if all(isinstance(d, (Grid, Choice)) for d in self.domains):
+            return xp.round(x)
+        return xp.concatenate(
+            [d.snap(part) for d, part in zip(self.domains, self._split(x), strict=True)], axis=-1
+        )
+
+    def decode(self, x: jax.Array) -> PyTree:
+        """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        return self.treedef.unflatten(
+            [
+                d.decode(part).reshape(x.shape[:-1] + d.shape)
+                for d, part in zip(self.domains, self._split(x), strict=True)
+            ]
+        )
+
+    def point(self, x) -> PyTree:
+        """One point (d,) as the user wrote it: Python scalars, options themselves, NumPy arrays.
+
+        Of points (n, d), the leaves are arrays with a leading axis.
+        """
+        x = np.asarray(x)
+        return self.treedef.unflatten(
+            [
+                d.to_python(part.reshape(x.shape[:-1] + d.shape))
+                for d, part in zip(self.domains, self._split(x), strict=True)
+            ]
+        )
+
+    def encode(self, point: PyTree) -> np.ndarray:
+        """The encoded (d,) of one of the user's points; raises ValueError for one outside the space."""
+        values = self._match(point)
+        x = np.concatenate(
+            [np.ravel(d.encode(v)) for d, v in zip(self.domains, values, strict=True)] or [[]]
+        )
+        slack = 1e-6 * (1 + np.abs(self.low) + np.abs(self.high))
+        outside = ~((x >= self.low - slack) & (x <= self.high + slack))
+        if outside.any():
+            raise ValueError(f"{point!r} lies outside the space\n{self}")
+        return np.clip(x, self.low, self.high)
+
+    def __str__(self):
+        paths = jax.tree_util.tree_flatten_with_path(
+            self.treedef.unflatten([_Leaf(d) for d in self.domains])
+        )[0]
+        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {leaf.domain}" for path, leaf in paths]
+        count = "infinitely many" if math.isinf(self.size) else f"{self.size:,}"
+        return "\n".join([*lines, f"{self.dimension} coordinates, {count} points"])
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(math.prod(d.shape) for d in self.domains)
+
+    def _per_coordinate(self, name: str) -> np.ndarray:
+        parts = [
+            np.full(length, getattr(d, name), float)
+            for d, length in zip(self.domains, self._lengths, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _split(self, x) -> list:
+        if len(self.domains) == 1:
+            return [x]
+        ends = np.cumsum(self._lengths).tolist()
+        return [x[..., end - length : end] for end, length in zip(ends, self._lengths, strict=True)]
+
+    def _match(self, point: PyTree) -> list:
+        try:
+            values = self.treedef.flatten_up_to(point)
+        except ValueError as error:
+            raise ValueError(
+                f"{point!r} does not have the structure of the space\n{self}"
+            ) from error
+        for domain, value in zip(self.domains, values, strict=True):
+            if np.shape(value) != domain.shape and domain.shape != ():
+                raise ValueError(
+                    f"a value of {domain} must have shape {domain.shape}, got {np.shape(value)}."
+                )
+        return values
+
+
+def space(tree: PyTree) -> Space:
+    """A `Space` from any pytree of domains; a Space is returned as it is.
+
+    >>> print(space({"lr": log_uniform(1e-4, 1.0), "width": integers(8, 64), "act": choice("ab")}))
+    ['act']: choice(['a', 'b'])
+    ['lr']: log_uniform(0.0001, 1)
+    ['width']: integers(8, 64)
+    3 coordinates, infinitely many points
+    """
+    if isinstance(tree, Space):
+        return tree
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, Domain))
+    for leaf in leaves:
+        if not isinstance(leaf, Domain):
+            raise TypeError(
+                f"space must be a pytree of domains such as search.uniform(0, 1), got {leaf!r} in it."
+            )
+    if not leaves:
+        raise ValueError(f"space must hold at least one domain, got {tree!r}.")
+    return Space(tuple(leaves), treedef)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    domain: Domain
+
+
+def _namespace(x):
+    return np if isinstance(x, (np.ndarray, np.generic, float, int)) else jnp
+
+
+def _times(shape) -> str:
+    return "".join(f" x {n}" for n in shape)
+
+
+def _shape(shape) -> tuple[int, ...]:
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if any(not isinstance(n, (int, np.integer)) or n < 0 for n in shape):
+        raise ValueError(f"shape must be a tuple of sizes, got {shape}.")
+    return tuple(int(n) for n in shape)
+
+
+def _options(name: str, options) -> tuple:
+    options = tuple(options)
+    if len(options) < 2:
+        raise ValueError(f"{name} needs at least two options, got {options!r}.")
+    return options
+
+
+def _require_bounds(name: str, low, high) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}.")
+
+
+def _require_positive(name: str, low) -> None:
+    if low <= 0:
+        raise ValueError(f"{name} needs a positive lower bound, got {low}.")
+
+
+def _require_integers(name: str, **values) -> None:
+    for argument, value in values.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            raise TypeError(f"{argument} of {name} must be an int, got {value!r}.")
