@@ -26,6 +26,7 @@ ALLOWED = {  # what each part may import
     "_progress": set(),
     "_minimize": BASE | {"_transform", "_progress"},
     "search": BASE | {"search", "_progress"},
+    "attacks": ESTIMATOR | {"_estimator", "_call", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
 }
 

@@ -1,6 +1,15 @@
 """zojax: vectorized zeroth-order gradient estimators for JAX, gradients from function values alone."""
 
-from zojax import directions, implicit, noise, optimizers, search, shaping, stencils
+from zojax import (
+    attacks,
+    directions,
+    implicit,
+    noise,
+    optimizers,
+    search,
+    shaping,
+    stencils,
+)
 from zojax._estimator import Asked, Estimate, Estimator, EstimatorState, estimator
 from zojax._gradient import grad, value_and_grad
 from zojax._minimize import MinimizeResult, minimize
@@ -24,6 +33,7 @@ __all__ = [
     "ZerothOrder",
     "ZerothOrderState",
     "apply_updates",
+    "attacks",
     "directions",
     "estimator",
     "grad",

@@ -1,0 +1,221 @@
+"""Laws of every attack: the ball, the budget, the stop, independence of the batch, both ways to run."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import attacks
+
+SIZE, CLASSES, BUDGET = 6, 3, 120
+X = jax.random.uniform(jax.random.key(1), (7, SIZE, SIZE))
+HIDDEN = jax.random.normal(jax.random.key(2), (SIZE * SIZE, 8)) / 6
+READOUT = jax.random.normal(jax.random.key(3), (8, CLASSES))
+
+
+def model(images):
+    """A small network; elementwise sums, so that a row is computed alike in batches of any size."""
+    flat = images.reshape(images.shape[0], -1, 1) - 0.5
+    return jnp.sum(jnp.tanh(3 * jnp.sum(flat * HIDDEN, axis=1))[..., None] * READOUT, axis=1)
+
+
+Y = jnp.argmax(model(X), axis=1)
+
+# name: (attack, its rounds for ask_tell, radius)
+ATTACKS = {
+    "square_linf": (attacks.square, lambda: attacks.square_attack("linf", BUDGET), "linf", 0.2),
+    "square_l2": (attacks.square, lambda: attacks.square_attack("l2", BUDGET), "l2", 0.8),
+    "simba_l2": (attacks.simba, lambda: attacks.simba_attack("l2"), "l2", 0.8),
+    "simba_linf": (attacks.simba, lambda: attacks.simba_attack("linf"), "linf", 0.2),
+    "simba_dct": (
+        functools.partial(attacks.simba_dct, frequencies=1.0),
+        lambda: attacks.simba_attack("l2", frequencies=1.0),
+        "l2",
+        0.8,
+    ),
+}
+
+
+@pytest.fixture(params=ATTACKS)
+def name(request):
+    return request.param
+
+
+@functools.cache
+def attacked(name, targeted=False, **options):
+    attack, _, norm, eps = ATTACKS[name]
+    y = (Y + 1) % CLASSES if targeted else Y
+    return attack(5, model, X, y, eps, norm, BUDGET, targeted, **options)
+
+
+def assert_lawful(result, eps, norm, y=Y, targeted=False):
+    """Inside the ball and the box, success as the model says, queries within the budget."""
+    images = np.asarray(result.adversarial, np.float64)
+    delta = (images - np.asarray(X, np.float64)).reshape(len(X), -1)
+    lengths = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    assert images.min() >= 0 and images.max() <= 1
+    assert np.all(lengths <= eps * (1 + 1e-6))
+    np.testing.assert_allclose(result.norms, lengths, rtol=1e-5, atol=1e-7)
+    predicted = jnp.argmax(model(result.adversarial), axis=1)
+    np.testing.assert_array_equal(result.success, predicted == y if targeted else predicted != y)
+    assert np.all(result.queries <= BUDGET) and np.all(result.queries >= 1)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_results_are_inside_the_ball_the_box_and_the_budget(name, targeted):
+    _, _, norm, eps = ATTACKS[name]
+    result = attacked(name, targeted)
+    y = (Y + 1) % CLASSES if targeted else Y
+    assert_lawful(result, eps, norm, y, targeted)
+    assert np.mean(result.success) >= (0.4 if targeted else 0.7)
+
+
+def test_an_image_alone_is_attacked_as_in_a_batch(name):
+    attack, _, norm, eps = ATTACKS[name]
+    whole = attacked(name)
+    for i in (0, 4):
+        alone = attack(5, model, X[i : i + 1], Y[i : i + 1], eps, norm, BUDGET)
+        assert int(alone.queries[0]) == int(whole.queries[i])
+        assert bool(alone.success[0]) == bool(whole.success[i])
+        np.testing.assert_allclose(alone.adversarial[0], whole.adversarial[i], atol=1e-5)
+
+
+def test_the_number_of_places_changes_nothing():
+    for a, b in zip(attacked("square_linf"), attacked("square_linf", batch_size=2), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_key_changes_the_run(name):
+    attack, _, norm, eps = ATTACKS[name]
+    other = attack(6, model, X, Y, eps, norm, BUDGET)
+    assert not np.array_equal(other.adversarial, attacked(name).adversarial)
+
+
+class Host:
+    """A model that JAX cannot trace, and that counts what it is shown."""
+
+    def __init__(self, eps, norm):
+        self.queries, self.eps, self.norm = 0, eps, norm
+
+    def __call__(self, images):
+        assert isinstance(images, np.ndarray) and images.shape[1:] == X.shape[1:]
+        assert images.min() >= 0 and images.max() <= 1
+        delta = (images[:, None] - np.asarray(X)).reshape(len(images), len(X), -1)
+        far = np.abs(delta).max(2) if self.norm == "linf" else np.linalg.norm(delta, axis=2)
+        assert np.all(far.min(axis=1) <= self.eps * (1 + 1e-5))  # every query is an allowed image
+        self.queries += len(images)
+        return np.asarray(model(images))
+
+
+def test_a_host_model_sees_as_many_images_as_are_counted(name):
+    attack, _, norm, eps = ATTACKS[name]
+    host = Host(eps, norm)
+    result = attack(5, host, X, Y, eps, norm, BUDGET, jit=False)
+    assert host.queries == int(jnp.sum(result.queries))
+    compiled = attacked(name)
+    np.testing.assert_array_equal(result.queries, compiled.queries)
+    np.testing.assert_allclose(result.adversarial, compiled.adversarial, atol=1e-5)
+
+
+def test_ask_and_tell_give_the_same_result(name):
+    _, rounds, norm, eps = ATTACKS[name]
+    session = attacks.ask_tell(rounds(), eps, BUDGET)
+    state, spent = session.init(5, X, Y), 0
+    while len(points := session.ask(state)):
+        np.testing.assert_array_equal(points, session.ask(state))  # asking changes nothing
+        state, spent = session.tell(state, model(points)), spent + len(points)
+    result = session.result(state)
+    assert spent == int(jnp.sum(result.queries))
+    np.testing.assert_array_equal(result.queries, attacked(name).queries)
+    assert_lawful(result, eps, norm)
+
+
+def test_an_attack_runs_inside_jit():
+    run = jax.jit(lambda key, x, y: attacks.square(key, model, x, y, 0.2, "linf", BUDGET))
+    for a, b in zip(run(jax.random.key(5), X, Y), attacked("square_linf"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_misclassified_images_cost_one_query(name):
+    attack, _, norm, eps = ATTACKS[name]
+    result = attack(5, model, X, (Y + 1) % CLASSES, eps, norm, BUDGET)
+    assert np.all(result.queries == 1) and np.all(result.success)
+    np.testing.assert_array_equal(result.adversarial, X)
+
+
+def test_a_budget_of_one_is_spent_on_the_image():
+    result = attacks.square(5, model, X, Y, 0.2, budget=1)
+    assert np.all(result.queries == 1) and not np.any(result.success)
+
+
+def test_probabilities_serve_as_logits_do():
+    name = "square_linf"
+    attack, _, norm, eps = ATTACKS[name]
+
+    def probabilities(images):
+        return jax.nn.softmax(model(images))
+
+    result = attack(5, probabilities, X, Y, eps, norm, BUDGET, output="probabilities")
+    assert_lawful(result, eps, norm)
+    assert np.mean(result.success == attacked(name).success) > 0.8
+
+
+@pytest.mark.parametrize("name", ["square_linf"])
+def test_outputs_that_are_not_finite_are_no_success(name):
+    attack, _, norm, eps = ATTACKS[name]
+
+    def broken(images):
+        moved = jnp.any(jnp.abs(images - 0.5) > 0.01, axis=(1, 2))
+        return jnp.where(moved[:, None], jnp.nan, jnp.array([1.0, 0.0, 0.0]))
+
+    grey = jnp.full((2, SIZE, SIZE), 0.5)
+    result = attack(5, broken, grey, jnp.zeros(2, int), eps, norm, 40)
+    assert not np.any(result.success) and np.all(np.isfinite(result.adversarial))
+
+
+GOOD = dict(key=0, model=model, x=X, y=Y, eps=0.1)
+ERRORS = {
+    "pixels of 0 to 255": (dict(x=X * 255), ValueError, r"x must lie in \[0, 1\].*rescale"),
+    "integer images": (
+        dict(x=np.zeros((7, 6, 6), int)),
+        TypeError,
+        "floating point.*divide by 255",
+    ),
+    "a lone image": (dict(x=X[0, 0], y=Y[:6]), ValueError, "batch of images.*leading axis"),
+    "too few labels": (dict(y=Y[:3]), ValueError, r"one integer class per image.*\(7,\).*\(3,\)"),
+    "float labels": (dict(y=Y * 1.0), ValueError, "one integer class per image.*float32"),
+    "no radius": (dict(eps=0.0), ValueError, "eps must be positive.*0.0"),
+    "unknown norm": (dict(norm="l1"), ValueError, "norm must be one of.*'l1'"),
+    "no budget": (dict(budget=0), ValueError, "budget must be at least 1, got 0"),
+    "target in targeted": (dict(targeted=3), TypeError, "targeted must be True or False.*3.*y"),
+    "labels only": (dict(output="labels"), ValueError, "labels.*compares scores.*logits"),
+    "unknown output": (dict(output="scores"), ValueError, "output must be one of.*'scores'"),
+    "no model": (dict(model=None), TypeError, "model must be a function.*None"),
+    "one score": (dict(model=lambda v: v.sum((1, 2))), ValueError, r"one row of scores.*\(7,\)"),
+    "no batch": (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
+    "no window": (dict(p=0.0), ValueError, r"p must be a fraction in \(0, 1\], got 0.0"),
+    "flat images": (dict(x=X.reshape(7, -1)), ValueError, r"height, width.*\(36,\)"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case):
+    change, kind, message = ERRORS[case]
+    with pytest.raises(kind, match=message):
+        attacks.square(**{**GOOD, **change})
+
+
+def test_a_host_model_of_wrong_shape_is_named():
+    with pytest.raises(ValueError, match=r"one row of scores for each of its 7 images.*\(7,\)"):
+        attacks.square(**GOOD | {"model": lambda v: v.sum((1, 2)), "jit": False})
+
+
+def test_wrong_settings_of_simba():
+    with pytest.raises(ValueError, match="step must be positive.*0"):
+        attacks.simba(**GOOD, step=0.0)
+    with pytest.raises(ValueError, match=r"frequencies must be a fraction.*2.0"):
+        attacks.simba_dct(**GOOD, frequencies=2.0)
+    with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
+        attacks.ask_tell(attacks.square, 0.1)

@@ -1,0 +1,22 @@
+"""Black-box adversarial attacks: images that a model gets wrong, found from its outputs alone.
+
+Every attack is a pure function `attack(key, model, x, y, eps, norm, budget, targeted)` over a batch of
+images, compiled as one program in which each image stops by itself. Models that JAX cannot trace go
+through `jit=False`, or `ask_tell` where no function can be called at all.
+"""
+
+from zojax.attacks._driver import AskTell, Attack, Result, ask_tell
+from zojax.attacks.simba import simba, simba_attack, simba_dct
+from zojax.attacks.square import square, square_attack
+
+__all__ = [
+    "AskTell",
+    "Attack",
+    "Result",
+    "ask_tell",
+    "simba",
+    "simba_attack",
+    "simba_dct",
+    "square",
+    "square_attack",
+]

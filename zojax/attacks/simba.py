@@ -1,0 +1,204 @@
+"""SimBA: coordinate descent over an orthonormal basis, of pixels or of low frequencies."""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax import noise
+from zojax._types import require_positive
+from zojax.attacks import _driver, _losses
+from zojax.attacks._ball import height_width_channels
+from zojax.attacks._driver import Attack, Result
+from zojax.directions._permutation import permute
+
+
+class SimbaState(NamedTuple):
+    """The seed of the orders, the best image, its loss, the place in the order, the sign to try."""
+
+    seed: jax.Array
+    image: jax.Array
+    loss: jax.Array
+    place: jax.Array
+    minus: jax.Array
+
+
+def simba(
+    key,
+    model,
+    x,
+    y,
+    eps,
+    norm="l2",
+    budget=1000,
+    targeted=False,
+    *,
+    step=0.2,
+    output="logits",
+    batch_size=None,
+    jit=True,
+) -> Result:
+    r"""Pixels one after another in random order: +step, and -step where that did not help.
+
+    :math:`x \leftarrow x \pm \alpha q_i` where that lowers the probability of the true class (raises the
+    target's), for an orthonormal basis q without replacement; after all directions a new order. Decisions
+    compare log-odds, which order images as probabilities do and do not saturate. The paper bounds the
+    norm by its number of steps; here the ball does.
+
+    Args:
+      key: an int or a JAX key.
+      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
+        same function object compiles once.
+      x: images (batch, ...) in [0, 1], of any shape.
+      y: (batch,) ints, the true classes, or the targets.
+      eps: radius of the ball.
+      norm: "l2" or "linf".
+      budget: most queries an image, the first of them for x itself.
+      targeted: whether y is the class to reach instead of the class to leave.
+      step: alpha, the length of one step.
+      output: what the model returns: "logits" or "probabilities".
+      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+        elsewhere by default.
+      jit: False calls the model on the host, with NumPy images that are not solved.
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+
+    References:
+      Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import attacks
+    >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
+    >>> w = jax.random.normal(jax.random.key(2), (36, 3))
+    >>> model = lambda images: images.reshape(-1, 36) @ w
+    >>> found = attacks.simba(0, model, x, jnp.argmax(model(x), 1), eps=2.0, budget=200)
+    >>> bool(found.success.all()), bool((found.norms <= 2.0).all())
+    (True, True)
+    """
+    attack = simba_attack(norm, step)
+    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+
+
+def simba_dct(
+    key,
+    model,
+    x,
+    y,
+    eps,
+    norm="l2",
+    budget=1000,
+    targeted=False,
+    *,
+    step=0.2,
+    frequencies=0.25,
+    output="logits",
+    batch_size=None,
+    jit=True,
+) -> Result:
+    r"""SimBA over the low frequencies of the discrete cosine transform.
+
+    As `simba`, with :math:`q = \cos(\pi(r + \tfrac12)u/H)\,\cos(\pi(s + \tfrac12)v/W)` in one channel,
+    normalised, for the lowest frequencies u and v: smooth directions, of which fewer are needed.
+
+    Args:
+      key, model, x, y, eps, norm, budget, targeted, step, output, batch_size, jit: as in `simba`; images
+        are (height, width) or (height, width, channels).
+      frequencies: the fraction of frequencies u < fraction * H, v < fraction * W; (0, 1].
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+
+    References:
+      Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import attacks
+    >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
+    >>> w = jax.random.normal(jax.random.key(2), (36, 3))
+    >>> model = lambda images: images.reshape(-1, 36) @ w
+    >>> found = attacks.simba_dct(0, model, x, jnp.argmax(model(x), 1), 3.0, frequencies=1.0)
+    >>> bool(found.success.all()), bool((found.norms <= 3.0).all())
+    (True, True)
+    """
+    attack = simba_attack(norm, step, frequencies)
+    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+
+
+def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None = None) -> Attack:
+    """The rounds of `simba`, or with `frequencies` of `simba_dct`, for `ask_tell`."""
+    require_positive("step", step)
+    if frequencies is not None and not 0 < frequencies <= 1:
+        raise ValueError(f"frequencies must be a fraction in (0, 1], got {frequencies}.")
+    fraction = None if frequencies is None else float(frequencies)
+    return _rounds(_driver.check_norm(norm), float(step), fraction)
+
+
+@lru_cache
+def _rounds(norm: str, step: float, frequencies: float | None) -> Attack:
+    count, direction = (_num_pixels, _pixel) if frequencies is None else _cosines(frequencies)
+
+    def init(key, x, loss):
+        return SimbaState(noise.make_seed(key), x, loss, jnp.uint32(0), jnp.bool_(False))
+
+    def propose(key, state, x, eps, t):
+        del key, eps, t
+        size = count(x.shape)
+        sweep = noise.child_seeds(state.seed, state.place // size, 1)[0]  # a new order each time
+        index = permute(sweep, state.place % size, size).astype(jnp.int32)
+        return (state.image + jnp.where(state.minus, -step, step) * direction(index, x.shape))[None]
+
+    def update(key, state, x, eps, t, points, losses):
+        del key, x, eps, t
+        better = losses[0] < state.loss
+        done = better | state.minus
+        return SimbaState(
+            seed=state.seed,
+            image=jnp.where(better, points[0], state.image),
+            loss=jnp.where(better, losses[0], state.loss),
+            place=state.place + done.astype(jnp.uint32),
+            minus=~done,
+        )
+
+    return Attack(norm, _losses.log_odds, 1, init, propose, update)
+
+
+def _num_pixels(shape: tuple[int, ...]) -> int:
+    return math.prod(shape)
+
+
+def _pixel(index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """1 at one pixel of one channel."""
+    return (jnp.arange(math.prod(shape)) == index).astype(jnp.float32).reshape(shape)
+
+
+def _cosines(fraction: float):
+    """How many low frequencies there are, and the direction of one of them."""
+
+    def lowest(shape):
+        height, width, channels = height_width_channels(shape)
+        return math.ceil(fraction * height), math.ceil(fraction * width), channels
+
+    def direction(index, shape):
+        height, width, channels = height_width_channels(shape)
+        rows, columns, _ = lowest(shape)
+        u, v = index // columns % rows, index % columns
+        channel = jnp.arange(channels) == index // (rows * columns)
+        wave = _wave(u, height)[:, None, None] * _wave(v, width)[:, None] * channel
+        return wave.reshape(shape)
+
+    return lambda shape: math.prod(lowest(shape)), direction
+
+
+def _wave(frequency: jax.Array, length: int) -> jax.Array:
+    """One row of the orthonormal cosine transform."""
+    angles = (jnp.arange(length) + 0.5) * frequency * (jnp.pi / length)
+    return jnp.cos(angles) * jnp.sqrt(jnp.where(frequency == 0, 1.0, 2.0) / length)

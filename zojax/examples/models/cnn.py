@@ -1,0 +1,59 @@
+"""A convolutional network in pure JAX for grey images: two strided convolutions and an affine layer."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["forward", "init"]
+
+
+def init(key, size, classes=10, widths=(16, 32)):
+    """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
+
+    Args:
+      key: A JAX key.
+      size: Height and width of the images.
+      classes: Number of logits.
+      widths: Channels of the two convolutions.
+
+    Returns:
+      A dict of ``{"weight", "bias"}``.
+    """
+    first, second, last = jax.random.split(key, 3)
+    quarter = -(-size // 4)
+    return {
+        "first": _layer(first, (5, 5, 1, widths[0])),
+        "second": _layer(second, (3, 3, *widths)),
+        "last": _layer(last, (quarter * quarter * widths[1], classes)),
+    }
+
+
+def forward(params, x):
+    """Logits of ``x``.
+
+    Args:
+      params: A pytree as from :func:`init`.
+      x: ``(n, size, size)`` floats.
+
+    Returns:
+      ``(n, classes)`` logits.
+    """
+    x = _convolution(params["first"], x[..., None])
+    x = _convolution(params["second"], x)
+    return x.reshape(x.shape[0], -1) @ params["last"]["weight"] + params["last"]["bias"]
+
+
+def _layer(key, shape):
+    fan_in = jnp.prod(jnp.array(shape[:-1]))
+    return {
+        "weight": jax.random.normal(key, shape) * (2 / fan_in) ** 0.5,
+        "bias": jnp.zeros(shape[-1]),
+    }
+
+
+def _convolution(layer, x):
+    """Stride 2, same padding, then ReLU."""
+    x = lax.conv_general_dilated(
+        x, layer["weight"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jax.nn.relu(x + layer["bias"])
