@@ -145,6 +145,9 @@ def test_callback_sees_every_chunk_and_may_stop(result):
     assert [p.step for p in seen] == [10, 20] and run.steps == 20
     assert run.message == "stopped by callback"
     np.testing.assert_allclose([p.value for p in seen], result.history[[9, 19]], rtol=1e-4)
+    np.testing.assert_allclose(seen[1].values, result.history[10:20], rtol=1e-4)
+    assert seen[1].coefficients.shape == (10, 4)
+    np.testing.assert_array_equal(seen[1].coefficients[-1], seen[1].state.coefficients)
     # What it was given stays readable after later chunks.
     assert [int(p.state.count) for p in seen] == [10, 20]
     np.testing.assert_array_equal(seen[1].params, run.params)

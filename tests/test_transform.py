@@ -1,6 +1,7 @@
 """Laws of `zeroth_order`, over a table of every ready-made optimizer and of what goes inside."""
 
 import functools
+import itertools
 import re
 
 import jax
@@ -296,6 +297,44 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     updates, told = tx.update(None, state, params, values=values)
     assert_close((zojax.apply_updates(params, updates), told), trajectory(name)[3], 2e-4)
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
+
+
+def assert_same_bits(actual, expected):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_coefficients_replay_a_step_to_the_bit(name):
+    tx, replay = compiled(name)[0], jax.jit(compiled(name)[0].replay)
+    for (params, before), (expected, after) in itertools.pairwise(trajectory(name)):
+        updates, state = replay(before, params, after.coefficients, after.value)
+        # Outside jit: in two programs what `compiled` does in one.
+        found = zojax.apply_updates(params, updates)
+        assert_same_bits(found["layer"], expected["layer"])
+        assert_same_bits(
+            (state.inner_state, state.count, state.value, state.coefficients),
+            (after.inner_state, after.count, after.value, after.coefficients),
+        )
+        assert int(state.estimator_state.skipped) == int(after.estimator_state.skipped)
+        if tx.estimator.stencil.memory:
+            assert_same_bits(state.estimator_state, after.estimator_state)
+    assert tx.estimator.num_directions == after.coefficients.size
+
+
+def test_a_direction_left_out_has_no_coefficient():
+    tx = zojax.zo_sgd(0.1, zojax.estimator(num_directions=3))
+    values = [1.0, jnp.nan, 3.0, 2.0, 5.0, 4.0]
+    _, after = tx.update(None, tx.init(jnp.ones(2)), jnp.ones(2), values=values)
+    assert jnp.isnan(after.coefficients).tolist() == [True, False, False]
+    again = tx.replay(tx.init(jnp.ones(2)), jnp.ones(2), after.coefficients, after.value)[1]
+    assert int(again.estimator_state.skipped) == 1
+
+
+def test_a_step_that_evaluates_the_loss_cannot_be_replayed():
+    tx = zojax.zeroth_order(optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3)))
+    state = tx.init(jnp.ones(2))
+    with pytest.raises(ValueError, match="evaluates the loss"):
+        tx.replay(state, jnp.ones(2), state.coefficients)
 
 
 def test_no_finite_value_means_no_step(name):

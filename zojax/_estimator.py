@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax import execution, implicit, stencils
+from zojax import execution, implicit, noise, stencils
 from zojax._types import (
     Direction,
     PyTree,
@@ -61,6 +61,8 @@ class Estimate(NamedTuple):
       aux: what the loss returned beside its value, stacked over evaluations on a leading axis.
       used: int32, directions whose evaluations were all finite.
       state: the next EstimatorState.
+      coefficients: c, of shape (N,); NaN for a direction that was left out. float32, or float64 where
+        a parameter is.
     """
 
     value: jax.Array
@@ -68,6 +70,7 @@ class Estimate(NamedTuple):
     aux: PyTree
     used: jax.Array
     state: EstimatorState
+    coefficients: jax.Array
 
 
 @partial(
@@ -96,10 +99,13 @@ class Estimator(NamedTuple):
       tell: `tell(asked, values, *, state=None) -> grads`, for values of shape (evaluations,).
       asked: `asked(key, params, *, step=0) -> asked` without making the points.
       conclude: `conclude(asked, values, state) -> Estimate`, tell with the value and the next state.
+      combine: `combine(key, params, coefficients) -> grads`, what an estimate with this key and these
+        `Estimate.coefficients` had, to the bit; nothing is evaluated.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
       scheduled: whether mu is a schedule, so that `step` matters.
+      stencil: as given.
     """
 
     init: Callable[[], EstimatorState]
@@ -108,10 +114,12 @@ class Estimator(NamedTuple):
     tell: Callable[..., PyTree]
     asked: Callable[..., Asked]
     conclude: Callable[..., Estimate]
+    combine: Callable[..., PyTree]
     num_directions: int
     evaluations: int
     in_axes: Any
     scheduled: bool
+    stencil: Stencil
 
 
 def estimator(
@@ -239,9 +247,26 @@ def estimator(
         return finish(frame, values, mu_t, like, structure, state, aux)
 
     def finish(frame, values, mu_t, like, structure, state, aux) -> Estimate:
-        c, valid, value, state = _coefficients(stencil, shaping, values, mu_t, state)
-        sums = direction.combine(frame, c, like)
-        return Estimate(value, _as_params(sums, structure), aux, jnp.sum(valid), state)
+        dtype = coefficients_dtype(like)
+        c, valid, value, state = _coefficients(stencil, shaping, values, mu_t, state, dtype)
+        c = noise.settle(jnp.where(valid, c, jnp.nan))
+        grads = weighted_sum(frame, c, like, structure)
+        return Estimate(value, grads, aux, jnp.sum(valid), state, c)
+
+    def weighted_sum(frame, coefficients, like, structure) -> PyTree:
+        """The gradient, rounded: whoever replays these coefficients gets the same bits."""
+        c = jnp.where(jnp.isnan(coefficients), 0, coefficients)
+        sums = jax.tree.map(
+            lambda leaf, total: noise.rounded(total.astype(leaf.dtype), c[0]),
+            like,
+            direction.combine(frame, c, like),
+        )
+        return replace_floats(structure, sums, other=no_update)
+
+    def combine(key, params, coefficients) -> PyTree:
+        structure, like = _structures(params)
+        frame = direction.frame(_split_key(key)[0], n, like)
+        return weighted_sum(frame, coefficients, like, structure)
 
     @jax.jit
     def points_at(key, params, mu_t):
@@ -292,7 +317,8 @@ def estimator(
 
     evaluations = n * len(moved) + centered
     return Estimator(
-        init, estimate, ask, tell, asked_of, conclude, n, evaluations, in_axes, callable(mu)
+        *(init, estimate, ask, tell, asked_of, conclude, combine),
+        *(n, evaluations, in_axes, callable(mu), stencil),
     )
 
 
@@ -310,6 +336,12 @@ def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
     return treedef.unflatten(
         [add(p, z) for p, z in zip(leaves, treedef.flatten_up_to(noise), strict=True)]
     )
+
+
+def coefficients_dtype(like: PyTree) -> jnp.dtype:
+    """float64 where a leaf is, else float32."""
+    leaves = jax.tree.leaves(like)
+    return jnp.result_type(jnp.float32, *(accumulator_dtype(leaf.dtype) for leaf in leaves))
 
 
 def _structures(params: PyTree) -> tuple[PyTree, PyTree]:
@@ -414,7 +446,7 @@ def _insert_center(stencil: Stencil, values: jax.Array, center: jax.Array) -> ja
     return jnp.concatenate([values[:, :place], center, values[:, place:]], axis=1)
 
 
-def _coefficients(stencil, shaping, values, mu_t, state):
+def _coefficients(stencil, shaping, values, mu_t, state, dtype):
     """Weights c_i, which directions are finite, the value, the next state."""
     valid = jnp.all(jnp.isfinite(values), axis=1)
     used = jnp.sum(valid)
@@ -431,7 +463,7 @@ def _coefficients(stencil, shaping, values, mu_t, state):
             )
         last = jnp.where(state.started, state.previous.astype(mean.dtype), mean)
         c = c + stencil.memory * last
-    c = shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count
+    c = (shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count).astype(dtype)
     c = jnp.where(valid & jnp.isfinite(c), c, 0)
     if 0.0 in stencil.offsets:
         at_x = table[:, stencil.offsets.index(0.0)]
@@ -446,10 +478,3 @@ def _coefficients(stencil, shaping, values, mu_t, state):
             started=state.started | (used > 0),
         )
     return c, valid, value, state
-
-
-def _as_params(sums: PyTree, structure: PyTree) -> PyTree:
-    """Sums in the dtypes of the parameters; zeros for integers and bools, None for keys."""
-    like = floats_only(structure)
-    sums = jax.tree.map(lambda leaf, total: total.astype(leaf.dtype), like, sums)
-    return replace_floats(structure, sums, other=no_update)

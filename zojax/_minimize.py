@@ -39,12 +39,23 @@ class MinimizeResult(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a callback sees: steps taken, the last value, the parameters, the state."""
+    """What a callback sees after a chunk of k steps.
+
+    Attributes:
+      step: steps taken.
+      value: of the last step.
+      params: the parameters.
+      state: of the transformation.
+      values: float64 of shape (k,), the value of every step of the chunk.
+      coefficients: shape (k, N), `ZerothOrderState.coefficients` of every step of the chunk.
+    """
 
     step: int
     value: float
     params: PyTree
     state: Any
+    values: np.ndarray
+    coefficients: np.ndarray
 
 
 def minimize(
@@ -110,7 +121,7 @@ def minimize(
     history: list[float] = []
     with progress_bar(limit, "step") if progress else nullcontext() as bar:
         while len(history) < limit:
-            params, state, values = advance(params, state, limit - len(history))
+            params, state, values, c = advance(params, state, limit - len(history))
             history.extend(values)
             if bar is not None:
                 bar.update(len(values))
@@ -118,7 +129,10 @@ def minimize(
             reached = target is not None and history[-1] <= target
             stop = callback is not None and callback(
                 # A copy: the next chunk is donated what this one returned.
-                Progress(len(history), history[-1], *jax.tree.map(jnp.copy, (params, state)))
+                Progress(
+                    *(len(history), history[-1], *jax.tree.map(jnp.copy, (params, state))),
+                    *(np.asarray(values), c),
+                )
             )
             if reached or stop:
                 message = "target reached" if reached else "stopped by callback"
@@ -145,22 +159,27 @@ def _device_loop(fun, tx, chunk, target):
         return (i < limit) & ~(value <= stop_at)
 
     def step(carry):
-        i, limit, _, params, state, values = carry
+        i, limit, _, params, state, values, coefficients = carry
         updates, state = tx.update(None, state, params, value_fn=fun)
         params = apply_updates(params, updates)
-        value = _zeroth_order_state(state).value
-        return i + 1, limit, value, params, state, values.at[i].set(value)
+        found = _zeroth_order_state(state)
+        values = values.at[i].set(found.value)
+        coefficients = coefficients.at[i].set(found.coefficients)
+        return i + 1, limit, found.value, params, state, values, coefficients
 
     def run(params, state, limit):
-        start = (jnp.int32(0), limit, jnp.float32(jnp.inf), params, state, jnp.zeros(chunk))
-        i, _, _, params, state, values = jax.lax.while_loop(more, step, start)
-        return i, params, state, values
+        c = _zeroth_order_state(state).coefficients
+        records = jnp.zeros(chunk), jnp.zeros((chunk, *c.shape), c.dtype)
+        start = (jnp.int32(0), limit, jnp.float32(jnp.inf), params, state, *records)
+        i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
+        return i, params, state, *records
 
     run = jax.jit(run, donate_argnums=(0, 1))
 
     def advance(params, state, remaining):
-        i, params, state, values = run(params, state, jnp.int32(min(chunk, remaining)))
-        return params, state, np.asarray(values, np.float64)[: int(i)].tolist()
+        taken, params, state, values, c = run(params, state, jnp.int32(min(chunk, remaining)))
+        values, c = np.asarray(values, np.float64)[: int(taken)], np.asarray(c)[: int(taken)]
+        return params, state, values.tolist(), c
 
     return advance
 
@@ -174,7 +193,7 @@ def _host_loop(fun, tx, chunk, target):
         )
 
     def advance(params, state, remaining):
-        values = []
+        values, coefficients = [], []
         for _ in range(min(chunk, remaining)):
             key = jax.random.fold_in(state.rng_key, state.count)
             points, _ = tx.estimator.ask(key, params, step=state.count)
@@ -188,9 +207,10 @@ def _host_loop(fun, tx, chunk, target):
             )
             params = apply_updates(params, updates)
             values.append(float(state.value))
+            coefficients.append(np.asarray(state.coefficients))
             if target is not None and values[-1] <= target:
                 break
-        return params, state, values
+        return params, state, values, np.stack(coefficients)
 
     return advance
 

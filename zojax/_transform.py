@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from zojax import noise
 from zojax._call import compiled_call
-from zojax._estimator import Estimate, Estimator, EstimatorState
+from zojax._estimator import Estimate, Estimator, EstimatorState, coefficients_dtype
 from zojax._estimator import estimator as make_estimator
-from zojax._types import PyTree, as_key, floats_only, no_update, replace_floats
+from zojax._types import PyTree, as_key, floats_only, is_float, no_update, replace_floats
 
 
 class ZerothOrderState(NamedTuple):
@@ -29,6 +30,7 @@ class ZerothOrderState(NamedTuple):
       value: float32, the last step's value (`Estimate.value`); NaN when no direction was finite.
       estimator_state: directions skipped, and the memory of the stencil.
       inner_state: state of the inner transformation.
+      coefficients: the last step's `Estimate.coefficients`: with the key, all that its update came from.
     """
 
     rng_key: jax.Array
@@ -36,16 +38,23 @@ class ZerothOrderState(NamedTuple):
     value: jax.Array
     estimator_state: EstimatorState
     inner_state: optax.OptState
+    coefficients: jax.Array
 
 
 class ZerothOrder(optax.GradientTransformationExtraArgs):
-    """An optax transformation that also carries its `estimator`, for ask/tell loops."""
+    """An optax transformation that also carries its `estimator`, for ask/tell loops, and `replay`.
+
+    `replay(state, params, coefficients, value=nan) -> (updates, state)` is the update of the step that
+    had these `ZerothOrderState.coefficients`, to the bit, without a loss: see `zojax.trajectory`.
+    """
 
     estimator: Estimator
+    replay: Callable
 
-    def __new__(cls, init, update, estimator):
+    def __new__(cls, init, update, estimator, replay):
         self = super().__new__(cls, init, update)
         self.estimator = estimator
+        self.replay = replay
         return self
 
 
@@ -103,6 +112,9 @@ def zeroth_order(
             value=jnp.float32(jnp.nan),
             estimator_state=estimator.init(),
             inner_state=inner.init(floats_only(params)),
+            coefficients=jnp.full(
+                estimator.num_directions, jnp.nan, coefficients_dtype(floats_only(params))
+            ),
         )
 
     def step(state: ZerothOrderState, params: PyTree, estimate: Estimate, value_fn):
@@ -117,7 +129,15 @@ def zeroth_order(
             value_fn=value_fn,
         )
         ok = estimate.used > 0
-        updates = jax.tree.map(lambda u: jnp.where(ok, u, jnp.zeros_like(u)), updates)
+        c = estimate.coefficients[0]
+        c = jnp.where(jnp.isnan(c), 0, c)
+
+        def settled(u):
+            u = jnp.where(ok, u, jnp.zeros_like(u))
+            # Rounded before it is added: the same bits in one program with the sum as in two.
+            return noise.rounded(u, c) if is_float(u) else u
+
+        updates = jax.tree.map(settled, updates)
         inner_state = jax.tree.map(
             lambda new, old: jnp.where(ok, new, old), inner_state, state.inner_state
         )
@@ -127,6 +147,7 @@ def zeroth_order(
             value=estimate.value.astype(jnp.float32),
             estimator_state=estimate.state,
             inner_state=inner_state,
+            coefficients=estimate.coefficients,
         )
 
     def evaluate_and_step(value_fn, state, params, extras):
@@ -151,6 +172,20 @@ def zeroth_order(
         estimate = estimator.conclude(asked, values, state.estimator_state)
         return step(state, params, estimate, None)
 
+    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
+        used = jnp.sum(~jnp.isnan(coefficients))
+        ok = (used > 0) & ~jnp.isnan(value)
+        before = state.estimator_state
+        after = EstimatorState(
+            skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
+            previous=jnp.where(ok, value, before.previous),
+            started=before.started | (used > 0),
+        )
+        key = jax.random.fold_in(state.rng_key, state.count)
+        grads = estimator.combine(key, params, coefficients)
+        value = jnp.asarray(value, jnp.float32)
+        return step(state, params, Estimate(value, grads, (), used, after, coefficients), _no_loss)
+
     compiled = compiled_call(evaluate_and_step)
     compiled_with_values = compiled_call(step_with_values)
 
@@ -170,7 +205,7 @@ def zeroth_order(
         _check_extras(value_fn, extras)
         return compiled(value_fn, state, params, extras)
 
-    return ZerothOrder(init, update, estimator)
+    return ZerothOrder(init, update, estimator, replay)
 
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
@@ -188,6 +223,13 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(params)
     return treedef.unflatten(
         [add(p, u) for p, u in zip(leaves, treedef.flatten_up_to(updates), strict=True)]
+    )
+
+
+def _no_loss(*args, **kwargs):
+    raise ValueError(
+        "the inner transformation evaluates the loss (as a line search does); its steps cannot be "
+        "replayed from their coefficients."
     )
 
 

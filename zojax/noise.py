@@ -281,6 +281,43 @@ def zero_from(array: jax.Array) -> jax.Array:
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
 
 
+@jax.custom_jvp
+def settle(x: jax.Array) -> jax.Array:
+    """The same numbers, none infinite, computed once: all readers see the same bits.
+
+    XLA repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as each
+    kernel allows. Where its CPU backend would drop a barrier, a loop of one trip stands in.
+    """
+    return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
+
+
+def _one_trip(x):
+    # A trip count that XLA cannot derive, and a body that it cannot prove to change nothing.
+    def body(carry):
+        done, y = carry
+        return jnp.bool_(True), jnp.where(done, jnp.zeros_like(y), y)
+
+    return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(x[0]), x))[1]
+
+
+@jax.custom_jvp
+def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
+    """The same array, each entry rounded to its dtype before anything is done with it.
+
+    Compilers contract a product and the sum that it enters, or skip a rounding to bfloat16, where
+    they meet in one kernel. An exclusive or with a zero, which the compiler cannot know to be one as
+    it cannot know that `finite` is, keeps them apart at no cost in memory and little in time.
+    """
+    bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
+    word = lax.bitcast_convert_type(x, bits) ^ (~jnp.isfinite(finite)).astype(bits)
+    return lax.bitcast_convert_type(word, x.dtype)
+
+
+# Both are the identity to a derivative, which the bits and the loop would hide.
+settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
+rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
+
+
 def row_noise(source, shape: tuple[int, ...], scale=1.0) -> RowNoise:
     """Noise of a whole leaf."""
     lead = shape[:-1]
