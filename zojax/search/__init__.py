@@ -12,7 +12,9 @@ from zojax.search._minimize import History, SearchProgress, SearchResult, minimi
 from zojax.search.coordinate_reset import coordinate_reset
 from zojax.search.coordinate_search import coordinate_search
 from zojax.search.portfolio import portfolio
+from zojax.search.quasi_newton import quasi_newton
 from zojax.search.random_search import random_search
+from zojax.search.snes import snes
 from zojax.search.spaces import (
     Domain,
     Space,
@@ -43,7 +45,9 @@ __all__ = [
     "minimize",
     "ordered",
     "portfolio",
+    "quasi_newton",
     "random_search",
+    "snes",
     "space",
     "sracos",
     "subset",
