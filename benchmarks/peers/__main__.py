@@ -57,7 +57,10 @@ def count(problem: problems.Problem, name: str, seeds: int) -> int:
         return min(seeds, 3)
     if 1000 <= dim < 10_000:
         return min(seeds, 10 if "zoopt" in name or "pycma" in name else 5)
-    return min(seeds, 10) if name.startswith("nevergrad") and dim > 20 else seeds
+    slow = name == "nevergrad CMA" or (
+        dim > 20 and name in ("nevergrad OnePlusOne", "evosax CMA_ES")
+    )
+    return min(seeds, 10) if slow else seeds
 
 
 def record(problem: problems.Problem, name: str, peer: Peer, seeds: int) -> dict:
