@@ -116,7 +116,9 @@ def parity(arguments) -> list[dict]:
         if not any(fnmatch.fnmatch(problem.name, p) for p in PARITY) or problem.noise:
             continue
         row = peers.get((problem.name, "zoopt"))
-        if row is None or problem.box.dim > (100 if arguments.quick else 1000):
+        if row is None or not fnmatch.fnmatch(problem.name, arguments.problems):
+            continue
+        if problem.box.dim > (100 if arguments.quick else 1000):
             continue
         final = play(search.sracos(parity=True), problem, arguments.seeds).final
         rows.append(
@@ -161,24 +163,39 @@ def speed(arguments) -> list[dict]:
 SECTIONS = {"quality": quality, "parity": parity, "subset": subset, "speed": speed, "bbob": bbob}
 
 
+def _merged(old: list[dict], new: list[dict]) -> list[dict]:
+    """Earlier rows stay, but for what was measured again; the first entry says what a row is about."""
+
+    def about(row):
+        return next(iter(row.items()))
+
+    again = [about(row) for row in new]
+    return [row for row in old if about(row) not in again] + new
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--problems", default="*", help="pattern of names, for the quality tables")
+    parser.add_argument("--problems", default="*", help="pattern of names: quality, parity")
+    parser.add_argument("--dims", nargs="+", type=int, default=[5, 20, 40], help="of BBOB")
     parser.add_argument("--seeds", type=int, default=30, help="of ours")
     parser.add_argument("--instances", type=int, default=3, help="of BBOB functions, for ours")
     parser.add_argument("--quick", action="store_true", help="few seeds, d <= 100; nothing is kept")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds, arguments.instances = min(arguments.seeds, 5), 1
-    results = json.loads(FILE.read_text()) if FILE.exists() else {}
+    results = {}
     for name in arguments.only:
         rows = SECTIONS[name](arguments)
-        if not arguments.quick and arguments.problems == "*":
-            results |= {"environment": environment("cpu"), name: rows}
-            FILE.write_text(json.dumps(results, indent=None).replace("}, {", "},\n{") + "\n")
+        if not arguments.quick:
+            results = json.loads(FILE.read_text()) if FILE.exists() else {}
+            results |= {
+                "environment": environment("cpu"),
+                name: _merged(results.get(name, []), rows),
+            }
+            FILE.write_text(json.dumps(results).replace("}, {", "},\n{") + "\n")
     if not arguments.quick:
         from benchmarks import search_plots
 

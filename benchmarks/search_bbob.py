@@ -53,8 +53,8 @@ def solved(algorithm: search.Algorithm, dim: int, instances: int) -> dict[str, n
 
 def rows(arguments) -> list[dict]:
     """One row a method and dimension: the share of (function, target) pairs solved, and the curves."""
-    found, dims = [], bbob.DIMS[: 1 if arguments.quick else None]
-    for dim in dims:
+    found = []
+    for dim in arguments.dims[: 1 if arguments.quick else None]:
         for name, algorithm in contestants().items():
             began = time.perf_counter()
             with jax.enable_x64(True):
