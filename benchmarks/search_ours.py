@@ -1,4 +1,7 @@
-"""Our searches on a benchmark problem: every seed of a problem side by side in one compiled program."""
+"""Our searches on a benchmark problem: all seeds in one compiled program.
+
+One seed after another: side by side every branch of a `cond` or `switch` would be computed for each.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -44,12 +47,12 @@ def play(algorithm: search.Algorithm, problem: Problem, seeds: int) -> Played:
     shifts = jnp.asarray(np.stack([problem.shift(seed) for seed in range(seeds)]))
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     run = partial(_run, algorithm, problem, space_of(problem.box))
-    best, final = jax.jit(jax.vmap(run))(keys, shifts)
+    best, final = jax.jit(lambda *each: jax.lax.map(lambda one: run(*one), each))(keys, shifts)
     return Played(np.asarray(best, float), np.asarray(final, float))
 
 
 def _run(algorithm, problem, space, key, shift):
-    """One run by ask and tell; the caller maps it over seeds."""
+    """One run by ask and tell."""
     noise_key = jax.random.fold_in(key, 1)
 
     def value(x):
