@@ -9,11 +9,18 @@ Spaces are pytrees of domains (`spaces.py`); an algorithm is a NamedTuple of pur
 
 from zojax.search._algorithm import Algorithm
 from zojax.search._minimize import History, SearchProgress, SearchResult, minimize
+from zojax.search.asracos import asracos
 from zojax.search.coordinate_reset import coordinate_reset
 from zojax.search.coordinate_search import coordinate_search
+from zojax.search.from_evosax import from_evosax
+from zojax.search.ponss import ponss
 from zojax.search.portfolio import portfolio
+from zojax.search.poss import poss
+from zojax.search.pposs import pposs
 from zojax.search.quasi_newton import quasi_newton
+from zojax.search.racos import racos
 from zojax.search.random_search import random_search
+from zojax.search.resample import resample
 from zojax.search.snes import snes
 from zojax.search.spaces import (
     Domain,
@@ -28,6 +35,8 @@ from zojax.search.spaces import (
     uniform,
 )
 from zojax.search.sracos import sracos
+from zojax.search.sre import sre
+from zojax.search.ssracos import ssracos
 
 __all__ = [
     "Algorithm",
@@ -36,20 +45,29 @@ __all__ = [
     "SearchProgress",
     "SearchResult",
     "Space",
+    "asracos",
     "choice",
     "coordinate_reset",
     "coordinate_search",
+    "from_evosax",
     "integers",
     "log_integers",
     "log_uniform",
     "minimize",
     "ordered",
+    "ponss",
     "portfolio",
+    "poss",
+    "pposs",
     "quasi_newton",
+    "racos",
     "random_search",
+    "resample",
     "snes",
     "space",
     "sracos",
+    "sre",
+    "ssracos",
     "subset",
     "uniform",
 ]

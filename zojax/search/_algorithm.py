@@ -54,19 +54,32 @@ def make_random(key) -> Random:
     return Random(jax.random.bits(as_key(key), (2,), jnp.uint32), jnp.uint32(0))
 
 
-def draw_bits(random: Random, num: int) -> tuple[jax.Array, Random]:
-    """`num` words of one draw; written out, so that XLA fuses them into what reads them."""
-    column = jax.lax.iota(jnp.uint32, num)
+def words(random: Random, num: int, start=0) -> jax.Array:
+    """`num` words of the current draw, from column `start` on; written out, so that XLA fuses them."""
+    column = jax.lax.iota(jnp.uint32, num) + jnp.asarray(start, jnp.uint32)
     row = jnp.broadcast_to(random.count, (num,))
-    words, _ = threefry((random.seed[0], random.seed[1]), row, column)
-    return words, random._replace(count=random.count + np.uint32(1))
+    return threefry((random.seed[0], random.seed[1]), row, column)[0]
+
+
+def advance(random: Random) -> Random:
+    """The next draw."""
+    return random._replace(count=random.count + np.uint32(1))
+
+
+def to_unit(words: jax.Array) -> jax.Array:
+    """Uniform numbers in [0, 1), multiples of 2^-24."""
+    u = (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
+    return u.astype(float_dtype())
+
+
+def draw_bits(random: Random, num: int) -> tuple[jax.Array, Random]:
+    """`num` words of one draw."""
+    return words(random, num), advance(random)
 
 
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     """`num` uniform numbers in [0, 1), multiples of 2^-24."""
-    words, random = draw_bits(random, num)
-    u = (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
-    return u.astype(float_dtype()), random
+    return to_unit(words(random, num)), advance(random)
 
 
 def float_dtype():

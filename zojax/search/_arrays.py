@@ -26,6 +26,22 @@ def _set_rows(array, index, row):
     return jnp.where(here, row[:, None], array)
 
 
+@jax.custom_batching.custom_vmap
+def put_row(array: jax.Array, index: jax.Array, row: jax.Array, wanted: jax.Array) -> jax.Array:
+    """`set_row` where `wanted`, else `array` as it is."""
+    old = lax.dynamic_index_in_dim(array, index, 0, keepdims=False)
+    return lax.dynamic_update_index_in_dim(array, jnp.where(wanted, row, old), index, 0)
+
+
+@put_row.def_vmap
+def _(size, batched, array, index, row, wanted):
+    array, index, row, wanted = (
+        x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
+        for x, is_batched in zip((array, index, row, wanted), batched, strict=True)
+    )
+    return _set_rows(array, jnp.where(wanted, index, -1), row), True
+
+
 def insert_sorted(xs, values, x, value):
     """Inserts a point into points sorted by value; returns them and the one that had to leave.
 

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._algorithm import Random, draw, index_from
+from zojax.search._algorithm import Random, index_from, to_unit, words
 from zojax.search._arrays import set_row
 from zojax.search.spaces import ORDERED, UNORDERED, Space
 
 MAX_CUTS = 1000  # a bad point that equals x+ cannot be cut off
+CUTS_BEGIN = 64  # the column of the random words from which on cuts take theirs
 
 
 class Shape(NamedTuple):
@@ -41,18 +42,27 @@ def default_shape(space: Space, budget: int) -> Shape:
     return Shape(positives, total - positives, min(redrawn, d))
 
 
-def sample(space: Space, random: Random, x: jax.Array, negatives: jax.Array, redrawn: int, parity):
-    """A point drawn from a random box around `x` without `negatives`; (point, random)."""
-    if np.any(space.kinds == UNORDERED):
-        return _sample_with_fixed(space, random, x, negatives, redrawn, parity)
-    return _sample_ordered(space, random, x, negatives, redrawn, parity)
+def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array:
+    """A point drawn from a random box around one good point without the bad ones.
+
+    Args:
+      points: (n, d).
+      good: the index of the good point.
+      bad: bool (n,), the bad points.
+      parity: draw the coordinates of cuts among all, as ZOOpt does.
+    """
+    x = lax.dynamic_index_in_dim(points, good, 0, keepdims=False)
+    with_fixed = np.any(space.kinds == UNORDERED)
+    return (_sample_with_fixed if with_fixed else _sample_ordered)(
+        space, random, points, x, bad, parity
+    )
 
 
-def _sample_ordered(space, random, x, negatives, redrawn, parity):
+def _sample_ordered(space, random, points, x, bad, parity):
     """Coordinates with an order are never fixed: only the box of those redrawn is needed."""
-    d = space.dimension
-    u, random = draw(random, 2 * redrawn)
-    coordinates = _distinct(u[:redrawn], d)
+    redrawn = default_shape(space, 1).redrawn
+    u = to_unit(words(random, 2 * redrawn))
+    coordinates = _distinct(u[:redrawn], space.dimension)
     low, high = _bounds(space, x.dtype)
 
     def more(carry):
@@ -60,56 +70,49 @@ def _sample_ordered(space, random, x, negatives, redrawn, parity):
         return jnp.any(inside) & (cuts < MAX_CUTS)
 
     def cut(carry):
-        inside, lo, hi, random, cuts = carry
-        u, random = draw(random, 3)
-        bad = _pick(inside, u[0])
-        k = _cut_coordinate(u[1], x, negatives[bad], parity)
-        column = lax.dynamic_index_in_dim(negatives, k, 1, keepdims=False)
-        right, r, out = _cut_at(space, k, u[2], x[k], column[bad], column)
+        inside, lo, hi, cuts = carry
+        w = words(random, 3, CUTS_BEGIN + 4 * cuts)
+        out_point = pick(inside, w[0])
+        k = _cut_coordinate(w[1], points, x, out_point, parity)
+        column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
+        right, r, out = _cut_at(space, k, to_unit(w[2]), x[k], _entry(column, out_point), column)
         here = coordinates == k
         hi = jnp.where(here & right, jnp.minimum(hi, r), hi)
         lo = jnp.where(here & ~right, jnp.maximum(lo, r), lo)
-        return inside & ~out, lo, hi, random, cuts + 1
+        return inside & ~out, lo, hi, cuts + 1
 
-    start = (
-        jnp.ones(len(negatives), bool),
-        low[coordinates],
-        high[coordinates],
-        random,
-        jnp.int32(0),
-    )
-    _, lo, hi, random, _ = lax.while_loop(more, cut, start)
+    start = bad, low[coordinates], high[coordinates], jnp.int32(0)
+    _, lo, hi, _ = lax.while_loop(more, cut, start)
     for j in range(redrawn):
         k = coordinates[j]
-        new = _between(space, k, u[redrawn + j], lo[j], hi[j])
-        x = set_row(x, k, new)
-    return x, random
+        x = set_row(x, k, _between(space, k, u[redrawn + j], lo[j], hi[j]))
+    return x
 
 
-def _sample_with_fixed(space, random, x, negatives, redrawn, parity):
+def _sample_with_fixed(space, random, points, x, bad, parity):
     """With coordinates that have no order: those that cut off a bad point stay as they are."""
-    d = space.dimension
+    d, redrawn = space.dimension, default_shape(space, 1).redrawn
     low, high = _bounds(space, x.dtype)
     unordered = jnp.asarray(space.kinds == UNORDERED)
-    column_index = jnp.arange(d)
+    index = jnp.arange(d)
 
     def more(carry):
         inside, *_, cuts = carry
         return jnp.any(inside) & (cuts < MAX_CUTS)
 
     def cut(carry):
-        inside, lo, hi, usable, free, random, cuts = carry
-        u, random = draw(random, 3)
-        bad = _pick(inside, u[0])
-        k = _pick(usable, u[1])
+        inside, lo, hi, usable, free, cuts = carry
+        w = words(random, 3, CUTS_BEGIN + 4 * cuts)
+        out_point = pick(inside, w[0])
+        here = pick(usable, w[1])
         if not parity:
-            differs = usable & (negatives[bad] != x)
-            k = jnp.where(jnp.any(differs), _pick(differs, u[1]), k)
-        column = lax.dynamic_index_in_dim(negatives, k, 1, keepdims=False)
-        right, r, out = _cut_at(space, k, u[2], x[k], column[bad], column)
+            differs = usable & (_row(points, out_point) != x)
+            here = jnp.where(jnp.any(differs), pick(differs, w[1]), here)
+        k = index_of(here)
+        column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
+        right, r, out = _cut_at(space, k, to_unit(w[2]), x[k], _entry(column, out_point), column)
         fixed = unordered[k]
         out = jnp.where(fixed, column != x[k], out)
-        here = column_index == k
         hi = jnp.where(here & right & ~fixed, jnp.minimum(hi, r), hi)
         lo = jnp.where(here & ~right & ~fixed, jnp.maximum(lo, r), lo)
         usable = usable & ~(here & fixed)
@@ -117,23 +120,20 @@ def _sample_with_fixed(space, random, x, negatives, redrawn, parity):
         free = free & ~(here & fixed & left)
         free = jnp.where(jnp.any(free), free, here)
         usable = jnp.where(jnp.any(usable), usable, True)
-        return inside & ~out, lo, hi, usable, free, random, cuts + 1
+        return inside & ~out, lo, hi, usable, free, cuts + 1
 
     everything = jnp.ones(d, bool)
-    start = (
-        jnp.ones(len(negatives), bool),
-        *(low, high, everything, everything),
-        *(random, jnp.int32(0)),
-    )
-    _, lo, hi, _, free, random, _ = lax.while_loop(more, cut, start)
-    u, random = draw(random, 2 * redrawn)
+    start = bad, low, high, everything, everything, jnp.int32(0)
+    _, lo, hi, _, free, _ = lax.while_loop(more, cut, start)
+    w = words(random, 2 * redrawn)
     for j in range(redrawn):
         # Nothing free is left when fewer are free than are redrawn: the rest stays.
-        k = _pick(free, u[j])
-        new = _between(space, k, u[redrawn + j], lo[k], hi[k])
-        x = jnp.where(jnp.any(free), set_row(x, k, new), x)
-        free = free & (column_index != k)
-    return x, random
+        here = pick(free, w[j])
+        k = index_of(here)
+        new = _between(space, k, to_unit(w[redrawn + j]), lo[k], hi[k])
+        x = jnp.where(here, new, x)
+        free = free & (index != k)
+    return x
 
 
 def _cut_at(space, k, u, good, bad, column):
@@ -152,13 +152,13 @@ def _cut_at(space, k, u, good, bad, column):
     return right, r, jnp.where(right, column >= r, column <= r)
 
 
-def _cut_coordinate(u, x, bad, parity):
+def _cut_coordinate(word, points, x, out_point, parity):
     """ZOOpt draws any coordinate (parity); else one in which the bad point differs."""
-    d = x.shape[0]
+    anywhere = index_from(to_unit(word), x.shape[0])
     if parity:
-        return index_from(u, d)
-    differs = x != bad
-    return jnp.where(jnp.any(differs), _pick(differs, u), index_from(u, d))
+        return anywhere
+    differs = _row(points, out_point) != x
+    return jnp.where(jnp.any(differs), index_of(pick(differs, word)), anywhere)
 
 
 def _between(space, k, u, lo, hi):
@@ -170,11 +170,33 @@ def _between(space, k, u, lo, hi):
     return jnp.where(discrete, whole, lo + u * (hi - lo))
 
 
-def _pick(mask: jax.Array, u: jax.Array) -> jax.Array:
-    """The index of a random true entry; the last index if there is none."""
-    rank = jnp.cumsum(mask)
-    target = jnp.floor(u * rank[-1]).astype(rank.dtype)
-    return jnp.minimum(jnp.sum(rank <= target), mask.shape[0] - 1)
+def pick(mask: jax.Array, word: jax.Array) -> jax.Array:
+    """One true entry at random, as a mask; none if there is none.
+
+    The entry whose index, mixed with the word, is largest: one reduction instead of sums of prefixes.
+    """
+    mixed = jnp.where(mask, _mix(lax.iota(jnp.uint32, mask.shape[0]) ^ word), np.uint32(0))
+    return mask & (mixed == jnp.max(mixed))
+
+
+def _mix(h: jax.Array) -> jax.Array:
+    """A bijection of 32-bit words in which every bit moves every other (MurmurHash3's last steps)."""
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
+
+
+def index_of(chosen: jax.Array) -> jax.Array:
+    """The position of a mask's one true entry; 0 if there is none."""
+    return jnp.max(jnp.where(chosen, lax.iota(jnp.int32, chosen.shape[0]), 0))
+
+
+def _entry(column: jax.Array, chosen: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(chosen, column, 0))
+
+
+def _row(points: jax.Array, chosen: jax.Array) -> jax.Array:
+    return lax.dynamic_index_in_dim(points, index_of(chosen), 0, keepdims=False)
 
 
 def _distinct(u: jax.Array, n: int) -> jax.Array:

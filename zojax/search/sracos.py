@@ -1,9 +1,11 @@
 """SRACOS: classification-based search, one sample at a time (Hu, Qian & Yu, AAAI 2017)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from zojax._types import require_count
@@ -11,27 +13,31 @@ from zojax.search import _box
 from zojax.search._algorithm import (
     Algorithm,
     Random,
-    draw,
+    advance,
     float_dtype,
     index_from,
     make_random,
     sequential,
+    to_unit,
+    words,
 )
-from zojax.search._arrays import insert_sorted, set_row
-from zojax.search.spaces import Space
+from zojax.search._arrays import put_row
+from zojax.search.spaces import LogUniform, Space, Uniform
 
 REPLACEMENTS = ("worst", "random", "margin")
 
 
 class SracosState(NamedTuple):
-    """Positives are sorted, the best first; what was not evaluated yet has the value inf."""
+    """T points, each in its place; `positives` says where the best P are, the best first.
+
+    What was not evaluated yet has the value inf.
+    """
 
     random: Random
-    count: jax.Array
-    positives: jax.Array
-    positive_values: jax.Array
-    negatives: jax.Array
-    negative_values: jax.Array
+    count: jax.Array  # points told
+    points: jax.Array  # (T, d)
+    values: jax.Array  # (T,)
+    positives: jax.Array  # int32 (P,)
 
 
 def sracos(
@@ -51,7 +57,7 @@ def sracos(
     Args:
       replacement: which negative leaves. "worst" (WR): the worst, for a better point; "random" (RR): any;
         "margin" (LM): the one farthest from the best point.
-      exploration: the share of uniform samples.
+      exploration: the share of uniform samples. Runs side by side explore at the same steps.
       num_positives: P, from ZOOpt's table by default (T and the redrawn coordinates are, too).
       parity: draw the coordinate of a cut as ZOOpt does, among all; by default among those in which
         the bad point differs from the good one.
@@ -65,100 +71,185 @@ def sracos(
     >>> bool(found.best_value < 0.5)
     True
     """
-    if replacement not in REPLACEMENTS:
-        raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
-    if not isinstance(exploration, jax.core.Tracer) and not 0 <= exploration <= 1:
-        raise ValueError(f"exploration must lie in [0, 1], got {exploration}.")
+    require_replacement(replacement)
+    require_exploration(exploration)
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
-
-    def init(key, space: Space, budget: int) -> SracosState:
-        shape = _box.default_shape(space, budget)
-        positives = num_positives or shape.positives
-        total = max(shape.positives + shape.negatives, positives + 2)
-        x = space.sample(key, total).astype(float_dtype())
-        values = jnp.full(total, jnp.inf)
-        return SracosState(
-            make_random(key),
-            jnp.int32(0),
-            x[:positives],
-            values[:positives],
-            x[positives:],
-            values[positives:],
-        )
+    learn = partial(tell_point, replacement)
 
     def ask(space: Space, state: SracosState):
-        redrawn = _box.default_shape(space, 1).redrawn
-        u, random = draw(state.random, 2)
-        total = len(state.positives) + len(state.negatives)
-        uniform = (state.count < total) | (u[0] < exploration)
+        x, state = propose(space, state, exploration, parity)
+        return x[None], state
 
-        def explore(random):
-            u, random = draw(random, space.dimension)
-            return space.from_unit(u), random
-
-        def exploit(random):
-            good = state.positives[index_from(u[1], len(state.positives))]
-            x, random = _box.sample(space, random, good, state.negatives, redrawn, parity)
-            return space.clip(x), random
-
-        def propose(random):
-            return lax.cond(uniform, explore, exploit, random)
-
-        x, random = distinct(space, propose, random, state.positives, state.negatives)
-        return x[None], state._replace(random=random)
-
-    def tell(space, state: SracosState, x, value) -> SracosState:
-        del space
-        positives, values, evicted = insert_sorted(state.positives, state.positive_values, x, value)
-        u, random = draw(state.random, 1)
-        state = state._replace(
-            random=random,
-            count=state.count + 1,
-            positives=positives,
-            positive_values=values,
-        )
-        return _replace_negative(state, *evicted, u[0])
-
-    def _replace_negative(state, x, value, u):
-        worst = jnp.argmax(state.negative_values)
-        if replacement == "random":
-            worst = jnp.where(
-                jnp.isinf(state.negative_values[worst]), worst, index_from(u, len(state.negatives))
-            )
-        elif replacement == "margin":
-            distance = jnp.sum((state.negatives - state.positives[0]) ** 2, axis=1)
-            far = jnp.argmax(distance)
-            worst = jnp.where(jnp.isinf(state.negative_values[worst]), worst, far)
-        enters = jnp.isfinite(value)
-        if replacement == "worst":
-            enters = value < state.negative_values[worst]
-        return state._replace(
-            negatives=set_row(state.negatives, worst, jnp.where(enters, x, state.negatives[worst])),
-            negative_values=set_row(
-                state.negative_values,
-                worst,
-                jnp.where(enters, value, state.negative_values[worst]),
-            ),
-        )
-
-    def best(state):
-        return state.positives[0], state.positive_values[0]
-
-    return Algorithm(init, ask, sequential(tell), best, inject=tell)
+    return Algorithm(partial(start, num_positives), ask, sequential(learn), best, inject=learn)
 
 
-def distinct(space: Space, propose, random: Random, *points: jax.Array, tries: int = 100):
-    """A proposal that equals none of `points`, if one comes within so many tries.
+def start(num_positives: int | None, key, space: Space, budget: int) -> SracosState:
+    """T points that have no values yet."""
+    shape = _box.default_shape(space, budget)
+    positives = num_positives or shape.positives
+    total = max(shape.positives + shape.negatives, positives + 2)
+    return SracosState(
+        random=make_random(key),
+        count=jnp.int32(0),
+        points=space.sample(key, total).astype(float_dtype()),
+        values=jnp.full(total, jnp.inf, float_dtype()),
+        positives=jnp.arange(positives, dtype=jnp.int32),
+    )
 
-    In a continuum the first always is.
+
+def propose(space: Space, state: SracosState, exploration, parity, taken=None):
+    """(a point, the next state); if possible not one of the T points, nor one of `taken` (n, d)."""
+    x, random = propose_from(
+        space,
+        state.random,
+        state.points,
+        state.positives,
+        uniformly=state.count < len(state.values),
+        count=state.count,
+        exploration=exploration,
+        parity=parity,
+        taken=taken,
+    )
+    return x, state._replace(random=random)
+
+
+def propose_from(
+    space, random, points, positives, *, uniformly, count, exploration, parity, taken=None
+):
+    """(a point, random): drawn from a box around one of the positives without the other points.
+
+    Uniform where `uniformly`, and else with probability `exploration`.
     """
-    x, random = propose(random)
-    if not space.is_discrete:
+    explores = uniformly | (shared_coin(count) < exploration)
+    bad = ~_holds(len(points), positives)
+
+    def attempt(random: Random):
+        later = advance(random)
+        u = to_unit(words(random, 1, start=_box.CUTS_BEGIN - 1))
+        good = entry(positives, index_from(u[0], len(positives)))
+        x = _box.sample(space, random, points, good, bad, parity)
+        uniform = unit_point_if(explores, later, space.dimension)
+        return jnp.where(explores, space.from_unit(uniform), space.clip(x)), advance(later)
+
+    known = [] if is_continuum(space) else [points]
+    known += [] if taken is None else [taken]
+    return distinct(attempt, random, known)
+
+
+def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> SracosState:
+    """The new point enters the positives if it is good, else the negatives if it is not too bad."""
+    del space
+    total, ranks = len(state.values), state.positives
+    negative = ~is_positive(state)
+    best_values = jnp.stack([entry(state.values, i) for i in ranks])
+    behind = value < best_values  # which positives the new point overtakes
+    enters = behind[-1]
+    leaver = ranks[-1]
+    # Who competes for a place among the negatives: the positive that had to leave, or the point itself.
+    rival = jnp.where(enters, best_values[-1], value)
+    negative_values = jnp.where(negative, state.values, -jnp.inf)
+    worst = _box.index_of(_first(negative & (negative_values == jnp.max(negative_values))))
+    random = state.random
+    replaced = worst
+    if replacement == "random":
+        word, random = words(random, 1, start=_box.CUTS_BEGIN - 2)[0], advance(random)
+        replaced = _box.index_of(_box.pick(negative, word))
+    elif replacement == "margin":
+        center = lax.dynamic_index_in_dim(state.points, ranks[0], 0, keepdims=False)
+        distance = jnp.sum((state.points - center) ** 2, axis=1)
+        replaced = jnp.argmax(jnp.where(negative, distance, -1.0)).astype(jnp.int32)
+    worst_value = jnp.max(negative_values)
+    if replacement == "worst":
+        succeeds = rival < worst_value
+    else:
+        # Places without a value are filled first.
+        replaced = jnp.where(jnp.isinf(worst_value), worst, replaced)
+        succeeds = jnp.isfinite(rival)
+    # Points stay where they are: the new one takes the place that becomes free, if any does.
+    place = jnp.where(succeeds, replaced, leaver)
+    wanted = enters | succeeds
+    here = wanted & (jnp.arange(total) == place)
+    moved = jnp.concatenate([ranks[:1], ranks[:-1]])
+    first = behind & ~jnp.concatenate([jnp.zeros(1, bool), behind[:-1]])
+    return SracosState(
+        random=random,
+        count=state.count + 1,
+        points=put_row(state.points, place, x, wanted),
+        values=jnp.where(here, value, state.values),
+        positives=jnp.where(first, place, jnp.where(behind, moved, ranks)),
+    )
+
+
+def best(state: SracosState):
+    """The best point so far and its value."""
+    place = state.positives[0]
+    return state.points[place], state.values[place]
+
+
+def is_positive(state: SracosState) -> jax.Array:
+    """bool (T,)."""
+    return _holds(len(state.values), state.positives)
+
+
+def _holds(total: int, places: jax.Array) -> jax.Array:
+    """bool (total,): which indices are among `places`."""
+    return jnp.any(lax.iota(jnp.int32, total)[:, None] == places, axis=1)
+
+
+def entry(array: jax.Array, index: jax.Array) -> jax.Array:
+    """array[index] of a short array, without a gather."""
+    return jnp.sum(jnp.where(lax.iota(jnp.int32, len(array)) == index, array, 0))
+
+
+def _first(mask: jax.Array) -> jax.Array:
+    """Only the first true entry of a mask."""
+    index = lax.iota(jnp.int32, mask.shape[0])
+    return index == jnp.min(jnp.where(mask, index, mask.shape[0]))
+
+
+def shared_coin(count: jax.Array) -> jax.Array:
+    """A uniform number that is the same in every run, so that runs side by side explore together."""
+    seed = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)
+    return to_unit(words(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1))[0]
+
+
+def unit_point_if(wanted: jax.Array, random: Random, num: int) -> jax.Array:
+    """`num` uniform numbers where `wanted`, else zeros; skipped when no run wants them."""
+
+    @jax.custom_batching.custom_vmap
+    def draw_if(wanted, random):
+        return lax.cond(wanted, lambda r: to_unit(words(r, num)), zeros, random)
+
+    def zeros(random):
+        return jnp.zeros(random.count.shape + (num,), float_dtype())
+
+    @draw_if.def_vmap
+    def _(size, batched, wanted, random):
+        wanted, random = jax.tree.map(
+            lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (size, *x.shape)),
+            (wanted, random),
+            tuple(batched),
+        )
+        draw_all = jax.vmap(lambda r: to_unit(words(r, num)))
+        return lax.cond(jnp.any(wanted), draw_all, zeros, random), True
+
+    return draw_if(wanted, random)
+
+
+def is_continuum(space: Space) -> bool:
+    """Whether two proposals that are equal are an accident."""
+    return all(isinstance(d, (Uniform, LogUniform)) for d in space.domains)
+
+
+def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
+    """(x, random) of an attempt that is none of the `known` points (each (n, d)), if one comes in time."""
+    x, random = attempt(random)
+    if not known:
         return x, random
 
     def is_known(x):
-        return jnp.any(jnp.stack([jnp.any(jnp.all(x == p, axis=1)) for p in points]))
+        return jnp.any(jnp.stack([jnp.any(jnp.all(x == points, axis=1)) for points in known]))
 
     def again(carry):
         x, _, i = carry
@@ -166,7 +257,18 @@ def distinct(space: Space, propose, random: Random, *points: jax.Array, tries: i
 
     def retry(carry):
         _, random, i = carry
-        return *propose(random), i + 1
+        return *attempt(random), i + 1
 
     x, random, _ = lax.while_loop(again, retry, (x, random, jnp.int32(1)))
     return x, random
+
+
+def require_replacement(replacement) -> None:
+    if replacement not in REPLACEMENTS:
+        raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
+
+
+def require_exploration(value, name: str = "exploration") -> None:
+    """Traced values pass."""
+    if not isinstance(value, jax.core.Tracer) and not 0 <= np.asarray(value) <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}.")

@@ -1,0 +1,22 @@
+"""PPOSS: the parallel form of POSS (Qian, Shi, Yu, Tang & Zhou, IJCAI 2016)."""
+
+from zojax.search._algorithm import Algorithm
+from zojax.search.poss import poss
+
+
+def pposs(batch_size: int = 16) -> Algorithm:
+    """`poss` with `batch_size` mutants evaluated at once: with an executor, or side by side compiled.
+
+    The speed-up in evaluations is nearly linear while the batch is smaller than the number of things. Each
+    mutant draws its own parent (the paper's mutants share one): the chance of an improvement in a batch
+    is then never smaller.
+
+    >>> import jax.numpy as jnp
+    >>> from zojax import search
+    >>> worth = jnp.arange(30.0) % 7
+    >>> found = search.minimize(lambda mask: -worth @ mask, search.subset(30, max_size=4),
+    ...                         search.pposs(8), budget=4000, key=0)
+    >>> found.best_value
+    -24.0
+    """
+    return poss(batch_size)

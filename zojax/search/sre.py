@@ -1,0 +1,172 @@
+"""SRE: sequential random embeddings, for very many coordinates (Qian, Hu & Yu, IJCAI 2016)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax._types import require_count
+from zojax.noise import Normals, make_seed
+from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search.coordinate_search import coordinate_search
+from zojax.search.spaces import Space, uniform
+from zojax.search.spaces import space as as_space
+
+
+class SreState(NamedTuple):
+    """A round searches x = alpha base + A y; points of the space are in units of half its width."""
+
+    seed: jax.Array  # of the matrices: uint32 (rounds, 2)
+    fresh: Any  # the inner algorithm's first states, stacked over rounds
+    inner: Any
+    round: jax.Array
+    told: jax.Array  # evaluations of this round
+    length: jax.Array  # and how many it has
+    base: jax.Array  # (D,)
+    asked: jax.Array  # (batch_size, 1 + low_dimension), the last inner points
+    x: jax.Array  # (D,), the best point, encoded
+    value: jax.Array
+
+
+def sre(
+    inner: Algorithm | None = None, *, low_dimension: int, rounds: int = 5, project: bool = True
+) -> Algorithm:
+    """Searches random subspaces of few dimensions, one after the other, each around the best so far.
+
+    In units in which the space is [-1, 1]^D, with x = 0 first, each round draws
+    A ~ N(0, 1 / low_dimension)^(D x low_dimension), searches
+
+        (alpha, y) in [-1, 1]^(1 + low_dimension)  of  f(alpha x + A y)
+
+    with the inner algorithm, and moves x to the best point found. Functions that depend on few directions,
+    whichever these are, are searched as if they had few coordinates. A is regenerated from its seed, column
+    by column: memory is O(D), time O(D low_dimension) a point. Later rounds are told the value of (1, 0),
+    which is known.
+
+    Args:
+      inner: the search of each subspace, `coordinate_search()` by default. It must keep one ask open at
+        a time; batches are fine.
+      low_dimension: the dimensions of a subspace.
+      rounds: how many subspaces share the budget.
+      project: move points to the nearest inside the space. Without, they may lie outside.
+
+    Raises:
+      TypeError, ValueError: a bad argument; a space with coordinates that are not continuous.
+
+    >>> import jax.numpy as jnp
+    >>> from zojax import search
+    >>> found = search.minimize(lambda x: jnp.sum((x[:5] - 0.2) ** 2), search.uniform(-1, 1, (10_000,)),
+    ...                         search.sre(low_dimension=10), budget=300, key=0)
+    >>> bool(found.best_value < 0.1)
+    True
+    """
+    inner = coordinate_search() if inner is None else inner
+    if not isinstance(inner, Algorithm):
+        raise TypeError(f"inner must be one of zojax.search, got {inner!r}.")
+    low_dimension = require_count("low_dimension", low_dimension)
+    rounds = require_count("rounds", rounds)
+    low_space = as_space(uniform(-1, 1, (1 + low_dimension,)))
+
+    def init(key, space: Space, budget: int) -> SreState:
+        if not space.is_continuous:
+            raise ValueError(
+                f"sre embeds a continuum, got a space with other coordinates:\n{space}\n"
+                "Use search.sracos(), which takes any space."
+            )
+        seed_key, inner_key = jax.random.split(key)
+        length = -(-budget // rounds)
+        fresh = jax.vmap(lambda key: inner.init(key, low_space, length))(
+            jax.random.split(inner_key, rounds)
+        )
+        d = space.dimension
+        middle = jnp.asarray((space.low + space.high) / 2, float_dtype())
+        return SreState(
+            seed=jax.vmap(make_seed)(jax.random.split(seed_key, rounds)),
+            fresh=fresh,
+            inner=jax.tree.map(lambda leaf: leaf[0], fresh),
+            round=jnp.int32(0),
+            told=jnp.int32(0),
+            length=jnp.int32(length),
+            base=jnp.zeros(d, float_dtype()),
+            asked=jnp.zeros((inner.batch_size, 1 + low_dimension), float_dtype()),
+            x=space.clip(middle),
+            value=jnp.asarray(jnp.inf, float_dtype()),
+        )
+
+    def ask(space: Space, state: SreState):
+        low, after = inner.ask(low_space, state.inner)
+        seed = state.seed[state.round]
+        moved = low[:, :1] * state.base + _times_matrix(seed, low[:, 1:], space.dimension)
+        middle, half = _middle_and_half(space)
+        x = middle + half * moved
+        return (space.clip(x) if project else x), state._replace(inner=after, asked=low)
+
+    def tell(space: Space, state: SreState, x, values) -> SreState:
+        after = inner.tell(low_space, state.inner, state.asked, values)
+        i = jnp.argmin(values)
+        state = _keep_best(state._replace(inner=after), x[i], values[i])
+        told = state.told + inner.batch_size
+        ends = (told >= state.length) & (state.round + 1 < rounds)
+        state = state._replace(told=jnp.where(ends, 0, told), round=state.round + ends)
+        return _begin_round(space, state, ends)
+
+    def _begin_round(space, state: SreState, begins):
+        """Where it `begins`: around the best point, with an inner search that knows its value."""
+        base = _to_base(space, state.x)
+        known = jnp.isfinite(state.value)
+        first = jax.tree.map(lambda leaf: leaf[state.round], state.fresh)
+        here = jnp.zeros(1 + low_dimension, float_dtype()).at[0].set(1)
+        informed = inner.inject(low_space, first, here, state.value)
+        first = jax.tree.map(lambda a, b: jnp.where(known, a, b), informed, first)
+        return state._replace(
+            base=jnp.where(begins, base, state.base),
+            inner=jax.tree.map(lambda a, b: jnp.where(begins, a, b), first, state.inner),
+        )
+
+    def inject(space, state: SreState, x, value):
+        """A point from elsewhere; what comes before a round's first evaluation is where it begins."""
+        better = value < state.value
+        return _begin_round(space, _keep_best(state, x, value), better & (state.told == 0))
+
+    def best(state):
+        return state.x, state.value
+
+    return Algorithm(
+        *(init, ask, tell, best, inject),
+        batch_size=inner.batch_size,
+        repeats_points=inner.repeats_points,
+    )
+
+
+def _keep_best(state: SreState, x, value) -> SreState:
+    better = value < state.value
+    return state._replace(
+        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
+    )
+
+
+def _times_matrix(seed, y: jax.Array, d: int) -> jax.Array:
+    """y A' for y (batch, low_dimension): (batch, d), without A."""
+    low_dimension = y.shape[1]
+    source = Normals(seed)
+    columns = lax.iota(jnp.uint32, d)
+
+    def add(j, total):
+        row = jnp.broadcast_to(j.astype(jnp.uint32), (d,))
+        z = source.columns(row, columns, d)
+        return total + y[:, j][:, None] * z
+
+    total = lax.fori_loop(0, low_dimension, add, jnp.zeros((len(y), d), y.dtype))
+    return total * np.float32(1 / np.sqrt(low_dimension))
+
+
+def _middle_and_half(space: Space):
+    middle = jnp.asarray((space.low + space.high) / 2, float_dtype())
+    return middle, jnp.asarray((space.high - space.low) / 2, float_dtype())
+
+
+def _to_base(space, x):
+    middle, half = _middle_and_half(space)
+    return (x - middle) / half

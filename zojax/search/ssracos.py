@@ -1,0 +1,163 @@
+"""SSRACOS: SRACOS with value suppression, for noisy functions (Wang, Qian & Yu, AAAI 2018)."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zojax._types import require_count
+from zojax.search._algorithm import Algorithm, float_dtype, sequential
+from zojax.search.spaces import Space
+from zojax.search.sracos import (
+    SracosState,
+    entry,
+    propose,
+    require_exploration,
+    require_replacement,
+    start,
+    tell_point,
+)
+
+
+class SsracosState(NamedTuple):
+    """Flags are kept for the T places, although only positives are evaluated again."""
+
+    inner: SracosState
+    idle: jax.Array  # evaluations since one entered the positives
+    suppressed: jax.Array  # bool (T,), evaluated again already
+    again: jax.Array  # the place that is evaluated again now, or -1
+    sum: jax.Array  # of its new values
+    number: jax.Array  # how many these are
+    x: jax.Array  # (d,), the least mean so far: its point
+    mean: jax.Array
+
+
+def ssracos(
+    *,
+    times: int = 100,
+    idle: int = 500,
+    blend: float = 0.5,
+    num_positives: int = 5,
+    replacement: str = "worst",
+    exploration: float = 0.01,
+    parity: bool = False,
+) -> Algorithm:
+    """SRACOS with value suppression: points that owe their rank to luck are found out.
+
+    On a noisy function the positives fill with points that were lucky once, and nothing enters any more.
+    After `idle` evaluations in a row that did not enter them, each positive x that was not yet evaluated
+    again is, r = `times` times with mean m; its value becomes (1 - a) v(x) + a m with a = `blend`,
+    and the positives are sorted anew. The recommendation is the point with the least mean of all that
+    were evaluated again (until there is one, the best positive). The budget counts every evaluation.
+
+    Args:
+      times: r, evaluations of a positive that is suspected.
+      idle: evaluations in a row, without an entry, that raise suspicion.
+      blend: a.
+      num_positives: P.
+      replacement, exploration, parity: as in `sracos`.
+
+    Raises:
+      ValueError: a count below 1; a blend or an exploration outside [0, 1]; an unknown replacement.
+
+    >>> import jax
+    >>> from zojax import search
+    >>> def noisy(x, key):
+    ...     return abs(x - 1).sum() + 0.3 * jax.random.normal(key)
+    >>> found = search.minimize(noisy, search.uniform(-4, 4, (3,)), search.ssracos(),
+    ...                         budget=4000, key=0, with_key=True)
+    >>> bool(abs(found.best - 1).sum() < 1)
+    True
+    """
+    times, patience = require_count("times", times), require_count("idle", idle)
+    num_positives = require_count("num_positives", num_positives)
+    require_replacement(replacement)
+    require_exploration(exploration)
+    require_exploration(blend, "blend")
+
+    def init(key, space: Space, budget: int) -> SsracosState:
+        inner = start(num_positives, key, space, budget)
+        zero = jnp.zeros((), float_dtype())
+        return SsracosState(
+            inner=inner,
+            idle=jnp.int32(0),
+            suppressed=jnp.zeros(len(inner.values), bool),
+            again=jnp.int32(-1),
+            sum=zero,
+            number=jnp.int32(0),
+            x=jnp.copy(inner.points[0]),
+            mean=jnp.asarray(jnp.inf, float_dtype()),
+        )
+
+    def ask(space: Space, state: SsracosState):
+        x, inner = propose(space, state.inner, exploration, parity)
+        old = lax.dynamic_index_in_dim(
+            state.inner.points, jnp.maximum(state.again, 0), 0, keepdims=False
+        )
+        return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
+
+    def tell(space, state: SsracosState, x, value) -> SsracosState:
+        """One of two updates; both are computed, for there may be many runs."""
+        new, repeated = _tell_new(space, state, x, value), _tell_again(state, x, value)
+        after = jax.tree.map(partial(jnp.where, state.again < 0), new, repeated)
+        # Who is evaluated next: while somebody is suspected, positives that have not been.
+        suspects = [
+            jnp.isfinite(entry(after.inner.values, place))
+            & ~entry(after.suppressed, place).astype(bool)
+            for place in after.inner.positives
+        ]
+        some = jnp.any(jnp.stack(suspects))
+        first = after.inner.positives[jnp.argmax(jnp.stack(suspects))]
+        begins = (after.again < 0) & (after.idle >= patience)
+        again = jnp.where(begins & some, first, after.again)
+        return after._replace(again=again, idle=jnp.where(begins & ~some, 0, after.idle))
+
+    def _tell_new(space, state, x, value):
+        before = state.inner
+        inner = tell_point(replacement, space, before, x, value)
+        entered = value < entry(before.values, before.positives[-1])
+        # Whatever is new in a place was not evaluated again.
+        changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
+        return state._replace(
+            inner=inner,
+            idle=jnp.where(entered, 0, state.idle + 1),
+            suppressed=state.suppressed & ~changed,
+        )
+
+    def _tell_again(state, x, value):
+        total, number = state.sum + value, state.number + 1
+        done = number >= times
+        mean = total / number
+        here = done & (jnp.arange(len(state.suppressed)) == state.again)
+        values = state.inner.values
+        values = jnp.where(here, (1 - blend) * values + blend * mean, values)
+        better = done & (mean < state.mean)
+        return state._replace(
+            inner=_sort(state.inner._replace(values=values)),
+            suppressed=state.suppressed | here,
+            again=jnp.where(done, -1, state.again),
+            sum=jnp.where(done, 0.0, total),
+            number=jnp.where(done, 0, number),
+            x=jnp.where(better, x, state.x),
+            mean=jnp.where(better, mean, state.mean),
+        )
+
+    def inject(space, state, x, value):
+        inner = tell_point(replacement, space, state.inner, x, value)
+        return state._replace(inner=inner)
+
+    def best(state):
+        place = state.inner.positives[0]
+        known = jnp.isfinite(state.mean)
+        x = jnp.where(known, state.x, state.inner.points[place])
+        return x, jnp.where(known, state.mean, state.inner.values[place])
+
+    return Algorithm(init, ask, sequential(tell), best, inject, repeats_points=True)
+
+
+def _sort(state: SracosState) -> SracosState:
+    """Positives in the order of their values."""
+    values = jnp.stack([entry(state.values, place) for place in state.positives])
+    return state._replace(positives=state.positives[jnp.argsort(values)])
