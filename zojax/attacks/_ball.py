@@ -26,7 +26,7 @@ def project(point: jax.Array, x: jax.Array, eps: jax.Array, norm: str) -> jax.Ar
     return jnp.clip(x + inside * delta, 0.0, 1.0)
 
 
-def ascent(gradient: jax.Array, norm: str) -> jax.Array:
+def steepest(gradient: jax.Array, norm: str) -> jax.Array:
     """The steepest direction of unit norm: the sign, or the gradient over its length; 0 for 0."""
     if norm == "linf":
         return jnp.sign(gradient)
