@@ -99,7 +99,8 @@ def _ranked(rows: list[dict]) -> str:
             "seeds": row["seeds"],
             "mean": row["mean"],
             "sd": row["sd"],
-            "/ default": row["mean"] / default,
+            "median": row["median"],
+            "mean / default's": row["mean"] / max(default, 1e-30),
         }
         for row in sorted(rows, key=lambda row: row["mean"])
     ]

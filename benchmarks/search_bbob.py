@@ -42,7 +42,10 @@ def solved(algorithm: search.Algorithm, dim: int, instances: int) -> dict[str, n
         start = algorithm.init(key, space, budget), jnp.asarray(jnp.inf)
         return jax.lax.scan(step, start, length=budget // algorithm.batch_size)[1].reshape(-1)
 
-    every = jax.jit(jax.vmap(run, (None, 0, 0)))
+    @jax.jit
+    def every(which, keys, params):
+        return jax.lax.map(lambda one: run(which, *one), (keys, params))
+
     keys, found = jax.vmap(jax.random.key)(jnp.arange(instances)), {}
     for which, name in enumerate(bbob.FUNCTIONS):
         params = [bbob.instance(name, dim, i) for i in range(instances)]
