@@ -40,8 +40,8 @@ def ours(problem: problems.Problem) -> dict[str, search.Algorithm]:
     if problem.noise:
         every |= {
             "zojax ssracos": search.ssracos(),
-            "zojax sracos, x10": search.resampled(search.sracos(), 10),
-            "zojax default, x10": search.resampled(search.portfolio(), 10),
+            "zojax sracos, x10": search.resample(search.sracos(), 10),
+            "zojax default, x10": search.resample(search.portfolio(), 10),
         }
     if "effective" in problem.name:
         every |= {"zojax sre": search.sre()}

@@ -33,13 +33,13 @@ def test_greedy_nests_and_starts_with_the_best_column(table):
     assert path[0].argmax() == np.argmin(alone)
 
 
-def test_poss_finds_the_best_pair(table, tmp_path, capsys):
+def test_poss_finds_the_best_triple(table, tmp_path, capsys):
     out = tmp_path / "curve.png"
-    given = ["--data", "breast_cancer", "--sizes", "2", "--runs", "2", "--out", str(out)]
+    given = ["--data", "breast_cancer", "--sizes", "3", "--runs", "4", "--out", str(out)]
     assert subset.main(given) == 0
     n = table.columns.shape[1]
-    pairs = [np.isin(np.arange(n), pair) for pair in itertools.combinations(range(n), 2)]
-    best = min(subset.fit(table, pair)[0] for pair in pairs)
+    triples = [np.isin(np.arange(n), triple) for triple in itertools.combinations(range(n), 3)]
+    best = min(subset.fit(table, triple)[0] for triple in triples)
     printed = capsys.readouterr().out
     assert f"{best:.4f}" in printed.split("breast_cancer", 2)[2]
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
