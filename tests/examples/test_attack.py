@@ -1,0 +1,69 @@
+"""The command line on scikit-learn's digits: attacks succeed, and the report and the picture say so."""
+
+import jax
+import numpy as np
+import pytest
+
+from zojax.examples import _images, attack
+from zojax.examples.models import cnn
+
+
+def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
+    out = tmp_path / "attack.png"
+    given = ["--data", "digits", "--epochs", "8", "--images", "16", "--budget", "300"]
+    assert attack.main([*given, "--attacks", "Square, Linf", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith("Square, Linf"))
+    assert float(row.split()[3].rstrip("%")) >= 80
+    assert "16 images" in printed and str(out) in printed
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_network_learns_and_no_image_is_in_both_parts():
+    images = _images.digits()
+    params = _images.train(images, epochs=8)
+    logits = np.asarray(cnn.forward(params, images.test_x))
+    assert _images.accuracy(logits, images.test_y) > 0.85
+    assert images.train_x.shape[0] + images.test_x.shape[0] == 1797
+    train = {image.tobytes() for image in images.train_x}
+    assert not any(image.tobytes() in train for image in images.test_x)
+
+
+def test_every_attack_of_the_table_is_public():
+    for call, norm, _ in attack.ATTACKS.values():
+        assert call.__name__ in attack.attacks.__all__ and norm in ("linf", "l2")
+
+
+def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
+    x, y = np.full((3, 8, 8), 0.5, np.float32), np.zeros(3, np.int32)
+
+    def certain(images):
+        return jax.nn.one_hot(np.zeros(images.shape[0], int), 10)
+
+    args = attack.settle(attack.make_parser().parse_args(["--data", "digits", "--budget", "20"]))
+    failed = attack.run("Square, Linf", args, certain, x, y)
+    assert not np.any(failed.result.success)
+    assert "0.0%" in attack.table([failed])
+    assert attack.draw(tmp_path / "none.png", [failed], certain, x, y, 20, False).exists()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--images", "0"], "--images must be positive, got 0; try 100."),
+        (["--linf", "-0.1"], "--linf must be positive, got -0.1; try 0.2."),
+    ],
+)
+def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        attack.main(["--data", "digits", *given])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_mnist_is_the_published_subset():
+    images = _images.mnist()
+    assert images.train_x.shape == (4000, 28, 28) and images.test_x.shape == (1000, 28, 28)
+    counts = np.bincount(np.concatenate([images.train_y, images.test_y]))
+    assert counts.tolist() == [500] * 10
