@@ -47,6 +47,16 @@ def test_nes_utilities():
     np.testing.assert_allclose(_shape(shaping.nes_utilities()), expected, atol=1e-6)
 
 
+def test_top_keeps_the_best_over_their_spread():
+    kept = USED[:2]  # the lowest values are -1 and 0.5; the third direction is not finite
+    expected = np.concatenate([kept / kept.std() * 3 / 2, np.zeros((1, 2))])
+    np.testing.assert_allclose(_shape(shaping.top(2)), expected, rtol=1e-5)
+    everything = _shape(shaping.top(4))  # fewer are left than were asked for
+    np.testing.assert_allclose(everything, USED / USED.std(), rtol=1e-5)
+    with pytest.raises(ValueError, match="b must be at least 1, got 0"):
+        shaping.top(0)
+
+
 def test_clip_bounds_the_coefficients():
     c = jnp.array([-9.0, 0.5, 3.0])
     np.testing.assert_array_equal(shaping.clip(2).coefficients(c, c < 9), [-2.0, 0.5, 2.0])

@@ -32,6 +32,7 @@ OPTIMIZERS = {
     ),
     "spsa": lambda key: zojax.spsa(a=0.1, c=MU, A=10, key=key),
     "open_es": lambda key: zojax.open_es(0.02, mu=MU, population=8, key=key),
+    "ars": lambda key: zojax.ars(0.02, mu=MU, num_directions=4, key=key),
     "adam": lambda key: zojax.zeroth_order(optax.adam(0.02), zojax.estimator(mu=MU), key=key),
     "low_rank_forward": lambda key: zojax.zeroth_order(
         optax.adam(0.02),

@@ -15,7 +15,7 @@ from zojax._gradient import grad, value_and_grad
 from zojax._minimize import MinimizeResult, minimize
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
 from zojax.directions import Direction
-from zojax.optimizers import mezo, open_es, spsa, zo_sgd
+from zojax.optimizers import ars, mezo, open_es, spsa, zo_sgd
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
 
@@ -33,6 +33,7 @@ __all__ = [
     "ZerothOrder",
     "ZerothOrderState",
     "apply_updates",
+    "ars",
     "attacks",
     "directions",
     "estimator",

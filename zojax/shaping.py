@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zojax._types import require_count
+
 Stage = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -121,6 +123,39 @@ def nes_utilities() -> Shaping:
         return 1 / jnp.maximum(count, 1) - _divide(utility, jnp.sum(utility))
 
     return Shaping(values)
+
+
+def top(b: int) -> Shaping:
+    r"""The b directions with the lowest best value, over the std of their values; the rest weigh nothing.
+
+    Augmented random search: directions are sorted by :math:`\min_j V_{ij}` (the larger of two rewards), and
+    the values of the first b divided by their standard deviation :math:`\sigma`. They count N / b times,
+    so that the estimate is their mean, :math:`\frac{1}{b \mu \sigma} \sum_{k \le b} (V w)_k z_k`.
+
+    Args:
+      b: directions kept; at most as many as there are.
+
+    Raises:
+      TypeError, ValueError: for a number that is not a positive int.
+
+    References:
+      Mania, Guy and Recht, `Simple random search provides a competitive approach to reinforcement
+      learning <https://arxiv.org/abs/1803.07055>`_, 2018.
+
+    >>> top(1).values(jnp.array([[1.0, 3.0], [2.0, 6.0]]), jnp.ones(2, bool))
+    Array([[2., 6.],
+           [0., 0.]], dtype=float32)
+    """
+    b = require_count("b", b)
+
+    def values(v, valid):
+        best = jnp.where(valid, jnp.min(v, axis=1), jnp.inf)
+        place = jnp.argsort(jnp.argsort(best))
+        kept = valid & (place < b)
+        share = jnp.sum(valid) / jnp.maximum(jnp.sum(kept), 1)
+        return jnp.where(kept[:, None], share * _divide(v, _std(v, kept)), 0)
+
+    return Shaping(values, min_directions=b)
 
 
 def clip(limit: float) -> Shaping:

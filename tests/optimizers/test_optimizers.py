@@ -206,6 +206,29 @@ def test_open_es_is_its_formula():
     assert_steps_equal(tx, by_hand(adamw, directions.normal(), 4, gradient=ranked))
 
 
+def test_ars_is_its_formula():
+    def direction_of_best(x, z, mu):
+        table = np.array([[values(x + mu * zi), values(x - mu * zi)] for zi in z])
+        best = np.argsort(table.min(axis=1))[:2]
+        return (table[best, 0] - table[best, 1]) @ z[best] / (2 * table[best].std())
+
+    tx = zojax.ars(lambda t: 0.02 / (t + 1), mu=MU, num_directions=5, num_top=2, key=KEY)
+    trail = by_hand(
+        lambda x, g, t, _: (x - 0.02 / (t + 1) * g, None),
+        directions.normal(),
+        5,
+        gradient=direction_of_best,
+    )
+    assert_steps_equal(tx, trail)
+
+
+def test_the_golden_step_of_ars():
+    # L+ = 6.125 and L- = 45.125: their std is half their difference, so the step is 2 alpha z.
+    tx = zojax.ars(0.1, mu=1.0, num_directions=1, direction=fixed((0.5, 1.0)))
+    (after,) = steps_from(jnp.array(START), [tx])
+    np.testing.assert_allclose(after, np.array(START) + 0.2 * np.array([0.5, 1.0]), atol=1e-6)
+
+
 def test_open_es_sees_only_the_order_of_the_values():
     tx = zojax.open_es(0.02, population=8, key=KEY)
     steps = [
@@ -223,6 +246,7 @@ CONVERGING = {
     "mezo": (zojax.mezo(0.02), 300),
     "spsa": (zojax.spsa(a=0.2, c=1e-2, A=30), 300),
     "open_es": (zojax.open_es(0.05, population=32, weight_decay=0.0), 300),
+    "ars": (zojax.ars(optax.linear_schedule(0.1, 0.0, 300), num_directions=8), 300),
     "adam": (zojax.zeroth_order(optax.adam(0.05), zojax.estimator(num_directions=2)), 300),
 }
 
@@ -238,6 +262,11 @@ def test_converges_on_a_quadratic(name):
 ERRORS = {
     "odd population": (lambda: zojax.open_es(population=7), ValueError, "even.*got 7"),
     "no population": (lambda: zojax.open_es(population=0), ValueError, "population.*least 1.*0"),
+    "too many on top": (
+        lambda: zojax.ars(num_directions=4, num_top=5),
+        ValueError,
+        "num_top must be at most num_directions = 4, got 5",
+    ),
     "negative a": (lambda: zojax.spsa(a=-1.0, c=0.1), ValueError, "a must be positive.*-1.0"),
     "zero c": (lambda: zojax.spsa(a=0.1, c=0.0), ValueError, "c must be positive.*0.0"),
     "zero mu": (lambda: zojax.mezo(mu=0.0), ValueError, "mu must be positive.*0.0"),

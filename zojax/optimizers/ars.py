@@ -1,0 +1,75 @@
+"""ARS = normal x central x top, then sgd."""
+
+import jax
+import optax
+
+from zojax import directions, shaping
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._types import Direction, Schedule, require_count
+
+
+def ars(
+    learning_rate: float | Schedule = 0.02,
+    mu: float | Schedule = 0.03,
+    num_directions: int = 16,
+    num_top: int | None = None,
+    direction: Direction | None = None,
+    batch_size: int | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Augmented random search: steps along the best directions, in units of the values' spread.
+
+    .. math::
+        x \leftarrow x - \frac{\alpha}{b\,\sigma} \sum_{k=1}^{b}
+        (L(x + \mu z_k) - L(x - \mu z_k))\, z_k
+
+    over the b directions with the lowest :math:`\min(L_+, L_-)`, where :math:`\sigma` is the standard
+    deviation of their 2 b values. The paper maximises a reward, which is -L, and divides observations by
+    their running standard deviation; that is up to the policy.
+
+    Args:
+      learning_rate: alpha, a float or a schedule.
+      mu: the paper's exploration noise nu, a float or a schedule.
+      num_directions: N; a step is 2 N evaluations.
+      num_top: b; half of N by default, at least one.
+      direction: `directions.normal()` by default.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+
+    Raises:
+      ValueError: more top directions than directions.
+
+    References:
+      Mania, Guy and Recht, `Simple random search provides a competitive approach to reinforcement
+      learning <https://arxiv.org/abs/1803.07055>`_, 2018.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.ars(learning_rate=0.1, num_directions=64)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> bool(jnp.all(updates < 0))
+    True
+    """
+    n = require_count("num_directions", num_directions)
+    b = max(1, n // 2) if num_top is None else require_count("num_top", num_top)
+    if b > n:
+        raise ValueError(f"num_top must be at most num_directions = {n}, got {b}.")
+    source = estimator(
+        directions.normal() if direction is None else direction,
+        shaping=shaping.top(b),
+        mu=mu,
+        num_directions=n,
+        batch_size=batch_size,
+    )
+
+    def rate(step):
+        """The estimate divides by 2 mu, the paper's sum does not."""
+        alpha = learning_rate(step) if callable(learning_rate) else learning_rate
+        return 2 * alpha * (mu(step) if callable(mu) else mu)
+
+    return zeroth_order(optax.sgd(rate), source, key)
