@@ -18,7 +18,6 @@ from zojax.search._arrays import set_row
 from zojax.search.spaces import ORDERED, UNORDERED, Space
 
 MAX_CUTS = 1000  # a bad point that equals x+ cannot be cut off
-CUTS_BEGIN = 64  # the column of the random words from which on cuts take theirs
 
 
 class Shape(NamedTuple):
@@ -46,6 +45,7 @@ def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array
     """A point drawn from a random box around one good point without the bad ones.
 
     Args:
+      random: the current draw is used up.
       points: (n, d).
       good: the index of the good point.
       bad: bool (n,), the bad points.
@@ -61,7 +61,8 @@ def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array
 def _sample_ordered(space, random, points, x, bad, parity):
     """Coordinates with an order are never fixed: only the box of those redrawn is needed."""
     redrawn = default_shape(space, 1).redrawn
-    u = to_unit(words(random, 2 * redrawn))
+    w = words(random, 2 * redrawn + 2)
+    u = to_unit(w[2:])
     coordinates = _distinct(u[:redrawn], space.dimension)
     low, high = _bounds(space, x.dtype)
 
@@ -70,19 +71,19 @@ def _sample_ordered(space, random, points, x, bad, parity):
         return jnp.any(inside) & (cuts < MAX_CUTS)
 
     def cut(carry):
-        inside, lo, hi, cuts = carry
-        w = words(random, 3, CUTS_BEGIN + 4 * cuts)
-        out_point = pick(inside, w[0])
-        k = _cut_coordinate(w[1], points, x, out_point, parity)
+        inside, lo, hi, seed, cuts = carry
+        w0, w1, w2 = _cut_words(seed, cuts)
+        out_point = pick(inside, w0)
+        k = _cut_coordinate(w1, points, x, out_point, parity)
         column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
-        right, r, out = _cut_at(space, k, to_unit(w[2]), x[k], _entry(column, out_point), column)
+        right, r, out = _cut_at(space, k, to_unit(w2), x[k], _entry(column, out_point), column)
         here = coordinates == k
         hi = jnp.where(here & right, jnp.minimum(hi, r), hi)
         lo = jnp.where(here & ~right, jnp.maximum(lo, r), lo)
-        return inside & ~out, lo, hi, cuts + 1
+        return inside & ~out, lo, hi, seed, cuts + 1
 
-    start = bad, low[coordinates], high[coordinates], jnp.int32(0)
-    _, lo, hi, _ = lax.while_loop(more, cut, start)
+    start = bad, low[coordinates], high[coordinates], w[:2], jnp.int32(0)
+    _, lo, hi, *_ = lax.while_loop(more, cut, start)
     for j in range(redrawn):
         k = coordinates[j]
         x = set_row(x, k, _between(space, k, u[redrawn + j], lo[j], hi[j]))
@@ -101,16 +102,16 @@ def _sample_with_fixed(space, random, points, x, bad, parity):
         return jnp.any(inside) & (cuts < MAX_CUTS)
 
     def cut(carry):
-        inside, lo, hi, usable, free, cuts = carry
-        w = words(random, 3, CUTS_BEGIN + 4 * cuts)
-        out_point = pick(inside, w[0])
-        here = pick(usable, w[1])
+        inside, lo, hi, usable, free, seed, cuts = carry
+        w0, w1, w2 = _cut_words(seed, cuts)
+        out_point = pick(inside, w0)
+        here = pick(usable, w1)
         if not parity:
             differs = usable & (_row(points, out_point) != x)
-            here = jnp.where(jnp.any(differs), pick(differs, w[1]), here)
+            here = jnp.where(jnp.any(differs), pick(differs, w1), here)
         k = index_of(here)
         column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
-        right, r, out = _cut_at(space, k, to_unit(w[2]), x[k], _entry(column, out_point), column)
+        right, r, out = _cut_at(space, k, to_unit(w2), x[k], _entry(column, out_point), column)
         fixed = unordered[k]
         out = jnp.where(fixed, column != x[k], out)
         hi = jnp.where(here & right & ~fixed, jnp.minimum(hi, r), hi)
@@ -120,12 +121,13 @@ def _sample_with_fixed(space, random, points, x, bad, parity):
         free = free & ~(here & fixed & left)
         free = jnp.where(jnp.any(free), free, here)
         usable = jnp.where(jnp.any(usable), usable, True)
-        return inside & ~out, lo, hi, usable, free, cuts + 1
+        return inside & ~out, lo, hi, usable, free, seed, cuts + 1
 
     everything = jnp.ones(d, bool)
-    start = bad, low, high, everything, everything, jnp.int32(0)
-    _, lo, hi, _, free, _ = lax.while_loop(more, cut, start)
-    w = words(random, 2 * redrawn)
+    w = words(random, 2 * redrawn + 2)
+    start = bad, low, high, everything, everything, w[:2], jnp.int32(0)
+    _, lo, hi, _, free, *_ = lax.while_loop(more, cut, start)
+    w = w[2:]
     for j in range(redrawn):
         # Nothing free is left when fewer are free than are redrawn: the rest stays.
         here = pick(free, w[j])
@@ -168,6 +170,16 @@ def _between(space, k, u, lo, hi):
     discrete = jnp.asarray(space.kinds != 0)[k]
     whole = jnp.minimum(lo + jnp.floor(u * (hi - lo + 1)), hi)
     return jnp.where(discrete, whole, lo + u * (hi - lo))
+
+
+def _cut_words(seed: jax.Array, cuts: jax.Array) -> list[jax.Array]:
+    """Three words for a cut, from two that are carried through the loop.
+
+    A hash as short as this one may be fused into whatever reads it, and computed many times.
+    """
+    start = cuts.astype(jnp.uint32) * np.uint32(3)
+    step = np.uint32(0x9E3779B9)
+    return [_mix(_mix((start + np.uint32(j)) * step + seed[0]) ^ seed[1]) for j in range(3)]
 
 
 def pick(mask: jax.Array, word: jax.Array) -> jax.Array:

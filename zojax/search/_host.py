@@ -42,7 +42,7 @@ class _Log:
 
     def __init__(self, task: Task, key: jax.Array, executor: Executor | None):
         self.task, self.executor = task, executor
-        self.key, self.init_key = jax.random.split(key)
+        self.init_key, self.key = jax.random.split(key)  # as on the device
         self.values: list[float] = []
         self.points: list[np.ndarray] = []
         self.started, self.best, self.since = 0, np.inf, 0

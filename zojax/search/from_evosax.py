@@ -27,7 +27,8 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
 
         search.minimize(fun, space, search.from_evosax("CMA_ES", 20, std_init=0.25), budget=..., key=...)
 
-    The strategy works in the unit cube. Populations start uniform over it, distributions at its middle.
+    The strategy works in the unit cube. Populations start uniform over it, distributions at its middle
+    with a standard deviation of 1/4.
     What it proposes outside is evaluated at the nearest point inside. A failed evaluation counts as the
     worst one of its population. Needs evosax: `pip install "zojax[search]"`.
 
@@ -52,7 +53,8 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         if unknown:
             known = ", ".join(sorted(vars(algorithm.default_params)))
             raise ValueError(f"{make.__name__} has no setting {unknown[0]!r}; it has {known}.")
-        return algorithm, algorithm.default_params.replace(**settings)
+        spread = {"std_init": 0.25} if hasattr(algorithm.default_params, "std_init") else {}
+        return algorithm, algorithm.default_params.replace(**(spread | settings))
 
     def init(key, space: Space, budget: int) -> EvosaxState:
         del budget

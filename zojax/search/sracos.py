@@ -125,12 +125,11 @@ def propose_from(
     bad = ~_holds(len(points), positives)
 
     def attempt(random: Random):
-        later = advance(random)
-        u = to_unit(words(random, 1, start=_box.CUTS_BEGIN - 1))
+        later, last = advance(random), advance(advance(random))
+        u = to_unit(words(random, 1))
         good = entry(positives, index_from(u[0], len(positives)))
-        x = _box.sample(space, random, points, good, bad, parity)
-        uniform = unit_point_if(explores, later, space.dimension)
-        return jnp.where(explores, space.from_unit(uniform), space.clip(x)), advance(later)
+        x = space.clip(_box.sample(space, later, points, good, bad, parity))
+        return uniform_if(space, explores, last, x), advance(last)
 
     known = [] if is_continuum(space) else [points]
     known += [] if taken is None else [taken]
@@ -153,7 +152,7 @@ def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> 
     random = state.random
     replaced = worst
     if replacement == "random":
-        word, random = words(random, 1, start=_box.CUTS_BEGIN - 2)[0], advance(random)
+        word, random = words(random, 1)[0], advance(random)
         replaced = _box.index_of(_box.pick(negative, word))
     elif replacement == "margin":
         center = lax.dynamic_index_in_dim(state.points, ranks[0], 0, keepdims=False)
@@ -214,27 +213,30 @@ def shared_coin(count: jax.Array) -> jax.Array:
     return to_unit(words(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1))[0]
 
 
-def unit_point_if(wanted: jax.Array, random: Random, num: int) -> jax.Array:
-    """`num` uniform numbers where `wanted`, else zeros; skipped when no run wants them."""
+def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) -> jax.Array:
+    """A uniform point where `wanted`, else x; nothing is drawn when no run wants one."""
+
+    def replace(wanted, random, x):
+        uniform = space.from_unit(to_unit(words(random, space.dimension)))
+        return jnp.where(wanted, uniform, x)
+
+    def keep(wanted, random, x):
+        return x
 
     @jax.custom_batching.custom_vmap
-    def draw_if(wanted, random):
-        return lax.cond(wanted, lambda r: to_unit(words(r, num)), zeros, random)
+    def choose(wanted, random, x):
+        return lax.cond(wanted, replace, keep, wanted, random, x)
 
-    def zeros(random):
-        return jnp.zeros(random.count.shape + (num,), float_dtype())
-
-    @draw_if.def_vmap
-    def _(size, batched, wanted, random):
-        wanted, random = jax.tree.map(
+    @choose.def_vmap
+    def _(size, batched, *args):
+        args = jax.tree.map(
             lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (size, *x.shape)),
-            (wanted, random),
+            args,
             tuple(batched),
         )
-        draw_all = jax.vmap(lambda r: to_unit(words(r, num)))
-        return lax.cond(jnp.any(wanted), draw_all, zeros, random), True
+        return lax.cond(jnp.any(args[0]), jax.vmap(replace), keep, *args), True
 
-    return draw_if(wanted, random)
+    return choose(wanted, random, x)
 
 
 def is_continuum(space: Space) -> bool:
