@@ -1,6 +1,6 @@
 """Black-box attacks beside the Adversarial Robustness Toolbox, on one model, images, norm and radius.
 
-    python -m pip install ".[bench]" adversarial-robustness-toolbox
+    python -m pip install ".[bench]"
     python -m benchmarks.attacks
 
 ART calls the same compiled model through its black-box classifier; calls are padded to powers of two, so
@@ -68,6 +68,8 @@ def art_zoo(classifier, eps, norm, budget, step):
         nb_parallel=128,
         binary_search_steps=1,
         learning_rate=step,
+        initial_const=10.0,  # its default of 1e-3 left every image unsolved
+        abort_early=False,
         variable_h=0.05,
         use_resize=False,
         use_importance=False,
