@@ -3,8 +3,8 @@
     python -m pip install ".[bench]"
     python -m benchmarks.policy
 
-Ours: ask, play, tell in one compiled generation, as `zojax.examples.policy` does. evosax's Open_ES with Adam
-does the same. Pendulum's episodes all have 200 steps, so that both play as many.
+Ours: ask, play, tell in one compiled generation, as `zojax.examples.policy` does. evosax's Open_ES with
+Adam does the same. Pendulum's episodes all have 200 steps, so that both play as many.
 """
 
 import argparse
