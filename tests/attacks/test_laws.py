@@ -242,6 +242,37 @@ def test_a_host_model_of_wrong_shape_is_named():
         attacks.square(**GOOD | {"model": lambda v: v.sum((1, 2)), "jit": False})
 
 
+def test_labels_alone_fool_the_model_that_gives_them():
+    def label_fn(images):
+        return jnp.argmax(model(images), axis=1)
+
+    scores = attacks.smoothed(label_fn, CLASSES, samples=15)
+    np.testing.assert_array_equal(jnp.argmax(scores(X), axis=1), Y)
+    np.testing.assert_allclose(jnp.sum(scores(X), axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(scores(X)[2:3], scores(X[2:3]))  # noise belongs to the image
+    result = attacks.bandits(5, scores, X, Y, 0.2, "linf", 200, output="probabilities")
+    assert_lawful(result._replace(queries=jnp.minimum(result.queries, BUDGET)), 0.2, "linf")
+    assert np.mean(result.success) >= 0.5
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        attacks.smoothed(label_fn, CLASSES, samples=0)
+
+
+SETTINGS = {
+    "nes": (attacks.nes, dict(mu=0.0), "mu must be positive.*0.0"),
+    "zo_sign_sgd": (attacks.zo_sign_sgd, dict(num_directions=0), "num_directions.*least 1, got 0"),
+    "zoo": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
+    "too many pixels": (attacks.zoo, dict(coordinates=99), "num_directions must be at most 36.*99"),
+    "bandits": (attacks.bandits, dict(tiles=0), "tiles must be at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_wrong_settings(case):
+    attack, change, message = SETTINGS[case]
+    with pytest.raises(ValueError, match=message):
+        attack(**GOOD, **change)
+
+
 def test_wrong_settings_of_simba():
     with pytest.raises(ValueError, match="step must be positive.*0"):
         attacks.simba(**GOOD, step=0.0)

@@ -6,6 +6,7 @@ through `jit=False`, or `ask_tell` where no function can be called at all.
 """
 
 from zojax.attacks._driver import AskTell, Attack, Result, ask_tell
+from zojax.attacks._labels import smoothed
 from zojax.attacks.bandits import bandits, bandits_attack
 from zojax.attacks.nes import nes, nes_attack
 from zojax.attacks.simba import simba, simba_attack, simba_dct
@@ -25,6 +26,7 @@ __all__ = [
     "simba",
     "simba_attack",
     "simba_dct",
+    "smoothed",
     "square",
     "square_attack",
     "zo_sign_sgd",

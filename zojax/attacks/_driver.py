@@ -203,7 +203,7 @@ def _start(key, attack, x, y) -> Progress:
 
     def one(x, y):
         inf = jnp.float32(jnp.inf)
-        own = jax.random.fold_in(key, _checksum(x))
+        own = jax.random.fold_in(key, checksum(x))
         zero = jnp.int32(0)
         return Progress(own, x, y, zero, zero, jnp.bool_(False), x, inf, attack.init(own, x, inf))
 
@@ -280,7 +280,7 @@ def _result(norm, state: Progress) -> Result:
     return Result(state.best, state.solved, state.queries, norms)
 
 
-def _checksum(x: jax.Array) -> jax.Array:
+def checksum(x: jax.Array) -> jax.Array:
     """A 32-bit hash of an image's bits. Integer sums are exact, whatever their order."""
     bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
     place = jnp.arange(bits.shape[0], dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
@@ -368,8 +368,8 @@ def _check_setting(eps, budget, targeted, output) -> Setting:
         raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
     if output == "labels":
         raise ValueError(
-            "output='labels' is not enough for this attack, which compares scores; "
-            "give it logits or probabilities."
+            "output='labels' is not enough for an attack that compares scores; give it logits or "
+            "probabilities, or attacks.smoothed(label_fn, num_classes) with output='probabilities'."
         )
     if output not in _losses.OUTPUTS:
         raise ValueError(f"output must be one of {list(_losses.OUTPUTS)}, got {output!r}.")

@@ -1,0 +1,74 @@
+"""Scores from labels: the smoothed classifier, for models that tell a class and nothing else."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from zojax._types import as_key, require_count, require_positive
+from zojax.attacks._driver import checksum
+
+
+def smoothed(
+    label_fn: Callable[[jax.Array], jax.Array],
+    num_classes: int,
+    samples: int = 20,
+    radius: float = 0.3,
+    key: int | jax.Array = 0,
+) -> Callable[[jax.Array], jax.Array]:
+    r"""Probabilities for a model that gives labels only, by voting in a neighbourhood.
+
+    .. math::
+        S_c(x) = \frac{1}{m} \sum_{j=1}^{m} 1[\mathrm{label}(x + r u_j) = c],
+        \qquad u_j \sim U([-1, 1]^d)
+
+    is how robustly c is predicted around x, and goes down before the label itself changes. Half of the
+    probability is kept for the label of x itself, so that success is what the model says of x. To be used
+    with `output="probabilities"`; one query of the attack is then `samples + 1` of the model.
+
+    Args:
+      label_fn: images (n, ...) -> int classes (n,), traceable by JAX.
+      num_classes: how many classes there are.
+      samples: m.
+      radius: r, in units of the image; noisy images are clipped to [0, 1] but not to the ball.
+      key: of the noise, which differs from image to image.
+
+    Returns:
+      A model for the attacks. The same object compiles once.
+
+    Raises:
+      ValueError, TypeError: for counts or a radius that are not positive.
+
+    References:
+      Ilyas et al., `Black-box adversarial attacks with limited queries and information
+      <https://arxiv.org/abs/1804.08598>`_, 2018, section 2.4.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import attacks
+    >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
+    >>> w = jax.random.normal(jax.random.key(2), (36, 3))
+    >>> label_fn = lambda images: jnp.argmax(images.reshape(-1, 36) @ w, axis=1)
+    >>> model = attacks.smoothed(label_fn, num_classes=3)
+    >>> found = attacks.bandits(0, model, x, label_fn(x), eps=0.4, budget=300, output="probabilities")
+    >>> bool((label_fn(found.adversarial) != label_fn(x)).mean() > 0.5)
+    True
+    """
+    m, classes = require_count("samples", samples), require_count("num_classes", num_classes)
+    require_positive("radius", radius)
+    key = as_key(key)
+
+    def scores(images: jax.Array) -> jax.Array:
+        def around(x):
+            own = jax.random.fold_in(key, checksum(x))
+            noise = jax.random.uniform(own, (m, *x.shape), minval=-radius, maxval=radius)
+            return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
+
+        points = jax.vmap(around)(images)
+        labels = label_fn(points.reshape((-1,) + images.shape[1:])).reshape(-1, m + 1)
+        # One vote more for the image itself than for all of its neighbours: its label stays on top.
+        votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0) / (2 * m + 1)
+        return jnp.einsum(
+            "nj,njc->nc", jnp.broadcast_to(votes, labels.shape), jax.nn.one_hot(labels, classes)
+        )
+
+    return scores
