@@ -126,6 +126,9 @@ class Host:
     def __init__(self, eps, norm):
         self.queries, self.eps, self.norm = 0, eps, norm
 
+    def on_the_host(self, images):
+        return np.asarray(images).sum(axis=(1, 2))
+
     def __call__(self, images):
         assert isinstance(images, np.ndarray) and images.shape[1:] == X.shape[1:]
         assert images.min() >= 0 and images.max() <= 1
@@ -213,7 +216,13 @@ ERRORS = {
         TypeError,
         "floating point.*divide by 255",
     ),
-    "a lone image": (dict(x=X[0, 0], y=Y[:6]), ValueError, "batch of images.*leading axis"),
+    "a lone image": (
+        dict(x=X[0, 0], y=Y[:6]),
+        ValueError,
+        "batch of at least one image.*leading axis",
+    ),
+    "no image": (dict(x=X[:0], y=Y[:0]), ValueError, r"at least one image.*\(0, 6, 6\)"),
+    "unknown class": (dict(y=Y + 2), ValueError, "y must hold classes from 0 to 2.* to [34]"),
     "too few labels": (dict(y=Y[:3]), ValueError, r"one integer class per image.*\(7,\).*\(3,\)"),
     "float labels": (dict(y=Y * 1.0), ValueError, "one integer class per image.*float32"),
     "no radius": (dict(eps=0.0), ValueError, "eps must be positive.*0.0"),
@@ -235,6 +244,12 @@ def test_errors(case):
     change, kind, message = ERRORS[case]
     with pytest.raises(kind, match=message):
         attacks.square(**{**GOOD, **change})
+
+
+def test_a_model_that_cannot_be_traced_says_how_to_run_it():
+    with pytest.raises(jax.errors.TracerArrayConversionError) as caught:
+        attacks.square(**GOOD | {"model": Host(0.1, "linf").on_the_host})
+    assert any("jit=False" in note for note in caught.value.__notes__)
 
 
 def test_a_host_model_of_wrong_shape_is_named():

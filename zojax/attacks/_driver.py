@@ -112,8 +112,7 @@ def run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit
     if not callable(model):
         raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
     if jit:
-        shape = jax.eval_shape(model, jax.ShapeDtypeStruct(jnp.shape(x), jnp.float32)).shape
-        _check_outputs(shape, jnp.shape(x)[0])
+        _check_outputs(_output_shape(model, jnp.shape(x)), jnp.shape(x)[0], y)
         arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
         return _run_compiled(
             as_key(key), attack, model, *arrays, float_of(eps), setting, batch_size
@@ -124,7 +123,7 @@ def run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit
         parts = [points[i : i + batch_size] for i in range(0, len(points), batch_size)]
         outputs = [np.asarray(model(part)) for part in parts]
         for part, out in zip(parts, outputs, strict=True):
-            _check_outputs(out.shape, len(part))
+            _check_outputs(out.shape, len(part), y)
         state = session.tell(state, np.concatenate(outputs))
     return session.result(state)
 
@@ -179,7 +178,7 @@ def ask_tell(
         outputs = np.asarray(outputs)
         active = np.asarray(_active(state, setting.budget, attack.points))
         points = 1 if _fresh(state) else attack.points
-        _check_outputs(outputs.shape, int(active.sum()) * points)
+        _check_outputs(outputs.shape, int(active.sum()) * points, state.y)
         table = np.zeros((len(active), points, outputs.shape[1]), np.float32)
         table[active] = outputs.reshape(-1, points, outputs.shape[1])
         if _fresh(state):
@@ -378,8 +377,10 @@ def _check_setting(eps, budget, targeted, output) -> Setting:
 
 def _check_images(x, y) -> None:
     shape = jnp.shape(x)
-    if len(shape) < 2:
-        raise ValueError(f"x must be a batch of images, got shape {shape}; add a leading axis.")
+    if len(shape) < 2 or shape[0] == 0:
+        raise ValueError(
+            f"x must be a batch of at least one image, got shape {shape}; add a leading axis."
+        )
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise TypeError(
             f"x must be floating point in [0, 1], got {jnp.result_type(x)}; divide by 255."
@@ -395,9 +396,24 @@ def _check_images(x, y) -> None:
             raise ValueError(f"x must lie in [0, 1], got values from {low} to {high}; rescale it.")
 
 
-def _check_outputs(shape: tuple[int, ...], count: int) -> None:
+def _output_shape(model, shape: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return jax.eval_shape(model, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        error.add_note("zojax traces the model. For one that JAX cannot trace pass jit=False.")
+        raise
+
+
+def _check_outputs(shape: tuple[int, ...], count: int, y) -> None:
     if len(shape) != 2 or shape[0] != count or shape[1] < 2:
         raise ValueError(
             f"the model must return one row of scores for each of its {count} images and at least "
             f"2 classes, got shape {shape}."
         )
+    if not isinstance(y, jax.core.Tracer):
+        low, high = int(np.min(y)), int(np.max(y))
+        if low < 0 or high >= shape[1]:
+            raise ValueError(
+                f"y must hold classes from 0 to {shape[1] - 1}, as many as the model's scores, "
+                f"got {low} to {high}."
+            )
