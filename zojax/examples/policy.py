@@ -40,7 +40,7 @@ SETTINGS = {
     "pendulum": Setting(200, 256, 4, 0.03, 0.1),
     "acrobot": Setting(60, 128, 4, 0.05, 0.2),
     "mountaincar": Setting(60, 128, 4, 0.05, 0.5),
-    "breakout": Setting(200, 256, 4, 0.03, 0.1),
+    "breakout": Setting(100, 256, 4, 0.03, 0.1),
 }
 SOLVED = {"cartpole": 475.0}  # mean return at which the environment's authors call it solved
 
