@@ -28,6 +28,7 @@ ALLOWED = {  # what each part may import
     "search": BASE | {"search", "_progress"},
     "attacks": ESTIMATOR | {"_estimator", "_call", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
+    "trajectory": BASE | {"_transform", "trajectory"},
 }
 
 

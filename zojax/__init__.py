@@ -48,6 +48,7 @@ __all__ = [
     "shaping",
     "spsa",
     "stencils",
+    "trajectory",
     "value_and_grad",
     "zeroth_order",
     "zo_sgd",

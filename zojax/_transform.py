@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zojax import noise
+from zojax import implicit, noise
 from zojax._call import compiled_call
 from zojax._estimator import Estimate, Estimator, EstimatorState, coefficients_dtype
 from zojax._estimator import estimator as make_estimator
@@ -119,23 +119,24 @@ def zeroth_order(
 
     def step(state: ZerothOrderState, params: PyTree, estimate: Estimate, value_fn):
         """The inner step, undone where no direction was finite."""
+        c = estimate.coefficients[0]
+        finite = jnp.where(jnp.isnan(c), 0, c)
+
+        def inner_update(grads, inner_state, floats, value):
+            return inner.update(
+                grads, inner_state, floats, value=value, grad=grads, value_fn=value_fn
+            )
+
         grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
-        updates, inner_state = inner.update(
-            grads,
-            state.inner_state,
-            floats_only(params),
-            value=estimate.value,
-            grad=grads,
-            value_fn=value_fn,
+        updates, inner_state = implicit.with_rounded_products(inner_update, finite)(
+            grads, state.inner_state, floats_only(params), estimate.value
         )
         ok = estimate.used > 0
-        c = estimate.coefficients[0]
-        c = jnp.where(jnp.isnan(c), 0, c)
 
         def settled(u):
             u = jnp.where(ok, u, jnp.zeros_like(u))
             # Rounded before it is added: the same bits in one program with the sum as in two.
-            return noise.rounded(u, c) if is_float(u) else u
+            return noise.rounded(u, finite) if is_float(u) else u
 
         updates = jax.tree.map(settled, updates)
         inner_state = jax.tree.map(

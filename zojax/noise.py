@@ -305,12 +305,14 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     """The same array, each entry rounded to its dtype before anything is done with it.
 
     Compilers contract a product and the sum that it enters, or skip a rounding to bfloat16, where
-    they meet in one kernel. An exclusive or with a zero, which the compiler cannot know to be one as
-    it cannot know that `finite` is, keeps them apart at no cost in memory and little in time.
+    they meet in one kernel. An or with a zero, which the compiler cannot know to be one as it cannot
+    know that `finite` is, keeps them apart at no cost in memory and little in time.
     """
     bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
-    word = lax.bitcast_convert_type(x, bits) ^ (~jnp.isfinite(finite)).astype(bits)
-    return lax.bitcast_convert_type(word, x.dtype)
+    # Not an exclusive or, which cancels where it is done twice, nor a mask of a bool's sign, which
+    # LLVM turns into a choice and adds through.
+    zero = (~jnp.isfinite(finite)).astype(bits)
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero, x.dtype)
 
 
 # Both are the identity to a derivative, which the bits and the loop would hide.

@@ -1,0 +1,464 @@
+"""Logs of scalars: a replay has the bits of the run, and nothing else passes for one."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zojax
+from zojax import directions, shaping, stencils, trajectory
+from zojax.trajectory import _log
+
+# --- runs ---------------------------------------------------------------------------------------
+
+X = jax.random.normal(jax.random.key(1), (5, 19))
+STEPS = 23
+
+
+def loss(params, limit=jnp.inf):
+    hidden = jnp.tanh(X @ params["w"].astype(jnp.float32) + params["b"])
+    value = jnp.mean((hidden @ params["v"].astype(jnp.float32) - 1) ** 2)
+    return jnp.where(value < limit, value, jnp.nan)
+
+
+def start(dtype=jnp.float32):
+    w, b, v = jax.random.split(jax.random.key(2), 3)
+    return {
+        "w": jax.random.normal(w, (19, 33)).astype(dtype),
+        "b": 0.1 * jax.random.normal(b, (33,)),
+        "v": jax.random.normal(v, (33,)).astype(dtype),
+        "epoch": jnp.int32(3),
+    }
+
+
+def programs(tx, params, recorder):
+    """A program a step, and one more for the sum."""
+    state = tx.init(params)
+    for _ in range(STEPS):
+        updates, state = tx.update(None, state, params, value_fn=loss)
+        params = zojax.apply_updates(params, updates)
+        recorder.append(state)
+    return params, state
+
+
+def one_program(tx, params, recorder):
+    """A program a step, which owns its arguments."""
+
+    def step(params, state):
+        updates, state = tx.update(None, state, params, value_fn=loss)
+        return zojax.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    params, state = jax.tree.map(jnp.copy, (params, tx.init(params)))
+    for _ in range(STEPS):
+        params, state = step(params, state)
+        recorder.append(state)
+    return params, state
+
+
+def chunks(tx, params, recorder):
+    """Seven steps a program."""
+    run = zojax.minimize(loss, params, tx, STEPS, key=9, chunk_size=7, callback=recorder.callback)
+    return run.params, run.state
+
+
+def outside(tx, params, recorder):
+    """The loss is evaluated on the host."""
+    run = zojax.minimize(loss, params, tx, STEPS, callback=recorder.callback, jit=False)
+    return run.params, run.state
+
+
+def source(direction=None, **options):
+    return zojax.estimator(direction or directions.normal(), **{"mu": 0.01} | options)
+
+
+RUNS = {
+    "mezo, signs": (zojax.mezo(1e-2), programs, jnp.float32),
+    "mezo, normals, bfloat16": (
+        zojax.mezo(1e-2, 0.01, direction=directions.normal()),
+        one_program,
+        jnp.bfloat16,
+    ),
+    "decay, cosine": (
+        zojax.mezo(optax.cosine_decay_schedule(1e-2, 30), weight_decay=0.1, num_directions=3),
+        chunks,
+        jnp.float32,
+    ),
+    "momentum, bfloat16": (
+        zojax.zo_sgd(1e-2, source(num_directions=2), momentum=0.9, nesterov=True),
+        programs,
+        jnp.bfloat16,
+    ),
+    "low rank, adam": (
+        zojax.zeroth_order(
+            optax.adam(1e-2), source(directions.low_rank(2, factors="normal"), num_directions=4)
+        ),
+        chunks,
+        jnp.float32,
+    ),
+    "forward, ranks, clipped adamw": (
+        zojax.zeroth_order(
+            optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2)),
+            source(stencil=stencils.forward(), shaping=shaping.centered_ranks(), num_directions=4),
+        ),
+        one_program,
+        jnp.float32,
+    ),
+    "spsa from outside": (zojax.spsa(0.1, 0.1, 10), outside, jnp.float32),
+    "residual": (
+        zojax.zo_sgd(1e-3, source(stencil=stencils.one_point_residual())),
+        one_program,
+        jnp.float32,
+    ),
+    "plateau": (
+        zojax.zeroth_order(
+            optax.chain(optax.sgd(0.05), optax.contrib.reduce_on_plateau(patience=2, cooldown=1)),
+            source(),
+        ),
+        chunks,
+        jnp.float32,
+    ),
+}
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
+    tx, run, dtype = RUNS[name]
+    params0 = start(dtype)
+    with trajectory.Recorder(tmp_path / "log", tx, params0) as recorder:
+        params, state = run(tx, params0, recorder)
+        recorder.close(params)
+    log = trajectory.load(tmp_path / "log")
+    assert log.steps == STEPS == recorder.steps
+    found, resumed = trajectory.resume(params0, tx, log)
+    assert_same_bits(found, params)
+    assert not np.array_equal(found["w"], params0["w"])
+    if log.header["columns"] == tx.estimator.num_directions:
+        state = state._replace(value=resumed.value)  # not recorded where nothing depends on it
+        state = state._replace(
+            estimator_state=state.estimator_state._replace(
+                previous=resumed.estimator_state.previous
+            )
+        )
+    assert_same_bits(resumed, state)
+
+
+def test_the_value_is_recorded_only_where_a_step_depends_on_it(tmp_path):
+    for name, (tx, _, dtype) in RUNS.items():
+        recorder = trajectory.Recorder(tmp_path / name, tx, start(dtype))
+        extra = recorder._header["columns"] - tx.estimator.num_directions
+        assert extra == (name in ("residual", "plateau")), name
+
+
+# --- one small run, for what follows -----------------------------------------------------------------
+
+TX = zojax.mezo(0.1, num_directions=2, key=4)
+P0 = {"x": jnp.arange(1.0, 4.0), "rng": jax.random.key(0)}
+
+
+def bowl(params, limit=jnp.inf):
+    value = jnp.sum(params["x"] ** 2)
+    return jnp.where(value < limit, value, jnp.nan)
+
+
+@jax.jit
+def step(params, state, limit=jnp.inf):
+    updates, state = TX.update(None, state, params, value_fn=bowl, limit=limit)
+    return zojax.apply_updates(params, updates), state
+
+
+def advance(params, state, count, recorder, limit=jnp.inf):
+    for _ in range(count):
+        params, state = step(params, state, limit)
+        recorder.append(state)
+    return params, state
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A log of 10 steps in records of 4."""
+    with trajectory.Recorder(tmp_path / "log", TX, P0, every=4, note={"data": "none"}) as recorder:
+        advance(P0, TX.init(P0), 10, recorder)
+    return tmp_path / "log"
+
+
+def test_20_000_steps_take_less_than_100_kb(tmp_path):
+    tx = zojax.mezo(1e-6)
+    params = {f"layers.{i}.weight": jnp.ones(2) for i in range(150)}
+    state = tx.init(params)
+    with trajectory.Recorder(tmp_path / "log", tx, params) as recorder:
+        rng = np.random.default_rng(0)
+        for count in range(100, 20_001, 100):
+            chunk = rng.normal(size=(100, 1)).astype(np.float32)
+            recorder.callback(
+                SimpleNamespace(
+                    state=state._replace(count=jnp.int32(count)),
+                    coefficients=chunk,
+                    values=np.zeros(100),
+                )
+            )
+    assert trajectory.load(tmp_path / "log").steps == 20_000
+    assert os.path.getsize(tmp_path / "log") < 100_000
+
+
+def test_what_was_cut_off_is_dropped_with_a_warning_and_the_run_goes_on(path, tmp_path):
+    data, whole = path.read_bytes(), trajectory.load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin = len(_log.encode_header(whole.header)[0])
+        records = [begin + i * (1 + 4 * 2 * 4 + 4) for i in range(3)]
+    expected = advance(P0, TX.init(P0), 13, SimpleNamespace(append=lambda state: None))
+    for size in range(begin, len(data)):
+        path.write_bytes(data[:size])
+        kept = 4 * sum(size >= r for r in records[1:])
+        if size in records:
+            log = trajectory.load(path)
+        else:
+            with pytest.warns(UserWarning, match=f"cut off: .* after step {kept}"):
+                log = trajectory.load(path)
+        np.testing.assert_array_equal(log.scalars, whole.scalars[:kept])
+        if size == len(data) - 3:
+            carry = trajectory.resume(P0, TX, log)
+            with pytest.warns(UserWarning, match="cut off"):
+                recorder = trajectory.Recorder(path, TX, P0)
+            with recorder:
+                assert recorder.steps == kept == int(carry[1].count)
+                assert_same_bits(advance(*carry, 13 - kept, recorder)[0], expected[0])
+            assert_same_bits(trajectory.replay(P0, TX, trajectory.load(path)), expected[0])
+
+
+def test_no_changed_byte_goes_unnoticed(path):
+    data = path.read_bytes()
+    for i in range(len(data)):
+        path.write_bytes(data[:i] + bytes([data[i] ^ 0x10]) + data[i + 1 :])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                log = trajectory.load(path)
+            except ValueError:
+                continue
+        # In the last record it is as if that were cut off.
+        assert len(caught) == 1 and log.steps == 8 and i >= len(data) - (1 + 2 * 8 + 4)
+
+
+def test_a_corrupt_log_says_where(path):
+    data = bytearray(path.read_bytes())
+    data[-50] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"corrupt after step 4, at byte \d+ of \d+"):
+        trajectory.load(path)
+    path.write_bytes(b"zojax\n\x07\x00" + bytes(data[8:]))
+    with pytest.raises(ValueError, match="version 7"):
+        trajectory.load(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not a zojax trajectory"):
+        trajectory.load(path)
+
+
+WRONG = {
+    "values": (TX, {**P0, "x": P0["x"].at[1].add(1e-6)}, "the values of params['x'] are not"),
+    "shape": (TX, {**P0, "x": jnp.ones(4)}, "another base model: params['x'] is float32[4]"),
+    "leaf": (TX, {**P0, "y": jnp.ones(1)}, "only the given parameters have a leaf ['y']"),
+    "count": (zojax.mezo(0.1), P0, "its num_directions is 1, the log's 2"),
+    "rate": (
+        zojax.mezo(float(np.nextafter(np.float32(0.1), 1)), num_directions=2),
+        P0,
+        "another optimizer: its direction",
+    ),
+    "direction": (
+        zojax.mezo(0.1, num_directions=2, direction=directions.normal()),
+        P0,
+        "another optimizer: its direction",
+    ),
+    "inner": (
+        zojax.zo_sgd(0.1, zojax.estimator(num_directions=2), momentum=0.9),
+        P0,
+        "another optimizer: its direction",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_another_model_or_optimizer_is_refused_with_the_reason(case, path):
+    tx, params, message = WRONG[case]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trajectory.replay(params, tx, trajectory.load(path))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trajectory.Recorder(path, tx, params)
+
+
+def test_another_mu_or_key_replays_since_the_log_has_both(path):
+    log = trajectory.load(path)
+    other = zojax.mezo(0.1, mu=0.5, num_directions=2, key=77)
+    assert_same_bits(trajectory.replay(P0, other, log), trajectory.replay(P0, TX, log))
+
+
+def test_what_cannot_be_recorded_says_so(tmp_path):
+    with pytest.raises(TypeError, match="put what is around it inside"):
+        trajectory.Recorder(tmp_path / "log", optax.chain(TX, optax.scale(1.0)), P0)
+    searching = zojax.zeroth_order(
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3))
+    )
+    with pytest.raises(ValueError, match="evaluates the loss"):
+        trajectory.Recorder(tmp_path / "log", searching, P0)
+    odd = stencils.Stencil((1.0, 0.0), (1.0, -0.5), memory=-0.5)
+    with pytest.raises(ValueError, match="memory and a point at 0"):
+        trajectory.Recorder(tmp_path / "log", zojax.zo_sgd(0.1, zojax.estimator(stencil=odd)), P0)
+    with pytest.raises(ValueError, match="at most 253"):
+        trajectory.Recorder(tmp_path / "log", TX, P0, every=254)
+
+
+def test_a_state_that_does_not_follow_is_refused(path):
+    recorder = trajectory.Recorder(path, TX, P0)
+    with pytest.raises(ValueError, match="the log has 10 steps, but the state had taken 0"):
+        advance(P0, TX.init(P0), 1, recorder)
+    other = TX.init(P0)._replace(rng_key=jax.random.key(5), count=jnp.int32(10))
+    with pytest.raises(ValueError, match="another key"):
+        advance(P0, other, 1, recorder)
+
+
+def test_a_sealed_log_must_be_reached_and_takes_no_more(path):
+    log = trajectory.load(path)
+    params = trajectory.replay(P0, TX, log)
+    trajectory.Recorder(path, TX, P0).close(params)
+    sealed = trajectory.load(path)
+    assert_same_bits(trajectory.replay(P0, TX, sealed), params)
+    with pytest.raises(ValueError, match="arrived at other parameters"):
+        trajectory.replay(P0, TX, sealed._replace(scalars=log.scalars[::-1]))
+    with pytest.raises(ValueError, match="sealed"):
+        trajectory.Recorder(path, TX, P0)
+
+
+def test_steps_without_a_finite_value_are_replayed_too(tmp_path):
+    with trajectory.Recorder(tmp_path / "log", TX, P0) as recorder:
+        carry = advance(P0, TX.init(P0), 3, recorder)
+        carry = advance(*carry, 2, recorder, limit=-1.0)
+        params, state = advance(*carry, 3, recorder)
+    found, resumed = trajectory.resume(P0, TX, trajectory.load(tmp_path / "log"))
+    assert_same_bits(found, params)
+    assert int(resumed.estimator_state.skipped) == int(state.estimator_state.skipped) == 4
+
+
+def test_truncate_and_merge(path, tmp_path):
+    whole = trajectory.load(path)
+    assert whole.header["note"] == {"data": "none"}
+    early = trajectory.truncate(whole, 6)
+    after_6 = advance(P0, TX.init(P0), 6, SimpleNamespace(append=lambda state: None))
+    assert_same_bits(trajectory.replay(P0, TX, early), after_6[0])
+    # A second log, which begins where the run was after 6 steps.
+    with trajectory.Recorder(tmp_path / "rest", TX, P0) as recorder:
+        advance(*after_6, 7, recorder)
+    rest = trajectory.load(tmp_path / "rest")
+    assert rest.start == 6
+    with pytest.raises(ValueError, match="begins after step 6: merge"):
+        trajectory.replay(P0, TX, rest)
+    for parts in [(rest, early), (whole, rest), (early, whole, rest)]:
+        merged = trajectory.merge(*parts)
+        assert merged.start == 0 and merged.steps == 13
+        np.testing.assert_array_equal(merged.scalars[:10], whole.scalars)
+    trajectory.save(tmp_path / "merged", merged)
+    again = trajectory.load(tmp_path / "merged")
+    np.testing.assert_array_equal(again.scalars, merged.scalars)
+    assert again._replace(scalars=0) == merged._replace(scalars=0)
+    with pytest.raises(ValueError, match="steps 5 to 6 are missing"):
+        trajectory.merge(trajectory.truncate(whole, 5), rest)
+    with pytest.raises(ValueError, match="disagree on step 8"):
+        changed = whole.scalars.copy()
+        changed[8, 1] += 1
+        trajectory.merge(whole._replace(scalars=changed), rest)
+    with pytest.raises(ValueError, match="different runs: their key differ"):
+        key = {**whole.header["key"], "data": [1, 2]}
+        trajectory.merge(whole._replace(header={**whole.header, "key": key}), rest)
+    with pytest.raises(ValueError, match="from 0 to 10"):
+        trajectory.truncate(whole, 11)
+
+
+def test_hyperparameters_that_change_on_the_way_are_recorded(tmp_path):
+    inner = optax.inject_hyperparams(optax.sgd)(
+        0.1, momentum=optax.linear_schedule(0.5, 0.9, 10), nesterov=False
+    )
+    tx = zojax.zeroth_order(inner)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(None, state, params, value_fn=bowl)
+        return zojax.apply_updates(params, updates), state
+
+    params, state = P0, tx.init(P0)
+    with trajectory.Recorder(tmp_path / "log", tx, P0) as recorder:
+        for i in range(9):
+            if i in (3, 7):
+                state.inner_state.hyperparams["learning_rate"] = jnp.float32(0.1 / i)
+            params, state = step(params, state)
+            recorder.append(state)
+    log = trajectory.load(tmp_path / "log")
+    rates = [(at, values["0.learning_rate"]) for at, values in log.hyperparameters]
+    assert rates == [(0, np.float32(0.1)), (3, np.float32(0.1 / 3)), (7, np.float32(0.1 / 7))]
+    found, resumed = trajectory.resume(P0, tx, log)
+    assert_same_bits(found, params)
+    assert_same_bits(resumed.inner_state, state.inner_state)
+    trajectory.save(tmp_path / "copy", log)
+    assert trajectory.load(tmp_path / "copy").hyperparameters == log.hyperparameters
+    before = trajectory.replay(P0, tx, trajectory.truncate(log, 7))
+    assert trajectory.truncate(log, 7).hyperparameters == log.hyperparameters[:2]
+    assert not np.array_equal(before["x"], params["x"])
+
+
+SHARDED = """
+import os, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, jax.numpy as jnp, numpy as np, optax, zojax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from zojax import directions, trajectory
+
+mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+host = {"w": np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32),
+        "b": np.linspace(-1, 1, 12, dtype=np.float32)}
+specs = {"w": P("a", "b"), "b": P("b")}
+sharded = {k: jax.device_put(host[k], NamedSharding(mesh, specs[k])) for k in host}
+loss = lambda p: jnp.mean(jnp.tanh(jnp.arange(8.0) @ p["w"] + p["b"] - 1) ** 2)
+for i, direction in enumerate([directions.normal(), directions.low_rank()]):
+    tx = zojax.zeroth_order(optax.adam(1e-2), zojax.estimator(direction, num_directions=2))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(None, state, params, value_fn=loss)
+        return optax.apply_updates(params, updates), state
+
+    params, state = sharded, tx.init(sharded)
+    with trajectory.Recorder(f"{sys.argv[1]}/{i}", tx, sharded) as recorder:
+        for _ in range(9):
+            params, state = step(params, state)
+            recorder.append(state)
+    assert params["w"].sharding.spec == specs["w"]
+    log = trajectory.load(f"{sys.argv[1]}/{i}")
+    for start in (host, sharded):
+        found = trajectory.replay(start, tx, log)
+        for k in host:
+            assert np.asarray(found[k]).tobytes() == np.asarray(params[k]).tobytes(), (i, k)
+print("sharded")
+"""
+
+
+def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]

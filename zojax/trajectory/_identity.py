@@ -1,0 +1,158 @@
+"""Which run a log belongs to: digests of the base parameters, and of the program of an update."""
+
+import hashlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from zojax._transform import ZerothOrder, apply_updates
+from zojax._types import PyTree, structure_of
+
+
+def identify(tx: ZerothOrder, params: PyTree) -> dict:
+    """The part of a header that the optimizer and the base parameters determine."""
+    if not isinstance(tx, ZerothOrder):
+        raise TypeError(
+            "tx must be what zojax.zeroth_order or a ready-made optimizer returns, got "
+            f"{type(tx).__name__}: put what is around it inside."
+        )
+    stencil = tx.estimator.stencil
+    if stencil.memory and 0.0 in stencil.offsets:
+        raise ValueError(
+            f"a stencil with a memory and a point at 0 cannot be recorded, got {stencil}."
+        )
+    structure = structure_of(params)
+    state = jax.eval_shape(tx.init, structure)
+    n, dtype = tx.estimator.num_directions, state.coefficients.dtype
+    row = jax.ShapeDtypeStruct((n + 1,), dtype)
+    program = jax.make_jaxpr(lambda *a: step(tx, n, *a))(structure, state, row, free(state))
+    valued = bool(stencil.memory) or _reads_value(tx, structure, state)
+    return {
+        "columns": n + valued,
+        "num_directions": n,
+        "dtype": dtype.name,
+        "leaves": [[path, *what] for path, what in _describe(params).items()],
+        "program": _program_digest(program),
+    }
+
+
+def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
+    """One replayed step; row holds n coefficients and, where it is recorded, the value."""
+    state = with_free(state, hyperparameters)
+    value = row[n].astype(jnp.float32) if row.shape[0] > n else jnp.float32(jnp.nan)
+    updates, state = tx.replay(state, params, row[:n], value)
+    return apply_updates(params, updates), state
+
+
+def check(header: dict, tx: ZerothOrder, params: PyTree) -> None:
+    """Raises ValueError, with the reason, unless the log is of this optimizer and these parameters."""
+    found = identify(tx, params)
+    logged = {path: what for path, *what in header["leaves"]}
+    given = {path: what for path, *what in found["leaves"]}
+    if logged.keys() != given.keys():
+        path = sorted(logged.keys() ^ given.keys())[0]
+        where = "the log's" if path in logged else "the given"
+        raise ValueError(f"another base model: only {where} parameters have a leaf {path}.")
+    for path, (dtype, shape, digest) in given.items():
+        if [dtype, shape] != logged[path][:2]:
+            raise ValueError(
+                f"another base model: params{path} is {dtype}{shape}, the log's was "
+                f"{logged[path][0]}{logged[path][1]}."
+            )
+        if digest != logged[path][2]:
+            raise ValueError(
+                f"another base model: the values of params{path} are not those that the logged run "
+                "began with."
+            )
+    for name in ("num_directions", "columns", "dtype"):
+        if found[name] != header[name]:
+            raise ValueError(
+                f"another optimizer: its {name} is {found[name]}, the log's {header[name]}."
+            )
+    if found["program"] != header["program"]:
+        now, then = made_with(), header["made_with"]
+        versions = "" if now == then else f" (recorded with {then}, this is {now})"
+        raise ValueError(
+            "another optimizer: its direction, its inner transformation or one of their constants, "
+            f"such as a learning rate, differs from that of the logged run{versions}."
+        )
+
+
+def made_with() -> dict:
+    return {"jax": jax.__version__, "platform": jax.default_backend()}
+
+
+def digest(params: PyTree) -> str:
+    """32 hexadecimal digits of all leaves."""
+    text = repr(_describe(params)).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def free(state) -> list[dict]:
+    """The hyperparameters of `optax.inject_hyperparams` that no schedule sets."""
+    found = jax.tree.leaves(state, is_leaf=_is_injected)
+    return [{k: s.hyperparams[k] for k in _free_names(s)} for s in found if _is_injected(s)]
+
+
+def with_free(state, values: list[dict]):
+    """The state with these hyperparameters, in the order of `free`."""
+    remaining = iter(values)
+
+    def replace(node):
+        if not _is_injected(node):
+            return node
+        new = next(remaining)
+        cast = {k: jnp.asarray(new[k], jnp.asarray(node.hyperparams[k]).dtype) for k in new}
+        return node._replace(hyperparams={**node.hyperparams, **cast})
+
+    return jax.tree.map(replace, state, is_leaf=_is_injected)
+
+
+def _is_injected(node) -> bool:
+    return isinstance(getattr(node, "hyperparams", None), dict)
+
+
+def _free_names(node) -> list[str]:
+    return sorted(set(node.hyperparams) - set(getattr(node, "hyperparams_states", {})))
+
+
+def _describe(params: PyTree) -> dict:
+    """For every leaf's path its dtype, shape and a digest of its values."""
+
+    def one(leaf):
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf, jnp.result_type(leaf))
+        values = hashlib.blake2b(np.ascontiguousarray(array), digest_size=8)
+        return [array.dtype.name, list(array.shape), values.hexdigest()]
+
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path): one(leaf) for path, leaf in leaves}
+
+
+def _program_digest(program) -> str:
+    """Of the jaxpr, in which a learning rate is a literal, and of the arrays that it closes over."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for constant in program.consts:
+        found.update(repr(_describe(constant)).encode())
+    return found.hexdigest()
+
+
+def _reads_value(tx, structure, state) -> bool:
+    """Whether an update depends on the loss's value, as that of `optax.contrib.reduce_on_plateau` does."""
+
+    def update(value, params, state):
+        updates, after = tx.replay(state, params, state.coefficients, value)
+        return updates, after.inner_state
+
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    jaxpr = jax.make_jaxpr(update)(value, structure, state).jaxpr
+    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    for eqn in reversed(jaxpr.eqns):
+        if needed.intersection(eqn.outvars):
+            needed |= {v for v in eqn.invars if not isinstance(v, Literal)}
+    return jaxpr.invars[0] in needed

@@ -1,0 +1,276 @@
+"""The log and its file.
+
+    header   "zojax\\n", version (uint16), length (uint32), compressed JSON, CRC-32 of all this
+    record   kind (uint8), payload, CRC-32 of everything recorded so far, header included
+
+A kind below 254 is a number of steps, whose scalars follow; 254 is a change of hyperparameters, 255 the
+digest of the final parameters. Numbers are little-endian. Since a checksum covers all that came
+before it, a record is right only in its place. Files only grow: a run that was killed leaves at worst one
+incomplete record at the end.
+"""
+
+import json
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+MAGIC, VERSION = b"zojax\n", 1
+HYPERPARAMETERS, END = 254, 255
+_DIGEST_BYTES = 16
+
+
+class Log(NamedTuple):
+    """What a run recorded.
+
+    Attributes:
+      header: what identifies the run: its key, the base parameters' digests, the optimizer's program.
+      scalars: shape (steps, N), the coefficients of every step, NaN for a direction left out; one
+        column more, the value, where the optimizer or the stencil needs it.
+      hyperparameters: of `optax.inject_hyperparams`, those that are no schedules: pairs of the step
+        from which they hold and a dict.
+      end: the digest of the final parameters, or None.
+    """
+
+    header: dict[str, Any]
+    scalars: np.ndarray
+    hyperparameters: tuple[tuple[int, dict], ...] = ()
+    end: str | None = None
+
+    @property
+    def start(self) -> int:
+        """The number of steps before the first recorded one."""
+        return self.header["start"]
+
+    @property
+    def steps(self) -> int:
+        """The number of recorded steps."""
+        return len(self.scalars)
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of the run."""
+        data = np.asarray(self.header["key"]["data"], np.uint32)
+        return jax.random.wrap_key_data(data, impl=self.header["key"]["impl"])
+
+
+class Parsed(NamedTuple):
+    """A log, and where the intact part of its file ends."""
+
+    log: Log
+    size: int
+    checksum: int
+
+
+def load(path) -> Log:
+    """Reads a log; a last record that was cut off is dropped, with a warning.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      A `Log`.
+
+    Raises:
+      ValueError: when the file is no log, is of a newer version, or is corrupt, and from which step.
+    """
+    return parse(Path(path).read_bytes(), path).log
+
+
+def save(path, log: Log) -> None:
+    """Writes a log to a new file, as after `merge` and `truncate`.
+
+    Args:
+      path: of the file; it must not exist.
+      log: a `Log`.
+    """
+    with open(path, "xb") as file:
+        data, checksum = encode_header(log.header)
+        file.write(data)
+
+        def write(payload: bytes) -> None:
+            nonlocal checksum
+            data, checksum = encode_record(payload, checksum)
+            file.write(data)
+
+        changes = dict(log.hyperparameters)
+        for i in range(log.steps):
+            if log.start + i in changes:
+                write(encode_hyperparameters(changes[log.start + i]))
+                begun = i
+            begun = i if i == 0 else begun
+            last = i + 1 == log.steps or log.start + i + 1 in changes
+            if last or i + 1 - begun == log.header["every"]:
+                write(encode_steps(log.scalars[begun : i + 1]))
+                begun = i + 1
+        if log.end is not None:
+            write(encode_end(log.end))
+
+
+def truncate(log: Log, steps: int) -> Log:
+    """The first `steps` steps of a log: replayed, they give the parameters as they were then.
+
+    Args:
+      log: a `Log`.
+      steps: how many to keep, from 0 to `log.steps`.
+
+    Returns:
+      A `Log`.
+
+    Raises:
+      ValueError: for more steps than there are, or fewer than none.
+    """
+    if not 0 <= steps <= log.steps:
+        raise ValueError(f"steps must be from 0 to {log.steps}, which the log has, got {steps}.")
+    kept = tuple(c for c in log.hyperparameters if c[0] < log.start + steps)
+    end = log.end if steps == log.steps else None
+    return log._replace(scalars=log.scalars[:steps], hyperparameters=kept, end=end)
+
+
+def merge(*logs: Log) -> Log:
+    """One log from the parts of a run.
+
+    Args:
+      *logs: parts in any order; each begins where, or before, another ends. Steps that two of them
+        hold must be equal.
+
+    Returns:
+      A `Log`.
+
+    Raises:
+      ValueError: when they are of different runs, leave a gap, or disagree on a step.
+    """
+    if not logs:
+        raise ValueError("merge needs at least one log, got none.")
+    whole, *rest = sorted(logs, key=lambda log: (log.start, log.steps))
+    for log in rest:
+        for name in ("key", "leaves", "program"):
+            if log.header[name] != whole.header[name]:
+                raise ValueError(f"the logs are of different runs: their {name} differ.")
+        stop = whole.start + whole.steps
+        if log.start > stop:
+            raise ValueError(f"steps {stop} to {log.start} are missing between the logs.")
+        shared = min(stop - log.start, log.steps)
+        before = whole.scalars[log.start - whole.start :][:shared]
+        different = np.flatnonzero((_bits(before) != _bits(log.scalars[:shared])).any(axis=1))
+        if different.size:
+            raise ValueError(f"the logs disagree on step {log.start + different[0]}.")
+        changes = dict(whole.hyperparameters) | dict(log.hyperparameters)
+        longer = whole if stop >= log.start + log.steps else log
+        whole = whole._replace(
+            scalars=np.concatenate([whole.scalars, log.scalars[shared:]]),
+            hyperparameters=tuple(sorted(changes.items())),
+            end=longer.end,
+        )
+    return whole
+
+
+def _bits(scalars: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(scalars).view(f"u{scalars.dtype.itemsize}")
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def encode_header(header: dict) -> tuple[bytes, int]:
+    """The bytes of a header, and the checksum so far."""
+    body = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    data = MAGIC + struct.pack("<HI", VERSION, len(body)) + body
+    return data + struct.pack("<I", zlib.crc32(data)), zlib.crc32(data)
+
+
+def encode_record(payload: bytes, checksum: int) -> tuple[bytes, int]:
+    """The bytes of a record, and the checksum so far."""
+    checksum = zlib.crc32(payload, checksum)
+    return payload + struct.pack("<I", checksum), checksum
+
+
+def encode_steps(scalars: np.ndarray) -> bytes:
+    little = scalars.astype(scalars.dtype.newbyteorder("<"))
+    return struct.pack("<B", len(scalars)) + little.tobytes()
+
+
+def encode_hyperparameters(values: dict) -> bytes:
+    body = json.dumps(values, separators=(",", ":")).encode()
+    return struct.pack("<BI", HYPERPARAMETERS, len(body)) + body
+
+
+def encode_end(digest: str) -> bytes:
+    return struct.pack("<B", END) + bytes.fromhex(digest)
+
+
+def parse(data: bytes, path) -> Parsed:
+    """A log from the bytes of a file."""
+    if not data.startswith(MAGIC):
+        raise ValueError(f"{path} is not a zojax trajectory.")
+    position = len(MAGIC) + 6
+    version, length = struct.unpack("<HI", data[len(MAGIC) : position].ljust(6, b"\0"))
+    if version > VERSION:
+        raise ValueError(
+            f"{path} has version {version}, this zojax reads up to {VERSION}: install a newer one."
+        )
+    if len(data) < position + length + 4:
+        raise ValueError(f"{path} ends in its header; nothing was recorded.")
+    body = data[position : position + length]
+    checksum = zlib.crc32(data[: position + length])
+    if data[position + length : position + length + 4] != struct.pack("<I", checksum):
+        raise ValueError(f"{path} is corrupt: the checksum of its header is wrong.")
+    return _parse_records(
+        json.loads(zlib.decompress(body)), data, position + length + 4, checksum, path
+    )
+
+
+def _parse_records(header, data, position, checksum, path) -> Parsed:
+    dtype = np.dtype(header["dtype"]).newbyteorder("<")
+    rows, changes, end, steps = [], [], None, 0
+    while position < len(data):
+        stop = position + _payload_size(header, dtype, data, position)
+        found = zlib.crc32(data[position:stop], checksum)
+        if stop == position or data[stop : stop + 4] != struct.pack("<I", found):
+            rest, place = (
+                len(data) - position,
+                f"step {header['start'] + steps}, at byte {position}",
+            )
+            if min(rest, stop + 4 - position) < rest or rest > _largest(header, dtype):
+                raise ValueError(
+                    f"{path} is corrupt after {place} of {len(data)}: a checksum is wrong. "
+                    "Nothing from there on can be trusted."
+                )
+            warnings.warn(
+                f"{path} ends in a record that was cut off: {rest} bytes after {place} are dropped.",
+                stacklevel=4,
+            )
+            break
+        kind, payload = data[position], data[position + 1 : stop]
+        if kind == END:
+            end = payload.hex()
+        elif kind == HYPERPARAMETERS:
+            changes.append((header["start"] + steps, json.loads(payload[4:])))
+        else:
+            rows.append(np.frombuffer(payload, dtype).reshape(kind, header["columns"]))
+            steps += kind
+        checksum, position = found, stop + 4
+    empty = np.zeros((0, header["columns"]), dtype)
+    scalars = np.concatenate([empty, *rows]).astype(header["dtype"])
+    return Parsed(Log(header, scalars, tuple(changes), end), position, checksum)
+
+
+def _payload_size(header, dtype, data, position) -> int:
+    """Bytes of the record's kind and payload, as its first bytes say; 0 for what is no record."""
+    kind = data[position]
+    if kind == END:
+        return 1 + _DIGEST_BYTES
+    if kind == HYPERPARAMETERS:
+        return 5 + int.from_bytes(data[position + 1 : position + 5], "little")
+    if 0 < kind <= header["every"]:
+        return 1 + kind * header["columns"] * dtype.itemsize
+    return 0
+
+
+def _largest(header, dtype) -> int:
+    """No record that was cut off has more bytes than this."""
+    return max(5 + header["every"] * header["columns"] * dtype.itemsize, 4096)
