@@ -103,7 +103,9 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     Args:
       config: A :class:`Config`.
       params: A dict as from :func:`init`, float32 or bfloat16. ``params["layers"]`` may also hold
-        ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm.
+        ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm, and,
+        as in Qwen2, ``query_bias``, ``key_bias`` and ``value_bias``; ``params["head"]``, ``(V, D)``,
+        is the readout where that is not the embedding.
       tokens: ``(B, T)`` integers, padded on the right with any id.
       positions: ``(B,)`` integers, the one position read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
@@ -113,8 +115,9 @@ def forward(config, params, tokens, *, positions=None, rows=None):
       in place of ``V`` where ``rows`` is.
     """
     x = blocks(config, params["layers"], params["embed"][tokens])
-    embed = params["embed"] if rows is None else params["embed"][rows]
-    return readout(config, params["norm"], embed, x, positions=positions)
+    head = params.get("head", params["embed"])
+    head = head if rows is None else head[rows]
+    return readout(config, params["norm"], head, x, positions=positions)
 
 
 def blocks(config, layers, x):
@@ -171,9 +174,9 @@ def _swiglu(layer, x):
 def _attention(config, layer, x, angles):
     batch, length, width = x.shape
     size, groups = width // config.heads, config.heads // config.kv_heads
-    query = (x @ layer["query"]).reshape(batch, length, config.kv_heads, groups, size)
-    key = (x @ layer["key"]).reshape(batch, length, config.kv_heads, 1, size)
-    value = (x @ layer["value"]).reshape(batch, length, config.kv_heads, size)
+    query = _projected(layer, "query", x).reshape(batch, length, config.kv_heads, groups, size)
+    key = _projected(layer, "key", x).reshape(batch, length, config.kv_heads, 1, size)
+    value = _projected(layer, "value", x).reshape(batch, length, config.kv_heads, size)
     query, key = _rotate(query, angles), _rotate(key, angles)[:, :, :, 0]
     scores = jnp.einsum("btkgd,bskd->bkgts", query, key, preferred_element_type=jnp.float32)
     causal = np.tri(length, dtype=bool)
@@ -181,6 +184,11 @@ def _attention(config, layer, x, angles):
     weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
     mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
     return mixed.reshape(batch, length, width) @ layer["output"]
+
+
+def _projected(layer, name, x):
+    y, bias = x @ layer[name], layer.get(f"{name}_bias")  # Qwen2 has biases, Llama has none
+    return y if bias is None else y + bias
 
 
 def _angles(config, length):

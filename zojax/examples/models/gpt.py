@@ -1,0 +1,136 @@
+"""GPT-2- and OPT-shaped language models in pure JAX: learned positions, layer norms, biases everywhere.
+
+The two differ in the activation and in where positions begin to count. As in
+:mod:`zojax.examples.models.llama` layers are stacked and scanned, and sequences are padded on the
+right, which causal attention never sees.
+
+Sources: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Zhang et al.,
+"OPT: Open Pre-trained Transformer Language Models", https://arxiv.org/abs/2205.01068.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["ACTIVATIONS", "Config", "forward", "shapes"]
+
+ACTIVATIONS = {
+    "gelu_new": jax.nn.gelu,  # the approximation by tanh
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "relu": jax.nn.relu,
+}
+
+
+class Config(NamedTuple):
+    """The numbers that fix a model's shape.
+
+    Attributes:
+      vocabulary: Number of token ids.
+      width: Size of the residual stream.
+      layers: Number of blocks.
+      heads: Number of heads.
+      hidden: Width of the multilayer perceptron.
+      positions: Rows of the table of positions.
+      activation: One of ``ACTIVATIONS``.
+      first_position: The row of the first token: 0 for GPT-2, 2 for OPT.
+      epsilon: Added to the variance in layer norms.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    positions: int
+    activation: str = "gelu_new"
+    first_position: int = 0
+    epsilon: float = 1e-5
+
+
+def shapes(config):
+    """The shape of every parameter, in the structure that :func:`forward` takes.
+
+    Args:
+      config: A :class:`Config`.
+
+    Returns:
+      ``{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}``; matrices map from
+      their second-last axis to their last.
+    """
+    depth, width, hidden = config.layers, config.width, config.hidden
+    square, vector = (depth, width, width), (depth, width)
+    layers = {
+        "attention_norm": vector,
+        "attention_norm_bias": vector,
+        "mlp_norm": vector,
+        "mlp_norm_bias": vector,
+        "up": (depth, width, hidden),
+        "up_bias": (depth, hidden),
+        "down": (depth, hidden, width),
+        "down_bias": vector,
+    }
+    for name in ("query", "key", "value", "output"):
+        layers |= {name: square, f"{name}_bias": vector}
+    return {
+        "embed": (config.vocabulary, width),
+        "positions": (config.positions, width),
+        "layers": layers,
+        "norm": (width,),
+        "norm_bias": (width,),
+    }
+
+
+def forward(config, params, tokens, *, positions=None, rows=None):
+    """Next-token logits.
+
+    Args:
+      config: A :class:`Config`.
+      params: A dict shaped as :func:`shapes` says, float32 or bfloat16; ``"head"``, ``(V, D)``, where
+        the readout is not the embedding.
+      tokens: ``(B, T)`` integers, padded on the right with any id.
+      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+      rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
+
+    Returns:
+      float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
+      in place of ``V`` where ``rows`` is.
+    """
+    length, first = tokens.shape[1], config.first_position
+    x = params["embed"][tokens] + params["positions"][first : first + length]
+
+    def block(x, layer):
+        x = x + _attention(config, layer, _norm(config, layer, "attention_norm", x))
+        hidden = _linear(layer, "up", _norm(config, layer, "mlp_norm", x))
+        return x + _linear(layer, "down", ACTIVATIONS[config.activation](hidden)), None
+
+    x = jax.lax.scan(block, x, params["layers"])[0]
+    if positions is not None:
+        x = jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]
+    head = params.get("head", params["embed"])
+    head = head if rows is None else head[rows]
+    x = _norm(config, params, "norm", x)
+    return jnp.einsum("...d,vd->...v", x, head, preferred_element_type=jnp.float32)
+
+
+def _linear(layer, name, x):
+    return x @ layer[name] + layer[f"{name}_bias"]
+
+
+def _norm(config, layer, name, x):
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.epsilon)
+    return y.astype(x.dtype) * layer[name] + layer[f"{name}_bias"]
+
+
+def _attention(config, layer, x):
+    shape = (*x.shape[:2], config.heads, config.width // config.heads)
+    query, key, value = (_linear(layer, n, x).reshape(shape) for n in ("query", "key", "value"))
+    scores = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32)
+    causal = np.tri(x.shape[1], dtype=bool)
+    scores = jnp.where(causal, scores / shape[-1] ** 0.5, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+    mixed = jnp.einsum("bhts,bshd->bthd", weights, value)
+    return _linear(layer, "output", mixed.reshape(x.shape))
