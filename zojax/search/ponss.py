@@ -44,7 +44,7 @@ class PonssState(NamedTuple):
     tournament: Tournament
 
 
-def ponss(theta: float = 0.1, b: int = 8, *, noise: str = "multiplicative") -> Algorithm:
+def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> Algorithm:
     """POSS for noisy values: sets that differ by less than the noise are kept side by side.
 
     s dominates s' only where |s| <= |s'| and f(s) is lower by a threshold:
@@ -54,10 +54,11 @@ def ponss(theta: float = 0.1, b: int = 8, *, noise: str = "multiplicative") -> A
 
     (the second is (1 + theta) f(s) <= (1 - theta) f(s') for f >= 0). When b + 1 sets of a size have
     gathered, b rounds decide who stays: two random ones are evaluated again and the better one is
-    safe. The value of a set is the mean of all its evaluations. The budget counts every one.
+    safe. The value of a set is the mean of all its evaluations. The budget counts every one. Recommends
+    the set of at most k with the least mean + threshold / sqrt(evaluations).
 
     Args:
-      theta: at least the size of the noise, of one value (additive) or relative to it.
+      theta: about two standard deviations of the noise, of one value (additive) or relative to it.
       b: sets kept of each size.
       noise: "additive" or "multiplicative".
 
@@ -184,9 +185,12 @@ def ponss(theta: float = 0.1, b: int = 8, *, noise: str = "multiplicative") -> A
         return state._replace(tournament=game, random=advance(state.random))
 
     def best(state: PonssState):
-        allowed = state.values[: len(state.values) // 2 + 1]
-        flat = jnp.argmin(allowed)
-        return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed.ravel()[flat]
+        """By the mean and the error that it may have: what was lucky once is not recommended."""
+        allowed = state.values[: len(state.values) // 2 + 1].ravel()
+        numbers = jnp.maximum(state.numbers.ravel()[: len(allowed)], 1)
+        scale = theta if noise == "additive" else theta * jnp.abs(allowed)
+        flat = jnp.argmin(allowed + scale / jnp.sqrt(numbers))
+        return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed[flat]
 
     return Algorithm(init, ask, sequential(tell), best, inject, repeats_points=True)
 

@@ -38,8 +38,9 @@ def racos(
     Args:
       exploration: the share of uniform samples. Runs side by side explore at the same steps.
       num_positives: P, from ZOOpt's table by default (T and the redrawn coordinates are, too).
-      parity: draw the coordinate of a cut as ZOOpt does, among all; by default among those in which
-        the bad point differs from the good one.
+      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left. By
+        default every bad point cuts the coordinates that are redrawn (those with an order, where all have
+        one), which is faster and finds better points.
 
     Raises:
       ValueError: an exploration outside [0, 1].

@@ -31,7 +31,11 @@ class SreState(NamedTuple):
 
 
 def sre(
-    inner: Algorithm | None = None, *, low_dimension: int, rounds: int = 5, project: bool = True
+    inner: Algorithm | None = None,
+    *,
+    low_dimension: int = 10,
+    rounds: int = 5,
+    project: bool = True,
 ) -> Algorithm:
     """Searches random subspaces of few dimensions, one after the other, each around the best so far.
 

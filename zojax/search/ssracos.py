@@ -26,6 +26,7 @@ class SsracosState(NamedTuple):
 
     inner: SracosState
     idle: jax.Array  # evaluations since one entered the positives
+    left: jax.Array  # evaluations until the budget's end is kept for the positives
     suppressed: jax.Array  # bool (T,), evaluated again already
     again: jax.Array  # the place that is evaluated again now, or -1
     sum: jax.Array  # of its new values
@@ -40,24 +41,27 @@ def ssracos(
     idle: int = 500,
     blend: float = 0.5,
     num_positives: int = 5,
-    replacement: str = "worst",
+    replacement: str = "random",
     exploration: float = 0.01,
-    parity: bool = False,
+    parity: bool = True,
 ) -> Algorithm:
     """SRACOS with value suppression: points that owe their rank to luck are found out.
 
     On a noisy function the positives fill with points that were lucky once, and nothing enters any more.
     After `idle` evaluations in a row that did not enter them, each positive x that was not yet evaluated
     again is, r = `times` times with mean m; its value becomes (1 - a) v(x) + a m with a = `blend`,
-    and the positives are sorted anew. The recommendation is the point with the least mean of all that
-    were evaluated again (until there is one, the best positive). The budget counts every evaluation.
+    and the positives are sorted anew. So they are at the end of the budget, which counts every evaluation:
+    the last P r of them, a quarter at most, are kept for it. The recommendation is the point with the
+    least mean of all that were evaluated again (until there is one, the best positive).
 
     Args:
       times: r, evaluations of a positive that is suspected.
       idle: evaluations in a row, without an entry, that raise suspicion.
       blend: a.
       num_positives: P.
-      replacement, exploration, parity: as in `sracos`.
+      exploration: as in `sracos`.
+      replacement, parity: as in `sracos`. The wider boxes of ZOOpt, and negatives that were lucky but are
+        forgotten, are misled less by noise.
 
     Raises:
       ValueError: a count below 1; a blend or an exploration outside [0, 1]; an unknown replacement.
@@ -83,6 +87,7 @@ def ssracos(
         return SsracosState(
             inner=inner,
             idle=jnp.int32(0),
+            left=jnp.int32(budget - min(num_positives * times, budget // 4)),
             suppressed=jnp.zeros(len(inner.values), bool),
             again=jnp.int32(-1),
             sum=zero,
@@ -102,6 +107,7 @@ def ssracos(
         """One of two updates; both are computed, for there may be many runs."""
         new, repeated = _tell_new(space, state, x, value), _tell_again(state, x, value)
         after = jax.tree.map(partial(jnp.where, state.again < 0), new, repeated)
+        after = after._replace(left=state.left - 1)
         # Who is evaluated next: while somebody is suspected, positives that have not been.
         suspects = [
             jnp.isfinite(entry(after.inner.values, place))
@@ -110,7 +116,7 @@ def ssracos(
         ]
         some = jnp.any(jnp.stack(suspects))
         first = after.inner.positives[jnp.argmax(jnp.stack(suspects))]
-        begins = (after.again < 0) & (after.idle >= patience)
+        begins = (after.again < 0) & ((after.idle >= patience) | (after.left <= 0))
         again = jnp.where(begins & some, first, after.again)
         return after._replace(again=again, idle=jnp.where(begins & ~some, 0, after.idle))
 

@@ -1,0 +1,70 @@
+"""evosax's strategies through our ask and tell."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import search
+
+pytest.importorskip("evosax", reason="needs the search extra: pip install 'zojax[search]'")
+
+
+def test_cma_es_finds_the_optimum_of_an_ellipsoid():
+    weights = 10.0 ** jnp.arange(4)
+    found = search.minimize(
+        lambda x: weights @ (x - 0.7) ** 2,
+        search.uniform(-2, 3, (4,)),
+        search.from_evosax("CMA_ES", 10),
+        budget=3000,
+        key=0,
+    )
+    assert found.best_value < 1e-4 and found.evaluations == 3000
+
+
+def test_a_class_will_do_and_settings_arrive():
+    from evosax.algorithms import SNES
+
+    algorithm = search.from_evosax(SNES, 8, std_init=0.01)
+    space = search.space(search.uniform(-2, 2, (3,)))
+    state = algorithm.init(jax.random.key(0), space, 10)
+    x, _ = algorithm.ask(space, state)
+    assert x.shape == (8, 3) and 0 < np.abs(x).max() < 0.3  # around the middle, .04 wide
+
+
+def test_a_start_is_where_the_distribution_begins():
+    algorithm = search.from_evosax("SNES", 8, std_init=1e-6)
+    space = search.space(search.uniform(-2, 2, (3,)))
+    start = jnp.array([1.0, -1.0, 0.5])
+    state = algorithm.init(jax.random.key(0), space, 10)
+    x, _ = algorithm.ask(space, algorithm.inject(space, state, start, jnp.float32(1)))
+    np.testing.assert_allclose(x, np.tile(start, (8, 1)), atol=1e-4)
+
+
+def test_failures_do_not_reach_the_distribution():
+    algorithm = search.from_evosax("CMA_ES", 6)
+    space = search.space(search.uniform(0, 1, (3,)))
+    state = algorithm.init(jax.random.key(0), space, 10)
+    for values in ([1, jnp.inf, 2, 3, jnp.inf, 0], [jnp.inf] * 6):
+        x, state = algorithm.ask(space, state)
+        state = algorithm.tell(space, state, x, jnp.array(values, jnp.float32))
+        leaves = [
+            v for v in jax.tree.leaves(state.strategy) if jnp.issubdtype(v.dtype, jnp.floating)
+        ]
+        assert not any(np.isnan(leaf).any() for leaf in leaves)
+    assert algorithm.best(state)[1] == 0
+
+
+def test_errors_say_what_there_is(monkeypatch):
+    with pytest.raises(ValueError, match="evosax has no strategy 'CMAES'; it has .*CMA_ES"):
+        search.from_evosax("CMAES")
+    space = search.space(search.uniform(0, 1))
+    with pytest.raises(ValueError, match="SNES has no setting 'sigma'; it has .*std_init"):
+        search.from_evosax("SNES", sigma=1.0).init(jax.random.key(0), space, 10)
+    with pytest.raises(ValueError, match="evosax searches a continuum"):
+        search.from_evosax("SNES").init(jax.random.key(0), search.space(search.integers(0, 5)), 10)
+    monkeypatch.setitem(sys.modules, "evosax", None)
+    with pytest.raises(ImportError, match=r"pip install \"zojax\[search\]\""):
+        search.from_evosax("SNES")
