@@ -32,15 +32,16 @@ class Setting(NamedTuple):
     population: int
     episodes: int
     learning_rate: float
+    ars_rate: float
     mu: float
 
 
 SETTINGS = {
-    "cartpole": Setting(40, 128, 4, 0.05, 0.2),
-    "pendulum": Setting(200, 256, 4, 0.03, 0.1),
-    "acrobot": Setting(60, 128, 4, 0.05, 0.2),
-    "mountaincar": Setting(60, 128, 4, 0.05, 0.5),
-    "breakout": Setting(100, 256, 4, 0.03, 0.1),
+    "cartpole": Setting(40, 128, 4, 0.05, 0.1, 0.2),
+    "pendulum": Setting(200, 256, 4, 0.03, 0.06, 0.1),
+    "acrobot": Setting(60, 128, 4, 0.05, 0.1, 0.2),
+    "mountaincar": Setting(60, 128, 4, 0.05, 0.1, 0.5),
+    "breakout": Setting(100, 256, 2, 0.01, 0.06, 0.1),
 }
 SOLVED = {"cartpole": 475.0}  # mean return at which the environment's authors call it solved
 
@@ -80,7 +81,8 @@ def make_parser():
     add("--generations", type=int, help="training steps")
     add("--population", type=int, help="policies in a generation; even")
     add("--episodes", type=int, help="episodes of each policy in a generation")
-    add("--learning-rate", type=float, help="of Adam for open_es, of the sum for ars")
+    add("--learning-rate", type=float, help="of Adam, for open_es")
+    add("--ars-rate", type=float, help="learning rate of ars")
     add("--mu", type=float, help="standard deviation of the population")
     add("--hidden", type=int, nargs="+", default=[32, 32], help="widths of the policy's layers")
     add("--out", default="zojax-policy.png", help="where the PNG goes")
@@ -104,9 +106,7 @@ def settle(args):
 def make_optimizer(method, args):
     """The optimizer that a method names."""
     if method == "ars":
-        # Its sum has the length of one normalised difference: a larger rate than Adam's.
-        rate = 2 * args.learning_rate
-        return zojax.ars(rate, args.mu, num_directions=args.population // 2)
+        return zojax.ars(args.ars_rate, args.mu, num_directions=args.population // 2)
     direction = directions.low_rank() if "low rank" in method else directions.normal()
     return zojax.open_es(args.learning_rate, args.mu, args.population, 0.0, direction)
 
