@@ -23,8 +23,10 @@ def smoothed(
         \qquad u_j \sim U([-1, 1]^d)
 
     is how robustly c is predicted around x, and goes down before the label itself changes. Half of the
-    probability is kept for the label of x itself, so that success is what the model says of x. To be used
-    with `output="probabilities"`; one query of the attack is then `samples + 1` of the model.
+    probability is kept for the label of x itself, so that success is what the model says of x. For attacks
+    with `output="probabilities"`; one of their queries is then `samples + 1` of the model. Labels tell far
+    less than scores: where all the neighbours vote alike there is nothing to follow. The paper's own attack
+    starts from an image of the target class and shrinks the ball; this one stays in the ball.
 
     Args:
       label_fn: images (n, ...) -> int classes (n,), traceable by JAX.
