@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("gymnax")
-
 from zojax.examples import _control, policy
 
 REDUCED = ["--seeds", "2", "--generations", "12", "--population", "32", "--episodes", "2"]
