@@ -40,11 +40,12 @@ def ours(problem: problems.Problem) -> dict[str, search.Algorithm]:
     if problem.noise:
         every |= {
             "zojax ssracos": search.ssracos(),
+            "zojax ssracos, 20 after 50": search.ssracos(times=20, idle=50),
             "zojax sracos, x10": search.resample(search.sracos(), 10),
             "zojax default, x10": search.resample(search.portfolio(), 10),
         }
     if "effective" in problem.name:
-        every |= {"zojax sre": search.sre()}
+        every |= {"zojax sre": search.sre(low_dimension=10)}
     return every
 
 
@@ -74,6 +75,8 @@ def quality(arguments) -> list[dict]:
             raise SystemExit(f"{problem.name}: JAX and NumPy differ by {wrong:.1e}.")
         start = len(rows)
         for name, algorithm in ours(problem).items():
+            if not fnmatch.fnmatch(name, arguments.methods):
+                continue
             began = time.perf_counter()
             played = play(algorithm, problem, arguments.seeds)
             seconds = (time.perf_counter() - began) / arguments.seeds
@@ -92,7 +95,7 @@ def quality(arguments) -> list[dict]:
 
 def _ranked(rows: list[dict]) -> str:
     """Best mean first, with its ratio to the default's."""
-    default = rows[0]["mean"]
+    default = rows[0]["mean"]  # or what else of ours was asked for
     shown = [
         {
             "method": row["method"],
@@ -165,10 +168,10 @@ SECTIONS = {"quality": quality, "parity": parity, "subset": subset, "speed": spe
 
 
 def _merged(old: list[dict], new: list[dict]) -> list[dict]:
-    """Earlier rows stay, but for what was measured again; the first entry says what a row is about."""
+    """Earlier rows stay, but for what was measured again."""
 
     def about(row):
-        return next(iter(row.items()))
+        return [row.get(name) for name in ("problem", "d", "work", "method", "contestant")]
 
     again = [about(row) for row in new]
     return [row for row in old if about(row) not in again] + new
@@ -180,6 +183,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--problems", default="*", help="pattern of names: quality, parity")
+    parser.add_argument("--methods", default="*", help="pattern of names of ours: quality, bbob")
     parser.add_argument("--dims", nargs="+", type=int, default=[5, 20, 40], help="of BBOB")
     parser.add_argument("--seeds", type=int, default=30, help="of ours")
     parser.add_argument("--instances", type=int, default=3, help="of BBOB functions, for ours")

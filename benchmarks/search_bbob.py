@@ -1,5 +1,6 @@
 """The share of BBOB targets solved: 24 functions, d = 5, 20, 40, at 10 d, 100 d and 1000 d evaluations."""
 
+import fnmatch
 import time
 from functools import partial
 
@@ -59,6 +60,8 @@ def rows(arguments) -> list[dict]:
     found = []
     for dim in arguments.dims[: 1 if arguments.quick else None]:
         for name, algorithm in contestants().items():
+            if not fnmatch.fnmatch(name, arguments.methods):
+                continue
             began = time.perf_counter()
             with jax.enable_x64(True):
                 by_function = solved(algorithm, dim, arguments.instances)

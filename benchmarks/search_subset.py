@@ -25,7 +25,10 @@ def rows(arguments) -> list[dict]:
     runs, found = 4 if arguments.quick else 16, []
     contestants = {
         "sonar k=8": {"zojax poss": search.poss(), "zojax pposs": search.pposs()},
-        "sonar k=8 noise 0.2": {"zojax poss": search.poss(), "zojax ponss": search.ponss()},
+        "sonar k=8 noise 0.2": {
+            "zojax poss": search.poss(),
+            "zojax ponss": search.ponss(0.5, noise="additive"),
+        },
     }
     for problem, algorithms in contestants.items():
         loud = "noise" in problem
