@@ -63,7 +63,7 @@ def test_rounds_start_from_the_best_point_and_points_are_projected(project):
 
 def test_a_start_that_is_given_is_the_first_base():
     space = search.space(search.uniform(-1, 1, (50,)))
-    algorithm = search.sre(low_dimension=2)
+    algorithm = search.sre(search.coordinate_search(), low_dimension=2)
     x = space.sample(jax.random.key(5), 1)[0]
     state = algorithm.init(jax.random.key(0), space, 50)
     state = algorithm.inject(space, state, x, jnp.float32(0.5))

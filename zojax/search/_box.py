@@ -179,10 +179,10 @@ def _cut_at(space, k, u, good, bad, column):
 def _between(space, k, u, lo, hi):
     """A value of coordinate k in [lo, hi]; a coordinate without order takes its whole range."""
     if space.is_continuous:
-        return lo + u * (hi - lo)
+        return jnp.minimum(lo + u * (hi - lo), hi)
     discrete = jnp.asarray(space.kinds != 0)[k]
     whole = jnp.minimum(lo + jnp.floor(u * (hi - lo + 1)), hi)
-    return jnp.where(discrete, whole, lo + u * (hi - lo))
+    return jnp.where(discrete, whole, jnp.minimum(lo + u * (hi - lo), hi))
 
 
 def _cut_words(seed: jax.Array, cuts: jax.Array) -> list[jax.Array]:

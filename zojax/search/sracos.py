@@ -129,7 +129,8 @@ def propose_from(
         later, last = advance(random), advance(advance(random))
         u = to_unit(words(random, 1))
         good = entry(positives, index_from(u[0], len(positives)))
-        x = space.clip(_box.sample(space, later, points, good, bad, parity))
+        x = _box.sample(space, later, points, good, bad, parity)
+        x = x if is_continuum(space) else space.clip(x)
         return uniform_if(space, explores, last, x), advance(last)
 
     known = [] if is_continuum(space) else [points]

@@ -10,9 +10,9 @@ from jax import lax
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
 from zojax.search._algorithm import Algorithm, float_dtype
-from zojax.search.coordinate_search import coordinate_search
 from zojax.search.spaces import Space, uniform
 from zojax.search.spaces import space as as_space
+from zojax.search.sracos import sracos
 
 
 class SreState(NamedTuple):
@@ -50,8 +50,8 @@ def sre(
     which is known.
 
     Args:
-      inner: the search of each subspace, `coordinate_search()` by default. It must keep one ask open at
-        a time; batches are fine.
+      inner: the search of each subspace, `sracos()` by default; `coordinate_search()` is better where the
+        function has no wells to get stuck in. One ask is open at a time; batches are fine.
       low_dimension: the dimensions of a subspace.
       rounds: how many subspaces share the budget.
       project: move points to the nearest inside the space. Without, they may lie outside.
@@ -66,7 +66,7 @@ def sre(
     >>> bool(found.best_value < 0.1)
     True
     """
-    inner = coordinate_search() if inner is None else inner
+    inner = sracos() if inner is None else inner
     if not isinstance(inner, Algorithm):
         raise TypeError(f"inner must be one of zojax.search, got {inner!r}.")
     low_dimension = require_count("low_dimension", low_dimension)
