@@ -9,6 +9,7 @@ from zojax import (
     search,
     shaping,
     stencils,
+    trajectory,
 )
 from zojax._estimator import Asked, Estimate, Estimator, EstimatorState, estimator
 from zojax._gradient import grad, value_and_grad
