@@ -1,12 +1,22 @@
 """The command line on the digits, and the parts that the reviews need."""
 
 import itertools
+import json
+import pathlib
+import shutil
+import signal
 import subprocess
+import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax.examples import _assets, _report, _reviews, _tasks, finetune
+from zojax import trajectory
+from zojax.examples import _assets, _jsonl, _report, _reviews, _tasks, finetune
+
+REFERENCE = pathlib.Path(__file__).with_name("reference_models")
 
 
 def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
@@ -31,6 +41,97 @@ def test_every_optimizer_lowers_the_loss(optimizer):
     assert result.logits.keys() == {0, 30, 60} and len(result.losses) == 60
     before, after = (_report.score(result.logits[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
+
+
+KILLED = """
+import os, signal, sys
+from zojax.examples import _tasks, finetune
+
+task = _tasks.digits("full", 0)
+def batches(seed, size):
+    for count, batch in enumerate(task.batches(seed, size)):
+        if count == 45:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+_tasks.TASKS["digits"] = lambda *args: task._replace(batches=batches)
+options = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
+finetune.main([*options, "--log", sys.argv[1]])
+"""
+
+
+def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
+    given = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
+    log = str(tmp_path / "log")
+    done = subprocess.run([sys.executable, "-c", KILLED, log], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert 32 <= trajectory.load(log).steps < 60
+    args = finetune.settle(finetune.make_parser().parse_args(given))
+    task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
+    evaluated = task.split("held_out")
+    continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
+    assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
+    whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
+    assert whole.logits.keys() == continued.logits.keys()
+    for k, expected in whole.logits.items():
+        np.testing.assert_array_equal(continued.logits[k], expected)
+    for a, b in zip(*map(jax.tree.leaves, (whole.params, continued.params)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    with pytest.raises(SystemExit):  # another seed begins with other weights
+        finetune.main([*given, "--log", log, "--seed", "1"])
+    assert "another base model" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder with random weights and a tokenizer of words, and texts whose first word tells."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = shutil.copytree(REFERENCE / "llama", tmp_path / "model")
+    words = ["[UNK]", "good", "bad", "yes", "no", ":", *(f"w{i}" for i in range(30))]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    rng, lines = np.random.default_rng(0), []
+    for i in range(200):
+        rest = " ".join(f"w{j}" for j in rng.integers(0, 30, rng.integers(1, 6)))
+        row = {"text": f"{('bad', 'good')[i % 2]} {rest}", "label": ("no", "yes")[i % 2]}
+        lines.append(json.dumps(row))
+    (tmp_path / "task.jsonl").write_text("\n".join(lines))
+    return ["--weights", str(folder), "--task", str(tmp_path / "task.jsonl"), "--prompt", "{} :"]
+
+
+@pytest.mark.parametrize(
+    "options, gain", [(["--params", "full"], 0.1), (["--dtype", "bfloat16"], 0.0)]
+)
+def test_a_model_and_a_task_of_ones_own(own, options, gain):
+    more = ["--steps", "60", "--learning-rate", "0.003", "--mu", "0.03", "--num-directions", "8"]
+    args = finetune.settle(finetune.make_parser().parse_args([*own, *options, *more]))
+    task = finetune.make_task(args)
+    found = finetune.train(
+        task, finetune.make_optimizer(args), 60, task.batches(0, 32), task.split("validation")
+    )
+    before, after = (_report.score(found.logits[k], found.labels).nll for k in (0, 60))
+    assert after < before - gain
+    dtypes = {p.dtype for p in jax.tree.leaves(found.params)}
+    assert dtypes == {jnp.dtype(finetune.DTYPES[args.dtype])}
+    trained = set(found.params["layers"])
+    assert trained == ({"attention_norm", "mlp_norm"} if args.params == "norms" else trained)
+
+
+def test_a_task_says_what_is_wrong_with_it(own, tmp_path):
+    weights, path = own[1], tmp_path / "wrong.jsonl"
+    for text, message in [
+        ('{"text": "a"}', "line 1 of .* text and label"),
+        ("\n" + '{"text": "a", "label": 1}\n' * 12, "2 labels at least"),
+        ('{"text": "a", "label": "yes"}\n{"text": "b", "label": "yes sir"}\n' * 6, "different"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            _jsonl.task(weights, path, "full", 0)
+    with pytest.raises(ValueError, match="go together"):
+        finetune.settle(finetune.make_parser().parse_args(["--weights", weights]))
+    with pytest.raises(ValueError, match="--dtype bfloat16 is for --weights"):
+        finetune.settle(finetune.make_parser().parse_args(["--dtype", "bfloat16"]))
 
 
 def test_help_lists_every_option(capsys):

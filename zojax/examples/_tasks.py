@@ -15,7 +15,7 @@ import numpy as np
 from zojax.examples import _reviews, _smollm2
 from zojax.examples.models import llama, mlp
 
-__all__ = ["PARAMS", "TASKS", "Task", "digits", "mean_nll", "reviews"]
+__all__ = ["PARAMS", "TASKS", "Task", "digits", "in_order", "mean_nll", "pad", "reviews"]
 
 PARAMS = ("shifts", "norms", "full")
 PROMPT = "Review: {}\nSentiment:"
@@ -89,7 +89,7 @@ def reviews(params, seed):
         return _cycle(list(map(prepare, _even_batches(splits["train"], seed, size, POOL))), seed)
 
     def split(name):
-        return list(map(prepare, _in_order(splits[name])))
+        return list(map(prepare, in_order(splits[name])))
 
     return Task(trained, frozen, logits, batches, split)
 
@@ -157,7 +157,7 @@ def _tokenised(tokenizer, reviews):
     return [e.ids for e in encoded], reviews.labels
 
 
-def _pad(part, indices):
+def pad(part, indices):
     """Rows padded on the right to a multiple of 8, so that few shapes are ever compiled."""
     tokens, labels = part
     chosen = [tokens[i] for i in indices]
@@ -172,10 +172,10 @@ def _pad(part, indices):
     }
 
 
-def _in_order(part, size=64):
+def in_order(part, size=64):
     """All reviews of a split once, shortest first: rows of like length need little padding."""
     order = np.argsort([len(t) for t in part[0]], kind="stable")
-    return [_pad(part, order[i : i + size]) for i in range(0, len(order), size)]
+    return [pad(part, order[i : i + size]) for i in range(0, len(order), size)]
 
 
 def _even_batches(part, seed, size, total):
@@ -191,7 +191,7 @@ def _even_batches(part, seed, size, total):
     usable = min(total // 2, *map(len, classes)) // half * half
     classes = [c[:usable][np.argsort(lengths[c[:usable]], kind="stable")] for c in classes]
     rows = np.concatenate([c.reshape(-1, half) for c in classes], axis=1)
-    return [_pad(part, indices) for indices in rows]
+    return [pad(part, indices) for indices in rows]
 
 
 def _cycle(batches, seed):

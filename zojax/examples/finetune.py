@@ -5,7 +5,9 @@ evaluations of the loss, no backward pass. What is trained by default are shifts
 the upper layers, as in BitFit (https://arxiv.org/abs/2106.10199): few, strong parameters suit a
 method whose noise grows with their number. The layers below run once for every review.
 
-``--data digits`` runs the same loop in seconds and downloads nothing.
+``--data digits`` runs the same loop in seconds and downloads nothing. ``--weights`` and ``--task`` bring
+one's own model and data: a local Hugging Face folder, and a JSONL file of text and label. With
+``--log`` the run is recorded, and continues from there if it was cut off, to the bit.
 """
 
 import argparse
@@ -15,11 +17,13 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import zojax
-from zojax.examples import _report, _tasks
+from zojax import trajectory
+from zojax.examples import _jsonl, _report, _tasks
 from zojax.examples._assets import AssetError
 
 __all__ = ["Result", "main", "make_optimizer", "make_parser", "train"]
@@ -48,7 +52,10 @@ SETTINGS = {
     ("reviews", "norms"): Setting(600, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
+    ("jsonl", "norms"): Setting(600, 16, 1e-3, 1e-2, 1),
+    ("jsonl", "full"): Setting(600, 16, 1e-6, 1e-3, 1),
 }
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Result(NamedTuple):
@@ -77,6 +84,10 @@ def make_parser():
     )
     add = parser.add_argument
     add("--data", choices=tuple(_tasks.TASKS), default="reviews", help="what to learn")
+    add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
+    add("--task", help="a JSONL file of text and label; needs --weights")
+    add("--prompt", default=_jsonl.PROMPT, help="of --task, with {} for the text")
+    add("--dtype", choices=tuple(DTYPES), default="float32", help="of --weights")
     add("--params", choices=_tasks.PARAMS, help="which parameters to train")
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
@@ -87,12 +98,19 @@ def make_parser():
     add("--num-directions", type=int, help="directions a step; open_es evaluates twice as many")
     add("--seed", type=int, default=0, help="of directions, batches and initial weights")
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
+    add("--log", help="record every step here, and continue a run that was cut off")
     add("--out", default="zojax-finetune.png", help="where the PNG of the loss curve goes")
     return parser
 
 
 def settle(args):
     """Fills in the defaults that depend on other arguments."""
+    if (args.weights is None) != (args.task is None):
+        raise ValueError("--weights and --task go together; give both or neither.")
+    if args.weights is not None:
+        args.data, args.params = "jsonl", args.params or "norms"
+    elif args.dtype != "float32":
+        raise ValueError(f"--dtype {args.dtype} is for --weights, which was not given.")
     args.params = args.params or ("shifts" if args.data == "reviews" else "full")
     if (args.data, args.params) not in SETTINGS:
         raise ValueError(f"--params {args.params} does not fit --data {args.data}; try full.")
@@ -140,7 +158,17 @@ def make_step(task, tx):
     return step
 
 
-def train(task, tx, steps, batches, evaluated):
+def make_task(args):
+    """The task that the arguments name."""
+    if args.data == "jsonl":
+        dtype = DTYPES[args.dtype]
+        return _jsonl.task(
+            args.weights, args.task, args.params, args.seed, dtype, prompt=args.prompt
+        )
+    return _tasks.TASKS[args.data](args.params, args.seed)
+
+
+def train(task, tx, steps, batches, evaluated, log=None):
     """Runs ``steps`` steps, evaluating before, half-way and after.
 
     Args:
@@ -149,9 +177,10 @@ def train(task, tx, steps, batches, evaluated):
       steps: Number of steps.
       batches: An iterator of batches.
       evaluated: A list of batches.
+      log: The path of a trajectory: recorded, and continued where it exists.
 
     Returns:
-      A :class:`Result`.
+      A :class:`Result`; losses of steps that were taken before are NaN.
     """
     from tqdm import tqdm
 
@@ -162,14 +191,32 @@ def train(task, tx, steps, batches, evaluated):
 
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     state = tx.init(params)
-    losses, logits = [], {0: evaluate(params)}
-    for count in (bar := tqdm(range(1, steps + 1), unit="step", file=sys.stderr)):
+    logits = {0: evaluate(params)}
+    recorder = None if log is None else trajectory.Recorder(log, tx, params)
+    if recorder is not None and recorder.steps:
+        past = trajectory.load(log)
+        if past.steps >= steps // 2:
+            half = trajectory.truncate(past, steps // 2)
+            logits[steps // 2] = evaluate(trajectory.replay(params, tx, half))
+        params, state = trajectory.resume(params, tx, past)
+    taken = int(state.count)
+    losses = [float("nan")] * taken
+    for _ in range(taken):
+        next(batches)
+    for count in (
+        bar := tqdm(range(taken + 1, steps + 1), unit="step", file=sys.stderr, initial=taken)
+    ):
         batch = next(batches)
         params, state = step(params, state, task.frozen, batch)
+        if recorder is not None:
+            recorder.append(state)
         losses.append(float(state.value))
-        bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}", refresh=False)
+        bar.set_postfix(loss=f"{np.nanmean(losses[-20:]):.4f}", refresh=False)
         if count in (steps // 2, steps):
             logits[count] = evaluate(params)
+    if recorder is not None:
+        recorder.close()
+    logits.setdefault(steps, evaluate(params))
     labels = np.concatenate([batch["label"] for batch in evaluated])
     return Result(params, losses, logits, labels)
 
@@ -223,7 +270,7 @@ def describe(args, result, measured, per_step, elapsed):
 {args.batch}, seed {args.seed}
 {split}: {len(result.labels)} examples; each best bias is fitted on these same examples
 
-{table("zero-shot" if args.data == "reviews" else "untrained", result)}
+{table("untrained" if args.data == "digits" else "zero-shot", result)}
 time: step {step:.3g} s, {per_step} forward passes of its batch {passes:.3g} s, \
 ratio {step / passes:.2f}
 peak memory: step {held:.1f} MiB, forward pass {forward:.1f} MiB, ratio {held / forward:.3f}
@@ -239,15 +286,17 @@ def main(argv=None):
         import tqdm  # noqa: F401
 
         args = settle(parser.parse_args(argv))
-        task = _tasks.TASKS[args.data](args.params, args.seed)
+        task = make_task(args)
         batches = task.batches(args.seed, args.batch)
+        tx = make_optimizer(args)
+        if args.log is not None:  # the log of another run is refused before anything is trained
+            trajectory.Recorder(args.log, tx, task.params).close()
     except (AssetError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except ModuleNotFoundError as error:
         remedy = 'install the extra: python -m pip install ".[examples]"'
         parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
-    tx = make_optimizer(args)
-    result = train(task, tx, args.steps, batches, task.split(args.evaluate_on))
+    result = train(task, tx, args.steps, batches, task.split(args.evaluate_on), args.log)
     points = {k: _report.score(v, result.labels).nll for k, v in result.logits.items()}
     path = _report.plot(args.out, result.losses, points, args.evaluate_on.replace("_", "-"))
     measured = measure(task, tx, result.params, next(batches))
