@@ -30,7 +30,7 @@ ALGORITHMS = {
     "sracos": (search.sracos(), MIXED),
     "sracos_continuum": (search.sracos(replacement="margin", parity=True), CONTINUUM),
     "asracos": (search.asracos(in_flight=3), MIXED),
-    "ssracos": (search.ssracos(times=3, idle=4, num_positives=2), MIXED),
+    "ssracos": (search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM),
     "resample": (search.resample(search.coordinate_reset(), 4), MIXED),
     "sre": (search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
     "poss": (search.poss(), SUBSETS),
