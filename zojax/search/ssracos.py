@@ -54,6 +54,9 @@ def ssracos(
     the last P r of them, a quarter at most, are kept for it. The recommendation is the point with the
     least mean of all that were evaluated again (until there is one, the best positive).
 
+    The defaults are the paper's. With some 10^4 evaluations, fewer of them sooner (times=20, idle=50) find
+    better points: `python -m benchmarks.search --only quality`.
+
     Args:
       times: r, evaluations of a positive that is suspected.
       idle: evaluations in a row, without an entry, that raise suspicion.
