@@ -5,6 +5,7 @@
     subset    POSS and PONSS on the sonar data
     bbob      the share of targets solved on the 24 BBOB functions
     speed     evaluations a second, compilation apart
+    fresh     a cheap run in a new process, imports and compilation included
 
 What the others did is measured by `python -m benchmarks.peers` and read from its file, since it takes an
 hour; ours is run here. `--only quality speed` picks sections, `--quick` runs few seeds and small problems.
@@ -164,7 +165,20 @@ def speed(arguments) -> list[dict]:
     return search_speed.rows(arguments)
 
 
-SECTIONS = {"quality": quality, "parity": parity, "subset": subset, "speed": speed, "bbob": bbob}
+def fresh(arguments) -> list[dict]:
+    from benchmarks import search_speed
+
+    return search_speed.fresh(arguments)
+
+
+SECTIONS = {
+    "quality": quality,
+    "parity": parity,
+    "subset": subset,
+    "speed": speed,
+    "fresh": fresh,
+    "bbob": bbob,
+}
 
 
 def _merged(old: list[dict], new: list[dict]) -> list[dict]:
