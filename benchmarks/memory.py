@@ -93,7 +93,12 @@ def measure(name: str, model: Model) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="part of a model's name")
+    parser.add_argument("--table22", choices=("cpu", "h100"), help="MeZO's OPT shapes instead")
     arguments = parser.parse_args()
+    if arguments.table22:
+        from benchmarks import table22  # before anything asks JAX for its devices
+
+        return table22.main(arguments.table22)
     chosen = {n: m for n, m in MODELS.items() if (arguments.only or "") in n}
     rows = [row for name, make in chosen.items() for row in measure(name, make())]
     print(markdown(rows)) if arguments.only else save("memory", rows)

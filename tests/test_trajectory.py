@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -462,3 +463,33 @@ def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(tmp_path):
         [sys.executable, "-c", SHARDED, tmp_path], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
+
+
+@pytest.mark.slow  # it takes times
+@pytest.mark.parametrize("tx", [zojax.mezo(1e-2), zojax.zo_sgd(1e-2, momentum=0.9)])
+def test_a_replay_takes_less_than_half_the_time_of_the_run(tx, tmp_path):
+    params = [jax.random.normal(jax.random.key(i), (512, 512)) / 23 for i in range(2)]
+    batch = jax.random.normal(jax.random.key(2), (64, 512))
+
+    def wide(params):
+        return jnp.mean((jnp.tanh(batch @ params[0]) @ params[1] - 1) ** 2)
+
+    def run(recorder):
+        options = {"chunk_size": 100, "callback": recorder.callback}
+        return zojax.minimize(wide, params, tx, 400, **options).params
+
+    seconds = {run: [], trajectory.replay: []}
+    for i in range(3):
+        recorder = trajectory.Recorder(tmp_path / str(i), tx, params)
+        start = time.perf_counter()
+        found = jax.block_until_ready(run(recorder))
+        seconds[run].append(time.perf_counter() - start)
+        recorder.close()
+        log = trajectory.load(tmp_path / str(i))
+        start = time.perf_counter()
+        again = jax.block_until_ready(trajectory.replay(params, tx, log))
+        seconds[trajectory.replay].append(time.perf_counter() - start)
+        assert_same_bits(again, found)
+    ratio = np.median(seconds[trajectory.replay]) / np.median(seconds[run])
+    print(f"replay / run: {ratio:.2f}")
+    assert ratio < 0.5
