@@ -39,9 +39,8 @@ def test_threefry_is_the_published_generator():
         ((pi[2], pi[3]), (pi[0], pi[1]), (0xC4923A9C, 0x483DF7A0)),
     ]
     for key, counter, expected in cases:
-        for generator in (noise.threefry, noise.threefry_rolled):
-            words = generator(key, jnp.array([counter[0]]), jnp.array([counter[1]]))
-            assert [int(w[0]) for w in words] == list(expected)  # pairs, or a stack of two
+        words = noise.threefry(key, jnp.array([counter[0]]), jnp.array([counter[1]]))
+        assert [int(w[0]) for w in words] == list(expected)
 
 
 def test_threefry_agrees_with_jax():
@@ -49,6 +48,23 @@ def test_threefry_agrees_with_jax():
     expected = threefry_2x32((SEED[0], SEED[1]), counts)
     ours = jnp.concatenate(noise.threefry((SEED[0], SEED[1]), counts[:32], counts[32:]))
     assert jnp.array_equal(ours, expected)
+
+
+def test_mix_is_a_weyl_step_and_the_published_rounds():
+    """Without a key `mix` is triple32 of a multiple of the golden ratio, here in Python's integers."""
+
+    def triple32(x):
+        for shift, factor in ((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB)):
+            x = (x ^ x >> shift) * factor % 2**32
+        return x ^ x >> 14
+
+    counters = [0, 1, 2, 1000, 2**31, 2**32 - 1]
+    words = noise.mix((np.uint32(0), np.uint32(0)), jnp.array(counters, jnp.uint32))
+    assert words.tolist() == [triple32(c * 0x9E3779B9 % 2**32) for c in counters]
+    # Undone from the last round to the first, so no two counters share a word under one key.
+    key = (SEED[0], SEED[1])
+    words = np.asarray(noise.mix(key, lax.iota(jnp.uint32, 2**20)))
+    assert np.unique(words).size == 2**20
 
 
 @pytest.mark.parametrize("width", [1, 31, 32, 33, 64, 65, 200])
@@ -112,10 +128,12 @@ def test_moments_of_normals(normals, order):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_standard_normal_at_every_one_of_its_inputs(sign):
     k = np.arange(2**23, dtype=np.uint32)
-    words = (k << 8) | np.uint32(0 if sign > 0 else 2**31)
+    words = k | np.uint32(0 if sign > 0 else 2**31)
     z = np.asarray(jax.jit(noise.standard_normal)(words), np.float64)
     magnitude = special.ndtri(0.5 + (k + 0.5) / 2**24)
-    np.testing.assert_allclose(z, sign * magnitude, rtol=1.2e-5)
+    inner = magnitude < 3.7  # all but 2e-4 of them
+    np.testing.assert_allclose(z[inner], sign * magnitude[inner], rtol=2.5e-5)
+    np.testing.assert_allclose(z, sign * magnitude, rtol=8e-5)
 
 
 def test_normals_pass_kolmogorov_smirnov(normals):
@@ -162,21 +180,45 @@ def test_leaves_directions_and_steps_are_uncorrelated():
         assert np.abs(off_diagonal).max() < 5 / np.sqrt(samples.shape[1])
 
 
-def test_avalanche():
-    """One flipped bit of the key or the counter flips each output bit with probability 1/2."""
-    counters = lax.iota(jnp.uint32, 4096)
+def _flipped(place, bit):
+    """Words of 4096 rows at 4 columns, and with one bit of the seed, the row or the column flipped."""
+    rows = lax.broadcasted_iota(jnp.uint32, (4096, 4), 0)
+    columns = lax.broadcasted_iota(jnp.uint32, (4096, 4), 1) * np.uint32(777)
 
-    def word(k0, k1, row, column):
-        return noise.threefry((SEED[0] ^ k0, SEED[1] ^ k1), counters ^ row, counters ^ column)[0]
+    def words(s0, s1, row, column):
+        keys = noise.row_keys((SEED[0] ^ s0, SEED[1] ^ s1), rows ^ row)
+        return noise.mix(keys, columns ^ column)
 
-    base = word(0, 0, 0, 0)
-    for place in range(4):
-        for bit in (0, 7, 31):
-            flips = [jnp.uint32(0)] * 4
-            flips[place] = jnp.uint32(1 << bit)
-            changed = lax.population_count(base ^ word(*flips))
-            rate = float(jnp.mean(changed.astype(jnp.float32))) / 32
-            assert abs(rate - 0.5) < 5 * 0.5 / np.sqrt(4096 * 32)
+    flips = [np.uint32(0)] * 4
+    flips[place] = np.uint32(1 << bit)
+    return words(*[np.uint32(0)] * 4), words(*flips)
+
+
+@pytest.mark.parametrize("place", range(4), ids=["seed 0", "seed 1", "row", "column"])
+def test_avalanche(place):
+    """One flipped input bit flips every output bit with probability 1/2: strictly, bit by bit."""
+    for bit in range(32):
+        a, b = _flipped(place, bit)
+        changed = np.asarray(a ^ b).ravel()
+        rates = [np.mean((changed >> out) & 1) for out in range(32)]
+        # 32 x 32 x 4 rates are looked at in all: 5 standard errors hold for all of them.
+        assert np.abs(np.array(rates) - 0.5).max() < 5 * 0.5 / np.sqrt(changed.size)
+
+
+@pytest.mark.parametrize("place", range(4), ids=["seed 0", "seed 1", "row", "column"])
+def test_neighbouring_keys_are_uncorrelated(place):
+    for bit in (0, 1, 15, 31):
+        for value in (noise.standard_normal, noise.random_sign):
+            a, b = (np.asarray(value(w), np.float64) for w in _flipped(place, bit))
+            assert abs(np.mean(a * b)) < 5 / np.sqrt(a.size)
+
+
+def test_every_bit_of_a_word_is_balanced():
+    rows = lax.iota(jnp.uint32, 1024)
+    keys = [k[:, None] for k in noise.row_keys((SEED[0], SEED[1]), rows)]
+    words = np.asarray(noise.mix(keys, rows[None])).ravel()
+    for bit in range(32):
+        assert abs(np.mean((words >> bit) & 1) - 0.5) < 5 * 0.5 / np.sqrt(words.size)
 
 
 def _leaves(tree):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zojax import execution, implicit, noise, stencils
 from zojax._types import (
@@ -367,9 +368,12 @@ def _check_dimension(direction: Direction, n: int, like: PyTree) -> None:
 
 
 def _split_key(key) -> tuple[jax.Array, jax.Array]:
-    """Keys of the noise and of the losses: the noise is the same with and without `with_key`."""
-    noise_key, loss_key = jax.random.split(as_key(key))
-    return noise_key, loss_key
+    """Keys of the noise and of the losses: the noise is the same with and without `with_key`.
+
+    The noise's is the key itself, of which directions use the first children; the losses' is the last.
+    """
+    key = as_key(key)
+    return key, jax.random.fold_in(key, np.uint32(2**32 - 1))
 
 
 def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:

@@ -1,14 +1,17 @@
 """Random-access noise: a direction is a function of a seed, never an array that is stored.
 
-Entry (row, column) of a leaf comes from one Threefry-2x32-20 block (Salmon et al., 2011) whose key is
-the leaf's seed and whose counter is (row, column); a row is one index of the leading axes, in C
-order, a column one index of the last axis. Every part can therefore be generated alone, bit for bit
-as in the whole:
+Every leaf of every direction has a seed of 64 bits, from Threefry-2x32-20 (Salmon et al., 2011). Entry
+(row, column) of the leaf is one word of 32 bits, made by a keyed bijection of few operations, `mix`:
+
+    key(row) = mix(seed, row), mix(reversed seed, row)        word = mix(key(row), column)
+
+A row is one index of the leading axes, in C order, a column one index of the last axis. Every part can
+therefore be generated alone, bit for bit as in the whole:
 
     z[3:5] == noise.take(lambda rows: rows[3:5]).dense()
 
-Signs are packed: one block makes 64 of them. The rounds of Threefry are written out in elementwise
-operations so that XLA fuses noise into whatever reads it.
+All of it is elementwise, so that XLA fuses noise into whatever reads it; a compiler moves the keys out of
+the loop over columns. benchmarks/NOTES.md has the statistical tests.
 
 A noise object has `shape`, `dense()` (the values, float32) and `take(index)`, which applies an
 indexing function of the leading axes without generating anything.
@@ -47,60 +50,67 @@ def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x0, x1
 
 
-def threefry_rolled(seed, x0: jax.Array, x1: jax.Array) -> jax.Array:
-    """The same words, of shape (..., 2, n) for counters (..., n), from a loop that XLA does not fuse.
+def mix(key, x: jax.Array) -> jax.Array:
+    """A bijection of uint32 x under a key of two uint32: a Weyl step, then three rounds.
 
-    For packed signs: fused into the 32 entries that read each word, it would be hashed 32 times.
-    Both words stay in one array, so that what reads them sees one operand.
+    The rounds are those of `triple32` (Wellons, hash-prospector), whose exact bias over all 2^32 inputs,
+    0.0209, is that of a random permutation; the multiple of the golden ratio before them spreads
+    successive x over all bits, as in SplitMix (Steele, Lea and Flood, 2014). The second half of the key
+    enters between the rounds: where the counters of two keys meet, their words do not.
     """
-    k0, k1 = seed
-    rotations = tuple(jnp.array(r, jnp.uint32) for r in _ROTATIONS)
-
-    def group(i, carry):
-        x, (a, b, c), (r, s) = carry
-        x0, x1 = x[..., 0, :], x[..., 1, :]
-        for j in range(4):
-            x0 = x0 + x1
-            x1 = ((x1 << r[j]) | (x1 >> (np.uint32(32) - r[j]))) ^ x0
-        injected = x0 + a, x1 + b + lax.convert_element_type(i + 1, jnp.uint32)
-        return jnp.stack(injected, axis=-2), (b, c, a), (s, r)
-
-    start = jnp.stack([x0 + k0, x1 + k1], axis=-2)
-    return lax.fori_loop(0, 5, group, (start, (k1, k0 ^ k1 ^ _PARITY, k0), rotations))[0]
+    x = x * np.uint32(0x9E3779B9) + key[0]
+    x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB) + key[1]
+    x = (x ^ (x >> np.uint32(11))) * np.uint32(0xAC4C1B51)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x31848BAB)
+    return x ^ (x >> np.uint32(14))
 
 
-# log2(1 + f) for f in [0, 1), to 1.3e-5; and z / v as a polynomial in t = -log(1 - v^2) / 8.35 - 1, to
-# 5e-6: least squares in Chebyshev polynomials, reweighted towards the largest relative error.
-_LOG2 = (1.253661e-05, 1.44168459, -0.707992882, 0.413630661, -0.192196194, 0.0448738198)
+def row_keys(seed, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of rows, two uint32 for each."""
+    return mix((seed[0], seed[1]), rows), mix((seed[1], seed[0]), rows)
+
+
+# t = _SLOPE * bits + polynomial in 1 + f is -1 - (2 / 23) log2(x), to 8e-6, for a float32 x of these bits
+# and the fraction f; z / v is a polynomial in t, to 8e-6 for |z| < 3.7 and 8e-5 beyond. Both are
+# minimax fits (linear programs over Chebyshev polynomials).
+_SLOPE = -1.03660252e-08
+_FRACTION = (10.1750309, -0.266964555, 0.184406667, -0.0560993912, 0.00709703502)
 _QUANTILE = (
-    *(3.85028246, 2.04200348, -0.474179337, 0.187174402, -0.0607730168, 0.0154274636),
-    *(0.0366678421, -0.133059916, 0.0931178483, 0.0387147373, -0.0415352984),
+    *(3.75669137, 1.99172814, -0.458177382, 0.163710789, -0.0482431033),
+    *(0.0428456943, 0.081873576, -0.184935788, 0.004688107, 0.0701601552),
 )
 
 
 @jax.jit  # also outside jit one program, whose products and sums are fused alike
 def standard_normal(word: jax.Array) -> jax.Array:
-    """A standard normal from 24 bits: the sign, and the quantile of a magnitude in (0, 1).
+    """A standard normal from 24 bits: the highest is the sign, the lower 23 the quantile of a magnitude.
 
-    |z| has the distribution function (k + 1/2) / 2^23, with k the 23 bits after the sign, to a relative
-    error of 1e-5, in 25 operations that vectorise; `lax.erf_inv` takes about 70.
+    |z| has the distribution function v = (k + 1/2) / 2^23, with k those 23 bits, to a relative error of
+    2.5e-5 (8e-5 beyond 3.7), in some 25 operations that vectorise; `lax.erf_inv` takes about 70. It is a
+    function of log(1 - v^2), whose logarithm is taken from the bits of a float.
 
-    >>> print(standard_normal(jnp.array([0, 2**31, 2**31 - 1, 2**32 - 1], jnp.uint32)).round(3))
+    >>> print(standard_normal(jnp.array([0, 2**31, 2**23 - 1, 2**32 - 1], jnp.uint32)).round(3))
     [ 0.   -0.    5.42 -5.42]
     """
-    one, half_step = np.uint32(0x3F800000), np.float32(2.0**-24)
+    one, fraction = np.uint32(0x3F800000), np.uint32(0x7FFFFF)
     # Odd multiples of 2^-24: never the ends of (0, 1).
-    v = lax.bitcast_convert_type(one | ((word << np.uint32(1)) >> np.uint32(9)), jnp.float32)
-    v = (v - np.float32(1)) + half_step
-    bits = lax.bitcast_convert_type((1 - v) * (1 + v), jnp.uint32)
-    exponent = lax.bitcast_convert_type(bits >> np.uint32(23), jnp.int32) - np.int32(127)
-    f = lax.bitcast_convert_type(one | (bits & np.uint32(0x7FFFFF)), jnp.float32) - np.float32(1)
-    log2 = exponent.astype(jnp.float32) + _polynomial(_LOG2, f)
-    t = np.float32(-np.log(2) / 8.35) * log2 - np.float32(1)
+    v = lax.bitcast_convert_type((word & fraction) | one, jnp.float32) - np.float32(1 - 2.0**-24)
+    upper = 1 - v
+    bits = lax.bitcast_convert_type(upper + upper * v, jnp.uint32)
+    f = lax.bitcast_convert_type((bits & fraction) | one, jnp.float32)
+    exponent = lax.bitcast_convert_type(bits, jnp.int32).astype(jnp.float32)
+    t = np.float32(_SLOPE) * exponent + _polynomial(_FRACTION, f)
     # The sign last, as a bit: XLA's matrix kernels absorb sums and products but no bits, and would
     # leave the parts of a half absorbed quantile in memory.
     magnitude = lax.bitcast_convert_type(v * _polynomial(_QUANTILE, t), jnp.uint32)
     return lax.bitcast_convert_type(magnitude | (word & np.uint32(0x80000000)), jnp.float32)
+
+
+def random_sign(word: jax.Array) -> jax.Array:
+    """+1 or -1, by the highest bit."""
+    return lax.bitcast_convert_type(
+        np.uint32(0x3F800000) | (word & np.uint32(0x80000000)), jnp.float32
+    )
 
 
 def _polynomial(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
@@ -111,15 +121,37 @@ def _polynomial(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
 
 
 def make_seed(key: jax.Array) -> jax.Array:
-    """64 bits, as two uint32, of a key of any implementation."""
-    return jax.random.bits(key, (2,), jnp.uint32)
+    """64 bits, as two uint32, of a key of any implementation; those of a Threefry key as they are.
+
+    `child_seeds` uses counters above 2^32, which JAX's own `fold_in`, `split` and draws do not reach.
+    """
+    data = jax.random.key_data(key)
+    return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
 
 
-def child_seeds(seed: jax.Array, index, count: int) -> jax.Array:
-    """Seeds of `count` leaves of direction `index`: uint32 of shape (count, 2)."""
-    leaf = lax.iota(jnp.uint32, count)
-    index = jnp.broadcast_to(lax.convert_element_type(jnp.asarray(index), jnp.uint32), leaf.shape)
-    return threefry_rolled((seed[0], seed[1]), index, leaf).T
+@partial(jax.tree_util.register_dataclass, data_fields=["table"], meta_fields=["index"])
+@dataclass(frozen=True)
+class ChildSeed:
+    """A row of a table of seeds, read where it is used: a slice of its own would be a kernel of its own."""
+
+    table: jax.Array
+    index: int
+
+    def __getitem__(self, half: int) -> jax.Array:
+        return self.table[self.index, half]
+
+
+def child_seeds(seed: jax.Array, index, count: int) -> list[ChildSeed]:
+    """Seeds of `count` leaves of direction `index`, below 2^32 - 1.
+
+    A half is the sum of two words: XLA does not fuse a sum into all that read it, as it would the words,
+    and with them their rounds.
+    """
+    place = lax.iota(jnp.uint32, 4 * count)
+    index = lax.convert_element_type(jnp.asarray(index), jnp.uint32) + np.uint32(1)
+    words, _ = threefry((seed[0], seed[1]), jnp.broadcast_to(index, place.shape), place)
+    table = jnp.sum(lax.reshape(words, (count, 2, 2)), axis=2, dtype=jnp.uint32)
+    return [ChildSeed(table, i) for i in range(count)]
 
 
 def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
@@ -128,60 +160,41 @@ def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
     return lax.broadcast_in_dim(rows, shape, tuple(range(rows.ndim))), column
 
 
-def _unit_sign(bit: jax.Array) -> jax.Array:
-    """+1 for an even, -1 for an odd word: the low bit becomes the sign bit of 1.0."""
-    word = np.uint32(0x3F800000) | (bit << np.uint32(31))
-    return lax.bitcast_convert_type(word, jnp.float32)
-
-
 # --- what fills a row ---------------------------------------------------------------------------
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
-@dataclass(frozen=True)
-class Signs:
-    """Independent signs, +1 or -1 with probability 1/2."""
-
-    seed: jax.Array
+class _Words:
+    """Noise that makes one value of each word; kinds differ in `value`."""
 
     def rows(self, rows: jax.Array, width: int) -> jax.Array:
         """float32 of shape rows.shape + (width,)."""
-        blocks = -(-width // 64)
-        words = threefry_rolled((self.seed[0], self.seed[1]), *counters(rows, blocks))
-        words = lax.reshape(words, rows.shape + (2 * blocks,))  # column // 32 -> word
-        shape = rows.shape + (2 * blocks, 32)
-        shift = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim + 1)
-        bits = lax.broadcast_in_dim(words, shape, tuple(range(rows.ndim + 1))) >> shift
-        signs = lax.reshape(_unit_sign(bits), rows.shape + (64 * blocks,))
-        return lax.slice_in_dim(signs, 0, width, axis=rows.ndim)
-
-    def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
-        """The entries (row, column), for uint32 arrays of equal shape: any part of a row alone."""
-        blocks = np.uint32(-(-width // 64))
-        word = columns >> np.uint32(5)
-        second = word >= blocks
-        w0, w1 = threefry(
-            (self.seed[0], self.seed[1]), rows, jnp.where(second, word - blocks, word)
-        )
-        return _unit_sign(jnp.where(second, w1, w0) >> (columns & np.uint32(31)))
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
-@dataclass(frozen=True)
-class Normals:
-    """Independent standard normals: the quantiles of 24-bit uniforms."""
-
-    seed: jax.Array
-
-    def rows(self, rows: jax.Array, width: int) -> jax.Array:
-        """float32 of shape rows.shape + (width,)."""
-        return self.columns(*counters(rows, width), width)
+        shape = rows.shape + (width,)
+        lead = tuple(range(rows.ndim))
+        key = [lax.broadcast_in_dim(k, shape, lead) for k in row_keys(self.seed, rows)]
+        return self.value(mix(key, lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)))
 
     def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
         """The entries (row, column), for uint32 arrays of equal shape: any part of a row alone."""
         del width
-        word, _ = threefry((self.seed[0], self.seed[1]), rows, columns)
-        return standard_normal(word)
+        return self.value(mix(row_keys(self.seed, rows), columns))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@dataclass(frozen=True)
+class Signs(_Words):
+    """Independent signs, +1 or -1 with probability 1/2."""
+
+    seed: jax.Array
+    value = staticmethod(random_sign)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@dataclass(frozen=True)
+class Normals(_Words):
+    """Independent standard normals: the quantiles of 24-bit uniforms."""
+
+    seed: jax.Array
+    value = staticmethod(standard_normal)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["row", "column"], meta_fields=[])
@@ -246,14 +259,12 @@ def tie(noise, array: jax.Array):
     change it, or for all layers at once, and keeps it. Noise that is tied to what it is used with
     stays where it is read.
     """
-    salt = zero_from(array)
+    zero = zero_from(array)
 
-    def salted(z):
-        if not isinstance(z, RowNoise):
-            return z
-        return dataclasses.replace(z, source=salt_source(z.source, salt))
+    def tied(z):
+        return z.take(lambda row: row ^ zero) if isinstance(z, RowNoise) else z
 
-    return jax.tree.map(salted, noise, is_leaf=lambda z: isinstance(z, RowNoise))
+    return jax.tree.map(tied, noise, is_leaf=lambda z: isinstance(z, RowNoise))
 
 
 def share(noise):
@@ -263,11 +274,6 @@ def share(noise):
         return dataclasses.replace(z, shared=True) if isinstance(z, RowNoise) else z
 
     return jax.tree.map(shared, noise, is_leaf=lambda z: isinstance(z, RowNoise))
-
-
-def salt_source(source, salt: jax.Array):
-    """A source whose seeds went through an exclusive or with `salt`."""
-    return jax.tree.map(lambda x: x ^ salt if x.dtype == jnp.uint32 else x, source)
 
 
 def zero_from(array: jax.Array) -> jax.Array:
@@ -318,6 +324,17 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
 # Both are the identity to a derivative, which the bits and the loop would hide.
 settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
 rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
+
+
+def made_once(x: jax.Array) -> jax.Array:
+    """x itself, not computed again by each of its readers; unlike `settle`, without a loop.
+
+    A sum, here with zero, is what XLA does not fuse into all that read it; the noise of a vector would be
+    made again for every row of activations that it is added to.
+    """
+    pair = lax.broadcast_in_dim(x, (*x.shape, 2), tuple(range(x.ndim)))
+    first = lax.broadcasted_iota(jnp.uint32, pair.shape, x.ndim) == 0
+    return lax.reduce(jnp.where(first, pair, 0), np.zeros((), x.dtype), lax.add, (x.ndim,))
 
 
 def row_noise(source, shape: tuple[int, ...], scale=1.0) -> RowNoise:

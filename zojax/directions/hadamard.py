@@ -53,7 +53,7 @@ def hadamard() -> Direction:
         row = permute(seed, jnp.asarray(index).astype(jnp.uint32), _padded(like))
         leaves, treedef = jax.tree.flatten(like)
         # The signs D do not depend on the direction: child seeds of one fixed, unused index.
-        seeds = noise.child_seeds(seed, np.uint32(2**32 - 1), len(leaves))
+        seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
         start, drawn = 0, []
         for leaf, leaf_seed in zip(leaves, seeds, strict=True):
             source = _Pattern(row, jnp.uint32(start), noise.Signs(leaf_seed))

@@ -60,7 +60,7 @@ def low_rank(
 
     def frame(key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
         rest = _split(like)[1]
-        seed = noise.make_seed(jax.random.fold_in(key, 0))
+        seed = noise.make_seed(key)
         if not jax.tree.leaves(rest):
             return seed, None
         return seed, vectors.frame(jax.random.fold_in(key, 1), num_directions, rest)

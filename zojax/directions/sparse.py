@@ -53,7 +53,7 @@ def sparse(density: float) -> Direction:
         leaves, treedef = jax.tree.flatten(like)
         signs = noise.child_seeds(seed, index, len(leaves))
         masks = noise.child_seeds(
-            seed, np.uint32(2**32 - 1), len(leaves)
+            seed, np.uint32(2**32 - 2), len(leaves)
         )  # an index no step reaches
         scale = float(1 / np.sqrt(density))
         return treedef.unflatten(

@@ -190,8 +190,9 @@ class Perturbed:
         """The same, whose noise cannot be generated before `array` is there."""
         if not isinstance(self.join, Access) or self.join.shared:
             return self
-        source = noises.salt_source(self.join.source, noises.zero_from(array))
-        return self.replace(join=dataclasses.replace(self.join, source=source, shared=True))
+        rows = self.factors[0] ^ noises.zero_from(array)
+        join = dataclasses.replace(self.join, shared=True)
+        return self.replace(factors=(rows, self.factors[1]), join=join)
 
     def materialise(self) -> jax.Array:
         """The array itself, computed in at least float32 and rounded once.
@@ -207,6 +208,8 @@ class Perturbed:
         if self.whole is not None:
             whole = lax.transpose(self.whole, order).astype(dtype)
             noise = whole if noise is None else whole * noise
+        if self.is_vector and self.join is not None:
+            noise = noises.made_once(noise)
         base = lax.transpose(self.base, order)
         total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
