@@ -405,6 +405,6 @@ def low_rank_noise(source, seeds, shape: tuple[int, ...], split: int, rank: int)
     """Noise whose factors span the axes before and after `split`."""
     factors = []
     for seed, part in zip(seeds, (shape[:split], shape[split:]), strict=True):
-        flat = row_noise(source(seed), (rank, int(np.prod(part, dtype=np.int64)))).dense()
-        factors.append(lax.reshape(flat, (rank, *part)))
+        flat = row_noise(source(seed), (rank, int(np.prod(part, dtype=np.int64))))
+        factors.append(lax.reshape(made_once(flat.dense()), (rank, *part)))
     return LowRankNoise(np.float32(1 / np.sqrt(rank)) * factors[0], factors[1])
