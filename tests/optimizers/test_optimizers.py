@@ -91,8 +91,8 @@ def test_the_golden_run_of_spsa():
 
 
 def drawn(direction, tx_key, step, num_directions, x):
-    """The z of a step, shape (num_directions, d): the noise key is the first of the step's two."""
-    noise_key, _ = jax.random.split(jax.random.fold_in(tx_key, step))
+    """The z of a step, shape (num_directions, d): the noise key is the step's own."""
+    noise_key = jax.random.fold_in(tx_key, step)
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
     frame = direction.frame(noise_key, num_directions, like)
     return np.stack(
