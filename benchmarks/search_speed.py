@@ -128,7 +128,7 @@ def rows(arguments) -> list[dict]:
             _ackley, 100, 2000 if arguments.quick else 10_000, runs, 1000
         ),
         "SRACOS, Ackley-1000": partial(
-            _ackley, 1000, 2000 if arguments.quick else 20_000, (1,), 300
+            _ackley, 1000, 2000 if arguments.quick else 20_000, (1,), 2000
         ),
         "POSS, sonar k=8": partial(_poss, arguments.quick),
     }
