@@ -127,11 +127,11 @@ def zeroth_order(
                 grads, inner_state, floats, value=value, grad=grads, value_fn=value_fn
             )
 
+        ok = estimate.used > 0
         grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
-        updates, inner_state = implicit.with_rounded_products(inner_update, finite)(
+        updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
             grads, state.inner_state, floats_only(params), estimate.value
         )
-        ok = estimate.used > 0
 
         def settled(u):
             u = jnp.where(ok, u, jnp.zeros_like(u))
@@ -139,9 +139,6 @@ def zeroth_order(
             return noise.rounded(u, finite) if is_float(u) else u
 
         updates = jax.tree.map(settled, updates)
-        inner_state = jax.tree.map(
-            lambda new, old: jnp.where(ok, new, old), inner_state, state.inner_state
-        )
         return replace_floats(params, updates, other=no_update), ZerothOrderState(
             rng_key=state.rng_key,
             count=optax.safe_increment(state.count),

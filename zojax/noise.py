@@ -298,12 +298,17 @@ def settle(x: jax.Array) -> jax.Array:
 
 
 def _one_trip(x):
-    # A trip count that XLA cannot derive, and a body that it cannot prove to change nothing.
+    # A trip count that XLA cannot derive, and a body that it cannot prove to change nothing. It writes one
+    # entry, in place.
+    origin, one = (0,) * x.ndim, (1,) * x.ndim
+
     def body(carry):
         done, y = carry
-        return jnp.bool_(True), jnp.where(done, jnp.zeros_like(y), y)
+        first = jnp.where(done, 0, lax.slice(y, origin, one))
+        return jnp.bool_(True), lax.dynamic_update_slice(y, first, origin)
 
-    return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(x[0]), x))[1]
+    first = lax.reshape(lax.slice(x, origin, one), ())
+    return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
 @jax.custom_jvp

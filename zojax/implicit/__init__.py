@@ -13,9 +13,9 @@ with each perturbed leaf replaced by `Perturbed(base, scale, noise)`:
 from zojax._types import PyTree
 from zojax.implicit._explain import Event, Leaf, Report, explain, strict_context
 from zojax.implicit._interpret import Context, run
-from zojax.implicit._rounding import with_rounded_products
+from zojax.implicit._rounding import settled_update
 
-__all__ = ["Event", "Leaf", "Report", "evaluate", "explain", "with_rounded_products"]
+__all__ = ["Event", "Leaf", "Report", "evaluate", "explain", "settled_update"]
 
 
 def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwargs) -> PyTree:
