@@ -359,7 +359,7 @@ def test_bad_directions_are_left_out(stencil):
     """The update is the mean over the other directions, as from their values alone."""
     n, x, centered = 8, jnp.arange(1.0, 5.0), 0.0 in stencil.offsets
     source = zojax.estimator(stencil=stencil, mu=MU, num_directions=n)
-    tx = zojax.zeroth_order(estimator=source, key=1)
+    tx = zojax.zeroth_order(estimator=source, key=2)
     state = tx.init(x)
     points, _ = source.ask(jax.random.fold_in(state.rng_key, 0), x)
     z = np.asarray((points[-n:] if centered else points[::2]) - x, np.float64) / MU

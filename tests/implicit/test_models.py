@@ -88,7 +88,8 @@ def test_directions_share_the_parameters(model):
 
         def one(scale):
             # The factors differ between directions, the parameters do not.
-            mine = treedef.unflatten(jax.tree.map(lambda a: a * scale, noise))
+            scaled = jax.tree.map(lambda a: a * scale.astype(jnp.result_type(a)), noise)
+            mine = treedef.unflatten(scaled)
             return evaluate(loss, params, mine, scale)
 
         return jax.vmap(one)(scales)
