@@ -14,7 +14,7 @@ from zojax.search.coordinate_reset import coordinate_reset
 from zojax.search.coordinate_search import coordinate_search
 from zojax.search.from_evosax import from_evosax
 from zojax.search.ponss import ponss
-from zojax.search.portfolio import portfolio
+from zojax.search.portfolio import default_algorithm, portfolio
 from zojax.search.poss import poss
 from zojax.search.pposs import pposs
 from zojax.search.quasi_newton import quasi_newton
@@ -49,6 +49,7 @@ __all__ = [
     "choice",
     "coordinate_reset",
     "coordinate_search",
+    "default_algorithm",
     "from_evosax",
     "integers",
     "log_integers",

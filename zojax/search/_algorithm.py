@@ -1,6 +1,7 @@
 """What a search algorithm is: three pure functions over encoded points, and what several share."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,8 @@ class Algorithm(NamedTuple):
       inject: (space, state, x, value) -> state, takes over a point that was evaluated elsewhere.
       batch_size: points of one ask.
       in_flight: how many asks may be open at once; above 1, tells come in any order.
+      runs_together: whether several runs are best vmapped; algorithms that branch a lot run one after
+        the other, since under vmap every branch is computed.
       repeats_points: whether asking for a point again is meant (noise), so that its value is not reused.
     """
 
@@ -41,6 +44,20 @@ class Algorithm(NamedTuple):
     batch_size: int = 1
     in_flight: int = 1
     repeats_points: bool = False
+    runs_together: bool = True
+
+
+def reused(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
+    """Equal settings give the same object, so that a program is compiled once for them."""
+    remembered = functools.lru_cache(maxsize=64, typed=True)(factory)
+
+    @functools.wraps(factory)
+    def make(*args, **settings) -> Algorithm:
+        # Arrays, which may be traced, have no hash.
+        hashable = all(isinstance(s, Hashable) for s in (*args, *settings.values()))
+        return (remembered if hashable else factory)(*args, **settings)
+
+    return make
 
 
 class Random(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from zojax.search._algorithm import float_dtype
-from zojax.search._task import Outcome, Problem, Task
+from zojax.search._task import Outcome, Problem, Task, concatenate
 
 POINTS_KEPT = 2**26  # numbers in a history of points; beyond that only values are kept
 REPORTS = 100
@@ -32,6 +32,8 @@ class Run(NamedTuple):
 def on_device(task: Task) -> Outcome:
     """Runs the task with its function inside the program."""
     problem = task.problem
+    if problem.runs > 1 and not problem.algorithm.runs_together:
+        return _one_after_another(task)
     budget = problem.budget
     known_x = jnp.asarray(task.known_x, float_dtype())
     free = task.known_values is not None  # values that are known already cost nothing
@@ -54,6 +56,13 @@ def on_device(task: Task) -> Outcome:
             i = int(np.argmin(value))
             why = task.report(int(run.evaluations), x[i], float(value[i]))
     return _outcome(task, run, why)
+
+
+def _one_after_another(task: Task) -> Outcome:
+    """The same program once for each run."""
+    alone = task._replace(problem=task.problem._replace(runs=1))
+    keys = jax.random.split(task.key, task.problem.runs)
+    return concatenate([on_device(alone._replace(key=key)) for key in keys])
 
 
 def _outcome(task: Task, run: Run, why: str | None) -> Outcome:

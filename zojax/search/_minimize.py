@@ -17,7 +17,7 @@ from zojax.search._device import on_device
 from zojax.search._host import on_host
 from zojax.search._once import never_twice
 from zojax.search._task import Outcome, Problem, Task
-from zojax.search.portfolio import portfolio
+from zojax.search.portfolio import default_algorithm
 from zojax.search.spaces import Choice, Space
 from zojax.search.spaces import space as as_space
 
@@ -116,7 +116,7 @@ def minimize(
     Args:
       fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays.
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
-      algorithm: `search.sracos()`, ...; `search.portfolio()` by default.
+      algorithm: `search.sracos()`, ...; `search.default_algorithm(space, budget)` if left out.
       budget: evaluations of a run at most, those of `init_points` without values included.
       key: an int or a JAX key.
       args: further arguments of `fun`, arrays or pytrees of them where it is traced.
@@ -150,20 +150,22 @@ def minimize(
     budget, repeats = require_count("budget", budget), require_count("repeats", repeats)
     space = as_space(space)
     _require_options(target, patience, time_budget, init_points, init_values, budget)
-    algorithm = portfolio() if algorithm is None else algorithm
+    algorithm = default_algorithm(space, budget) if algorithm is None else algorithm
     if not isinstance(algorithm, Algorithm):
         raise TypeError(
             f"algorithm must be one of zojax.search, such as sracos(), got {algorithm!r}."
         )
     sign = -1.0 if maximize else 1.0
-    exhausts = space.size <= budget and not algorithm.repeats_points
-    jit = _is_traceable(fun, space, args, with_key) if jit is None else jit
+    listed = never_twice(algorithm, space)
+    exhausts = listed is not algorithm and space.size <= budget
+    if jit is None:
+        jit = executor is None and _is_traceable(fun, space, args, with_key)
     if jit and executor is not None:
         raise ValueError("executor is for functions on the host: pass jit=False with it.")
     problem = Problem(
         fun=fun,
         space=space,
-        algorithm=never_twice(algorithm, space),
+        algorithm=listed,
         budget=int(min(budget, space.size)) if exhausts else budget,
         runs=repeats,
         sign=sign,

@@ -1,5 +1,8 @@
 """Small finite spaces: no point twice, so that a run ends when every point was evaluated."""
 
+import functools
+import math
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 
 from zojax.search._algorithm import Algorithm
 from zojax.search._arrays import set_row
-from zojax.search.spaces import LogIntegers, Space, Subset
+from zojax.search.spaces import Domain, LogIntegers, Space, Subset
 
 LARGEST = 4096  # points of a space that is listed
 
@@ -18,6 +21,7 @@ class OnceState(NamedTuple):
     seen: jax.Array  # bool (points of the space,)
 
 
+@functools.lru_cache(maxsize=64)
 def never_twice(algorithm: Algorithm, space: Space) -> Algorithm:
     """`algorithm` on a space of at most 4,096 points, where each is asked for once.
 
@@ -58,15 +62,25 @@ def never_twice(algorithm: Algorithm, space: Space) -> Algorithm:
 
 def all_points(space: Space) -> np.ndarray:
     """Every encoded point of a finite space, shape (size, d)."""
-    columns = []
+    points = np.zeros((1, 0))
     for domain in space.domains:
-        if isinstance(domain, LogIntegers):
-            values = np.log(np.arange(domain.lowest, domain.highest + 1))
-        else:
-            values = np.arange(domain.size)
-        columns += [values] * int(np.prod(domain.shape))
-    grid = np.stack(np.meshgrid(*columns, indexing="ij"), axis=-1).reshape(-1, space.dimension)
-    for domain, part in zip(space.domains, space._split(np.arange(space.dimension)), strict=True):
-        if isinstance(domain, Subset):
-            grid = grid[grid[:, part].sum(axis=1) <= domain.max_size]
-    return grid.astype(float)
+        rows = _values(domain)
+        left, right = len(points), len(rows)
+        points = np.concatenate([np.repeat(points, right, 0), np.tile(rows, (left, 1))], axis=1)
+    return points
+
+
+def _values(domain: Domain) -> np.ndarray:
+    """Every encoded value of a domain, an array of them included, one a row."""
+    if isinstance(domain, Subset):
+        chosen = [c for k in range(domain.max_size + 1) for c in combinations(range(domain.n), k)]
+        rows = np.zeros((len(chosen), domain.n))
+        for row, members in zip(rows, chosen, strict=True):
+            row[list(members)] = 1
+        return rows
+    if isinstance(domain, LogIntegers):
+        entry = np.log(np.arange(domain.lowest, domain.highest + 1))
+    else:
+        entry = np.arange(domain.size, dtype=float)
+    count = math.prod(domain.shape)
+    return np.reshape(list(product(entry, repeat=count)), (-1, count))

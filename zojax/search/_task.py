@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zojax.search._algorithm import Algorithm
@@ -54,3 +55,17 @@ class Outcome(NamedTuple):
     points: list[np.ndarray] | None
     state: Any
     message: str
+
+
+def concatenate(outcomes: list[Outcome]) -> Outcome:
+    """Runs that were made one after the other as one outcome, with the message of the best."""
+    value = np.concatenate([o.value for o in outcomes])
+    points = [o.points for o in outcomes]
+    return Outcome(
+        x=np.concatenate([o.x for o in outcomes]),
+        value=value,
+        values=[v for o in outcomes for v in o.values],
+        points=None if None in points else [p for run in points for p in run],
+        state=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[o.state for o in outcomes]),
+        message=outcomes[int(np.argmin(value))].message,
+    )

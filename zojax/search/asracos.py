@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search._arrays import put_row
 from zojax.search.spaces import Space
 from zojax.search.sracos import (
@@ -29,6 +29,7 @@ class AsracosState(NamedTuple):
     clock: jax.Array
 
 
+@reused
 def asracos(
     *,
     in_flight: int = 4,

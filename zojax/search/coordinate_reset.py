@@ -12,6 +12,7 @@ from zojax.search._algorithm import (
     float_dtype,
     index_from,
     make_random,
+    reused,
     sequential,
 )
 from zojax.search._arrays import set_row
@@ -24,6 +25,7 @@ class CoordinateResetState(NamedTuple):
     value: jax.Array
 
 
+@reused
 def coordinate_reset() -> Algorithm:
     """Redraws one random coordinate of the best point uniformly; keeps it if it is no worse.
 

@@ -13,6 +13,7 @@ from zojax.search._algorithm import (
     float_dtype,
     index_from,
     make_random,
+    reused,
     sequential,
 )
 from zojax.search._arrays import set_row
@@ -20,8 +21,9 @@ from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
 
 LINE, RESET, JUMP, SCATTER = range(4)
 MEMORY = 16  # lengths of jumps that are remembered
+_NEEDS_ORDER = np.array([True, False, True, False])
 SHRINK, GROW = 0.25, 4.0  # of a scale in one visit
-FLOOR = (0.1, 0.1, 0.1, 0.05)  # the least share of each operator
+FLOOR = 0.1  # the least share of each operator
 
 
 class Line(NamedTuple):
@@ -64,6 +66,7 @@ class CoordinateSearchState(NamedTuple):
     num_jumps: jax.Array
 
 
+@reused
 def coordinate_search() -> Algorithm:
     """Visits one coordinate after the other, and learns how far to step, and how.
 
@@ -194,16 +197,16 @@ def _choose_operator(space, state, k, u):
     """Each operator as often as it pays, and no less than its floor; a line takes some 3 evaluations."""
     rate = state.gains / jnp.maximum(state.costs, 1e-9)
     total = jnp.sum(rate)
-    share = jnp.where(total > 0, rate / jnp.where(total > 0, total, 1.0), 0.25)
-    share = jnp.maximum(share, np.array(FLOOR)) / np.array([3.0, 1.0, 1.0, 1.0])
-    edges = jnp.cumsum(share)
-    operator = jnp.sum(u * edges[-1] >= edges[:-1])
-    # The first evaluation is that of the start, wherever it is.
-    operator = jnp.where(jnp.isinf(state.value), RESET, operator)
-    if space.dimension < 3:
-        operator = jnp.where(operator == SCATTER, RESET, operator)
+    share = rate / jnp.where(total > 0, total, 1.0)
+    share = jnp.maximum(share, FLOOR) / np.array([3.0, 1.0, 1.0, 1.0])
     unordered = jnp.asarray(space.kinds == UNORDERED)[k]
-    return jnp.where(unordered & (operator != SCATTER), RESET, operator)
+    share = jnp.where(unordered & _NEEDS_ORDER, 0.0, share)
+    if space.dimension < 3:
+        share = jnp.where(jnp.arange(4) == SCATTER, 0.0, share)
+    edges = jnp.cumsum(share)
+    operator = jnp.sum(u * edges[-1] >= edges[:-1]).astype(jnp.int32)
+    # The first evaluation is that of the start, wherever it is.
+    return jnp.where(jnp.isinf(state.value), RESET, operator)
 
 
 def _reset(space, k, current, u):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search.spaces import Space
 
 
@@ -22,6 +22,7 @@ class EvosaxState(NamedTuple):
     value: jax.Array
 
 
+@reused
 def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> Algorithm:
     """An algorithm of evosax for continuous spaces, as one of ours.
 

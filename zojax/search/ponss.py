@@ -14,6 +14,7 @@ from zojax.search._algorithm import (
     advance,
     float_dtype,
     make_random,
+    reused,
     sequential,
     words,
 )
@@ -44,6 +45,7 @@ class PonssState(NamedTuple):
     tournament: Tournament
 
 
+@reused
 def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> Algorithm:
     """POSS for noisy values: sets that differ by less than the noise are kept side by side.
 

@@ -7,11 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._algorithm import Algorithm, Random, draw, float_dtype, make_random
+from zojax._types import PyTree
+from zojax.search._algorithm import Algorithm, Random, draw, float_dtype, make_random, reused
 from zojax.search.coordinate_search import coordinate_search
 from zojax.search.quasi_newton import quasi_newton
 from zojax.search.snes import snes
 from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.spaces import space as as_space
+from zojax.search.sre import sre
+
+SMOOTH = 0.5  # of a rate that is remembered for the next turn
 
 
 class PortfolioState(NamedTuple):
@@ -29,6 +34,7 @@ class PortfolioState(NamedTuple):
     rates: jax.Array  # (members,) improvement per evaluation in the last turn of each
 
 
+@reused
 def portfolio(
     *members: Algorithm, noisy: Algorithm | None = None, exploration: float = 0.1
 ) -> Algorithm:
@@ -141,7 +147,19 @@ def portfolio(
         answer = (x, value), (state.x, state.value)
         return jax.tree.map(lambda a, b: jnp.where(state.noisy, a, b), *answer)
 
-    return Algorithm(init, ask, tell, best, inject)
+    return Algorithm(init, ask, tell, best, inject, runs_together=False)
+
+
+def default_algorithm(space: PyTree, budget: int) -> Algorithm:
+    """What `search.minimize` uses when no algorithm is named.
+
+    `portfolio()`; but in a continuum with fewer than two evaluations a coordinate, where no coordinate can
+    be looked at alone, its searches of random subspaces: `sre(portfolio(), low_dimension=10)`.
+    """
+    space = as_space(space)
+    if space.is_continuous and space.dimension > max(10, budget / 2):
+        return sre(portfolio(), low_dimension=10)
+    return portfolio()
 
 
 def _default_members(space: Space) -> tuple[Algorithm, ...]:
@@ -153,7 +171,9 @@ def _default_members(space: Space) -> tuple[Algorithm, ...]:
 def _next_turn(space, chosen, exploration, state: PortfolioState) -> PortfolioState:
     n = len(chosen)
     gain = (state.before - state.value) / _turn(space)
-    rates = jnp.where(jnp.arange(n) == state.active, gain, state.rates)
+    old = state.rates[state.active]
+    rate = jnp.where(jnp.isinf(old), gain, SMOOTH * old + (1 - SMOOTH) * gain)
+    rates = jnp.where(jnp.arange(n) == state.active, rate, state.rates)
     u, random = draw(state.random, 1)
     greedy = jnp.argmax(rates[::-1])  # the last of equals
     active = jnp.where(u[0] < exploration, (state.active + 1) % n, n - 1 - greedy)

@@ -8,7 +8,15 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.search import _box
-from zojax.search._algorithm import Algorithm, Random, advance, float_dtype, make_random, words
+from zojax.search._algorithm import (
+    Algorithm,
+    Random,
+    advance,
+    float_dtype,
+    make_random,
+    reused,
+    words,
+)
 from zojax.search._arrays import put_row
 from zojax.search._pareto import mutate, size_of, subset_of
 from zojax.search.spaces import Space
@@ -23,6 +31,7 @@ class PossState(NamedTuple):
     values: jax.Array  # (2k,), inf where there is no set
 
 
+@reused
 def poss(batch_size: int = 1) -> Algorithm:
     """Selects at most k of n things: minimises f(s) and |s| together, and keeps the Pareto front.
 

@@ -1,9 +1,10 @@
 """PPOSS: the parallel form of POSS (Qian, Shi, Yu, Tang & Zhou, IJCAI 2016)."""
 
-from zojax.search._algorithm import Algorithm
+from zojax.search._algorithm import Algorithm, reused
 from zojax.search.poss import poss
 
 
+@reused
 def pposs(batch_size: int = 16) -> Algorithm:
     """`poss` with `batch_size` mutants evaluated at once: with an executor, or side by side compiled.
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, sequential
+from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import set_row
 from zojax.search.spaces import CONTINUOUS, Space
 
@@ -42,6 +42,7 @@ class QuasiNewtonState(NamedTuple):
     iterations: jax.Array
 
 
+@reused
 def quasi_newton(memory: int = 16) -> Algorithm:
     """Forward differences of the continuous coordinates, an L-BFGS direction, a line search; again.
 
@@ -84,7 +85,7 @@ def quasi_newton(memory: int = 16) -> Algorithm:
             old_gradient=zeros,
             pairs=pairs,
             done=jnp.int32(0),
-            width=jnp.asarray(_width(), dtype),
+            width=jnp.asarray(_widest(), dtype),
             direction=zeros,
             slope=jnp.zeros((), dtype),
             step=jnp.ones((), dtype),
@@ -121,8 +122,8 @@ def _tell(space: Space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
 
     def difference(state):
         k = _coordinates(space)[state.done]
-        h = _difference(space, state, k)
-        slope = (value - state.base_value) / h * _box(space)[2][k]
+        h = x[k] - state.base[k]  # as rounded
+        slope = (value - state.base_value) / jnp.where(h == 0, 1.0, h) * _box(space)[2][k]
         # A failed probe says nothing: its coordinate rests.
         slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
         state = state._replace(gradient=set_row(state.gradient, k, slope), done=state.done + 1)
@@ -214,16 +215,13 @@ def _search(state: QuasiNewtonState, x, value) -> QuasiNewtonState:
     expands = expands & (state.tries < EXPANSIONS)
     ends = (better & ~expands) | (state.value < state.base_value) & ~better
     gives_up = ~better & ~ends & (state.tries + 1 >= TRIES)
-    move = jnp.sqrt(jnp.mean((t * state.direction) ** 2))
-    width = jnp.clip(0.1 * move, 0.1 * _width(), 3 * _width())
+    width = _width(state)
     state = state._replace(
         step=jnp.where(expands, 2 * t, shorter),
         tries=state.tries + 1,
         width=jnp.where(ends, width, jnp.where(gives_up, 0.3 * state.width, state.width)),
         pairs=state.pairs._replace(inverse=jnp.where(gives_up, 0.0, state.pairs.inverse)),
     )
-    width = jnp.maximum(state.width, 0.03 * _width())
-    state = state._replace(width=width)
     fresh = _new_iteration(state)
     return jax.tree.map(lambda a, b: jnp.where(ends | gives_up, a, b), fresh, state)
 
@@ -256,8 +254,19 @@ def _difference(space, state: QuasiNewtonState, k):
     return jnp.where(state.base[k] + h > high[k], -h, h)
 
 
-def _width() -> float:
-    """What balances rounding and curvature, in units of the range."""
+def _width(state: QuasiNewtonState) -> jax.Array:
+    """The difference that balances rounding and curvature, 2 sqrt(10 eps |f| / f''), in units of the range.
+
+    The curvature is the largest along the last step; without one, and at most, eps^0.4.
+    """
+    eps = float(jnp.finfo(float_dtype()).eps)
+    y, inverse = state.pairs.changes[0], state.pairs.inverse[0]
+    curvature = jnp.maximum(inverse * (y @ y), 1e-30)
+    balanced = 2 * jnp.sqrt(10 * eps * jnp.abs(state.value) / curvature)
+    return jnp.where(inverse > 0, jnp.clip(balanced, 8 * eps, _widest()), _widest())
+
+
+def _widest() -> float:
     return float(jnp.finfo(float_dtype()).eps) ** 0.4
 
 

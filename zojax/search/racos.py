@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from zojax._types import require_count
 from zojax.search import _box
-from zojax.search._algorithm import Algorithm, Random, float_dtype, make_random, sequential
+from zojax.search._algorithm import Algorithm, Random, float_dtype, make_random, reused, sequential
 from zojax.search._arrays import insert_sorted
 from zojax.search.spaces import Space
 from zojax.search.sracos import propose_from, require_exploration
@@ -25,6 +25,7 @@ class RacosState(NamedTuple):
     next_values: jax.Array
 
 
+@reused
 def racos(
     *, exploration: float = 0.01, num_positives: int | None = None, parity: bool = False
 ) -> Algorithm:

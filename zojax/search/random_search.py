@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, Random, draw, float_dtype, make_random
+from zojax.search._algorithm import Algorithm, Random, draw, float_dtype, make_random, reused
 from zojax.search.spaces import Space
 
 
@@ -16,6 +16,7 @@ class RandomSearchState(NamedTuple):
     value: jax.Array
 
 
+@reused
 def random_search(batch_size: int = 1) -> Algorithm:
     """x ~ U(space), again and again; keeps the best.
 

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm
+from zojax.search._algorithm import Algorithm, reused
 
 
+@reused
 def resample(algorithm: Algorithm, times: int) -> Algorithm:
     """Any algorithm for a noisy function: it sees the mean of `times` evaluations of each point.
 

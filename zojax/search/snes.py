@@ -9,7 +9,7 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.noise import standard_normal, threefry
-from zojax.search._algorithm import Algorithm, float_dtype, make_random, sequential
+from zojax.search._algorithm import Algorithm, float_dtype, make_random, reused, sequential
 from zojax.search._arrays import set_row
 from zojax.search.spaces import UNORDERED, Space
 
@@ -28,6 +28,7 @@ class SnesState(NamedTuple):
     value: jax.Array  # and the average value of the last generation
 
 
+@reused
 def snes(population: int | None = None) -> Algorithm:
     """Separable natural evolution strategy (Schaul et al. 2011), with its mean as answer.
 

@@ -17,6 +17,7 @@ from zojax.search._algorithm import (
     float_dtype,
     index_from,
     make_random,
+    reused,
     sequential,
     to_unit,
     words,
@@ -40,6 +41,7 @@ class SracosState(NamedTuple):
     positives: jax.Array  # int32 (P,)
 
 
+@reused
 def sracos(
     *,
     replacement: str = "worst",

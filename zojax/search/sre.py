@@ -9,7 +9,7 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
-from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search.spaces import Space, uniform
 from zojax.search.spaces import space as as_space
 from zojax.search.sracos import sracos
@@ -30,6 +30,7 @@ class SreState(NamedTuple):
     value: jax.Array
 
 
+@reused
 def sre(
     inner: Algorithm | None = None,
     *,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, sequential
+from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search.spaces import Space
 from zojax.search.sracos import (
     SracosState,
@@ -35,6 +35,7 @@ class SsracosState(NamedTuple):
     mean: jax.Array
 
 
+@reused
 def ssracos(
     *,
     times: int = 100,

@@ -1,0 +1,147 @@
+"""The default algorithm and its members: what each is for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import search
+
+KEYS = 4
+
+
+def ackley(x):
+    z = x - 0.2
+    return (
+        -20 * jnp.expm1(-0.2 * jnp.sqrt(jnp.mean(z * z)))
+        - jnp.e * jnp.expm1(-2 * jnp.mean(jnp.sin(jnp.pi * z) ** 2))
+    )  # fmt: skip
+
+
+def rastrigin(x):
+    z = x - 1.3
+    return jnp.sum(z * z + 20 * jnp.sin(jnp.pi * z) ** 2)
+
+
+def rosenbrock(x):
+    z = x - 0.2
+    return jnp.sum(100 * (z[1:] - z[:-1] ** 2) ** 2 + (1 - z[:-1]) ** 2)
+
+
+def sphere(x):
+    return jnp.sum((x - 0.2) ** 2)
+
+
+@pytest.mark.parametrize(
+    "fun, half, bar",  # twice as good as ZOOpt's mean there: .097, 11.6, 66, .0073
+    [(ackley, 1.0, 0.048), (rastrigin, 5.0, 5.8), (rosenbrock, 2.048, 33), (sphere, 1.0, 0.0036)],
+)
+def test_twice_as_good_as_zoopt_in_20_dimensions(fun, half, bar):
+    space = search.uniform(-half, half, (20,))
+    values = search.minimize(fun, space, budget=2000, key=0, repeats=KEYS).run_values
+    assert values.mean() < bar
+
+
+def test_noise_is_noticed_and_averaged_out():
+    def noisy(x, key):
+        return ackley(x) + 0.5 * jax.random.normal(key)
+
+    result = search.minimize(
+        noisy, search.uniform(-1, 1, (20,)), budget=10_000, key=0, with_key=True
+    )
+    assert bool(result.state.noisy)
+    assert ackley(result.best) < 0.6  # resampling ten times, ZOOpt reaches 1.3
+    quiet = search.minimize(ackley, search.uniform(-1, 1, (20,)), budget=50, key=0)
+    assert not bool(quiet.state.noisy)
+
+
+def test_mixed_spaces():
+    space = {
+        "x": search.uniform(-1, 1, (4,)),
+        "n": search.integers(0, 50),
+        "rate": search.log_uniform(1e-5, 1),
+        "kind": search.choice([0, 1, 2, 3]),
+    }
+
+    def fun(p):
+        wrong = p["kind"] != 2
+        rate = (jnp.log10(p["rate"]) + 3) ** 2
+        return jnp.sum((p["x"] - 0.2) ** 2) * (1 + wrong) + wrong + abs(p["n"] - 37) / 10 + rate
+
+    result = search.minimize(fun, space, budget=800, key=0)
+    assert result.best["kind"] == 2 and result.best["n"] == 37
+    assert result.best_value < 1e-3
+
+
+def test_swaps_leave_what_single_flips_cannot():
+    # Exactly one of each pair: from (1, 0) to (0, 1) every single flip is worse.
+    cost = jnp.array([1.0, 0.1] * 8)
+
+    def fun(bits):
+        pairs = bits.reshape(8, 2)
+        return jnp.sum(cost * bits) + 10 * jnp.sum(pairs.sum(1) != 1)
+
+    space = search.choice([0, 1], shape=(16,))
+    values = search.minimize(
+        fun, space, search.coordinate_search(), budget=2000, key=0, repeats=KEYS
+    ).run_values
+    np.testing.assert_allclose(values, 0.8, rtol=1e-5)
+
+
+def test_bounds_hold_an_optimum_in_the_corner():
+    space = search.uniform(0, 1, (6,))
+    for algorithm in (search.coordinate_search(), search.quasi_newton(), search.snes()):
+        result = search.minimize(lambda x: jnp.sum(x), space, algorithm, budget=1500, key=0)
+        assert np.sum(result.best) < 0.02, algorithm
+        assert np.all(result.history.points >= 0) and np.all(result.history.points <= 1)
+
+
+def test_quasi_newton_is_superlinear_on_a_valley():
+    space = search.uniform(-2, 2, (4,))
+    values = search.minimize(
+        rosenbrock, space, search.quasi_newton(), budget=600, key=0, repeats=KEYS
+    ).run_values
+    assert np.median(values) < 1e-4
+
+
+def test_snes_moves_shares_of_options():
+    def noisy(p, key):
+        return (p["kind"] != 3) + jnp.sum(p["x"] ** 2) + 0.5 * jax.random.normal(key)
+
+    space = {"kind": search.choice([0, 1, 2, 3, 4]), "x": search.uniform(-1, 1, (3,))}
+    result = search.minimize(noisy, space, search.snes(), budget=4000, key=0, with_key=True)
+    assert result.best["kind"] == 3
+    assert np.sum(result.best["x"] ** 2) < 0.1
+
+
+def test_members_share_the_best_point():
+    algorithm = search.portfolio(search.random_search(), search.coordinate_reset())
+    result = search.minimize(sphere, search.uniform(-1, 1, (3,)), algorithm, budget=200, key=0)
+    assert result.best_value < 0.05
+    with pytest.raises(ValueError, match="batch_size 1, got 4"):
+        search.portfolio(search.random_search(4))
+    with pytest.raises(ValueError, match="needs a continuous coordinate"):
+        search.minimize(sphere, search.integers(0, 9), search.quasi_newton(), budget=9, key=0)
+    with pytest.raises(ValueError, match="population must be even"):
+        search.snes(5)
+
+
+def test_fewer_evaluations_than_coordinates():
+    """Random search reaches about 1.05 there: ten of 2,000 coordinates count."""
+    space = search.uniform(-1, 1, (2000,))
+    result = search.minimize(lambda x: sphere(x[:10]), space, budget=500, key=0)
+    assert result.best_value < 0.3
+
+
+def test_float64():
+    with jax.enable_x64(True):
+        space = {"x": search.uniform(-2, 2, (4,)), "kind": search.choice([1, 2])}
+        result = search.minimize(
+            lambda p: rosenbrock(p["x"]) + p["kind"], space, budget=1500, key=0
+        )
+        assert result.best_value - 1 < 1e-9
+
+
+def test_equal_settings_are_one_object():
+    assert search.portfolio() is search.portfolio()
+    assert search.snes(8) is search.snes(8) is not search.snes(10)

@@ -1,0 +1,233 @@
+"""`search.minimize`: budgets, ends, failures, starts, the host and the device."""
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import search
+
+BOX = search.space(search.uniform(-1, 1, (3,)))
+RESET = search.coordinate_reset()
+
+
+def bowl(x):
+    return jnp.sum((x - 0.3) ** 2)
+
+
+def host_bowl(x):
+    return float(np.sum((np.asarray(x) - 0.3) ** 2))
+
+
+def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
+    return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)
+
+
+def test_history_tells_every_evaluation():
+    result = run()
+    assert result.evaluations == len(result.history.values) == 60
+    assert result.history.points.shape == (60, 3)
+    again = [host_bowl(x) for x in result.history.points]
+    np.testing.assert_allclose(result.history.values, again, rtol=1e-5)
+    np.testing.assert_array_equal(
+        result.history.best_values, np.minimum.accumulate(result.history.values)
+    )
+    assert result.best_value == result.history.values.min()
+    assert result.message == "budget spent" and result.failures == 0
+
+
+def test_the_host_sees_the_same_search():
+    device, host = run(), run(host_bowl, jit=False)
+    assert host.evaluations == 60
+    # Different keys lead there, so the values differ, but both searches close in.
+    assert device.best_value < 0.05 and host.best_value < 0.05
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_the_budget_is_exact_also_for_batches(jit):
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return host_bowl(x)
+
+    result = run(bowl if jit else counted, algorithm=search.random_search(7), budget=24, jit=jit)
+    assert result.evaluations == len(result.history.values) == 24
+    assert np.isfinite(result.history.values).all()
+    if not jit:
+        assert len(calls) == 24
+
+
+def test_what_python_computes_is_called_on_the_host():
+    seen = []
+
+    def fun(p):
+        seen.append(p)
+        return abs(p["n"] - 3) + (p["name"] != "b") + math.sin(p["x"])
+
+    space = {
+        "n": search.integers(0, 9),
+        "name": search.choice(["a", "b"]),
+        "x": search.uniform(-1.5, 0),
+    }
+    result = run(fun, space, budget=80)
+    assert len(seen) == 80
+    assert isinstance(seen[0]["n"], int) and isinstance(seen[0]["x"], float)
+    assert result.best["name"] == "b" and result.best["n"] == 3
+
+
+def test_failures_count_as_inf_and_are_reported():
+    def fails(x):
+        if x[0] > 0:
+            raise RuntimeError("diverged")
+        return host_bowl(x)
+
+    with pytest.warns(UserWarning, match="diverged"):
+        result = run(fails)
+    assert result.failures == np.isinf(result.history.values).sum() > 0
+    assert result.best[0] <= 0 and np.isfinite(result.best_value)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_values_that_are_not_finite_never_win(bad):
+    result = run(lambda x: jnp.where(x[0] > 0, bad, bowl(x)))
+    assert result.failures > 0
+    assert result.best[0] <= 0 and np.isfinite(result.best_value)
+
+
+def test_when_everything_fails_it_says_so():
+    result = run(lambda x: jnp.nan * bowl(x))
+    assert result.failures == 60 and "no evaluation succeeded" in result.message
+    assert np.all(np.abs(result.best) <= 1)
+
+
+def test_maximize():
+    result = run(lambda x: -bowl(x), maximize=True)
+    np.testing.assert_allclose(result.best_value, -run().best_value, rtol=1e-6)
+    assert np.all(np.diff(result.history.best_values) >= 0)
+
+
+@pytest.mark.parametrize("fun", [bowl, host_bowl])
+def test_target_and_patience_end_a_run(fun):
+    reached = run(fun, budget=500, target=0.05)
+    assert reached.message == "target reached"
+    assert reached.history.values[-1] <= 0.05 < reached.history.values[:-1].min()
+    tired = run(fun, budget=500, patience=20)
+    assert "no improvement for 20" in tired.message
+    best = np.argmin(tired.history.values)
+    assert len(tired.history.values) - 1 - best == 20
+
+
+def test_time_budget_callback_and_progress(capsys):
+    result = run(host_bowl, time_budget=1e-9)
+    assert result.evaluations == 1 and "time budget" in result.message
+    seen = []
+    stopped = run(callback=lambda p: seen.append(p) or p.evaluations >= 30, progress=True)
+    assert stopped.message == "stopped by callback" and stopped.evaluations == 30
+    assert seen[-1].best_value == stopped.best_value
+    assert "30/60" in capsys.readouterr().err
+
+
+def test_init_points_come_first_and_known_values_are_free():
+    start = [np.array([0.3, 0.3, 0.25], np.float32), np.zeros(3, np.float32)]
+    counted = run(init_points=start)
+    np.testing.assert_allclose(counted.history.points[:2], start)
+    assert counted.evaluations == 60 and counted.best_value <= 0.0025 + 1e-6
+    free = run(init_points=start, init_values=[0.0025, 0.27], budget=1)
+    assert free.evaluations == 1 and free.best_value <= 0.0026
+
+
+def test_runs_side_by_side_equal_runs_alone():
+    together = run(repeats=3)
+    assert together.evaluations == 180 and together.run_values.shape == (3,)
+    assert together.best_value == together.run_values.min()
+    assert len(set(together.run_values.tolist())) == 3
+    stops = run(repeats=3, budget=500, target=0.05)
+    assert np.all(stops.run_values <= 0.05)
+
+
+def test_same_key_same_search():
+    for fun in (bowl, host_bowl):
+        first, second = run(fun, key=0), run(fun, key=0)
+        np.testing.assert_array_equal(first.history.values, second.history.values)
+        other = run(fun, key=1)
+        assert not np.array_equal(first.history.values, other.history.values)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_small_spaces_end_when_they_are_exhausted(jit):
+    space = {"a": search.integers(1, 5), "b": search.choice([1.0, 2.0])}
+    fun = lambda p: (p["a"] - 3) ** 2 + p["b"]  # noqa: E731
+    result = run(fun, space, search.sracos(), budget=100, jit=jit)
+    assert result.message == "space exhausted: it has 10 points"
+    points = set(
+        zip(result.history.points["a"].tolist(), result.history.points["b"].tolist(), strict=True)
+    )
+    assert result.evaluations == len(points) == 10
+    assert result.best_value == 1
+
+
+def test_keys_reach_noisy_functions():
+    values = run(lambda x, key: jax.random.normal(key), with_key=True, budget=400).history.values
+    assert abs(values.mean()) < 5 / 20 and abs(values.std() - 1) < 5 / math.sqrt(800)
+
+
+def test_arguments_are_passed_on_without_compiling_again():
+    traces = []
+
+    def fun(x, shift):
+        traces.append(1)
+        return jnp.sum((x - shift) ** 2)
+
+    best = [run(fun, args=(shift,), budget=300).best.mean() for shift in (0.0, 0.5)]
+    once = len(traces)
+    run(fun, args=(0.7,), budget=300)
+    assert len(traces) == once + 1  # the look whether it can be traced
+    np.testing.assert_allclose(best, [0, 0.5], atol=0.1)
+
+
+def test_an_executor_evaluates_batches_at_once():
+    barrier = threading.Barrier(4, timeout=20)
+
+    def together(x):
+        barrier.wait()  # passes only when four evaluations run at once
+        return host_bowl(x)
+
+    with ThreadPoolExecutor(4) as executor:
+        result = run(together, algorithm=search.random_search(4), budget=16, executor=executor)
+    assert result.evaluations == 16 and result.failures == 0
+
+
+def test_plot(tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    ax = run().plot()
+    ax.figure.savefig(tmp_path / "search.png")
+    assert (tmp_path / "search.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"budget": 0}, "budget must be at least 1, got 0"),
+        ({"repeats": 0}, "repeats must be at least 1"),
+        ({"target": math.nan}, "target must be finite"),
+        ({"time_budget": -1.0}, "positive seconds, got -1"),
+        ({"init_points": [np.zeros(3)], "init_values": [1, 2]}, "one value for each of the 1"),
+        ({"init_points": [np.zeros(3)] * 3, "budget": 2}, "budget must cover the 3"),
+        ({"init_points": [np.full(3, 7.0)]}, "outside the space"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_an_algorithm_must_be_one():
+    with pytest.raises(TypeError, match="such as sracos"):
+        run(algorithm="sracos")

@@ -1,0 +1,150 @@
+"""Spaces: what they hold, how they encode, what they refuse."""
+
+import math
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from zojax import search
+from zojax.search._once import all_points
+from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED
+
+MIXED = {
+    "real": search.uniform(-2, 3, shape=(2,)),
+    "rate": search.log_uniform(1e-4, 1.0),
+    "grid": search.uniform(0, 1, step=0.25),
+    "count": search.integers(-3, 8),
+    "width": search.log_integers(4, 300),
+    "size": search.ordered([1, 2, 4, 8]),
+    "kind": search.choice(["a", "b", None]),
+    "picked": search.subset(6, max_size=3),
+}
+
+
+def is_member(p) -> bool:
+    return (
+        np.all((p["real"] >= -2) & (p["real"] <= 3))
+        and 1e-4 <= p["rate"] <= 1.0
+        and p["grid"] in (0, 0.25, 0.5, 0.75, 1.0)
+        and isinstance(p["count"], int)
+        and -3 <= p["count"] <= 8
+        and isinstance(p["width"], int)
+        and 4 <= p["width"] <= 300
+        and p["size"] in (1, 2, 4, 8)
+        and p["kind"] in ("a", "b", None)
+        and p["picked"].dtype == bool
+        and p["picked"].sum() <= 3
+    )
+
+
+def test_samples_are_members():
+    space = search.space(MIXED)
+    for x in space.sample(jax.random.key(0), 200):
+        assert is_member(space.point(x))
+
+
+def test_encoding_is_the_inverse_of_decoding():
+    space = search.space(MIXED)
+    for x in np.asarray(space.sample(jax.random.key(1), 50)):
+        point = space.point(x)
+        again = space.point(space.encode(point))
+        np.testing.assert_allclose(space.encode(point), x, rtol=1e-5, atol=1e-5)
+        assert again["kind"] == point["kind"] and again["width"] == point["width"]
+        np.testing.assert_array_equal(again["picked"], point["picked"])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=14, max_size=14))
+def test_clip_leads_into_the_space_and_stays_there(x):
+    space = search.space(MIXED)
+    clipped = space.clip(np.asarray(x))
+    assert is_member(space.point(clipped))
+    np.testing.assert_allclose(space.clip(clipped), clipped, atol=1e-9)
+
+
+def test_every_discrete_value_is_equally_likely():
+    space = search.space([search.integers(1, 4), search.choice([10, 20, 30])])
+    count, kind = space.decode(space.sample(jax.random.key(2), 12_000))
+    for values, options in ((count, (1, 2, 3, 4)), (kind, (10, 20, 30))):
+        p = 1 / len(options)
+        seen = np.array([np.mean(np.asarray(values) == o) for o in options])
+        np.testing.assert_allclose(seen, p, atol=5 * math.sqrt(p * (1 - p) / 12_000))
+
+
+def test_logarithms_are_uniform():
+    space = search.space(search.log_uniform(1e-6, 1.0))
+    x = np.log10(np.asarray(space.decode(space.sample(jax.random.key(3), 4000))))
+    assert abs(x.mean() + 3) < 5 * math.sqrt(3 / 4000)
+
+
+def test_decode_is_traceable_and_keeps_leading_axes():
+    space = search.space({"a": search.integers(0, 9, shape=(2, 3)), "b": search.uniform(0, 1)})
+    point = jax.jit(space.decode)(space.sample(jax.random.key(0), 5))
+    assert point["a"].shape == (5, 2, 3) and point["a"].dtype == jnp.int32
+    assert point["b"].shape == (5,)
+
+
+def test_options_that_are_no_numbers_cannot_be_traced():
+    space = search.space(search.choice(["relu", "tanh"]))
+    with pytest.raises(TypeError, match="jit=False.*lax.switch"):
+        space.decode(jnp.zeros(1))
+    assert space.point(np.ones(1)) == "tanh"
+
+
+def test_sizes_and_kinds():
+    assert search.space(MIXED).size == math.inf
+    finite = [search.integers(0, 4), search.choice("ab", shape=(3,)), search.subset(5, max_size=2)]
+    assert search.space(finite).size == 5 * 8 * (1 + 5 + 10)
+    assert all_points(search.space(finite)).shape == (640, 9)
+    assert search.space(MIXED).kinds.tolist() == [
+        *[ORDERED, ORDERED],  # count, grid: keys are sorted
+        UNORDERED,
+        *[UNORDERED] * 6,
+        *[CONTINUOUS] * 3,
+        *[ORDERED, CONTINUOUS],
+    ]
+
+
+def test_equal_spaces_compile_once():
+    assert search.space(MIXED) == search.space(dict(MIXED))
+    assert hash(search.space(MIXED)) == hash(search.space(dict(MIXED)))
+    assert search.space(search.choice([0, 1])) != search.space(search.choice([False, True]))
+    assert search.space(search.integers(0, 4)) != search.space(search.uniform(0, 4, step=1))
+
+
+def test_a_space_prints_itself():
+    text = str(search.space(MIXED))
+    assert "['width']: log_integers(4, 300)" in text and "infinitely many points" in text
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: search.uniform(1, 1), "low < high, got 1 and 1"),
+        (lambda: search.uniform(0, math.inf), "finite bounds"),
+        (lambda: search.uniform(0, 1, step=2), "step must lie between"),
+        (lambda: search.log_uniform(0, 1), "positive lower bound, got 0"),
+        (lambda: search.choice(["a"]), "at least two options"),
+        (lambda: search.subset(3, max_size=4), "between 1 and n = 3, got 4"),
+        (lambda: search.uniform(0, 1, shape=(-1,)), "tuple of sizes"),
+        (lambda: search.space({}), "at least one domain"),
+        (lambda: search.space(MIXED).encode({"real": 1}), "structure of the space"),
+        (lambda: search.space(search.integers(0, 3)).encode(9), "outside the space"),
+        (lambda: search.space(search.choice("ab")).encode("c"), "not one of the options"),
+        (lambda: search.space(search.uniform(0, 1, (2,))).encode([0.5]), "shape \\(2,\\)"),
+    ],
+)
+def test_bad_values_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_bad_types_are_refused():
+    with pytest.raises(TypeError, match="low of integers must be an int, got 0.5"):
+        search.integers(0.5, 3)
+    with pytest.raises(TypeError, match="search.uniform"):
+        search.space({"a": (0, 1)})
