@@ -1,0 +1,162 @@
+"""One training run as a function of its hyper-parameters that JAX can trace, batch and compile once.
+
+Shapes are those of the widest and deepest network. A narrower one is the same network with units masked:
+a masked unit is zero, gets no gradient and changes nothing; a layer too many is skipped. So every
+candidate runs in one program, and several candidates run side by side under ``vmap``.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax import search
+
+__all__ = [
+    "ACTIVATIONS",
+    "DATA",
+    "SPACE",
+    "Data",
+    "Losses",
+    "forward",
+    "init",
+    "load",
+    "make_training",
+]
+
+DATA = ("digits", "breast_cancer")
+ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sine": jnp.sin}
+WIDEST, DEEPEST = 32, 3
+SPACE = {
+    "learning_rate": search.log_uniform(1e-4, 10.0),
+    "weight_decay": search.log_uniform(1e-6, 1.0),
+    "dropout": search.uniform(0.0, 0.8),
+    "widths": search.log_integers(2, WIDEST, shape=DEEPEST),
+    "depth": search.integers(1, DEEPEST),
+    "activation": search.choice(range(len(ACTIVATIONS))),
+}
+
+
+class Data(NamedTuple):
+    """Standardised rows ``(N, n)`` and integer labels ``(N,)`` of each part."""
+
+    train: tuple
+    validation: tuple
+    test: tuple
+
+
+class Losses(NamedTuple):
+    """Mean negative log-likelihood in nats, and the share of wrong answers on the test part."""
+
+    validation: jax.Array
+    test: jax.Array
+    error: jax.Array
+
+
+def load(name):
+    """One of scikit-learn's tables: half for training, a quarter for validation, a quarter for the test.
+
+    Args:
+      name: One of ``DATA``.
+
+    Returns:
+      A :class:`Data`, standardised by the training part.
+    """
+    from sklearn import datasets
+
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    parts = np.split(order, [len(x) // 2, len(x) * 3 // 4])
+    rows = x[parts[0]]
+    x = ((x - rows.mean(0)) / np.maximum(rows.std(0), 1e-6)).astype(np.float32)
+    x = np.clip(x, -5, 5)  # some pixels are never lit in the training part
+    return Data(*((x[part], y[part].astype(np.int32)) for part in parts))
+
+
+def init(key, inputs, classes, point):
+    """Weights of the widest network, of the variance that suits the widths of `point`; zero biases.
+
+    Args:
+      key: A JAX key.
+      inputs, classes: Sizes of both ends.
+      point: Of ``SPACE``.
+
+    Returns:
+      A list of ``{"weight": (n, m), "bias": (m,)}``.
+    """
+    pairs = itertools.pairwise([inputs, *[WIDEST] * DEEPEST, classes])
+    fans = [inputs, *point["widths"]]
+    keys = jax.random.split(key, len(fans))
+    return [
+        {"weight": jax.random.normal(k, (n, m)) / jnp.sqrt(fan), "bias": jnp.zeros(m)}
+        for k, (n, m), fan in zip(keys, pairs, fans, strict=True)
+    ]
+
+
+def forward(layers, point, x, key=None):
+    """Logits ``(B, classes)`` of the network that `point` describes, for ``x`` ``(B, inputs)``.
+
+    With a key, the last hidden layer loses units at random.
+    """
+    *hidden, last = layers
+    for i, layer in enumerate(hidden):
+        y = x @ layer["weight"] + layer["bias"]
+        y = jax.lax.switch(point["activation"], list(ACTIVATIONS.values()), y)
+        y = jnp.where(jnp.arange(WIDEST) < point["widths"][i], y, 0)
+        x = y if i == 0 else jnp.where(i < point["depth"], y, x)
+    if key is not None:
+        kept = 1 - point["dropout"]
+        x = jnp.where(jax.random.bernoulli(key, kept, x.shape), x / kept, 0)
+    return x @ last["weight"] + last["bias"]
+
+
+def make_training(data, steps=300, batch=32):
+    """A training run: stochastic gradient descent with momentum 0.9, its rate falling to zero.
+
+    Args:
+      data: A :class:`Data`.
+      steps: Of the descent.
+      batch: Rows of a step.
+
+    Returns:
+      ``(point, key) -> Losses`` for a point of ``SPACE``; the key decides the initial weights and the
+      batches. Runs that diverge give nan or huge losses.
+    """
+    data, classes = jax.tree.map(jnp.asarray, data), int(data.train[1].max()) + 1
+    x, y = data.train
+
+    def training(point, key):
+        init_key, step_key = jax.random.split(key)
+        layers = init(init_key, x.shape[1], classes, point)
+        rate = optax.cosine_decay_schedule(1.0, steps)
+        tx = optax.chain(
+            optax.add_decayed_weights(point["weight_decay"]),
+            optax.sgd(lambda step: point["learning_rate"] * rate(step), momentum=0.9),
+        )
+
+        def step(carry, key):
+            layers, state = carry
+            row_key, drop_key = jax.random.split(key)
+            rows = jax.random.randint(row_key, (batch,), 0, len(x))
+            gradient = jax.grad(lambda p: _nll(forward(p, point, x[rows], drop_key), y[rows]))(
+                layers
+            )
+            updates, state = tx.update(gradient, state, layers)
+            return (optax.apply_updates(layers, updates), state), None
+
+        keys = jax.random.split(step_key, steps)
+        (layers, _), _ = jax.lax.scan(step, (layers, tx.init(layers)), keys)
+        logits = [forward(layers, point, part[0]) for part in (data.validation, data.test)]
+        wrong = jnp.argmax(logits[1], axis=1) != data.test[1]
+        return Losses(
+            _nll(logits[0], data.validation[1]), _nll(logits[1], data.test[1]), jnp.mean(wrong)
+        )
+
+    return training
+
+
+def _nll(logits, labels):
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
