@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from zojax import trajectory
-from zojax.examples import _assets, _jsonl, _report, _reviews, _tasks, finetune
+from zojax.examples import _assets, _huggingface, _jsonl, _report, _reviews, _tasks, finetune
 
 REFERENCE = pathlib.Path(__file__).with_name("reference_models")
 
@@ -101,7 +101,12 @@ def own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, gain", [(["--params", "full"], 0.1), (["--dtype", "bfloat16"], 0.0)]
+    "options, gain",
+    [
+        (["--params", "full"], 0.1),
+        (["--dtype", "bfloat16"], 0.0),
+        (["--params", "lora", "--learning-rate", "0.03"], 0.0),
+    ],
 )
 def test_a_model_and_a_task_of_ones_own(own, options, gain):
     more = ["--steps", "60", "--learning-rate", "0.003", "--mu", "0.03", "--num-directions", "8"]
@@ -116,6 +121,23 @@ def test_a_model_and_a_task_of_ones_own(own, options, gain):
     assert dtypes == {jnp.dtype(finetune.DTYPES[args.dtype])}
     trained = set(found.params["layers"])
     assert trained == ({"attention_norm", "mlp_norm"} if args.params == "norms" else trained)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_adapters_change_nothing_at_first_and_are_a_product_of_low_rank(kind):
+    model = _huggingface.load(REFERENCE / kind)
+    layers = jax.tree.map(jnp.asarray, model.params["layers"])
+    tokens = jnp.arange(12).reshape(2, 6)
+    made = _jsonl.adapters(layers, jax.random.key(0), rank=2)
+
+    def logits(extra):
+        return model.forward({**model.params, "layers": {**layers, **extra}}, tokens)
+
+    np.testing.assert_array_equal(logits(made), logits({}))
+    drawn = {n: w if n.endswith("_a") else w + 0.1 for n, w in made.items()}
+    merged = {n: layers[n] + drawn[f"{n}_a"] @ drawn[f"{n}_b"] for n in ("query", "value")}
+    np.testing.assert_allclose(logits(drawn), logits(merged), rtol=1e-4, atol=1e-4)
+    assert np.abs(logits(drawn) - logits({})).max() > 1e-2
 
 
 def test_a_task_says_what_is_wrong_with_it(own, tmp_path):

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zojax.examples import _huggingface
@@ -21,8 +22,9 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
     Args:
       weights: A folder as :func:`zojax.examples._huggingface.load` takes.
       path: A JSONL file, see :func:`read`.
-      params: ``"full"``, every weight, or ``"norms"``, the gains and biases of the norms.
-      seed: Unused; the pretrained weights and the split are fixed.
+      params: ``"full"``, every weight; ``"norms"``, the gains and biases of the norms; or ``"lora"``,
+        see :func:`adapters`.
+      seed: Of the adapters; the pretrained weights and the split are fixed.
       dtype: Of all weights.
       prompt: A template with one ``{}`` for the text.
 
@@ -32,7 +34,6 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
     Raises:
       ValueError: If a file is missing or wrong, or labels begin with the same token.
     """
-    del seed
     model = _huggingface.load(weights, dtype)
     if model.tokenizer is None:
         raise ValueError(f"{weights} has no tokenizer.json.")
@@ -49,7 +50,11 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
     order = np.random.default_rng(0).permutation(len(texts))
     held_out, validation, train = np.split(order, [int(s * len(texts)) for s in _SPLITS])
     splits = {"held_out": held_out, "validation": validation}
-    trained, frozen = divide(jax.tree.map(jax.numpy.asarray, model.params), params)
+    whole = jax.tree.map(jnp.asarray, model.params)
+    if params == "lora":
+        trained, frozen = {"layers": adapters(whole["layers"], jax.random.key(seed))}, whole
+    else:
+        trained, frozen = divide(whole, params)
 
     def logits(params, frozen, batch):
         whole = {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
@@ -65,6 +70,26 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
         return in_order(([tokens[i] for i in part], labels[part]))
 
     return Task(trained, frozen, logits, batches, split)
+
+
+def adapters(layers, key, rank=8):
+    """LoRA (https://arxiv.org/abs/2106.09685): W + A B for queries and values, W frozen, B zero at first.
+
+    Args:
+      layers: Stacked layers of a model, with ``query`` and ``value`` ``(L, D, K)``.
+      key: A JAX key; A is normal with variance 4 / D, the paper's scale alpha / r = 2 included.
+      rank: r.
+
+    Returns:
+      ``query_a``, ``value_a`` ``(L, D, r)`` and ``query_b``, ``value_b`` ``(L, r, K)``, in their dtype.
+    """
+    made = {}
+    for name, k in zip(("query", "value"), jax.random.split(key), strict=True):
+        depth, width, out = layers[name].shape
+        a = 2 * jax.random.normal(k, (depth, width, rank)) / width**0.5
+        made[f"{name}_a"] = a.astype(layers[name].dtype)
+        made[f"{name}_b"] = jnp.zeros((depth, rank, out), layers[name].dtype)
+    return made
 
 
 def divide(weights, params):

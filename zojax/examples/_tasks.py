@@ -17,7 +17,7 @@ from zojax.examples.models import llama, mlp
 
 __all__ = ["PARAMS", "TASKS", "Task", "digits", "in_order", "mean_nll", "pad", "reviews"]
 
-PARAMS = ("shifts", "norms", "full")
+PARAMS = ("shifts", "norms", "lora", "full")
 PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
@@ -53,8 +53,8 @@ def reviews(params, seed):
     """Sentiment of movie reviews with SmolLM2-135M-Instruct, a two-way choice of the next token.
 
     Args:
-      params: One of ``PARAMS``: ``"shifts"`` are vectors added after each norm of the upper layers,
-        zero at first; ``"norms"`` the norms' gains there; ``"full"`` every weight.
+      params: ``"shifts"`` are vectors added after each norm of the upper layers, zero at first;
+        ``"norms"`` the norms' gains there; ``"full"`` every weight.
       seed: Unused; the pretrained weights and the split are fixed.
 
     Returns:

@@ -6,7 +6,8 @@ the upper layers, as in BitFit (https://arxiv.org/abs/2106.10199): few, strong p
 method whose noise grows with their number. The layers below run once for every review.
 
 ``--data digits`` runs the same loop in seconds and downloads nothing. ``--weights`` and ``--task`` bring
-one's own model and data: a local Hugging Face folder, and a JSONL file of text and label. With
+one's own model and data: a local Hugging Face folder, and a JSONL file of text and label; what is trained
+is then ``--params norms``, ``lora`` (adapters of rank 8 for queries and values) or ``full``. With
 ``--log`` the run is recorded, and continues from there if it was cut off, to the bit.
 """
 
@@ -53,6 +54,7 @@ SETTINGS = {
     ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): Setting(600, 16, 1e-3, 1e-2, 1),
+    ("jsonl", "lora"): Setting(600, 16, 1e-3, 1e-2, 1),
     ("jsonl", "full"): Setting(600, 16, 1e-6, 1e-3, 1),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -88,7 +90,7 @@ def make_parser():
     add("--task", help="a JSONL file of text and label; needs --weights")
     add("--prompt", default=_jsonl.PROMPT, help="of --task, with {} for the text")
     add("--dtype", choices=tuple(DTYPES), default="float32", help="of --weights")
-    add("--params", choices=_tasks.PARAMS, help="which parameters to train")
+    add("--params", choices=_tasks.PARAMS, help="which parameters to train; lora needs --weights")
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
     add("--steps", type=int, help="number of training steps")

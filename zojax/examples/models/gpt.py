@@ -88,7 +88,8 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     Args:
       config: A :class:`Config`.
       params: A dict shaped as :func:`shapes` says, float32 or bfloat16; ``"head"``, ``(V, D)``, where
-        the readout is not the embedding.
+        the readout is not the embedding. A layer's ``query_a`` and ``query_b`` are LoRA's factors, as in
+        :mod:`zojax.examples.models.llama`.
       tokens: ``(B, T)`` integers, padded on the right with any id.
       positions: ``(B,)`` integers, the one position read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
@@ -115,7 +116,10 @@ def forward(config, params, tokens, *, positions=None, rows=None):
 
 
 def _linear(layer, name, x):
-    return x @ layer[name] + layer[f"{name}_bias"]
+    y = x @ layer[name] + layer[f"{name}_bias"]
+    if f"{name}_a" in layer:  # LoRA
+        y = y + (x @ layer[f"{name}_a"]) @ layer[f"{name}_b"]
+    return y
 
 
 def _norm(config, layer, name, x):

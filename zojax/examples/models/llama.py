@@ -104,8 +104,9 @@ def forward(config, params, tokens, *, positions=None, rows=None):
       config: A :class:`Config`.
       params: A dict as from :func:`init`, float32 or bfloat16. ``params["layers"]`` may also hold
         ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm, and,
-        as in Qwen2, ``query_bias``, ``key_bias`` and ``value_bias``; ``params["head"]``, ``(V, D)``,
-        is the readout where that is not the embedding.
+        as in Qwen2, ``query_bias``, ``key_bias`` and ``value_bias``; ``query_a`` ``(L, D, r)`` and
+        ``query_b`` ``(L, r, D)``, as in LoRA, add ``x @ a @ b`` to the query, and so for key and value;
+        ``params["head"]``, ``(V, D)``, is the readout where that is not the embedding.
       tokens: ``(B, T)`` integers, padded on the right with any id.
       positions: ``(B,)`` integers, the one position read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
@@ -188,6 +189,8 @@ def _attention(config, layer, x, angles):
 
 def _projected(layer, name, x):
     y, bias = x @ layer[name], layer.get(f"{name}_bias")  # Qwen2 has biases, Llama has none
+    if f"{name}_a" in layer:
+        y = y + (x @ layer[f"{name}_a"]) @ layer[f"{name}_b"]
     return y if bias is None else y + bias
 
 
