@@ -1,9 +1,9 @@
-"""Peak memory of a step as compiled ahead of time for a TPU v5e: no such device is needed.
+"""Peak memory of a step as compiled ahead of time for a TPU v5e or an H100: no such device is needed.
 
     python -m pip install ".[bench]" "jax[tpu]"
-    JAX_PLATFORMS=cpu python -m benchmarks.accelerators
+    JAX_PLATFORMS=cpu python -m benchmarks.accelerators tpu-v5e
 
-The compiler answers for the real chip; nothing is run.
+"h100" needs what `benchmarks.table22` names. The compiler answers for the real chip; nothing is run.
 """
 
 import argparse
@@ -17,9 +17,8 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks.measure import markdown, peak_bytes, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
-from benchmarks.models import Model, next_token_loss, transformer
-from zojax.examples._smollm2 import CONFIG
-from zojax.examples.models import llama
+from benchmarks.models import Model, smollm2, transformer
+from benchmarks.table22 import h100
 
 # libtpu asks a metadata server about the machine unless it is told all of this.
 TPU_ENVIRONMENT = {
@@ -28,21 +27,20 @@ TPU_ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
 }
+MODELS = {
+    "M (159M, scan), f32": transformer,
+    "SmolLM2, bf16": partial(smollm2, batch=16, length=512, dtype=jnp.bfloat16),
+}
 
 
-def smollm2(batch=16, length=512) -> Model:
-    """SmolLM2-135M in bfloat16, next-token loss."""
-
-    def loss(params, tokens):
-        return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
-
-    params = jax.eval_shape(
-        partial(llama.init, config=CONFIG, dtype=jnp.bfloat16), jax.random.key(0)
-    )
-    return Model(loss, params, {"tokens": jax.ShapeDtypeStruct((batch, length), jnp.int32)})
+def v5e() -> SingleDeviceSharding:
+    """A TPU v5e that is not there, to compile for."""
+    os.environ.update({k: os.environ.get(k, v) for k, v in TPU_ENVIRONMENT.items()})
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+    return SingleDeviceSharding(topology.devices[0])
 
 
-MODELS = {"M (159M, scan), f32": transformer, "SmolLM2, bf16": smollm2}
+DEVICES = {"tpu-v5e": v5e, "h100": h100}
 
 
 def _placed(tree, sharding):
@@ -86,16 +84,15 @@ def measure(name: str, model: Model, sharding) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", choices=tuple(DEVICES))
     parser.add_argument("--only", default="", help="part of a model's name")
     arguments = parser.parse_args()
-    os.environ.update({k: os.environ.get(k, v) for k, v in TPU_ENVIRONMENT.items()})
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-    sharding = SingleDeviceSharding(topology.devices[0])
+    sharding = DEVICES[arguments.device]()
     rows = []
     for name, make in MODELS.items():
         if arguments.only in name:
             rows += measure(name, make(), sharding)
-    print(markdown(rows)) if arguments.only else save("memory", rows, device="tpu-v5e")
+    print(markdown(rows)) if arguments.only else save("memory", rows, device=arguments.device)
 
 
 if __name__ == "__main__":

@@ -255,9 +255,22 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
 
+def smollm2(batch=4, length=128, dtype=jnp.float32) -> Model:
+    """SmolLM2-135M's shape, next-token loss."""
+    from zojax.examples._smollm2 import CONFIG
+    from zojax.examples.models import llama
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
+
+    params = jax.eval_shape(partial(llama.init, config=CONFIG, dtype=dtype), jax.random.key(0))
+    return Model(loss, params, _tokens(batch, length))
+
+
 MODELS = {
     "M (159M, scan)": transformer,
     "M (159M, unrolled)": partial(transformer, scan=False),
+    "SmolLM2": smollm2,
     "ResNet-18 (flax)": resnet18,
     "LSTM": lstm,
     "mixture of experts": mixture_of_experts,

@@ -76,11 +76,11 @@ def contestants(model: Model, pairs: int, direction) -> dict:
 WORK = {
     "MLP, 256 members, 1 example": (lambda: mlp(batch=1), 128),
     "MLP, 256 members, 32 examples": (lambda: mlp(batch=32), 128),
-    "transformer D 256, 64 members, 32 tokens": (
+    "transformer D 256, 64 directions, 32 tokens": (
         lambda: transformer(
             batch=1, length=32, layers=4, width=256, hidden=1024, vocabulary=2048, heads=4
         ),
-        32,
+        64,
     ),
 }
 

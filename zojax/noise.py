@@ -335,11 +335,14 @@ def made_once(x: jax.Array) -> jax.Array:
     """x itself, not computed again by each of its readers; unlike `settle`, without a loop.
 
     A sum, here with zero, is what XLA does not fuse into all that read it; the noise of a vector would be
-    made again for every row of activations that it is added to.
+    made again for every row of activations that it is added to. Bits are summed, not floats: XLA's CPU
+    backend hands sums of floats, and all that is around them, to a library that stores each step.
     """
-    pair = lax.broadcast_in_dim(x, (*x.shape, 2), tuple(range(x.ndim)))
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    pair = lax.broadcast_in_dim(bits, (*x.shape, 2), tuple(range(x.ndim)))
     first = lax.broadcasted_iota(jnp.uint32, pair.shape, x.ndim) == 0
-    return lax.reduce(jnp.where(first, pair, 0), np.zeros((), x.dtype), lax.add, (x.ndim,))
+    total = lax.reduce(jnp.where(first, pair, 0), np.zeros((), bits.dtype), lax.add, (x.ndim,))
+    return lax.bitcast_convert_type(total, x.dtype)
 
 
 def row_noise(source, shape: tuple[int, ...], scale=1.0) -> RowNoise:

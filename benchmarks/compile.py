@@ -1,0 +1,73 @@
+"""Processor time to trace and compile a step of mezo, beside that of forward passes.
+
+    python -m benchmarks.compile
+
+The persistent cache is off, and the least of some tries counts: processor time beside other work on the
+machine errs upwards only. XLA compiles equal kernels of one program once, so that a program of two forwards
+costs little more than one of a single forward; both are given.
+"""
+
+import argparse
+import time
+
+import jax
+
+from benchmarks.measure import markdown, save
+from benchmarks.memory import DIRECTIONS, backward, forward, mezo
+from benchmarks.models import MODELS, Model
+
+
+def two_forwards(model: Model):
+    """One program that evaluates the loss at two points."""
+
+    def both(p, q, batch):
+        return model.loss(p, **batch), model.loss(q, **batch)
+
+    return jax.jit(both).lower(model.params, model.params, model.batch)
+
+
+def seconds(lower, tries: int) -> float:
+    """Least processor time of tracing, lowering and compiling anew."""
+    taken = []
+    for _ in range(tries):
+        jax.clear_caches()
+        start = time.process_time()
+        lower().compile()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def measure(name: str, model: Model, tries: int) -> list[dict]:
+    programs = {
+        "a forward": lambda: forward(model),
+        "two forwards, one program": lambda: two_forwards(model),
+        "jax.grad + sgd": lambda: backward(model),
+    }
+    for label, direction in DIRECTIONS.items():
+        programs[f"zojax.mezo, {label}"] = lambda d=direction: mezo(model, d)
+    taken = {label: seconds(lower, tries) for label, lower in programs.items()}
+    return [
+        {
+            "model": name,
+            "program": label,
+            "seconds": value,
+            "/ two programs of a forward": value / (2 * taken["a forward"]),
+            "/ one program of two forwards": value / taken["two forwards, one program"],
+        }
+        for label, value in taken.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="M (159M, scan)", help="part of a model's name")
+    parser.add_argument("--tries", type=int, default=3)
+    arguments = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    chosen = {n: m for n, m in MODELS.items() if arguments.only in n}
+    rows = [r for n, make in chosen.items() for r in measure(n, make(), arguments.tries)]
+    save("compile", rows) if arguments.only == "M (159M, scan)" else print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
