@@ -67,4 +67,4 @@ def test_errors_say_what_there_is(monkeypatch):
         search.from_evosax("SNES").init(jax.random.key(0), search.space(search.integers(0, 5)), 10)
     monkeypatch.setitem(sys.modules, "evosax", None)
     with pytest.raises(ImportError, match=r"pip install \"zojax\[search\]\""):
-        search.from_evosax("SNES")
+        search.from_evosax("SNES", 5)  # settings of no earlier call, which would be reused
