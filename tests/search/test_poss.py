@@ -84,19 +84,24 @@ def test_it_finds_the_best_regression_on_few_columns(batch_size):
         for chosen in itertools.combinations(range(N), K)
     )
     algorithm = search.pposs(batch_size) if batch_size > 1 else search.poss()
-    # By ask and tell: `minimize` would list the 299 subsets.
-    state = algorithm.init(jax.random.key(1), SPACE, 0)
-
-    def step(state, _):
-        x, state = algorithm.ask(SPACE, state)
-        return algorithm.tell(SPACE, state, x, jax.vmap(error)(x)), x
-
     steps = int(2 * np.e * K**2 * N) // batch_size
-    state, x = jax.jit(lambda s: jax.lax.scan(step, s, None, steps))(state)
-    chosen, value = algorithm.best(state)
-    np.testing.assert_allclose(value, best, rtol=1e-3)
-    assert chosen.sum() <= K
-    assert not x[0, 0].any() and x.sum(axis=-1).max() == 2 * K - 1  # from the empty set to 2k - 1
+
+    def run(key):
+        """By ask and tell: `minimize` would list the 299 subsets."""
+
+        def step(state, _):
+            x, state = algorithm.ask(SPACE, state)
+            return algorithm.tell(SPACE, state, x, jax.vmap(error)(x)), x
+
+        state, x = jax.lax.scan(step, algorithm.init(key, SPACE, 0), None, steps)
+        return *algorithm.best(state), x
+
+    chosen, value, x = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 32))
+    found = value < best + 1e-3 * abs(best)
+    assert found.sum() >= 8  # of 32 runs; about half of 1,000 do
+    assert np.all(chosen.sum(axis=-1) <= K)
+    # From the empty set to 2k - 1.
+    assert not x[:, 0, 0].any() and x.sum(axis=-1).max() == 2 * K - 1
 
 
 def test_host_and_device_are_one_line():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._types import as_key
-from zojax.noise import threefry
+from zojax.noise import mix, row_keys
 from zojax.search.spaces import Space
 
 
@@ -72,10 +72,9 @@ def make_random(key) -> Random:
 
 
 def words(random: Random, num: int, start=0) -> jax.Array:
-    """`num` words of the current draw, from column `start` on; written out, so that XLA fuses them."""
+    """`num` words of the current draw, from column `start` on: the library's noise, row `count` of it."""
     column = jax.lax.iota(jnp.uint32, num) + jnp.asarray(start, jnp.uint32)
-    row = jnp.broadcast_to(random.count, (num,))
-    return threefry((random.seed[0], random.seed[1]), row, column)[0]
+    return mix(row_keys(random.seed, random.count), column)
 
 
 def advance(random: Random) -> Random:
