@@ -1,22 +1,11 @@
 """zojax: vectorized zeroth-order gradient estimators for JAX, gradients from function values alone."""
 
-from zojax import (
-    attacks,
-    directions,
-    implicit,
-    noise,
-    optimizers,
-    search,
-    shaping,
-    stencils,
-    trajectory,
-)
+import importlib
+
+from zojax import directions, implicit, noise, shaping, stencils
 from zojax._estimator import Asked, Estimate, Estimator, EstimatorState, estimator
 from zojax._gradient import grad, value_and_grad
-from zojax._minimize import MinimizeResult, minimize
-from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
 from zojax.directions import Direction
-from zojax.optimizers import ars, mezo, open_es, spsa, zo_sgd
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
 
@@ -54,3 +43,25 @@ __all__ = [
     "zeroth_order",
     "zo_sgd",
 ]
+
+# Imported when first used: a search needs no optax, which takes as long to import as all of the rest.
+_LATER = {
+    "zojax._minimize": ("MinimizeResult", "minimize"),
+    "zojax._transform": ("ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"),
+    "zojax.optimizers": ("ars", "mezo", "open_es", "spsa", "zo_sgd"),
+}
+_SUBPACKAGES = ("attacks", "optimizers", "search", "trajectory")
+
+
+def __getattr__(name: str):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"zojax.{name}")
+    for module, names in _LATER.items():
+        if name in names:
+            globals()[name] = value = getattr(importlib.import_module(module), name)
+            return value
+    raise AttributeError(f"module 'zojax' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
