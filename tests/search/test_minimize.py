@@ -202,6 +202,24 @@ def test_an_executor_evaluates_batches_at_once():
     assert result.evaluations == 16 and result.failures == 0
 
 
+def test_an_executor_alone_runs_several_evaluations_at_once():
+    barrier = threading.Barrier(2, timeout=20)
+
+    def together(x):
+        barrier.wait()
+        return host_bowl(x)
+
+    with ThreadPoolExecutor(4) as executor:
+        result = run(together, algorithm=None, budget=16, executor=executor)
+    assert result.evaluations == 16 and result.failures == 0
+
+
+def test_an_executor_without_work_is_reported():
+    with ThreadPoolExecutor(1) as executor, pytest.warns(UserWarning, match="one evaluation"):
+        result = run(host_bowl, algorithm=search.sracos(), budget=5, executor=executor)
+    assert result.evaluations == 5
+
+
 def test_plot(tmp_path):
     import matplotlib
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from zojax.search._device import on_device
 from zojax.search._host import on_host
 from zojax.search._once import never_twice
 from zojax.search._task import Outcome, Problem, Task
+from zojax.search.asracos import asracos
 from zojax.search.portfolio import default_algorithm
 from zojax.search.spaces import Choice, Space
 from zojax.search.spaces import space as as_space
@@ -116,7 +118,8 @@ def minimize(
     Args:
       fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays.
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
-      algorithm: `search.sracos()`, ...; `search.default_algorithm(space, budget)` if left out.
+      algorithm: `search.sracos()`, ...; if left out, `search.default_algorithm(space, budget)`, or
+        `search.asracos()` where an executor is given.
       budget: evaluations of a run at most, those of `init_points` without values included.
       key: an int or a JAX key.
       args: further arguments of `fun`, arrays or pytrees of them where it is traced.
@@ -150,10 +153,17 @@ def minimize(
     budget, repeats = require_count("budget", budget), require_count("repeats", repeats)
     space = as_space(space)
     _require_options(target, patience, time_budget, init_points, init_values, budget)
-    algorithm = default_algorithm(space, budget) if algorithm is None else algorithm
+    if algorithm is None:
+        algorithm = default_algorithm(space, budget) if executor is None else asracos()
     if not isinstance(algorithm, Algorithm):
         raise TypeError(
             f"algorithm must be one of zojax.search, such as sracos(), got {algorithm!r}."
+        )
+    if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
+        warnings.warn(
+            "executor has one evaluation to run at a time: this algorithm waits for each value. "
+            "Pass search.asracos(in_flight=...), or one with batches, such as search.racos().",
+            stacklevel=2,
         )
     sign = -1.0 if maximize else 1.0
     listed = never_twice(algorithm, space)
