@@ -23,7 +23,7 @@ from scipy import stats
 from benchmarks import problems
 from benchmarks.measure import RESULTS, environment, markdown
 from benchmarks.peers.__main__ import load
-from benchmarks.search_ours import play
+from benchmarks.search_ours import play, space_of
 from zojax import search
 
 FILE = RESULTS / "cpu" / "search.json"
@@ -33,7 +33,7 @@ PARITY = ("ackley-*", "sphere-*", "rastrigin-*", "rosenbrock-*", "mixed-*", "set
 def ours(problem: problems.Problem) -> dict[str, search.Algorithm]:
     """The searches of zojax that a problem calls for; the first is the default."""
     every = {
-        "zojax default": search.portfolio(),
+        "zojax default": search.default_algorithm(space_of(problem.box), problem.budget),
         "zojax sracos": search.sracos(),
         "zojax coordinate_reset": search.coordinate_reset(),
         "zojax random_search": search.random_search(),
