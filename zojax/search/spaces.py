@@ -135,8 +135,9 @@ class Grid(Domain):
 
     def __str__(self):
         last = self.first + self.step * (self.size - 1)
-        if self.integral and self.step == 1:
-            return f"integers({self.first}, {last}){_times(self.shape)}"
+        if self.integral:
+            step = "" if self.step == 1 else f", step={self.step}"
+            return f"integers({self.first}, {last}{step}){_times(self.shape)}"
         return f"uniform({self.first:g}, {last:g}, step={self.step:g}){_times(self.shape)}"
 
 
