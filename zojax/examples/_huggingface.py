@@ -1,36 +1,48 @@
 """Models from a local Hugging Face folder: Llama-, Qwen2-, GPT-2- and OPT-shaped, without torch.
 
 A folder has ``config.json``, ``*.safetensors`` and ``tokenizer.json``. Tensors are read one at a time
-into the stacked arrays of :mod:`zojax.examples.models`, so that no second copy of the weights exists.
+into the stacked arrays of :mod:`zojax.examples.models`, and these are handed to JAX one at a time: what is
+held beyond the model itself is one stacked array.
 """
 
 import json
 import pathlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from zojax.examples.models import gpt, llama
+from zojax.examples.models import gpt, greedy, llama
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "load", "prefix"]
 
 
 class Model(NamedTuple):
     """A model and what belongs to it.
 
     Attributes:
-      forward: ``(params, tokens, *, positions=None, rows=None) -> logits``.
-      config: Of the model's module.
-      params: Dict of numpy arrays.
+      module: :mod:`~zojax.examples.models.llama` or :mod:`~zojax.examples.models.gpt`.
+      config: Of that module.
+      params: Dict of JAX arrays.
       tokenizer: A ``tokenizers.Tokenizer``, or None where the folder has none.
+      stop: The token that ends a text, or None.
     """
 
-    forward: Callable
+    module: Any
     config: Any
     params: dict
     tokenizer: Any
+    stop: int | None
+
+    def forward(self, params, tokens, *, positions=None, rows=None):
+        """Next-token logits, see ``llama.forward``."""
+        return self.module.forward(self.config, params, tokens, positions=positions, rows=rows)
+
+    def generate(self, params, tokens, lengths, new):
+        """``(B, new)`` tokens that follow, see :func:`zojax.examples.models.greedy.generate`."""
+        return greedy.generate(self.module, self.config, params, tokens, lengths, new)
 
 
 def load(folder, dtype=np.float32):
@@ -80,13 +92,31 @@ def load(folder, dtype=np.float32):
         stacked = np.empty(shape, dtype)
         for i in range(shape[0]):
             stacked[i] = read(name, shape[1:], i)
-        return stacked
+        return jnp.asarray(stacked)
 
     layers = {name: stack(name, shape) for name, shape in expected.pop("layers").items()}
-    params = {name: read(name, shape).astype(dtype) for name, shape in expected.items()}
-    return Model(
-        partial(module.forward, config), config, {**params, "layers": layers}, _tokenizer(folder)
-    )
+    params = {n: jnp.asarray(read(n, shape).astype(dtype)) for n, shape in expected.items()}
+    stop = raw.get("eos_token_id")
+    stop = stop[0] if isinstance(stop, list) else stop
+    stop = stop if stop is not None and stop < config.vocabulary else None
+    return Model(module, config, {**params, "layers": layers}, _tokenizer(folder), stop)
+
+
+def prefix(model, params, tokens):
+    """A prefix (see ``llama.forward``) that begins as real activations: the keys and values of tokens.
+
+    Args:
+      model: A :class:`Model`.
+      params: Its parameters.
+      tokens: ``(m,)`` integers.
+
+    Returns:
+      ``{"prefix_key", "prefix_value"}``, ``(L, m, K)`` each. A text gets the logits that it would have
+      after these tokens.
+    """
+    run = jax.jit(partial(model.module.extend, model.config))
+    _, (keys, values) = run(params, np.asarray(tokens)[None])
+    return {"prefix_key": keys[:, 0], "prefix_value": values[:, 0]}
 
 
 class _Tensors:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-__all__ = ["ACTIVATIONS", "Config", "forward", "shapes"]
+from zojax.examples.models.attention import attend, positions_of, read, with_past
+
+__all__ = ["ACTIVATIONS", "Config", "extend", "forward", "logits", "shapes"]
 
 ACTIVATIONS = {
     "gelu_new": jax.nn.gelu,  # the approximation by tanh
@@ -88,8 +89,8 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     Args:
       config: A :class:`Config`.
       params: A dict shaped as :func:`shapes` says, float32 or bfloat16; ``"head"``, ``(V, D)``, where
-        the readout is not the embedding. A layer's ``query_a`` and ``query_b`` are LoRA's factors, as in
-        :mod:`zojax.examples.models.llama`.
+        the readout is not the embedding. A layer's ``query_a`` and ``query_b`` are LoRA's factors and
+        ``prefix_key`` and ``prefix_value`` a prefix, as in :mod:`zojax.examples.models.llama`.
       tokens: ``(B, T)`` integers, padded on the right with any id.
       positions: ``(B,)`` integers, the one position read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
@@ -98,20 +99,32 @@ def forward(config, params, tokens, *, positions=None, rows=None):
       float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
       in place of ``V`` where ``rows`` is.
     """
-    length, first = tokens.shape[1], config.first_position
-    x = params["embed"][tokens] + params["positions"][first : first + length]
+    x, _ = extend(config, params, tokens)
+    return logits(config, params, x, positions=positions, rows=rows)
 
-    def block(x, layer):
-        x = x + _attention(config, layer, _norm(config, layer, "attention_norm", x))
+
+def extend(config, params, tokens, *, past=None, start=None, seen=None):
+    """The residual stream of new tokens and their keys and values, as in ``llama.extend``."""
+    layers = params["layers"]
+    places, _ = positions_of(layers, past, start, tokens.shape[1])
+    x = params["embed"][tokens] + params["positions"][config.first_position + places]
+
+    def block(x, layer_and_past):
+        layer, past = layer_and_past
+        y = _norm(config, layer, "attention_norm", x)
+        mixed, own = _attention(config, layer, y, past, seen)
+        x = x + mixed
         hidden = _linear(layer, "up", _norm(config, layer, "mlp_norm", x))
-        return x + _linear(layer, "down", ACTIVATIONS[config.activation](hidden)), None
+        return x + _linear(layer, "down", ACTIVATIONS[config.activation](hidden)), own
 
-    x = jax.lax.scan(block, x, params["layers"])[0]
-    if positions is not None:
-        x = jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]
+    return jax.lax.scan(block, x, (layers, past))
+
+
+def logits(config, params, x, *, positions=None, rows=None):
+    """Logits ``(..., V)`` from the residual stream; arguments as for :func:`forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
-    x = _norm(config, params, "norm", x)
+    x = _norm(config, params, "norm", read(x, positions))
     return jnp.einsum("...d,vd->...v", x, head, preferred_element_type=jnp.float32)
 
 
@@ -129,12 +142,12 @@ def _norm(config, layer, name, x):
     return y.astype(x.dtype) * layer[name] + layer[f"{name}_bias"]
 
 
-def _attention(config, layer, x):
-    shape = (*x.shape[:2], config.heads, config.width // config.heads)
-    query, key, value = (_linear(layer, n, x).reshape(shape) for n in ("query", "key", "value"))
-    scores = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32)
-    causal = np.tri(x.shape[1], dtype=bool)
-    scores = jnp.where(causal, scores / shape[-1] ** 0.5, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-    mixed = jnp.einsum("bhts,bshd->bthd", weights, value)
-    return _linear(layer, "output", mixed.reshape(x.shape))
+def _attention(config, layer, x, past, seen):
+    heads, size = config.heads, config.width // config.heads
+    query, key, value = (_linear(layer, n, x) for n in ("query", "key", "value"))
+    past_keys, past_values = (None, None) if past is None else past
+    keys = with_past(layer, "key", key, past_keys)
+    values = with_past(layer, "value", value, past_values)
+    keys, values = (a.reshape(*a.shape[:2], heads, size) for a in (keys, values))
+    mixed = attend(query.reshape(*x.shape[:2], heads, 1, size), keys, values, seen)
+    return _linear(layer, "output", mixed), (key, value)

@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Config", "blocks", "forward", "init", "readout", "shapes"]
+from zojax.examples.models.attention import attend, positions_of, read, with_past
+
+__all__ = ["Config", "blocks", "extend", "forward", "init", "logits", "readout", "shapes"]
 
 
 class Config(NamedTuple):
@@ -106,7 +108,9 @@ def forward(config, params, tokens, *, positions=None, rows=None):
         ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm, and,
         as in Qwen2, ``query_bias``, ``key_bias`` and ``value_bias``; ``query_a`` ``(L, D, r)`` and
         ``query_b`` ``(L, r, D)``, as in LoRA, add ``x @ a @ b`` to the query, and so for key and value;
-        ``params["head"]``, ``(V, D)``, is the readout where that is not the embedding.
+        ``params["head"]``, ``(V, D)``, is the readout where that is not the embedding;
+        ``prefix_key`` and ``prefix_value``, ``(L, m, K)``, are keys, rotated, and values of m positions
+        before the text.
       tokens: ``(B, T)`` integers, padded on the right with any id.
       positions: ``(B,)`` integers, the one position read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
@@ -115,7 +119,32 @@ def forward(config, params, tokens, *, positions=None, rows=None):
       float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
       in place of ``V`` where ``rows`` is.
     """
-    x = blocks(config, params["layers"], params["embed"][tokens])
+    x, _ = extend(config, params, tokens)
+    return logits(config, params, x, positions=positions, rows=rows)
+
+
+def extend(config, params, tokens, *, past=None, start=None, seen=None):
+    """The residual stream of new tokens, and their keys and values for those that will follow.
+
+    Args:
+      config: A :class:`Config`.
+      params: As for :func:`forward`.
+      tokens: ``(B, T)`` integers.
+      past: Keys and values ``(L, B, P, K)`` of what came before, as returned; None at the beginning.
+      start: The position of the first token, an integer or ``(B,)`` integers; None: right after the past.
+      seen: ``(B, P)`` bools, which places of the past hold something; None means all.
+
+    Returns:
+      ``(x, (keys, values))``: ``(B, T, D)`` before the last norm, and ``(L, B, T, K)`` each.
+    """
+    layers = params["layers"]
+    positions, bound = positions_of(layers, past, start, tokens.shape[1])
+    angles = _angles(config, bound, positions)
+    return _run(config, layers, params["embed"][tokens], angles, past, seen)
+
+
+def logits(config, params, x, *, positions=None, rows=None):
+    """Logits ``(..., V)`` from the residual stream; arguments as for :func:`forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
     return readout(config, params["norm"], head, x, positions=positions)
@@ -132,15 +161,8 @@ def blocks(config, layers, x):
     Returns:
       ``(B, T, D)``, in the dtype of ``x``.
     """
-    angles = _angles(config, x.shape[1])
-
-    def block(x, layer):
-        y = _rms_norm(x, layer["attention_norm"], config) + layer.get("attention_shift", 0)
-        x = x + _attention(config, layer, y, angles)
-        y = _rms_norm(x, layer["mlp_norm"], config) + layer.get("mlp_shift", 0)
-        return x + _swiglu(layer, y), None
-
-    return jax.lax.scan(block, x, layers)[0]
+    length = x.shape[1]
+    return _run(config, layers, x, _angles(config, length, np.arange(length)))[0]
 
 
 def readout(config, gain, embed, x, *, positions=None):
@@ -156,10 +178,20 @@ def readout(config, gain, embed, x, *, positions=None):
     Returns:
       float32 logits, ``(B, T, K)``, or ``(B, K)`` where ``positions`` is given.
     """
-    if positions is not None:
-        x = x[jnp.arange(x.shape[0]), positions]
-    x = _rms_norm(x, gain, config)
+    x = _rms_norm(read(x, positions), gain, config)
     return jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)
+
+
+def _run(config, layers, x, angles, past=None, seen=None):
+    def block(x, layer_and_past):
+        layer, past = layer_and_past
+        y = _rms_norm(x, layer["attention_norm"], config) + layer.get("attention_shift", 0)
+        mixed, own = _attention(config, layer, y, angles, past, seen)
+        x = x + mixed
+        y = _rms_norm(x, layer["mlp_norm"], config) + layer.get("mlp_shift", 0)
+        return x + _swiglu(layer, y), own
+
+    return jax.lax.scan(block, x, (layers, past))
 
 
 def _rms_norm(x, gain, config):
@@ -172,19 +204,18 @@ def _swiglu(layer, x):
     return (jax.nn.silu(x @ layer["gate"]) * (x @ layer["up"])) @ layer["down"]
 
 
-def _attention(config, layer, x, angles):
+def _attention(config, layer, x, angles, past, seen):
     batch, length, width = x.shape
     size, groups = width // config.heads, config.heads // config.kv_heads
     query = _projected(layer, "query", x).reshape(batch, length, config.kv_heads, groups, size)
     key = _projected(layer, "key", x).reshape(batch, length, config.kv_heads, 1, size)
-    value = _projected(layer, "value", x).reshape(batch, length, config.kv_heads, size)
-    query, key = _rotate(query, angles), _rotate(key, angles)[:, :, :, 0]
-    scores = jnp.einsum("btkgd,bskd->bkgts", query, key, preferred_element_type=jnp.float32)
-    causal = np.tri(length, dtype=bool)
-    scores = jnp.where(causal, scores / size**0.5, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-    mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
-    return mixed.reshape(batch, length, width) @ layer["output"]
+    query, key = _rotate(query, angles), _rotate(key, angles)  # cached keys are rotated already
+    own = key.reshape(batch, length, -1), _projected(layer, "value", x)
+    past_keys, past_values = (None, None) if past is None else past
+    keys = with_past(layer, "key", own[0], past_keys)
+    values = with_past(layer, "value", own[1], past_values)
+    keys, values = (a.reshape(*a.shape[:2], config.kv_heads, size) for a in (keys, values))
+    return attend(query, keys, values, seen) @ layer["output"], own
 
 
 def _projected(layer, name, x):
@@ -194,15 +225,16 @@ def _projected(layer, name, x):
     return y if bias is None else y + bias
 
 
-def _angles(config, length):
+def _angles(config, bound, positions):
     # Half-split rotary embedding: entry i of a head is paired with entry i + size / 2.
     size = config.width // config.heads
     frequency = config.rope_theta ** (-np.arange(0, size, 2) / size)
-    angles = np.arange(length)[:, None] * frequency
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    angles = np.arange(bound)[:, None] * frequency
+    tables = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return tuple(jnp.asarray(table)[positions] for table in tables)
 
 
 def _rotate(x, angles):
-    cos, sin = (a[:, None, None].astype(x.dtype) for a in angles)
+    cos, sin = (a[..., None, None, :].astype(x.dtype) for a in angles)
     left, right = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
