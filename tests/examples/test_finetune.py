@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from zojax import trajectory
-from zojax.examples import _assets, _huggingface, _jsonl, _report, _reviews, _tasks, finetune
+from zojax.examples import (
+    _assets,
+    _huggingface,
+    _jsonl,
+    _report,
+    _reviews,
+    _tasks,
+    _trained,
+    finetune,
+)
 
 REFERENCE = pathlib.Path(__file__).with_name("reference_models")
 
@@ -38,8 +47,8 @@ def test_every_optimizer_lowers_the_loss(optimizer):
     result = finetune.train(
         task, finetune.make_optimizer(args), args.steps, batches, task.split("validation")
     )
-    assert result.logits.keys() == {0, 30, 60} and len(result.losses) == 60
-    before, after = (_report.score(result.logits[k], result.labels).nll for k in (0, 60))
+    assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
+    before, after = (_report.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
 
 
@@ -71,9 +80,9 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
     assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
     whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
-    assert whole.logits.keys() == continued.logits.keys()
-    for k, expected in whole.logits.items():
-        np.testing.assert_array_equal(continued.logits[k], expected)
+    assert whole.outputs.keys() == continued.outputs.keys()
+    for k, expected in whole.outputs.items():
+        np.testing.assert_array_equal(continued.outputs[k], expected)
     for a, b in zip(*map(jax.tree.leaves, (whole.params, continued.params)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     with pytest.raises(SystemExit):  # another seed begins with other weights
@@ -104,18 +113,19 @@ def own(tmp_path):
     "options, gain",
     [
         (["--params", "full"], 0.1),
-        (["--dtype", "bfloat16"], 0.0),
+        (["--dtype", "bf16"], 0.0),
+        (["--params", "prefix", "--mu", "0.1"], 0.0),
         (["--params", "lora", "--learning-rate", "0.03"], 0.0),
     ],
 )
 def test_a_model_and_a_task_of_ones_own(own, options, gain):
     more = ["--steps", "60", "--learning-rate", "0.003", "--mu", "0.03", "--num-directions", "8"]
-    args = finetune.settle(finetune.make_parser().parse_args([*own, *options, *more]))
+    args = finetune.settle(finetune.make_parser().parse_args([*own, *more, *options]))
     task = finetune.make_task(args)
     found = finetune.train(
         task, finetune.make_optimizer(args), 60, task.batches(0, 32), task.split("validation")
     )
-    before, after = (_report.score(found.logits[k], found.labels).nll for k in (0, 60))
+    before, after = (_report.score(found.outputs[k], found.labels).nll for k in (0, 60))
     assert after < before - gain
     dtypes = {p.dtype for p in jax.tree.leaves(found.params)}
     assert dtypes == {jnp.dtype(finetune.DTYPES[args.dtype])}
@@ -128,7 +138,7 @@ def test_adapters_change_nothing_at_first_and_are_a_product_of_low_rank(kind):
     model = _huggingface.load(REFERENCE / kind)
     layers = jax.tree.map(jnp.asarray, model.params["layers"])
     tokens = jnp.arange(12).reshape(2, 6)
-    made = _jsonl.adapters(layers, jax.random.key(0), rank=2)
+    made = _trained.adapters(layers, jax.random.key(0), rank=2)
 
     def logits(extra):
         return model.forward({**model.params, "layers": {**layers, **extra}}, tokens)
@@ -143,7 +153,12 @@ def test_adapters_change_nothing_at_first_and_are_a_product_of_low_rank(kind):
 def test_a_task_says_what_is_wrong_with_it(own, tmp_path):
     weights, path = own[1], tmp_path / "wrong.jsonl"
     for text, message in [
-        ('{"text": "a"}', "line 1 of .* text and label"),
+        ('{"text": "a"}', "line 1 of .* text and label or prompt and completion"),
+        (
+            '{"text": "a", "label": 1}\n{"prompt": "a", "completion": "b"}',
+            "line 2 of .* text and label",
+        ),
+        ('{"prompt": "a", "completion": "b"}\n' * 9, "10 examples at least, got 9"),
         ("\n" + '{"text": "a", "label": 1}\n' * 12, "2 labels at least"),
         ('{"text": "a", "label": "yes"}\n{"text": "b", "label": "yes sir"}\n' * 6, "different"),
     ]:

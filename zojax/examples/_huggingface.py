@@ -16,7 +16,7 @@ import numpy as np
 
 from zojax.examples.models import gpt, greedy, llama
 
-__all__ = ["Model", "load", "prefix"]
+__all__ = ["Model", "llama_names", "load", "prefix"]
 
 
 class Model(NamedTuple):
@@ -181,6 +181,11 @@ def _llama(raw):
         rope_theta=raw.get("rope_theta") or rope.get("rope_theta", 1e4),
         epsilon=raw.get("rms_norm_eps", 1e-6),
     )
+    return llama, config, llama_names(), True
+
+
+def llama_names():
+    """The name of each parameter of :mod:`~zojax.examples.models.llama` in a safetensors file."""
     layer = "model.layers.{}."
     names = {
         "embed": "model.embed_tokens.weight",
@@ -194,7 +199,7 @@ def _llama(raw):
         names[name] = layer + f"self_attn.{name[0]}_proj.weight"
         names[f"{name}_bias"] = layer + f"self_attn.{name[0]}_proj.bias"
     names |= {name: layer + f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
-    return llama, config, names, True
+    return names
 
 
 def _gpt2(raw):

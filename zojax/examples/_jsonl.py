@@ -1,32 +1,44 @@
-"""A task of one's own: a model from a Hugging Face folder, and a JSONL file of texts and labels."""
+"""A task of one's own: a model from a Hugging Face folder, and a JSONL file.
+
+Lines are ``{"text": ..., "label": ...}``: the label is the first token of its name after the prompt. Or
+they are ``{"prompt": ..., "completion": ...}``: the completion is written after the prompt as it stands.
+"""
 
 import json
 import pathlib
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.examples import _huggingface
-from zojax.examples._tasks import Task, in_order, pad
+from zojax.examples import _completions, _huggingface, _report
+from zojax.examples._tasks import Task, classification, in_order, pad
+from zojax.examples._trained import divide, joined
 
-__all__ = ["PROMPT", "read", "task"]
+__all__ = ["Rows", "read", "task"]
 
-PROMPT = "{}\nLabel:"
+_KINDS = {("text", "label"): "{}\nLabel:", ("prompt", "completion"): "{}"}
 _SPLITS = (0.2, 0.4)  # held out, validation, and the rest for training
 
 
-def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
-    """Classification of texts: the label is the first token of its name after the prompt.
+class Rows(NamedTuple):
+    """A file's rows: ``fields`` are a key of ``_KINDS``, ``inputs`` and ``outputs`` lists of strings."""
+
+    fields: tuple[str, str]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def task(weights, path, params, seed, dtype=np.float32, prompt=None):
+    """Learns the second field of each row from the first.
 
     Args:
       weights: A folder as :func:`zojax.examples._huggingface.load` takes.
       path: A JSONL file, see :func:`read`.
-      params: ``"full"``, every weight; ``"norms"``, the gains and biases of the norms; or ``"lora"``,
-        see :func:`adapters`.
+      params: What is trained, see :func:`zojax.examples._trained.divide`.
       seed: Of the adapters; the pretrained weights and the split are fixed.
       dtype: Of all weights.
-      prompt: A template with one ``{}`` for the text.
+      prompt: A template with one ``{}`` for the text or prompt; None: ``"{}\\nLabel:"`` or ``"{}"``.
 
     Returns:
       A :class:`zojax.examples._tasks.Task`.
@@ -34,31 +46,21 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
     Raises:
       ValueError: If a file is missing or wrong, or labels begin with the same token.
     """
+    rows = read(path)
     model = _huggingface.load(weights, dtype)
     if model.tokenizer is None:
         raise ValueError(f"{weights} has no tokenizer.json.")
-    texts, labels, names = read(path)
-    rows = np.array(
-        [model.tokenizer.encode(f" {n}", add_special_tokens=False).ids[0] for n in names]
-    )
-    if len(set(rows.tolist())) < len(names):
-        raise ValueError(
-            f"the labels {names} must begin with different tokens, got {rows.tolist()}."
-        )
-    encoded = model.tokenizer.encode_batch([prompt.format(text) for text in texts])
+    template = _KINDS[rows.fields] if prompt is None else prompt
+    encoded = model.tokenizer.encode_batch([template.format(text) for text in rows.inputs])
     tokens = [e.ids for e in encoded]
-    order = np.random.default_rng(0).permutation(len(texts))
-    held_out, validation, train = np.split(order, [int(s * len(texts)) for s in _SPLITS])
+    order = np.random.default_rng(0).permutation(len(tokens))
+    held_out, validation, train = np.split(order, [int(s * len(tokens)) for s in _SPLITS])
     splits = {"held_out": held_out, "validation": validation}
-    whole = jax.tree.map(jnp.asarray, model.params)
-    if params == "lora":
-        trained, frozen = {"layers": adapters(whole["layers"], jax.random.key(seed))}, whole
-    else:
-        trained, frozen = divide(whole, params)
-
-    def logits(params, frozen, batch):
-        whole = {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
-        return model.forward(whole, batch["tokens"], positions=batch["position"], rows=rows)
+    begin = np.concatenate([tokens[i] for i in train[:100]])
+    trained, frozen = divide(model, params, seed, begin)
+    model = model._replace(params=None)  # whoever trains may give them up
+    of_kind = _labels if "label" in rows.fields else _texts
+    labels, objectives, outputs, scores = of_kind(model, rows.outputs)
 
     def batches(seed, size):
         rng = np.random.default_rng(seed)
@@ -69,71 +71,89 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=PROMPT):
         part = splits[name]
         return in_order(([tokens[i] for i in part], labels[part]))
 
-    return Task(trained, frozen, logits, batches, split)
+    return Task(trained, frozen, objectives, outputs, scores, batches, split)
 
 
-def adapters(layers, key, rank=8):
-    """LoRA (https://arxiv.org/abs/2106.09685): W + A B for queries and values, W frozen, B zero at first.
+def _labels(model, outputs):
+    """Classification, by the first token of a label's name."""
+    names = sorted(set(outputs))
+    first = [_encoded(model, f" {name}")[0] for name in names]
+    if len(names) < 2:
+        raise ValueError(f"a task needs 2 labels at least, got {names}.")
+    if len(set(first)) < len(names):
+        raise ValueError(f"the labels {names} must begin with different tokens, got {first}.")
+    chosen = np.array(first)
 
-    Args:
-      layers: Stacked layers of a model, with ``query`` and ``value`` ``(L, D, K)``.
-      key: A JAX key; A is normal with variance 4 / D, the paper's scale alpha / r = 2 included.
-      rank: r.
+    def logits(params, frozen, batch):
+        return model.forward(
+            joined(params, frozen), batch["tokens"], positions=batch["position"], rows=chosen
+        )
 
-    Returns:
-      ``query_a``, ``value_a`` ``(L, D, r)`` and ``query_b``, ``value_b`` ``(L, r, K)``, in their dtype.
-    """
-    made = {}
-    for name, k in zip(("query", "value"), jax.random.split(key), strict=True):
-        depth, width, out = layers[name].shape
-        a = 2 * jax.random.normal(k, (depth, width, rank)) / width**0.5
-        made[f"{name}_a"] = a.astype(layers[name].dtype)
-        made[f"{name}_b"] = jnp.zeros((depth, rank, out), layers[name].dtype)
-    return made
+    labels = np.array([names.index(name) for name in outputs], np.int32)
+    return labels, *classification(logits)
 
 
-def divide(weights, params):
-    """The trained and the frozen part of a model's weights; frozen layers take no gradient noise."""
+def _texts(model, outputs):
+    """Completions with the model's stop behind them; judged also by what the model writes itself."""
+    stop = [] if model.stop is None else [model.stop]
+    encoded = [_encoded(model, text) + stop for text in outputs]
+    labels = np.full((len(encoded), max(map(len, encoded))), -1, np.int32)
+    for row, ids in zip(labels, encoded, strict=True):
+        row[: len(ids)] = ids
 
-    def chosen(name):
-        return params == "full" or "norm" in name
+    def nll(params, frozen, batch):
+        found = _completions.nll(model, joined(params, frozen), batch)
+        return jnp.sum(found) / jnp.sum(batch["label"] >= 0)
 
-    layers = weights["layers"]
-    parts = []
-    for keep in (chosen, lambda name: not chosen(name)):
-        part = {n: w for n, w in weights.items() if n != "layers" and keep(n)}
-        parts.append({**part, "layers": {n: w for n, w in layers.items() if keep(n)}})
-    return parts
+    def f1(params, frozen, batch):
+        written = _completions.write(model, joined(params, frozen), batch)
+        return 1 - jnp.mean(_completions.f1(written, batch["label"], model.stop))
+
+    def judged(params, frozen, batch):
+        whole, label = joined(params, frozen), batch["label"]
+        written = _completions.write(model, whole, batch)
+        columns = (
+            jnp.sum(_completions.nll(model, whole, batch), axis=1),
+            jnp.sum(label >= 0, axis=1),
+            _completions.f1(written, label, model.stop),
+            _completions.exact(written, label, model.stop),
+        )
+        return jnp.stack(columns, axis=1)
+
+    return labels, {"nll": nll, "f1": f1}, judged, _report.completion
+
+
+def _encoded(model, text):
+    return model.tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def read(path):
-    """Reads lines of ``{"text": ..., "label": ...}``; labels are strings or numbers.
+    """Reads a JSONL file; values are strings or numbers.
 
     Args:
       path: Of the file.
 
     Returns:
-      Texts, ``(N,)`` int32 labels, and the labels' names, sorted.
+      :class:`Rows`.
 
     Raises:
-      ValueError: If the file is missing or holds another thing, with the line.
+      ValueError: If the file is missing, short, or holds another thing, with the line.
     """
     path = pathlib.Path(path).expanduser()
     if not path.exists():
-        raise ValueError(f"--task {path} does not exist; it is a JSONL file of text and label.")
-    rows = []
+        raise ValueError(f"--task {path} does not exist; it is a JSONL file, one object a line.")
+    fields, rows = None, []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.strip():
             try:
                 row = json.loads(line)
-                rows.append((str(row["text"]), str(row["label"])))
-            except (ValueError, KeyError, TypeError) as error:
+                fields = fields or next(f for f in _KINDS if set(f) <= set(row))
+                rows.append(tuple(str(row[name]) for name in fields))
+            except (ValueError, KeyError, TypeError, StopIteration) as error:
+                wanted = " or ".join(" and ".join(f) for f in ([fields] if fields else _KINDS))
                 raise ValueError(
-                    f"line {number} of {path} must be an object with text and label, got {line!r}."
+                    f"line {number} of {path} must be an object with {wanted}, got {line!r}."
                 ) from error
-    names = sorted({label for _, label in rows})
-    if len(names) < 2 or len(rows) < 10:
-        raise ValueError(
-            f"{path} needs 10 examples and 2 labels at least, got {len(rows)} and {names}."
-        )
-    return [text for text, _ in rows], np.array([names.index(y) for _, y in rows], np.int32), names
+    if len(rows) < 10:
+        raise ValueError(f"{path} needs 10 examples at least, got {len(rows)}.")
+    return Rows(fields, *map(list, zip(*rows, strict=True)))

@@ -14,7 +14,16 @@ import jax
 import numpy as np
 from scipy import optimize, special
 
-__all__ = ["Score", "calibrated", "peak_bytes", "plot", "score", "seconds"]
+__all__ = [
+    "Score",
+    "calibrated",
+    "classification",
+    "completion",
+    "peak_bytes",
+    "plot",
+    "score",
+    "seconds",
+]
 
 
 class Score(NamedTuple):
@@ -62,6 +71,32 @@ def calibrated(logits, labels):
     return score(logits, labels, best.x)
 
 
+def classification(logits, labels):
+    """Rows of a table: what is behind a model's name, and its scores by their columns' names.
+
+    >>> rows = classification(np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+    >>> list(rows), round(rows[""]["NLL"], 3), rows[""]["accuracy"]
+    (['', '  + best bias'], 0.41, 1.0)
+    """
+    found = {"": score(logits, labels), "  + best bias": calibrated(logits, labels)}
+    return {name: {"NLL": s.nll, "accuracy": s.accuracy} for name, s in found.items()}
+
+
+def completion(judged, labels):
+    """The same for prompts and completions; NLL is that of a token.
+
+    Args:
+      judged: ``(N, 4)`` floats: a completion's NLL, its tokens, F1 and exact match of what was written.
+      labels: Not needed.
+
+    >>> completion(np.array([[2.0, 1, 1, 1], [1.0, 2, 0.5, 0]]), None)
+    {'': {'NLL': 1.0, 'F1': 0.75, 'exact': 0.5}}
+    """
+    del labels
+    nll, tokens, f1, exact = map(float, np.mean(judged, axis=0))
+    return {"": {"NLL": nll / tokens, "F1": f1, "exact": exact}}
+
+
 def peak_bytes(compiled):
     """Bytes a compiled function holds at its peak: arguments, outputs and temporaries.
 
@@ -95,14 +130,15 @@ def seconds(functions, repeats=7):
     return [statistics.median(record[1:]) for record in times]
 
 
-def plot(path, losses, points, label):
+def plot(path, losses, points, label, what="negative log-likelihood"):
     """Draws a loss curve.
 
     Args:
       path: Where the PNG goes.
       losses: Training loss of every step.
-      points: Dict from a number of steps to the held-out NLL there.
+      points: Dict from a number of steps to the loss of a split there.
       label: What the points are called.
+      what: What the loss is called.
 
     Returns:
       The absolute path.
@@ -119,7 +155,7 @@ def plot(path, losses, points, label):
     middle = np.arange(len(mean)) + (width + 1) / 2
     axes.plot(middle, mean, color="C0", label=f"training batches, mean of {width}")
     axes.plot(list(points), list(points.values()), "o-", color="C3", label=label)
-    axes.set(xlabel="step", ylabel="negative log-likelihood")
+    axes.set(xlabel="step", ylabel=what)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path = pathlib.Path(path).expanduser().absolute()

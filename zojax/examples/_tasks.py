@@ -1,4 +1,4 @@
-"""What is fine-tuned: a task is parameters, a function from a batch to logits, and batches.
+"""What is fine-tuned: a task is parameters, functions of them and a batch to be minimised, and batches.
 
 The layers below everything that is trained see no perturbed parameter. They run once for every
 review, before training starts; steps begin where they end.
@@ -12,12 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.examples import _reviews, _smollm2
+from zojax.examples import _report, _reviews, _smollm2
 from zojax.examples.models import llama, mlp
 
-__all__ = ["PARAMS", "TASKS", "Task", "digits", "in_order", "mean_nll", "pad", "reviews"]
+__all__ = [
+    "PARAMS",
+    "TASKS",
+    "Task",
+    "classification",
+    "digits",
+    "in_order",
+    "mean_nll",
+    "pad",
+    "reviews",
+]
 
-PARAMS = ("shifts", "norms", "lora", "full")
+PARAMS = ("shifts", "norms", "lora", "prefix", "full")
 PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
@@ -30,7 +40,11 @@ class Task(NamedTuple):
     Attributes:
       params: The pytree that is trained, float32.
       frozen: The pytree that is not.
-      logits: ``(params, frozen, batch) -> (B, C)`` float32.
+      objectives: Dict from a name to ``(params, frozen, batch) -> `` a scalar to be minimised; ``"nll"``
+        is differentiable, ``"accuracy"`` and ``"f1"`` (one minus these) are not.
+      outputs: ``(params, frozen, batch) -> (B, K)`` float32, from which a split is scored: logits, or
+        what :func:`zojax.examples._report.completion` takes.
+      scores: ``(outputs, labels) -> `` rows of a table, see :mod:`zojax.examples._report`.
       batches: ``(seed, size) -> `` an endless iterator of training batches: dicts of arrays,
         ``"label"`` among them. Shapes take a handful of values.
       split: ``(name) -> `` a list of batches; ``"held_out"`` is for reporting, ``"validation"`` for
@@ -39,7 +53,9 @@ class Task(NamedTuple):
 
     params: Any
     frozen: Any
-    logits: Callable[..., jax.Array]
+    objectives: dict[str, Callable[..., jax.Array]]
+    outputs: Callable[..., jax.Array]
+    scores: Callable[..., dict]
     batches: Callable[[int, int], Iterator[dict]]
     split: Callable[[str], list[dict]]
 
@@ -47,6 +63,19 @@ class Task(NamedTuple):
 def mean_nll(logits, labels):
     """The mean negative log-likelihood of ``labels`` ``(B,)`` under ``logits`` ``(B, C)``."""
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1))
+
+
+def classification(logits):
+    """Objectives, outputs and scores of a task with ``logits(params, frozen, batch) -> (B, C)``."""
+
+    def nll(params, frozen, batch):
+        return mean_nll(logits(params, frozen, batch), batch["label"])
+
+    def accuracy(params, frozen, batch):
+        choices = jnp.argmax(logits(params, frozen, batch), axis=1)
+        return 1 - jnp.mean((choices == batch["label"]).astype(jnp.float32))
+
+    return {"nll": nll, "accuracy": accuracy}, logits, _report.classification
 
 
 def reviews(params, seed):
@@ -91,7 +120,7 @@ def reviews(params, seed):
     def split(name):
         return list(map(prepare, in_order(splits[name])))
 
-    return Task(trained, frozen, logits, batches, split)
+    return Task(trained, frozen, *classification(logits), batches, split)
 
 
 def digits(params, seed):
@@ -125,13 +154,11 @@ def digits(params, seed):
         while True:
             yield take(rng.choice(train, size))
 
-    return Task(
-        params=mlp.init(jax.random.key(seed), (64, 32, 10)),
-        frozen={},
-        logits=lambda params, frozen, batch: mlp.forward(params, batch["x"]),
-        batches=batches,
-        split=lambda name: [take(splits[name])],
-    )
+    def logits(params, frozen, batch):
+        return mlp.forward(params, batch["x"])
+
+    params = mlp.init(jax.random.key(seed), (64, 32, 10))
+    return Task(params, {}, *classification(logits), batches, lambda name: [take(splits[name])])
 
 
 TASKS = {"reviews": reviews, "digits": digits}

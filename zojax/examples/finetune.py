@@ -6,9 +6,12 @@ the upper layers, as in BitFit (https://arxiv.org/abs/2106.10199): few, strong p
 method whose noise grows with their number. The layers below run once for every review.
 
 ``--data digits`` runs the same loop in seconds and downloads nothing. ``--weights`` and ``--task`` bring
-one's own model and data: a local Hugging Face folder, and a JSONL file of text and label; what is trained
-is then ``--params norms``, ``lora`` (adapters of rank 8 for queries and values) or ``full``. With
-``--log`` the run is recorded, and continues from there if it was cut off, to the bit.
+one's own model and data: a local Hugging Face folder, and a JSONL file of text and label or of prompt and
+completion (``python -m zojax.examples.export`` makes both). What is trained is then ``--params norms``,
+``lora`` (adapters of rank 8 for queries and values), ``prefix`` (keys and values of 5 positions before the
+text) or ``full``. ``--objective accuracy`` or ``f1`` trains what has no gradient: right
+choices, or the overlap of what the model writes with the completions. With ``--log`` the run is recorded,
+and continues from there if it was cut off, to the bit.
 """
 
 import argparse
@@ -55,9 +58,11 @@ SETTINGS = {
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): Setting(600, 16, 1e-3, 1e-2, 1),
     ("jsonl", "lora"): Setting(600, 16, 1e-3, 1e-2, 1),
+    ("jsonl", "prefix"): Setting(600, 16, 1e-3, 1e-1, 1),
     ("jsonl", "full"): Setting(600, 16, 1e-6, 1e-3, 1),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "bf16": jnp.bfloat16}
+OBJECTIVES = {"nll": "negative log-likelihood", "accuracy": "1 - accuracy", "f1": "1 - F1"}
 
 
 class Result(NamedTuple):
@@ -66,13 +71,13 @@ class Result(NamedTuple):
     Attributes:
       params: The trained pytree.
       losses: Training loss of every step, the mean over its evaluations.
-      logits: Dict from a number of steps to the logits of the evaluated split.
-      labels: ``(N,)``, of the evaluated split.
+      outputs: Dict from a number of steps to the task's outputs on the evaluated split.
+      labels: ``(N, ...)``, of the evaluated split.
     """
 
     params: object
     losses: list[float]
-    logits: dict[int, np.ndarray]
+    outputs: dict[int, np.ndarray]
     labels: np.ndarray
 
 
@@ -87,10 +92,11 @@ def make_parser():
     add = parser.add_argument
     add("--data", choices=tuple(_tasks.TASKS), default="reviews", help="what to learn")
     add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
-    add("--task", help="a JSONL file of text and label; needs --weights")
-    add("--prompt", default=_jsonl.PROMPT, help="of --task, with {} for the text")
+    add("--task", help="a JSONL file of text and label, or of prompt and completion")
+    add("--prompt", help="of --task, with {} for the text")
     add("--dtype", choices=tuple(DTYPES), default="float32", help="of --weights")
-    add("--params", choices=_tasks.PARAMS, help="which parameters to train; lora needs --weights")
+    add("--params", choices=_tasks.PARAMS, help="what to train; lora and prefix need --weights")
+    add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
     add("--steps", type=int, help="number of training steps")
@@ -146,11 +152,8 @@ def make_optimizer(args):
     return zojax.spsa(gain, args.mu, horizon, **sampling)
 
 
-def make_step(task, tx):
-    """One training step, compiled: ``(params, state, frozen, batch) -> (params, state)``."""
-
-    def loss(params, frozen, batch):
-        return _tasks.mean_nll(task.logits(params, frozen, batch), batch["label"])
+def make_step(loss, tx):
+    """One step on an objective, compiled: ``(params, state, frozen, batch) -> (params, state)``."""
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, frozen, batch):
@@ -163,14 +166,18 @@ def make_step(task, tx):
 def make_task(args):
     """The task that the arguments name."""
     if args.data == "jsonl":
-        dtype = DTYPES[args.dtype]
-        return _jsonl.task(
-            args.weights, args.task, args.params, args.seed, dtype, prompt=args.prompt
+        given = args.weights, args.task, args.params, args.seed, DTYPES[args.dtype], args.prompt
+        task = _jsonl.task(*given)
+    else:
+        task = _tasks.TASKS[args.data](args.params, args.seed)
+    if args.objective not in task.objectives:
+        raise ValueError(
+            f"--objective {args.objective} does not fit this task; it has {list(task.objectives)}."
         )
-    return _tasks.TASKS[args.data](args.params, args.seed)
+    return task
 
 
-def train(task, tx, steps, batches, evaluated, log=None):
+def train(task, tx, steps, batches, evaluated, log=None, objective="nll"):
     """Runs ``steps`` steps, evaluating before, half-way and after.
 
     Args:
@@ -180,26 +187,27 @@ def train(task, tx, steps, batches, evaluated, log=None):
       batches: An iterator of batches.
       evaluated: A list of batches.
       log: The path of a trajectory: recorded, and continued where it exists.
+      objective: One of ``task.objectives``.
 
     Returns:
       A :class:`Result`; losses of steps that were taken before are NaN.
     """
     from tqdm import tqdm
 
-    step, forward = make_step(task, tx), jax.jit(task.logits)
+    step, forward = make_step(task.objectives[objective], tx), jax.jit(task.outputs)
 
     def evaluate(params):
         return np.concatenate([forward(params, task.frozen, batch) for batch in evaluated])
 
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     state = tx.init(params)
-    logits = {0: evaluate(params)}
+    outputs = {0: evaluate(params)}
     recorder = None if log is None else trajectory.Recorder(log, tx, params)
     if recorder is not None and recorder.steps:
         past = trajectory.load(log)
         if past.steps >= steps // 2:
             half = trajectory.truncate(past, steps // 2)
-            logits[steps // 2] = evaluate(trajectory.replay(params, tx, half))
+            outputs[steps // 2] = evaluate(trajectory.replay(params, tx, half))
         params, state = trajectory.resume(params, tx, past)
     taken = int(state.count)
     losses = [float("nan")] * taken
@@ -215,23 +223,24 @@ def train(task, tx, steps, batches, evaluated, log=None):
         losses.append(float(state.value))
         bar.set_postfix(loss=f"{np.nanmean(losses[-20:]):.4f}", refresh=False)
         if count in (steps // 2, steps):
-            logits[count] = evaluate(params)
+            outputs[count] = evaluate(params)
     if recorder is not None:
         recorder.close()
-    logits.setdefault(steps, evaluate(params))
+    outputs.setdefault(steps, evaluate(params))
     labels = np.concatenate([batch["label"] for batch in evaluated])
-    return Result(params, losses, logits, labels)
+    return Result(params, losses, outputs, labels)
 
 
-def measure(task, tx, params, batch):
-    """Time and memory of one step, and of one forward pass of the same batch.
+def measure(task, tx, params, batch, objective="nll"):
+    """Time and memory of one step, and of one evaluation of the objective on the same batch.
 
     Returns:
       Dict of ``step_seconds``, ``forward_seconds``, ``step_bytes`` and ``forward_bytes``.
     """
     carry = jax.tree.map(lambda x: x.copy(), (params, tx.init(params)))
-    step = make_step(task, tx).lower(*carry, task.frozen, batch).compile()
-    forward = jax.jit(task.logits).lower(params, task.frozen, batch).compile()
+    loss = task.objectives[objective]
+    step = make_step(loss, tx).lower(*carry, task.frozen, batch).compile()
+    forward = jax.jit(loss).lower(params, task.frozen, batch).compile()
 
     def run_step():
         nonlocal carry
@@ -248,31 +257,42 @@ def measure(task, tx, params, batch):
     }
 
 
-def table(name, result):
+def table(task, name, result):
     """Scores before and after as text, and how far the NLL fell below the calibrated control."""
-    first, *_, last = result.logits.values()
-    scores = [
-        f(x, result.labels) for x in (first, last) for f in (_report.score, _report.calibrated)
-    ]
-    names = (name, "  + best bias", "fine-tuned", "  + best bias")
-    lines = [f"{'':14} {'NLL':>7} {'accuracy':>9}"]
-    lines += [f"{n:14} {s.nll:7.4f} {s.accuracy:9.1%}" for n, s in zip(names, scores, strict=True)]
-    change = scores[2].nll / scores[1].nll - 1
-    return "\n".join([*lines, "", f"fine-tuned against {name} + best bias: NLL {change:+.1%}"])
+    before, *_, after = (task.scores(x, result.labels) for x in result.outputs.values())
+    columns = before[""]
+    lines = [f"{'':14} " + " ".join(f"{c:>9}" for c in columns)]
+    for model, rows in ((name, before), ("fine-tuned", after)):
+        for suffix, scores in rows.items():
+            cells = (f"{v:9.4f}" if c == "NLL" else f"{v:9.1%}" for c, v in scores.items())
+            lines.append(f"{suffix if suffix else model:14} " + " ".join(cells))
+    *_, control = before
+    change = after[""]["NLL"] / before[control]["NLL"] - 1
+    return "\n".join([*lines, "", f"fine-tuned against {name}{control}: NLL {change:+.1%}"])
 
 
-def describe(args, result, measured, per_step, elapsed):
+def points(task, result, objective):
+    """The objective on the evaluated split, by the number of steps."""
+    column, sign = {"nll": ("NLL", 1), "accuracy": ("accuracy", -1), "f1": ("F1", -1)}[objective]
+    scores = {k: task.scores(x, result.labels)[""] for k, x in result.outputs.items()}
+    return {k: (sign < 0) + sign * s[column] for k, s in scores.items()}
+
+
+def describe(args, task, result, measured, per_step, elapsed):
     """The closing report as text; ``per_step`` is the number of evaluations in a step."""
     split, mib = args.evaluate_on.replace("_", "-"), 2**20
     size = sum(p.size for p in jax.tree.leaves(result.params))
     step, passes = measured["step_seconds"], per_step * measured["forward_seconds"]
     held, forward = measured["step_bytes"] / mib, measured["forward_bytes"] / mib
+    control = (
+        "; each best bias is fitted on these same examples" if "accuracy" in task.objectives else ""
+    )
     return f"""
 {args.optimizer} on {args.data}, {args.params}: {size:,} parameters, {args.steps} steps of \
-{args.batch}, seed {args.seed}
-{split}: {len(result.labels)} examples; each best bias is fitted on these same examples
+{args.batch} on {OBJECTIVES[args.objective]}, seed {args.seed}
+{split}: {len(result.labels)} examples{control}
 
-{table("untrained" if args.data == "digits" else "zero-shot", result)}
+{table(task, "untrained" if args.data == "digits" else "zero-shot", result)}
 time: step {step:.3g} s, {per_step} forward passes of its batch {passes:.3g} s, \
 ratio {step / passes:.2f}
 peak memory: step {held:.1f} MiB, forward pass {forward:.1f} MiB, ratio {held / forward:.3f}
@@ -298,12 +318,14 @@ def main(argv=None):
     except ModuleNotFoundError as error:
         remedy = 'install the extra: python -m pip install ".[examples]"'
         parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
-    result = train(task, tx, args.steps, batches, task.split(args.evaluate_on), args.log)
-    points = {k: _report.score(v, result.labels).nll for k, v in result.logits.items()}
-    path = _report.plot(args.out, result.losses, points, args.evaluate_on.replace("_", "-"))
-    measured = measure(task, tx, result.params, next(batches))
+    evaluated = task.split(args.evaluate_on)
+    result = train(task, tx, args.steps, batches, evaluated, args.log, args.objective)
+    label, what = args.evaluate_on.replace("_", "-"), OBJECTIVES[args.objective]
+    curve = points(task, result, args.objective)
+    path = _report.plot(args.out, result.losses, curve, label, what)
+    measured = measure(task, tx, result.params, next(batches), args.objective)
     elapsed = time.perf_counter() - start
-    print(describe(args, result, measured, tx.estimator.evaluations, elapsed))
+    print(describe(args, task, result, measured, tx.estimator.evaluations, elapsed))
     print(f"loss curve: {path}")
     return 0
 

@@ -59,8 +59,11 @@ def attend(query, keys, values, seen=None):
 
 
 def read(x, positions):
-    """The rows' chosen positions: ``(B, D)`` of ``x`` ``(B, T, D)`` for ``(B,)``, all for None."""
-    return x if positions is None else x[jnp.arange(x.shape[0]), positions]
+    """Positions of each row, ``(B,)`` or ``(B, C)`` integers, of ``(B, T, D)``; None means all."""
+    if positions is None:
+        return x
+    rows = np.arange(x.shape[0]).reshape(-1, *[1] * (positions.ndim - 1))
+    return x[rows, positions]
 
 
 def positions_of(layers, past, start, new):

@@ -92,7 +92,7 @@ def forward(config, params, tokens, *, positions=None, rows=None):
         the readout is not the embedding. A layer's ``query_a`` and ``query_b`` are LoRA's factors and
         ``prefix_key`` and ``prefix_value`` a prefix, as in :mod:`zojax.examples.models.llama`.
       tokens: ``(B, T)`` integers, padded on the right with any id.
-      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
 
     Returns:
@@ -106,7 +106,12 @@ def forward(config, params, tokens, *, positions=None, rows=None):
 def extend(config, params, tokens, *, past=None, start=None, seen=None):
     """The residual stream of new tokens and their keys and values, as in ``llama.extend``."""
     layers = params["layers"]
-    places, _ = positions_of(layers, past, start, tokens.shape[1])
+    places, bound = positions_of(layers, past, start, tokens.shape[1])
+    if config.first_position + bound > config.positions:
+        limit = config.positions - config.first_position
+        raise ValueError(
+            f"this model has {limit} positions, the text may take {bound}; shorten it."
+        )
     x = params["embed"][tokens] + params["positions"][config.first_position + places]
 
     def block(x, layer_and_past):

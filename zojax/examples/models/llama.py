@@ -112,7 +112,7 @@ def forward(config, params, tokens, *, positions=None, rows=None):
         ``prefix_key`` and ``prefix_value``, ``(L, m, K)``, are keys, rotated, and values of m positions
         before the text.
       tokens: ``(B, T)`` integers, padded on the right with any id.
-      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
       rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
 
     Returns:
@@ -173,10 +173,10 @@ def readout(config, gain, embed, x, *, positions=None):
       gain: ``(D,)``, of the final norm.
       embed: ``(K, D)``, embeddings of the tokens that get a logit.
       x: ``(B, T, D)`` residual stream.
-      positions: ``(B,)`` integers, the one position read in each row; None reads all.
+      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
 
     Returns:
-      float32 logits, ``(B, T, K)``, or ``(B, K)`` where ``positions`` is given.
+      float32 logits, ``(B, T, K)``, ``(B, C, K)`` or ``(B, K)`` where ``positions`` is given.
     """
     x = _rms_norm(read(x, positions), gain, config)
     return jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)

@@ -1,0 +1,86 @@
+"""A model and tasks as files for ``--weights`` and ``--task``: ``python -m zojax.examples.export FOLDER``.
+
+Writes SmolLM2-135M-Instruct as a Hugging Face folder, ``FOLDER/smollm2``, and the training reviews twice:
+``FOLDER/labels.jsonl`` has text and label, ``FOLDER/completions.jsonl`` prompt and completion.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+from zojax.examples import _huggingface, _reviews, _smollm2
+from zojax.examples._assets import AssetError
+from zojax.examples._tasks import PROMPT
+
+__all__ = ["main", "write_model", "write_tasks"]
+
+
+def write_model(folder, config, params, tokenizer, stop):
+    """Writes a Llama-shaped model as :func:`zojax.examples._huggingface.load` reads it.
+
+    Args:
+      folder: Made where it is missing.
+      config: A ``zojax.examples.models.llama.Config``; the embedding is also the readout.
+      params: As for ``llama.forward``.
+      tokenizer: A ``tokenizers.Tokenizer``.
+      stop: The token that ends a text.
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = {
+        "model_type": "llama",
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "intermediate_size": config.hidden,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.epsilon,
+        "tie_word_embeddings": True,
+        "eos_token_id": stop,
+    }
+    names = _huggingface.llama_names()
+    tensors = {names[n]: np.asarray(params[n]) for n in ("embed", "norm")}
+    for name, stacked in params["layers"].items():
+        for i, array in enumerate(stacked):
+            tensors[names[name].format(i)] = np.ascontiguousarray(np.asarray(array).T)
+    (folder / "config.json").write_text(json.dumps(raw, indent=1))
+    save_file(tensors, folder / "model.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_tasks(folder, reviews, names=("negative", "positive")):
+    """Writes reviews in both forms."""
+    pairs = [(text, names[label]) for text, label in zip(*reviews, strict=True)]
+    labels = [{"text": text, "label": name} for text, name in pairs]
+    completions = [{"prompt": PROMPT.format(text), "completion": f" {n}"} for text, n in pairs]
+    for name, rows in (("labels", labels), ("completions", completions)):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines)
+
+
+def main(argv=None):
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m zojax.examples.export", description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path, help="where to write; about 540 MB")
+    parser.add_argument("--examples", type=int, default=1536, help="reviews in each file")
+    args = parser.parse_args(argv)
+    try:
+        params, tokenizer = _smollm2.load()
+        reviews = _reviews.load().train.take(range(args.examples))
+    except AssetError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    stop = tokenizer.token_to_id("<|im_end|>")
+    write_model(args.folder / "smollm2", _smollm2.CONFIG, params, tokenizer, stop)
+    write_tasks(args.folder, reviews)
+    print(*sorted(args.folder.iterdir()), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
