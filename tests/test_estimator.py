@@ -221,6 +221,28 @@ def test_outside_jit_a_call_compiles_once():
     assert len(traces) == first
 
 
+@pytest.mark.parametrize("way", ["value_and_grad", "estimate"])
+def test_outside_jit_a_loss_compiles_once_however_often_it_is_wrapped(way):
+    traces, estimator = [], zojax.estimator(mu=0.1)
+
+    def loss(x, scale):
+        traces.append(1)
+        return scale * jnp.sum(x)
+
+    def call(key, x):
+        if way == "estimate":
+            return estimator.estimate(key, loss, x, (2.0,), step=key).grads
+        return zojax.value_and_grad(loss, estimator)(key, x, 2.0)[1]
+
+    grads = [call(0, jnp.ones(2))]
+    first = len(traces)
+    grads += [call(key, jnp.ones(2)) for key in range(5)]
+    assert len(traces) == first
+    assert (grads[0] == grads[1]).all() and len({tuple(g.tolist()) for g in grads}) > 1
+    call(0, jnp.ones(3))  # another shape is another program
+    assert len(traces) > first
+
+
 # --- dtypes and trees ----------------------------------------------------------------------------
 
 

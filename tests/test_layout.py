@@ -20,7 +20,7 @@ ALLOWED = {  # what each part may import
     "execution": BASE,
     "implicit": BASE | {"implicit"},
     "_call": set(),
-    "_estimator": ESTIMATOR,
+    "_estimator": ESTIMATOR | {"_call"},
     "_gradient": ESTIMATOR | {"_estimator", "_call"},
     "_transform": ESTIMATOR | {"_estimator", "_call"},
     "_progress": set(),

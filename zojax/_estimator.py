@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import execution, implicit, noise, stencils
+from zojax._call import compiled_call
 from zojax._types import (
     Direction,
     PyTree,
@@ -93,7 +94,8 @@ class Estimator(NamedTuple):
     Attributes:
       init: `init() -> EstimatorState`.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
-        has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`.
+        has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`. Outside `jit` it is
+        compiled, once for a function and shapes.
       ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
         of `evaluations` and the dtype of its parameter. In bfloat16 that rounds the perturbation,
         which `estimate` need not do.
@@ -211,15 +213,22 @@ def estimator(
         has_aux=False,
         in_axes=default_in_axes,
     ) -> Estimate:
+        arrays = (as_key(key), params, tuple(args), kwargs, state, jnp.asarray(step))
+        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
+        run = estimate_traced if traced else estimate_compiled
+        return run(fun, arrays, has_aux, in_axes)
+
+    def estimate_traced(fun, arrays, has_aux, in_axes) -> Estimate:
+        key, params, args, kwargs, state, step = arrays
         structure, like = _structures(params)
         _check_dimension(direction, n, like)
-        axes = _resolve_in_axes(in_axes, tuple(args), dict(kwargs or {}), n)
+        axes = _resolve_in_axes(in_axes, args, dict(kwargs or {}), n)
         noise_key, loss_key = _split_key(key)
         frame = direction.frame(noise_key, n, like)
         mu_t = smoothing(step)
 
         def at(point, i):
-            a, k = _slice_arguments(axes, tuple(args), dict(kwargs or {}), i)
+            a, k = _slice_arguments(axes, args, dict(kwargs or {}), i)
             if with_key:
                 k["key"] = jax.random.fold_in(loss_key, i)
             return _scalar_loss(fun(point, *a, **k), has_aux)
@@ -246,6 +255,8 @@ def estimator(
             center_aux = jax.tree.map(lambda a: a[:, 0], center_aux)
             aux = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), center_aux, aux)
         return finish(frame, values, mu_t, like, structure, state, aux)
+
+    estimate_compiled = compiled_call(estimate_traced)
 
     def finish(frame, values, mu_t, like, structure, state, aux) -> Estimate:
         dtype = coefficients_dtype(like)

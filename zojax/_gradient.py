@@ -1,6 +1,7 @@
 """Drop-ins for `jax.value_and_grad` and `jax.grad`: the key first, then the loss's own arguments."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -53,7 +54,7 @@ def value_and_grad(
     """
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {fun!r}.")
-    estimator = make_estimator() if estimator is None else estimator
+    estimator = _default_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
     if estimator.scheduled:
@@ -63,7 +64,25 @@ def value_and_grad(
         )
     single = isinstance(argnums, int)
     numbers = (argnums,) if single else tuple(argnums)
+    choices = (fun, estimator, numbers, single, has_aux, reduce_aux)
+    try:
+        compiled = _compiled(*choices)
+    except TypeError:  # something is not hashable, such as a module as the loss
+        compiled = _compiled.__wrapped__(*choices)
 
+    def value_and_grad_fn(key, *args, **kwargs):
+        return compiled(as_key(key), *args, **kwargs)
+
+    return value_and_grad_fn
+
+
+@lru_cache(maxsize=1)
+def _default_estimator() -> Estimator:
+    return make_estimator()
+
+
+@lru_cache(maxsize=64)  # so that `value_and_grad(fun, estimator)(...)` in a loop compiles once
+def _compiled(fun, estimator, numbers, single, has_aux, reduce_aux) -> Callable:
     def call(key, *args, **kwargs):
         places = _places(numbers, len(args))
         params = tuple(args[i] for i in places)
@@ -82,12 +101,7 @@ def value_and_grad(
         aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
         return (out.value, aux), out.grads
 
-    compiled = compiled_call(call)
-
-    def value_and_grad_fn(key, *args, **kwargs):
-        return compiled(as_key(key), *args, **kwargs)
-
-    return value_and_grad_fn
+    return compiled_call(call)
 
 
 def grad(
