@@ -1,7 +1,8 @@
 """A model and tasks as files for ``--weights`` and ``--task``: ``python -m zojax.examples.export FOLDER``.
 
-Writes SmolLM2-135M-Instruct as a Hugging Face folder, ``FOLDER/smollm2``, and the training reviews twice:
-``FOLDER/labels.jsonl`` has text and label, ``FOLDER/completions.jsonl`` prompt and completion.
+Writes SmolLM2-135M-Instruct as a Hugging Face folder, ``FOLDER/smollm2``, and the shortest training reviews
+twice: ``FOLDER/labels.jsonl`` has text and label, ``FOLDER/completions.jsonl`` prompt and completion. The
+prompts begin with two examples, without which the model hardly ever answers with a label.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from zojax.examples._assets import AssetError
 from zojax.examples._tasks import PROMPT
 
 __all__ = ["main", "write_model", "write_tasks"]
+
+EXAMPLES = (("A fine film.", "positive"), ("A dull mess.", "negative"))
 
 
 def write_model(folder, config, params, tokenizer, stop):
@@ -58,7 +61,11 @@ def write_tasks(folder, reviews, names=("negative", "positive")):
     """Writes reviews in both forms."""
     pairs = [(text, names[label]) for text, label in zip(*reviews, strict=True)]
     labels = [{"text": text, "label": name} for text, name in pairs]
-    completions = [{"prompt": PROMPT.format(text), "completion": f" {n}"} for text, n in pairs]
+    begin = "".join(f"{PROMPT.format(text)} {name}\n" for text, name in EXAMPLES)
+    prompts = [begin + PROMPT.format(text) for text, _ in pairs]
+    completions = [
+        {"prompt": p, "completion": f" {n}"} for p, (_, n) in zip(prompts, pairs, strict=True)
+    ]
     for name, rows in (("labels", labels), ("completions", completions)):
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines)
@@ -68,16 +75,17 @@ def main(argv=None):
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m zojax.examples.export", description=__doc__)
     parser.add_argument("folder", type=pathlib.Path, help="where to write; about 540 MB")
-    parser.add_argument("--examples", type=int, default=1536, help="reviews in each file")
+    parser.add_argument("--examples", type=int, default=768, help="reviews in each file")
     args = parser.parse_args(argv)
     try:
         params, tokenizer = _smollm2.load()
-        reviews = _reviews.load().train.take(range(args.examples))
+        reviews = _reviews.load().train
     except AssetError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    shortest = np.argsort([len(text) for text in reviews.texts], kind="stable")[: args.examples]
     stop = tokenizer.token_to_id("<|im_end|>")
     write_model(args.folder / "smollm2", _smollm2.CONFIG, params, tokenizer, stop)
-    write_tasks(args.folder, reviews)
+    write_tasks(args.folder, reviews.take(np.sort(shortest)))
     print(*sorted(args.folder.iterdir()), sep="\n")
     return 0
 
