@@ -56,10 +56,10 @@ SETTINGS = {
     ("reviews", "norms"): Setting(600, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
-    ("jsonl", "norms"): Setting(600, 16, 1e-3, 1e-2, 1),
-    ("jsonl", "lora"): Setting(600, 16, 1e-3, 1e-2, 1),
-    ("jsonl", "prefix"): Setting(600, 16, 1e-3, 1e-1, 1),
-    ("jsonl", "full"): Setting(600, 16, 1e-6, 1e-3, 1),
+    ("jsonl", "norms"): Setting(60, 16, 1e-3, 1e-2, 1),
+    ("jsonl", "lora"): Setting(100, 16, 1e-3, 1e-2, 1),
+    ("jsonl", "prefix"): Setting(100, 16, 1e-3, 1e-1, 1),
+    ("jsonl", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "bf16": jnp.bfloat16}
 OBJECTIVES = {"nll": "negative log-likelihood", "accuracy": "1 - accuracy", "f1": "1 - F1"}
