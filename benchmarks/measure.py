@@ -1,18 +1,22 @@
 """How things are measured: peaks by the compiler, times as ratios inside one interleaved run."""
 
 import json
+import math
 import os
 import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import jaxlib
 
-RESULTS = Path(__file__).parent / "results"
+# Another folder for a trial run; an environment variable, since sections are processes of their own.
+RESULTS = Path(os.environ.get("ZOJAX_RESULTS") or Path(__file__).parent / "results")
+SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
 
 
 def peak_bytes(compiled) -> int:
@@ -30,23 +34,52 @@ def interleaved(contestants: dict[str, Callable], rounds: int) -> dict[str, list
     """
     for run in contestants.values():
         jax.block_until_ready(run())  # compile and warm up
-    seconds = {name: [] for name in contestants}
-    order, shuffler = list(contestants), random.Random(0)
+    return in_turn({name: partial(timed, run) for name, run in contestants.items()}, rounds)
+
+
+def timed(run: Callable) -> float:
+    """Seconds of one call, its result awaited."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def in_turn(timers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each timer returned in every round; the order is shuffled anew."""
+    seconds = {name: [] for name in timers}
+    order, shuffler = list(timers), random.Random(0)
     for _ in range(rounds):
         shuffler.shuffle(order)
         for name in order:
-            run = contestants[name]
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timers[name]())
     return seconds
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile; a single value is all three."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return middle, low, high
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, float, float]:
     """Median of the pairwise ratios of one run, and its quartiles."""
-    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return middle, low, high
+    return quartiles([a / b for a, b in zip(numerator, denominator, strict=True)])
+
+
+def cautious(numerator: list[float], denominator: list[float]) -> float | str:
+    """The median ratio, or why there is none: too few rounds, or quartiles too far apart."""
+    if len(numerator) != len(denominator) or len(numerator) < 3:
+        return "n/a (rounds)"
+    middle, low, high = ratio(numerator, denominator)
+    return "n/a (spread)" if high - low > SPREAD * middle else middle
+
+
+def exponent(sizes: list[float], values: list[float]) -> float:
+    """b of value = a size^b, by least squares in logarithms."""
+    x, y = ([math.log(v) for v in values] for values in (sizes, values))
+    return statistics.linear_regression(x, y).slope
 
 
 def random_like(shapes, key: int = 0, scale: float = 0.02):
@@ -72,14 +105,23 @@ def environment(device: str) -> dict:
     }
 
 
-def save(name: str, rows: list[dict], device: str | None = None) -> None:
-    """Writes benchmarks/results/<device>/<name>.json and prints the rows as a table."""
+def results_folder(device: str | None = None) -> Path:
+    """Where the results of a device are; by default of the one that JAX uses."""
     device = device or jax.devices()[0].device_kind
-    folder = RESULTS / device.lower().replace(" ", "-")
-    folder.mkdir(parents=True, exist_ok=True)
+    return RESULTS / device.lower().replace(" ", "-")
+
+
+def save(name: str, rows: list[dict], device: str | None = None, show=None) -> None:
+    """Writes benchmarks/results/<device>/<name>.json and prints the rows as a table.
+
+    `show` makes the rows of the table where the file has more than a reader wants to see.
+    """
+    device = device or jax.devices()[0].device_kind
+    path = results_folder(device) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"environment": environment(device), "rows": rows}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(markdown(rows))
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(markdown(show(rows) if show else rows))
 
 
 def markdown(rows: list[dict]) -> str:

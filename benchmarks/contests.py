@@ -1,0 +1,231 @@
+"""Contestants side by side on the same work: one step of as many evaluations.
+
+    python -m benchmarks.contests sphere
+    python -m benchmarks.contests mlp --contestants "zojax*" "shardes*" --rounds 31
+
+Every contestant is a process of its own (`benchmarks.workers`); they take turns. One that cannot take part
+is a row with the reason.
+"""
+
+import argparse
+import fnmatch
+import statistics
+from typing import NamedTuple
+
+from benchmarks import measure
+from benchmarks.rivals import RIVALS
+from benchmarks.workers import Failed, Worker
+
+EVERY = list(RIVALS)
+HOSTS = [name for name, rival in RIVALS.items() if rival.module == "search"]
+DENSE = [
+    name
+    for name in EVERY
+    if name not in ("inference, batched", "zojax, low rank", "shardes, low rank")
+]
+MANY = [n for n in EVERY if n not in ("inference", "shardes, regenerated", *HOSTS)]
+MEZO = [
+    *("inference", "zojax, signs", "zojax, normal", "zojax, low rank", "naive lax.map"),
+    *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES", "PyTorch MeZO"),
+]
+FEW = ["inference", "zojax, signs", "naive lax.map", "PyTorch MeZO"]
+POPULATION = [
+    *("inference, batched", "zojax, low rank", "naive vmap"),
+    *("evosax Open_ES", "evosax PGPE", "evosax SNES", "optax make_perturbed_fun"),
+]
+
+
+class Entry(NamedTuple):
+    """One work of a contest.
+
+    Attributes:
+      label: of its rows.
+      work: as `works.make` takes it.
+      contestants: names in `RIVALS`; the first is the floor.
+      ours: the contestant that the others are compared with.
+      note: what a reader must know of this work.
+    """
+
+    label: str
+    work: dict
+    contestants: list[str]
+    ours: str
+    note: str = ""
+
+
+def _entry(label, name, settings, evaluations, contestants, ours="zojax, signs", note=""):
+    work = {"name": name, "settings": settings, "evaluations": evaluations}
+    return Entry(label, work, contestants, ours, note)
+
+
+SMALL = {
+    **{"batch": 1, "length": 32, "layers": 4, "width": 256, "hidden": 1024},
+    **{"vocabulary": 2048, "heads": 4},
+}
+TINY = {**SMALL, "layers": 2, "width": 64, "hidden": 128, "vocabulary": 256}
+LOW = "zojax, low rank"
+
+CONTESTS = {
+    "sphere": [
+        _entry(f"{name}, d = {d:.0e}", name, {"d": d}, count, DENSE)
+        for d, count in ((10**4, 256), (10**6, 256), (10**8, 16))
+        for name in ("sphere", "rosenbrock")
+    ],
+    "mlp": [
+        _entry(f"MLP, 256 members, {b} examples", "mlp", {"batch": b}, 256, MANY, LOW)
+        for b in (1, 32)
+    ],
+    "mezo": [
+        _entry(f"{name}, q = {q}", name, {}, 2 * q, FEW if q == 16 else MEZO)
+        for name in ("model M", "SmolLM2")
+        for q in (1, 4, 16)
+    ],
+    "transformers": [
+        _entry(f"transformer, {n} members", "transformer", SMALL, n, POPULATION, LOW)
+        for n in (64, 256, 1024, 4096)
+    ],
+    "convnet": [
+        _entry(f"ConvNet, {n} members, 8 examples", "convnet", {}, n, POPULATION, LOW)
+        for n in (64, 512)
+    ],
+}
+QUICK = {
+    "sphere": [
+        _entry("sphere, d = 1e+03", "sphere", {"d": 1000}, 16, ["inference", "zojax, signs"])
+    ],
+    "mlp": [
+        _entry(
+            "MLP, 8 members",
+            "mlp",
+            {"batch": 1, "widths": (32, 16, 10)},
+            8,
+            ["inference, batched", LOW, "shardes, low rank"],
+            LOW,
+        )
+    ],
+    "mezo": [_entry("transformer, q = 1", "transformer", TINY, 2, ["inference", "zojax, signs"])],
+    "transformers": [
+        _entry("transformer, 4 members", "transformer", TINY, 4, ["inference, batched", LOW], LOW)
+    ],
+    "convnet": [
+        _entry(
+            "ConvNet, 4 members",
+            "convnet",
+            {"batch": 2, "channels": (4, 4, 4)},
+            4,
+            ["inference, batched", LOW],
+            LOW,
+        )
+    ],
+}
+# Measured elsewhere on the MLP, by the authors' code, in multiples of plain inference; it is no package.
+QUOTED = {
+    "MLP, 256 members, 1 examples": ("HyperscaleES", "4.5 to 6.3"),
+    "MLP, 256 members, 32 examples": ("HyperscaleES", "1.05 to 1.5"),
+}
+
+
+def run(entry: Entry, arguments) -> list[dict]:
+    """Starts every contestant, lets them take turns, and asks for their peaks."""
+    workers, failures = {}, {}
+    for name in entry.contestants:
+        try:
+            worker = Worker(name, entry.work, arguments.limit, not arguments.quick)
+        except Failed as failure:
+            failures[name] = str(failure)
+        else:
+            workers[name] = worker
+    first = {name: worker.facts["first"] for name, worker in workers.items()}
+    # One that takes very long has had its one step; the rest take as many turns as time allows.
+    patient = {n: w for n, w in workers.items() if first[n] <= arguments.slow}
+    each = sum(first[name] for name in patient)
+    rounds = int(min(arguments.rounds, max(3, arguments.budget / max(each, 1e-9))))
+    seconds = measure.in_turn({name: w.step for name, w in patient.items()}, rounds)
+    rows = []
+    for name in entry.contestants:
+        row = {"work": entry.label, "contestant": name, "evaluations": entry.work["evaluations"]}
+        if name in workers:
+            row |= {"seconds": seconds.get(name, [first[name]]), **workers[name].facts}
+            row |= workers[name].close()
+        else:
+            row["failed"] = failures[name]
+        rows.append(row | {"ours": entry.ours, "floor": entry.contestants[0]})
+        print(f"{entry.label} | {name} | {failures.get(name) or _time(row)}", flush=True)
+    if entry.label in QUOTED:
+        name, text = QUOTED[entry.label]
+        quoted = {"work": entry.label, "contestant": name, "evaluations": 256, "quoted": text}
+        rows.append(quoted | {"ours": entry.ours, "floor": entry.contestants[0]})
+    return rows
+
+
+def _time(row: dict) -> str:
+    return f"{1e3 * statistics.median(row['seconds']):.4g} ms"
+
+
+def table(rows: list[dict]) -> list[dict]:
+    """What a reader sees: medians, ratios where they mean something, and reasons."""
+    seconds = {(r["work"], r["contestant"]): r["seconds"] for r in rows if "seconds" in r}
+    return [_line(row, seconds) for row in rows]
+
+
+def _line(row: dict, seconds: dict) -> dict:
+    work, taken = row["work"], row.get("seconds")
+
+    def over(other):
+        if not taken or (work, other) not in seconds:
+            return ""
+        return measure.cautious(taken, seconds[work, other])
+
+    def megabytes(key):
+        return f"{row[key] / 1e6:.4g}" if row.get(key) else ""
+
+    return {
+        "work": work,
+        "contestant": row["contestant"],
+        "evaluations": row["evaluations"],
+        "ms": 1e3 * statistics.median(taken) if taken else row.get("failed", "quoted"),
+        "/ inference": row.get("quoted") or over(row["floor"]),
+        f"/ {_short(row['ours'])}": over(row["ours"]),
+        "compile, s": row.get("compile_seconds") or "",
+        "peak, MB": megabytes("peak"),
+        "RSS, MB": megabytes("rss"),
+        "device peak, MB": megabytes("device_peak"),
+    }
+
+
+def _short(name: str) -> str:
+    return name.replace(",", "")
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("contest", choices=CONTESTS)
+    add("--rounds", type=int, default=15, help="at most")
+    add("--budget", type=float, default=30, help="seconds of a work's rounds, but three at least")
+    add("--slow", type=float, default=40, help="seconds of a step beyond which one has to do")
+    add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")
+    add("--works", nargs="+", default=["*"], help="patterns of labels")
+    add("--contestants", nargs="+", default=["*"], help="patterns of names")
+    add("--quick", action="store_true", help="tiny works")
+    add("--dry", action="store_true", help="print only")
+    arguments = parser.parse_args(argv)
+    rows = []
+    for entry in (QUICK if arguments.quick else CONTESTS)[arguments.contest]:
+        if _chosen(entry.label, arguments.works):
+            names = [n for n in entry.contestants if _chosen(n, arguments.contestants)]
+            rows += run(entry._replace(contestants=names), arguments)
+    if arguments.dry:
+        print(measure.markdown(table(rows)))
+    else:
+        measure.save(arguments.contest, rows, show=table)
+
+
+def _chosen(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Virtual environments of contestants that cannot share ours; made once, in the user's cache folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import which
+from typing import NamedTuple
+
+
+class Environment(NamedTuple):
+    """Attributes:
+    requirements: for pip.
+    python: the oldest version (major, minor) that it needs.
+    """
+
+    requirements: tuple[str, ...]
+    python: tuple[int, int]
+
+
+class Unavailable(RuntimeError):
+    """An environment that cannot be had, with the reason."""
+
+
+ENVIRONMENTS = {
+    "shardes": Environment(("shardes==0.1.1", "optax", "chex"), (3, 12)),
+    "torch": Environment(("torch>=2.4", "numpy"), (3, 10)),
+}
+
+
+def folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "zojax" / "environments"
+
+
+def python_of(name: str, make: bool = True) -> Path:
+    """The interpreter of an environment.
+
+    Args:
+      name: of `ENVIRONMENTS`.
+      make: whether it may be made where it is missing.
+
+    Raises:
+      Unavailable: it is missing and was not or could not be made.
+    """
+    path = folder() / name
+    python, done = path / "bin" / "python", path / "complete"
+    if done.exists():
+        return python
+    if not make:
+        raise Unavailable(f"its environment is not there; `--make {name}` makes it.")
+    wanted = ENVIRONMENTS[name]
+    _run([_interpreter(wanted.python), "-m", "venv", "--clear", str(path)])
+    _run([str(python), "-m", "pip", "install", "--quiet", *wanted.requirements])
+    done.touch()
+    return python
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+        raise Unavailable(f"not installed: {last[0].strip()[:200]}")
+
+
+def _interpreter(oldest: tuple[int, int]) -> str:
+    """This interpreter, or the first of the machine's that is new enough and starts."""
+    if sys.version_info >= oldest:
+        return sys.executable
+    names = [f"python3.{minor}" for minor in range(oldest[1], 20)]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = [str(p) for n in names for p in sorted(pyenv.glob(f"{n[6:]}*/bin/python"))]
+    for candidate in [*filter(None, map(which, names)), *found]:
+        check = [candidate, "-c", f"import sys; sys.exit(sys.version_info < {oldest})"]
+        if subprocess.run(check, capture_output=True, check=False).returncode == 0:
+            return candidate
+    raise Unavailable(f"it needs Python {oldest[0]}.{oldest[1]}, and none was found.")

@@ -1,0 +1,31 @@
+"""evosax: ask, a vmap of the loss over the population, tell, in one program."""
+
+import jax
+import optax
+
+from benchmarks.rivals import Program
+
+
+def build(work, name):
+    from evosax import algorithms
+
+    optimizer = {} if name == "SNES" else {"optimizer": optax.sgd(1e-6)}
+    example = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), work.params)
+    algorithm = getattr(algorithms, name)(work.evaluations, example, **optimizer)
+    settings = algorithm.default_params
+    if hasattr(settings, "std_init"):
+        settings = settings.replace(std_init=work.mu)
+
+    def start(params):
+        key = jax.random.key(0)
+        return algorithm.init(key, params, settings), key
+
+    def step(carry, batch):
+        state, key = carry
+        key, ask, tell = jax.random.split(key, 3)
+        population, state = algorithm.ask(ask, state, settings)
+        values = jax.vmap(lambda p: work.loss(p, batch))(population)
+        state, _ = algorithm.tell(tell, population, values, state, settings)
+        return state, key
+
+    return Program(step, start)

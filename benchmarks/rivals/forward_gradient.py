@@ -1,0 +1,33 @@
+"""Forward gradients: exact directional derivatives by jax.jvp along normals, one at a time.
+
+A jvp costs about two evaluations, so there are half as many directions as evaluations.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks.rivals import Program
+
+
+def build(work):
+    n = work.evaluations // 2
+
+    def step(carry, batch):
+        params, key = carry
+        key, now = jax.random.split(key)
+        leaves, treedef = jax.tree.flatten(params)
+
+        def add(total, k):
+            keys = jax.random.split(k, len(leaves))
+            z = treedef.unflatten(
+                [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+            )
+            slope = jax.jvp(lambda p: work.loss(p, batch), (params,), (z,))[1]
+            return jax.tree.map(lambda t, u: t + slope * u / n, total, z), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        gradient, _ = lax.scan(add, zeros, jax.random.split(now, n))
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
+
+    return Program(step, lambda params: (params, jax.random.key(0)))

@@ -1,0 +1,59 @@
+"""What one writes first: antithetic pairs with jax.random.normal on the tree.
+
+"vmap" draws all directions, evaluates them side by side and adds them up; "map" goes through them one at a
+time and draws each again for the sum, as MeZO does. One direction needs neither, and is drawn once.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks.rivals import Program
+
+
+def build(work, how):
+    n = work.evaluations // 2
+
+    def draw(key, params):
+        leaves, treedef = jax.tree.flatten(params)
+        keys = jax.random.split(key, len(leaves))
+        return treedef.unflatten(
+            [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+        )
+
+    def slope(params, batch, z):
+        plus, minus = (
+            work.loss(jax.tree.map(lambda p, u, o=o: p + o * u, params, z), batch)
+            for o in (work.mu, -work.mu)
+        )
+        return (plus - minus) / (2 * work.mu)
+
+    def once(params, batch, key):
+        z = draw(key, params)
+        c = slope(params, batch, z)
+        return jax.tree.map(lambda u: c * u, z)
+
+    def vmapped(params, batch, key):
+        z = jax.vmap(lambda k: draw(k, params))(jax.random.split(key, n))
+        c = jax.vmap(lambda u: slope(params, batch, u))(z)
+        return jax.tree.map(lambda u: jnp.tensordot(c, u, 1) / n, z)
+
+    def mapped(params, batch, key):
+        keys = jax.random.split(key, n)
+        c = lax.map(lambda k: slope(params, batch, draw(k, params)), keys)
+
+        def add(total, kc):
+            z = draw(kc[0], params)
+            return jax.tree.map(lambda t, u: t + kc[1] * u / n, total, z), None
+
+        return lax.scan(add, jax.tree.map(jnp.zeros_like, params), (keys, c))[0]
+
+    estimate = once if n == 1 else {"vmap": vmapped, "map": mapped}[how]
+
+    def step(carry, batch):
+        params, key = carry
+        key, now = jax.random.split(key)
+        gradient = estimate(params, batch, now)
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
+
+    return Program(step, lambda params: (params, jax.random.key(0)))

@@ -1,0 +1,19 @@
+"""optax's make_perturbed_fun with normals: jax.grad of it is a score-function estimate."""
+
+import jax
+from optax import perturbations
+
+from benchmarks.rivals import Program
+
+
+def build(work):
+    def step(carry, batch):
+        params, key = carry
+        key, now = jax.random.split(key)
+        smooth = perturbations.make_perturbed_fun(
+            lambda p: work.loss(p, batch), work.evaluations, work.mu, perturbations.Normal()
+        )
+        gradient = jax.grad(smooth, argnums=1)(now, params)
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
+
+    return Program(step, lambda params: (params, jax.random.key(0)))
