@@ -1,4 +1,4 @@
-"""MeZO in PyTorch, after Algorithm 1 of the paper (https://arxiv.org/abs/2305.17333), written for this.
+"""MeZO in PyTorch, our own loop after Algorithm 1 of the paper (https://arxiv.org/abs/2305.17333).
 
 Parameters are moved in place by mu z, by -2 mu z and back, and by the step; a seeded generator makes z again
 each time, so that no second copy of the parameters exists.
@@ -45,7 +45,9 @@ def rosenbrock(d, device):
 
 
 def mlp(device, batch=32, widths=(784, 1024, 1024, 10)):
-    weights = [0.02 * torch.randn(m, n, device=device) for m, n in zip(widths, widths[1:])]
+    weights = [
+        0.02 * torch.randn(m, n, device=device) for m, n in zip(widths, widths[1:], strict=False)
+    ]
     biases = [torch.zeros(n, device=device) for n in widths[1:]]
     x, y = (
         torch.randn(batch, widths[0], device=device),
