@@ -1,7 +1,7 @@
 """MeZO in PyTorch, our own loop after Algorithm 1 of the paper (https://arxiv.org/abs/2305.17333).
 
-Parameters are moved in place by mu z, by -2 mu z and back, and by the step; a seeded generator makes z again
-each time, so that no second copy of the parameters exists.
+Parameters are moved in place by mu z, by -2 mu z and back, and by the step; a seeded generator makes z
+again each time, so that no second copy of the parameters exists.
 """
 
 import torch

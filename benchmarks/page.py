@@ -1,0 +1,176 @@
+"""Tables and pictures of README.md and benchmarks/README.md, from results/ alone.
+
+A page has places between `<!-- begin NAME -->` and `<!-- end -->`; what stands there is written anew.
+"""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+from benchmarks import contests, measure
+from benchmarks.rivals import RIVALS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+FOLDER = measure.RESULTS / "cpu"
+
+# work, peer, how much faster, and how many times less memory zojax is meant to be
+TARGETS = [
+    ("sphere, d = 1e+06", "evosax Open_ES", 13.0, 8.0),
+    ("MLP, 256 members, 1 examples", "shardes, low rank", 1.7, None),
+    ("MLP, 256 members, 32 examples", "shardes, low rank", 1.0, None),
+    ("model M, q = 1", "naive lax.map", 1.9, 4.0),
+]
+
+
+def load(name: str, folder: Path = FOLDER) -> list[dict]:
+    """The rows of a file, or none."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def contest_rows(folder: Path = FOLDER) -> list[dict]:
+    return [row for name in contests.CONTESTS for row in load(name, folder)]
+
+
+def versus(rows: list[dict]) -> list[dict]:
+    """For each work the fastest peer that estimates from values, and zojax's standing beside it."""
+    lines = []
+    for work in dict.fromkeys(row["work"] for row in rows):
+        here = {r["contestant"]: r for r in rows if r["work"] == work and "seconds" in r}
+        ours = next((here.get(r["ours"]) for r in rows if r["work"] == work), None)
+        peers = [r for name, r in here.items() if _peer(name)]
+        if ours is None or not peers:
+            continue
+        fastest = min(peers, key=lambda r: statistics.median(r["seconds"]))
+        ratio = measure.cautious(fastest["seconds"], ours["seconds"])
+        lines.append(
+            {
+                "work": work,
+                "zojax, ms": 1e3 * statistics.median(ours["seconds"]),
+                "fastest peer": fastest["contestant"],
+                "peer, ms": 1e3 * statistics.median(fastest["seconds"]),
+                "peer / zojax, time": ratio,
+                "peer / zojax, peak": _over(fastest.get("peak"), ours.get("peak")),
+                "": "lost" if isinstance(ratio, float) and ratio < 1 else "",
+            }
+        )
+    return lines
+
+
+def _peer(name: str) -> bool:
+    rival = RIVALS.get(name)
+    return rival is not None and not rival.exact and rival.module not in ("ours", "inference")
+
+
+def _over(a, b) -> float | str:
+    return a / b if a and b else ""
+
+
+def targets(rows: list[dict]) -> list[dict]:
+    """What was aimed at, and what was measured."""
+    lines = []
+    for work, peer, time, memory in TARGETS:
+        here = {row["contestant"]: row for row in rows if row["work"] == work}
+        theirs = here.get(peer, {})
+        ours = here.get(theirs.get("ours"), {})
+        measured = bool(theirs.get("seconds") and ours.get("seconds"))
+        ratio = measure.cautious(theirs["seconds"], ours["seconds"]) if measured else "not measured"
+        less = _over(theirs.get("peak"), ours.get("peak"))
+        met = measured and ratio != "n/a (spread)" and ratio != "n/a (rounds)" and ratio >= time
+        lines.append(
+            {
+                "work": work,
+                "peer": peer,
+                "faster, aim": time,
+                "measured": theirs.get("failed") or ratio,
+                "less memory, aim": memory or "",
+                "by the compiler": less,
+                "met": "yes" if met and (memory is None or (less and less >= memory)) else "no",
+            }
+        )
+    return lines
+
+
+def tables(folder: Path = FOLDER) -> dict[str, str]:
+    """Markdown by name of a place."""
+    rows = contest_rows(folder)
+    found = {name: contests.table(load(name, folder)) for name in contests.CONTESTS}
+    found |= {"versus": versus(rows), "targets": targets(rows)}
+    found |= {name: load(name, folder) for name in ("cosine", "scaling", "batches", "noise")}
+    found["quality"] = [ends(curve) for curve in load("quality", folder)]
+    empty = "Not measured yet."
+    return {name: measure.markdown(lines) if lines else empty for name, lines in found.items()}
+
+
+def ends(curve: dict) -> dict:
+    """Where a loss curve began and ended."""
+    losses = curve["validation loss"]
+    return {
+        "optimizer": curve["optimizer"],
+        "evaluations": curve["evaluations"][-1],
+        "seconds": curve["seconds"][-1],
+        "loss before": losses[0],
+        "loss after": losses[-1],
+    }
+
+
+def fill(text: str, parts: dict[str, str]) -> str:
+    """The text with its places written anew; a name that is not known is an error."""
+
+    def place(match):
+        return f"{match[1]}\n\n{parts[match[2]]}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- begin (\w+) -->).*?<!-- end -->", place, text, flags=re.DOTALL)
+
+
+def write() -> None:
+    """Every page, then every picture for which there is a result."""
+    parts = tables()
+    for path in PAGES:
+        path.write_text(fill(path.read_text(), parts))
+    draw(FOLDER)
+
+
+# --- pictures -----------------------------------------------------------------------------------------
+
+
+def draw(folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")  # draw without a display
+    from matplotlib import pyplot as plt
+
+    rows = [r for r in versus(contest_rows(folder)) if isinstance(r["peer / zojax, time"], float)]
+    if rows:
+        figure, ax = plt.subplots(figsize=(8, 0.35 * len(rows) + 1), layout="constrained")
+        ratios = [row["peer / zojax, time"] for row in rows]
+        ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C3" for x in ratios])
+        for i, row in enumerate(rows):
+            ax.annotate(f" {row['fastest peer']}", (ratios[i], i), va="center", fontsize=8)
+        ax.axvline(1, color="0.3", linewidth=0.8)
+        ax.invert_yaxis()
+        ax.margins(x=0.35)
+        _finish(
+            figure, [ax], folder / "peers.png", xlabel="time of the fastest peer / time of zojax"
+        )
+    curves = load("quality", folder)
+    if curves:
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
+        for ax, against in zip(axes, ("evaluations", "seconds"), strict=True):
+            for row in curves:
+                style = "--" if row["optimizer"].startswith("jax.grad") else "-"
+                ax.plot(row[against], row["validation loss"], style, label=row["optimizer"])
+            ax.set(xlabel=against)
+        axes[0].set(ylabel="validation loss")
+        axes[1].legend(frameon=False, fontsize=8)
+        _finish(figure, axes, folder / "quality.png")
+    plt.close("all")
+
+
+def _finish(figure, axes, path: Path, **labels) -> None:
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(**labels)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,91 @@
+"""How time and memory of one step grow with width, q, batch and layers: fitted exponents.
+
+    python -m benchmarks.scaling
+
+A transformer; one thing grows, the rest stays. The exponent b of a size^b is a least-squares fit in
+logarithms. Peaks are the compiler's, less the parameters, which every step holds.
+"""
+
+import argparse
+import statistics
+
+import jax
+
+from benchmarks import works
+from benchmarks.measure import exponent, interleaved, peak_bytes, save
+from benchmarks.rivals import backpropagation, naive, ours
+
+BASE = {
+    **{"batch": 2, "length": 32, "layers": 4, "width": 256, "hidden": 1024},
+    **{"vocabulary": 1024, "heads": 4},
+}
+GROWS = {
+    "width": [128, 256, 512, 1024],
+    "q": [1, 4, 16, 64],
+    "batch": [2, 8, 32, 128],
+    "layers": [2, 4, 8, 16],
+}
+BUILDS = {
+    "zojax, signs": ours.build,
+    "naive": lambda work: naive.build(work, "map"),
+    "jax.grad": backpropagation.build,
+}
+
+
+def work_of(what: str, size: int, base: dict) -> works.Work:
+    """The base work with one thing of another size; d grows with the square of the width."""
+    settings = dict(base)
+    if what == "width":
+        settings |= {"width": size, "hidden": 4 * size}
+    elif what != "q":
+        settings[what] = size
+    return works.make("transformer", settings, 2 * size if what == "q" else 2)
+
+
+def program(build, work: works.Work):
+    """A step to call again and again, and its peak."""
+    made = build(work)
+    carry = jax.jit(made.start)(works.fill(work.params))
+    batch = works.fill(work.batch, seed=1)
+    compiled = jax.jit(made.step).lower(carry, batch).compile()
+    return lambda: compiled(carry, batch), peak_bytes(compiled)
+
+
+def measure(what: str, sizes: list[int], rounds: int, base: dict = BASE) -> list[dict]:
+    rows = []
+    for name, build in BUILDS.items():
+        if name == "jax.grad" and what == "q":
+            continue
+        programs = {size: program(build, work_of(what, size, base)) for size in sizes}
+        taken = interleaved({str(size): run for size, (run, _) in programs.items()}, rounds)
+        seconds = [statistics.median(taken[str(size)]) for size in sizes]
+        held = []
+        for size, (_, peak) in programs.items():
+            leaves = jax.tree.leaves(work_of(what, size, base).params)
+            held.append(peak - sum(x.size * x.dtype.itemsize for x in leaves))
+        rows.append(
+            {
+                "grows": what,
+                "sizes": " ".join(map(str, sizes)),
+                "step": name,
+                "ms": " ".join(f"{1e3 * s:.3g}" for s in seconds),
+                "exponent of time": exponent(sizes, seconds),
+                "MB beyond the parameters": " ".join(f"{h / 1e6:.3g}" for h in held),
+                "exponent of memory": exponent(sizes, held),
+            }
+        )
+    return rows
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        return save("scaling", measure("q", [1, 2], 3, BASE | {"layers": 1, "width": 32}))
+    save("scaling", [row for w, s in GROWS.items() for row in measure(w, s, arguments.rounds)])
+
+
+if __name__ == "__main__":
+    main()
