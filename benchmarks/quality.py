@@ -106,7 +106,7 @@ def stepper(task, name: str, tx):
     """`(params, state, batch) -> (params, state)`."""
 
     def loss(params, batch, frozen):
-        return _tasks.mean_nll(task.logits(params, frozen, batch), batch["label"])
+        return task.objectives["nll"](params, frozen, batch)
 
     backward = checkpointed(loss) if "checkpointed" in name else loss
 
@@ -129,7 +129,7 @@ def curve(task, name, tx, per_step, evaluations, points, size, evaluated) -> dic
 
     A gradient counts as two evaluations: a forward and a backward pass, though it takes some three.
     """
-    forward, step = jax.jit(task.logits), stepper(task, name, tx)
+    forward, step = jax.jit(task.outputs), stepper(task, name, tx)
 
     def validation(params):
         logits = np.concatenate([forward(params, task.frozen, b) for b in evaluated])
