@@ -10,6 +10,7 @@ is a row with the reason.
 import argparse
 import fnmatch
 import statistics
+import sys
 from typing import NamedTuple
 
 from benchmarks import measure
@@ -129,6 +130,7 @@ def run(entry: Entry, arguments) -> list[dict]:
     """Starts every contestant, lets them take turns, and asks for their peaks."""
     workers, failures = {}, {}
     for name in entry.contestants:
+        print(f"{entry.label}: starting {name}", file=sys.stderr, flush=True)
         try:
             worker = Worker(name, entry.work, arguments.limit, not arguments.quick)
         except Failed as failure:
