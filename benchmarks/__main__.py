@@ -61,7 +61,7 @@ SECTIONS = {
     "attacks": Section(("attacks",), None, "attacks beside ART", False, False),
     "tuning": Section(("tuning",), None, "hyper-parameters", False, False),
     "search": Section(("search",), None, "searches beside other libraries", False, False),
-    "accelerators": Section(("accelerators",), None, "peaks for a TPU v5e", False, False),
+    "accelerators": Section(("accelerators", "tpu-v5e"), None, "peaks for a TPU v5e", False, False),
 }
 
 
@@ -94,14 +94,9 @@ def platform(device: str | None, variables: dict) -> str:
 
 
 def chosen(arguments, backend: str) -> list[str]:
-    if arguments.only:
-        return arguments.only
-    return [
-        name
-        for name, section in SECTIONS.items()
-        if (section.quick is not None if arguments.quick else section.default)
-        and (backend == "cpu" or section.gpu)
-    ]
+    fitting = [n for n, s in SECTIONS.items() if s.default and (backend == "cpu" or s.gpu)]
+    names = arguments.only or fitting
+    return [n for n in names if SECTIONS[n].quick is not None or not arguments.quick]
 
 
 def main(argv=None) -> int:
@@ -140,8 +135,6 @@ def measure(arguments) -> int:
         if arguments.quick:
             variables["ZOJAX_RESULTS"] = trial
         names = chosen(arguments, platform(arguments.device, variables))
-        if arguments.quick:
-            names = [n for n in names if SECTIONS[n].quick is not None]
         ends = {name: run(name, arguments.quick, variables) for name in names}
     print("\n" + "\n".join(f"{name:13} {end}" for name, end in ends.items()))
     return int(arguments.quick and any(end.startswith("failed") for end in ends.values()))

@@ -68,9 +68,9 @@ def mezo(model: Model, direction):
     return jax.jit(step, donate_argnums=(0, 1)).lower(model.params, state, model.batch)
 
 
-def largest_slice(model: Model, direction=None) -> int:
+def largest_slice(model: Model) -> int:
     """Bytes of the largest part of a leaf that one operation of the loss reads, by `explain`."""
-    direction = direction or directions.normal()
+    direction = DIRECTIONS["normal"]
 
     def drawn(key):
         return direction.draw(direction.frame(key, 1, model.params), 0, model.params)

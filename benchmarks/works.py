@@ -53,18 +53,6 @@ def rosenbrock(d: int):
     return Model(loss, Shape((d,), jnp.float32), {})
 
 
-def smollm2(batch=4, length=64) -> Model:
-    """The shape of SmolLM2-135M in float32; weights are random, which time and memory do not see."""
-    from zojax.examples._smollm2 import CONFIG
-    from zojax.examples.models import llama
-
-    def loss(params, tokens):
-        return models.next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
-
-    params = jax.eval_shape(partial(llama.init, config=CONFIG), jax.random.key(0))
-    return Model(loss, params, {"tokens": Shape((batch, length), jnp.int32)})
-
-
 def convnet(batch=8, size=28, channels=(16, 32, 64)) -> Model:
     """Three 3 x 3 convolutions of stride 2 and a linear layer."""
 
@@ -92,7 +80,7 @@ WORKS = {
     "rosenbrock": rosenbrock,
     "mlp": models.mlp,
     "model M": models.transformer,
-    "SmolLM2": smollm2,
+    "SmolLM2": partial(models.smollm2, length=64),
     "transformer": models.transformer,
     "convnet": convnet,
 }

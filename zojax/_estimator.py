@@ -213,7 +213,7 @@ def estimator(
         has_aux=False,
         in_axes=default_in_axes,
     ) -> Estimate:
-        arrays = (as_key(key), params, tuple(args), kwargs, state, jnp.asarray(step))
+        arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
         run = estimate_traced if traced else estimate_compiled
         return run(fun, arrays, has_aux, in_axes)
@@ -222,13 +222,13 @@ def estimator(
         key, params, args, kwargs, state, step = arrays
         structure, like = _structures(params)
         _check_dimension(direction, n, like)
-        axes = _resolve_in_axes(in_axes, args, dict(kwargs or {}), n)
+        axes = _resolve_in_axes(in_axes, args, kwargs, n)
         noise_key, loss_key = _split_key(key)
         frame = direction.frame(noise_key, n, like)
         mu_t = smoothing(step)
 
         def at(point, i):
-            a, k = _slice_arguments(axes, args, dict(kwargs or {}), i)
+            a, k = _slice_arguments(axes, args, kwargs, i)
             if with_key:
                 k["key"] = jax.random.fold_in(loss_key, i)
             return _scalar_loss(fun(point, *a, **k), has_aux)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from benchmarks.rivals import Program
+from benchmarks.rivals.naive import draw
 
 
 def build(work):
@@ -16,13 +17,9 @@ def build(work):
     def step(carry, batch):
         params, key = carry
         key, now = jax.random.split(key)
-        leaves, treedef = jax.tree.flatten(params)
 
         def add(total, k):
-            keys = jax.random.split(k, len(leaves))
-            z = treedef.unflatten(
-                [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-            )
+            z = draw(k, params)
             slope = jax.jvp(lambda p: work.loss(p, batch), (params,), (z,))[1]
             return jax.tree.map(lambda t, u: t + slope * u / n, total, z), None
 

@@ -11,15 +11,17 @@ from jax import lax
 from benchmarks.rivals import Program
 
 
+def draw(key, params):
+    """Normals in the place of parameters."""
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(
+        [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    )
+
+
 def build(work, how):
     n = work.evaluations // 2
-
-    def draw(key, params):
-        leaves, treedef = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        return treedef.unflatten(
-            [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-        )
 
     def slope(params, batch, z):
         plus, minus = (
