@@ -326,8 +326,29 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero, x.dtype)
 
 
-# Both are the identity to a derivative, which the bits and the loop would hide.
+@jax.custom_jvp
+def stored_once(x: jax.Array, source: jax.Array) -> jax.Array:
+    """x itself, as `made_once`, for arrays that are large or take long to compute.
+
+    Two products that read x by different views would each have it computed and stored for themselves, by
+    XLA's CPU backend. The one comes from `source`, an array that exists before x, or else the
+    compiler saw through it.
+    """
+    return lax.platform_dependent(x, source, cpu=_times_one, default=lambda x, source: x)
+
+
+def _times_one(x, source):
+    # Of floats, since bits would have to be copied into floats again; a product, since the backend
+    # hands sums and maxima of floats to a library that stores each step.
+    one = jnp.where(zero_from(source) == 0, 1, 0).astype(x.dtype)
+    beside = [(0, 0, 0)] * x.ndim + [(0, 1, 0)]
+    pair = lax.pad(lax.expand_dims(x, (x.ndim,)), one, beside)
+    return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
+
+
+# All are the identity to a derivative, which the bits and the loop would hide.
 settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
+stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
 rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
 
 

@@ -46,6 +46,22 @@ def manual_axes(eqn) -> frozenset:
     return params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]
 
 
+# What compilers fuse into whatever reads it: entry by entry, and changes of shape.
+_ELEMENTWISE = frozenset(
+    "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2 expm1"
+    " floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow reshape"
+    " round rsqrt select_n sign sin sqrt square squeeze stop_gradient sub tanh transpose xor".split()
+)
+
+
+def is_elementwise(eqn) -> bool:
+    """Whether an equation, or all that it calls, works entry by entry."""
+    name = primitive_name(eqn)
+    if name in ("jit", "custom_jvp_call", "custom_vjp_call"):
+        return all(map(is_elementwise, inner_jaxpr(eqn)[0].eqns))
+    return name in _ELEMENTWISE
+
+
 def open_jaxpr(jaxpr):
     """(jaxpr, constants) of an open or a closed jaxpr."""
     return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())

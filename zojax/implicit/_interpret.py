@@ -1,7 +1,7 @@
 """The interpreter: runs a traced function with some inputs perturbed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from zojax.implicit import _compat
 from zojax.implicit._control import CONTROL
 from zojax.implicit._perturbed import Perturbed, perturb
 from zojax.implicit._rules import RULES, fallback
+from zojax.noise import stored_once
 
 _ALL_RULES = RULES | CONTROL
 
@@ -23,6 +24,9 @@ class Context:
     on_perturbed: Callable[[Perturbed], None] = lambda perturbed: None
     on_kept: Callable[[Perturbed, Any], None] = lambda perturbed, eqn: None
     on_materialise: Callable[[Perturbed, Any], None] = lambda perturbed, eqn: None
+    # id of an array: itself (which keeps the id its own), a time, and the array it is computed from
+    # entry by entry, which exists by then.
+    sources: dict = field(default_factory=dict)
 
     def kept(self, x, eqn) -> None:
         if isinstance(x, Perturbed):
@@ -35,10 +39,36 @@ class Context:
         self.on_materialise(x, eqn)
         return self.waiting(x, beside).materialise()
 
+    def stored(self, array):
+        """`array`, which two products read: XLA would make arithmetic again for each, and store both."""
+        source = self.source(array)[1]
+        if source is array or not _is_computed(array) or not _is_computed(source):
+            return array
+        return stored_once(array, source)
+
     def waiting(self, x, beside):
         """`x`, whose noise waits for an array `beside` it: XLA would make that of all layers at once."""
         array = next((y for y in beside if _is_computed(y)), None)
-        return x if array is None or not isinstance(x, Perturbed) else x.after(array)
+        if array is None or not isinstance(x, Perturbed):
+            return x
+        source = self.source(array)[1]
+        # An entry of the array itself would be computed apart, and parts of the array be stored for it.
+        return x.after(source if _is_computed(source) else array)
+
+    def source(self, array) -> tuple[int, Any]:
+        _, time, source = self.sources.get(id(array), (array, len(self.sources), array))
+        return time, source
+
+    def note(self, eqn, operands, outs) -> None:
+        """Remembers what each output waits for: of an elementwise operation its latest source."""
+        arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
+        latest = None
+        if arrays and _compat.is_elementwise(eqn):
+            latest = max((self.source(x) for x in arrays), key=lambda source: source[0])
+        for out in outs:
+            if isinstance(out, jax.core.Tracer):
+                time, source = latest or (len(self.sources), out)
+                self.sources[id(out)] = out, time, source
 
     def interpret(self, jaxpr, consts, args) -> list:
         """The outputs of `jaxpr`, arrays or perturbed arrays."""
@@ -56,6 +86,7 @@ class Context:
                     outs = rule(self, eqn, *operands)
                 else:
                     outs = _compat.bind(eqn, *operands)
+            self.note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 

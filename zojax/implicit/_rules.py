@@ -90,7 +90,7 @@ def _dot_general(context, eqn, lhs, rhs):
     dtype = eqn.outvars[0].aval.dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
         return fallback(context, eqn, lhs, rhs)
-    dtype = accumulator_dtype(dtype)
+    dtype, other = accumulator_dtype(dtype), context.stored(other)
     sides = (other, w.base) if w is rhs else (w.base, other)
     base = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
     names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
@@ -155,7 +155,8 @@ def _conv(context, eqn, lhs, rhs):
     )
     if not served:
         return fallback(context, eqn, lhs, rhs)
-    lhs, dtype = context.plain(lhs, eqn), accumulator_dtype(eqn.outvars[0].aval.dtype)
+    lhs = context.stored(context.plain(lhs, eqn))
+    dtype = accumulator_dtype(eqn.outvars[0].aval.dtype)
     side = rhs.sides[out_axis]
     kernel = jnp.moveaxis(rhs.factors[1 - side].astype(dtype), -1, out_axis)
     options = eqn.params | {"preferred_element_type": dtype}

@@ -100,7 +100,7 @@ def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
 
 def float_dtype():
     """float64 where it is enabled, else float32."""
-    return jnp.zeros(()).dtype
+    return jax.dtypes.canonicalize_dtype(float)
 
 
 def index_from(u: jax.Array, n) -> jax.Array:

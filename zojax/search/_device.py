@@ -1,5 +1,6 @@
 """A whole search as one compiled loop; several runs side by side."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,22 +36,23 @@ def on_device(task: Task) -> Outcome:
     if problem.runs > 1 and not problem.algorithm.runs_together:
         return _one_after_another(task)
     budget = problem.budget
-    known_x = jnp.asarray(task.known_x, float_dtype())
+    # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
+    known_x = np.asarray(task.known_x, float_dtype())
     free = task.known_values is not None  # values that are known already cost nothing
-    values = task.known_values
-    if not free:
-        values = _evaluate_known(problem, known_x, task.args, jax.random.fold_in(task.key, 1))
+    values = task.known_values if free else np.zeros(0)
+    if not free and len(known_x):
+        values = _evaluate_known(problem, known_x, task.args, task.key)
     stops = task.target is not None or task.patience is not None
-    run = _start(problem, task.key, known_x, jnp.asarray(values, float_dtype()), free)
-    target = jnp.asarray(-jnp.inf if task.target is None else task.target)
-    patience = jnp.int32(budget + 1 if task.patience is None else task.patience)
+    run = _start(problem, task.key, known_x, np.asarray(values, float_dtype()), free)
+    target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
+    patience = np.int32(budget + 1 if task.patience is None else task.patience)
     # One long call, unless somebody wants to hear from the run in between.
     step = budget if task.report is None else max(problem.algorithm.batch_size, budget // REPORTS)
     why = None
     until = 0
-    while until < budget and why is None and np.any(run.running):
+    while until < budget and why is None and np.asarray(run.running).any():
         until = min(budget, max(until + step, int(run.evaluations) + 1))
-        run = _advance((problem, stops), run, jnp.int32(until), task.args, target, patience)
+        run = _advance((problem, stops), run, np.int32(until), task.args, target, patience)
         if task.report is not None:
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
@@ -173,9 +175,7 @@ def _evaluate(problem: Problem, x, args, key):
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate_known(problem: Problem, x, args, key):
-    if not len(x):
-        return jnp.zeros(0)
-    values = _evaluate(problem, x, args, key)
+    values = _evaluate(problem, x, args, jax.random.fold_in(key, 1))
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 
@@ -218,6 +218,10 @@ def _where_running(running, new, old):
 
 def _recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
     """The algorithm's choice in each run: points (runs, d), values (runs,)."""
-    best = problem.algorithm.best
-    x, value = best(state) if problem.runs == 1 else jax.vmap(best)(state)
+    x, value = _best(problem.algorithm.best, problem.runs, state)
     return np.asarray(x).reshape(problem.runs, -1), np.asarray(value, float).reshape(problem.runs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _best(best: Callable, runs: int, state):
+    return best(state) if runs == 1 else jax.vmap(best)(state)
