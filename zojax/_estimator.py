@@ -384,7 +384,7 @@ def _split_key(key) -> tuple[jax.Array, jax.Array]:
     The noise's is the key itself, of which directions use the first children; the losses' is the last.
     """
     key = as_key(key)
-    return key, jax.random.fold_in(key, np.uint32(2**32 - 1))
+    return key, noise.fold_in(key, np.uint32(2**32 - 1))
 
 
 def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:

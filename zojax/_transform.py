@@ -150,7 +150,7 @@ def zeroth_order(
 
     def evaluate_and_step(value_fn, state, params, extras):
         estimate = estimator.estimate(
-            jax.random.fold_in(state.rng_key, state.count),
+            noise.fold_in(state.rng_key, state.count),
             value_fn,
             params,
             (),
@@ -165,7 +165,7 @@ def zeroth_order(
         return step(state, params, estimate, of_floats)
 
     def step_with_values(state, params, values):
-        key = jax.random.fold_in(state.rng_key, state.count)
+        key = noise.fold_in(state.rng_key, state.count)
         asked = estimator.asked(key, params, step=state.count)
         estimate = estimator.conclude(asked, values, state.estimator_state)
         return step(state, params, estimate, None)
@@ -179,7 +179,7 @@ def zeroth_order(
             previous=jnp.where(ok, value, before.previous),
             started=before.started | (used > 0),
         )
-        key = jax.random.fold_in(state.rng_key, state.count)
+        key = noise.fold_in(state.rng_key, state.count)
         grads = estimator.combine(key, params, coefficients)
         value = jnp.asarray(value, jnp.float32)
         return step(state, params, Estimate(value, grads, (), used, after, coefficients), _no_loss)

@@ -63,7 +63,7 @@ def low_rank(
         seed = noise.make_seed(key)
         if not jax.tree.leaves(rest):
             return seed, None
-        return seed, vectors.frame(jax.random.fold_in(key, 1), num_directions, rest)
+        return seed, vectors.frame(noise.fold_in(key, 1), num_directions, rest)
 
     def draw(frame: PyTree, index, like: PyTree) -> PyTree:
         matrices, rest = _split(like)
@@ -87,7 +87,10 @@ def low_rank(
             drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
             return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
 
-        factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
+        if coefficients.shape[0] == 1:  # drawn as for the evaluation: compilers draw once for both
+            factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
+        else:
+            factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
         # Contract over directions and rank, the first two axes of both factors.
         sums = [
             lax.dot_general(a, b, (((0, 1), (0, 1)), ((), ()))).astype(
