@@ -50,6 +50,7 @@ def measure(shape: tuple[int, ...], rounds: int) -> list[dict]:
                 "shape": "x".join(map(str, shape)),
                 "kernel": name,
                 "ms": 1e3 * statistics.median(seconds[name]),
+                "GB/s": 8e-9 * p.size / statistics.median(seconds[name]),  # read once, written once
                 "/ scaled copy": middle,
                 "quartiles": f"{low:.2f} to {high:.2f}",
                 "temporaries / leaf": c.memory_analysis().temp_size_in_bytes / (4 * p.size),

@@ -146,7 +146,8 @@ def prepare(contestant: str, work: dict) -> Ready:
     compiled = jitted.lower(carry_shapes, made.batch).compile()
     seconds, peak = time.perf_counter() - begin, measure.peak_bytes(compiled)
     if peak > MEMORY * (free := free_memory()):
-        raise MemoryError(f"it needs {peak / 1e9:.3g} GB; {free / 1e9:.3g} GB are free")
+        room = f"{MEMORY:.0%} of the {free / 1e9:.3g} GB that are free"
+        raise MemoryError(f"it needs {peak / 1e9:.3g} GB, more than {room}")
     batch = works.fill(made.batch, seed=1)
     carry = jax.jit(program.start, donate_argnums=0)(works.fill(made.params))
 

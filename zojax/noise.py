@@ -343,13 +343,29 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def stored_once(x: jax.Array, source: jax.Array) -> jax.Array:
-    """x itself, as `made_once`, for arrays that are large or take long to compute.
+    """x itself, as `made_once`, for arrays that are large or take long to compute; under `vmap` only.
 
-    Two products that read x by different views would each have it computed and stored for themselves, by
-    XLA's CPU backend. The one comes from `source`, an array that exists before x, or else the
-    compiler saw through it.
+    Two products that read x, one over all that is batched and one for each, have different views of it, and
+    XLA's CPU backend would compute and store it for each view. The one comes from `source`, an array that
+    exists before x, or else the compiler saw through it.
     """
-    return lax.platform_dependent(x, source, cpu=_times_one, default=lambda x, source: x)
+    return _if_batched(x, source)
+
+
+@jax.custom_batching.custom_vmap
+def _if_batched(x, source):
+    return x
+
+
+@_if_batched.def_vmap
+def _(size, batched, x, source):
+    # Not where it is not batched: written in place of what it is computed from, it costs no memory.
+    if not batched[0]:
+        return x, False
+    source = source if batched[1] else jnp.broadcast_to(source, (size, *source.shape))
+    return lax.platform_dependent(
+        x, source, cpu=jax.vmap(_times_one), default=lambda x, source: x
+    ), True
 
 
 def _times_one(x, source):

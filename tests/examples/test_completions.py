@@ -179,6 +179,17 @@ def test_the_command_line_reports_f1(tmp_path, capsys):
     assert "--objective accuracy does not fit this task" in capsys.readouterr().err
 
 
+def test_a_token_of_one_s_own_ends_completions(tmp_path):
+    given = [*make_task(tmp_path, "llama", rows=50), "--stop"]
+    make = lambda stop: finetune.make_task(  # noqa: E731
+        finetune.settle(finetune.make_parser().parse_args([*given, stop]))
+    )
+    label = np.concatenate([batch["label"] for batch in make(":").split("validation")])
+    assert {tuple(row) for row in label} == {(5, 7, -1), (4, 6, 7)}  # "no :" and "yes sir :"
+    with pytest.raises(ValueError, match=r"one token .* got 'w1 w2', which is \[9, 10\]"):
+        make("w1 w2")
+
+
 def test_a_text_that_is_too_long_is_refused(tmp_path):
     given = make_task(tmp_path, "gpt2", rows=20)
     path = tmp_path / "task.jsonl"

@@ -79,6 +79,26 @@ def test_peak_is_a_forward_pass_and_the_largest_slice(name):
     assert ours <= 1.01 * forward + largest, (ours, forward, largest)
 
 
+@pytest.mark.parametrize("name", ["rademacher", "low_rank"])
+def test_the_operand_of_a_product_is_stored_once(name):
+    """Layers written out, whose products read a gelu: it is computed once, and so is its tanh."""
+    width, hidden, examples = 128, 512, 512
+    matrix = jax.ShapeDtypeStruct((hidden, width), jnp.float32)
+    shapes = [(matrix, jax.ShapeDtypeStruct((width, hidden), jnp.float32)) for _ in range(4)]
+
+    def loss(params):
+        x = jnp.ones((examples, width))
+        for up, down in params:
+            x = x + jax.vmap(lambda v, up=up, down=down: down @ jax.nn.gelu(up @ v))(x)
+        return jnp.mean(x**2)
+
+    direction = getattr(directions, name)()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    forward = peak(jax.jit(loss).lower(shapes).compile())
+    ours = peak(jax.jit(perturbed(direction, loss, shapes)).lower(shapes, key).compile())
+    assert ours <= 1.01 * forward + 4 * width * hidden, (ours, forward)
+
+
 @pytest.mark.parametrize("name", ["rademacher", "normal", "low_rank"])
 def test_a_donated_step_needs_no_more_than_an_evaluation(name):
     """No gradient, no update and no perturbed copy: the new parameters take the place of the old."""

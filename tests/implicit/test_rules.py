@@ -14,6 +14,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from tests.implicit._helpers import close, materialised, noises, normal
+from zojax import directions
 from zojax.implicit import evaluate, explain
 
 
@@ -314,3 +315,37 @@ def test_error_names_leaf_primitive_and_remedy(case, kind):
         return
     with pytest.raises(NotImplementedError, match="params .* on_missing=.materialise."):
         run()
+
+
+@pytest.mark.parametrize(
+    "layout, strides, padding, dilation, kernel, examples",
+    [
+        (("NHWC", "HWIO", "NHWC"), (2, 2), "SAME", (1, 1), (3, 3, 4, 6), (2, 9, 8, 4)),
+        (("NCHW", "OIHW", "NCHW"), (1, 1), "VALID", (2, 1), (5, 3, 2, 3), (2, 3, 9, 8)),
+        (("NHWC", "HWIO", "NCHW"), (1, 2), [(1, 2), (0, -1)], (1, 1), (3, 2, 4, 5), (2, 7, 8, 4)),
+    ],
+)
+def test_convolutions_of_many_directions(layout, strides, padding, dilation, kernel, examples):
+    """Each direction with examples of its own, at two offsets: batched inside and outside."""
+    rng, n, offsets = np.random.default_rng(0), 4, jnp.array([0.5, -0.5])
+    w = jnp.array(rng.normal(size=kernel), jnp.float32)
+    x = jnp.array(rng.normal(size=(n, *examples)), jnp.float32)
+    direction = directions.low_rank(rank=2)
+    frame = direction.frame(jax.random.key(0), n, w)
+    options = {"rhs_dilation": dilation, "dimension_numbers": layout}
+
+    def convolution(w, x):
+        return lax.conv_general_dilated(jnp.tanh(x), w, strides, padding, **options)
+
+    @jax.jit
+    def implicitly(x):
+        def at(i, x, offset):
+            return evaluate(lambda w: convolution(w, x), w, direction.draw(frame, i, w), offset)
+
+        return jax.vmap(lambda i, x: jax.vmap(lambda o: at(i, x, o))(offsets))(jnp.arange(n), x)
+
+    for i, row in enumerate(implicitly(x)):
+        noise = direction.draw(frame, i, w).dense()
+        for found, offset in zip(row, offsets, strict=True):
+            expected = convolution(w + offset * noise, x[i])
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

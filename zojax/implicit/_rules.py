@@ -13,6 +13,7 @@ from jax import lax
 from zojax._types import accumulator_dtype
 from zojax.implicit import _compat
 from zojax.implicit._contract import contract
+from zojax.implicit._convolve import convolve
 from zojax.implicit._perturbed import Access, Perturbed
 from zojax.implicit._views import VIEWS, split
 
@@ -94,7 +95,7 @@ def _dot_general(context, eqn, lhs, rhs):
     sides = (other, w.base) if w is rhs else (w.base, other)
     base = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
     names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
-    noise = _times_factors(other.astype(dtype), names, w, w_names, out, _precision(eqn))
+    noise = _times_factors(other.astype(dtype), names, w, w_names, out, w is rhs, _precision(eqn))
     context.kept(w, eqn)
     return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
 
@@ -129,8 +130,11 @@ def _precision(eqn):
     return precision if isinstance(precision, (lax.Precision, tuple)) else None
 
 
-def _times_factors(x, names, w, w_names, out, precision):
-    """scale * x . (A B'): first with the factor that sums over more, which leaves little."""
+def _times_factors(x, names, w, w_names, out, w_is_rhs, precision):
+    """scale * x . (A B'): first with the factor that sums over more, which leaves little.
+
+    That factor takes the side of w: a compiler then has one layout of x for both products.
+    """
     factors, dtype = [], x.dtype
     for side, factor in enumerate(w.factors):
         axes = w.axes(side)
@@ -138,8 +142,9 @@ def _times_factors(x, names, w, w_names, out, precision):
         factors.append((factor.astype(dtype), (*(w_names[a] for a in axes), "rank"), summed))
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
-    left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
-    thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
+    lhs, rhs = ((x, names), (a, a_names)) if w_is_rhs else ((a, a_names), (x, names))
+    left = tuple(n for n in dict.fromkeys((*lhs[1], *rhs[1])) if n in wanted)
+    thin = w.scale.astype(dtype) * contract(*lhs, *rhs, left, precision)
     return contract(thin, left, b, b_names, out, precision)
 
 
@@ -161,7 +166,7 @@ def _conv(context, eqn, lhs, rhs):
     kernel = jnp.moveaxis(rhs.factors[1 - side].astype(dtype), -1, out_axis)
     options = eqn.params | {"preferred_element_type": dtype}
     base = lax.conv_general_dilated(lhs, rhs.base, **options)
-    thin = lax.conv_general_dilated(lhs.astype(dtype), kernel, **options)
+    thin = convolve(lhs.astype(dtype), kernel, options)
     out = tuple(range(base.ndim))
     feature = spec.out_spec[1]
     names = tuple("rank" if i == feature else i for i in out)
