@@ -144,7 +144,7 @@ def estimator(
       mu: smoothing radius, in units of the parameters; a float or a schedule step -> float.
       num_directions: N, at least 1.
       batch_size: directions evaluated at once under vmap. None: all of them where directions share
-        products (low_rank), else as many as keep batch_size * d below 2^16 on CPU (2^24 elsewhere),
+        products (low_rank), else as many as keep batch_size * d below 2^19 on CPU (2^24 elsewhere),
         at least one. All choices give the same directions.
       in_axes: which arguments of the loss carry one slice per direction, as in `jax.vmap`: an int for
         every argument but the parameters, a sequence over the positional arguments (None for the

@@ -13,9 +13,9 @@ from jax import lax
 from zojax import noise
 from zojax._types import PyTree
 
-# Perturbed coordinates per batch of dense directions: beyond it the noise of a batch falls out of the
-# cache of a CPU core, and evaluating one at a time is as fast.
-_BATCH_COORDINATES = {"cpu": 2**16}
+# Perturbed coordinates per batch of dense directions: beyond it the points of a batch fall out of the
+# cache of a CPU core, and evaluating one at a time is as fast or faster (`python -m benchmarks.batches`).
+_BATCH_COORDINATES = {"cpu": 2**19}
 _BATCH_COORDINATES_ACCELERATOR = 2**24
 
 

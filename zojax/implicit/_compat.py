@@ -49,8 +49,9 @@ def manual_axes(eqn) -> frozenset:
 # What compilers fuse into whatever reads it: entry by entry, and changes of shape.
 _ELEMENTWISE = frozenset(
     "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2"
-    " expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow reshape"
-    " round rsqrt select_n sign sin sqrt square squeeze stop_gradient sub tanh transpose xor".split()
+    " expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow"
+    " reshape round rsqrt select_n sign sin sqrt square squeeze stop_gradient sub tanh"
+    " transpose xor".split()
 )
 
 
