@@ -181,12 +181,13 @@ def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
 class _Words:
     """Noise that makes one value of each word; kinds differ in `value`."""
 
-    def rows(self, rows: jax.Array, width: int) -> jax.Array:
-        """float32 of shape rows.shape + (width,)."""
+    def rows(self, rows: jax.Array, width: int, start: int = 0) -> jax.Array:
+        """float32 of shape rows.shape + (width,): `width` columns, from column `start` on."""
         shape = rows.shape + (width,)
         lead = tuple(range(rows.ndim))
         key = [lax.broadcast_in_dim(k, shape, lead) for k in row_keys(self.seed, rows)]
-        return self.value(mix(key, lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)))
+        column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
+        return self.value(mix(key, column + np.uint32(start) if start else column))
 
     def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
         """The entries (row, column), for uint32 arrays of equal shape: any part of a row alone."""
@@ -228,6 +229,13 @@ class OneHot:
         """The entries (row, column), for uint32 arrays of equal shape."""
         del width
         return ((rows == self.row) & (columns == self.column)).astype(jnp.float32)
+
+
+def columns_of_rows(source, rows: jax.Array, width: int, start: int, count: int) -> jax.Array:
+    """`count` columns of whole rows, from column `start` on: float32 of shape rows.shape + (count,)."""
+    if isinstance(source, _Words):  # a slice of all columns would not vectorise
+        return source.rows(rows, count, start)
+    return lax.slice_in_dim(source.rows(rows, width), start, start + count, axis=rows.ndim)
 
 
 # --- noise of a leaf ------------------------------------------------------------------------------

@@ -71,8 +71,7 @@ class Access:
     def __call__(self, left: jax.Array, right: jax.Array | Columns) -> jax.Array:
         if isinstance(right, Columns):  # whole rows are cheaper than their entries one by one
             count = math.prod(right.shape)
-            values = self.source.rows(left, self.width)
-            values = lax.slice_in_dim(values, right.start, right.start + count, axis=left.ndim)
+            values = noises.columns_of_rows(self.source, left, self.width, right.start, count)
             values = lax.reshape(values, left.shape + right.shape)
         else:
             shape = left.shape + right.shape
