@@ -223,8 +223,10 @@ def estimator(
         structure, like = _structures(params)
         _check_dimension(direction, n, like)
         axes = _resolve_in_axes(in_axes, args, kwargs, n)
-        noise_key, loss_key = _split_key(key)
-        frame = direction.frame(noise_key, n, like)
+        key = as_key(key)
+        # The noise has the key itself, of which directions use the first children; the losses the last.
+        loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
+        frame = direction.frame(key, n, like)
         mu_t = smoothing(step)
 
         def at(point, i):
@@ -277,13 +279,13 @@ def estimator(
 
     def combine(key, params, coefficients) -> PyTree:
         structure, like = _structures(params)
-        frame = direction.frame(_split_key(key)[0], n, like)
+        frame = direction.frame(as_key(key), n, like)
         return weighted_sum(frame, coefficients, like, structure)
 
     @jax.jit
     def points_at(key, params, mu_t):
         like = _structures(params)[1]
-        frame = direction.frame(_split_key(key)[0], n, like)
+        frame = direction.frame(as_key(key), n, like)
 
         def point(i, offset):
             return perturb(params, direction.draw(frame, i, like), offset * mu_t)
@@ -309,7 +311,7 @@ def estimator(
     def conclude_jitted(asked: Asked, values: jax.Array, state) -> Estimate:
         structure = asked.treedef.unflatten(asked.leaves)
         like = floats_only(structure)
-        frame = direction.frame(_split_key(asked.key)[0], n, like)
+        frame = direction.frame(as_key(asked.key), n, like)
         table = values[centered:].reshape(n, len(moved))
         if centered:
             table = _insert_center(stencil, table, jnp.broadcast_to(values[0], (n, 1)))
@@ -376,15 +378,6 @@ def _check_dimension(direction: Direction, n: int, like: PyTree) -> None:
             f"num_directions must be at most {limit} for this direction and these "
             f"{total_size(like)} parameters, got {n}."
         )
-
-
-def _split_key(key) -> tuple[jax.Array, jax.Array]:
-    """Keys of the noise and of the losses: the noise is the same with and without `with_key`.
-
-    The noise's is the key itself, of which directions use the first children; the losses' is the last.
-    """
-    key = as_key(key)
-    return key, noise.fold_in(key, np.uint32(2**32 - 1))
 
 
 def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:
