@@ -18,6 +18,7 @@ indexing function of the leading axes without generating anything.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,16 +60,25 @@ def mix(key, x: jax.Array) -> jax.Array:
     successive x over all bits, as in SplitMix (Steele, Lea and Flood, 2014). The second half of the key
     enters between the rounds: where the counters of two keys meet, their words do not.
     """
-    x = x * np.uint32(0x9E3779B9) + key[0]
-    x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB) + key[1]
-    x = (x ^ (x >> np.uint32(11))) * np.uint32(0xAC4C1B51)
-    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x31848BAB)
-    return x ^ (x >> np.uint32(14))
+    x = lax.add(lax.mul(x, np.uint32(0x9E3779B9)), key[0])
+    x = lax.add(lax.mul(_fold(x, 17), np.uint32(0xED5AD4BB)), key[1])
+    x = lax.mul(_fold(x, 11), np.uint32(0xAC4C1B51))
+    x = lax.mul(_fold(x, 15), np.uint32(0x31848BAB))
+    return _fold(x, 14)
+
+
+# `lax` and not operators, here and in `standard_normal`: an operator is a function of its own to JAX, which
+# is traced for every shape, and noise has the shape of every leaf.
+
+
+def _fold(x: jax.Array, bits: int) -> jax.Array:
+    return lax.bitwise_xor(x, lax.shift_right_logical(x, np.uint32(bits)))
 
 
 def row_keys(seed, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The keys of rows, two uint32 for each."""
-    return mix((seed[0], seed[1]), rows), mix((seed[1], seed[0]), rows)
+    a, b = (lax.broadcast(seed[half], rows.shape) for half in (0, 1))
+    return mix((a, b), rows), mix((b, a), rows)
 
 
 # t = _SLOPE * bits + polynomial in 1 + f is -1 - (2 / 23) log2(x), to 8e-6, for a float32 x of these bits
@@ -95,29 +105,33 @@ def standard_normal(word: jax.Array) -> jax.Array:
     """
     one, fraction = np.uint32(0x3F800000), np.uint32(0x7FFFFF)
     # Odd multiples of 2^-24: never the ends of (0, 1).
-    v = lax.bitcast_convert_type((word & fraction) | one, jnp.float32) - np.float32(1 - 2.0**-24)
-    upper = 1 - v
-    bits = lax.bitcast_convert_type(upper + upper * v, jnp.uint32)
-    f = lax.bitcast_convert_type((bits & fraction) | one, jnp.float32)
-    exponent = lax.bitcast_convert_type(bits, jnp.int32).astype(jnp.float32)
-    t = np.float32(_SLOPE) * exponent + _polynomial(_FRACTION, f)
+    v = lax.sub(_from_bits(word, fraction, one), np.float32(1 - 2.0**-24))
+    upper = lax.sub(np.float32(1), v)
+    bits = lax.bitcast_convert_type(lax.add(upper, lax.mul(upper, v)), jnp.uint32)
+    f = _from_bits(bits, fraction, one)
+    exponent = lax.convert_element_type(lax.bitcast_convert_type(bits, jnp.int32), jnp.float32)
+    t = lax.add(lax.mul(exponent, np.float32(_SLOPE)), _polynomial(_FRACTION, f))
     # The sign last, as a bit: XLA's matrix kernels absorb sums and products but no bits, and would
     # leave the parts of a half absorbed quantile in memory.
-    magnitude = lax.bitcast_convert_type(v * _polynomial(_QUANTILE, t), jnp.uint32)
-    return lax.bitcast_convert_type(magnitude | (word & np.uint32(0x80000000)), jnp.float32)
+    magnitude = lax.bitcast_convert_type(lax.mul(v, _polynomial(_QUANTILE, t)), jnp.uint32)
+    return _from_bits(word, np.uint32(0x80000000), magnitude)
 
 
 def random_sign(word: jax.Array) -> jax.Array:
     """+1 or -1, by the highest bit."""
-    return lax.bitcast_convert_type(
-        np.uint32(0x3F800000) | (word & np.uint32(0x80000000)), jnp.float32
-    )
+    return _from_bits(word, np.uint32(0x80000000), np.uint32(0x3F800000))
+
+
+def _from_bits(word: jax.Array, mask: np.uint32, others) -> jax.Array:
+    """The float32 with the bits of `word` that are in the mask, and others."""
+    bits = lax.bitwise_or(lax.bitwise_and(word, mask), others)
+    return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
     total = np.float32(coefficients[-1])
     for c in coefficients[-2::-1]:
-        total = total * x + np.float32(c)
+        total = lax.add(lax.mul(x, total), np.float32(c))
     return total
 
 
@@ -241,6 +255,41 @@ def columns_of_rows(source, rows: jax.Array, width: int, start: int, count: int)
 # --- noise of a leaf ------------------------------------------------------------------------------
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["start"], meta_fields=["shape"])
+@dataclass(frozen=True)
+class Range:
+    """The numbers start, start + 1, ... in a given shape: what nothing has been picked from yet.
+
+    They are computed where they are read, and a compiler has one array less to make.
+    """
+
+    start: jax.Array | int
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def array(self) -> jax.Array:
+        numbers = lax.iota(jnp.uint32, math.prod(self.shape))
+        start = lax.convert_element_type(self.start, jnp.uint32)
+        return lax.reshape(numbers + start, self.shape)
+
+    def __getitem__(self, i: jax.Array) -> "Range":
+        """Slice i of the first axis, a uint32 that may be traced."""
+        shape = self.shape[1:]
+        start = lax.convert_element_type(self.start, jnp.uint32)
+        return Range(start + i * np.uint32(math.prod(shape)), shape)
+
+    def __xor__(self, zero: jax.Array) -> "Range":
+        """The same numbers, made to depend on `zero`."""
+        return Range(lax.convert_element_type(self.start, jnp.uint32) ^ zero, self.shape)
+
+
+def as_array(numbers: "jax.Array | Range") -> jax.Array:
+    return numbers.array() if isinstance(numbers, Range) else numbers
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["source", "row", "scale"],
@@ -248,14 +297,14 @@ def columns_of_rows(source, rows: jax.Array, width: int, start: int, count: int)
 )
 @dataclass(frozen=True)
 class RowNoise:
-    """scale * source, seen through an array of row numbers.
+    """scale * source, seen through row numbers.
 
     A view of leading axes is the same view of the row numbers, which are 1/width of the leaf:
     slicing, gathering, transposing or reshaping noise costs and stores nothing.
     """
 
     source: Signs | Normals | OneHot
-    row: jax.Array  # uint32, the leading axes
+    row: jax.Array | Range  # uint32, the leading axes
     scale: jax.Array | float
     width: int | None  # the last axis; None for a scalar
     shared: bool = False  # by several readers: generated once for all, see `share`
@@ -265,14 +314,14 @@ class RowNoise:
         return self.row.shape + (() if self.width is None else (self.width,))
 
     def dense(self) -> jax.Array:
-        values = self.source.rows(self.row, 1 if self.width is None else self.width)
+        values = self.source.rows(as_array(self.row), 1 if self.width is None else self.width)
         values = values if self.width is not None else values[..., 0]
         return (
             values if isinstance(self.scale, float) and self.scale == 1.0 else self.scale * values
         )
 
     def take(self, index) -> "RowNoise":
-        return dataclasses.replace(self, row=index(self.row))
+        return dataclasses.replace(self, row=index(as_array(self.row)))
 
 
 def tie(noise, array: jax.Array):
@@ -285,7 +334,7 @@ def tie(noise, array: jax.Array):
     zero = zero_from(array)
 
     def tied(z):
-        return z.take(lambda row: row ^ zero) if isinstance(z, RowNoise) else z
+        return dataclasses.replace(z, row=z.row ^ zero) if isinstance(z, RowNoise) else z
 
     return jax.tree.map(tied, noise, is_leaf=lambda z: isinstance(z, RowNoise))
 
@@ -407,10 +456,7 @@ def made_once(x: jax.Array) -> jax.Array:
 
 def row_noise(source, shape: tuple[int, ...], scale=1.0) -> RowNoise:
     """Noise of a whole leaf."""
-    lead = shape[:-1]
-    count = int(np.prod(lead, dtype=np.int64))
-    rows = lax.reshape(lax.iota(jnp.uint32, count), lead)
-    return RowNoise(source, rows, scale, shape[-1] if shape else None)
+    return RowNoise(source, Range(0, shape[:-1]), scale, shape[-1] if shape else None)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
@@ -469,10 +515,21 @@ class LowRankNoise:
         return lax.dot_general(self.left, self.right, (((0,), (0,)), ((), ())))
 
 
-def low_rank_noise(source, seeds, shape: tuple[int, ...], split: int, rank: int) -> LowRankNoise:
-    """Noise whose factors span the axes before and after `split`."""
-    factors = []
-    for seed, part in zip(seeds, (shape[:split], shape[split:]), strict=True):
-        flat = row_noise(source(seed), (rank, int(np.prod(part, dtype=np.int64))))
-        factors.append(lax.reshape(made_once(flat.dense()), (rank, *part)))
-    return LowRankNoise(np.float32(1 / np.sqrt(rank)) * factors[0], factors[1])
+def low_rank_noise(
+    source, seed, parts: list[tuple[tuple[int, ...], tuple[int, ...]]], rank: int
+) -> list[LowRankNoise]:
+    """Noise of some leaves, each given by the shapes before and after its cut.
+
+    All factors of a direction are one array, from which each takes its columns: one kernel to compile
+    and to run, however many leaves there are.
+    """
+    shapes = [part for pair in parts for part in pair]
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = np.cumsum(sizes).tolist()
+    drawn = made_once(row_noise(source(seed), (rank, ends[-1])).dense())
+    factors = [
+        lax.reshape(lax.slice_in_dim(drawn, end - size, end, axis=1), (rank, *shape))
+        for shape, size, end in zip(shapes, sizes, ends, strict=True)
+    ]
+    scale = np.float32(1 / np.sqrt(rank))
+    return [LowRankNoise(scale * a, b) for a, b in zip(factors[::2], factors[1::2], strict=True)]

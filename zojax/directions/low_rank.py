@@ -68,13 +68,9 @@ def low_rank(
     def draw(frame: PyTree, index, like: PyTree) -> PyTree:
         matrices, rest = _split(like)
         leaves, treedef = jax.tree.flatten(matrices)
-        seeds = noise.child_seeds(frame[0], index, 2 * len(leaves))
-        drawn = [
-            noise.low_rank_noise(
-                source, seeds[2 * i : 2 * i + 2], leaf.shape, cut(leaf.shape), rank
-            )
-            for i, leaf in enumerate(leaves)
-        ]
+        parts = [_parts(leaf.shape) for leaf in leaves]
+        seed = noise.child_seeds(frame[0], index, 1)[0]
+        drawn = noise.low_rank_noise(source, seed, parts, rank) if leaves else []
         rest = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
         return _merge(like, treedef.unflatten(drawn), rest)
 
@@ -111,6 +107,10 @@ def low_rank(
 def cut(shape: tuple[int, ...]) -> int:
     """The axis before which a leaf is cut into rows and columns: where m + n is least."""
     return min(range(1, len(shape)), key=lambda i: math.prod(shape[:i]) + math.prod(shape[i:]))
+
+
+def _parts(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return shape[: cut(shape)], shape[cut(shape) :]
 
 
 def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:

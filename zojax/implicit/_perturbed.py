@@ -33,24 +33,12 @@ class Part(NamedTuple):
     """What a view does to an array that has only some of the operand's axes.
 
     `outs` are the output axes it makes, ascending; `apply` acts on the array (None leaves it as it
-    is); `columns` does the same to a plain range of columns, where it stays one.
+    is); `numbers` does the same to a plain range of numbers, where it stays one.
     """
 
     outs: tuple[int, ...]
     apply: Callable[[jax.Array], jax.Array] | None
-    columns: Callable[["Columns"], "Columns"] | None = None
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The numbers start, start + 1, ... in a given shape: columns that nothing has picked from."""
-
-    start: int
-    shape: tuple[int, ...]
-
-    def array(self) -> jax.Array:
-        count = math.prod(self.shape)
-        return lax.reshape(lax.iota(jnp.uint32, count) + np.uint32(self.start), self.shape)
+    numbers: Callable[[noises.Range], noises.Range] | None = None
 
 
 @partial(
@@ -68,8 +56,9 @@ class Access:
     shared: bool = False  # as in `RowNoise`
     hidden = 0  # trailing axes of a factor that are no axes of the array
 
-    def __call__(self, left: jax.Array, right: jax.Array | Columns) -> jax.Array:
-        if isinstance(right, Columns):  # whole rows are cheaper than their entries one by one
+    def __call__(self, left: jax.Array | noises.Range, right: jax.Array | noises.Range) -> jax.Array:
+        left = noises.as_array(left)
+        if isinstance(right, noises.Range):  # whole rows are cheaper than their entries one by one
             count = math.prod(right.shape)
             values = noises.columns_of_rows(self.source, left, self.width, right.start, count)
             values = lax.reshape(values, left.shape + right.shape)
@@ -108,7 +97,7 @@ class Perturbed:
     base: jax.Array
     scale: jax.Array
     sides: tuple[int, ...]
-    factors: tuple[jax.Array | None, jax.Array | Columns | None]
+    factors: tuple[jax.Array | noises.Range | None, jax.Array | noises.Range | None]
     join: Access | Outer | None
     whole: jax.Array | None
     is_activation: bool = False
@@ -151,10 +140,12 @@ class Perturbed:
         """Arrays to slice along the first axis, and what makes their slices a slice of this."""
         side = self.sides[0]
         factor = self.factors[side]
-        factor = factor.array() if isinstance(factor, Columns) else factor
+        rows = factor if isinstance(factor, noises.Range) and side == 0 else None
+        factor = noises.as_array(factor) if rows is None else lax.iota(jnp.uint32, rows.shape[0])
 
         def rebuild(slices: tuple) -> "Perturbed":
             base, sliced, whole = slices
+            sliced = sliced if rows is None else rows[sliced]
             factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
             return self.replace(base=base, sides=self.sides[1:], factors=factors, whole=whole)
 
@@ -170,7 +161,7 @@ class Perturbed:
         if self.whole is not None:
             arrays["whole"], specs["whole"] = self.whole, spec
         for side, factor in enumerate(self.factors):
-            if isinstance(factor, Columns) and any(of_side[side]):
+            if isinstance(factor, noises.Range) and (side == 0 or any(of_side[side])):
                 factor = factor.array()
             if isinstance(factor, jax.Array):
                 arrays[f"factor{side}"] = factor
@@ -231,7 +222,7 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise) -> Perturbed:
         whole, noise = noise.mask, noise.noise
     if isinstance(noise, noises.RowNoise):
         sides = (0,) * noise.row.ndim + (() if noise.width is None else (1,))
-        columns = Columns(0, () if noise.width is None else (noise.width,))
+        columns = noises.Range(0, () if noise.width is None else (noise.width,))
         join = Access(noise.source, noise.scale, noise.width or 1, noise.shared)
         return Perturbed(name, base, scale, sides, (noise.row, columns), join, whole)
     if isinstance(noise, noises.LowRankNoise):
@@ -245,9 +236,9 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise) -> Perturbed:
 def _apply(part: Part, factor, join):
     if part.apply is None or factor is None:
         return factor
-    if isinstance(factor, Columns):
-        if part.columns is not None:
-            return part.columns(factor)
+    if isinstance(factor, noises.Range):
+        if part.numbers is not None:
+            return part.numbers(factor)
         factor = factor.array()
     if join is not None and join.hidden:
         return jax.vmap(part.apply, -1, -1)(factor)

@@ -10,7 +10,8 @@ import math
 import numpy as np
 from jax import lax
 
-from zojax.implicit._perturbed import Columns, Part
+from zojax.implicit._perturbed import Part
+from zojax.noise import Range
 
 
 def _transpose(eqn, indices, axes, hosts):
@@ -34,11 +35,11 @@ def _sliced(shape, start, limit, strides, axes):
         if strides is None or all(s == 1 for s in strides):
             return Part(axes, None)
 
-    def columns(c):
-        return Columns(c.start + start[0], (limit[0] - start[0],))
+    def numbers(n):
+        return Range(n.start + start[0], (limit[0] - start[0],))
 
     plain = len(axes) == 1 and (strides is None or strides == [1])
-    return Part(axes, lambda x: lax.slice(x, start, limit, strides), columns if plain else None)
+    return Part(axes, lambda x: lax.slice(x, start, limit, strides), numbers if plain else None)
 
 
 def split(axis, start, stop):
@@ -109,7 +110,7 @@ def _blocks(old, new):
 def _reshaped(eqn, outs):
     """A part that changes the shape only."""
     shape = tuple(eqn.outvars[0].aval.shape[o] for o in outs)
-    return Part(outs, lambda x: lax.reshape(x, shape), lambda c: Columns(c.start, shape))
+    return Part(outs, lambda x: lax.reshape(x, shape), lambda n: Range(n.start, shape))
 
 
 def _broadcast_in_dim(eqn, indices, axes, hosts):
