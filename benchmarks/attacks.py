@@ -87,7 +87,7 @@ WORK = {
         ("l2", 2.0, 100, 1000, None),
     ],
     "simba": [("l2", 3.0, 100, 2000, 0.2)],
-    "simba_dct": [("l2", 3.0, 20, 1000, 0.2)],
+    "simba_dct": [("l2", 3.0, 100, 1000, 0.2)],
     "zoo": [("l2", 3.0, 20, 5120, 0.05)],
 }
 ART = {"square": art_square, "simba": art_simba, "simba_dct": art_simba_dct, "zoo": art_zoo}
