@@ -47,9 +47,22 @@ def _placed(tree, sharding):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
+def looped(model: Model):
+    """Two forwards, nothing perturbed, in a loop like that of a step: what the loop itself costs."""
+
+    def both(params, batch):
+        def turned(turn):
+            return model.loss(params, **jax.tree.map(lambda x: jnp.where(turn, x[::-1], x), batch))
+
+        return jax.lax.map(turned, jnp.array([False, True]))
+
+    return jax.jit(both).lower(model.params, model.batch)
+
+
 def programs(model: Model) -> dict:
     """The programs to compile, on the device that the model's shapes are placed on."""
-    found = {"forward": forward(model), "jax.grad + sgd": backward(model)}
+    found = {"forward": forward(model), "two forwards in a loop": looped(model)}
+    found["jax.grad + sgd"] = backward(model)
     return found | {f"zojax.mezo, {label}": mezo(model, d) for label, d in DIRECTIONS.items()}
 
 
