@@ -119,6 +119,13 @@ def test_equal_spaces_compile_once():
 def test_a_space_prints_itself():
     text = str(search.space(MIXED))
     assert "['width']: log_integers(4, 300)" in text and "infinitely many points" in text
+    for domain, shown in [
+        (search.integers(0, 4), "integers(0, 4)"),
+        (search.integers(1, 10, step=3), "integers(1, 10, step=3)"),
+        (search.integers(0, 10, (2,), step=4), "integers(0, 8, step=4) x 2"),  # 8 is the last
+        (search.uniform(0, 1, step=0.25), "uniform(0, 1, step=0.25)"),
+    ]:
+        assert str(domain) == shown
 
 
 @pytest.mark.parametrize(

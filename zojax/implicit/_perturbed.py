@@ -56,7 +56,9 @@ class Access:
     shared: bool = False  # as in `RowNoise`
     hidden = 0  # trailing axes of a factor that are no axes of the array
 
-    def __call__(self, left: jax.Array | noises.Range, right: jax.Array | noises.Range) -> jax.Array:
+    def __call__(
+        self, left: jax.Array | noises.Range, right: jax.Array | noises.Range
+    ) -> jax.Array:
         left = noises.as_array(left)
         if isinstance(right, noises.Range):  # whole rows are cheaper than their entries one by one
             count = math.prod(right.shape)
