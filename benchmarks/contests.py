@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from benchmarks import measure
 from benchmarks.rivals import RIVALS
-from benchmarks.workers import Failed, Worker
+from benchmarks.workers import SHORT, Failed, Worker
 
 EVERY = list(RIVALS)
 HOSTS = [name for name, rival in RIVALS.items() if rival.module == "search"]
@@ -138,11 +138,13 @@ def run(entry: Entry, arguments) -> list[dict]:
         else:
             workers[name] = worker
     first = {name: worker.facts["first"] for name, worker in workers.items()}
-    # One that takes very long has had its one step; the rest take as many turns as time allows.
+    # One that takes very long has had its one step; the rest take as many turns as time allows, and those
+    # whose steps are short go on among themselves: three turns between gigabytes tell little of them.
     patient = {n: w for n, w in workers.items() if first[n] <= arguments.slow}
     each = sum(first[name] for name in patient)
     rounds = int(min(arguments.rounds, max(3, arguments.budget / max(each, 1e-9))))
-    seconds = measure.in_turn({name: w.step for name, w in patient.items()}, rounds)
+    turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
+    seconds = measure.in_turn({name: w.step for name, w in patient.items()}, turns)
     rows = []
     for name in entry.contestants:
         row = {"work": entry.label, "contestant": name, "evaluations": entry.work["evaluations"]}

@@ -34,7 +34,8 @@ def interleaved(contestants: dict[str, Callable], rounds: int) -> dict[str, list
     """
     for run in contestants.values():
         jax.block_until_ready(run())  # compile and warm up
-    return in_turn({name: partial(timed, run) for name, run in contestants.items()}, rounds)
+    timers = {name: partial(timed, run) for name, run in contestants.items()}
+    return in_turn(timers, dict.fromkeys(contestants, rounds))
 
 
 def timed(run: Callable) -> float:
@@ -44,11 +45,12 @@ def timed(run: Callable) -> float:
     return time.perf_counter() - start
 
 
-def in_turn(timers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each timer returned in every round; the order is shuffled anew."""
+def in_turn(timers: dict[str, Callable[[], float]], rounds: dict[str, int]) -> dict[str, list]:
+    """What each timer returned in its rounds, all in the first ones; the order is shuffled anew."""
     seconds = {name: [] for name in timers}
-    order, shuffler = list(timers), random.Random(0)
-    for _ in range(rounds):
+    shuffler = random.Random(0)
+    for i in range(max(rounds.values(), default=0)):
+        order = [name for name in timers if rounds[name] > i]
         shuffler.shuffle(order)
         for name in order:
             seconds[name].append(timers[name]())
@@ -69,10 +71,11 @@ def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, floa
 
 
 def cautious(numerator: list[float], denominator: list[float]) -> float | str:
-    """The median ratio, or why there is none: too few rounds, or quartiles too far apart."""
-    if len(numerator) != len(denominator) or len(numerator) < 3:
+    """The median ratio, or why there is none: too few common rounds, or quartiles too far apart."""
+    common = min(len(numerator), len(denominator))
+    if common < 3:
         return "n/a (rounds)"
-    middle, low, high = ratio(numerator, denominator)
+    middle, low, high = ratio(numerator[:common], denominator[:common])
     return "n/a (spread)" if high - low > SPREAD * middle else middle
 
 

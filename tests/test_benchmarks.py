@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -16,9 +18,10 @@ from zojax.examples import _tasks
 def test_contestants_take_turns_and_each_has_every_round():
     order = []
     timers = {name: (lambda n=name: order.append(n) or 1.0) for name in "abc"}
-    seconds = measure.in_turn(timers, 4)
-    assert seconds == {name: [1.0] * 4 for name in "abc"}
-    assert all(sorted(order[i : i + 3]) == list("abc") for i in range(0, 12, 3))
+    seconds = measure.in_turn(timers, {"a": 4, "b": 2, "c": 4})
+    assert seconds == {"a": [1.0] * 4, "b": [1.0] * 2, "c": [1.0] * 4}
+    assert all(sorted(order[i : i + 3]) == list("abc") for i in (0, 3))
+    assert all(sorted(order[i : i + 2]) == list("ac") for i in (6, 8))
 
 
 def test_a_ratio_is_of_pairs_and_is_refused_where_it_means_nothing():
@@ -27,6 +30,7 @@ def test_a_ratio_is_of_pairs_and_is_refused_where_it_means_nothing():
     assert measure.cautious([1.0, 9.0, 1.0, 9.0], [1.0] * 4) == "n/a (spread)"
     assert measure.cautious([2.0, 2.0], [1.0, 1.0]) == "n/a (rounds)"
     assert measure.cautious([2.0], [1.0, 1.0, 1.0]) == "n/a (rounds)"
+    assert measure.cautious([3.0, 6.0, 3.0], [1.0, 2.0, 1.0, 9.0]) == pytest.approx(3)
 
 
 def test_an_exponent_is_found_again():
@@ -124,3 +128,13 @@ def test_results_are_saved_with_versions(monkeypatch, tmp_path, capsys):
     content = json.loads((tmp_path / "a-device" / "trial.json").read_text())
     assert content["rows"] == [{"a": 1.0}] and "jaxlib" in content["environment"]
     assert "| a |" in capsys.readouterr().out
+
+
+def test_a_quick_run_of_everything_ends_well():
+    """In an environment without the other libraries: their rows say so."""
+    command = [sys.executable, "-m", "benchmarks", "--quick"]
+    done = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    quick = [name for name, section in SECTIONS.items() if section.quick and section.default]
+    ends = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(quick) :])
+    assert list(ends) == quick and all(end.endswith(" s") for end in ends.values())

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from zojax import noise
 from zojax._call import compiled_call
 from zojax._types import PyTree, as_key, require_count, require_positive
 from zojax.attacks import _ball, _losses
@@ -202,7 +203,7 @@ def _start(key, attack, x, y) -> Progress:
 
     def one(x, y):
         inf = jnp.float32(jnp.inf)
-        own = jax.random.fold_in(key, checksum(x))
+        own = noise.fold_in(key, checksum(x))
         zero = jnp.int32(0)
         return Progress(own, x, y, zero, zero, jnp.bool_(False), x, inf, attack.init(own, x, inf))
 
@@ -218,7 +219,7 @@ def _active(state: Progress, budget: int, points: int) -> jax.Array:
 @partial(jax.jit, static_argnums=0)
 def _propose(attack, eps, state: Progress) -> jax.Array:
     def one(s):
-        points = attack.propose(jax.random.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
+        points = attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
         return jax.vmap(lambda p: _ball.project(p, s.x, eps, attack.norm))(points)
 
     return jax.vmap(one)(state)
@@ -251,7 +252,7 @@ def _advance(attack, setting, eps, state: Progress, points, outputs) -> Progress
         losses, hits = jax.vmap(lambda z: _losses.judge(z, s.y, setting.targeted, attack.loss))(
             logits
         )
-        key = jax.random.fold_in(s.key, s.t)
+        key = noise.fold_in(s.key, s.t)
         ranks = jnp.where(hits, -jnp.inf, losses)
         first = jnp.argmin(ranks)
         better = ranks[first] < s.best_loss

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax import noise
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver import Attack, Result
@@ -16,7 +17,7 @@ _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.fl
 
 
 class SquareState(NamedTuple):
-    """The best image so far and its loss."""
+    """The best image so far and its loss; before the first round, x and a perturbation of length 1."""
 
     image: jax.Array
     loss: jax.Array
@@ -97,17 +98,19 @@ def _rounds(norm: str, budget: int, p: float) -> Attack:
     start, move = (_stripes, _signs) if norm == "linf" else (_grid, _bumps)
 
     def init(key, x, loss):
-        del key, loss  # the search starts from a random image, not from x
-        return SquareState(x, jnp.float32(jnp.inf))
+        del loss  # the search starts from a random image, not from x
+        (seed,) = noise.child_seeds(noise.make_seed(key), 0, 1)
+        begin = start(seed, height_width_channels(x.shape))
+        return SquareState(x + begin.reshape(x.shape), jnp.float32(jnp.inf))
 
     def propose(key, state, x, eps, t):
         shape = height_width_channels(x.shape)
         centre, delta = x.reshape(shape), (state.image - x).reshape(shape)
         halvings = jnp.sum(t > _HALVED_AFTER * budget)
         fraction = p / 2.0 ** halvings.astype(jnp.float32)
-        first = centre + start(key, delta.shape, eps)
-        later = centre + move(key, delta, centre, eps, fraction)
-        return jnp.where(t == 0, first, later).reshape((1,) + x.shape)
+        seeds = noise.child_seeds(noise.make_seed(key), 0, 4)
+        moved = move(seeds, delta, centre, eps, fraction)
+        return (centre + jnp.where(t == 0, eps * delta, moved)).reshape((1,) + x.shape)
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps
@@ -125,11 +128,15 @@ def _side(fraction, height, width, least):
     return jnp.clip(side, least, max(min(height, width) - 1, 1))
 
 
-def _corner(key, side, height, width):
+def _corner(seed, side, height, width):
     """The first row and column of a random window."""
-    u = jax.random.uniform(key, (2,))
+    words = jnp.stack([seed[0], seed[1]]) >> 8  # 24 bits, which a float32 holds
     room = jnp.array([height, width]) - side + 1
-    return jnp.minimum((u * room).astype(jnp.int32), room - 1)
+    return (words.astype(jnp.float32) * (room * 2.0**-24)).astype(jnp.int32)
+
+
+def _random_signs(seed, shape):
+    return noise.row_noise(noise.Signs(seed), shape).dense()
 
 
 def _window(corner, side, height, width):
@@ -142,18 +149,17 @@ def _window(corner, side, height, width):
 # --- Linf -------------------------------------------------------------------------------------------
 
 
-def _stripes(key, shape, eps):
+def _stripes(seed, shape):
     """Vertical stripes of width one."""
-    return eps * jax.random.rademacher(key, (1, *shape[1:]), jnp.float32)
+    return jnp.broadcast_to(_random_signs(seed, (1, *shape[1:])), shape)
 
 
-def _signs(key, delta, centre, eps, fraction):
+def _signs(seeds, delta, centre, eps, fraction):
     """A window of +eps or -eps in each channel."""
     height, width, channels = delta.shape
     side = _side(fraction, height, width, 1)
-    place, signs = jax.random.split(key)
-    inside = _window(_corner(place, side, height, width), side, height, width)
-    step = eps * jax.random.rademacher(signs, (channels,), jnp.float32)
+    inside = _window(_corner(seeds[0], side, height, width), side, height, width)
+    step = eps * _random_signs(seeds[1], (channels,))
     low, high = jnp.maximum(-eps, -centre), jnp.minimum(eps, 1 - centre)
     moved = jnp.clip(step, low, high)
     same = jnp.all(jnp.where(inside, jnp.abs(moved - delta) < 1e-6, True))
@@ -188,29 +194,30 @@ def _bump(corner, side, upright, split, height, width):
     return peak(0, split) - peak(split, side - split)
 
 
-def _grid(key, shape, eps):
-    """A grid of about 5 x 5 bumps with random signs, of length eps."""
+def _grid(seed, shape):
+    """A grid of about 5 x 5 bumps with random signs, of length 1."""
     height, width, channels = shape
     side = max(min(height, width) // 5, 1)
     rows, columns = height // side, width // side
     tile = _bump(jnp.zeros(2, jnp.int32), side, True, side // 2, side, side)
-    signs = jax.random.rademacher(key, (rows, columns, channels), jnp.float32)
+    signs = _random_signs(seed, (rows, columns, channels))
     grid = jnp.einsum("ijc,kl->ikjlc", signs, tile).reshape(rows * side, columns * side, channels)
     grid = jnp.pad(grid, ((0, height - rows * side), (0, width - columns * side), (0, 0)))
-    return eps * grid / jnp.maximum(jnp.sqrt(jnp.sum(grid**2)), 1e-30)
+    return grid / jnp.maximum(jnp.sqrt(jnp.sum(grid**2)), 1e-30)
 
 
-def _bumps(key, delta, centre, eps, fraction):
+def _bumps(seeds, delta, centre, eps, fraction):
     """The norm of one window, and what is unused, moved into another one."""
     del centre
     height, width, channels = delta.shape
     side = _side(fraction, height, width, 3 if min(height, width) > 3 else 1)
-    from_key, to_key, sign_key, turn_key = jax.random.split(key, 4)
-    corner = _corner(to_key, side, height, width)
-    source = _window(_corner(from_key, side, height, width), side, height, width)
+    from_seed, to_seed, sign_seed, turn_seed = seeds
+    corner = _corner(to_seed, side, height, width)
+    source = _window(_corner(from_seed, side, height, width), side, height, width)
     target = _window(corner, side, height, width)
-    bump = _bump(corner, side, jax.random.bernoulli(turn_key), side // 2, height, width)[..., None]
-    sign = jax.random.rademacher(sign_key, (channels,), jnp.float32)
+    upright = turn_seed[0] >> 31 == 1
+    bump = _bump(corner, side, upright, side // 2, height, width)[..., None]
+    sign = _random_signs(sign_seed, (channels,))
     inside = jnp.where(target, delta, 0.0)
     shape = sign * bump / _norm(bump) + inside / _norm(inside)
     unused = jnp.maximum(eps**2 - jnp.sum(delta**2), 0.0) / channels
