@@ -10,9 +10,6 @@ with each perturbed leaf replaced by `Perturbed(base, scale, noise)`:
 - any other operation materialises the operand it reads, where it reads it, and nothing else.
 """
 
-import jax
-
-from zojax._call import compiled_call
 from zojax._types import PyTree
 from zojax.implicit._explain import Event, Leaf, Report, explain, strict_context
 from zojax.implicit._interpret import Context, run
@@ -43,8 +40,8 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
         that has no rule for it. See `explain`.
 
     Returns:
-      fun(params + scale * noise, *args, **kwargs), equal to rounding. Outside `jit` it is compiled, once
-      for a function and shapes.
+      fun(params + scale * noise, *args, **kwargs), equal to rounding. Call it inside `jit`, as the estimators
+      do: outside, as any function of arrays, it runs operation by operation.
 
     Raises:
       ValueError: for an unknown `on_missing`, or noise that does not have the shape of its leaf.
@@ -59,14 +56,5 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
     """
     if on_missing not in ("materialise", "error"):
         raise ValueError(f'on_missing must be "materialise" or "error", got {on_missing!r}.')
-    call = fun, params, noise, scale, args, kwargs
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(call[1:]))
-    return _evaluate(on_missing, *call) if traced else _compiled(on_missing, *call)
-
-
-def _evaluate(on_missing, fun, params, noise, scale, args, kwargs) -> PyTree:
     context = Context() if on_missing == "materialise" else strict_context()
     return run(context, fun, params, noise, scale, args, kwargs)
-
-
-_compiled = compiled_call(_evaluate)
