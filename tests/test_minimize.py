@@ -154,9 +154,10 @@ def test_callback_sees_every_chunk_and_may_stop(result):
 
 
 def test_progress_bar(capsys):
-    zojax.minimize(bowl, X0, TX, 6, chunk_size=2, progress=True)
+    run = zojax.minimize(bowl, X0, TX, 6, chunk_size=2, progress=True)
     shown = capsys.readouterr().err
     assert "6/6" in shown and re.search(r"value=\d", shown)
+    assert re.fullmatch(r"value \S+ after 6 steps, 48 evaluations: all steps taken", str(run))
 
 
 def test_progress_bar_needs_tqdm(monkeypatch):

@@ -37,6 +37,13 @@ class MinimizeResult(NamedTuple):
     state: Any
     message: str
 
+    def __str__(self) -> str:
+        evaluations = "" if self.evaluations is None else f", {self.evaluations} evaluations"
+        skipped = f" ({self.skipped} directions skipped)" if self.skipped else ""
+        return (
+            f"value {self.value:.6g} after {self.steps} steps{evaluations}{skipped}: {self.message}"
+        )
+
 
 class Progress(NamedTuple):
     """What a callback sees after a chunk of k steps.
@@ -124,8 +131,8 @@ def minimize(
             params, state, values, c = advance(params, state, limit - len(history))
             history.extend(values)
             if bar is not None:
+                bar.set_postfix(value=f"{history[-1]:.6g}", refresh=False)
                 bar.update(len(values))
-                bar.set_postfix(value=f"{history[-1]:.6g}")
             reached = target is not None and history[-1] <= target
             stop = callback is not None and callback(
                 # A copy: the next chunk is donated what this one returned.

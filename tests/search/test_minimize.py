@@ -129,7 +129,10 @@ def test_time_budget_callback_and_progress(capsys):
     stopped = run(callback=lambda p: seen.append(p) or p.evaluations >= 30, progress=True)
     assert stopped.message == "stopped by callback" and stopped.evaluations == 30
     assert seen[-1].best_value == stopped.best_value
-    assert "30/60" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "30/60" in shown and "best=" in shown
+    assert shown.count("30/60") <= 2  # not one line for every evaluation
+    assert str(stopped).count("\n") == 1 and "30 evaluations: stopped by callback" in str(stopped)
 
 
 def test_init_points_come_first_and_known_values_are_free():

@@ -40,8 +40,8 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
         that has no rule for it. See `explain`.
 
     Returns:
-      fun(params + scale * noise, *args, **kwargs), equal to rounding. Call it inside `jit`, as the estimators
-      do: outside, as any function of arrays, it runs operation by operation.
+      fun(params + scale * noise, *args, **kwargs), equal to rounding. Call it inside `jit`, as the
+      estimators do: outside, as any function of arrays, it runs operation by operation.
 
     Raises:
       ValueError: for an unknown `on_missing`, or noise that does not have the shape of its leaf.

@@ -61,6 +61,11 @@ class SearchResult(NamedTuple):
     run_values: np.ndarray
     state: Any
 
+    def __str__(self) -> str:
+        failed = f" ({self.failures} failed)" if self.failures else ""
+        ended = f"{self.evaluations} evaluations{failed}: {self.message}"
+        return f"best value {self.best_value:.6g} at {self.best}\n{ended}"
+
     def plot(self, ax=None):
         """Draws values and the best so far against evaluations (needs matplotlib); returns the axes."""
         try:
@@ -242,8 +247,8 @@ class _Reporter:
     def __call__(self, evaluations: int, x: np.ndarray, value: float) -> str | None:
         value = self.problem.sign * value
         if self.bar is not None:
+            self.bar.set_postfix(best=f"{value:.6g}", refresh=False)
             self.bar.update(evaluations - self.bar.n)
-            self.bar.set_postfix(best=f"{value:.6g}")
         if self.callback is not None:
             if self.callback(SearchProgress(evaluations, self.problem.space.point(x), value)):
                 return "stopped by callback"
