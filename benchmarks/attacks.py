@@ -10,14 +10,13 @@ the radius.
 """
 
 import argparse
-import json
 import statistics
 import time
 
 import jax
 import numpy as np
 
-from benchmarks.measure import RESULTS, save
+from benchmarks.measure import save, saved
 from zojax import attacks
 from zojax.examples import _images
 from zojax.examples.models import cnn
@@ -170,13 +169,6 @@ def measure(name, norm, eps, count, budget, step, params, x, y, rounds) -> list[
     return rows
 
 
-def _kept(rerun) -> list[dict]:
-    """Rows of an earlier run on this device, of attacks that are not run again."""
-    path = RESULTS / jax.devices()[0].device_kind.lower() / "attacks.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    return [row for row in rows if row["attack"] not in rerun]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
@@ -194,7 +186,8 @@ def main() -> None:
         for setting in WORK[name]
         for row in measure(name, *setting, params, x, y, arguments.rounds)
     ]
-    save("attacks", _kept(arguments.only) + rows)
+    kept = [row for row in saved("attacks") if row["attack"] not in arguments.only]
+    save("attacks", kept + rows)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def main(argv=None) -> None:
     add("--budget", type=float, default=30, help="seconds of a work's rounds, but three at least")
     add("--slow", type=float, default=40, help="seconds of a step beyond which one has to do")
     add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")
-    add("--works", nargs="+", default=["*"], help="patterns of labels")
+    add("--works", nargs="+", default=["*"], help="patterns of labels; others keep their rows")
     add("--contestants", nargs="+", default=["*"], help="patterns of names")
     add("--quick", action="store_true", help="tiny works")
     add("--dry", action="store_true", help="print only")
@@ -221,6 +221,8 @@ def main(argv=None) -> None:
         if _chosen(entry.label, arguments.works):
             names = [n for n in entry.contestants if _chosen(n, arguments.contestants)]
             rows += run(entry._replace(contestants=names), arguments)
+        elif not arguments.dry:
+            rows += [r for r in measure.saved(arguments.contest) if r["work"] == entry.label]
     if arguments.dry:
         print(measure.markdown(table(rows)))
     else:

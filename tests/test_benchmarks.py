@@ -128,6 +128,7 @@ def test_results_are_saved_with_versions(monkeypatch, tmp_path, capsys):
     content = json.loads((tmp_path / "a-device" / "trial.json").read_text())
     assert content["rows"] == [{"a": 1.0}] and "jaxlib" in content["environment"]
     assert "| a |" in capsys.readouterr().out
+    assert measure.saved("trial", "a device") == [{"a": 1.0}] and not measure.saved("other", "b")
 
 
 def test_a_quick_run_of_everything_ends_well():
