@@ -22,7 +22,7 @@ from zojax._call import compiled_call
 from zojax._types import PyTree, as_key, require_count, require_positive
 from zojax.attacks import _ball, _losses
 
-_CPU_BATCH = 32  # convolutions on a CPU are no faster in larger batches, which leave the cache
+_CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
 _ACCELERATOR_BATCH = 1024
 
 

@@ -70,7 +70,7 @@ def bandits(
       prior_rate: h, the learning rate of the prior.
       learning_rate: eta, in units of eps; 0.2 is the paper's 0.01 at eps = 0.05.
       output: what the model returns: "logits" or "probabilities".
-      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
 

@@ -59,7 +59,7 @@ def simba(
       targeted: whether y is the class to reach instead of the class to leave.
       step: alpha, the length of one step.
       output: what the model returns: "logits" or "probabilities".
-      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
 

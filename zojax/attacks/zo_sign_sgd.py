@@ -54,7 +54,7 @@ def zo_sign_sgd(
       mu: smoothing radius, in units of the image.
       learning_rate: eta, in units of eps.
       output: what the model returns: "logits" or "probabilities".
-      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
 

@@ -66,7 +66,7 @@ def zoo(
       mu: half the distance of the two points, in units of the image.
       learning_rate: eta of Adam, in units of the image.
       output: what the model returns: "logits" or "probabilities".
-      batch_size: most images in one call of the model, or one round of an image; 32 on CPU and 1024
+      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
 

@@ -52,7 +52,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    ("reviews", "shifts"): Setting(600, 8, 1e-3, 1e-2, 1),
+    ("reviews", "shifts"): Setting(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "norms"): Setting(600, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
