@@ -38,6 +38,8 @@ def as_key(key) -> jax.Array:
 
     >>> as_key(0) == as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
     Array(True, dtype=bool)
+    >>> as_key(2**31 - 1) == jax.random.key(2**31 - 1)
+    Array(True, dtype=bool)
     """
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape != ():
@@ -50,7 +52,11 @@ def as_key(key) -> jax.Array:
     is_integer = (
         hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer) and key.shape == ()
     )
-    if is_integer or (isinstance(key, int) and not isinstance(key, bool)):
+    is_int = isinstance(key, int) and not isinstance(key, bool)
+    if is_int and 0 <= key < 2**31 and jax.config.jax_default_prng_impl == "threefry2x32":
+        # The data of `jax.random.key(key)`, which compiles two programs to make them.
+        return jax.random.wrap_key_data(np.array([0, key], np.uint32), impl="threefry2x32")
+    if is_integer or is_int:
         return jax.random.key(key)
     raise TypeError(f"key must be an int or a jax.random key, got {key!r}; try jax.random.key(0).")
 
