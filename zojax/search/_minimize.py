@@ -269,7 +269,7 @@ def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
         return value
 
     try:
-        jax.eval_shape(attempt, space.low.astype(float_dtype()), jax.random.key(0))
+        jax.eval_shape(attempt, space.low.astype(float_dtype()), as_key(0))
     except Exception:  # whatever it was: called on the host it shows, and counts as a failure
         return False
     return traced[-1]
