@@ -1,7 +1,8 @@
 """Runs the peers and keeps what they did: `python -m benchmarks.peers`.
 
-Results are added to `results/cpu/search_peers.json` after every (problem, peer); what is there already is
-not run again unless `--again` is given. `python -m benchmarks.search` reads the file and never runs a peer.
+Results are added to `results/cpu/search_peers.json` after every (problem, peer); only seeds that are not
+there yet are run, unless `--again` is given. `python -m benchmarks.search` reads the file and never runs a
+peer.
 """
 
 import argparse
@@ -46,42 +47,37 @@ def contestants(problem: problems.Problem) -> dict[str, Peer]:
     return peers
 
 
-def count(problem: problems.Problem, name: str, seeds: int) -> int:
-    """Seeds: fewer for host loops that take many seconds a run."""
-    dim, quick = problem.box.dim, ("coordinate reset", "random search")
-    if name in quick:
-        return seeds
+def takes_part(problem: problems.Problem, name: str) -> bool:
+    """Not where one run takes minutes."""
+    dim, is_cma = problem.box.dim, name == "nevergrad CMA"
     if name.startswith("nevergrad") and not problem.box.continuous:
-        return {("nevergrad OnePlusOne", 20): 10, ("nevergrad CMA", 20): 5}.get((name, dim), 0)
-    if dim >= 10_000 and name == "zoopt":
-        return min(seeds, 3)
-    if 1000 <= dim < 10_000:
-        return min(seeds, 10 if "zoopt" in name or "pycma" in name else 5)
-    slow = name == "nevergrad CMA" or (
-        dim > 20 and name in ("nevergrad OnePlusOne", "evosax CMA_ES")
-    )
-    return min(seeds, 10) if slow else seeds
+        return dim <= 20
+    return not (is_cma and dim > 20)
 
 
-def record(problem: problems.Problem, name: str, peer: Peer, seeds: int) -> dict:
-    """Runs a peer from every seed; keeps each final value, and the mean best so far at a few budgets."""
+def record(problem: problems.Problem, name: str, peer: Peer, seeds: int, before: dict) -> dict:
+    """Runs a peer from every seed that it did not run from before.
+
+    Keeps each final value, and the mean best so far at a few budgets.
+    """
     at = np.unique(np.geomspace(1, problem.budget, POINTS).astype(int))
-    final, curves, seconds = [], [], []
-    for seed in range(seeds):
+    known = before.get("seeds", 0)
+    final, seconds = list(before.get("final", [])), [before["seconds"]] * known if known else []
+    total = known * np.array(before.get("curve", np.zeros(len(at))))
+    for seed in range(known, seeds):
         run = play(peer.run, problem.noisy(seed), problem.box, problem.budget, seed)
         final.append(problem.host(seed)(run.x) if problem.noise else run.best[-1])
-        curves.append(run.best[at - 1])
+        total = total + run.best[at - 1]
         seconds.append(run.seconds)
-    curve = np.mean(curves, axis=0)
     return {
         "problem": problem.name,
         "peer": name,
         "budget": problem.budget,
-        "seeds": seeds,
+        "seeds": len(final),
         "final": _short(final),
         "seconds": _short([np.median(seconds)])[0],
         "at": at.tolist(),
-        "curve": _short(curve),
+        "curve": _short(total / len(final)),
     }
 
 
@@ -159,14 +155,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--instances", type=int, default=1, help="of every BBOB function")
     parser.add_argument("--bbob-budget", type=int, default=1000, help="times the dimension")
-    parser.add_argument("--again", action="store_true", help="run what is there already, too")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="run what is there already, too; else only seeds that are missing",
+    )
     arguments = parser.parse_args()
     jobs = []
     for problem in problems.quality().values():
         for name, peer in contestants(problem).items():
-            seeds = count(problem, name, arguments.seeds)
-            if seeds:
-                jobs.append((problem.name, name, partial(record, problem, name, peer, seeds)))
+            if takes_part(problem, name):
+                row = {} if arguments.again else load().get((problem.name, name), {})
+                more = partial(record, problem, name, peer, arguments.seeds, row)
+                jobs.append((problem.name, name, more))
     quiet = partial(record_subset, "zoopt POSS", 0.0, 8, min(arguments.seeds, 10))
     loud = partial(record_subset, noise=0.2, k=8, seeds=min(arguments.seeds, 10))
     jobs += [("sonar k=8", "zoopt POSS", quiet)]
@@ -188,7 +189,9 @@ def main() -> None:
     done = load()
     for problem, peer, job in jobs:
         chosen = fnmatch.fnmatch(problem, arguments.only) and fnmatch.fnmatch(peer, arguments.peers)
-        if not chosen or ((problem, peer) in done and not arguments.again):
+        enough = arguments.seeds if job.func is record else 1
+        is_done = done.get((problem, peer), {}).get("seeds", 0) >= enough
+        if not chosen or (is_done and not arguments.again):
             continue
         try:
             row = job()
