@@ -127,10 +127,15 @@ def save(name: str, rows: list[dict], device: str | None = None, show=None) -> N
     print(markdown(show(rows) if show else rows))
 
 
+def load(name: str, folder: Path) -> list[dict]:
+    """The rows of a file, or none."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def saved(name: str, device: str | None = None) -> list[dict]:
     """The rows of an earlier run on this device; none where there was none."""
-    path = results_folder(device or jax.devices()[0].device_kind) / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
+    return load(name, results_folder(device))
 
 
 def markdown(rows: list[dict]) -> str:

@@ -3,7 +3,6 @@
 A page has places between `<!-- begin NAME -->` and `<!-- end -->`; what stands there is written anew.
 """
 
-import json
 import re
 import statistics
 from pathlib import Path
@@ -24,14 +23,8 @@ TARGETS = [
 ]
 
 
-def load(name: str, folder: Path = FOLDER) -> list[dict]:
-    """The rows of a file, or none."""
-    path = folder / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
-
-
 def contest_rows(folder: Path = FOLDER) -> list[dict]:
-    return [row for name in contests.CONTESTS for row in load(name, folder)]
+    return [row for name in contests.CONTESTS for row in measure.load(name, folder)]
 
 
 def versus(rows: list[dict]) -> list[dict]:
@@ -96,10 +89,12 @@ def targets(rows: list[dict]) -> list[dict]:
 def tables(folder: Path = FOLDER) -> dict[str, str]:
     """Markdown by name of a place."""
     rows = contest_rows(folder)
-    found = {name: contests.table(load(name, folder)) for name in contests.CONTESTS}
+    found = {name: contests.table(measure.load(name, folder)) for name in contests.CONTESTS}
     found |= {"versus": versus(rows), "targets": targets(rows)}
-    found |= {name: load(name, folder) for name in ("cosine", "scaling", "batches", "noise")}
-    found["quality"] = [ends(curve) for curve in load("quality", folder)]
+    found |= {
+        name: measure.load(name, folder) for name in ("cosine", "scaling", "batches", "noise")
+    }
+    found["quality"] = [ends(curve) for curve in measure.load("quality", folder)]
     empty = "Not measured yet."
     return {name: measure.markdown(lines) if lines else empty for name, lines in found.items()}
 
@@ -155,7 +150,7 @@ def draw(folder: Path) -> None:
         _finish(
             figure, [ax], folder / "peers.png", xlabel="time of the fastest peer / time of zojax"
         )
-    curves = load("quality", folder)
+    curves = measure.load("quality", folder)
     if curves:
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
         for ax, against in zip(axes, ("evaluations", "seconds"), strict=True):

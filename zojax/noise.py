@@ -270,20 +270,22 @@ class Range:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def _first(self) -> jax.Array:
+        return lax.convert_element_type(self.start, jnp.uint32)
+
     def array(self) -> jax.Array:
         numbers = lax.iota(jnp.uint32, math.prod(self.shape))
-        start = lax.convert_element_type(self.start, jnp.uint32)
-        return lax.reshape(numbers + start, self.shape)
+        return lax.reshape(numbers + self._first, self.shape)
 
     def __getitem__(self, i: jax.Array) -> "Range":
         """Slice i of the first axis, a uint32 that may be traced."""
         shape = self.shape[1:]
-        start = lax.convert_element_type(self.start, jnp.uint32)
-        return Range(start + i * np.uint32(math.prod(shape)), shape)
+        return Range(self._first + i * np.uint32(math.prod(shape)), shape)
 
     def __xor__(self, zero: jax.Array) -> "Range":
         """The same numbers, made to depend on `zero`."""
-        return Range(lax.convert_element_type(self.start, jnp.uint32) ^ zero, self.shape)
+        return Range(self._first ^ zero, self.shape)
 
 
 def as_array(numbers: "jax.Array | Range") -> jax.Array:

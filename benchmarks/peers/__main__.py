@@ -161,21 +161,21 @@ def main() -> None:
         help="run what is there already, too; else only seeds that are missing",
     )
     arguments = parser.parse_args()
-    jobs = []
+    done, jobs = {} if arguments.again else load(), []
     for problem in problems.quality().values():
         for name, peer in contestants(problem).items():
-            if takes_part(problem, name):
-                row = {} if arguments.again else load().get((problem.name, name), {})
-                more = partial(record, problem, name, peer, arguments.seeds, row)
+            before = done.get((problem.name, name), {})
+            if takes_part(problem, name) and before.get("seeds", 0) < arguments.seeds:
+                more = partial(record, problem, name, peer, arguments.seeds, before)
                 jobs.append((problem.name, name, more))
     quiet = partial(record_subset, "zoopt POSS", 0.0, 8, min(arguments.seeds, 10))
     loud = partial(record_subset, noise=0.2, k=8, seeds=min(arguments.seeds, 10))
-    jobs += [("sonar k=8", "zoopt POSS", quiet)]
-    jobs += [("sonar k=8 noise 0.2", "zoopt POSS", partial(loud, "zoopt POSS"))]
+    others = [("sonar k=8", "zoopt POSS", quiet)]
+    others += [("sonar k=8 noise 0.2", "zoopt POSS", partial(loud, "zoopt POSS"))]
     ponss = partial(
         loud, "zoopt PONSS", noise_handling=True, ponss=True, ponss_theta=0.5, ponss_b=8
     )
-    jobs += [("sonar k=8 noise 0.2", "zoopt PONSS", ponss)]
+    others += [("sonar k=8 noise 0.2", "zoopt PONSS", ponss)]
     if "bbob" in arguments.only:
         from benchmarks import bbob
 
@@ -185,13 +185,11 @@ def main() -> None:
                     run = partial(
                         record_bbob, name, dim, peer, arguments.instances, arguments.bbob_budget
                     )
-                    jobs.append((f"bbob {name}-{dim}", peer, run))
-    done = load()
+                    others.append((f"bbob {name}-{dim}", peer, run))
+    jobs += [job for job in others if job[:2] not in done]
     for problem, peer, job in jobs:
         chosen = fnmatch.fnmatch(problem, arguments.only) and fnmatch.fnmatch(peer, arguments.peers)
-        enough = arguments.seeds if job.func is record else 1
-        is_done = done.get((problem, peer), {}).get("seeds", 0) >= enough
-        if not chosen or (is_done and not arguments.again):
+        if not chosen:
             continue
         try:
             row = job()

@@ -110,7 +110,8 @@ def cut(shape: tuple[int, ...]) -> int:
 
 
 def _parts(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return shape[: cut(shape)], shape[cut(shape) :]
+    axis = cut(shape)
+    return shape[:axis], shape[axis:]
 
 
 def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:
