@@ -24,7 +24,7 @@ class Unavailable(RuntimeError):
 
 ENVIRONMENTS = {
     "shardes": Environment(("shardes==0.1.1", "optax", "chex"), (3, 12)),
-    "torch": Environment(("torch>=2.4", "numpy"), (3, 10)),
+    "torch": Environment(("torch>=2.4", "transformers>=4.44", "numpy"), (3, 10)),
 }
 
 
@@ -45,14 +45,14 @@ def python_of(name: str, make: bool = True) -> Path:
     """
     path = folder() / name
     python, done = path / "bin" / "python", path / "complete"
-    if done.exists():
+    wanted = ENVIRONMENTS[name]
+    if done.exists() and done.read_text() == str(wanted):
         return python
     if not make:
         raise Unavailable(f"its environment is not there; `--make {name}` makes it.")
-    wanted = ENVIRONMENTS[name]
     _run([_interpreter(wanted.python), "-m", "venv", "--clear", str(path)])
     _run([str(python), "-m", "pip", "install", "--quiet", *wanted.requirements])
-    done.touch()
+    done.write_text(str(wanted))
     return python
 
 

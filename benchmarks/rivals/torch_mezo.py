@@ -4,6 +4,8 @@ Parameters are moved in place by mu z, by -2 mu z and back, and by the step; a s
 again each time, so that no second copy of the parameters exists.
 """
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
@@ -92,7 +94,32 @@ def model_m(
     return [embed, norm, *(p for block in blocks for p in block)], loss
 
 
-WORKS = {"sphere": sphere, "rosenbrock": rosenbrock, "mlp": mlp, "model M": model_m}
+def smollm2(device, batch=4, length=128):
+    """The shape in `transformers`, as PyTorch's users run it; weights are random."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    model = LlamaForCausalLM(config).to(device).eval()
+    tokens = torch.randint(0, 8, (batch, length), device=device)
+    return list(model.parameters()), lambda: model(tokens, labels=tokens).loss
+
+
+WORKS = {
+    "sphere": sphere,
+    "rosenbrock": rosenbrock,
+    "mlp": mlp,
+    "model M": model_m,
+    "SmolLM2": partial(smollm2, length=64),
+}
 
 
 def build(name, settings, evaluations):
