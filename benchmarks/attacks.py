@@ -77,7 +77,7 @@ def art_zoo(classifier, eps, norm, budget, step):
     )
 
 
-# name: (ours, ART's, norm, eps, images, budget, step)
+# name: [(norm, eps, images, budget, step)]
 WORK = {
     "square": [
         ("linf", 0.3, 100, 1000, None),

@@ -70,13 +70,8 @@ def mezo(model: Model, direction):
 
 def largest_slice(model: Model) -> int:
     """Bytes of the largest part of a leaf that one operation of the loss reads, by `explain`."""
-    direction = DIRECTIONS["normal"]
-
-    def drawn(key):
-        return direction.draw(direction.frame(key, 1, model.params), 0, model.params)
-
-    noise = jax.eval_shape(drawn, jax.random.key(0))
-    return implicit.explain(model.loss, model.params, noise, **model.batch).largest_slice
+    report = implicit.explain(model.loss, model.params, DIRECTIONS["normal"], **model.batch)
+    return report.largest_slice
 
 
 def measure(name: str, model: Model) -> list[dict]:

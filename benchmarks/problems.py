@@ -137,7 +137,7 @@ def continuous(
     )
 
 
-def mixed_value(split, levels, categories, targets, x, shift, xp):
+def mixed_value(split, levels, targets, x, shift, xp):
     """Ackley of the continuous part, scaled by the share of wrong categories; distances of integers."""
     a, b = split
     z = x[:a] - shift[:a]
@@ -156,7 +156,7 @@ def mixed(dim: int) -> Problem:
     targets = np.select(
         [kind == "i"], [rng.integers(3, levels - 2, dim)], rng.integers(0, categories, dim)
     )
-    value = partial(mixed_value, (a, b), levels, categories, targets.astype(float))
+    value = partial(mixed_value, (a, b), levels, targets.astype(float))
     budget = {20: 2_000, 100: 10_000}[dim]
     return Problem(f"mixed-{dim}", value, Box(lo, hi, kind), budget, lambda seed: np.full(dim, 0.2))
 
@@ -174,14 +174,6 @@ def set_cover() -> Problem:
     covers = 1.0 * (rng.uniform(size=(20, 30)) < 0.45)
     space = Box(np.zeros(20), np.ones(20), np.full(20, "k"))
     return Problem("set cover", partial(cover_value, weights, covers), space, 2_000, np.zeros_like)
-
-
-def set_cover_optimum() -> float:
-    """By enumeration of all 2^20 choices."""
-    weights, covers = set_cover().formula.args
-    choices = (np.arange(2**20)[:, None] >> np.arange(20)) & 1
-    feasible = ((choices @ covers) > 0.5).all(axis=1)
-    return float((choices @ weights)[feasible].min())
 
 
 def low_effective(function, x, shift, xp):

@@ -20,7 +20,7 @@ import optax
 
 import zojax
 from benchmarks import page, works
-from benchmarks.measure import interleaved, save
+from benchmarks.measure import interleaved, save, saved
 from benchmarks.rivals.backpropagation import checkpointed
 from zojax import directions
 from zojax.examples import _tasks
@@ -183,7 +183,7 @@ def main(argv=None) -> None:
     if arguments.part != "cosine" and not quick:
         rows = curves("reviews", arguments.evaluations, 8, arguments.optimizers)
         again = [row["optimizer"] for row in rows]
-        rows = [r for r in page.load("quality") if r["optimizer"] not in again] + rows
+        rows = [r for r in saved("quality") if r["optimizer"] not in again] + rows
         save("quality", rows, show=lambda rows: [page.ends(row) for row in rows])
 
 

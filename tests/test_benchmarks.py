@@ -33,6 +33,16 @@ def test_a_ratio_is_of_pairs_and_is_refused_where_it_means_nothing():
     assert measure.cautious([3.0, 6.0, 3.0], [1.0, 2.0, 1.0, 9.0]) == pytest.approx(3)
 
 
+def test_curves_of_some_optimizers_join_those_that_were_there(monkeypatch):
+    kept = {}
+    before = [{"optimizer": "mezo", "seconds": [1.0]}, {"optimizer": "adam", "seconds": [2.0]}]
+    monkeypatch.setattr(quality, "curves", lambda *args: [{"optimizer": "mezo", "seconds": [3.0]}])
+    monkeypatch.setattr(quality, "saved", lambda name: before)
+    monkeypatch.setattr(quality, "save", lambda name, rows, show: kept.update({name: rows}))
+    quality.main(["--part", "loss", "--optimizers", "mezo"])
+    assert kept == {"quality": [before[1], {"optimizer": "mezo", "seconds": [3.0]}]}
+
+
 def test_an_exponent_is_found_again():
     sizes = [1, 10, 100, 1000]
     assert measure.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)

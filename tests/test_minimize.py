@@ -65,6 +65,20 @@ def test_host_and_device_agree(stencil):
     assert (host.steps, host.evaluations) == (device.steps, device.evaluations)
 
 
+def test_a_target_that_any_value_meets_takes_one_step():
+    assert zojax.minimize(bowl, X0, TX, 5, target=float("inf")).steps == 1
+
+
+def test_float64_values_from_the_host_keep_their_digits():
+    def far(x):  # in float32 all its values are 1e6
+        return np.sum(np.square(x)) + 1e6
+
+    with jax.enable_x64(True):
+        tx = zojax.zo_sgd(0.1, source())
+        result = zojax.minimize(far, jnp.ones(2, jnp.float64), tx, 20, key=0, jit=False)
+    assert result.value < 1e6 + 0.1
+
+
 def test_key_replaces_that_of_the_transformation(result):
     same = zojax.minimize(bowl, X0, zojax.zo_sgd(0.1, source(), key=9), 5, key=jax.random.key(1))
     other = zojax.minimize(bowl, X0, TX, 5, key=2)
@@ -209,6 +223,13 @@ def test_a_target_is_not_met_by_nan():
 
 
 ERRORS = {
+    "swapped": (
+        {"fun": X0, "x0": bowl},
+        TypeError,
+        r"fun must be callable, got .*minimize\(fun, x0",
+    ),
+    "a factory": ({"tx": zojax.mezo}, TypeError, r"tx.update must be callable, got None"),
+    "no callback": ({"callback": 3}, TypeError, "callback must be a function of a Progress, got 3"),
     "no steps": ({"num_steps": 0}, ValueError, "num_steps must be at least 1, got 0"),
     "float steps": ({"num_steps": 1e3}, TypeError, "num_steps must be an int, got 1000.0"),
     "no chunk": ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1, got 0"),

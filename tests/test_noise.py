@@ -157,7 +157,7 @@ def test_signs_are_balanced(signs):
 
 @pytest.mark.parametrize("kind", ["normals", "signs"])
 def test_neighbours_are_uncorrelated(kind, request):
-    """Rows, columns, and lags at which packed words or blocks of the generator would repeat."""
+    """Rows, columns, and lags at which words of the generator would repeat."""
     z = request.getfixturevalue(kind).astype(np.float64)
     for lag in (1, 2, 31, 32, 33, 64, 500):
         for pair in ((z[:, lag:], z[:, :-lag]), (z[lag:], z[:-lag])):
@@ -223,20 +223,3 @@ def test_every_bit_of_a_word_is_balanced():
 
 def _leaves(tree):
     return jax.tree.leaves(tree, is_leaf=lambda x: hasattr(x, "dense"))
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_rounded_product_is_not_contracted_with_the_sum_that_it_enters(dtype):
-    a, b, c = (jnp.asarray(jax.random.normal(jax.random.key(i), (4096,)), dtype) for i in range(3))
-    product = jax.jit(jnp.multiply)(a, b)
-    apart = jax.jit(jnp.add)(product, c)
-    together = jax.jit(lambda a, b, c: noise.rounded(a * b, c[0]) + c)(a, b, c)
-    np.testing.assert_array_equal(np.asarray(together), np.asarray(apart))
-
-
-def test_settled_and_rounded_numbers_are_the_same_and_have_the_derivative_of_one():
-    x = jnp.array([1.5, jnp.nan, -0.0])
-    np.testing.assert_array_equal(jax.jit(noise.settle)(x), x)
-    np.testing.assert_array_equal(noise.rounded(x, 0.0), x)
-    both = jax.grad(lambda x: noise.settle(x)[0] + noise.rounded(x, 1.0)[0])
-    np.testing.assert_array_equal(both(x), [2.0, 0.0, 0.0])

@@ -1,5 +1,6 @@
 """Laws of `zeroth_order`, over a table of every ready-made optimizer and of what goes inside."""
 
+import copy
 import functools
 import itertools
 import re
@@ -582,6 +583,10 @@ def test_parameters_need_a_float_leaf():
 
 @pytest.mark.parametrize("wrong", [zojax.estimator, 0.1, directions.rademacher()])
 def test_zeroth_order_needs_an_estimator(wrong):
+    with pytest.raises(
+        TypeError, match=r"inner must be an optax .* zeroth_order\(estimator=\.\.\.\)"
+    ):
+        zojax.zeroth_order(zojax.estimator())
     with pytest.raises(TypeError, match=r"estimator must be a zojax\.estimator\(\.\.\.\), got"):
         zojax.zeroth_order(optax.sgd(0.1), wrong)
 
@@ -609,3 +614,95 @@ def test_a_donated_state_leaves_the_transformation_its_key():
     step(tx.init(jnp.ones(2)))
     again = step(tx.init(jnp.ones(2)))
     assert int(again.count) == 1 and again.rng_key == jax.random.key(3)
+
+
+# --- what must not happen silently ----------------------------------------------------------------
+
+
+def step_on(tx, params, loss, **extras):
+    return tx.update(None, tx.init(params), params, value_fn=loss, **extras)
+
+
+def test_values_and_a_loss_exclude_each_other():
+    def loss(params, values):
+        return jnp.sum((params - values) ** 2)
+
+    with pytest.raises(TypeError, match="update got value_fn and values.*rename it"):
+        step_on(zojax.mezo(0.1), jnp.ones(2), loss, values=jnp.array([5.0, 7.0]))
+
+
+def only_by_position(params, /, x):
+    return jnp.sum(params * x)
+
+
+def only_by_name(*args, x):
+    return jnp.sum(args[0] * x)
+
+
+@pytest.mark.parametrize("loss", [only_by_position, only_by_name])
+def test_a_loss_may_take_its_parameters_by_position_only(loss):
+    assert step_on(zojax.mezo(0.1), jnp.ones(2), loss, x=2.0)[1].value == pytest.approx(4, rel=1e-3)
+
+
+def test_float16_holds_its_largest_number_where_a_gradient_is_larger():
+    def loss(params):
+        return 1e5 * params[0].astype(jnp.float32)
+
+    updates, state = step_on(zojax.mezo(1e-3), jnp.ones(4, jnp.float16), loss)
+    assert int(state.estimator_state.skipped) == 0
+    np.testing.assert_allclose(jnp.abs(updates), 65.5, rtol=1e-2)
+
+
+def test_a_radius_of_zero_leaves_out_every_direction():
+    tx = zojax.mezo(0.1, optax.linear_schedule(1e-2, 0.0, 1))
+    params = jnp.ones(2)
+    _, state = step_on(tx, params, lambda x: jnp.sum(x**2))
+    assert int(state.estimator_state.skipped) == 0
+    updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    assert int(state.estimator_state.skipped) == 1 and not jnp.any(updates)
+
+
+def test_a_transformation_can_be_copied():
+    tx = copy.deepcopy(zojax.mezo(0.1))
+    assert tx.estimator.evaluations == 2
+    assert jnp.all(step_on(tx, jnp.ones(2), lambda x: jnp.sum(x**2))[0] != 0)
+
+
+def test_nothing_is_nan_to_jax_before_the_first_step():
+    params = jnp.ones(2)
+    with jax.debug_nans(True):
+        updates, _ = step_on(zojax.mezo(0.1), params, lambda x: jnp.sum(x**2))
+    assert jnp.all(jnp.isfinite(updates))
+
+
+CHOICES = {
+    "mu of text": (lambda: zojax.mezo(mu="0.1"), "mu must be a number, got '0.1'"),
+    "no mu": (lambda: zojax.estimator(mu=None), "mu must be a number, got None"),
+    "two mus": (lambda: zojax.estimator(mu=[0.1, 0.2]), "mu must be a number, got"),
+    "a rate": (lambda: zojax.zeroth_order(0.1), r"inner must be .* got 0.1; did you forget"),
+    "masked": (
+        lambda: zojax.directions.masked(zojax.directions.normal, {}),
+        r"direction must be a Direction.*forget to call it, direction=\.\.\.\(\)",
+    ),
+    "vectors": (
+        lambda: zojax.directions.low_rank(vectors=zojax.directions.normal),
+        "vectors must be a Direction",
+    ),
+    "stencil": (
+        lambda: zojax.estimator(stencil=zojax.Stencil(np.ones(2), np.ones(2))),
+        "stencil offsets and weights must be tuples of floats",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_wrong_kind_is_refused_when_it_is_chosen(case):
+    make, message = CHOICES[case]
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_the_loss_gets_one_key():
+    source = zojax.estimator(with_key=True)
+    with pytest.raises(TypeError, match="with_key=True gives the loss its key=, and so did"):
+        source.estimate(0, lambda x, key: jnp.sum(x), jnp.ones(2), kwargs={"key": 1})

@@ -18,6 +18,7 @@ __all__ = [
     "Estimator",
     "EstimatorState",
     "MinimizeResult",
+    "Progress",
     "Shaping",
     "Stencil",
     "ZerothOrder",
@@ -46,7 +47,7 @@ __all__ = [
 
 # Imported when first used: a search needs no optax, which takes as long to import as all of the rest.
 _LATER = {
-    "zojax._minimize": ("MinimizeResult", "minimize"),
+    "zojax._minimize": ("MinimizeResult", "Progress", "minimize"),
     "zojax._transform": ("ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"),
     "zojax.optimizers": ("ars", "mezo", "open_es", "spsa", "zo_sgd"),
 }

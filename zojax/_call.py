@@ -1,5 +1,6 @@
 """Calls that compile once: arrays and floats are traced, everything else is part of the program."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -14,25 +15,48 @@ class _Slot:
 _SLOT = _Slot()
 
 
+class _Same:
+    """Equal to the mark of the very same object, whatever the object's own equality says."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __hash__(self):
+        return id(self.value)
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.value is other.value
+
+
+def attributes_of(leaf) -> tuple:
+    """What a bound method may read of its object: such methods are equal whatever has changed there."""
+    if not inspect.ismethod(leaf):
+        return ()
+    items = sorted(getattr(leaf.__self__, "__dict__", {}).items())
+    plain = (bool, int, float, str, type(None))
+    return tuple((k, type(v), v if isinstance(v, plain) else _Same(v)) for k, v in items)
+
+
 def compiled_call(fun: Callable) -> Callable:
     """`jax.jit(fun)` for arguments of any kind.
 
     Leaves that are arrays, NumPy numbers or Python floats are traced. Ints, bools, strings, functions
     and other hashable leaves are static, as they are for `jax.grad` outside `jit`. A call with an
-    unhashable leaf runs without `jit`.
+    unhashable leaf runs without `jit`. A bound method is traced again when an attribute of its object is
+    another one.
     """
 
     @partial(jax.jit, static_argnums=(0, 1))
     def run(treedef, static, traced):
         filled = iter(traced)
-        leaves = [next(filled) if leaf is _SLOT else leaf for _, leaf in static]
+        leaves = [next(filled) if leaf is _SLOT else leaf for _, leaf, _ in static]
         args, kwargs = jax.tree.unflatten(treedef, leaves)
         return fun(*args, **kwargs)
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))
         # The type belongs to the key: True == 1, but a loss may tell them apart.
-        static = tuple((type(x), _SLOT if _is_traced(x) else x) for x in leaves)
+        static = tuple((type(x), _SLOT if _is_traced(x) else x, attributes_of(x)) for x in leaves)
         try:
             hash((treedef, static))
         except TypeError:

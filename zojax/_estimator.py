@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax import execution, implicit, noise, stencils
+from zojax import _barriers, execution, implicit, noise, stencils
 from zojax._call import compiled_call
 from zojax._types import (
     Direction,
@@ -30,6 +30,7 @@ from zojax._types import (
     no_update,
     replace_floats,
     require_count,
+    require_kind,
     require_positive,
     structure_of,
     total_size,
@@ -141,7 +142,8 @@ def estimator(
       direction: which way to step; `directions.rademacher()` by default.
       stencil: where to evaluate; `stencils.central()` by default.
       shaping: values to weights; none by default, which leaves E[g] the gradient of the smoothed loss.
-      mu: smoothing radius, in units of the parameters; a float or a schedule step -> float.
+      mu: smoothing radius, in units of the parameters; a float or a schedule step -> float. At a step
+        where a schedule is not positive every direction is left out.
       num_directions: N, at least 1.
       batch_size: directions evaluated at once under vmap. None: all of them where directions share
         products (low_rank), else as many as keep batch_size * d below 2^19 on CPU (2^24 elsewhere),
@@ -168,14 +170,9 @@ def estimator(
     direction = rademacher() if direction is None else direction
     stencil = stencils.central() if stencil is None else stencil
     shaping = none() if shaping is None else shaping
-    for name, value, kind in [
-        ("direction", direction, Direction),
-        ("stencil", stencil, Stencil),
-        ("shaping", shaping, Shaping),
-    ]:
-        if not isinstance(value, kind):
-            hint = f"; did you forget to call it, {name}=...()?" if callable(value) else "."
-            raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{hint}")
+    require_kind("direction", direction, Direction)
+    require_kind("stencil", stencil, Stencil)
+    require_kind("shaping", shaping, Shaping)
     stencils.validate(stencil)
     require_positive("mu", mu)
     n = require_count("num_directions", num_directions)
@@ -223,6 +220,10 @@ def estimator(
         structure, like = _structures(params)
         _check_dimension(direction, n, like)
         axes = _resolve_in_axes(in_axes, args, kwargs, n)
+        if with_key and "key" in kwargs:
+            raise TypeError(
+                "with_key=True gives the loss its key=, and so did the call; leave one of them out."
+            )
         key = as_key(key)
         # The noise has the key itself, of which directions use the first children; the losses the last.
         loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
@@ -263,7 +264,7 @@ def estimator(
     def finish(frame, values, mu_t, like, structure, state, aux) -> Estimate:
         dtype = coefficients_dtype(like)
         c, valid, value, state = _coefficients(stencil, shaping, values, mu_t, state, dtype)
-        c = noise.settle(jnp.where(valid, c, jnp.nan))
+        c = _barriers.settle(jnp.where(valid, c, jnp.nan))
         grads = weighted_sum(frame, c, like, structure)
         return Estimate(value, grads, aux, jnp.sum(valid), state, c)
 
@@ -271,7 +272,7 @@ def estimator(
         """The gradient, rounded: whoever replays these coefficients gets the same bits."""
         c = jnp.where(jnp.isnan(coefficients), 0, coefficients)
         sums = jax.tree.map(
-            lambda leaf, total: noise.rounded(total.astype(leaf.dtype), c[0]),
+            lambda leaf, total: _barriers.rounded(_cast(total, leaf.dtype), c[0]),
             like,
             direction.combine(frame, c, like),
         )
@@ -331,8 +332,18 @@ def estimator(
 
     evaluations = n * len(moved) + centered
     return Estimator(
-        *(init, estimate, ask, tell, asked_of, conclude, combine),
-        *(n, evaluations, in_axes, callable(mu), stencil),
+        init=init,
+        estimate=estimate,
+        ask=ask,
+        tell=tell,
+        asked=asked_of,
+        conclude=conclude,
+        combine=combine,
+        num_directions=n,
+        evaluations=evaluations,
+        in_axes=in_axes,
+        scheduled=callable(mu),
+        stencil=stencil,
     )
 
 
@@ -352,10 +363,20 @@ def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
     )
 
 
+def _cast(total: jax.Array, dtype) -> jax.Array:
+    """A sum in the dtype of its leaf: what float16 cannot hold becomes its largest number, not infinite."""
+    if dtype == jnp.float16:
+        limit = float(jnp.finfo(dtype).max)
+        total = jnp.clip(total, -limit, limit)
+    return total.astype(dtype)
+
+
 def coefficients_dtype(like: PyTree) -> jnp.dtype:
     """float64 where a leaf is, else float32."""
     leaves = jax.tree.leaves(like)
-    return jnp.result_type(jnp.float32, *(accumulator_dtype(leaf.dtype) for leaf in leaves))
+    return jnp.result_type(
+        jnp.float32, *(accumulator_dtype(jnp.result_type(leaf)) for leaf in leaves)
+    )
 
 
 def _structures(params: PyTree) -> tuple[PyTree, PyTree]:
@@ -387,7 +408,8 @@ def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:
     if isinstance(value, (tuple, list, dict)) or value is None:
         raise TypeError(
             f"the loss must return a scalar, got {type(value).__name__}; "
-            "pass has_aux=True if it returns (value, aux)."
+            "if it returns (value, aux), pass has_aux=True to value_and_grad or estimate; "
+            "zeroth_order and minimize take the value alone."
         )
     value = jnp.asarray(value)
     if value.shape != ():
@@ -456,7 +478,7 @@ def _insert_center(stencil: Stencil, values: jax.Array, center: jax.Array) -> ja
 
 def _coefficients(stencil, shaping, values, mu_t, state, dtype):
     """Weights c_i, which directions are finite, the value, the next state."""
-    valid = jnp.all(jnp.isfinite(values), axis=1)
+    valid = jnp.all(jnp.isfinite(values), axis=1) & (mu_t > 0)  # a schedule may end at 0
     used = jnp.sum(valid)
     table = jnp.where(valid[:, None], values, 0)
     count = jnp.maximum(used, 1).astype(table.dtype)

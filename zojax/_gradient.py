@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from zojax._call import compiled_call
+from zojax._call import attributes_of, compiled_call
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
 from zojax._types import PyTree, as_key
@@ -44,7 +45,9 @@ def value_and_grad(
       TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,
         a schedule for mu (there is no step count here: use `zeroth_order`).
 
-    Outside `jit` the call is compiled once for each structure of the arguments.
+    Outside `jit` the call is compiled once for each structure of the arguments. As under `jax.jit`, what
+    `fun` reads beside its arguments is read when it is traced; of a bound method's object the attributes
+    are looked at again.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> loss = lambda w, x: jnp.mean((x @ w) ** 2)
@@ -62,16 +65,19 @@ def value_and_grad(
             "mu is a schedule, and value_and_grad has no step count: pass a number, "
             "or use zojax.zeroth_order."
         )
-    single = isinstance(argnums, int)
-    numbers = (argnums,) if single else tuple(argnums)
+    single = isinstance(argnums, (int, np.integer))
+    numbers = (int(argnums),) if single else tuple(argnums)
     choices = (fun, estimator, numbers, single, has_aux, reduce_aux)
     try:
-        compiled = _compiled(*choices)
+        hash(choices)
     except TypeError:  # something is not hashable, such as a module as the loss
-        compiled = _compiled.__wrapped__(*choices)
+        compiled = _compiled.__wrapped__(*choices, ())
+    else:
+        compiled = None
 
     def value_and_grad_fn(key, *args, **kwargs):
-        return compiled(as_key(key), *args, **kwargs)
+        run = _compiled(*choices, attributes_of(fun)) if compiled is None else compiled
+        return run(as_key(key), *args, **kwargs)
 
     return value_and_grad_fn
 
@@ -82,7 +88,9 @@ def _default_estimator() -> Estimator:
 
 
 @lru_cache(maxsize=64)  # so that `value_and_grad(fun, estimator)(...)` in a loop compiles once
-def _compiled(fun, estimator, numbers, single, has_aux, reduce_aux) -> Callable:
+def _compiled(fun, estimator, numbers, single, has_aux, reduce_aux, attributes) -> Callable:
+    del attributes  # of a bound method's object; another one is another program
+
     def call(key, *args, **kwargs):
         places = _places(numbers, len(args))
         params = tuple(args[i] for i in places)
@@ -134,7 +142,10 @@ def _places(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
             raise ValueError(
                 f"argnums {numbers} is out of range for a loss called with {count} arguments."
             )
-    return tuple(i % count for i in numbers)
+    places = tuple(i % count for i in numbers)
+    if len(set(places)) < len(places):
+        raise ValueError(f"argnums {numbers} names an argument twice.")
+    return places
 
 
 def _merge(places: tuple[int, ...], params: tuple, rest: tuple) -> list:

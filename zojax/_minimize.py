@@ -109,6 +109,11 @@ def minimize(
     >>> result.message, bool(result.value <= 1e-4)
     ('target reached', True)
     """
+    for name, value in (("fun", fun), ("tx.update", getattr(tx, "update", None))):
+        if not callable(value):
+            raise TypeError(f"{name} must be callable, got {value!r}; minimize(fun, x0, tx, ...).")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of a Progress, got {callback!r}.")
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
@@ -137,8 +142,12 @@ def minimize(
             stop = callback is not None and callback(
                 # A copy: the next chunk is donated what this one returned.
                 Progress(
-                    *(len(history), history[-1], *jax.tree.map(jnp.copy, (params, state))),
-                    *(np.asarray(values), c),
+                    step=len(history),
+                    value=history[-1],
+                    params=jax.tree.map(jnp.copy, params),
+                    state=jax.tree.map(jnp.copy, state),
+                    values=np.asarray(values),
+                    coefficients=c,
                 )
             )
             if reached or stop:
@@ -177,7 +186,7 @@ def _device_loop(fun, tx, chunk, target):
     def run(params, state, limit):
         c = _zeroth_order_state(state).coefficients
         records = jnp.zeros(chunk), jnp.zeros((chunk, *c.shape), c.dtype)
-        start = (jnp.int32(0), limit, jnp.float32(jnp.inf), params, state, *records)
+        start = (jnp.int32(0), limit, np.float32(np.nan), params, state, *records)
         i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
         return i, params, state, *records
 
@@ -209,9 +218,7 @@ def _host_loop(fun, tx, chunk, target):
                 float(fun(jax.tree.map(lambda x, e=e: x[e], points)))
                 for e in range(tx.estimator.evaluations)
             ]
-            updates, state = tx.update(
-                None, state, params, values=np.asarray(evaluated, np.float32)
-            )
+            updates, state = tx.update(None, state, params, values=np.asarray(evaluated))
             params = apply_updates(params, updates)
             values.append(float(state.value))
             coefficients.append(np.asarray(state.coefficients))

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from zojax import implicit, noise
+from zojax import _barriers, implicit, noise
 from zojax._call import compiled_call
 from zojax._estimator import Estimate, Estimator, EstimatorState, coefficients_dtype
 from zojax._estimator import estimator as make_estimator
@@ -57,6 +58,9 @@ class ZerothOrder(optax.GradientTransformationExtraArgs):
         self.replay = replay
         return self
 
+    def __getnewargs__(self):  # for copies
+        return self.init, self.update, self.estimator, self.replay
+
 
 def zeroth_order(
     inner: optax.GradientTransformation | None = None,
@@ -74,6 +78,10 @@ def zeroth_order(
     When no direction has a finite evaluation the update is zero, `inner` does not step, and
     `state.value` is NaN; directions left out are counted in `state.estimator_state.skipped`.
 
+    Outside `jit` an update is compiled, once for a function and shapes. As under `jax.jit`, what the loss
+    reads beside its arguments is read when it is traced: pass what changes as extras. The attributes of
+    the object of a bound method are looked at again, at the price of a compilation when one is new.
+
     Args:
       inner: any optax transformation; the identity by default, so that the estimate itself is the
         update and the transformation can head a chain.
@@ -81,12 +89,13 @@ def zeroth_order(
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs` with the attribute `estimator`. Updates have the structure of
-      the parameters: zeros at integer and bool leaves, None at keys (use `zojax.apply_updates`).
+      A `ZerothOrder`: a `GradientTransformationExtraArgs` with the attribute `estimator`. Updates have
+      the structure of the parameters: zeros at integer and bool leaves, None at keys (use
+      `zojax.apply_updates`).
 
     Raises:
       ValueError: no params, or a loss that is not scalar.
-      TypeError: no value_fn, or an extra that it does not take.
+      TypeError: an estimator in the place of `inner`, no value_fn, or an extra that it does not take.
 
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=8), key=0)
@@ -99,7 +108,13 @@ def zeroth_order(
     >>> bool(jnp.all(jnp.abs(params - 3) < 0.5))
     True
     """
-    inner = optax.with_extra_args_support(optax.identity() if inner is None else inner)
+    inner = optax.identity() if inner is None else inner
+    if isinstance(inner, Estimator) or not hasattr(inner, "update"):
+        hint = "did you forget to call it, as in optax.sgd(0.1)?"
+        if isinstance(inner, Estimator):
+            inner, hint = "an estimator", "pass it by name, zeroth_order(estimator=...)."
+        raise TypeError(f"inner must be an optax transformation, got {inner}; {hint}")
+    inner = optax.with_extra_args_support(inner)
     estimator = make_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
@@ -109,11 +124,11 @@ def zeroth_order(
         return ZerothOrderState(
             rng_key=jnp.copy(key),  # the state may be donated; the next init needs the key again
             count=jnp.int32(0),
-            value=jnp.float32(jnp.nan),
+            value=jax.device_put(np.float32(np.nan)),  # not computed: `jax_debug_nans` would object
             estimator_state=estimator.init(),
             inner_state=inner.init(floats_only(params)),
-            coefficients=jnp.full(
-                estimator.num_directions, jnp.nan, coefficients_dtype(floats_only(params))
+            coefficients=jax.device_put(
+                np.full(estimator.num_directions, np.nan, coefficients_dtype(floats_only(params)))
             ),
         )
 
@@ -136,7 +151,7 @@ def zeroth_order(
         def settled(u):
             u = jnp.where(ok, u, jnp.zeros_like(u))
             # Rounded before it is added: the same bits in one program with the sum as in two.
-            return noise.rounded(u, finite) if is_float(u) else u
+            return _barriers.rounded(u, finite) if is_float(u) else u
 
         updates = jax.tree.map(settled, updates)
         return replace_floats(params, updates, other=no_update), ZerothOrderState(
@@ -193,6 +208,11 @@ def zeroth_order(
             raise ValueError(
                 "zeroth_order needs the parameters: tx.update(None, state, params, ...)."
             )
+        if values is not None and value_fn is not None:
+            raise TypeError(
+                "update got value_fn and values: values are evaluations that were made elsewhere; "
+                "if the loss has an argument of this name, rename it."
+            )
         if values is not None:
             return compiled_with_values(state, params, jnp.asarray(values))
         if value_fn is None:
@@ -234,12 +254,13 @@ def _no_loss(*args, **kwargs):
 def _check_extras(value_fn: Callable, extras: dict) -> None:
     """Raises TypeError for an extra that the loss does not take by name."""
     try:
-        parameters = inspect.signature(value_fn).parameters.values()
+        parameters = list(inspect.signature(value_fn).parameters.values())
     except (TypeError, ValueError):  # no signature to read, as for some builtins
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [p.name for p in parameters[1:] if p.kind in by_name]
     for name in extras:
         if name not in names:
             raise TypeError(

@@ -107,6 +107,13 @@ def no_update(leaf) -> jax.Array | None:
     return jnp.zeros(jnp.shape(leaf), dtype)
 
 
+def varying_like(x, tree):
+    """`x`, which may differ between the devices of a `shard_map` where the arrays of a tree do."""
+    axes = [jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(tree)]
+    new = frozenset().union(*axes) - jax.typeof(x).mat.varying
+    return jax.lax.pcast(x, tuple(new), to="varying") if new else x
+
+
 def accumulator_dtype(dtype) -> jnp.dtype:
     """float64 for float64, else float32: sums never run in less."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
@@ -117,11 +124,21 @@ def total_size(like: PyTree) -> int:
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(like))
 
 
+def require_kind(name: str, value, kind: type) -> None:
+    """Raises TypeError unless `value` is of a class whose factory may have been forgotten to be called."""
+    if not isinstance(value, kind):
+        hint = f"; did you forget to call it, {name}=...()?" if callable(value) else "."
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{hint}")
+
+
 def require_positive(name: str, value) -> None:
-    """Raises ValueError unless `value` is positive; traced values are let through."""
+    """Raises unless `value` is a positive number; traced values and schedules are let through."""
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
-    if not np.all(np.asarray(value) > 0) or not np.all(np.isfinite(np.asarray(value))):
+    number = np.asarray(value)
+    if number.shape or number.dtype.kind not in "iuf" and not is_float(number):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
 
 

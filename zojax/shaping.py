@@ -21,7 +21,13 @@ Stage = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Shaping(NamedTuple):
-    """The two stages, and the fewest directions for which they mean anything."""
+    """The two stages, and the fewest directions for which they mean anything.
+
+    Attributes:
+      values: `(values, valid) -> values`, both of shape (N, points) and (N,): what replaces the values.
+      coefficients: `(coefficients, valid) -> coefficients`, shape (N,): what replaces the differences.
+      min_directions: fewest N.
+    """
 
     values: Stage = lambda values, valid: values
     coefficients: Stage = lambda coefficients, valid: coefficients

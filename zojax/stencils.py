@@ -70,6 +70,8 @@ def one_point_residual() -> Stencil:
 
 def validate(stencil: Stencil) -> None:
     """Raises ValueError unless offsets and weights are non-empty and pair up."""
+    if not all(isinstance(part, (tuple, list)) for part in stencil[:2]):
+        raise TypeError(f"stencil offsets and weights must be tuples of floats, got {stencil}.")
     if not stencil.offsets or len(stencil.offsets) != len(stencil.weights):
         raise ValueError(
             f"stencil needs one weight per offset and at least one of each, got {stencil}."

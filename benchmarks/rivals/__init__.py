@@ -32,7 +32,6 @@ class Rival(NamedTuple):
     module: a file of this folder.
     settings: of its `build`.
     environment: a name in `benchmarks.environments`, or None for the running one.
-    extra: what is missing where the import fails.
     limit: parameters that it can handle, or None.
     beyond: why it has that limit.
     exact: it computes a derivative, not an estimate from values.

@@ -1,6 +1,7 @@
 """Laws of every attack: the ball, the budget, the stop, independence of the batch, both ways to run."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -206,6 +207,15 @@ def test_outputs_that_are_not_finite_are_no_success(name):
     grey = jnp.full((2, SIZE, SIZE), 0.5)
     result = attack(5, broken, grey, jnp.zeros(2, int), eps, norm, 40)
     assert not np.any(result.success) and np.all(np.isfinite(result.adversarial))
+
+
+@pytest.mark.parametrize("name", attacks.__all__)
+def test_functions_are_annotated(name):
+    function = getattr(attacks, name)
+    if inspect.isfunction(function):
+        signature = inspect.signature(function)
+        annotations = [p.annotation for p in signature.parameters.values()]
+        assert inspect.Signature.empty not in [signature.return_annotation, *annotations]
 
 
 GOOD = dict(key=0, model=model, x=X, y=Y, eps=0.1)

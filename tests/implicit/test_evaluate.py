@@ -10,6 +10,7 @@ from tests.implicit._helpers import close, materialised, noises, normal
 from tests.implicit._models import MODELS
 from tests.implicit.test_models import reference
 from zojax import directions, noise
+from zojax._types import floats_only, structure_of
 from zojax.implicit import evaluate, explain
 
 DIRECTIONS = {
@@ -137,6 +138,20 @@ def test_errors():
         evaluate(lambda p: jnp.sum(p["w"]), {"w": w[0]}, {"w": z}, 0.1)
     with pytest.raises(ValueError, match="dtype int32, which cannot be perturbed; put None"):
         evaluate(jnp.sum, w.astype(jnp.int32), z, 0.1)
+
+
+def test_a_direction_stands_for_what_it_draws():
+    params = {"w": jnp.ones((64, 32)), "b": jnp.ones(32), "steps": 3}
+    direction = directions.low_rank(rank=2)
+    like = floats_only(structure_of(params))
+    z = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
+
+    def fun(p, x):
+        return p["steps"] * (x @ p["w"] + p["b"])
+
+    report = explain(fun, params, direction, jnp.ones((2, 64)))
+    assert str(report) == str(explain(fun, params, z, jnp.ones((2, 64))))
+    assert "params['w']  float32[64,32]  low rank\n  kept through dot_general" in str(report)
 
 
 def test_report_reads_well():

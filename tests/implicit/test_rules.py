@@ -44,6 +44,10 @@ def layer(h, w):
     return jnp.tanh(h @ w), w[0]
 
 
+def to_8_bits(w):
+    return w.astype(jnp.float8_e4m3fn).astype(jnp.float32)
+
+
 def row(w, i):
     return w[i]
 
@@ -146,6 +150,7 @@ CASES = [
          lambda w: x(2, 3, 4) @ jnp.broadcast_to(w, (2, 4, 5)), (1, 4, 5), 2, kept="dot_general"),
     Case("expand_dims", lambda w: x(1, 3, 4) @ w[None], (4, 5), kept="broadcast_in_dim"),
     Case("convert", lambda w: w.astype(jnp.bfloat16).astype(jnp.float32) @ x(5), (4, 5), None),
+    Case("convert to 8 bits", lambda w: to_8_bits(w) @ x(5), (4, 5), 1, "low_rank"),
     Case("convert to int", lambda w: (10 * w).astype(int) + w.astype(int), (4, 5), 1, "low_rank"),
     # lookups
     Case("gather rows", lambda w: w[INDEX] * x(3, 2, 5), (4, 5), kept="gather"),

@@ -1,13 +1,17 @@
-"""shard_map over a mesh of four host devices, in a process of its own."""
+"""Meshes of four host devices, in processes of their own: shard_map, and axes that are sharded by type."""
 
 import subprocess
 import sys
 
-PROGRAM = """
+import pytest
+
+START = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-import jax, jax.numpy as jnp
+import jax, jax.numpy as jnp, numpy as np, optax, zojax
 from jax.sharding import AxisType, PartitionSpec as P
+"""
+SHARD_MAP = """
 from tests.implicit._helpers import close, materialised, noises, normal
 from zojax.implicit import evaluate, explain
 
@@ -52,12 +56,56 @@ for name, (fun, w_spec, x_spec) in CASES.items():
         assert ("dot_general" in kept) == served, (name, kind)
         missing = any(e.kind == "missing" for e in events)
         assert missing == ("low_rank" in kind and not served), (name, kind)
-print("sharded")
+"""
+# A key for every device, parameters and data for all.
+ISLANDS = """
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+x, w = jnp.sin(jnp.arange(128.0)).reshape(16, 8), jnp.cos(jnp.arange(32.0)).reshape(8, 4)
+keys = jax.random.split(jax.random.key(0), 4)
+of = zojax.directions
+for direction in (of.rademacher(), of.coordinate(), of.hadamard(), of.low_rank()):
+    for n in (1, 2):
+        source = zojax.estimator(direction, num_directions=n, mu=0.1)
+
+        def update(key):
+            tx = zojax.zeroth_order(optax.sgd(0.1, momentum=0.9), source, key)
+            updates, _ = tx.update(
+                None, tx.init(w), w, value_fn=lambda w: jnp.mean((x @ w) ** 2)
+            )
+            return updates
+
+        islands = jax.shard_map(
+            lambda key: jax.lax.pmean(update(key[0]), "d"),
+            mesh=mesh, in_specs=P("d"), out_specs=P(),
+        )
+        expected = np.mean([update(key) for key in keys], axis=0)
+        np.testing.assert_allclose(jax.jit(islands)(keys), expected, atol=1e-5)
+"""
+EXPLICIT = """
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+x, w = jnp.sin(jnp.arange(1024.0)).reshape(16, 64), jnp.cos(jnp.arange(4096.0)).reshape(64, 64)
+loss = lambda w, x: jnp.mean((x @ w) ** 2)
+
+
+def step(w, x, batch_size):
+    source = zojax.estimator(num_directions=4, batch_size=batch_size, mu=0.1)
+    tx = zojax.zeroth_order(optax.adam(0.1), source)
+    return tx.update(None, tx.init(w), w, value_fn=loss, x=x)[0]
+
+
+expected = step(w, x, 1)
+with jax.set_mesh(mesh):
+    for of_w, of_x in ((P(), P("d")), (P("d"), P()), (P(None, "d"), P())):
+        for batch_size in (1, 4):
+            actual = step(jax.device_put(w, of_w), jax.device_put(x, of_x), batch_size)
+            np.testing.assert_allclose(actual, expected, atol=1e-3)
 """
 
 
-def test_shard_map():
+@pytest.mark.parametrize("program", [SHARD_MAP, ISLANDS, EXPLICIT])
+def test_a_mesh(program):
+    program = START + program + 'print("sharded")'
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]

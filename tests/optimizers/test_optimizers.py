@@ -269,6 +269,7 @@ ERRORS = {
     ),
     "negative a": (lambda: zojax.spsa(a=-1.0, c=0.1), ValueError, "a must be positive.*-1.0"),
     "zero c": (lambda: zojax.spsa(a=0.1, c=0.0), ValueError, "c must be positive.*0.0"),
+    "negative A": (lambda: zojax.spsa(a=0.1, c=0.1, A=-5.0), ValueError, "A must not.*-5.0.*tenth"),
     "zero mu": (lambda: zojax.mezo(mu=0.0), ValueError, "mu must be positive.*0.0"),
     "no directions": (lambda: zojax.mezo(num_directions=0), ValueError, "num_directions.*1.*0"),
     "a factory": (

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._call import compiled_call
@@ -24,6 +25,9 @@ from zojax.attacks import _ball, _losses
 
 _CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
 _ACCELERATOR_BATCH = 1024
+
+# Images (n, ...), JAX arrays or for `jit=False` those of NumPy, to scores (n, classes).
+Model = Callable[[Any], ArrayLike]
 
 
 class Attack(NamedTuple):
@@ -104,9 +108,22 @@ class Setting(NamedTuple):
     output: str
 
 
-def run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit) -> Result:
+def run(
+    key: int | jax.Array,
+    attack: Attack,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    budget: int,
+    targeted: bool,
+    output: str,
+    batch_size: int | None,
+    jit: bool,
+) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
-    setting = _check(attack, x, y, eps, budget, targeted, output)
+    _check_images(x, y)
+    setting = _check_setting(eps, budget, targeted, output)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
     batch_size = require_count("batch_size", batch_size)
@@ -131,7 +148,7 @@ def run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit
 
 def ask_tell(
     attack: Attack,
-    eps: float,
+    eps: float | jax.Array,
     budget: int = 1000,
     targeted: bool = False,
     output: str = "logits",
@@ -141,7 +158,8 @@ def ask_tell(
     Args:
       attack: for example `attacks.square_attack()`.
       eps: radius of the ball, in units of the image.
-      budget: most queries an image.
+      budget: most queries an image, the first of them for x itself; the default suits random search
+        (`square`, `simba`), gradient estimates take more: 10,000 by default in their own functions.
       targeted: whether y is the class to reach instead of the class to leave.
       output: "logits" or "probabilities": what `tell` is given.
 
@@ -166,7 +184,7 @@ def ask_tell(
     setting = _check_setting(eps, budget, targeted, output)
     eps = jnp.float32(eps)
 
-    def init(key, x, y) -> Progress:
+    def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> Progress:
         _check_images(x, y)
         return _start(as_key(key), attack, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
 
@@ -175,7 +193,7 @@ def ask_tell(
         points = state.x[:, None] if _fresh(state) else _propose(attack, eps, state)
         return np.asarray(points)[active].reshape((-1,) + state.x.shape[1:])
 
-    def tell(state: Progress, outputs) -> Progress:
+    def tell(state: Progress, outputs: ArrayLike) -> Progress:
         outputs = np.asarray(outputs)
         active = np.asarray(_active(state, setting.budget, attack.points))
         points = 1 if _fresh(state) else attack.points
@@ -355,11 +373,6 @@ def check_norm(norm: str) -> str:
     if norm not in _ball.NORMS:
         raise ValueError(f"norm must be one of {list(_ball.NORMS)}, got {norm!r}.")
     return norm
-
-
-def _check(attack, x, y, eps, budget, targeted, output) -> Setting:
-    _check_images(x, y)
-    return _check_setting(eps, budget, targeted, output)
 
 
 def _check_setting(eps, budget, targeted, output) -> Setting:

@@ -24,11 +24,6 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     return logits[label] - jax.nn.logsumexp(_others(logits, label))
 
 
-def log_probability(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """log p_c, the cross-entropy's negative."""
-    return -jax.nn.softplus(-log_odds(logits, label))
-
-
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:
     """Float32 logits; the logarithms of probabilities are logits of the same probabilities."""
     outputs = jnp.asarray(outputs, jnp.float32)

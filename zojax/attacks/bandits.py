@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from zojax._types import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Result
+from zojax.attacks._driver import Attack, Model, Result
 
 
 class BanditsState(NamedTuple):
@@ -20,23 +21,23 @@ class BanditsState(NamedTuple):
 
 
 def bandits(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="linf",
-    budget=10_000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "linf",
+    budget: int = 10_000,
+    targeted: bool = False,
     *,
-    tiles=None,
-    mu=0.1,
-    exploration=1.0,
-    prior_rate=0.1,
-    learning_rate=0.2,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    tiles: int | None = None,
+    mu: float = 0.1,
+    exploration: float = 1.0,
+    prior_rate: float = 0.1,
+    learning_rate: float = 0.2,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""Descent along a prior that a bandit improves from two queries a round.
 
@@ -62,7 +63,8 @@ def bandits(
       y: (batch,) ints, the true classes, or the targets.
       eps: radius of the ball.
       norm: "linf" or "l2".
-      budget: most queries an image, the first of them for x itself.
+      budget: most queries an image, the first of them for x itself; gradient estimates take
+        more queries than random search, hence the larger default.
       targeted: whether y is the class to reach instead of the class to leave.
       tiles: rows and columns of the prior; min(50, half the image's) by default.
       mu: length of the step of the two queries, in units of the image.
@@ -116,7 +118,14 @@ def bandits_attack(
 
 
 @lru_cache
-def _rounds(norm, tiles, mu, exploration, prior_rate, learning_rate) -> Attack:
+def _rounds(
+    norm: str,
+    tiles: int | None,
+    mu: float,
+    exploration: float,
+    prior_rate: float,
+    learning_rate: float,
+) -> Attack:
     def prior(theta):
         return jnp.tanh(theta) if norm == "linf" else theta
 

@@ -2,30 +2,33 @@
 
 from functools import lru_cache
 
+import jax
+from jax.typing import ArrayLike
+
 from zojax import directions
 from zojax._estimator import estimator
 from zojax._types import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
 from zojax.attacks._descent import descend
-from zojax.attacks._driver import Attack, Result
+from zojax.attacks._driver import Attack, Model, Result
 
 
 def nes(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="linf",
-    budget=10_000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "linf",
+    budget: int = 10_000,
+    targeted: bool = False,
     *,
-    num_directions=50,
-    mu=0.01,
-    learning_rate=0.2,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    num_directions: int = 50,
+    mu: float = 0.01,
+    learning_rate: float = 0.2,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""Projected gradient descent on a gradient estimated by natural evolution strategies.
 
@@ -46,7 +49,8 @@ def nes(
       y: (batch,) ints, the true classes, or the targets.
       eps: radius of the ball.
       norm: "linf" or "l2".
-      budget: most queries an image, the first of them for x itself.
+      budget: most queries an image, the first of them for x itself; gradient estimates take
+        more queries than random search, hence the larger default.
       targeted: whether y is the class to reach instead of the class to leave.
       num_directions: N; a round is 2 N queries.
       mu: smoothing radius, in units of the image.

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._types import require_positive
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Result
+from zojax.attacks._driver import Attack, Model, Result
 from zojax.directions._permutation import permute
 
 
@@ -26,19 +27,19 @@ class SimbaState(NamedTuple):
 
 
 def simba(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="l2",
-    budget=1000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "l2",
+    budget: int = 1000,
+    targeted: bool = False,
     *,
-    step=0.2,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    step: float = 0.2,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""Pixels one after another in random order: +step, and -step where that did not help.
 
@@ -55,7 +56,8 @@ def simba(
       y: (batch,) ints, the true classes, or the targets.
       eps: radius of the ball.
       norm: "l2" or "linf".
-      budget: most queries an image, the first of them for x itself.
+      budget: most queries an image, the first of them for x itself; random search takes
+        fewer queries than gradient estimates, hence the smaller default.
       targeted: whether y is the class to reach instead of the class to leave.
       step: alpha, the length of one step.
       output: what the model returns: "logits" or "probabilities".
@@ -86,20 +88,20 @@ def simba(
 
 
 def simba_dct(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="l2",
-    budget=1000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "l2",
+    budget: int = 1000,
+    targeted: bool = False,
     *,
-    step=0.2,
-    frequencies=0.25,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    step: float = 0.2,
+    frequencies: float = 0.25,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""SimBA over the low frequencies of the discrete cosine transform.
 

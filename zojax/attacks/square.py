@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Result
+from zojax.attacks._driver import Attack, Model, Result
 
 # The fraction p is halved after these iterations of 10,000; other budgets stretch the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -24,19 +25,19 @@ class SquareState(NamedTuple):
 
 
 def square(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="linf",
-    budget=1000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "linf",
+    budget: int = 1000,
+    targeted: bool = False,
     *,
-    p=0.05,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    p: float = 0.05,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
@@ -55,7 +56,8 @@ def square(
       y: (batch,) ints, the true classes, or the targets.
       eps: radius of the ball.
       norm: "linf" or "l2".
-      budget: most queries an image, the first of them for x itself.
+      budget: most queries an image, the first of them for x itself; random search takes
+        fewer queries than gradient estimates, hence the smaller default.
       targeted: whether y is the class to reach instead of the class to leave.
       p: first fraction of the pixels in a window, in (0, 1].
       output: what the model returns: "logits" or "probabilities".

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from zojax import directions
 from zojax._estimator import estimator
 from zojax._types import require_count, require_positive
 from zojax.attacks import _driver, _losses
 from zojax.attacks._descent import descend
-from zojax.attacks._driver import Attack, Result
+from zojax.attacks._driver import Attack, Model, Result
 
 
 class ZooState(NamedTuple):
@@ -23,21 +24,21 @@ class ZooState(NamedTuple):
 
 
 def zoo(
-    key,
-    model,
-    x,
-    y,
-    eps,
-    norm="l2",
-    budget=10_000,
-    targeted=False,
+    key: int | jax.Array,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    norm: str = "l2",
+    budget: int = 10_000,
+    targeted: bool = False,
     *,
-    coordinates=16,
-    mu=0.05,
-    learning_rate=0.05,
-    output="logits",
-    batch_size=None,
-    jit=True,
+    coordinates: int = 16,
+    mu: float = 0.05,
+    learning_rate: float = 0.05,
+    output: str = "logits",
+    batch_size: int | None = None,
+    jit: bool = True,
 ) -> Result:
     r"""Coordinate descent with Adam on finite differences.
 
@@ -60,7 +61,8 @@ def zoo(
       y: (batch,) ints, the true classes, or the targets.
       eps: radius of the ball.
       norm: "l2" or "linf".
-      budget: most queries an image, the first of them for x itself.
+      budget: most queries an image, the first of them for x itself; gradient estimates take
+        more queries than random search, hence the larger default.
       targeted: whether y is the class to reach instead of the class to leave.
       coordinates: pixels of a round, which is twice as many queries; at most those of an image.
       mu: half the distance of the two points, in units of the image.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._types import PyTree, accumulator_dtype
+from zojax._types import PyTree, accumulator_dtype, varying_like
 
 
 def accumulate(draw):
@@ -31,7 +31,9 @@ def accumulate(draw):
             return jax.tree.map(jnp.add, total, term(i)), None
 
         shapes = jax.eval_shape(term, 0)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        zeros = jax.tree.map(
+            lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
+        )
         return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, 8))[0]
 
     return combine

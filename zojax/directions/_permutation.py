@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
+from zojax._types import varying_like
 
 _ROUNDS = 4  # enough for a pseudo-random permutation (Luby and Rackoff, 1988)
 
@@ -31,5 +32,7 @@ def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
         x, untouched = carry
         return untouched | (x >= jnp.uint32(size))
 
-    index = lax.convert_element_type(index, jnp.uint32)
+    index = varying_like(
+        lax.convert_element_type(index, jnp.uint32), seed
+    )  # as the loop's carry must be
     return lax.while_loop(outside, walk, (index, True))[0]

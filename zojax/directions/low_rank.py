@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype, require_count
+from zojax._types import Direction, PyTree, accumulator_dtype, require_count, require_kind
 from zojax.directions.rademacher import rademacher
 
 _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}
@@ -56,7 +56,8 @@ def low_rank(
     rank = require_count("rank", rank)
     if factors not in _FACTORS:
         raise ValueError(f"factors must be one of {sorted(_FACTORS)}, got {factors!r}.")
-    source, vectors = _FACTORS[factors], vectors or rademacher()
+    source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
+    require_kind("vectors", vectors, Direction)
 
     def frame(key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
         rest = _split(like)[1]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype
+from zojax._types import Direction, PyTree, accumulator_dtype, require_kind
 
 
 def masked(
@@ -37,6 +37,8 @@ def masked(
     >>> grad(0, {"w": jnp.ones(2), "b": jnp.ones(2)})["b"]
     Array([0., 0.], dtype=float32)
     """
+
+    require_kind("direction", direction, Direction)
 
     def resolve(like: PyTree) -> PyTree:
         """A bool or a bool array for every leaf of `like`."""

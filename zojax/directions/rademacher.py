@@ -10,7 +10,7 @@ def rademacher() -> Direction:
 
     One central difference on a quadratic has
     :math:`\mathrm{Cov}(\hat g) = \|g\|^2 I + gg^\top - 2\,\mathrm{diag}(g^2)`,
-    of trace :math:`(d-1)\|g\|^2`: less than normal entries, and cheaper (64 signs a hash).
+    of trace :math:`(d-1)\|g\|^2`: less than normal entries, and cheaper (a sign is one bit of a word).
 
     Returns:
       A `Direction`; z has the shape of each float leaf.

@@ -1,1 +1,1 @@
-"""Examples on real data: ``python -m zojax.examples.NAME --help``."""
+"""Examples on real data: `python -m zojax.examples.NAME --help`."""

@@ -19,10 +19,10 @@ class Asset(NamedTuple):
     """One pinned archive.
 
     Attributes:
-      requirement: What pip is asked for, for example ``"name==1.0"``.
-      filename: The archive's file name.
-      sha256: Its digest in hex.
-      options: Further arguments of ``pip download``.
+      requirement: what pip is asked for, for example `"name==1.0"`.
+      filename: the archive's file name.
+      sha256: its digest in hex.
+      options: further arguments of `pip download`.
     """
 
     requirement: str
@@ -41,10 +41,10 @@ class AssetError(RuntimeError):
 
 
 def cache_dir():
-    """The folder of this user's cached files; ``ZOJAX_CACHE``, else below ``XDG_CACHE_HOME``.
+    """The folder of this user's cached files; `ZOJAX_CACHE`, else below `XDG_CACHE_HOME`.
 
     Returns:
-      A ``pathlib.Path``, created if it was missing.
+      A `pathlib.Path`, created if it was missing.
     """
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     path = pathlib.Path(os.environ.get("ZOJAX_CACHE") or pathlib.Path(base) / "zojax").expanduser()
@@ -56,13 +56,13 @@ def fetch(asset):
     """The path of an archive in the cache; downloaded first where it is missing.
 
     Args:
-      asset: An :class:`Asset`.
+      asset: an `Asset`.
 
     Returns:
-      A ``pathlib.Path`` to a file whose digest is ``asset.sha256``.
+      A `pathlib.Path` to a file whose digest is `asset.sha256`.
 
     Raises:
-      AssetError: If pip could not get the archive, or the file is not the pinned one.
+      AssetError: if pip could not get the archive, or the file is not the pinned one.
     """
     path = cache_dir() / asset.filename
     if not path.exists():

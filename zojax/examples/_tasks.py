@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from zojax.examples import _report, _reviews, _smollm2
+from zojax.examples._trained import joined
 from zojax.examples.models import llama, mlp
 
 __all__ = [
@@ -38,16 +40,16 @@ class Task(NamedTuple):
     """One thing to fine-tune.
 
     Attributes:
-      params: The pytree that is trained, float32.
-      frozen: The pytree that is not.
-      objectives: Dict from a name to ``(params, frozen, batch) -> `` a scalar to be minimised; ``"nll"``
-        is differentiable, ``"accuracy"`` and ``"f1"`` (one minus these) are not.
-      outputs: ``(params, frozen, batch) -> (B, K)`` float32, from which a split is scored: logits, or
-        what :func:`zojax.examples._report.completion` takes.
-      scores: ``(outputs, labels) -> `` rows of a table, see :mod:`zojax.examples._report`.
-      batches: ``(seed, size) -> `` an endless iterator of training batches: dicts of arrays,
-        ``"label"`` among them. Shapes take a handful of values.
-      split: ``(name) -> `` a list of batches; ``"held_out"`` is for reporting, ``"validation"`` for
+      params: the pytree that is trained, float32.
+      frozen: the pytree that is not.
+      objectives: dict from a name to `(params, frozen, batch) ->` a scalar to be minimised; `"nll"`
+        is differentiable, `"accuracy"` and `"f1"` (one minus these) are not.
+      outputs: `(params, frozen, batch) -> (B, K)` float32, from which a split is scored: logits, or
+        what `zojax.examples._report.completion` takes.
+      scores: `(outputs, labels) ->` rows of a table, see `zojax.examples._report`.
+      batches: `(seed, size) ->` an endless iterator of training batches: dicts of arrays,
+        `"label"` among them. Shapes take a handful of values.
+      split: `(name) ->` a list of batches; `"held_out"` is for reporting, `"validation"` for
         choosing settings.
     """
 
@@ -61,12 +63,12 @@ class Task(NamedTuple):
 
 
 def mean_nll(logits, labels):
-    """The mean negative log-likelihood of ``labels`` ``(B,)`` under ``logits`` ``(B, C)``."""
-    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1))
+    """The mean negative log-likelihood of `labels` `(B,)` under `logits` `(B, C)`."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def classification(logits):
-    """Objectives, outputs and scores of a task with ``logits(params, frozen, batch) -> (B, C)``."""
+    """Objectives, outputs and scores of a task with `logits(params, frozen, batch) -> (B, C)`."""
 
     def nll(params, frozen, batch):
         return mean_nll(logits(params, frozen, batch), batch["label"])
@@ -82,15 +84,15 @@ def reviews(params, seed):
     """Sentiment of movie reviews with SmolLM2-135M-Instruct, a two-way choice of the next token.
 
     Args:
-      params: ``"shifts"`` are vectors added after each norm of the upper layers, zero at first;
-        ``"norms"`` the norms' gains there; ``"full"`` every weight.
-      seed: Unused; the pretrained weights and the split are fixed.
+      params: `"shifts"` are vectors added after each norm of the upper layers, zero at first;
+        `"norms"` the norms' gains there; `"full"` every weight.
+      seed: unused; the pretrained weights and the split are fixed.
 
     Returns:
-      A :class:`Task`.
+      A `Task`.
 
     Raises:
-      AssetError: If model or data cannot be downloaded.
+      AssetError: if model or data cannot be downloaded.
     """
     del seed
     weights, tokenizer = _smollm2.load()
@@ -106,7 +108,7 @@ def reviews(params, seed):
         return {"hidden": hidden, "position": batch["position"], "label": batch["label"]}
 
     def logits(params, frozen, batch):
-        whole = {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
+        whole = joined(params, frozen)
         x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
         x = llama.blocks(_smollm2.CONFIG, whole["layers"], x)
         words = whole["words"] if "words" in whole else whole["embed"][rows]
@@ -127,14 +129,14 @@ def digits(params, seed):
     """Scikit-learn's 8 x 8 digits with a small multilayer perceptron, from random weights.
 
     Args:
-      params: ``"full"``; there is nothing else to train.
-      seed: Of the initial weights.
+      params: `"full"`; there is nothing else to train.
+      seed: of the initial weights.
 
     Returns:
-      A :class:`Task`.
+      A `Task`.
 
     Raises:
-      ValueError: If ``params`` is not ``"full"``.
+      ValueError: if `params` is not `"full"`.
     """
     from sklearn.datasets import load_digits
 
@@ -206,7 +208,7 @@ def in_order(part, size=64):
 
 
 def _even_batches(part, seed, size, total):
-    """About ``total`` reviews in batches of like length, half of each positive, half negative.
+    """About `total` reviews in batches of like length, half of each positive, half negative.
 
     Half and half takes the chance imbalance of labels out of the loss, whose noise a zeroth-order
     step cannot average over coordinates.

@@ -15,15 +15,15 @@ def divide(model, params, seed, tokens):
     """The trained and the frozen part of a model; frozen arrays take no noise.
 
     Args:
-      model: A :class:`zojax.examples._huggingface.Model`.
-      params: ``"full"``, every weight; ``"norms"``, the gains and biases of the norms; ``"lora"``, see
-        :func:`adapters`; or ``"prefix"``, keys and values of ``PREFIX`` positions before the text
+      model: a `zojax.examples._huggingface.Model`.
+      params: `"full"`, every weight; `"norms"`, the gains and biases of the norms; `"lora"`, see
+        `adapters`; or `"prefix"`, keys and values of `PREFIX` positions before the text
         (https://arxiv.org/abs/2101.00190).
-      seed: Of the adapters.
-      tokens: The beginning of a prompt; the prefix begins as its activations.
+      seed: of the adapters.
+      tokens: the beginning of a prompt; the prefix begins as its activations.
 
     Returns:
-      Two trees, which :func:`joined` puts together.
+      Two trees, which `joined` puts together.
     """
     if params == "lora":
         layers = adapters(model.params["layers"], jax.random.key(seed))
@@ -52,12 +52,12 @@ def adapters(layers, key, rank=8):
     """LoRA (https://arxiv.org/abs/2106.09685): W + A B for queries and values, W frozen, B zero at first.
 
     Args:
-      layers: Stacked layers of a model, with ``query`` and ``value`` ``(L, D, K)``.
-      key: A JAX key; A is normal with variance 4 / D, the paper's scale alpha / r = 2 included.
+      layers: stacked layers of a model, with `query` and `value` `(L, D, K)`.
+      key: a JAX key; A is normal with variance 4 / D, the paper's scale alpha / r = 2 included.
       rank: r.
 
     Returns:
-      ``query_a``, ``value_a`` ``(L, D, r)`` and ``query_b``, ``value_b`` ``(L, r, K)``, in their dtype.
+      `query_a`, `value_a` `(L, D, r)` and `query_b`, `value_b` `(L, r, K)`, in their dtype.
     """
     made = {}
     for name, k in zip(("query", "value"), jax.random.split(key), strict=True):

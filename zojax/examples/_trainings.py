@@ -2,7 +2,7 @@
 
 Shapes are those of the widest and deepest network. A narrower one is the same network with units masked:
 a masked unit is zero, gets no gradient and changes nothing; a layer too many is skipped. So every
-candidate runs in one program, and several candidates run side by side under ``vmap``.
+candidate runs in one program, and several candidates run side by side under `vmap`.
 """
 
 import itertools
@@ -41,7 +41,7 @@ SPACE = {
 
 
 class Data(NamedTuple):
-    """Standardised rows ``(N, n)`` and integer labels ``(N,)`` of each part."""
+    """Standardised rows `(N, n)` and integer labels `(N,)` of each part."""
 
     train: tuple
     validation: tuple
@@ -60,10 +60,10 @@ def load(name):
     """One of scikit-learn's tables: half for training, a quarter for validation, a quarter for the test.
 
     Args:
-      name: One of ``DATA``.
+      name: one of `DATA`.
 
     Returns:
-      A :class:`Data`, standardised by the training part.
+      A `Data`, standardised by the training part.
     """
     from sklearn import datasets
 
@@ -80,12 +80,12 @@ def init(key, inputs, classes, point):
     """Weights of the widest network, of the variance that suits the widths of `point`; zero biases.
 
     Args:
-      key: A JAX key.
-      inputs, classes: Sizes of both ends.
-      point: Of ``SPACE``.
+      key: a JAX key.
+      inputs, classes: sizes of both ends.
+      point: of `SPACE`.
 
     Returns:
-      A list of ``{"weight": (n, m), "bias": (m,)}``.
+      A list of `{"weight": (n, m), "bias": (m,)}`.
     """
     pairs = itertools.pairwise([inputs, *[WIDEST] * DEEPEST, classes])
     fans = [inputs, *point["widths"]]
@@ -97,7 +97,7 @@ def init(key, inputs, classes, point):
 
 
 def forward(layers, point, x, key=None):
-    """Logits ``(B, classes)`` of the network that `point` describes, for ``x`` ``(B, inputs)``.
+    """Logits `(B, classes)` of the network that `point` describes, for `x` `(B, inputs)`.
 
     With a key, the last hidden layer loses units at random.
     """
@@ -117,12 +117,12 @@ def make_training(data, steps=300, batch=32):
     """A training run: stochastic gradient descent with momentum 0.9, its rate falling to zero.
 
     Args:
-      data: A :class:`Data`.
-      steps: Of the descent.
-      batch: Rows of a step.
+      data: a `Data`.
+      steps: of the descent.
+      batch: rows of a step.
 
     Returns:
-      ``(point, key) -> Losses`` for a point of ``SPACE``; the key decides the initial weights and the
+      `(point, key) -> Losses` for a point of `SPACE`; the key decides the initial weights and the
       batches. Runs that diverge give nan or huge losses.
     """
     data, classes = jax.tree.map(jnp.asarray, data), int(data.train[1].max()) + 1

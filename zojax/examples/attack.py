@@ -1,14 +1,13 @@
-"""Fools a convolutional network from its outputs alone: ``python -m zojax.examples.attack``.
+"""Fools a convolutional network from its outputs alone: `python -m zojax.examples.attack`.
 
 A network is trained in place on handwritten digits, then attacked as a black box by every method of
-``zojax.attacks``, each with the same number of queries. A table tells how often and how fast they
+`zojax.attacks`, each with the same number of queries. A table tells how often and how fast they
 succeed; a PNG shows what they did to the digits, and success against queries.
 
-``--data digits`` runs in seconds on scikit-learn's small digits and downloads nothing.
+`--data digits` runs in seconds on scikit-learn's small digits and downloads nothing.
 """
 
 import argparse
-import pathlib
 import sys
 import time
 from typing import NamedTuple
@@ -18,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import attacks
-from zojax.examples import _images
-from zojax.examples._assets import AssetError
+from zojax.examples import _images, _report
 from zojax.examples.models import cnn
 
 __all__ = ["Run", "main", "make_parser", "run"]
@@ -41,12 +39,12 @@ class Run(NamedTuple):
     """One attack on all images.
 
     Attributes:
-      name: Of the attack.
+      name: of the attack.
       norm: "linf" or "l2".
-      eps: Radius of its ball.
-      result: A ``zojax.attacks.Result``.
-      seconds: Wall time, compilation aside.
-      compile_seconds: Wall time of the compilation.
+      eps: radius of its ball.
+      result: a `zojax.attacks.Result`.
+      seconds: wall time, compilation aside.
+      compile_seconds: wall time of the compilation.
     """
 
     name: str
@@ -102,14 +100,14 @@ def run(name, args, model, x, y):
     """Attacks all images once.
 
     Args:
-      name: A key of ``ATTACKS``.
-      args: The command line's arguments.
-      model: Images to logits.
-      x: ``(n, size, size)`` images.
-      y: ``(n,)`` classes, or targets.
+      name: a key of `ATTACKS`.
+      args: the command line's arguments.
+      model: images to logits.
+      x: `(n, size, size)` images.
+      y: `(n,)` classes, or targets.
 
     Returns:
-      A :class:`Run`.
+      A `Run`.
     """
     attack, norm, options = ATTACKS[name]
     eps = getattr(args, norm)
@@ -148,26 +146,24 @@ def draw(path, runs, model, x, y, budget, targeted):
     """Digits before and after, with what was added and both predictions; success against queries.
 
     Args:
-      path: Where the PNG goes.
-      runs: A list of :class:`Run`.
-      model: Images to logits.
-      x: ``(n, size, size)`` images.
-      y: ``(n,)`` true classes.
-      budget: Most queries an image.
-      targeted: Whether the attacks aimed at a class.
+      path: where the PNG goes.
+      runs: a list of `Run`.
+      model: images to logits.
+      x: `(n, size, size)` images.
+      y: `(n,)` true classes.
+      budget: most queries an image.
+      targeted: whether the attacks aimed at a class.
 
     Returns:
       The absolute path.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, which may want a display
+    from matplotlib.ticker import PercentFormatter
 
     shown = [r for r in runs if np.any(r.result.success)]
     shown = [*[r for r in shown if r.norm == "linf"][:1], *[r for r in shown if r.norm == "l2"][:1]]
     heights = [*[3.9] * len(shown), 3.2]
-    figure = plt.figure(figsize=(9, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, r in zip(parts, shown, strict=False):
         _strip(part, r, model, x, y)
@@ -186,15 +182,11 @@ def draw(path, runs, model, x, y, budget, targeted):
         )
     axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.02), xlabel="queries")
     axes.set_ylabel("targets reached" if targeted else "images misclassified")
-    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")
     axes.legend(frameon=False, loc="upper left", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    path = pathlib.Path(path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+    return _report.save_figure(figure, path, dpi=130)
 
 
 def _strip(figure, r, model, x, y, columns=8):
@@ -231,17 +223,12 @@ def main(argv=None):
     """Runs the command line; returns the exit status."""
     start = time.perf_counter()
     parser = make_parser()
-    try:
-        import matplotlib  # noqa: F401  # before the run, not after it
+    args = parser.parse_args(argv)
+    with _report.refusing(parser, "matplotlib"):
         from tqdm import tqdm
 
-        args = settle(parser.parse_args(argv))
+        args = settle(args)
         images = _images.DATA[args.data]()
-    except (AssetError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except ModuleNotFoundError as error:
-        remedy = 'install the extra: python -m pip install ".[examples]"'
-        parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
 
     def bar(items, label):
         return tqdm(items, desc=label, file=sys.stderr)

@@ -1,7 +1,7 @@
-"""A model and tasks as files for ``--weights`` and ``--task``: ``python -m zojax.examples.export FOLDER``.
+"""A model and tasks as files for `--weights` and `--task`: `python -m zojax.examples.export FOLDER`.
 
-Writes SmolLM2-135M-Instruct as a Hugging Face folder, ``FOLDER/smollm2``, and the shortest training reviews
-twice: ``FOLDER/labels.jsonl`` has text and label, ``FOLDER/completions.jsonl`` prompt and completion. The
+Writes SmolLM2-135M-Instruct as a Hugging Face folder, `FOLDER/smollm2`, and the shortest training reviews
+twice: `FOLDER/labels.jsonl` has text and label, `FOLDER/completions.jsonl` prompt and completion. The
 prompts begin with two examples, without which the model hardly ever answers with a label.
 """
 
@@ -12,8 +12,7 @@ import sys
 
 import numpy as np
 
-from zojax.examples import _huggingface, _reviews, _smollm2
-from zojax.examples._assets import AssetError
+from zojax.examples import _huggingface, _report, _reviews, _smollm2
 from zojax.examples._tasks import PROMPT
 
 __all__ = ["main", "write_model", "write_tasks"]
@@ -22,14 +21,14 @@ EXAMPLES = (("A fine film.", "positive"), ("A dull mess.", "negative"))
 
 
 def write_model(folder, config, params, tokenizer, stop):
-    """Writes a Llama-shaped model as :func:`zojax.examples._huggingface.load` reads it.
+    """Writes a Llama-shaped model as `zojax.examples._huggingface.load` reads it.
 
     Args:
-      folder: Made where it is missing.
-      config: A ``zojax.examples.models.llama.Config``; the embedding is also the readout.
-      params: As for ``llama.forward``.
-      tokenizer: A ``tokenizers.Tokenizer``.
-      stop: The token that ends a text.
+      folder: made where it is missing.
+      config: a `zojax.examples.models.llama.Config`; the embedding is also the readout.
+      params: as for `llama.forward`.
+      tokenizer: a `tokenizers.Tokenizer`.
+      stop: the token that ends a text.
     """
     from safetensors.numpy import save_file
 
@@ -77,11 +76,9 @@ def main(argv=None):
     parser.add_argument("folder", type=pathlib.Path, help="where to write; about 540 MB")
     parser.add_argument("--examples", type=int, default=768, help="reviews in each file")
     args = parser.parse_args(argv)
-    try:
+    with _report.refusing(parser, "safetensors"):
         params, tokenizer = _smollm2.load()
         reviews = _reviews.load().train
-    except AssetError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
     shortest = np.argsort([len(text) for text in reviews.texts], kind="stable")[: args.examples]
     stop = tokenizer.token_to_id("<|im_end|>")
     write_model(args.folder / "smollm2", _smollm2.CONFIG, params, tokenizer, stop)

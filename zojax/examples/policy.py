@@ -1,12 +1,11 @@
-"""Trains control policies from returns alone: ``python -m zojax.examples.policy``.
+"""Trains control policies from returns alone: `python -m zojax.examples.policy`.
 
 A population of policies plays episodes of a gymnax environment, all in one compiled program; their returns
-are the only feedback. ``open_es`` is tried with dense and with low-rank directions, ``ars`` with its top
+are the only feedback. `open_es` is tried with dense and with low-rank directions, `ars` with its top
 directions, each with several seeds; a PNG shows the learning curves and an episode of the best policy.
 """
 
 import argparse
-import pathlib
 import sys
 import time
 from functools import partial
@@ -18,7 +17,7 @@ import optax
 
 import zojax
 from zojax import directions
-from zojax.examples import _control
+from zojax.examples import _control, _report
 
 __all__ = ["Run", "main", "make_parser", "make_training", "train"]
 
@@ -50,12 +49,12 @@ class Run(NamedTuple):
     """One training run.
 
     Attributes:
-      method: A member of ``METHODS``.
-      params: The trained policy.
-      statistics: Of the observations it met.
-      curve: ``(generations, 2)``: environment steps so far, mean return of the population.
-      returns: ``(100,)``, of fresh episodes of the trained policy.
-      seconds: Wall time of training, compilation aside.
+      method: a member of `METHODS`.
+      params: the trained policy.
+      statistics: of the observations it met.
+      curve: `(generations, 2)`: environment steps so far, mean return of the population.
+      returns: `(100,)`, of fresh episodes of the trained policy.
+      seconds: wall time of training, compilation aside.
     """
 
     method: str
@@ -115,12 +114,12 @@ def make_training(task, tx, episodes):
     """One generation, and a compiled run of several.
 
     Args:
-      task: A ``zojax.examples._control.Task``.
-      tx: A zojax optimizer.
-      episodes: Of each policy in a generation.
+      task: a `zojax.examples._control.Task`.
+      tx: a zojax optimizer.
+      episodes: of each policy in a generation.
 
     Returns:
-      ``(carry, keys) -> (carry, (mean returns, steps))`` for carry ``(params, state, statistics)``.
+      `(carry, keys) -> (carry, (mean returns, steps))` for carry `(params, state, statistics)`.
     """
 
     def generation(carry, key):
@@ -142,13 +141,13 @@ def train(task, method, args, bar):
     """All seeds of one method; they share one compiled program.
 
     Args:
-      task: A ``zojax.examples._control.Task``.
-      method: A member of ``METHODS``.
-      args: The command line's arguments.
-      bar: Has ``update(generations)`` and ``set_postfix(...)``, such as ``tqdm``.
+      task: a `zojax.examples._control.Task`.
+      method: a member of `METHODS`.
+      args: the command line's arguments.
+      bar: has `update(generations)` and `set_postfix(...)`, such as `tqdm`.
 
     Returns:
-      ``(runs, compile_seconds)``.
+      `(runs, compile_seconds)`.
     """
     tx = make_optimizer(method, args)
     chunk = next(n for n in range(min(10, args.generations), 0, -1) if args.generations % n == 0)
@@ -202,20 +201,17 @@ def draw(path, name, task, trained):
     """Learning curves, one line a seed, above frames of the best policy.
 
     Args:
-      path: Where the PNG goes.
-      name: Of the environment.
-      task: Its ``zojax.examples._control.Task``.
-      trained: A list of lists of :class:`Run`.
+      path: where the PNG goes.
+      name: of the environment.
+      task: its `zojax.examples._control.Task`.
+      trained: a list of lists of `Run`.
 
     Returns:
       The absolute path.
     """
-    import matplotlib
+    from matplotlib.figure import Figure  # without pyplot, which may want a display
 
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
-
-    figure = plt.figure(figsize=(9, 5.4), layout="constrained")
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(3.7, 1.7))
     axis = top.subplots()
     for color, runs in enumerate(trained):
@@ -233,28 +229,19 @@ def draw(path, name, task, trained):
     axes = bottom.subplots(1, 8)
     _control.frames(name, task, best.params, best.statistics, jax.random.key(9), axes)
     bottom.suptitle(f"{best.method}: one episode of the trained policy", fontsize=10)
-    path = pathlib.Path(path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+    return _report.save_figure(figure, path, dpi=130)
 
 
 def main(argv=None):
     """Runs the command line; returns the exit status."""
     start = time.perf_counter()
     parser = make_parser()
-    try:
-        import matplotlib  # noqa: F401  # before the run, not after it
+    args = parser.parse_args(argv)
+    with _report.refusing(parser, "matplotlib"):
         from tqdm import tqdm
 
-        args = settle(parser.parse_args(argv))
+        args = settle(args)
         task = _control.make(args.env, tuple(args.hidden))
-    except ValueError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except ModuleNotFoundError as error:
-        remedy = 'install the extra: python -m pip install ".[examples]"'
-        parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
     total = len(args.methods) * args.seeds * args.generations
     with tqdm(total=total, unit="generation", file=sys.stderr) as bar:
         trained = [train(task, method, args, bar) for method in args.methods]

@@ -1,13 +1,12 @@
-"""Chooses few columns of a table by Pareto optimisation: ``python -m zojax.examples.subset``.
+"""Chooses few columns of a table by Pareto optimisation: `python -m zojax.examples.subset`.
 
 Sparse regression: at most k columns, least squares on them, the mean squared error as the value. Greedy
-forward selection adds the column that helps most and never takes one back; POSS (``search.poss``) keeps the
-best subset of every size and mutates them, ``2 e k^2 n`` times. Both see the training half and are also
+forward selection adds the column that helps most and never takes one back; POSS (`search.poss`) keeps the
+best subset of every size and mutates them, `2 e k^2 n` times. Both see the training half and are also
 judged on the rest.
 """
 
 import argparse
-import pathlib
 import sys
 import time
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
+from zojax.examples import _report
 
 __all__ = ["Table", "greedy", "load", "main", "make_loss", "make_parser"]
 
@@ -24,7 +24,7 @@ DATA = ("breast_cancer", "digits")
 
 
 class Table(NamedTuple):
-    """Standardised columns ``(rows, n)`` and target ``(rows,)`` of both halves, by the training half."""
+    """Standardised columns `(rows, n)` and target `(rows,)` of both halves, by the training half."""
 
     columns: np.ndarray
     target: np.ndarray
@@ -37,11 +37,11 @@ def load(name, seed):
     """One of scikit-learn's tables, split in two; digits predict the number itself from 64 pixels.
 
     Args:
-      name: One of ``DATA``.
-      seed: Decides the split.
+      name: one of `DATA`.
+      seed: decides the split.
 
     Returns:
-      A :class:`Table` without constant columns.
+      A `Table` without constant columns.
     """
     from sklearn import datasets
 
@@ -64,15 +64,15 @@ def make_loss(columns, target, largest):
 
     With the Gram matrix G and b = X'y / rows of the chosen columns it is y'y / rows - b' G^-1 b. Only the
     chosen columns, at most `largest`, are gathered, and G is eliminated step by step: for matrices of this
-    size that is quicker than a call of LAPACK for each, and it runs side by side under ``vmap``.
+    size that is quicker than a call of LAPACK for each, and it runs side by side under `vmap`.
 
     Args:
-      columns: ``(rows, n)``, standardised.
-      target: ``(rows,)``, standardised.
-      largest: Subsets above this size have the value inf.
+      columns: `(rows, n)`, standardised.
+      target: `(rows,)`, standardised.
+      largest: subsets above this size have the value inf.
 
     Returns:
-      A function of a mask ``(n,)`` to a scalar.
+      A function of a mask `(n,)` to a scalar.
     """
     rows, n = columns.shape
     # Column n stands for "none": it is orthogonal to everything, so that eliminating it changes nothing.
@@ -116,7 +116,7 @@ def greedy(table, k):
     """Forward selection: k times the column that lowers the training error most.
 
     Returns:
-      The subsets of size 1 to k, masks ``(k, n)``.
+      The subsets of size 1 to k, masks `(k, n)`.
     """
     n = table.columns.shape[1]
     chosen, path = np.zeros(n, bool), []
@@ -143,12 +143,21 @@ def make_parser():
     return parser
 
 
-def compare(name, args):
+def check(args, tables):
+    """Raises ValueError for arguments that are out of range or do not fit a table."""
+    if min(args.sizes) < 1:
+        raise ValueError(f"--sizes must be positive, got {min(args.sizes)}.")
+    if args.runs < 1:
+        raise ValueError(f"--runs must be positive, got {args.runs}.")
+    for name, table in tables.items():
+        half = table.columns.shape[1] // 2
+        if max(args.sizes) > half:
+            raise ValueError(f"--sizes must be at most {half} for {name}, got {max(args.sizes)}.")
+
+
+def compare(name, table, args):
     """One table's rows: dicts with size, training and test error of both methods, and seconds."""
-    table = load(name, args.seed)
     n = table.columns.shape[1]
-    if max(args.sizes) > n // 2:
-        raise ValueError(f"--sizes must be at most {n // 2} for {name}, got {max(args.sizes)}.")
     path = greedy(table, max(args.sizes))
     for k in args.sizes:
         budget = int(2 * np.e * k * k * n)
@@ -190,15 +199,11 @@ def report(rows):
 
 def plot(path, rows):
     """Draws training and test error against the number of columns; returns the absolute path."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, which may want a display
 
     names = list(dict.fromkeys(row["data"] for row in rows))
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(5 * len(names), 4), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         here = [row for row in rows if row["data"] == name]
         sizes = [row["k"] for row in here]
@@ -210,28 +215,20 @@ def plot(path, rows):
         ax.set(title=name, xlabel="columns", ylabel="mean squared error")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False)
-    path = pathlib.Path(path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    return _report.save_figure(figure, path)
 
 
 def main(argv=None):
-    """Runs the comparison; returns 0."""
+    """Runs the command line; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    try:
-        if min(args.sizes) < 1:
-            raise ValueError(f"--sizes must be positive, got {min(args.sizes)}.")
-        if args.runs < 1:
-            raise ValueError(f"--runs must be positive, got {args.runs}.")
-        rows = [row for name in args.data for row in compare(name, args)]
-    except ValueError as error:
-        parser.error(str(error))
+    with _report.refusing(parser, "matplotlib", "tqdm"):
+        tables = {name: load(name, args.seed) for name in args.data}
+        check(args, tables)
+    rows = [row for name, table in tables.items() for row in compare(name, table, args)]
     print("\nMean squared error of standardised targets; training halves are what was optimised.\n")
     print(report(rows))
-    for name in args.data:
+    for name in tables:
         last = [row for row in rows if row["data"] == name][-1]
         print(f"\n{name}, {last['k']} columns by POSS: {', '.join(last['columns'])}")
     print(f"\ncurves: {plot(args.out, rows)}")

@@ -1,21 +1,20 @@
-"""Tunes a network's hyper-parameters with few trainings: ``python -m zojax.examples.tuning``.
+"""Tunes a network's hyper-parameters with few trainings: `python -m zojax.examples.tuning`.
 
-The naive formula is ``argmin over h of loss(train(h))``. In practice there is more to it:
+The naive formula is `argmin over h of loss(train(h))`. In practice there is more to it:
 
-- **Scale.** Rates, decays and widths matter by their order of magnitude: ``log_uniform``, ``log_integers``.
-- **Bounds, integers, choices.** The space says them (``_trainings.SPACE``), and no candidate lies outside.
+- **Scale.** Rates, decays and widths matter by their order of magnitude: `log_uniform`, `log_integers`.
+- **Bounds, integers, choices.** The space says them (`_trainings.SPACE`), and no candidate lies outside.
 - **Noise.** Another seed is another loss, so the best of many values is a lucky one, too good by design.
   Every candidate is trained with a seed of its own; the best few are trained again with fresh seeds, and
   the mean decides. What is reported comes from further seeds, and from test rows that nobody has seen.
 - **Failed runs.** Some candidates diverge: nan counts as inf, is reported, and ends nothing.
 - **Budget.** It counts trainings: random candidates, then the search from the best of them, then finalists.
   A search that begins at one random point spends its budget on leaving a bad region.
-- **Parallel candidates.** Random candidates and finalists are batches; ``--runs`` searches go side by side.
-  The networks are masked to one shape, so that all of it is one ``vmap``.
+- **Parallel candidates.** Random candidates and finalists are batches; `--runs` searches go side by side.
+  The networks are masked to one shape, so that all of it is one `vmap`.
 """
 
 import argparse
-import pathlib
 import sys
 import time
 from functools import lru_cache, partial
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
-from zojax.examples import _trainings
+from zojax.examples import _report, _trainings
 
 __all__ = ["Tuned", "choose", "judge", "main", "make_losses", "make_parser", "tune"]
 
@@ -50,10 +49,10 @@ class Tuned(NamedTuple):
     """What a budget of trainings led to.
 
     Attributes:
-      point: The chosen hyper-parameters.
-      values: Validation losses in order, inf where one failed; of several runs, the best one's.
-      failures: Trainings of all runs that were not finite.
-      trainings: Of all runs.
+      point: the chosen hyper-parameters.
+      values: validation losses in order, inf where one failed; of several runs, the best one's.
+      failures: trainings of all runs that were not finite.
+      trainings: of all runs.
     """
 
     point: dict
@@ -64,7 +63,7 @@ class Tuned(NamedTuple):
 
 @lru_cache
 def make_losses(data, steps):
-    """The function ``(point, key) -> Losses`` for one of ``_trainings.DATA``, and its validation alone.
+    """The function `(point, key) -> Losses` for one of `_trainings.DATA`, and its validation alone.
 
     Made once for the same arguments, so that it is compiled once.
     """
@@ -79,7 +78,7 @@ def side_by_side(losses, points, keys):
 
 
 def judge(data, steps, point, key, trainings=JUDGED):
-    """Losses of a point, from fresh seeds: leaves ``(trainings,)``."""
+    """Losses of a point, from fresh seeds: leaves `(trainings,)`."""
     points = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * trainings), point)
     return side_by_side(make_losses(data, steps)[0], points, jax.random.split(key, trainings))
 
@@ -88,13 +87,13 @@ def tune(data, algorithm, args, key):
     """Spends the budget: random candidates, searches that begin at the best of them, finalists.
 
     Args:
-      data: One of ``_trainings.DATA``.
-      algorithm: Of ``zojax.search``.
-      args: The command line's arguments.
-      key: A JAX key.
+      data: one of `_trainings.DATA`.
+      algorithm: of `zojax.search`.
+      args: the command line's arguments.
+      key: a JAX key.
 
     Returns:
-      A :class:`Tuned`.
+      A `Tuned`.
     """
     space, (_, fun) = search.space(_trainings.SPACE), make_losses(data, args.steps)
     start_key, first_key, search_key, final_key = jax.random.split(key, 4)
@@ -133,10 +132,10 @@ def choose(fun, points, seeds, key):
     """Trains candidates again, each with several fresh seeds.
 
     Args:
-      fun: ``(point, key) -> loss``.
-      points: Leaves with a leading axis of candidates.
-      seeds: Trainings of each.
-      key: A JAX key.
+      fun: `(point, key) -> loss`.
+      points: leaves with a leading axis of candidates.
+      seeds: trainings of each.
+      key: a JAX key.
 
     Returns:
       The point of least mean, and the values of all trainings, inf where one failed.
@@ -249,14 +248,11 @@ def describe(point):
 
 def plot(path, lines):
     """Draws all values and the least so far against trainings; returns the absolute path."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, which may want a display
 
     names = list(dict.fromkeys(line["data"] for line in lines))
-    size = (5 * len(names), 4)
-    figure, axes = plt.subplots(1, len(names), figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         here = [line for line in lines if line["data"] == name]
         for color, line in zip(("0.6", "C7", "C3"), here, strict=True):
@@ -270,21 +266,16 @@ def plot(path, lines):
         ax.set_ylim(top=5)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8)
-    path = pathlib.Path(path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    return _report.save_figure(figure, path)
 
 
 def main(argv=None):
-    """Runs the comparison; returns 0."""
+    """Runs the command line; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    try:
-        lines = [line for data in args.data for line in compare(data, settle(args))]
-    except ValueError as error:
-        parser.error(str(error))
+    with _report.refusing(parser, "matplotlib", "sklearn", "tqdm"):
+        settle(args)
+    lines = [line for data in args.data for line in compare(data, args)]
     print(
         f"\nMean negative log-likelihood; validation, test and error are means of {JUDGED} trainings with "
         "fresh seeds\n(+- standard deviation of one), test rows were used for nothing else.\n"

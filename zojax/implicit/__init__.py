@@ -27,7 +27,8 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
 
     With low-rank noise, products add :math:`\mu (x A) B^\top` in float32 (float64 for float64
     outputs) before rounding to the dtype of the product, so that a perturbation too small for a
-    bfloat16 parameter survives.
+    bfloat16 parameter survives. So it does where `fun` casts a parameter to bfloat16 or float16; a cast to
+    8 bits or less is applied to the perturbed values, as it is written.
 
     Args:
       fun: any function that JAX can trace; it returns any pytree.

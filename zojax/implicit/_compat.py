@@ -6,6 +6,7 @@ import jax
 from jax._src import core, source_info_util
 
 Literal = core.Literal
+ShapedArray = core.ShapedArray
 # Primitives were renamed over time; rules are looked up by the names on the right.
 _NAMES = {
     "pjit": "jit",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import PyTree
+from zojax._types import Direction, PyTree, floats_only, structure_of
 from zojax.implicit import _compat
 from zojax.implicit._interpret import Context, run
 from zojax.implicit._perturbed import Outer, Perturbed
@@ -27,6 +27,13 @@ class Event(NamedTuple):
     added to the part in use), "activation" (so is any noise to the entries that a lookup picked),
     "elementwise" (vectors, and whatever is broadcast against larger arrays) or "missing" (no rule:
     a part was materialised although its noise has structure).
+
+    Attributes:
+      kind: as above.
+      primitive: the operation that used it.
+      where: the line of source, or "".
+      shape: of the part.
+      nbytes: of the part.
     """
 
     kind: str
@@ -89,7 +96,7 @@ class Report:
         return "\n".join([*map(str, self.leaves.values()), summary])
 
 
-def explain(fun: Callable, params: PyTree, noise: PyTree, *args, **kwargs) -> Report:
+def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **kwargs) -> Report:
     """How `evaluate(fun, params, noise, scale, *args, **kwargs)` treats each parameter.
 
     Nothing is computed. Arrays may be `jax.ShapeDtypeStruct`s.
@@ -97,7 +104,7 @@ def explain(fun: Callable, params: PyTree, noise: PyTree, *args, **kwargs) -> Re
     Args:
       fun: the function, as for `evaluate`.
       params: pytree of arrays.
-      noise: the tree of `params` with a noise object, or None, at each leaf.
+      noise: a direction, or the tree of `params` with a noise object, or None, at each leaf.
       *args, **kwargs: passed on to `fun`.
 
     Returns:
@@ -105,13 +112,12 @@ def explain(fun: Callable, params: PyTree, noise: PyTree, *args, **kwargs) -> Re
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
-    >>> direction = zojax.directions.low_rank()
-    >>> noise = direction.draw(direction.frame(jax.random.key(0), 1, params), 0, params)
-    >>> report = zojax.implicit.explain(
-    ...     lambda p, x: x @ p["w"] + p["b"], params, noise, jnp.ones(3))
+    >>> loss = lambda p, x: x @ p["w"] + p["b"]
+    >>> report = zojax.implicit.explain(loss, params, zojax.directions.low_rank(), jnp.ones(3))
     >>> report.missing, report.largest_slice
     ([], 16)
     """
+    noise = _drawn(noise, params) if isinstance(noise, Direction) else noise
     leaves: dict[str, Leaf] = {}
 
     def record(kind, x: Perturbed, eqn):
@@ -141,6 +147,16 @@ def explain(fun: Callable, params: PyTree, noise: PyTree, *args, **kwargs) -> Re
 
     jax.eval_shape(evaluation, arrays)
     return Report(leaves)
+
+
+def _drawn(direction: Direction, params: PyTree) -> PyTree:
+    """The shapes of one direction."""
+    like = floats_only(structure_of(params))
+
+    def draw(key):
+        return direction.draw(direction.frame(key, 1, like), 0, like)
+
+    return jax.eval_shape(draw, jax.random.key(0))
 
 
 def strict_context() -> Context:

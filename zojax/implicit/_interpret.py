@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zojax._types import PyTree
+from zojax._barriers import stored_once
+from zojax._types import PyTree, varying_like
 from zojax.implicit import _compat
 from zojax.implicit._control import CONTROL
 from zojax.implicit._perturbed import Perturbed, perturb
 from zojax.implicit._rules import RULES, fallback
-from zojax.noise import stored_once
 
 _ALL_RULES = RULES | CONTROL
 
@@ -92,7 +92,8 @@ class Context:
 
 
 def _is_computed(x) -> bool:
-    return isinstance(x, jax.core.Tracer) and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)
+    is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), _compat.ShapedArray)
+    return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
 
 
 def run(context: Context, fun, params: PyTree, noise: PyTree, scale, args, kwargs):
@@ -101,7 +102,8 @@ def run(context: Context, fun, params: PyTree, noise: PyTree, scale, args, kwarg
     leaves = [leaf for _, leaf in paths]
     noises = treedef.flatten_up_to(noise)
     chosen = [i for i, z in enumerate(noises) if z is not None]
-    bases = [jnp.asarray(leaves[i]) for i in chosen]
+    # What is perturbed differs where the perturbation does, also to the trace.
+    bases = [varying_like(jnp.asarray(leaves[i]), (noise, scale)) for i in chosen]
     other_outputs: dict[int, Any] = {}
 
     def traced(arrays):

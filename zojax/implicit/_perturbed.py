@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from zojax import _barriers
 from zojax import noise as noises
 from zojax._types import accumulator_dtype, is_float
 from zojax.implicit._contract import contract
@@ -182,7 +183,7 @@ class Perturbed:
         """The same, whose noise cannot be generated before `array` is there."""
         if not isinstance(self.join, Access) or self.join.shared:
             return self
-        rows = self.factors[0] ^ noises.zero_from(array)
+        rows = self.factors[0] ^ _barriers.zero_from(array)
         join = dataclasses.replace(self.join, shared=True)
         return self.replace(factors=(rows, self.factors[1]), join=join)
 
@@ -201,7 +202,7 @@ class Perturbed:
             whole = lax.transpose(self.whole, order).astype(dtype)
             noise = whole if noise is None else whole * noise
         if self.is_vector and self.join is not None:
-            noise = noises.made_once(noise)
+            noise = _barriers.made_once(noise)
         base = lax.transpose(self.base, order)
         total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))

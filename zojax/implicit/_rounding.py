@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from zojax import noise
+from zojax import _barriers
+from zojax._types import varying_like
 from zojax.implicit import _compat
 
 _PRODUCTS = {"mul", "square", "integer_pow"}
@@ -15,17 +16,18 @@ def settled_update(update, ok: jax.Array, finite: jax.Array):
     """`update(grads, state, *rest) -> (updates, state)` with each product rounded and each state made once.
 
     Compilers contract a product and a sum where one kernel holds both, and so round once or twice as
-    they fuse: the same update differs by a bit from program to program. See `noise.rounded`, also for
+    they fuse: the same update differs by a bit from program to program. See `_barriers.rounded`, also for
     `finite`. Loops and branches, which are compiled alone, are left as they are.
 
     Compilers also repeat cheap arithmetic in each kernel that reads it, directions included: the kernel
     of the updates would read the old moments after the new ones were to be written over them, which costs
-    a copy. Here it reads the new ones, see `noise.settle`. Where not `ok` the state stays the old one.
+    a copy. Here it reads the new ones, see `_barriers.settle`. Where not `ok` the state stays the old one.
     """
 
     def run(grads, state, *rest):
-        args = (grads, state, *rest)
-        leaves, treedef = jax.tree.flatten(args)
+        leaves, treedef = jax.tree.flatten((grads, state, *rest))
+        leaves = [varying_like(x, (ok, finite)) for x in leaves]
+        _, state, *_ = treedef.unflatten(leaves)
         closed, structure = _compat.trace(
             lambda leaves: jax.tree.flatten(update(*treedef.unflatten(leaves))), leaves
         )
@@ -53,7 +55,7 @@ class _News:
             return new
         value = jnp.where(self.ok, new, self.old[var])
         if jnp.issubdtype(value.dtype, jnp.floating) and value.size >= _LARGE:
-            value = noise.settle(value)
+            value = _barriers.settle(value)
         self.settled[var] = self.old[var]
         return value
 
@@ -80,7 +82,7 @@ def _interpret(jaxpr, consts, args, finite, news):
             else:
                 outs = _compat.bind(eqn, *operands)
             if name in _PRODUCTS and jnp.issubdtype(outs[0].dtype, jnp.floating):
-                outs = [noise.rounded(outs[0], finite)]
+                outs = [_barriers.rounded(outs[0], finite)]
         values.update(
             (var, news.settle(var, out)) for var, out in zip(eqn.outvars, outs, strict=True)
         )

@@ -67,8 +67,12 @@ def _split(context, eqn, operand):
 
 
 def _convert(context, eqn, operand):
-    """The base is cast, the noise is not: it may be smaller than the new dtype could resolve."""
-    if not jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
+    """The base is cast, the noise is not: it may be smaller than the new dtype could resolve.
+
+    But 8 bits and less are no arithmetic, they are quantisation, and part of the function.
+    """
+    dtype = eqn.params["new_dtype"]
+    if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 16:
         return fallback(context, eqn, operand)
     return _same(context, eqn, operand)
 

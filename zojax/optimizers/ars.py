@@ -38,7 +38,7 @@ def ars(
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
       ValueError: more top directions than directions.

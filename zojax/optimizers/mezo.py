@@ -17,6 +17,7 @@ def mezo(
     weight_decay: float = 0.0,
     mask: Any = None,
     direction: Direction | None = None,
+    batch_size: int | None = None,
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Fine-tuning with the memory of inference.
@@ -36,10 +37,11 @@ def mezo(
       mask: as in `optax.add_decayed_weights`: which parameters decay.
       direction: `directions.rademacher()` by default, which is cheaper and of less variance than the
         paper's `directions.normal()`.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Malladi et al., `Fine-tuning language models with just forward passes
@@ -56,5 +58,5 @@ def mezo(
     inner = optax.sgd(learning_rate)
     if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
         inner = optax.chain(optax.add_decayed_weights(weight_decay, mask), inner)
-    source = estimator(direction, mu=mu, num_directions=num_directions)
+    source = estimator(direction, mu=mu, num_directions=num_directions, batch_size=batch_size)
     return zeroth_order(inner, source, key)

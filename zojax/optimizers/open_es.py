@@ -34,7 +34,7 @@ def open_es(
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
       ValueError: an odd population.

@@ -17,6 +17,7 @@ def spsa(
     gamma: float = 0.101,
     num_directions: int = 1,
     direction: Direction | None = None,
+    batch_size: int | None = None,
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Simultaneous perturbation stochastic approximation.
@@ -28,18 +29,19 @@ def spsa(
     Args:
       a: gain of the steps.
       c: gain of the smoothing radius.
-      A: stability constant.
+      A: stability constant, at least 0.
       alpha: decay of the steps.
       gamma: decay of the radius.
       num_directions: N.
       direction: `directions.rademacher()` by default; SPSA needs E|1/z| finite, so not the normal.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
-      ValueError: a or c not positive.
+      ValueError: a or c not positive, or A negative.
 
     References:
       Spall, `Implementation of the simultaneous perturbation algorithm for stochastic optimization
@@ -55,6 +57,8 @@ def spsa(
     """
     require_positive("a", a)
     require_positive("c", c)
+    if not isinstance(A, jax.core.Tracer) and A < 0:
+        raise ValueError(f"A must not be negative, got {A}; try a tenth of the planned steps.")
 
     def radius(k):
         return c / (jnp.float32(k) + 1) ** gamma
@@ -62,5 +66,5 @@ def spsa(
     def rate(k):
         return a / (jnp.float32(k) + 1 + A) ** alpha
 
-    source = estimator(direction, mu=radius, num_directions=num_directions)
+    source = estimator(direction, mu=radius, num_directions=num_directions, batch_size=batch_size)
     return zeroth_order(optax.sgd(rate), source, key)

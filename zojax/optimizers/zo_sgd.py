@@ -25,7 +25,7 @@ def zo_sgd(
       key: of the run.
 
     Returns:
-      A `GradientTransformationExtraArgs`, see `zeroth_order`.
+      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Ghadimi and Lan, `Stochastic first- and zeroth-order methods for nonconvex stochastic programming

@@ -13,6 +13,8 @@ import json
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,28 +89,39 @@ def save(path, log: Log) -> None:
     Args:
       path: of the file; it must not exist.
       log: a `Log`.
+
+    Raises:
+      FileExistsError: when something is at `path`; nothing is written.
+
+    >>> import os, tempfile, jax.numpy as jnp, zojax
+    >>> from zojax import trajectory
+    >>> folder, tx, params = tempfile.mkdtemp(), zojax.mezo(0.1), jnp.ones(3)
+    >>> with trajectory.Recorder(os.path.join(folder, "run"), tx, params) as recorder:
+    ...     run = zojax.minimize(
+    ...         lambda x: jnp.sum(x**2), params, tx, 100, callback=recorder.callback)
+    >>> log = trajectory.load(os.path.join(folder, "run"))
+    >>> trajectory.save(os.path.join(folder, "half"), trajectory.truncate(log, 50))
+    >>> trajectory.load(os.path.join(folder, "half")).steps
+    50
     """
     with open(path, "xb") as file:
         data, checksum = encode_header(log.header)
         file.write(data)
-
-        def write(payload: bytes) -> None:
-            nonlocal checksum
+        for payload in _payloads(log):
             data, checksum = encode_record(payload, checksum)
             file.write(data)
 
-        changes = dict(log.hyperparameters)
-        for i in range(log.steps):
-            if log.start + i in changes:
-                write(encode_hyperparameters(changes[log.start + i]))
-                begun = i
-            begun = i if i == 0 else begun
-            last = i + 1 == log.steps or log.start + i + 1 in changes
-            if last or i + 1 - begun == log.header["every"]:
-                write(encode_steps(log.scalars[begun : i + 1]))
-                begun = i + 1
-        if log.end is not None:
-            write(encode_end(log.end))
+
+def _payloads(log: Log) -> Iterator[bytes]:
+    """The records of a log: of `every` steps, or fewer where hyperparameters change."""
+    changes = {step - log.start: values for step, values in log.hyperparameters}
+    for first, stop in pairwise(sorted({0, *changes, log.steps})):
+        if first in changes:
+            yield encode_hyperparameters(changes[first])
+        for i in range(first, stop, log.header["every"]):
+            yield encode_steps(log.scalars[i : min(i + log.header["every"], stop)])
+    if log.end is not None:
+        yield encode_end(log.end)
 
 
 def truncate(log: Log, steps: int) -> Log:
@@ -123,6 +136,17 @@ def truncate(log: Log, steps: int) -> Log:
 
     Raises:
       ValueError: for more steps than there are, or fewer than none.
+
+    >>> import os, tempfile, jax.numpy as jnp, zojax
+    >>> from zojax import trajectory
+    >>> path, tx, params0 = os.path.join(tempfile.mkdtemp(), "run"), zojax.mezo(0.1), jnp.ones(3)
+    >>> def run(num_steps, **options):
+    ...     return zojax.minimize(lambda x: jnp.sum(x**2), params0, tx, num_steps, **options).params
+    >>> with trajectory.Recorder(path, tx, params0) as recorder:
+    ...     params = run(100, callback=recorder.callback)
+    >>> early = trajectory.truncate(trajectory.load(path), 10)
+    >>> bool(jnp.all(trajectory.replay(params0, tx, early) == run(10)))
+    True
     """
     if not 0 <= steps <= log.steps:
         raise ValueError(f"steps must be from 0 to {log.steps}, which the log has, got {steps}.")
@@ -143,6 +167,24 @@ def merge(*logs: Log) -> Log:
 
     Raises:
       ValueError: when they are of different runs, leave a gap, or disagree on a step.
+
+    A run that goes on in another file:
+
+    >>> import os, tempfile, jax.numpy as jnp, zojax
+    >>> from zojax import trajectory
+    >>> folder, tx, params0 = tempfile.mkdtemp(), zojax.mezo(0.1), jnp.ones(3)
+    >>> params, state, logs = params0, None, []
+    >>> for name in ("first", "second"):
+    ...     path = os.path.join(folder, name)
+    ...     with trajectory.Recorder(path, tx, params0) as recorder:
+    ...         run = zojax.minimize(
+    ...             lambda x: jnp.sum(x**2), params, tx, 50, state=state, callback=recorder.callback)
+    ...     params, state = run.params, run.state
+    ...     logs.append(trajectory.load(path))
+    >>> [log.start for log in logs], trajectory.merge(*logs).steps
+    ([0, 50], 100)
+    >>> bool(jnp.all(trajectory.replay(params0, tx, trajectory.merge(*logs)) == params))
+    True
     """
     if not logs:
         raise ValueError("merge needs at least one log, got none.")

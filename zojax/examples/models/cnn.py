@@ -11,13 +11,13 @@ def init(key, size, classes=10, widths=(16, 32)):
     """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
 
     Args:
-      key: A JAX key.
-      size: Height and width of the images.
-      classes: Number of logits.
-      widths: Channels of the two convolutions.
+      key: a JAX key.
+      size: height and width of the images.
+      classes: number of logits.
+      widths: channels of the two convolutions.
 
     Returns:
-      A dict of ``{"weight", "bias"}``.
+      A dict of `{"weight", "bias"}`.
     """
     first, second, last = jax.random.split(key, 3)
     quarter = -(-size // 4)
@@ -29,14 +29,14 @@ def init(key, size, classes=10, widths=(16, 32)):
 
 
 def forward(params, x):
-    """Logits of ``x``.
+    """Logits of `x`.
 
     Args:
-      params: A pytree as from :func:`init`.
-      x: ``(n, size, size)`` floats.
+      params: a pytree as from `init`.
+      x: `(n, size, size)` floats.
 
     Returns:
-      ``(n, classes)`` logits.
+      `(n, classes)` logits.
     """
     x = _convolution(params["first"], x[..., None])
     x = _convolution(params["second"], x)

@@ -1,7 +1,7 @@
 """GPT-2- and OPT-shaped language models in pure JAX: learned positions, layer norms, biases everywhere.
 
 The two differ in the activation and in where positions begin to count. As in
-:mod:`zojax.examples.models.llama` layers are stacked and scanned, and sequences are padded on the
+`zojax.examples.models.llama` layers are stacked and scanned, and sequences are padded on the
 right, which causal attention never sees.
 
 Sources: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Zhang et al.,
@@ -28,15 +28,15 @@ class Config(NamedTuple):
     """The numbers that fix a model's shape.
 
     Attributes:
-      vocabulary: Number of token ids.
-      width: Size of the residual stream.
-      layers: Number of blocks.
-      heads: Number of heads.
-      hidden: Width of the multilayer perceptron.
-      positions: Rows of the table of positions.
-      activation: One of ``ACTIVATIONS``.
-      first_position: The row of the first token: 0 for GPT-2, 2 for OPT.
-      epsilon: Added to the variance in layer norms.
+      vocabulary: number of token ids.
+      width: size of the residual stream.
+      layers: number of blocks.
+      heads: number of heads.
+      hidden: width of the multilayer perceptron.
+      positions: rows of the table of positions.
+      activation: one of `ACTIVATIONS`.
+      first_position: the row of the first token: 0 for GPT-2, 2 for OPT.
+      epsilon: added to the variance in layer norms.
     """
 
     vocabulary: int
@@ -51,13 +51,13 @@ class Config(NamedTuple):
 
 
 def shapes(config):
-    """The shape of every parameter, in the structure that :func:`forward` takes.
+    """The shape of every parameter, in the structure that `forward` takes.
 
     Args:
-      config: A :class:`Config`.
+      config: a `Config`.
 
     Returns:
-      ``{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}``; matrices map from
+      `{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}`; matrices map from
       their second-last axis to their last.
     """
     depth, width, hidden = config.layers, config.width, config.hidden
@@ -87,24 +87,24 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     """Next-token logits.
 
     Args:
-      config: A :class:`Config`.
-      params: A dict shaped as :func:`shapes` says, float32 or bfloat16; ``"head"``, ``(V, D)``, where
-        the readout is not the embedding. A layer's ``query_a`` and ``query_b`` are LoRA's factors and
-        ``prefix_key`` and ``prefix_value`` a prefix, as in :mod:`zojax.examples.models.llama`.
-      tokens: ``(B, T)`` integers, padded on the right with any id.
-      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
-      rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
+      config: a `Config`.
+      params: a dict shaped as `shapes` says, float32 or bfloat16; `"head"`, `(V, D)`, where
+        the readout is not the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
+        `prefix_key` and `prefix_value` a prefix, as in `zojax.examples.models.llama`.
+      tokens: `(B, T)` integers, padded on the right with any id.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
+      rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
 
     Returns:
-      float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
-      in place of ``V`` where ``rows`` is.
+      float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
+      in place of `V` where `rows` is.
     """
     x, _ = extend(config, params, tokens)
     return logits(config, params, x, positions=positions, rows=rows)
 
 
 def extend(config, params, tokens, *, past=None, start=None, seen=None):
-    """The residual stream of new tokens and their keys and values, as in ``llama.extend``."""
+    """The residual stream of new tokens and their keys and values, as in `llama.extend`."""
     layers = params["layers"]
     places, bound = positions_of(layers, past, start, tokens.shape[1])
     if config.first_position + bound > config.positions:
@@ -126,7 +126,7 @@ def extend(config, params, tokens, *, past=None, start=None, seen=None):
 
 
 def logits(config, params, x, *, positions=None, rows=None):
-    """Logits ``(..., V)`` from the residual stream; arguments as for :func:`forward`."""
+    """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
     x = _norm(config, params, "norm", read(x, positions))

@@ -1,4 +1,4 @@
-"""Greedy generation inside ``jit``: prompts in one pass, then token by token on cached keys and values.
+"""Greedy generation inside `jit`: prompts in one pass, then token by token on cached keys and values.
 
 Prompts of different lengths run together, padded on the right. What is generated is written behind the
 longest prompt, at the same place in every row; a mask hides the padding in between, and positions are
@@ -15,15 +15,15 @@ def generate(model, config, params, tokens, lengths, new):
     """The most likely next token, again and again.
 
     Args:
-      model: ``zojax.examples.models.llama`` or ``gpt``.
-      config: Of that model.
-      params: As for ``model.forward``.
-      tokens: ``(B, T)`` integers, prompts padded on the right with any id.
-      lengths: ``(B,)`` integers from 1 to T, of the prompts.
-      new: How many tokens follow each prompt, a Python int.
+      model: `zojax.examples.models.llama` or `gpt`.
+      config: of that model.
+      params: as for `model.forward`.
+      tokens: `(B, T)` integers, prompts padded on the right with any id.
+      lengths: `(B,)` integers from 1 to T, of the prompts.
+      new: how many tokens follow each prompt, a Python int.
 
     Returns:
-      ``(B, new)`` int32.
+      `(B, new)` int32.
     """
     lengths, places = jnp.asarray(lengths), tokens.shape[1]
     slots = jnp.arange(places + new - 1)

@@ -1,12 +1,12 @@
 """A Llama-shaped language model in pure JAX: a config, a dict of arrays, one function.
 
-Layers are stacked on a leading axis and run by ``lax.scan``, so that compile time does not grow
+Layers are stacked on a leading axis and run by `lax.scan`, so that compile time does not grow
 with depth and a zeroth-order step perturbs one layer at a time. Sequences are padded on the right:
 attention is causal, so no position ever sees the padding that follows it, and no mask is needed.
 
-Two arguments of :func:`forward` keep classification cheap: ``positions`` (which token of each row
-is read) and ``rows`` (which vocabulary entries get a logit). Its two halves, :func:`blocks` and
-:func:`readout`, are public so that frozen lower layers can be run once and shared.
+Two arguments of `forward` keep classification cheap: `positions` (which token of each row
+is read) and `rows` (which vocabulary entries get a logit). Its two halves, `blocks` and
+`readout`, are public so that frozen lower layers can be run once and shared.
 
 Source: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models",
 https://arxiv.org/abs/2302.13971.
@@ -27,14 +27,14 @@ class Config(NamedTuple):
     """The numbers that fix a model's shape.
 
     Attributes:
-      vocabulary: Number of token ids.
-      width: Size of the residual stream.
-      layers: Number of blocks.
-      heads: Number of query heads.
-      kv_heads: Number of key and value heads; divides ``heads``.
-      hidden: Width of the SwiGLU.
-      rope_theta: Base of the rotary frequencies.
-      epsilon: Added to the mean square in RMSNorm.
+      vocabulary: number of token ids.
+      width: size of the residual stream.
+      layers: number of blocks.
+      heads: number of query heads.
+      kv_heads: number of key and value heads; divides `heads`.
+      hidden: width of the SwiGLU.
+      rope_theta: base of the rotary frequencies.
+      epsilon: added to the mean square in RMSNorm.
     """
 
     vocabulary: int
@@ -48,13 +48,13 @@ class Config(NamedTuple):
 
 
 def shapes(config):
-    """The shape of every parameter, in the structure that :func:`forward` takes.
+    """The shape of every parameter, in the structure that `forward` takes.
 
     Args:
-      config: A :class:`Config`.
+      config: a `Config`.
 
     Returns:
-      ``{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}``; matrices map from their
+      `{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}`; matrices map from their
       second-last axis to their last.
     """
     depth, width, hidden = config.layers, config.width, config.hidden
@@ -77,12 +77,12 @@ def init(key, config, dtype=jnp.float32):
     """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
 
     Args:
-      key: A JAX key.
-      config: A :class:`Config`.
-      dtype: Dtype of every array.
+      key: a JAX key.
+      config: a `Config`.
+      dtype: dtype of every array.
 
     Returns:
-      A dict of arrays, shaped as :func:`shapes` says.
+      A dict of arrays, shaped as `shapes` says.
     """
 
     def draw(key, shape, is_gain):
@@ -103,21 +103,21 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     """Next-token logits.
 
     Args:
-      config: A :class:`Config`.
-      params: A dict as from :func:`init`, float32 or bfloat16. ``params["layers"]`` may also hold
-        ``attention_shift`` and ``mlp_shift``, ``(L, D)`` each, added to the output of a norm, and,
-        as in Qwen2, ``query_bias``, ``key_bias`` and ``value_bias``; ``query_a`` ``(L, D, r)`` and
-        ``query_b`` ``(L, r, D)``, as in LoRA, add ``x @ a @ b`` to the query, and so for key and value;
-        ``params["head"]``, ``(V, D)``, is the readout where that is not the embedding;
-        ``prefix_key`` and ``prefix_value``, ``(L, m, K)``, are keys, rotated, and values of m positions
+      config: a `Config`.
+      params: a dict as from `init`, float32 or bfloat16. `params["layers"]` may also hold
+        `attention_shift` and `mlp_shift`, `(L, D)` each, added to the output of a norm, and,
+        as in Qwen2, `query_bias`, `key_bias` and `value_bias`; `query_a` `(L, D, r)` and
+        `query_b` `(L, r, D)`, as in LoRA, add `x @ a @ b` to the query, and so for key and value;
+        `params["head"]`, `(V, D)`, is the readout where that is not the embedding;
+        `prefix_key` and `prefix_value`, `(L, m, K)`, are keys, rotated, and values of m positions
         before the text.
-      tokens: ``(B, T)`` integers, padded on the right with any id.
-      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
-      rows: ``(K,)`` integers, the token ids that get a logit; None gives all of them.
+      tokens: `(B, T)` integers, padded on the right with any id.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
+      rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
 
     Returns:
-      float32 logits, ``(B, T, V)``; without ``T`` where ``positions`` is given, and with ``K``
-      in place of ``V`` where ``rows`` is.
+      float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
+      in place of `V` where `rows` is.
     """
     x, _ = extend(config, params, tokens)
     return logits(config, params, x, positions=positions, rows=rows)
@@ -127,15 +127,15 @@ def extend(config, params, tokens, *, past=None, start=None, seen=None):
     """The residual stream of new tokens, and their keys and values for those that will follow.
 
     Args:
-      config: A :class:`Config`.
-      params: As for :func:`forward`.
-      tokens: ``(B, T)`` integers.
-      past: Keys and values ``(L, B, P, K)`` of what came before, as returned; None at the beginning.
-      start: The position of the first token, an integer or ``(B,)`` integers; None: right after the past.
-      seen: ``(B, P)`` bools, which places of the past hold something; None means all.
+      config: a `Config`.
+      params: as for `forward`.
+      tokens: `(B, T)` integers.
+      past: keys and values `(L, B, P, K)` of what came before, as returned; None at the beginning.
+      start: the position of the first token, an integer or `(B,)` integers; None: right after the past.
+      seen: `(B, P)` bools, which places of the past hold something; None means all.
 
     Returns:
-      ``(x, (keys, values))``: ``(B, T, D)`` before the last norm, and ``(L, B, T, K)`` each.
+      `(x, (keys, values))`: `(B, T, D)` before the last norm, and `(L, B, T, K)` each.
     """
     layers = params["layers"]
     positions, bound = positions_of(layers, past, start, tokens.shape[1])
@@ -144,22 +144,22 @@ def extend(config, params, tokens, *, past=None, start=None, seen=None):
 
 
 def logits(config, params, x, *, positions=None, rows=None):
-    """Logits ``(..., V)`` from the residual stream; arguments as for :func:`forward`."""
+    """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
     return readout(config, params["norm"], head, x, positions=positions)
 
 
 def blocks(config, layers, x):
-    """Runs a stack of layers: :func:`forward` between its embedding and its readout.
+    """Runs a stack of layers: `forward` between its embedding and its readout.
 
     Args:
-      config: A :class:`Config`; its number of layers is not used.
-      layers: A dict as ``params["layers"]`` of :func:`forward`, of any depth.
-      x: ``(B, T, D)`` residual stream.
+      config: a `Config`; its number of layers is not used.
+      layers: a dict as `params["layers"]` of `forward`, of any depth.
+      x: `(B, T, D)` residual stream.
 
     Returns:
-      ``(B, T, D)``, in the dtype of ``x``.
+      `(B, T, D)`, in the dtype of `x`.
     """
     length = x.shape[1]
     return _run(config, layers, x, _angles(config, length, np.arange(length)))[0]
@@ -169,14 +169,14 @@ def readout(config, gain, embed, x, *, positions=None):
     """Logits from the residual stream.
 
     Args:
-      config: A :class:`Config`.
-      gain: ``(D,)``, of the final norm.
-      embed: ``(K, D)``, embeddings of the tokens that get a logit.
-      x: ``(B, T, D)`` residual stream.
-      positions: ``(B,)`` or ``(B, C)`` integers, the positions read in each row; None reads all.
+      config: a `Config`.
+      gain: `(D,)`, of the final norm.
+      embed: `(K, D)`, embeddings of the tokens that get a logit.
+      x: `(B, T, D)` residual stream.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
 
     Returns:
-      float32 logits, ``(B, T, K)``, ``(B, C, K)`` or ``(B, K)`` where ``positions`` is given.
+      float32 logits, `(B, T, K)`, `(B, C, K)` or `(B, K)` where `positions` is given.
     """
     x = _rms_norm(read(x, positions), gain, config)
     return jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)

@@ -1,4 +1,4 @@
-"""A multilayer perceptron in pure JAX: a tuple of ``(weight, bias)`` pairs and one function."""
+"""A multilayer perceptron in pure JAX: a tuple of `(weight, bias)` pairs and one function."""
 
 import itertools
 
@@ -12,11 +12,11 @@ def init(key, sizes):
     """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
 
     Args:
-      key: A JAX key.
-      sizes: Layer widths from input to output, for example ``(64, 32, 10)``.
+      key: a JAX key.
+      sizes: layer widths from input to output, for example `(64, 32, 10)`.
 
     Returns:
-      A tuple of ``{"weight": (n, m), "bias": (m,)}``, one for each pair of neighbours in ``sizes``.
+      A tuple of `{"weight": (n, m), "bias": (m,)}`, one for each pair of neighbours in `sizes`.
     """
     pairs = list(itertools.pairwise(sizes))
     keys = jax.random.split(key, len(pairs))
@@ -27,14 +27,14 @@ def init(key, sizes):
 
 
 def forward(params, x):
-    """Logits of ``x``: affine layers with ReLU between them.
+    """Logits of `x`: affine layers with ReLU between them.
 
     Args:
-      params: A tuple as from :func:`init`.
-      x: ``(..., n)`` floats.
+      params: a tuple as from `init`.
+      x: `(..., n)` floats.
 
     Returns:
-      ``(..., m)`` logits, in the dtype of the operands.
+      `(..., m)` logits, in the dtype of the operands.
     """
     *hidden, last = params
     for layer in hidden:

@@ -1,0 +1,23 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import _barriers
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_rounded_product_is_not_contracted_with_the_sum_that_it_enters(dtype):
+    a, b, c = (jnp.asarray(jax.random.normal(jax.random.key(i), (4096,)), dtype) for i in range(3))
+    product = jax.jit(jnp.multiply)(a, b)
+    apart = jax.jit(jnp.add)(product, c)
+    together = jax.jit(lambda a, b, c: _barriers.rounded(a * b, c[0]) + c)(a, b, c)
+    np.testing.assert_array_equal(np.asarray(together), np.asarray(apart))
+
+
+def test_settled_and_rounded_numbers_are_the_same_and_have_the_derivative_of_one():
+    x = jnp.array([1.5, jnp.nan, -0.0])
+    np.testing.assert_array_equal(jax.jit(_barriers.settle)(x), x)
+    np.testing.assert_array_equal(_barriers.rounded(x, 0.0), x)
+    both = jax.grad(lambda x: _barriers.settle(x)[0] + _barriers.rounded(x, 1.0)[0])
+    np.testing.assert_array_equal(both(x), [2.0, 0.0, 0.0])

@@ -1,0 +1,58 @@
+"""What is compiled once, and what is looked at again."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import zojax
+
+
+class Model:
+    """A loss as a method, which reads what may change."""
+
+    def __init__(self):
+        self.scale, self.batch, self.traces = 1.0, jnp.ones(2), []
+
+    def loss(self, params):
+        self.traces.append(1)
+        return self.scale * jnp.sum(params * self.batch)
+
+
+def value_of(model):
+    return float(zojax.value_and_grad(model.loss)(0, jnp.ones(2))[0])
+
+
+def step_of(model):
+    tx = zojax.mezo(0.1)
+    params = jnp.ones(2)
+    return float(tx.update(None, tx.init(params), params, value_fn=model.loss)[1].value)
+
+
+@pytest.mark.parametrize("evaluate", [value_of, step_of])
+def test_a_method_is_traced_again_when_its_object_changes(evaluate):
+    model = Model()
+    assert evaluate(model) == pytest.approx(2, rel=1e-3)
+    model.scale = 3.0
+    assert evaluate(model) == pytest.approx(6, rel=1e-3)
+    model.batch = jnp.array([5.0, 7.0])
+    assert evaluate(model) == pytest.approx(36, rel=1e-3)
+
+
+def test_a_method_of_an_object_that_did_not_change_is_traced_once():
+    model = Model()
+    find = zojax.value_and_grad(model.loss)
+    find(0, jnp.ones(2))
+    count = len(model.traces)
+    find(1, jnp.zeros(2))
+    zojax.value_and_grad(model.loss)(2, jnp.ones(2))
+    assert count and len(model.traces) == count
+
+
+def test_a_reference_is_no_array_to_wait_for():
+    def loss(w):
+        r = jax.new_ref(jnp.zeros_like(w))
+        r[...] = w
+        return jnp.sum(r[...] ** 2)
+
+    value, grads = zojax.value_and_grad(loss)(0, jnp.ones((3, 4)))
+    assert value == pytest.approx(12, rel=1e-3) and jnp.any(grads != 0)
