@@ -47,6 +47,12 @@ class ZerothOrder(optax.GradientTransformationExtraArgs):
 
     `replay(state, params, coefficients, value=nan) -> (updates, state)` is the update of the step that
     had these `ZerothOrderState.coefficients`, to the bit, without a loss: see `zojax.trajectory`.
+
+    Attributes:
+      init: `init(params) -> ZerothOrderState`.
+      update: `update(None, state, params, *, value_fn, **extras) -> (updates, state)`, or with `values`.
+      estimator: the `Estimator`.
+      replay: as above.
     """
 
     estimator: Estimator

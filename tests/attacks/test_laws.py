@@ -237,6 +237,7 @@ ERRORS = {
     "float labels": (dict(y=Y * 1.0), ValueError, "one integer class per image.*float32"),
     "no radius": (dict(eps=0.0), ValueError, "eps must be positive.*0.0"),
     "unknown norm": (dict(norm="l1"), ValueError, "norm must be one of.*'l1'"),
+    "a radius for every image": (dict(eps=np.full(7, 0.1)), TypeError, "eps must be a number, got"),
     "no budget": (dict(budget=0), ValueError, "budget must be at least 1, got 0"),
     "target in targeted": (dict(targeted=3), TypeError, "targeted must be True or False.*3.*y"),
     "labels only": (dict(output="labels"), ValueError, "labels.*compares scores.*logits"),
@@ -283,10 +284,19 @@ def test_labels_alone_fool_the_model_that_gives_them():
 
 
 SETTINGS = {
+    "half a round": (
+        attacks.nes,
+        dict(budget=50, num_directions=50),
+        "budget must allow the image itself and a round of 100 queries, 101 in all, got 50",
+    ),
     "nes": (attacks.nes, dict(mu=0.0), "mu must be positive.*0.0"),
     "zo_sign_sgd": (attacks.zo_sign_sgd, dict(num_directions=0), "num_directions.*least 1, got 0"),
     "zoo": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
-    "too many pixels": (attacks.zoo, dict(coordinates=99), "num_directions must be at most 36.*99"),
+    "too many pixels": (
+        attacks.zoo,
+        dict(coordinates=40),
+        "coordinates must be at most the 36 .*, got 40",
+    ),
     "bandits": (attacks.bandits, dict(tiles=0), "tiles must be at least 1, got 0"),
 }
 
@@ -296,6 +306,29 @@ def test_wrong_settings(case):
     attack, change, message = SETTINGS[case]
     with pytest.raises(ValueError, match=message):
         attack(**GOOD, **change)
+
+
+def test_lists_will_do():
+    result = attacks.square(**GOOD | {"x": X.tolist(), "y": Y.tolist()})
+    np.testing.assert_array_equal(result.success, attacks.square(**GOOD).success)
+
+
+class Retrained:
+    def __init__(self, weights):
+        self.weights = weights
+
+    def predict(self, images):
+        return images.reshape(len(images), -1) @ self.weights
+
+
+def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
+    weights = np.random.default_rng(0).normal(size=(36, CLASSES)).astype(np.float32)
+    net = Retrained(weights)
+    attacks.square(**GOOD | {"model": net.predict})
+    net.weights = -weights
+    result = attacks.square(**GOOD | {"model": net.predict})
+    fooled = np.argmax(net.predict(np.asarray(result.adversarial)), 1) != np.asarray(Y)
+    np.testing.assert_array_equal(result.success, fooled)
 
 
 def test_wrong_settings_of_simba():

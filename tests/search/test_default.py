@@ -104,6 +104,18 @@ def test_quasi_newton_is_superlinear_on_a_valley():
     assert np.median(values) < 1e-4
 
 
+def test_quasi_newton_starts_elsewhere_where_its_start_fails():
+    space, algorithm = search.uniform(-1, 1, (2,)), search.quasi_newton()
+
+    def left_half(x):
+        return jnp.where(x[0] > 0, jnp.inf, jnp.sum((x + 0.5) ** 2))
+
+    values = search.minimize(left_half, space, algorithm, budget=60, key=0, repeats=16).run_values
+    assert values.max() < 1e-4
+    failing = search.minimize(lambda x: jnp.inf + x[0], space, algorithm, budget=60, key=0)
+    assert len(np.unique(failing.history.points, axis=0)) == 60
+
+
 def test_snes_moves_shares_of_options():
     def noisy(p, key):
         return (p["kind"] != 3) + jnp.sum(p["x"] ** 2) + 0.5 * jax.random.normal(key)
@@ -124,6 +136,13 @@ def test_members_share_the_best_point():
         search.minimize(sphere, search.integers(0, 9), search.quasi_newton(), budget=9, key=0)
     with pytest.raises(ValueError, match="population must be even"):
         search.snes(5)
+
+
+def test_turns_in_which_everything_fails_gain_nothing():
+    algorithm = search.portfolio(search.coordinate_search(), search.coordinate_reset())
+    space = search.uniform(-1, 1, (3,))
+    result = search.minimize(lambda x: jnp.inf + x[0], space, algorithm, budget=60, key=0)
+    np.testing.assert_array_equal(result.state.rates, 0)
 
 
 def test_fewer_evaluations_than_coordinates():

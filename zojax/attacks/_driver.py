@@ -122,8 +122,8 @@ def run(
     jit: bool,
 ) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
-    _check_images(x, y)
-    setting = _check_setting(eps, budget, targeted, output)
+    x, y = _check_images(x, y)
+    setting = _check_setting(attack, eps, budget, targeted, output)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
     batch_size = require_count("batch_size", batch_size)
@@ -181,11 +181,11 @@ def ask_tell(
     """
     if not isinstance(attack, Attack):
         raise TypeError(f"attack must be an Attack, got {attack!r}; try attacks.square_attack().")
-    setting = _check_setting(eps, budget, targeted, output)
+    setting = _check_setting(attack, eps, budget, targeted, output)
     eps = jnp.float32(eps)
 
     def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> Progress:
-        _check_images(x, y)
+        x, y = _check_images(x, y)
         return _start(as_key(key), attack, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
 
     def ask(state: Progress) -> np.ndarray:
@@ -375,7 +375,7 @@ def check_norm(norm: str) -> str:
     return norm
 
 
-def _check_setting(eps, budget, targeted, output) -> Setting:
+def _check_setting(attack, eps, budget, targeted, output) -> Setting:
     require_positive("eps", eps)
     if not isinstance(targeted, (bool, np.bool_)):
         raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
@@ -386,10 +386,18 @@ def _check_setting(eps, budget, targeted, output) -> Setting:
         )
     if output not in _losses.OUTPUTS:
         raise ValueError(f"output must be one of {list(_losses.OUTPUTS)}, got {output!r}.")
-    return Setting(require_count("budget", budget), bool(targeted), output)
+    budget = require_count("budget", budget)
+    if 1 < budget <= attack.points:
+        raise ValueError(
+            f"budget must allow the image itself and a round of {attack.points} queries, "
+            f"{attack.points + 1} in all, got {budget}; ask for fewer queries a round."
+        )
+    return Setting(budget, bool(targeted), output)
 
 
-def _check_images(x, y) -> None:
+def _check_images(x, y) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
+    """Images and classes as arrays."""
+    x, y = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, y))
     shape = jnp.shape(x)
     if len(shape) < 2 or shape[0] == 0:
         raise ValueError(
@@ -408,6 +416,7 @@ def _check_images(x, y) -> None:
         low, high = float(jnp.min(x)), float(jnp.max(x))
         if not (low >= 0 and high <= 1):
             raise ValueError(f"x must lie in [0, 1], got values from {low} to {high}; rescale it.")
+    return x, y
 
 
 def _output_shape(model, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -108,6 +108,8 @@ def zoo_attack(
 @lru_cache
 def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
     def source(x):
+        if n > x.size:
+            raise ValueError(f"coordinates must be at most the {x.size} of an image, got {n}.")
         # A coordinate direction has length sqrt(d), so that its estimate is calibrated.
         return estimator(directions.coordinate(), mu=mu * x.size**-0.5, num_directions=n)
 

@@ -88,11 +88,6 @@ def to_unit(words: jax.Array) -> jax.Array:
     return u.astype(float_dtype())
 
 
-def draw_bits(random: Random, num: int) -> tuple[jax.Array, Random]:
-    """`num` words of one draw."""
-    return words(random, num), advance(random)
-
-
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     """`num` uniform numbers in [0, 1), multiples of 2^-24."""
     return to_unit(words(random, num)), advance(random)
@@ -106,6 +101,29 @@ def float_dtype():
 def index_from(u: jax.Array, n) -> jax.Array:
     """A random index below n from a uniform number."""
     return jnp.minimum((u * n).astype(jnp.int32), n - 1)
+
+
+def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
+    """The encoded lower and upper bounds, (d,) each."""
+    return jnp.asarray(space.low, float_dtype()), jnp.asarray(space.high, float_dtype())
+
+
+def span_of(space: Space) -> jax.Array:
+    """The width of each coordinate's range, (d,); never zero."""
+    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
+
+
+def where(condition: jax.Array, a, b):
+    """`jnp.where` with one condition for all leaves of two pytrees."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def keep_best(state, x: jax.Array, value: jax.Array):
+    """`state` with the point as its `x` and `value`, if it is better than what they are."""
+    better = value < state.value
+    return state._replace(
+        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
+    )
 
 
 def sequential(tell_one: Callable) -> Callable:

@@ -1,9 +1,9 @@
 """The classifier of RACOS: a box that holds one good point and none of the bad ones.
 
-Yu, Qian & Hu, "Derivative-free optimization via classification", AAAI 2016. Starting from the whole space,
-a random coordinate k and a random bad point x- that is still inside are drawn, and the side of the box
-between x+_k and x-_k moves to a random place in between, until every bad point is outside. A coordinate
-without order is fixed at x+_k instead. The next sample is x+ with a few coordinates redrawn in the box.
+As in the paper that `racos` refers to: starting from the whole space, a random coordinate k and a random
+bad point x- that is still inside are drawn, and the side of the box between x+_k and x-_k moves to a random
+place in between, until every bad point is outside. A coordinate without order is fixed at x+_k instead. The
+next sample is x+ with a few coordinates redrawn in the box.
 
 In many dimensions that box hardly differs from the space: few cuts fall on a coordinate that is redrawn,
 most of them because of ties. Without `parity` all bad points cut those coordinates, and only those, so that
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._algorithm import Random, index_from, to_unit, words
+from zojax.search._algorithm import Random, bounds_of, index_from, to_unit, words
 from zojax.search._arrays import set_row
 from zojax.search.spaces import ORDERED, UNORDERED, Space
 
@@ -74,7 +74,7 @@ def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array
 
 def _box_at_once(space, seed, points, x, bad, coordinates):
     """Every bad point is cut off in each of some coordinates, wherever it differs: their (lo, hi)."""
-    low, high = _bounds(space, x.dtype)
+    low, high = bounds_of(space)
     lows, highs = [], []
     for j in range(len(coordinates)):
         k = coordinates[j]
@@ -89,7 +89,7 @@ def _box_at_once(space, seed, points, x, bad, coordinates):
 
 def _box_of_cuts(space, seed, points, x, bad, coordinates):
     """Cuts in random coordinates, one after the other, until no bad point is left: (lo, hi) of some."""
-    low, high = _bounds(space, x.dtype)
+    low, high = bounds_of(space)
 
     def more(carry):
         inside, *_, cuts = carry
@@ -115,7 +115,7 @@ def _box_of_cuts(space, seed, points, x, bad, coordinates):
 def _sample_with_fixed(space, random, points, x, bad, parity):
     """With coordinates that have no order: those that cut off a bad point stay as they are."""
     d, redrawn = space.dimension, default_shape(space, 1).redrawn
-    low, high = _bounds(space, x.dtype)
+    low, high = bounds_of(space)
     unordered = jnp.asarray(space.kinds == UNORDERED)
     index = jnp.arange(d)
 
@@ -233,7 +233,3 @@ def _distinct(u: jax.Array, n: int) -> jax.Array:
         taken = jnp.any(jnp.stack([index == c for c in chosen])) if chosen else jnp.bool_(False)
         chosen.append(jnp.where(taken, top, index))
     return jnp.stack(chosen)
-
-
-def _bounds(space: Space, dtype):
-    return jnp.asarray(space.low, dtype), jnp.asarray(space.high, dtype)

@@ -29,7 +29,7 @@ class History(NamedTuple):
 
     Attributes:
       values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
-      best_values: (evaluations,) the best value so far.
+      best_values: (evaluations,) float64, the best value so far.
       points: the user's pytree with a leading axis of evaluations, or None beyond 2^26 numbers.
     """
 
@@ -85,7 +85,13 @@ class SearchResult(NamedTuple):
 
 
 class SearchProgress(NamedTuple):
-    """What a callback sees: evaluations of each run, the best point so far and its value."""
+    """What a callback sees.
+
+    Attributes:
+      evaluations: of each run so far.
+      best: the best point so far, as the user's pytree.
+      best_value: its value.
+    """
 
     evaluations: int
     best: PyTree
@@ -146,7 +152,8 @@ def minimize(
       A `SearchResult`.
 
     Raises:
-      ValueError, TypeError: a bad argument, with its name, its value and the remedy.
+      ValueError: a bad argument, with its name, its value and the remedy.
+      TypeError: an argument of the wrong type; a space that holds something else than domains.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-5, 5), "kind": search.choice([1, 2, 3])}

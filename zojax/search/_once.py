@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from zojax.search._algorithm import Algorithm
+from zojax.search._algorithm import Algorithm, span_of
 from zojax.search._arrays import set_row
 from zojax.search.spaces import Domain, LogIntegers, Space, Subset
 
@@ -31,27 +32,30 @@ def never_twice(algorithm: Algorithm, space: Space) -> Algorithm:
     if space.size > LARGEST or algorithm.repeats_points:
         return algorithm
     points = all_points(space)
-    span = np.maximum(space.high - space.low, 1e-12)
+
+    def nearest(x, seen):
+        """The index of the nearest point that was not seen."""
+        distance = jnp.sum(jnp.abs((points - x) / span_of(space)), axis=1)
+        return jnp.argmin(jnp.where(seen, jnp.inf, distance))
 
     def init(key, space, budget):
         return OnceState(algorithm.init(key, space, budget), jnp.zeros(len(points), bool))
 
     def ask(space, state):
         x, inner = algorithm.ask(space, state.inner)
-        seen, fresh = state.seen, []
-        for row in x:
-            distance = jnp.sum(jnp.abs((points - row) / span), axis=1)
-            index = jnp.argmin(jnp.where(seen, jnp.inf, distance))
-            fresh.append(jnp.asarray(points, x.dtype)[index])
-            seen = set_row(seen, index, jnp.bool_(True))
-        return jnp.stack(fresh), OnceState(inner, seen)
+
+        def once(seen, x):
+            index = nearest(x, seen)
+            return set_row(seen, index, jnp.bool_(True)), jnp.asarray(points, x.dtype)[index]
+
+        seen, fresh = lax.scan(once, state.seen, x)
+        return fresh, OnceState(inner, seen)
 
     def tell(space, state, x, values):
         return state._replace(inner=algorithm.tell(space, state.inner, x, values))
 
     def inject(space, state, x, value):
-        distance = jnp.sum(jnp.abs((points - x) / span), axis=1)
-        seen = set_row(state.seen, jnp.argmin(distance), jnp.bool_(True))
+        seen = set_row(state.seen, nearest(x, seen=False), jnp.bool_(True))
         return OnceState(algorithm.inject(space, state.inner, x, value), seen)
 
     def best(state):

@@ -1,4 +1,4 @@
-"""ASRACOS: SRACOS with several evaluations under way (Liu, Hu, Qian, Qian & Yu, AAAI 2019)."""
+"""ASRACOS: SRACOS with several evaluations under way."""
 
 from typing import NamedTuple
 
@@ -50,8 +50,15 @@ def asracos(
       in_flight: how many asks may be open; one more replaces the oldest.
       replacement, exploration, num_positives, parity: as in `sracos`.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      ValueError: an unknown replacement; an exploration outside [0, 1]; in_flight below 1.
+      ValueError: an unknown replacement; an exploration outside [0, 1]; in_flight or num_positives below 1.
+
+    References:
+      Liu, Hu, Qian and Yu, `Asynchronous classification-based optimization
+      <https://doi.org/10.1145/3356464.3357709>`_, DAI 2019.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> from zojax import search
@@ -70,10 +77,10 @@ def asracos(
 
     def init(key, space: Space, budget: int) -> AsracosState:
         return AsracosState(
-            start(num_positives, key, space, budget),
-            jnp.full((in_flight, space.dimension), jnp.nan, float_dtype()),
-            jnp.full(in_flight, -1, jnp.int32),
-            jnp.int32(0),
+            inner=start(num_positives, key, space, budget),
+            pending=jnp.full((in_flight, space.dimension), jnp.nan, float_dtype()),
+            asked=jnp.full(in_flight, -1, jnp.int32),
+            clock=jnp.int32(0),
         )
 
     def ask(space: Space, state: AsracosState):
@@ -81,10 +88,10 @@ def asracos(
         x, inner = propose(space, state.inner, exploration, parity, taken=state.pending)
         place = jnp.argmin(state.asked).astype(jnp.int32)  # a free one, or the oldest
         return x[None], AsracosState(
-            inner,
-            put_row(state.pending, place, x, jnp.bool_(True)),
-            jnp.where(jnp.arange(in_flight) == place, state.clock, state.asked),
-            state.clock + 1,
+            inner=inner,
+            pending=put_row(state.pending, place, x, jnp.bool_(True)),
+            asked=jnp.where(jnp.arange(in_flight) == place, state.clock, state.asked),
+            clock=state.clock + 1,
         )
 
     def tell(space, state: AsracosState, x, values) -> AsracosState:
@@ -100,4 +107,11 @@ def asracos(
     def inject(space, state, x, value):
         return state._replace(inner=tell_point(replacement, space, state.inner, x, value))
 
-    return Algorithm(init, ask, tell, lambda state: best(state.inner), inject, in_flight=in_flight)
+    return Algorithm(
+        init=init,
+        ask=ask,
+        tell=tell,
+        best=lambda state: best(state.inner),
+        inject=inject,
+        in_flight=in_flight,
+    )

@@ -9,12 +9,16 @@ import numpy as np
 from zojax.search._algorithm import (
     Algorithm,
     Random,
+    bounds_of,
     draw,
     float_dtype,
     index_from,
+    keep_best,
     make_random,
     reused,
     sequential,
+    span_of,
+    where,
 )
 from zojax.search._arrays import set_row
 from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
@@ -81,8 +85,15 @@ def coordinate_search() -> Algorithm:
     - **scatter**: reset two or three coordinates at once (swaps in discrete spaces).
 
     Improvement per evaluation, remembered for some 4 d evaluations, decides how often each is used. A
-    coordinate without order is always reset; integers step by at least 1. Its own design; the line search
-    is Powell's (1964), the credit that of adaptive operator selection.
+    coordinate without order is always reset; integers step by at least 1. The design is new; the parabola
+    of its line search is Powell's, the credit that of adaptive operator selection.
+
+    Returns:
+      An `Algorithm`.
+
+    References:
+      Powell, `An efficient method for finding the minimum of a function of several variables without
+      calculating derivatives <https://doi.org/10.1093/comjnl/7.2.155>`_, 1964.
 
     >>> from zojax import search
     >>> import jax.numpy as jnp
@@ -106,7 +117,7 @@ def _init(key, space: Space, budget: int) -> CoordinateSearchState:
         value=jnp.asarray(jnp.inf),
         order=jax.random.permutation(order, d),
         visits=jnp.int32(0),
-        scales=0.25 * _span(space),
+        scales=0.25 * span_of(space),
         signs=jnp.ones(d, dtype),
         line=_no_line(),
         proposal=Proposal(jnp.int32(RESET), jnp.zeros((), dtype), jnp.bool_(True)),
@@ -152,16 +163,16 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
     # A success elsewhere is followed by a line search from the new place.
     lands = better & ((operator == RESET) | (operator == JUMP))
     lands = lands & (jnp.asarray(space.kinds)[k] != UNORDERED)
-    span = _span(space)[k]
+    span = span_of(space)[k]
     scale = state.scales[k]
     width = jnp.where(operator == JUMP, 0.1 * jnp.abs(move), 0.05 * span)
     landed = _no_line()._replace(
         active=jnp.bool_(True), step=jnp.maximum(scale, width), moved=move, leapt=jnp.bool_(True)
     )
     ends = jnp.where(is_line, ends, ~lands)
-    line = jax.tree.map(lambda a, b: jnp.where(is_line, a, b), after, landed)
+    line = where(is_line, after, landed)
     state = _learn(space, state, k, ends & is_line, line, better, move)
-    line = jax.tree.map(lambda a, b: jnp.where(ends, a, b), _no_line(), line)
+    line = where(ends, _no_line(), line)
     memory = 1 - 1 / (4 * d)
     used = jnp.arange(4) == operator
     return state._replace(
@@ -176,14 +187,8 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
 
 def _inject(space, state: CoordinateSearchState, x, value) -> CoordinateSearchState:
     del space
-    better = value < state.value
-    line = state.line._replace(active=state.line.active & ~better)
-    fresh = jax.tree.map(lambda a, b: jnp.where(better, a, b), _no_line(), line)
-    return state._replace(
-        x=jnp.where(better, x, state.x),
-        value=jnp.where(better, value, state.value),
-        line=fresh,
-    )
+    line = where(value < state.value, _no_line(), state.line)
+    return keep_best(state, x, value)._replace(line=line)
 
 
 def _best(state):
@@ -211,7 +216,7 @@ def _choose_operator(space, state, k, u):
 
 def _reset(space, k, current, u):
     """A uniform value of coordinate k; another one than now where values have no order."""
-    low, high = _bounds(space)
+    low, high = bounds_of(space)
     low, high = low[k], high[k]
     value = low + u * (high - low)
     if space.is_continuous:
@@ -225,7 +230,7 @@ def _reset(space, k, current, u):
 
 def _jump(space, state, k, u):
     length = state.jumps[index_from(u[0], MEMORY)] * (1 + 0.02 * (u[1] - 0.5))
-    length = length * _span(space)[k]
+    length = length * span_of(space)[k]
     if not space.is_continuous:
         length = jnp.maximum(length, jnp.asarray(space.kinds != CONTINUOUS, length.dtype)[k])
     return jnp.where(u[2] < 0.5, -length, length)
@@ -248,7 +253,7 @@ def _scatter(space, x, wanted, u):
 def _line_step(space, state, k, u):
     """The next probe of a line search, relative to the best point; whether it is the last."""
     line = state.line
-    low, high = _bounds(space)
+    low, high = bounds_of(space)
     below, above = state.x[k] - low[k], high[k] - state.x[k]
     least = _least_step(space)[k]
     step = jnp.maximum(jnp.where(line.active, line.step, state.scales[k]), least)
@@ -304,7 +309,7 @@ def _continue_line(space, k, state, better, value):
         moved=line.moved + move,
         leapt=line.leapt,
     )
-    after = jax.tree.map(lambda a, b: jnp.where(better, a, b), hit, missed)
+    after = where(better, hit, missed)
     ends = last | (move == 0)
     if np.any(space.kinds == ORDERED):
         # Between neighbours one step away lies nothing.
@@ -315,7 +320,7 @@ def _continue_line(space, k, state, better, value):
 
 def _learn(space, state, k, ends, line: Line, better, move):
     """Scales, signs and jump lengths, from a line search that `ends`."""
-    span, scale = _span(space)[k], state.scales[k]
+    span, scale = span_of(space)[k], state.scales[k]
     way = jnp.abs(line.moved)
     learnt = jnp.where(line.leapt, 0.125 * line.step, jnp.clip(way, SHRINK * scale, GROW * scale))
     learnt = jnp.clip(learnt, _least_step(space)[k], 0.5 * span)
@@ -338,14 +343,6 @@ def _no_line() -> Line:
 # --- the space as arrays ------------------------------------------------------------------------
 
 
-def _bounds(space: Space):
-    return jnp.asarray(space.low, float_dtype()), jnp.asarray(space.high, float_dtype())
-
-
-def _span(space: Space):
-    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
-
-
 def _least_step(space: Space):
     """1 for integers, else what still moves a number as large as the range."""
     resolution = 8 * float(jnp.finfo(float_dtype()).eps)
@@ -354,7 +351,7 @@ def _least_step(space: Space):
 
 
 def _to_coordinate(space, k, value):
-    low, high = _bounds(space)
+    low, high = bounds_of(space)
     value = jnp.clip(value, low[k], high[k])
     if space.is_continuous:
         return value

@@ -1,4 +1,4 @@
-"""evosax's algorithms (Lange, 2022), asked and told as ours: CMA-ES, natural and differential evolution."""
+"""evosax's algorithms, asked and told as ours: CMA-ES, natural and differential evolution."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, reused
+from zojax.search._algorithm import (
+    Algorithm,
+    bounds_of,
+    float_dtype,
+    keep_best,
+    reused,
+    span_of,
+    where,
+)
 from zojax.search.spaces import Space
 
 
@@ -29,9 +37,9 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         search.minimize(fun, space, search.from_evosax("CMA_ES", 20, std_init=0.25), budget=..., key=...)
 
     The strategy works in the unit cube. Populations start uniform over it, distributions at its middle
-    with a standard deviation of 1/4.
-    What it proposes outside is evaluated at the nearest point inside. A failed evaluation counts as the
-    worst one of its population. Needs evosax: `pip install "zojax[search]"`.
+    with a standard deviation of 1/4. What it proposes outside is evaluated at the nearest point inside. A
+    failed evaluation counts as the worst one of its population. Needs evosax:
+    `pip install "zojax[search]"`.
 
     Args:
       strategy: a class of `evosax.algorithms`, or its name: "CMA_ES", "Sep_CMA_ES", "SNES", "SimpleES",
@@ -40,10 +48,22 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
       **settings: parameters of the strategy to change from their defaults, such as std_init. Floats may
         be traced.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
       ImportError: evosax is not installed.
-      ValueError: evosax has no such strategy, or the strategy no such setting; a space that is not
-        continuous.
+      ValueError: evosax has no such strategy, or the strategy no such setting; population_size below 1; a
+        space that is not continuous.
+
+    References:
+      Lange, `evosax: JAX-based evolution strategies <https://arxiv.org/abs/2212.04180>`_, 2022.
+
+    >>> from zojax import search
+    >>> found = search.minimize(lambda x: ((x - 0.3) ** 2).sum(), search.uniform(-1, 1, (3,)),
+    ...                         search.from_evosax("CMA_ES", 8), budget=400, key=0)
+    >>> bool(found.best_value < 1e-3)
+    True
     """
     make = _strategy_class(strategy)
     population_size = require_count("population_size", population_size)
@@ -86,9 +106,9 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
             # The first population is its start, and has no values yet.
             first = state.told == 0
             population = jnp.where(first, state.population, population)
-            strategy = _where(first, state.strategy, strategy)
-        low, span = _low_and_span(space)
-        x = space.clip(low + span * population)
+            strategy = where(first, state.strategy, strategy)
+        low, _ = bounds_of(space)
+        x = space.clip(low + span_of(space) * population)
         return x, state._replace(strategy=strategy, population=population)
 
     def tell(space: Space, state: EvosaxState, x, values):
@@ -98,27 +118,24 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         fitness = jnp.where(failed, jnp.where(jnp.isfinite(worst), worst, 0.0), values)
         key = jax.random.fold_in(state.key, 2 * state.told + 1)
         # Told where it was evaluated: a distribution then learns where the bounds are.
-        low, span = _low_and_span(space)
-        inside = (x - low) / span
+        inside = _to_cube(space, x)
         strategy, _ = algorithm.tell(key, inside, fitness, state.strategy, state.params)
         if _has_population(algorithm):
             begun = _start(algorithm, key, inside, fitness, state.params)
-            strategy = _where(state.told == 0, begun, strategy)
+            strategy = where(state.told == 0, begun, strategy)
         i = jnp.argmin(values)
         state = state._replace(strategy=strategy, told=state.told + 1)
-        return _keep_best(state, x[i], values[i])
+        return keep_best(state, x[i], values[i])
 
     def inject(space, state: EvosaxState, x, value):
         """Into the recommendation, and, before the first population, into the start."""
-        low, span = _low_and_span(space)
-        better = value < state.value
-        early = better & (state.told == 0)
-        point = (x - low) / span
+        early = (value < state.value) & (state.told == 0)
+        point = _to_cube(space, x)
         population = jnp.where(early, state.population.at[0].set(point), state.population)
         strategy = state.strategy
         if hasattr(strategy, "mean"):
             strategy = strategy.replace(mean=jnp.where(early, point, strategy.mean))
-        return _keep_best(state._replace(population=population, strategy=strategy), x, value)
+        return keep_best(state._replace(population=population, strategy=strategy), x, value)
 
     def best(state):
         return state.x, state.value
@@ -150,17 +167,6 @@ def _start(algorithm, key, population, fitness, params):
     return algorithm.init(key, middle, params)
 
 
-def _low_and_span(space: Space):
-    low = jnp.asarray(space.low, float_dtype())
-    return low, jnp.asarray(space.high - space.low, float_dtype())
-
-
-def _where(condition, a, b):
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
-
-
-def _keep_best(state: EvosaxState, x, value) -> EvosaxState:
-    better = value < state.value
-    return state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
+def _to_cube(space: Space, x):
+    low, _ = bounds_of(space)
+    return (x - low) / span_of(space)

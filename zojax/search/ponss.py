@@ -1,5 +1,7 @@
-"""PONSS: subset selection from noisy values (Qian, Shi, Yu, Tang & Zhou, NIPS 2017)."""
+"""PONSS: subset selection from noisy values."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from zojax.search._algorithm import (
     make_random,
     reused,
     sequential,
+    where,
     words,
 )
 from zojax.search._pareto import mutate, size_of, subset_of
@@ -64,9 +67,17 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
       b: sets kept of each size.
       noise: "additive" or "multiplicative".
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
       ValueError: a negative theta, or one of 1 or more with multiplicative noise; an unknown noise; b
         below 1; a space that is not one `search.subset`.
+
+    References:
+      Qian, Shi, Yu, Tang and Zhou, `Subset selection under noise
+      <https://papers.nips.cc/paper_files/paper/2017/hash/d7a84628c025d30f7b2c52c958767e76-Abstract.html>`_,
+      NIPS 2017.
 
     >>> import jax, jax.numpy as jnp
     >>> from zojax import search
@@ -83,118 +94,142 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
     _require_theta(theta, noise)
     b = require_count("b", b)
 
-    def init(key, space: Space, budget: int) -> PonssState:
-        del budget
-        domain = subset_of(space)
-        shape = 2 * domain.max_size, b + 1
-        return PonssState(
-            random=make_random(key),
-            asked=jnp.bool_(False),
-            sets=jnp.zeros((*shape, domain.n), float_dtype()),
-            values=jnp.full(shape, jnp.inf, float_dtype()),
-            numbers=jnp.zeros(shape, float_dtype()),
-            tournament=Tournament(
-                jnp.int32(-1),
-                jnp.zeros(b + 1, bool),
-                jnp.zeros(2, jnp.int32),
-                jnp.zeros((), float_dtype()),
-                jnp.bool_(False),
-            ),
-        )
+    threshold = partial(_threshold, theta, noise)
+    return Algorithm(
+        init=partial(_init, b),
+        ask=_ask,
+        tell=sequential(partial(_tell, threshold)),
+        best=partial(_best, threshold),
+        inject=partial(_inject, threshold),
+        repeats_points=True,
+    )
 
-    def ask(space, state: PonssState):
-        del space
-        limit = len(state.values)
-        flat = state.sets.reshape(limit * (b + 1), -1)
-        parents = jnp.isfinite(state.values).ravel()
-        chosen = _box.pick(parents, words(state.random, 1)[0])  # none: zeros, the empty set
-        parent = jnp.sum(jnp.where(chosen[:, None], flat, 0), axis=0)
-        mutant, random = mutate(advance(state.random), parent, limit)
-        mutant = jnp.where(state.asked, mutant, 0)
-        game = state.tournament
-        who = jnp.where(game.second, game.pair[1], game.pair[0])
-        player = flat[jnp.maximum(game.size, 0) * (b + 1) + who]
-        x = jnp.where(game.size >= 0, player, mutant)
-        return x[None], state._replace(random=random, asked=jnp.bool_(True))
 
-    def tell(space, state: PonssState, x, value):
-        new, played = inject(space, state, x, value), _play(state, value)
-        state = _where(state.tournament.size < 0, new, played)
-        return _draw_pair(state)
+def _init(b: int, key, space: Space, budget: int) -> PonssState:
+    del budget
+    domain = subset_of(space)
+    shape = 2 * domain.max_size, b + 1
+    return PonssState(
+        random=make_random(key),
+        asked=jnp.bool_(False),
+        sets=jnp.zeros((*shape, domain.n), float_dtype()),
+        values=jnp.full(shape, jnp.inf, float_dtype()),
+        numbers=jnp.zeros(shape, float_dtype()),
+        tournament=Tournament(
+            size=jnp.int32(-1),
+            open=jnp.zeros(b + 1, bool),
+            pair=jnp.zeros(2, jnp.int32),
+            value=jnp.zeros((), float_dtype()),
+            second=jnp.bool_(False),
+        ),
+    )
 
-    def inject(space, state: PonssState, x, value):
-        """The archive with a new set, which may fill the places of its size and open a tournament."""
-        del space
-        size = size_of(x)
-        sizes = jnp.arange(len(state.values))[:, None]
-        loses = _dominates(state.values, value) & (sizes <= size)
-        strictly = (_dominates(state.values, value, strictly=True) | (sizes < size)) & loses
-        known = jnp.isfinite(state.values) & jnp.all(state.sets == x, axis=2)
-        free = jnp.isinf(state.values) & (sizes == size)
-        enters = ~jnp.any(strictly) & ~jnp.any(known) & jnp.isfinite(value) & (size < len(sizes))
-        leaves = enters & _dominates(value, state.values) & (size <= sizes)
-        free = free | (leaves & (sizes == size))
-        here = enters & free & (jnp.cumsum(free, axis=1) == 1)
-        state = _average(state, known, value)
-        values = jnp.where(here, value, jnp.where(leaves, jnp.inf, state.values))
-        game = state.tournament
-        full = jnp.any(here) & (jnp.sum(free) == 1) & (game.size < 0)
-        return state._replace(
-            sets=jnp.where(here[:, :, None], x, state.sets),
-            values=values,
-            numbers=jnp.where(here, 1.0, state.numbers),
-            tournament=game._replace(
-                size=jnp.where(full, size, game.size), open=jnp.where(full, True, game.open)
-            ),
-        )
 
-    def _dominates(f, g, strictly=False):
-        """Whether values f are lower than g by the threshold."""
-        margin = theta if noise == "additive" else theta * (jnp.abs(f) + jnp.abs(g))
-        below = f + margin < g if strictly else f + margin <= g
-        return jnp.isfinite(f) & (below | jnp.isinf(g))
+def _ask(space, state: PonssState):
+    del space
+    limit, places = state.values.shape
+    flat = state.sets.reshape(limit * places, -1)
+    parents = jnp.isfinite(state.values).ravel()
+    chosen = _box.pick(parents, words(state.random, 1)[0])  # none: zeros, the empty set
+    parent = jnp.sum(jnp.where(chosen[:, None], flat, 0), axis=0)
+    mutant, random = mutate(advance(state.random), parent, limit)
+    mutant = jnp.where(state.asked, mutant, 0)
+    game = state.tournament
+    player = flat[jnp.maximum(game.size, 0) * places + _player(game)]
+    x = jnp.where(game.size >= 0, player, mutant)
+    return x[None], state._replace(random=random, asked=jnp.bool_(True))
 
-    def _play(state: PonssState, value):
-        """Half a round; after the second evaluation the better one is safe."""
-        game = state.tournament
-        who = jnp.where(game.second, game.pair[1], game.pair[0])
-        row = (jnp.arange(len(state.values)) == game.size)[:, None]
-        state = _average(state, row & (jnp.arange(b + 1) == who), value)
-        winner = jnp.where(value < game.value, game.pair[1], game.pair[0])
-        open = game.open & ~(game.second & (jnp.arange(b + 1) == winner))
-        over = game.second & (jnp.sum(open) <= 1)
-        # Of the last round the loser leaves.
-        return state._replace(
-            values=jnp.where(over & row & open, jnp.inf, state.values),
-            tournament=Tournament(
-                size=jnp.where(over, -1, game.size),
-                open=open,
-                pair=game.pair,
-                value=value,
-                second=~game.second,
-            ),
-        )
 
-    def _draw_pair(state: PonssState):
-        """Who plays next, where a round begins."""
-        game = state.tournament
-        w = words(state.random, 2)
-        one = _box.pick(game.open, w[0])
-        two = _box.pick(game.open & ~one, w[1])
-        pair = jnp.stack([_box.index_of(one), _box.index_of(two)])
-        begins = (game.size >= 0) & ~game.second
-        game = game._replace(pair=jnp.where(begins, pair, game.pair))
-        return state._replace(tournament=game, random=advance(state.random))
+def _tell(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
+    new, played = _inject(threshold, space, state, x, value), _play(state, value)
+    return _draw_pair(where(state.tournament.size < 0, new, played))
 
-    def best(state: PonssState):
-        """By the mean and the error that it may have: what was lucky once is not recommended."""
-        allowed = state.values[: len(state.values) // 2 + 1].ravel()
-        numbers = jnp.maximum(state.numbers.ravel()[: len(allowed)], 1)
-        scale = theta if noise == "additive" else theta * jnp.abs(allowed)
-        flat = jnp.argmin(allowed + scale / jnp.sqrt(numbers))
-        return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed[flat]
 
-    return Algorithm(init, ask, sequential(tell), best, inject, repeats_points=True)
+def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
+    """The archive with a new set, which may fill the places of its size and open a tournament."""
+    del space
+    size = size_of(x)
+    sizes = jnp.arange(len(state.values))[:, None]
+    loses = _dominates(threshold, state.values, value) & (sizes <= size)
+    strictly = _dominates(threshold, state.values, value, strictly=True)
+    strictly = (strictly | (sizes < size)) & loses
+    known = jnp.isfinite(state.values) & jnp.all(state.sets == x, axis=2)
+    free = jnp.isinf(state.values) & (sizes == size)
+    enters = ~jnp.any(strictly) & ~jnp.any(known) & jnp.isfinite(value) & (size < len(sizes))
+    leaves = enters & _dominates(threshold, value, state.values) & (size <= sizes)
+    free = free | (leaves & (sizes == size))
+    here = enters & free & (jnp.cumsum(free, axis=1) == 1)
+    state = _average(state, known, value)
+    values = jnp.where(here, value, jnp.where(leaves, jnp.inf, state.values))
+    game = state.tournament
+    full = jnp.any(here) & (jnp.sum(free) == 1) & (game.size < 0)
+    return state._replace(
+        sets=jnp.where(here[:, :, None], x, state.sets),
+        values=values,
+        numbers=jnp.where(here, 1.0, state.numbers),
+        tournament=game._replace(
+            size=jnp.where(full, size, game.size), open=jnp.where(full, True, game.open)
+        ),
+    )
+
+
+def _best(threshold: Callable, state: PonssState):
+    """By the mean and the error that it may have: what was lucky once is not recommended."""
+    allowed = state.values[: len(state.values) // 2 + 1].ravel()
+    numbers = jnp.maximum(state.numbers.ravel()[: len(allowed)], 1)
+    flat = jnp.argmin(allowed + threshold(jnp.abs(allowed)) / jnp.sqrt(numbers))
+    return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed[flat]
+
+
+def _threshold(theta, noise: str, magnitude):
+    """The difference that counts between values whose absolute values add up to `magnitude`."""
+    return theta if noise == "additive" else theta * magnitude
+
+
+def _dominates(threshold: Callable, f, g, strictly=False):
+    """Whether values f are lower than g by the threshold."""
+    least = f + threshold(jnp.abs(f) + jnp.abs(g))
+    below = least < g if strictly else least <= g
+    return jnp.isfinite(f) & (below | jnp.isinf(g))
+
+
+def _player(game: Tournament) -> jax.Array:
+    """Who is evaluated now."""
+    return jnp.where(game.second, game.pair[1], game.pair[0])
+
+
+def _play(state: PonssState, value) -> PonssState:
+    """Half a round; after the second evaluation the better one is safe."""
+    game = state.tournament
+    place = jnp.arange(len(game.open))
+    row = (jnp.arange(len(state.values)) == game.size)[:, None]
+    state = _average(state, row & (place == _player(game)), value)
+    winner = jnp.where(value < game.value, game.pair[1], game.pair[0])
+    open = game.open & ~(game.second & (place == winner))
+    over = game.second & (jnp.sum(open) <= 1)
+    # Of the last round the loser leaves.
+    return state._replace(
+        values=jnp.where(over & row & open, jnp.inf, state.values),
+        tournament=Tournament(
+            size=jnp.where(over, -1, game.size),
+            open=open,
+            pair=game.pair,
+            value=value,
+            second=~game.second,
+        ),
+    )
+
+
+def _draw_pair(state: PonssState) -> PonssState:
+    """Who plays next, where a round begins."""
+    game = state.tournament
+    w = words(state.random, 2)
+    one = _box.pick(game.open, w[0])
+    two = _box.pick(game.open & ~one, w[1])
+    pair = jnp.stack([_box.index_of(one), _box.index_of(two)])
+    begins = (game.size >= 0) & ~game.second
+    game = game._replace(pair=jnp.where(begins, pair, game.pair))
+    return state._replace(tournament=game, random=advance(state.random))
 
 
 def _average(state: PonssState, here, value) -> PonssState:
@@ -205,10 +240,6 @@ def _average(state: PonssState, here, value) -> PonssState:
     return state._replace(
         values=jnp.where(here, state.values + step, state.values), numbers=numbers
     )
-
-
-def _where(condition, a, b):
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
 def _require_theta(theta, noise: str) -> None:

@@ -1,4 +1,4 @@
-"""POSS: subset selection by Pareto optimization (Qian, Yu & Zhou, NIPS 2015)."""
+"""POSS: subset selection by Pareto optimization."""
 
 from typing import NamedTuple
 
@@ -48,8 +48,16 @@ def poss(batch_size: int = 1) -> Algorithm:
     Args:
       batch_size: mutants of one ask, as in `pposs`.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      ValueError: a space that is not one `search.subset`.
+      ValueError: batch_size below 1; a space that is not one `search.subset`.
+
+    References:
+      Qian, Yu and Zhou, `Subset selection by Pareto optimization
+      <https://papers.nips.cc/paper_files/paper/2015/hash/b4d168b48157c623fbd095b4a565b5bb-Abstract.html>`_,
+      NIPS 2015.
 
     >>> import jax.numpy as jnp
     >>> from zojax import search
@@ -76,20 +84,19 @@ def poss(batch_size: int = 1) -> Algorithm:
         del space
         # The empty set is a parent even where it has no finite value.
         parents = jnp.isfinite(state.values) | (jnp.arange(len(state.values)) == 0)
-        random, mutants = state.random, []
-        for _ in range(batch_size):
+
+        def mutant(random, _):
             chosen = _box.pick(parents, words(random, 1)[0])
             parent = jnp.sum(jnp.where(chosen[:, None], state.sets, 0), axis=0)
             x, random = mutate(advance(random), parent, len(state.values))
-            mutants.append(x)
+            return random, x
+
+        random, x = lax.scan(mutant, state.random, length=batch_size)
         first = ~state.asked & (jnp.arange(batch_size) == 0)
-        x = jnp.where(first[:, None], 0, jnp.stack(mutants))
+        x = jnp.where(first[:, None], 0, x)
         return x, state._replace(random=random, asked=jnp.bool_(True))
 
     def tell(space, state: PossState, x, values):
-        if batch_size == 1:
-            return inject(space, state, x[0], values[0])
-
         def step(state, pair):
             return inject(space, state, *pair), None
 

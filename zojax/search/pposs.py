@@ -1,4 +1,4 @@
-"""PPOSS: the parallel form of POSS (Qian, Shi, Yu, Tang & Zhou, IJCAI 2016)."""
+"""PPOSS: the parallel form of POSS."""
 
 from zojax.search._algorithm import Algorithm, reused
 from zojax.search.poss import poss
@@ -11,6 +11,18 @@ def pposs(batch_size: int = 16) -> Algorithm:
     The speed-up in evaluations is nearly linear while the batch is smaller than the number of things. Each
     mutant draws its own parent (the paper's mutants share one): the chance of an improvement in a batch
     is then never smaller.
+
+    Args:
+      batch_size: mutants of one ask.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: batch_size below 1; a space that is not one `search.subset`.
+
+    References:
+      Qian, Shi, Yu, Tang and Zhou, Parallel Pareto optimization for subset selection, IJCAI 2016.
 
     >>> import jax.numpy as jnp
     >>> from zojax import search

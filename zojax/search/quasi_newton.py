@@ -8,7 +8,19 @@ import numpy as np
 from jax import lax
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
+from zojax.search._algorithm import (
+    Algorithm,
+    Random,
+    bounds_of,
+    draw,
+    float_dtype,
+    keep_best,
+    make_random,
+    reused,
+    sequential,
+    span_of,
+    where,
+)
 from zojax.search._arrays import set_row
 from zojax.search.spaces import CONTINUOUS, Space
 
@@ -25,6 +37,7 @@ class Pairs(NamedTuple):
 
 
 class QuasiNewtonState(NamedTuple):
+    random: Random  # for the starts after one that failed
     x: jax.Array  # the best point, and its value
     value: jax.Array
     base: jax.Array  # where the gradient is taken
@@ -48,12 +61,23 @@ def quasi_newton(memory: int = 16) -> Algorithm:
 
         g_k = (f(x + h e_k) - f(x)) / h,    p = -H g,    x <- x + t p
 
-    with H from the last `memory` pairs (Nocedal 1980) in units of the ranges, so d + 1 or a few more
-    evaluations an iteration. Its home is smooth functions whose coordinates depend on one another; it
-    stays in the basin where it starts. Points that are injected become the next base.
+    with H from the last `memory` pairs in units of the ranges, so d + 1 or a few more evaluations an
+    iteration. Its home is smooth functions whose coordinates depend on one another; it stays in the basin
+    where it starts: the first of random points that does not fail. Points that are injected become the next
+    base.
 
     Args:
       memory: pairs of steps and gradient changes that are kept.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: memory below 1; a space without a continuous coordinate.
+
+    References:
+      Nocedal, `Updating quasi-Newton matrices with limited storage
+      <https://doi.org/10.1090/S0025-5718-1980-0572855-7>`_, 1980.
 
     >>> from zojax import search
     >>> def rosenbrock(x):
@@ -76,6 +100,7 @@ def quasi_newton(memory: int = 16) -> Algorithm:
             jnp.zeros((memory, d), dtype), jnp.zeros((memory, d), dtype), jnp.zeros(memory, dtype)
         )
         return QuasiNewtonState(
+            random=make_random(key),
             x=x,
             value=inf,
             base=x,
@@ -98,32 +123,31 @@ def quasi_newton(memory: int = 16) -> Algorithm:
 
 def _ask(space: Space, state: QuasiNewtonState):
     coordinates = _coordinates(space)
-    low, high, span = _box(space)
+    low, high = bounds_of(space)
     k = coordinates[jnp.minimum(state.done, len(coordinates) - 1)]
     shifted = state.base[k] + _difference(space, state, k)
     probe = set_row(state.base, k, shifted)
-    searched = jnp.clip(state.base + state.step * span * state.direction, low, high)
+    searched = jnp.clip(state.base + state.step * span_of(space) * state.direction, low, high)
     x = jnp.where(state.done < len(coordinates), probe, searched)
-    # The first evaluation is that of the start.
+    # The first evaluations are those of starts, until one has a value.
     x = jnp.where(jnp.isinf(state.base_value), state.base, x)
     return space.clip(x)[None], state
 
 
 def _tell(space: Space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
     started = jnp.isfinite(state.base_value)
-    better = value < state.value
-    state = state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
+    state = keep_best(state, x, value)
     differences = len(_coordinates(space))
 
     def begin(state):
-        return _new_iteration(state._replace(base=x, base_value=value))
+        u, random = draw(state.random, space.dimension)
+        elsewhere = state._replace(random=random, base=space.from_unit(u))
+        return where(jnp.isfinite(value), _new_iteration(state), elsewhere)
 
     def difference(state):
         k = _coordinates(space)[state.done]
         h = x[k] - state.base[k]  # as rounded
-        slope = (value - state.base_value) / jnp.where(h == 0, 1.0, h) * _box(space)[2][k]
+        slope = (value - state.base_value) / jnp.where(h == 0, 1.0, h) * span_of(space)[k]
         # A failed probe says nothing: its coordinate rests.
         slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
         state = state._replace(gradient=set_row(state.gradient, k, slope), done=state.done + 1)
@@ -141,9 +165,7 @@ def _inject(space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
     """A better point becomes the base of the next iteration; before the first, at once."""
     del space
     better = value < state.value
-    state = state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
+    state = keep_best(state, x, value)
     first = better & (state.done == 0)
     return state._replace(
         base=jnp.where(first, x, state.base),
@@ -167,18 +189,17 @@ def _new_iteration(state: QuasiNewtonState) -> QuasiNewtonState:
 
 def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
     """The gradient is complete: remembers the pair, and starts the line search."""
-    low, high, span = _box(space)
-    s = (state.base - state.old_base) / span
+    low, high = bounds_of(space)
+    s = (state.base - state.old_base) / span_of(space)
     y = state.gradient - state.old_gradient
     sy = s @ y
     curved = sy > 1e-8 * jnp.sqrt((s @ s) * (y @ y))
     curved = curved & (state.iterations > 1)
     inverse = jnp.where(curved, 1 / jnp.where(curved, sy, 1.0), 0.0)
-    pairs = jax.tree.map(
-        lambda old, new: jnp.where(curved, jnp.concatenate([new[None], old[:-1]]), old),
-        state.pairs,
-        Pairs(s, y, inverse),
+    longer = jax.tree.map(
+        lambda old, new: jnp.concatenate([new[None], old[:-1]]), state.pairs, Pairs(s, y, inverse)
     )
+    pairs = where(curved, longer, state.pairs)
     # What a bound stops takes no part.
     g = state.gradient
     stopped = ((state.base <= low) & (g > 0)) | ((state.base >= high) & (g < 0))
@@ -222,8 +243,7 @@ def _search(state: QuasiNewtonState, x, value) -> QuasiNewtonState:
         width=jnp.where(ends, width, jnp.where(gives_up, 0.3 * state.width, state.width)),
         pairs=state.pairs._replace(inverse=jnp.where(gives_up, 0.0, state.pairs.inverse)),
     )
-    fresh = _new_iteration(state)
-    return jax.tree.map(lambda a, b: jnp.where(ends | gives_up, a, b), fresh, state)
+    return where(ends | gives_up, _new_iteration(state), state)
 
 
 def _inverse_hessian(pairs: Pairs, g):
@@ -249,9 +269,8 @@ def _inverse_hessian(pairs: Pairs, g):
 
 def _difference(space, state: QuasiNewtonState, k):
     """The signed width of the difference of coordinate k, towards the side that has room."""
-    _, high, span = _box(space)
-    h = state.width * span[k]
-    return jnp.where(state.base[k] + h > high[k], -h, h)
+    h = state.width * span_of(space)[k]
+    return jnp.where(state.base[k] + h > bounds_of(space)[1][k], -h, h)
 
 
 def _width(state: QuasiNewtonState) -> jax.Array:
@@ -272,8 +291,3 @@ def _widest() -> float:
 
 def _coordinates(space: Space):
     return jnp.asarray(np.flatnonzero(space.kinds == CONTINUOUS), jnp.int32)
-
-
-def _box(space: Space):
-    low, high = jnp.asarray(space.low, float_dtype()), jnp.asarray(space.high, float_dtype())
-    return low, high, jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())

@@ -1,4 +1,4 @@
-"""RACOS: classification-based search in rounds (Yu, Qian & Hu, AAAI 2016)."""
+"""RACOS: classification-based search in rounds."""
 
 from typing import NamedTuple
 
@@ -43,8 +43,15 @@ def racos(
         default every bad point cuts the coordinates that are redrawn (those with an order, where all have
         one), which is faster and finds better points.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      ValueError: an exploration outside [0, 1].
+      ValueError: an exploration outside [0, 1]; num_positives below 1.
+
+    References:
+      Yu, Qian and Hu, `Derivative-free optimization via classification
+      <https://doi.org/10.1609/aaai.v30i1.10289>`_, AAAI 2016.
 
     >>> from zojax import search
     >>> found = search.minimize(lambda x: abs(x - 1).sum(), search.uniform(-4, 4, (5,)),
@@ -68,9 +75,16 @@ def racos(
         total = max(shape.positives + shape.negatives, positives + 2)
         points = space.sample(key, total).astype(float_dtype())
         values = jnp.full(total, jnp.inf, float_dtype())
-        # Two arrays, not one twice: a state that is donated must not alias itself.
-        later = jnp.copy(points), jnp.copy(values)
-        return RacosState(make_random(key), jnp.int32(0), jnp.int32(total), points, values, *later)
+        return RacosState(
+            random=make_random(key),
+            count=jnp.int32(0),
+            left=jnp.int32(total),
+            points=points,
+            values=values,
+            # Not the same arrays twice: a state that is donated must not alias itself.
+            next_points=jnp.copy(points),
+            next_values=jnp.copy(values),
+        )
 
     def ask(space: Space, state: RacosState):
         positives, _ = sizes(space, state)
@@ -89,21 +103,25 @@ def racos(
 
     def tell(space, state: RacosState, x, value) -> RacosState:
         _, negatives = sizes(space, state)
-        later = insert_sorted(state.next_points, state.next_values, x, value)[:2]
+        points, values, _ = insert_sorted(state.next_points, state.next_values, x, value)
         ends = state.left == 1
-        points, values = (
-            jnp.where(ends, new, old)
-            for new, old in zip(later, (state.points, state.values), strict=True)
+        return state._replace(
+            count=state.count + 1,
+            left=jnp.where(ends, negatives, state.left - 1),
+            points=jnp.where(ends, points, state.points),
+            values=jnp.where(ends, values, state.values),
+            next_points=points,
+            next_values=values,
         )
-        left = jnp.where(ends, negatives, state.left - 1)
-        return RacosState(state.random, state.count + 1, left, points, values, *later)
 
     def inject(space, state, x, value):
         """Into both sets, at any time."""
         del space
-        now = insert_sorted(state.points, state.values, x, value)[:2]
-        later = insert_sorted(state.next_points, state.next_values, x, value)[:2]
-        return RacosState(state.random, state.count, state.left, *now, *later)
+        points, values, _ = insert_sorted(state.points, state.values, x, value)
+        later, later_values, _ = insert_sorted(state.next_points, state.next_values, x, value)
+        return state._replace(
+            points=points, values=values, next_points=later, next_values=later_values
+        )
 
     def best(state):
         return state.next_points[0], state.next_values[0]

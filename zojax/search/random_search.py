@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, Random, draw, float_dtype, make_random, reused
+from zojax.search._algorithm import (
+    Algorithm,
+    Random,
+    draw,
+    float_dtype,
+    keep_best,
+    make_random,
+    reused,
+)
 from zojax.search.spaces import Space
 
 
@@ -22,6 +30,12 @@ def random_search(batch_size: int = 1) -> Algorithm:
 
     Args:
       batch_size: points of one ask.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: batch_size below 1.
 
     >>> from zojax import search
     >>> found = search.minimize(lambda x: (x - 1) ** 2, search.uniform(0, 4), search.random_search(),
@@ -48,10 +62,7 @@ def random_search(batch_size: int = 1) -> Algorithm:
 
     def inject(space, state, x, value):
         del space
-        better = value < state.value
-        return state._replace(
-            x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-        )
+        return keep_best(state, x, value)
 
     def best(state):
         return state.x, state.value

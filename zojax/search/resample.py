@@ -18,8 +18,12 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
       algorithm: whatever `minimize` takes.
       times: evaluations of a point. A point with a failed one counts as failed.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      TypeError: algorithm is not an `Algorithm`; times is no int. ValueError: times below 1.
+      TypeError: algorithm is not an `Algorithm`; times is no int.
+      ValueError: times below 1.
 
     >>> import jax
     >>> from zojax import search

@@ -9,7 +9,16 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.noise import standard_normal, threefry
-from zojax.search._algorithm import Algorithm, float_dtype, make_random, reused, sequential
+from zojax.search._algorithm import (
+    Algorithm,
+    bounds_of,
+    float_dtype,
+    make_random,
+    reused,
+    sequential,
+    span_of,
+    to_unit,
+)
 from zojax.search._arrays import set_row
 from zojax.search.spaces import UNORDERED, Space
 
@@ -30,7 +39,7 @@ class SnesState(NamedTuple):
 
 @reused
 def snes(population: int | None = None) -> Algorithm:
-    """Separable natural evolution strategy (Schaul et al. 2011), with its mean as answer.
+    """Separable natural evolution strategy, with its mean as answer.
 
         x_i = m + s z_i,   m <- m + s sum_i u_i z_i,   s <- s exp(eta / 2 sum_i (u_i - 1/n) (z_i^2 - 1))
 
@@ -41,6 +50,16 @@ def snes(population: int | None = None) -> Algorithm:
 
     Args:
       population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: a population that is odd or below 1.
+
+    References:
+      Schaul, Glasmachers and Schmidhuber, `High dimensions and heavy tails for natural evolution strategies
+      <https://doi.org/10.1145/2001576.2001692>`_, GECCO 2011.
 
     >>> from zojax import search
     >>> import jax
@@ -61,7 +80,8 @@ def snes(population: int | None = None) -> Algorithm:
         least = 4 + 3 * np.log(d)
         n = population or 2 * int(np.ceil(np.clip(budget / GENERATIONS, least, 1024) / 2))
         start, seed = jax.random.split(key)
-        span, low = _span(space), jnp.asarray(space.low, dtype)
+        low, _ = bounds_of(space)
+        span = span_of(space)
         mean = (space.sample(start, 1)[0].astype(dtype) - low) / span
         options = int(np.max((space.high - space.low + 1)[space.kinds == UNORDERED], initial=1))
         present = np.arange(options) <= (space.high - space.low)[:, None]
@@ -143,21 +163,20 @@ def _draws(space, state, member):
         return z, z
     row = count + np.uint32(len(state.values)) + member.astype(jnp.uint32)
     words, _ = threefry(seed, jnp.broadcast_to(row, (d,)), column)
-    u = (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
-    return z, u.astype(float_dtype())
+    return z, to_unit(words)
 
 
 def _place(space, state: SnesState, z, u):
-    low = jnp.asarray(space.low, float_dtype())
-    x = low + _span(space) * (state.mean + state.scale * z)
+    low, _ = bounds_of(space)
+    x = low + span_of(space) * (state.mean + state.scale * z)
     if not np.any(space.kinds == UNORDERED):
         return x
     return jnp.where(space.kinds == UNORDERED, low + _option(state, u), x)
 
 
 def _centre(space, state: SnesState):
-    low = jnp.asarray(space.low, float_dtype())
-    x = low + _span(space) * state.mean
+    low, _ = bounds_of(space)
+    x = low + span_of(space) * state.mean
     if not np.any(space.kinds == UNORDERED):
         return x
     return jnp.where(space.kinds == UNORDERED, low + jnp.argmax(state.shares, axis=1), x)
@@ -175,14 +194,10 @@ def _best(state):
 
 def _inject(space, state: SnesState, x, value) -> SnesState:
     """The search starts around the best point it is given."""
-    mean = (x - jnp.asarray(space.low, float_dtype())) / _span(space)
+    mean = (x - bounds_of(space)[0]) / span_of(space)
     first = (value < state.value) & (state.generation == 0)
     return state._replace(
         mean=jnp.where(first, mean, state.mean),
         x=jnp.where(first, x, state.x),
         value=jnp.where(first, value, state.value),
     )
-
-
-def _span(space: Space):
-    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())

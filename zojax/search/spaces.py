@@ -275,8 +275,21 @@ class Subset(Domain):
         return f"subset({self.n}, max_size={self.max_size})"
 
 
-def uniform(low: float, high: float, shape=(), *, step: float | None = None) -> Domain:
+def uniform(
+    low: float, high: float, shape: int | tuple[int, ...] = (), *, step: float | None = None
+) -> Domain:
     """Real numbers between two bounds, `low` and `high` included; with a step, low, low + step, ...
+
+    Args:
+      low, high: the bounds.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+      step: the distance of neighbours; the last one is at most `high`.
+
+    Returns:
+      A `Domain` of floats.
+
+    Raises:
+      ValueError: bounds that are not finite or not low < high; a step outside (0, high - low]; a bad shape.
 
     >>> print(uniform(-1, 1, shape=(3,)), uniform(0, 1, step=0.25))
     uniform(-1, 1) x 3 uniform(0, 1, step=0.25)
@@ -291,15 +304,45 @@ def uniform(low: float, high: float, shape=(), *, step: float | None = None) -> 
     )
 
 
-def log_uniform(low: float, high: float, shape=()) -> Domain:
-    """Positive real numbers whose logarithm is uniform: learning rates, decays, scales."""
+def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> Domain:
+    """Positive real numbers whose logarithm is uniform: learning rates, decays, scales.
+
+    Args:
+      low, high: the bounds, both included.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of floats.
+
+    Raises:
+      ValueError: bounds that are not finite or not 0 < low < high; a bad shape.
+
+    >>> print(log_uniform(1e-5, 0.1))
+    log_uniform(1e-05, 0.1)
+    """
     _require_bounds("log_uniform", low, high)
     _require_positive("log_uniform", low)
     return LogUniform(float(low), float(high), _shape(shape))
 
 
-def integers(low: int, high: int, shape=(), *, step: int = 1) -> Domain:
-    """Integers low, low + step, ..., up to and including `high`."""
+def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: int = 1) -> Domain:
+    """Integers low, low + step, ..., up to and including `high`.
+
+    Args:
+      low, high: the bounds.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+      step: the distance of neighbours; the last one is at most `high`.
+
+    Returns:
+      A `Domain` of ints.
+
+    Raises:
+      TypeError: a bound or a step that is no int.
+      ValueError: bounds that are not low < high; a step outside [1, high - low]; a bad shape.
+
+    >>> print(integers(8, 64, step=8))
+    integers(8, 64, step=8)
+    """
     _require_integers("integers", low=low, high=high, step=step)
     _require_bounds("integers", low, high)
     if step < 1 or step > high - low:
@@ -307,26 +350,84 @@ def integers(low: int, high: int, shape=(), *, step: int = 1) -> Domain:
     return Grid(int(low), int(step), (high - low) // step + 1, True, _shape(shape))
 
 
-def log_integers(low: int, high: int, shape=()) -> Domain:
-    """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes."""
+def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Domain:
+    """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes.
+
+    Args:
+      low, high: the bounds.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of ints.
+
+    Raises:
+      TypeError: a bound that is no int.
+      ValueError: bounds that are not 0 < low < high; a bad shape.
+
+    >>> print(log_integers(1, 1024))
+    log_integers(1, 1024)
+    """
     _require_integers("log_integers", low=low, high=high)
     _require_bounds("log_integers", low, high)
     _require_positive("log_integers", low)
     return LogIntegers(int(low), int(high), _shape(shape))
 
 
-def choice(options: Sequence, shape=()) -> Domain:
-    """One of several options that have no order. Numbers can be given to a traced function."""
+def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+    """One of several options that have no order.
+
+    Args:
+      options: at least two, anything; numbers can be given to a traced function.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of the options.
+
+    Raises:
+      ValueError: fewer than two options; a bad shape.
+
+    >>> print(choice(["adam", "sgd"]))
+    choice(['adam', 'sgd'])
+    """
     return Choice(_options("choice", options), UNORDERED, _shape(shape))
 
 
-def ordered(options: Sequence, shape=()) -> Domain:
-    """One of several options in their order: neighbours in the list are alike."""
+def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+    """One of several options in their order: neighbours in the list are alike.
+
+    Args:
+      options: at least two, anything; numbers can be given to a traced function.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of the options.
+
+    Raises:
+      ValueError: fewer than two options; a bad shape.
+
+    >>> print(ordered([0.0, 0.1, 0.5]))
+    ordered([0.0, 0.1, 0.5])
+    """
     return Choice(_options("ordered", options), ORDERED, _shape(shape))
 
 
 def subset(n: int, *, max_size: int) -> Domain:
-    """Subsets of range(n) with at most `max_size` members, as boolean masks of shape (n,)."""
+    """Subsets of range(n) with at most `max_size` members, as boolean masks of shape (n,).
+
+    Args:
+      n: how many things there are.
+      max_size: the largest number of members.
+
+    Returns:
+      A `Domain` of bool (n,).
+
+    Raises:
+      TypeError: n or max_size is no int.
+      ValueError: a max_size outside [1, n].
+
+    >>> print(subset(30, max_size=4))
+    subset(30, max_size=4)
+    """
     _require_integers("subset", n=n, max_size=max_size)
     if not 1 <= max_size <= n:
         raise ValueError(f"max_size must lie between 1 and n = {n}, got {max_size}.")
@@ -490,6 +591,16 @@ class Space:
 
 def space(tree: PyTree) -> Space:
     """A `Space` from any pytree of domains; a Space is returned as it is.
+
+    Args:
+      tree: the pytree, or a single domain.
+
+    Returns:
+      A `Space`.
+
+    Raises:
+      TypeError: a leaf that is no domain.
+      ValueError: no leaf at all.
 
     >>> print(space({"lr": log_uniform(1e-4, 1.0), "width": integers(8, 64), "act": choice("ab")}))
     ['act']: choice(['a', 'b'])

@@ -1,4 +1,4 @@
-"""SRACOS: classification-based search, one sample at a time (Hu, Qian & Yu, AAAI 2017)."""
+"""SRACOS: classification-based search, one sample at a time."""
 
 from functools import partial
 from typing import NamedTuple
@@ -65,8 +65,15 @@ def sracos(
         default every bad point cuts the coordinates that are redrawn (those with an order, where all have
         one), which is faster and finds better points.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      ValueError: an unknown replacement; an exploration outside [0, 1].
+      ValueError: an unknown replacement; an exploration outside [0, 1]; num_positives below 1.
+
+    References:
+      Hu, Qian and Yu, `Sequential classification-based optimization for direct policy search
+      <https://doi.org/10.1609/aaai.v31i1.10927>`_, AAAI 2017.
 
     >>> from zojax import search
     >>> found = search.minimize(lambda x: abs(x - 1).sum(), search.uniform(-4, 4, (5,)),
@@ -84,7 +91,13 @@ def sracos(
         x, state = propose(space, state, exploration, parity)
         return x[None], state
 
-    return Algorithm(partial(start, num_positives), ask, sequential(learn), best, inject=learn)
+    return Algorithm(
+        init=partial(start, num_positives),
+        ask=ask,
+        tell=sequential(learn),
+        best=best,
+        inject=learn,
+    )
 
 
 def start(num_positives: int | None, key, space: Space, budget: int) -> SracosState:

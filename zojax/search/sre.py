@@ -1,5 +1,6 @@
-"""SRE: sequential random embeddings, for very many coordinates (Qian, Hu & Yu, IJCAI 2016)."""
+"""SRE: sequential random embeddings, for very many coordinates."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
-from zojax.search._algorithm import Algorithm, float_dtype, reused
+from zojax.search._algorithm import Algorithm, float_dtype, keep_best, reused, where
 from zojax.search.spaces import Space, uniform
 from zojax.search.spaces import space as as_space
 from zojax.search.sracos import sracos
@@ -57,8 +58,16 @@ def sre(
       rounds: how many subspaces share the budget.
       project: move points to the nearest inside the space. Without, they may lie outside.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
-      TypeError, ValueError: a bad argument; a space with coordinates that are not continuous.
+      TypeError: inner is not an `Algorithm`; a count is no int.
+      ValueError: a count below 1; a space with coordinates that are not continuous.
+
+    References:
+      Qian, Hu and Yu, Derivative-free optimization of high-dimensional non-convex functions by sequential
+      random embeddings, IJCAI 2016.
 
     >>> import jax.numpy as jnp
     >>> from zojax import search
@@ -72,84 +81,93 @@ def sre(
         raise TypeError(f"inner must be one of zojax.search, got {inner!r}.")
     low_dimension = require_count("low_dimension", low_dimension)
     rounds = require_count("rounds", rounds)
-    low_space = as_space(uniform(-1, 1, (1 + low_dimension,)))
-
-    def init(key, space: Space, budget: int) -> SreState:
-        if not space.is_continuous:
-            raise ValueError(
-                f"sre embeds a continuum, got a space with other coordinates:\n{space}\n"
-                "Use search.sracos(), which takes any space."
-            )
-        seed_key, inner_key = jax.random.split(key)
-        length = -(-budget // rounds)
-        fresh = jax.vmap(lambda key: inner.init(key, low_space, length))(
-            jax.random.split(inner_key, rounds)
-        )
-        d = space.dimension
-        middle = jnp.asarray((space.low + space.high) / 2, float_dtype())
-        return SreState(
-            seed=jax.vmap(make_seed)(jax.random.split(seed_key, rounds)),
-            fresh=fresh,
-            inner=jax.tree.map(lambda leaf: leaf[0], fresh),
-            round=jnp.int32(0),
-            told=jnp.int32(0),
-            length=jnp.int32(length),
-            base=jnp.zeros(d, float_dtype()),
-            asked=jnp.zeros((inner.batch_size, 1 + low_dimension), float_dtype()),
-            x=space.clip(middle),
-            value=jnp.asarray(jnp.inf, float_dtype()),
-        )
-
-    def ask(space: Space, state: SreState):
-        low, after = inner.ask(low_space, state.inner)
-        seed = state.seed[state.round]
-        moved = low[:, :1] * state.base + _times_matrix(seed, low[:, 1:], space.dimension)
-        middle, half = _middle_and_half(space)
-        x = middle + half * moved
-        return (space.clip(x) if project else x), state._replace(inner=after, asked=low)
-
-    def tell(space: Space, state: SreState, x, values) -> SreState:
-        after = inner.tell(low_space, state.inner, state.asked, values)
-        i = jnp.argmin(values)
-        state = _keep_best(state._replace(inner=after), x[i], values[i])
-        told = state.told + inner.batch_size
-        ends = (told >= state.length) & (state.round + 1 < rounds)
-        state = state._replace(told=jnp.where(ends, 0, told), round=state.round + ends)
-        return _begin_round(space, state, ends)
-
-    def _begin_round(space, state: SreState, begins):
-        """Where it `begins`: around the best point, with an inner search that knows its value."""
-        base = _to_base(space, state.x)
-        known = jnp.isfinite(state.value)
-        first = jax.tree.map(lambda leaf: leaf[state.round], state.fresh)
-        here = jnp.zeros(1 + low_dimension, float_dtype()).at[0].set(1)
-        informed = inner.inject(low_space, first, here, state.value)
-        first = jax.tree.map(lambda a, b: jnp.where(known, a, b), informed, first)
-        return state._replace(
-            base=jnp.where(begins, base, state.base),
-            inner=jax.tree.map(lambda a, b: jnp.where(begins, a, b), first, state.inner),
-        )
-
-    def inject(space, state: SreState, x, value):
-        """A point from elsewhere; what comes before a round's first evaluation is where it begins."""
-        better = value < state.value
-        return _begin_round(space, _keep_best(state, x, value), better & (state.told == 0))
-
-    def best(state):
-        return state.x, state.value
-
     return Algorithm(
-        *(init, ask, tell, best, inject),
+        init=partial(_init, inner, low_dimension, rounds),
+        ask=partial(_ask, inner, project),
+        tell=partial(_tell, inner),
+        best=_best,
+        inject=partial(_inject, inner),
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
     )
 
 
-def _keep_best(state: SreState, x, value) -> SreState:
-    better = value < state.value
-    return state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
+def _init(inner: Algorithm, low_dimension, rounds, key, space: Space, budget: int) -> SreState:
+    if not space.is_continuous:
+        raise ValueError(
+            f"sre embeds a continuum, got a space with other coordinates:\n{space}\n"
+            "Use search.sracos(), which takes any space."
+        )
+    seed_key, inner_key = jax.random.split(key)
+    length = -(-budget // rounds)
+    low_space = _low_space(low_dimension)
+    fresh = jax.vmap(lambda key: inner.init(key, low_space, length))(
+        jax.random.split(inner_key, rounds)
     )
+    return SreState(
+        seed=jax.vmap(make_seed)(jax.random.split(seed_key, rounds)),
+        fresh=fresh,
+        inner=jax.tree.map(lambda leaf: leaf[0], fresh),
+        round=jnp.int32(0),
+        told=jnp.int32(0),
+        length=jnp.int32(length),
+        base=jnp.zeros(space.dimension, float_dtype()),
+        asked=jnp.zeros((inner.batch_size, 1 + low_dimension), float_dtype()),
+        x=space.clip(_middle_and_half(space)[0]),
+        value=jnp.asarray(jnp.inf, float_dtype()),
+    )
+
+
+def _ask(inner: Algorithm, project: bool, space: Space, state: SreState):
+    low, after = inner.ask(_low_space_of(state), state.inner)
+    seed = state.seed[state.round]
+    moved = low[:, :1] * state.base + _times_matrix(seed, low[:, 1:], space.dimension)
+    middle, half = _middle_and_half(space)
+    x = middle + half * moved
+    return (space.clip(x) if project else x), state._replace(inner=after, asked=low)
+
+
+def _tell(inner: Algorithm, space: Space, state: SreState, x, values) -> SreState:
+    after = inner.tell(_low_space_of(state), state.inner, state.asked, values)
+    i = jnp.argmin(values)
+    state = keep_best(state._replace(inner=after), x[i], values[i])
+    told = state.told + inner.batch_size
+    ends = (told >= state.length) & (state.round + 1 < len(state.seed))
+    state = state._replace(told=jnp.where(ends, 0, told), round=state.round + ends)
+    return _begin_round(inner, space, state, ends)
+
+
+def _inject(inner: Algorithm, space, state: SreState, x, value) -> SreState:
+    """A point from elsewhere; what comes before a round's first evaluation is where it begins."""
+    better = value < state.value
+    state = keep_best(state, x, value)
+    return _begin_round(inner, space, state, better & (state.told == 0))
+
+
+def _best(state: SreState):
+    return state.x, state.value
+
+
+def _begin_round(inner: Algorithm, space, state: SreState, begins) -> SreState:
+    """Where it `begins`: around the best point, with an inner search that knows its value."""
+    middle, half = _middle_and_half(space)
+    base = (state.x - middle) / half
+    first = jax.tree.map(lambda leaf: leaf[state.round], state.fresh)
+    here = jnp.zeros(state.asked.shape[1], float_dtype()).at[0].set(1)
+    informed = inner.inject(_low_space_of(state), first, here, state.value)
+    first = where(jnp.isfinite(state.value), informed, first)
+    return state._replace(
+        base=jnp.where(begins, base, state.base), inner=where(begins, first, state.inner)
+    )
+
+
+def _low_space(low_dimension: int) -> Space:
+    """That of (alpha, y)."""
+    return as_space(uniform(-1, 1, (1 + low_dimension,)))
+
+
+def _low_space_of(state: SreState) -> Space:
+    return _low_space(state.asked.shape[-1] - 1)
 
 
 def _times_matrix(seed, y: jax.Array, d: int) -> jax.Array:
@@ -170,8 +188,3 @@ def _times_matrix(seed, y: jax.Array, d: int) -> jax.Array:
 def _middle_and_half(space: Space):
     middle = jnp.asarray((space.low + space.high) / 2, float_dtype())
     return middle, jnp.asarray((space.high - space.low) / 2, float_dtype())
-
-
-def _to_base(space, x):
-    middle, half = _middle_and_half(space)
-    return (x - middle) / half

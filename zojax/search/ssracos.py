@@ -1,4 +1,4 @@
-"""SSRACOS: SRACOS with value suppression, for noisy functions (Wang, Qian & Yu, AAAI 2018)."""
+"""SSRACOS: SRACOS with value suppression, for noisy functions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
+from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential, where
 from zojax.search.spaces import Space
 from zojax.search.sracos import (
     SracosState,
@@ -19,6 +19,14 @@ from zojax.search.sracos import (
     start,
     tell_point,
 )
+
+
+class Suspicion(NamedTuple):
+    """The settings of value suppression, see `ssracos`."""
+
+    times: int
+    idle: int
+    blend: float | jax.Array
 
 
 class SsracosState(NamedTuple):
@@ -67,8 +75,15 @@ def ssracos(
       replacement, parity: as in `sracos`. The wider boxes of ZOOpt, and negatives that were lucky but are
         forgotten, are misled less by noise.
 
+    Returns:
+      An `Algorithm`.
+
     Raises:
       ValueError: a count below 1; a blend or an exploration outside [0, 1]; an unknown replacement.
+
+    References:
+      Wang, Qian and Yu, `Noisy derivative-free optimization with value suppression
+      <https://doi.org/10.1609/aaai.v32i1.11534>`_, AAAI 2018.
 
     >>> import jax
     >>> from zojax import search
@@ -79,26 +94,17 @@ def ssracos(
     >>> bool(abs(found.best - 1).sum() < 1)
     True
     """
-    times, patience = require_count("times", times), require_count("idle", idle)
+    times, idle = require_count("times", times), require_count("idle", idle)
     num_positives = require_count("num_positives", num_positives)
     require_replacement(replacement)
     require_exploration(exploration)
     require_exploration(blend, "blend")
 
+    settings = Suspicion(times, idle, blend)
+
     def init(key, space: Space, budget: int) -> SsracosState:
-        inner = start(num_positives, key, space, budget)
-        zero = jnp.zeros((), float_dtype())
-        return SsracosState(
-            inner=inner,
-            idle=jnp.int32(0),
-            left=jnp.int32(budget - min(num_positives * times, budget // 4)),
-            suppressed=jnp.zeros(len(inner.values), bool),
-            again=jnp.int32(-1),
-            sum=zero,
-            number=jnp.int32(0),
-            x=jnp.copy(inner.points[0]),
-            mean=jnp.asarray(jnp.inf, float_dtype()),
-        )
+        left = budget - min(num_positives * times, budget // 4)
+        return _init(start(num_positives, key, space, budget), left)
 
     def ask(space: Space, state: SsracosState):
         x, inner = propose(space, state.inner, exploration, parity)
@@ -107,64 +113,94 @@ def ssracos(
         )
         return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
 
-    def tell(space, state: SsracosState, x, value) -> SsracosState:
-        """One of two updates; both are computed, for there may be many runs."""
-        new, repeated = _tell_new(space, state, x, value), _tell_again(state, x, value)
-        after = jax.tree.map(partial(jnp.where, state.again < 0), new, repeated)
-        after = after._replace(left=state.left - 1)
-        # Who is evaluated next: while somebody is suspected, positives that have not been.
-        suspects = [
-            jnp.isfinite(entry(after.inner.values, place))
-            & ~entry(after.suppressed, place).astype(bool)
-            for place in after.inner.positives
-        ]
-        some = jnp.any(jnp.stack(suspects))
-        first = after.inner.positives[jnp.argmax(jnp.stack(suspects))]
-        begins = (after.again < 0) & ((after.idle >= patience) | (after.left <= 0))
-        again = jnp.where(begins & some, first, after.again)
-        return after._replace(again=again, idle=jnp.where(begins & ~some, 0, after.idle))
-
-    def _tell_new(space, state, x, value):
-        before = state.inner
-        inner = tell_point(replacement, space, before, x, value)
-        entered = value < entry(before.values, before.positives[-1])
-        # Whatever is new in a place was not evaluated again.
-        changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
-        return state._replace(
-            inner=inner,
-            idle=jnp.where(entered, 0, state.idle + 1),
-            suppressed=state.suppressed & ~changed,
-        )
-
-    def _tell_again(state, x, value):
-        total, number = state.sum + value, state.number + 1
-        done = number >= times
-        mean = total / number
-        here = done & (jnp.arange(len(state.suppressed)) == state.again)
-        values = state.inner.values
-        values = jnp.where(here, (1 - blend) * values + blend * mean, values)
-        better = done & (mean < state.mean)
-        return state._replace(
-            inner=_sort(state.inner._replace(values=values)),
-            suppressed=state.suppressed | here,
-            again=jnp.where(done, -1, state.again),
-            sum=jnp.where(done, 0.0, total),
-            number=jnp.where(done, 0, number),
-            x=jnp.where(better, x, state.x),
-            mean=jnp.where(better, mean, state.mean),
-        )
-
     def inject(space, state, x, value):
         inner = tell_point(replacement, space, state.inner, x, value)
         return state._replace(inner=inner)
 
-    def best(state):
-        place = state.inner.positives[0]
-        known = jnp.isfinite(state.mean)
-        x = jnp.where(known, state.x, state.inner.points[place])
-        return x, jnp.where(known, state.mean, state.inner.values[place])
+    return Algorithm(
+        init=init,
+        ask=ask,
+        tell=sequential(partial(_tell, settings, replacement)),
+        best=_best,
+        inject=inject,
+        repeats_points=True,
+    )
 
-    return Algorithm(init, ask, sequential(tell), best, inject, repeats_points=True)
+
+def _init(inner: SracosState, left: int) -> SsracosState:
+    return SsracosState(
+        inner=inner,
+        idle=jnp.int32(0),
+        left=jnp.int32(left),
+        suppressed=jnp.zeros(len(inner.values), bool),
+        again=jnp.int32(-1),
+        sum=jnp.zeros((), float_dtype()),
+        number=jnp.int32(0),
+        x=jnp.copy(inner.points[0]),
+        mean=jnp.asarray(jnp.inf, float_dtype()),
+    )
+
+
+def _tell(settings: Suspicion, replacement, space, state: SsracosState, x, value) -> SsracosState:
+    """One of two updates; both are computed, for there may be many runs."""
+    new = _tell_new(replacement, space, state, x, value)
+    after = where(state.again < 0, new, _tell_again(settings, state, x, value))
+    return _choose_suspect(settings, after._replace(left=after.left - 1))
+
+
+def _tell_new(replacement, space, state: SsracosState, x, value) -> SsracosState:
+    before = state.inner
+    inner = tell_point(replacement, space, before, x, value)
+    entered = value < entry(before.values, before.positives[-1])
+    # Whatever is new in a place was not evaluated again.
+    changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
+    return state._replace(
+        inner=inner,
+        idle=jnp.where(entered, 0, state.idle + 1),
+        suppressed=state.suppressed & ~changed,
+    )
+
+
+def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosState:
+    total, number = state.sum + value, state.number + 1
+    done = number >= settings.times
+    mean = total / number
+    here = done & (jnp.arange(len(state.suppressed)) == state.again)
+    values = state.inner.values
+    values = jnp.where(here, (1 - settings.blend) * values + settings.blend * mean, values)
+    better = done & (mean < state.mean)
+    return state._replace(
+        inner=_sort(state.inner._replace(values=values)),
+        suppressed=state.suppressed | here,
+        again=jnp.where(done, -1, state.again),
+        sum=jnp.where(done, 0.0, total),
+        number=jnp.where(done, 0, number),
+        x=jnp.where(better, x, state.x),
+        mean=jnp.where(better, mean, state.mean),
+    )
+
+
+def _choose_suspect(settings: Suspicion, state: SsracosState) -> SsracosState:
+    """Who is evaluated next: while somebody is suspected, positives that have not been."""
+    suspects = [
+        jnp.isfinite(entry(state.inner.values, place))
+        & ~entry(state.suppressed, place).astype(bool)
+        for place in state.inner.positives
+    ]
+    some = jnp.any(jnp.stack(suspects))
+    first = state.inner.positives[jnp.argmax(jnp.stack(suspects))]
+    begins = (state.again < 0) & ((state.idle >= settings.idle) | (state.left <= 0))
+    return state._replace(
+        again=jnp.where(begins & some, first, state.again),
+        idle=jnp.where(begins & ~some, 0, state.idle),
+    )
+
+
+def _best(state: SsracosState):
+    place = state.inner.positives[0]
+    known = jnp.isfinite(state.mean)
+    x = jnp.where(known, state.x, state.inner.points[place])
+    return x, jnp.where(known, state.mean, state.inner.values[place])
 
 
 def _sort(state: SracosState) -> SracosState:
