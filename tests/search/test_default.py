@@ -55,6 +55,22 @@ def test_noise_is_noticed_and_averaged_out():
     assert not bool(quiet.state.noisy)
 
 
+@pytest.mark.parametrize("budget, bar", [(8, 8.0), (30, 3.0), (100, 0.5), (300, 0.1)])
+def test_a_little_noise_costs_little(budget, bar):
+    def noisy(x, key):
+        return sphere(x) + 0.01 * jax.random.normal(key)
+
+    space = search.uniform(-1, 1, (8,))
+    found = [
+        search.minimize(noisy, space, budget=budget, key=key, with_key=True) for key in range(KEYS)
+    ]
+    assert np.mean([sphere(result.best) for result in found]) < bar
+    for result in found:  # what is recommended was evaluated, and is as good as is said
+        assert np.any(np.all(result.history.points == result.best, axis=1))
+        assert abs(sphere(result.best) - result.best_value) < 0.06
+        assert float(result.state.noise) > 0
+
+
 def test_mixed_spaces():
     space = {
         "x": search.uniform(-1, 1, (4,)),

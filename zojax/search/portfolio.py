@@ -27,6 +27,7 @@ from zojax.search.spaces import space as as_space
 from zojax.search.sre import sre
 
 SMOOTH = 0.5  # of a rate that is remembered for the next turn
+LEAST = 10  # turns that must be left for the noisy member to take over
 
 
 class Team(NamedTuple):
@@ -45,10 +46,11 @@ class PortfolioState(NamedTuple):
     members: tuple
     noisy_member: Any
     evaluations: jax.Array
+    budget: jax.Array
     x: jax.Array  # the best point, and its value
     value: jax.Array
-    first: jax.Array  # value of the start, which is evaluated twice
-    noisy: jax.Array  # whether both differed
+    noise: jax.Array  # the largest difference between two values of a point
+    noisy: jax.Array  # whether gains are luck: from then on the noisy member works alone
     active: jax.Array  # the member whose turn it is
     left: jax.Array  # evaluations left of its turn
     before: jax.Array  # the best value when its turn began
@@ -62,14 +64,16 @@ def portfolio(
     """Gives each member turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
 
     At the end of a turn all members learn of the best point. The start is evaluated twice: if the values
-    differ, the function is noisy, gains are luck, and the whole budget goes to the `noisy` member.
+    differ the function is noisy, and every turn ends with another look at the best point. While turns
+    gain more than two values of a point differ by, noise does not matter; once the last turn of no member
+    does, gains are luck, and what is left of the budget goes to the `noisy` member, from the best point.
 
     By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
     two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
 
     Args:
-      members: algorithms with batch_size 1.
-      noisy: the algorithm for noisy functions.
+      members: algorithms with batch_size 1; the one that noise disturbs least is the last.
+      noisy: the algorithm for noise that is larger than what there is to gain.
       exploration: the share of turns that go to the next member, whatever it gained.
 
     Returns:
@@ -136,14 +140,15 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         members=tuple(a.init(k, space, budget) for a, k in zip(members, keys[3:], strict=True)),
         noisy_member=team.noisy.init(keys[1], space, budget),
         evaluations=jnp.int32(0),
+        budget=jnp.int32(min(budget, 2**31 - 1)),
         x=space.sample(keys[2], 1)[0].astype(float_dtype()),
-        value=jnp.asarray(jnp.inf),
-        first=jnp.asarray(jnp.inf),
+        value=jnp.asarray(np.inf, float_dtype()),
+        noise=jnp.asarray(0, float_dtype()),
         noisy=jnp.bool_(False),
         active=jnp.int32(0),
         left=jnp.int32(_turn(space)),
-        before=jnp.asarray(jnp.inf),
-        rates=jnp.full(len(members), jnp.inf),
+        before=jnp.asarray(np.inf, float_dtype()),
+        rates=jnp.full(len(members), jnp.inf, float_dtype()),
     )
 
 
@@ -156,50 +161,60 @@ def _ask(team: Team, space, state: PortfolioState):
         x, new = team.noisy.ask(space, state.noisy_member)
         return x, state._replace(noisy_member=new)
 
-    def ask_start(state):
+    def ask_again(state):
         return state.x[None], state
 
-    return _switch(state, ask_member, ask_noisy, ask_start)
+    return _switch(state, ask_member, ask_noisy, ask_again)
 
 
 def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState:
     def tell_member(i, state):
         new = team.on(space)[i].tell(space, state.members[i], x, values)
         state = state._replace(members=_put(state.members, i, new), left=state.left - 1)
-        state = keep_best(state, x[0], values[0])
-        return lax.cond(state.left <= 0, partial(_next_turn, team, space), lambda s: s, state)
+        return keep_best(state, x[0], values[0])
 
     def tell_noisy(state):
-        new = team.noisy.tell(space, state.noisy_member, x, values)
-        return keep_best(state._replace(noisy_member=new), x[0], values[0])
+        return state._replace(noisy_member=team.noisy.tell(space, state.noisy_member, x, values))
 
-    def tell_start(state):
-        second = state.evaluations == 1
-        same = jnp.all(x[0] == state.x)
-        differs = second & same & (values[0] != state.first)
-        state = keep_best(state, x[0], values[0])
-        state = state._replace(first=values[0], noisy=differs, before=state.value)
-        return lax.cond(second, partial(_share, team, space), lambda s: s, state)
+    def tell_again(state):
+        difference = jnp.abs(values[0] - state.value)
+        known = (state.evaluations > 0) & jnp.isfinite(difference)
+        seen = state._replace(
+            noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
+            value=jnp.where(jnp.isfinite(values[0]), values[0], state.value),
+        )
+        same = jnp.all(x[0] == state.x)  # not in a small space, where no point is evaluated twice
+        return where(same, seen, keep_best(state, x[0], values[0]))
 
-    state = _switch(state, tell_member, tell_noisy, tell_start)
-    return state._replace(evaluations=state.evaluations + 1)
+    again, earlier = _looks_again(state), state.evaluations
+    state = _switch(state, tell_member, tell_noisy, tell_again)
+    over = jnp.where(again, earlier > 0, (state.noise == 0) & (state.left <= 0))
+    turn = partial(_next_turn, team, space, earlier > 1)
+    state = state._replace(evaluations=earlier + 1)
+    return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
 
 
-def _switch(state: PortfolioState, member, noisy, start):
-    """Whose turn it is: member(i, state), noisy(state), or, for the first two points, start(state)."""
+def _looks_again(state: PortfolioState) -> jax.Array:
+    """Whether the best point is evaluated: at the start twice, with noise at the end of every turn."""
+    return (state.evaluations < 2) | ((state.noise > 0) & (state.left <= 0))
+
+
+def _switch(state: PortfolioState, member, noisy, again):
+    """Whose turn it is: member(i, state), noisy(state), or again(state), for another look."""
     n = len(state.members)
-    which = jnp.where(state.evaluations < 2, n + 1, jnp.where(state.noisy, n, state.active))
-    return lax.switch(which, [*(partial(member, i) for i in range(n)), noisy, start], state)
+    which = jnp.where(state.noisy, n, jnp.where(_looks_again(state), n + 1, state.active))
+    return lax.switch(which, [*(partial(member, i) for i in range(n)), noisy, again], state)
 
 
 def _inject(team: Team, space, state: PortfolioState, x, value) -> PortfolioState:
-    state = keep_best(state, x, value)
-    noisy_member = team.noisy.inject(space, state.noisy_member, x, value)
-    return _share(team, space, state._replace(noisy_member=noisy_member))
+    return _share(team, space, keep_best(state, x, value))
 
 
 def _best(team: Team, state: PortfolioState):
-    return where(state.noisy, team.noisy.best(state.noisy_member), (state.x, state.value))
+    """The noisy member's answer, once it works, unless it is clearly worse than where it began."""
+    x, value = team.noisy.best(state.noisy_member)
+    better = state.noisy & (value < state.value + state.noise)
+    return where(better, (x, value), (state.x, state.value))
 
 
 def _default_members(space: Space) -> tuple[Algorithm, ...]:
@@ -208,21 +223,30 @@ def _default_members(space: Space) -> tuple[Algorithm, ...]:
     return quasi_newton(), coordinate_search()
 
 
-def _next_turn(team: Team, space, state: PortfolioState) -> PortfolioState:
-    """The turn is over: its member is credited, the next one chosen."""
-    n = len(state.members)
+def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
+    """The turn is over: its member is credited (not for the start), the next one chosen."""
+    n, turn = len(state.members), _turn(space)
     # Where everything failed nothing was gained; inf - inf would be nan, for ever.
-    gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / _turn(space)
+    gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / turn
     old = state.rates[state.active]
-    rate = jnp.where(jnp.isinf(old), gain, SMOOTH * old + (1 - SMOOTH) * gain)
-    rates = jnp.where(jnp.arange(n) == state.active, rate, state.rates)
+    usual = SMOOTH * old + (1 - SMOOTH) * gain
+    with_noise = jnp.maximum(gain, old / 4)  # one turn may fail
+    rate = jnp.where(jnp.isinf(old), gain, jnp.where(state.noise > 0, with_noise, usual))
+    rates = jnp.where(credit & (jnp.arange(n) == state.active), rate, state.rates)
     u, random = draw(state.random, 1)
     greedy = jnp.argmax(rates[::-1])  # the last of equals
     active = jnp.where(u[0] < team.exploration, (state.active + 1) % n, n - 1 - greedy)
+    # Noise upsets differences most: the last member, which takes none, begins.
+    first = jnp.where(state.noise > 0, n - 1, state.active)
+    luck = jnp.max(rates) * turn < state.noise
+    noisy = luck & (state.budget - state.evaluations >= LEAST * turn)
+    informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
-        random=random,
-        active=active.astype(jnp.int32),
-        left=jnp.int32(_turn(space)),
+        random=where(credit, random, state.random),
+        noisy=noisy,
+        noisy_member=where(noisy, informed, state.noisy_member),
+        active=jnp.where(credit, active, first).astype(jnp.int32),
+        left=jnp.int32(turn),
         before=state.value,
         rates=rates,
     )

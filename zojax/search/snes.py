@@ -92,9 +92,9 @@ def snes(population: int | None = None) -> Algorithm:
             mean=mean,
             scale=jnp.full(d, 0.3, dtype),
             shares=jnp.asarray(present / present.sum(1, keepdims=True), dtype),
-            values=jnp.full(n, jnp.inf),
+            values=jnp.full(n, jnp.inf, dtype),
             x=space.clip(low + span * mean),
-            value=jnp.asarray(jnp.inf),
+            value=jnp.asarray(np.inf, dtype),
         )
 
     return Algorithm(init, _ask, sequential(_tell), _best, _inject, repeats_points=True)
