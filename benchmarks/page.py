@@ -46,9 +46,11 @@ def versus(rows: list[dict]) -> list[dict]:
                 "peer, ms": 1e3 * statistics.median(fastest["seconds"]),
                 "peer / zojax, time": ratio,
                 "peer / zojax, peak": _over(fastest.get("peak"), ours.get("peak")),
-                "": "lost" if isinstance(ratio, float) and ratio < 1 else "",
             }
         )
+    lost = [isinstance(r, float) and r < 1 for r in (line["peer / zojax, time"] for line in lines)]
+    if any(lost):  # a column of its own, and none where there is nothing to say
+        lines = [line | {"lost": "lost" * x} for line, x in zip(lines, lost, strict=True)]
     return lines
 
 
