@@ -97,7 +97,11 @@ def test_options_that_are_no_numbers_cannot_be_traced():
 
 def test_sizes_and_kinds():
     assert search.space(MIXED).size == math.inf
-    finite = [search.integers(0, 4), search.choice("ab", shape=(3,)), search.subset(5, max_size=2)]
+    finite = [
+        search.integers(0, 4),
+        search.choice(["a", "b"], shape=(3,)),
+        search.subset(5, max_size=2),
+    ]
     assert search.space(finite).size == 5 * 8 * (1 + 5 + 10)
     assert all_points(search.space(finite)).shape == (640, 9)
     assert search.space(MIXED).kinds.tolist() == [
@@ -138,11 +142,29 @@ def test_a_space_prints_itself():
         (lambda: search.choice(["a"]), "at least two options"),
         (lambda: search.subset(3, max_size=4), "between 1 and n = 3, got 4"),
         (lambda: search.uniform(0, 1, shape=(-1,)), "tuple of sizes"),
+        (lambda: search.uniform(0, 1, shape=3.5), "tuple of sizes, 1 or more, got 3.5"),
+        (lambda: search.uniform(0, 1, 0), "tuple of sizes, 1 or more, got 0"),
+        (lambda: search.integers(0, 100_000_000), "100,000,001 values, more than 2\\^24: .*x64"),
+        (lambda: search.uniform(0, 1, step=1e-9), "more than 2\\^24: pass a larger step"),
+        (lambda: search.integers(2**60, 2**60 + 3), "low of integers must lie within 2\\^53"),
+        (lambda: search.uniform(1e6, 1e6 + 1), "holds only 16 numbers in float32: .*offset"),
+        (lambda: search.log_uniform(1e6, 1e6 + 1), "holds only 1 numbers in float32"),
+        (lambda: search.log_integers(10**7, 10**7 + 9), "numbers in float32"),
+        (lambda: search.uniform(0, 1e39), "beyond float32: search a scaled variable"),
         (lambda: search.space({}), "at least one domain"),
         (lambda: search.space(MIXED).encode({"real": 1}), "structure of the space"),
         (lambda: search.space(search.integers(0, 3)).encode(9), "outside the space"),
-        (lambda: search.space(search.choice("ab")).encode("c"), "not one of the options"),
+        (lambda: search.space(search.choice(["a", "b"])).encode("c"), "not one of the options"),
         (lambda: search.space(search.uniform(0, 1, (2,))).encode([0.5]), "shape \\(2,\\)"),
+        (lambda: search.space(search.uniform(0, 1)).encode([0.5, 0.5]), "must have shape \\(\\)"),
+        (lambda: search.space(search.uniform(0, 1)).encode("a"), "must hold numbers, got 'a'"),
+        (lambda: search.space(search.integers(0, 9)).encode(4.4), "4.4 is not one of the values"),
+        (lambda: search.space(search.integers(0, 9, step=3)).encode(4), "not one of the values"),
+        (lambda: search.space(search.uniform(0, 1, step=0.1)).encode(0.35), "not one of the val"),
+        (lambda: search.space(search.log_integers(1, 9)).encode(4.4), "not one of the values"),
+        (lambda: search.space(search.log_uniform(1, 9)).encode(-1.0), "outside the space"),
+        (lambda: search.space(search.subset(4, max_size=2)).encode([1, 1, 1, 0]), "max_size = 2"),
+        (lambda: search.space(search.subset(4, max_size=2)).encode([2, 0, 0, 0]), "mask of 4"),
     ],
 )
 def test_bad_values_are_refused(make, message):
@@ -153,5 +175,34 @@ def test_bad_values_are_refused(make, message):
 def test_bad_types_are_refused():
     with pytest.raises(TypeError, match="low of integers must be an int, got 0.5"):
         search.integers(0.5, 3)
-    with pytest.raises(TypeError, match="search.uniform"):
+    with pytest.raises(TypeError, match="search.uniform.*constants in args.*register_dataclass"):
         search.space({"a": (0, 1)})
+    with pytest.raises(TypeError, match="low of uniform must be a number, got \\[0, 0\\].*shape="):
+        search.uniform([0, 0], [1, 1])
+    with pytest.raises(TypeError, match="low of uniform must be a number, got 'a'"):
+        search.uniform("a", 1)
+    for options in (3, "relu"):
+        with pytest.raises(TypeError, match="options of choice must be a list"):
+            search.choice(options)
+
+
+def test_points_are_decoded_in_float64_and_within_the_bounds():
+    third = np.float32(0.3)[None]
+    assert search.space(search.uniform(0, 0.3)).point(third) == 0.3
+    assert search.space(search.uniform(0.7, 1)).point(np.float32(0.7)[None]) == 0.7
+    grid = search.space(search.uniform(0, 1, step=0.1))
+    assert [grid.point(np.float32(i)[None]) for i in range(11)] == [i / 10 for i in range(11)]
+    assert grid.encode(np.float32(0.3)) == 3  # as good as a point of float32 can be
+
+
+def test_x64_has_room_for_more():
+    with jax.enable_x64(True):
+        assert search.space(search.uniform(1e6, 1e6 + 1)).dimension == 1
+        space = search.space(search.integers(0, 3_000_000_000))
+        value = jax.jit(space.decode)(space.encode(2_999_999_999))
+        assert value == 2_999_999_999 == space.point(space.encode(2_999_999_999))
+
+
+def test_options_may_be_arrays():
+    space = search.space(search.choice([np.zeros(2), np.ones(2)]))
+    assert space.encode(np.ones(2)) == 1

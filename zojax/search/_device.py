@@ -10,9 +10,15 @@ import numpy as np
 from jax import lax
 
 from zojax.search._algorithm import float_dtype
-from zojax.search._task import Outcome, Problem, Task, concatenate
+from zojax.search._task import (
+    Outcome,
+    Problem,
+    Task,
+    first_state,
+    keeps_points,
+    one_after_another,
+)
 
-POINTS_KEPT = 2**26  # numbers in a history of points; beyond that only values are kept
 REPORTS = 100
 
 
@@ -34,7 +40,9 @@ def on_device(task: Task) -> Outcome:
     """Runs the task with its function inside the program."""
     problem = task.problem
     if problem.runs > 1 and not problem.algorithm.runs_together:
-        return _one_after_another(task)
+        alone = task._replace(problem=problem._replace(runs=1))
+        keys = jax.random.split(task.key, problem.runs)
+        return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
     budget = problem.budget
     # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
     known_x = np.asarray(task.known_x, float_dtype())
@@ -45,33 +53,39 @@ def on_device(task: Task) -> Outcome:
     stops = task.target is not None or task.patience is not None
     run = _start(problem, task.key, known_x, np.asarray(values, float_dtype()), free)
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
-    patience = np.int32(budget + 1 if task.patience is None else task.patience)
-    # One long call, unless somebody wants to hear from the run in between.
-    step = budget if task.report is None else max(problem.algorithm.batch_size, budget // REPORTS)
-    why = None
-    until = 0
-    while until < budget and why is None and np.asarray(run.running).any():
-        until = min(budget, max(until + step, int(run.evaluations) + 1))
-        run = _advance((problem, stops), run, np.int32(until), task.args, target, patience)
-        if task.report is not None:
+    patience = np.int32(min(budget + 1, task.patience or budget + 1))
+    inputs = task.args, target, patience
+    if task.report is None:
+        run = _advance((problem, stops), run, np.int32(budget), *inputs)
+        return _outcome(task, run, None)
+    return _outcome(task, *_in_parts((problem, stops), run, inputs, task.report))
+
+
+def _in_parts(fixed, run: Run, inputs, report) -> tuple[Run, str | None]:
+    """The run in some 100 calls, with a report after each; an interrupt ends it between two of them."""
+    problem, budget = fixed[0], fixed[0].budget
+    step = max(problem.algorithm.batch_size, budget // REPORTS)
+    until, why = 0, None
+    try:
+        while until < budget and why is None and np.asarray(run.running).any():
+            until = min(budget, max(until + step, int(run.evaluations) + 1))
+            run = _advance_a_copy(fixed, run, np.int32(until), *inputs)
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
-            why = task.report(int(run.evaluations), x[i], float(value[i]))
-    return _outcome(task, run, why)
-
-
-def _one_after_another(task: Task) -> Outcome:
-    """The same program once for each run."""
-    alone = task._replace(problem=task.problem._replace(runs=1))
-    keys = jax.random.split(task.key, task.problem.runs)
-    return concatenate([on_device(alone._replace(key=key)) for key in keys])
+            why = report(int(run.evaluations), x[i], float(value[i]))
+    except KeyboardInterrupt:
+        if not int(run.evaluations):
+            raise
+        why = "interrupted"
+    return run, why
 
 
 def _outcome(task: Task, run: Run, why: str | None) -> Outcome:
     x, value = _recommendations(task.problem, run.state)
     used, best = np.asarray(run.used), np.asarray(run.best)
     history, points = np.asarray(run.values), np.asarray(run.points)
-    if why is None:
+    stopped = why is not None
+    if not stopped:
         why = "budget spent"
         if task.target is not None and np.any(best <= task.target):
             why = "target reached"
@@ -84,6 +98,7 @@ def _outcome(task: Task, run: Run, why: str | None) -> Outcome:
         points=[points[:n, r] for r, n in enumerate(used)] if len(points) else None,
         state=run.state,
         message=why,
+        stopped=stopped,
     )
 
 
@@ -93,7 +108,7 @@ def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
     algorithm_key, evaluation_key = jax.random.split(key)
 
     def init(key):
-        state = problem.algorithm.init(key, problem.space, budget)
+        state = first_state(problem, key)
 
         def inject(state, known):
             return problem.algorithm.inject(problem.space, state, *known), None
@@ -104,8 +119,8 @@ def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
         init(algorithm_key) if runs == 1 else jax.vmap(init)(jax.random.split(algorithm_key, runs))
     )
     spent = 0 if free else len(known_x)
-    kept = budget if budget * runs * d <= POINTS_KEPT else 0
-    values = jnp.full((budget, runs), jnp.inf)
+    kept = budget if keeps_points(problem) else 0
+    values = jnp.full((budget, runs), jnp.inf, float_dtype())
     points = jnp.zeros((kept, runs, d), known_x.dtype)
     if spent:
         values = values.at[:spent].set(known_values[:, None])
@@ -117,14 +132,13 @@ def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
         points=points,
         used=jnp.full(runs, spent, jnp.int32),
         since=jnp.zeros(runs, jnp.int32),
-        best=jnp.full(runs, jnp.min(known_values, initial=jnp.inf)),
+        best=jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype()),
         running=jnp.ones(runs, bool),
         key=evaluation_key,
     )
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _advance(fixed: tuple[Problem, bool], run: Run, until, args, target, patience) -> Run:
+def _steps(fixed: tuple[Problem, bool], run: Run, until, args, target, patience) -> Run:
     """Continues until so many evaluations of each run, or until all runs have stopped."""
     problem, stops = fixed
 
@@ -143,23 +157,36 @@ def _advance(fixed: tuple[Problem, bool], run: Run, until, args, target, patienc
     return lax.while_loop(more, step, run)
 
 
+_advance = jax.jit(_steps, static_argnums=0, donate_argnums=1)
+# An interrupt may come at any time: the last run must then still be there.
+_advance_a_copy = jax.jit(_steps, static_argnums=0)
+
+
 def _ask_and_tell(problem: Problem, run: Run, args):
     """One batch of each run: points (runs, batch, d), values (runs, batch), the next state."""
     space, algorithm, runs = problem.space, problem.algorithm, problem.runs
     batch = algorithm.batch_size
     lift = (lambda f: f) if runs == 1 else jax.vmap
     x, state = lift(partial(algorithm.ask, space))(run.state)
-    key = jax.random.fold_in(run.key, run.evaluations) if problem.with_key else run.key
-    values = _evaluate(problem, x.reshape(runs * batch, -1), args, key).reshape(runs, batch)
+    numbers = run.evaluations + jnp.arange(batch)
+    keys = jax.vmap(lambda r: _keys(problem, run.key, r, numbers))(jnp.arange(runs))
+    keys = keys.reshape(-1)  # left out by the compiler where no key is wanted
+    values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
-    allowed = run.evaluations + jnp.arange(batch) < problem.budget
+    allowed = numbers < problem.budget
     told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
     state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
     return x.reshape(runs, batch, -1), told, state
 
 
-def _evaluate(problem: Problem, x, args, key):
-    """Values (n,) of encoded points (n, d)."""
+def _keys(problem: Problem, key, run, numbers):
+    """A key for each evaluation, from its number in its run; of a run alone those of the host."""
+    key = key if problem.runs == 1 else jax.random.fold_in(key, run)
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+
+def _evaluate(problem: Problem, x, args, keys):
+    """Values (n,) of encoded points (n, d), with keys (n,) for functions that want them."""
 
     def objective(x, key):
         extra = {"key": key} if problem.with_key else {}
@@ -170,12 +197,15 @@ def _evaluate(problem: Problem, x, args, key):
         if len(x) == 1:
             return objective(x[0], None)[None]
         return jax.vmap(lambda x: objective(x, None))(x)
-    return jax.vmap(objective)(x, jax.random.split(key, len(x)))
+    return jax.vmap(objective)(x, keys)
 
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate_known(problem: Problem, x, args, key):
-    values = _evaluate(problem, x, args, jax.random.fold_in(key, 1))
+    evaluation_key = jax.random.split(key)[1]
+    # The points that all runs are given count as a run of their own.
+    keys = _keys(problem, evaluation_key, problem.runs, jnp.arange(len(x)))
+    values = _evaluate(problem, x, args, keys)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 

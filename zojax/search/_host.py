@@ -1,40 +1,47 @@
 """A search on the host: ask, call, tell; several calls at once with an executor."""
 
+import functools
 import warnings
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from zojax.search._algorithm import float_dtype
-from zojax.search._task import Outcome, Problem, Task
+from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._task import Outcome, Task, first_state, keeps_points, one_after_another
+from zojax.search.spaces import Space
 
 
 def on_host(task: Task, executor: Executor | None) -> Outcome:
     """Runs the task, one run after the other."""
-    problem = task.problem
-    keys = [task.key] if problem.runs == 1 else jax.random.split(task.key, problem.runs)
-    asynchronous = executor is not None and problem.algorithm.in_flight > 1
-    loop = _as_completed if asynchronous else _in_batches
-    programs = _compile(problem)
-    logs, states, messages = [], [], []
-    for key in keys:
-        log = _Log(task, key, executor)
-        state = _begin(problem, programs, log)
-        state, message = loop(programs, state, log) if log.why is None else (state, log.why)
-        logs, states, messages = [*logs, log], [*states, state], [*messages, message]
-    recommended = [problem.algorithm.best(state) for state in states]
-    return Outcome(
-        x=np.stack([np.asarray(x) for x, _ in recommended]),
-        value=np.array([float(value) for _, value in recommended]),
-        values=[np.asarray(log.values, np.float64) for log in logs],
-        points=[np.reshape(log.points, (len(log.values), -1)) for log in logs],
-        state=states[0] if len(states) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states),
-        message=messages[int(np.argmin([float(value) for _, value in recommended]))],
-    )
+    run = partial(_run, task, executor)
+    if task.problem.runs == 1:
+        return run(task.key)
+    return one_after_another(run, jax.random.split(task.key, task.problem.runs))
+
+
+def _run(task: Task, executor: Executor | None, key: jax.Array) -> Outcome:
+    """One run; an interrupt or a broken executor ends it with what is known by then."""
+    algorithm = task.problem.algorithm
+    loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
+    programs = _compile(algorithm, task.problem.space)
+    log = _Log(task, key, executor)
+    try:
+        _begin(programs, log)
+        loop(programs, log)
+    except KeyboardInterrupt:
+        if not log.values:
+            raise
+        log.stop("interrupted")
+    except BrokenExecutor as error:
+        log.stop(f"executor broke: {error}")
+    finally:
+        for future in log.pending:
+            future.cancel()
+    return log.outcome()
 
 
 class _Log:
@@ -42,52 +49,61 @@ class _Log:
 
     def __init__(self, task: Task, key: jax.Array, executor: Executor | None):
         self.task, self.executor = task, executor
-        self.init_key, self.key = jax.random.split(key)  # as on the device
+        init_key, self.key = jax.random.split(key)  # as on the device
+        self.state = first_state(task.problem, init_key)
+        self.pending: dict[Any, np.ndarray] = {}  # futures and their points
         self.values: list[float] = []
         self.points: list[np.ndarray] = []
         self.started, self.best, self.since = 0, np.inf, 0
         self.best_x = None
-        self.warned = False
         self.why: str | None = None
+        self.stopped = False
+        self.error: str | None = None
 
     @property
     def left(self) -> int:
         return self.task.problem.budget - self.started
 
-    def submit(self, x: np.ndarray) -> Future:
-        """Starts an evaluation, or, without an executor, does it."""
+    def submit(self, x: np.ndarray):
+        """Starts an evaluation; without an executor it waits until it is entered."""
         problem = self.task.problem
         extra = {}
         if problem.with_key:
             extra["key"] = jax.random.fold_in(self.key, self.started)
         self.started += 1
-        point = problem.space.point(x)
-        if self.executor is not None:
-            return self.executor.submit(problem.fun, point, *self.task.args, **extra)
-        future: Future = Future()
-        try:
-            future.set_result(problem.fun(point, *self.task.args, **extra))
-        except Exception as error:
-            future.set_exception(error)
+        call = problem.fun, problem.space.point(x), *self.task.args
+        future = (
+            _Later(partial(*call, **extra))
+            if self.executor is None
+            else self.executor.submit(*call, **extra)
+        )
+        self.pending[future] = x
         return future
 
-    def enter(self, x: np.ndarray, future: Future) -> float:
-        """The value of an evaluation that is done, inf if it failed; checks whether to stop."""
-        try:
-            value = self.task.problem.sign * float(future.result())
-        except Exception as error:
-            value = np.inf
-            if not self.warned:
-                warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
-            self.warned = True
-        value = value if np.isfinite(value) else np.inf
+    def enter(self, future) -> float:
+        """The value of an evaluation, inf if it failed; checks whether to stop."""
+        value = self._value_of(future)
+        x = self.pending.pop(future)
         self.since = 0 if value < self.best else self.since + 1
         if value < self.best or self.best_x is None:
             self.best, self.best_x = value, x
         self.values.append(value)
-        self.points.append(np.asarray(x))
+        if keeps_points(self.task.problem):
+            self.points.append(np.asarray(x))
         self.why = self.why or self._why_stop()
         return value
+
+    def _value_of(self, future) -> float:
+        try:
+            value = self.task.problem.sign * _scalar(future.result())
+        except Exception as error:
+            if self.executor is not None and isinstance(error, BrokenExecutor):
+                raise
+            if self.error is None:
+                warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
+                self.error = f"{type(error).__name__}: {error}"
+            return np.inf
+        return value if np.isfinite(value) else np.inf
 
     def _why_stop(self) -> str | None:
         task = self.task
@@ -96,70 +112,121 @@ class _Log:
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
         if task.report is not None:
-            return task.report(len(self.values), self.best_x, self.best)
+            why = task.report(len(self.values), self.best_x, self.best)
+            self.stopped = why is not None
+            return why
         return None
 
+    def stop(self, why: str) -> None:
+        """Ends this run, and all others."""
+        self.why, self.stopped = why, True
 
-def _compile(problem: Problem):
+    def outcome(self) -> Outcome:
+        problem, values = self.task.problem, np.asarray(self.values, np.float64)
+        x, value = (np.asarray(v) for v in problem.algorithm.best(self.state))
+        points = None
+        if keeps_points(problem):
+            points = np.reshape(self.points, (len(values), problem.space.dimension))
+            value = _as_returned(x, value, points, values)
+        _warn_of_resolution(values)
+        return Outcome(
+            x=x[None],
+            value=np.array([float(value)]),
+            values=[values],
+            points=None if points is None else [points],
+            state=self.state,
+            message=self.why or "budget spent",
+            stopped=self.stopped,
+            error=self.error,
+        )
+
+
+class _Later:
+    """A future without an executor: it is evaluated when its result is asked for."""
+
+    def __init__(self, result: Callable[[], Any]):
+        self.result = result
+
+    def cancel(self) -> None:
+        pass
+
+
+def _scalar(returned) -> float:
+    """A number, or an array with a single one; raises for what the algorithm cannot be told."""
+    value = np.asarray(returned, float)
+    if value.size != 1:
+        raise TypeError(f"fun must return a scalar, got shape {value.shape}.")
+    value = value.item()
+    with np.errstate(over="ignore"):
+        if np.isfinite(value) and np.isinf(float_dtype().type(value)):
+            raise OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
+    return value
+
+
+def _as_returned(x, value, points, values):
+    """The value of the recommendation as the function returned it: the algorithm was told it rounded."""
+    same = np.all(points.astype(x.dtype) == x, axis=1) & (values.astype(value.dtype) == value)
+    return values[np.argmax(same)] if same.any() else value
+
+
+def _warn_of_resolution(values: np.ndarray) -> None:
+    """Algorithms are told values in float32, or float64: a large constant leaves little of that."""
+    finite = values[np.isfinite(values)]
+    resolution = float(np.finfo(float_dtype()).eps)
+    if len(finite) > 1 and 0 < np.ptp(finite) < 10 * resolution * np.max(np.abs(finite)):
+        warnings.warn(
+            f"values near {finite[0]:g} differ by less than {float_dtype()} resolves: subtract a constant "
+            "in fun, or enable x64: jax.config.update('jax_enable_x64', True).",
+            stacklevel=2,
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _compile(algorithm: Algorithm, space: Space):
     """(ask, tell, inject) as compiled programs."""
-    algorithm, space = problem.algorithm, problem.space
     return tuple(
         jax.jit(partial(step, space)) for step in (algorithm.ask, algorithm.tell, algorithm.inject)
     )
 
 
-def _begin(problem: Problem, programs, log: _Log) -> Any:
-    """The first state, which knows the points that were given."""
-    task = log.task
-    state = problem.algorithm.init(log.init_key, problem.space, problem.budget)
-    for i, x in enumerate(task.known_x):
-        if task.known_values is not None:
-            value = task.known_values[i]
-            log.best, log.best_x = min((log.best, log.best_x), (value, x), key=lambda pair: pair[0])
+def _begin(programs, log: _Log) -> None:
+    """Tells of the points that were given, after evaluating them where their values are not known."""
+    points, values = log.task.known_x, log.task.known_values
+    futures = [log.submit(x) for x in points] if values is None else []
+    for i, x in enumerate(points):
+        if values is None:
+            value = log.enter(futures[i])
         else:
-            value = log.enter(x, log.submit(x))
-        state = programs[2](state, jnp.asarray(x, float_dtype()), jnp.asarray(value, float_dtype()))
-    return state
+            value = values[i]
+            log.best, log.best_x = min((log.best, log.best_x), (value, x), key=lambda pair: pair[0])
+        x, value = np.asarray(x, float_dtype()), np.asarray(value, float_dtype())
+        log.state = programs[2](log.state, x, value)
 
 
-def _in_batches(programs, state, log: _Log):
+def _in_batches(programs, log: _Log) -> None:
     """Ask, evaluate the batch (at once where there is an executor), tell."""
     ask, tell, _ = programs
-    while log.why is None:
-        if not log.left:
-            return state, "budget spent"
-        x, state = ask(state)
+    while log.why is None and log.left:
+        x, state = ask(log.state)
         rows = np.asarray(x)
-        allowed = rows[: log.left]
+        values = []
         try:
-            futures = [log.submit(row) for row in allowed]
-            values = [log.enter(*done) for done in zip(allowed, futures, strict=True)]
-        except KeyboardInterrupt:
-            return state, "interrupted"
-        values += [np.inf] * (len(rows) - len(values))
-        state = tell(state, x, jnp.asarray(values, float_dtype()))
-    return state, log.why
+            for future in [log.submit(row) for row in rows[: log.left]]:
+                values.append(log.enter(future))
+        finally:  # what came before an interrupt counts
+            values += [np.inf] * (len(rows) - len(values))
+            log.state = tell(state, x, np.asarray(values, float_dtype()))
 
 
-def _as_completed(programs, state, log: _Log):
+def _as_completed(programs, log: _Log) -> None:
     """Keeps as many evaluations running as the algorithm allows; each tells when it is done."""
     ask, tell, _ = programs
-    pending: dict[Future, jax.Array] = {}
     in_flight = log.task.problem.algorithm.in_flight
-    try:
-        while log.why is None:
-            while len(pending) < in_flight and log.left:
-                x, state = ask(state)
-                pending[log.submit(np.asarray(x[0]))] = x
-            if not pending:
-                return state, "budget spent"
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                x = pending.pop(future)
-                value = log.enter(np.asarray(x[0]), future)
-                state = tell(state, x, jnp.asarray([value], float_dtype()))
-    except KeyboardInterrupt:
-        return state, "interrupted"
-    finally:
-        for future in pending:
-            future.cancel()
-    return state, log.why
+    while log.why is None and (log.left or log.pending):
+        while len(log.pending) < in_flight and log.left:
+            x, log.state = ask(log.state)
+            log.submit(np.asarray(x[0]))
+        for future in wait(log.pending, return_when=FIRST_COMPLETED).done:
+            x = log.pending[future]
+            value = log.enter(future)
+            log.state = tell(log.state, x[None], np.asarray([value], float_dtype()))

@@ -1,10 +1,13 @@
 """`search.minimize`: a whole search in one call, compiled where JAX can trace the function."""
 
+import inspect
 import math
+import random
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +23,7 @@ from zojax.search._once import never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
 from zojax.search.portfolio import default_algorithm
-from zojax.search.spaces import Choice, Space
+from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 
 
@@ -48,7 +51,7 @@ class SearchResult(NamedTuple):
       evaluations: of all runs together; points of `init_values` are not counted.
       failures: evaluations that raised or were not finite.
       message: why the search ended.
-      run_values: (repeats,) the best value of each run.
+      run_values: (repeats,) the best value of each run; fewer where the search was stopped before.
       state: the algorithm's last state (with a leading axis of runs when repeats > 1).
     """
 
@@ -124,16 +127,25 @@ def minimize(
     A function that JAX can trace runs with the algorithm inside one compiled program; any other is called
     on the host, one point at a time, or as many at once as the algorithm keeps in flight
     (`search.asracos`) when an executor is given. An evaluation that raises (on the host) or is not finite
-    counts as inf and is reported; it never ends the search.
+    counts as inf and is reported; it never ends the search. A keyboard interrupt or an executor that breaks
+    does, and what was found is returned; a compiled search notices an interrupt where it has a callback, a
+    bar or a time budget, and else loses the run that was going on.
+
+    As under `jax.jit`, what a traced function reads besides its arguments (globals, closures) is read when
+    it is traced, and not again in later searches with the same function: pass in `args` what changes.
+    Methods and callable objects are traced anew by every call. A function that draws from `random` or
+    `numpy.random`, or has arguments that are no arrays, is called on the host.
+
+    Algorithms are told float32 values unless x64 is enabled: subtract a large constant that they share.
 
     Args:
-      fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays.
+      fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays (float64).
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
       algorithm: `search.sracos()`, ...; if left out, `search.default_algorithm(space, budget)`, or
         `search.asracos()` where an executor is given.
       budget: evaluations of a run at most, those of `init_points` without values included.
       key: an int or a JAX key.
-      args: further arguments of `fun`, arrays or pytrees of them where it is traced.
+      args: further arguments of `fun`, a tuple; arrays or pytrees of them where it is traced.
       init_points: points to start from, each as the user's pytree.
       init_values: their values, if known already; they cost no evaluations.
       target: end a run once its best value is at least as good as this.
@@ -145,7 +157,7 @@ def minimize(
       with_key: call `fun(point, *args, key=key)`, a key of its own for every evaluation.
       executor: of `concurrent.futures`, for host functions; processes, threads, or a cluster's.
       callback: called with a `SearchProgress` some 100 times a run (host functions: after every
-        evaluation); a true result ends the search.
+        evaluation); a true result ends the search, with all its runs.
       progress: show a bar (needs tqdm).
 
     Returns:
@@ -154,6 +166,7 @@ def minimize(
     Raises:
       ValueError: a bad argument, with its name, its value and the remedy.
       TypeError: an argument of the wrong type; a space that holds something else than domains.
+      KeyboardInterrupt: one that came before any evaluation was done.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-5, 5), "kind": search.choice([1, 2, 3])}
@@ -164,7 +177,22 @@ def minimize(
     """
     budget, repeats = require_count("budget", budget), require_count("repeats", repeats)
     space = as_space(space)
-    _require_options(target, patience, time_budget, init_points, init_values, budget)
+    _require_callables(fun, executor, callback)
+    _require_flags(maximize=maximize, with_key=with_key, progress=progress)
+    _require_numbers(target, patience, time_budget)
+    if jit is not None:
+        _require_flags(jit=jit)
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
+    sign = -1.0 if maximize else 1.0
+    points = _require_list("init_points", init_points)
+    known_x = np.reshape([space.encode(p) for p in points], (len(points), space.dimension))
+    known_values = _known_values(init_values, len(points), sign)
+    if known_values is None and len(points) > budget:
+        raise ValueError(
+            f"budget must cover the {len(points)} init_points, got {budget}; "
+            "pass their init_values if they are known."
+        )
     if algorithm is None:
         algorithm = default_algorithm(space, budget) if executor is None else asracos()
     if not isinstance(algorithm, Algorithm):
@@ -174,33 +202,36 @@ def minimize(
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass search.asracos(in_flight=...), or one with batches, such as search.racos().",
+            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
             stacklevel=2,
         )
-    sign = -1.0 if maximize else 1.0
     listed = never_twice(algorithm, space)
-    exhausts = listed is not algorithm and space.size <= budget
+    # Every point that is not known already, and those that were given for evaluation, each time.
+    enough = space.size - len(np.unique(known_x, axis=0))
+    enough += len(points) if known_values is None else 0
+    exhausts = listed is not algorithm and enough <= budget
     if jit is None:
         jit = executor is None and _is_traceable(fun, space, args, with_key)
     if jit and executor is not None:
         raise ValueError("executor is for functions on the host: pass jit=False with it.")
+    if jit:
+        _require_arrays(args)
     problem = Problem(
-        fun=fun,
+        fun=_traced_anew(fun) if jit else fun,
         space=space,
         algorithm=listed,
-        budget=int(min(budget, space.size)) if exhausts else budget,
+        budget=int(enough) if exhausts else budget,
         runs=repeats,
         sign=sign,
         with_key=with_key,
     )
-    known = [space.encode(p) for p in init_points or []]
     with _Reporter(problem, callback, progress, time_budget) as report:
         task = Task(
             problem=problem,
             key=as_key(key),
             args=args,
-            known_x=np.reshape(known, (len(known), space.dimension)),
-            known_values=None if init_values is None else sign * np.asarray(init_values, float),
+            known_x=known_x,
+            known_values=known_values,
             target=None if target is None else sign * target,
             patience=patience,
             report=report if report.is_wanted else None,
@@ -215,10 +246,12 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
     space, sign = problem.space, problem.sign
     best = int(np.argmin(outcome.value))
     values = outcome.values[best]
+    evaluations = sum(len(v) for v in outcome.values)
     failures = sum(int(np.sum(~np.isfinite(v))) for v in outcome.values)
     message = outcome.message
-    if not np.isfinite(outcome.value[best]):
+    if failures == evaluations > 0:
         message += "; no evaluation succeeded"
+        message += f": {outcome.error}" if outcome.error else ""
     return SearchResult(
         best=space.point(outcome.x[best]),
         best_value=float(sign * outcome.value[best]),
@@ -227,7 +260,7 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
             best_values=sign * np.minimum.accumulate(values),
             points=None if outcome.points is None else space.point(outcome.points[best]),
         ),
-        evaluations=sum(len(v) for v in outcome.values),
+        evaluations=evaluations,
         failures=failures,
         message=message,
         run_values=sign * outcome.value,
@@ -266,37 +299,101 @@ class _Reporter:
 
 def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
     """Whether JAX can trace `fun` at a point of the space, and its value depends on the point."""
-    if any(isinstance(d, Choice) and not d.traceable for d in space.domains):
+    if not all(d.traceable for d in space.domains):
         return False
     traced = []
 
-    def attempt(x, key):
+    def attempt(x, args, key):
         value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
         traced.append(isinstance(value, jax.core.Tracer) and jnp.shape(value) == ())
         return value
 
+    before = _global_randomness()
     try:
-        jax.eval_shape(attempt, space.low.astype(float_dtype()), as_key(0))
+        jax.eval_shape(attempt, space.low.astype(float_dtype()), args, as_key(0))
     except Exception:  # whatever it was: called on the host it shows, and counts as a failure
         return False
-    return traced[-1]
+    # What was drawn from a global generator would be a constant of the program.
+    return traced[-1] and _global_randomness() == before
 
 
-def _require_options(target, patience, time_budget, init_points, init_values, budget) -> None:
+def _global_randomness():
+    """The states of the generators of Python and NumPy, which can be compared."""
+    state = np.random.get_state(legacy=False)
+    as_bytes = jax.tree.map(lambda x: x.tobytes() if isinstance(x, np.ndarray) else x, state)
+    return random.getstate(), as_bytes
+
+
+def _traced_anew(fun: Callable) -> Callable:
+    """`fun`; where it belongs to an object, which may change between searches, a new function each time."""
+    return partial(fun) if inspect.ismethod(fun) or inspect.ismethod(fun.__call__) else fun
+
+
+def _require_callables(fun, executor, callback) -> None:
+    if not callable(fun):
+        raise TypeError(f"fun must be a function of a point, got {fun!r}.")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of a SearchProgress, got {callback!r}.")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
+            f"got {executor!r}."
+        )
+
+
+def _require_flags(**flags) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
+def _require_numbers(target, patience, time_budget) -> None:
     for name, value in (("target", target), ("time_budget", time_budget)):
-        if value is not None and not math.isfinite(value):
+        if value is None:
+            continue
+        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+            raise TypeError(f"{name} must be a number, got {value!r}; leave it out to have none.")
+        if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}; leave it out to have none.")
     if time_budget is not None and time_budget <= 0:
         raise ValueError(f"time_budget must be positive seconds, got {time_budget}.")
     if patience is not None:
         require_count("patience", patience)
-    if init_values is not None and len(init_values) != len(init_points or []):
+
+
+def _require_list(name: str, value) -> list:
+    """A list, tuple or array as a list; None is empty."""
+    if value is None:
+        return []
+    is_list = isinstance(value, (list, tuple, np.ndarray, jax.Array))
+    if not is_list or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} must be a list, one entry a point, got {value!r}.")
+    return list(value)
+
+
+def _known_values(init_values, count: int, sign: float) -> np.ndarray | None:
+    """What `minimize` is to know already, lower is better; failures are inf."""
+    if init_values is None:
+        return None
+    values = _require_list("init_values", init_values)
+    if len(values) != count:
         raise ValueError(
-            f"init_values must hold one value for each of the {len(init_points or [])} "
-            f"init_points, got {len(init_values)}."
+            f"init_values must hold one value for each of the {count} init_points, "
+            f"got {len(values)}."
         )
-    if init_values is None and len(init_points or []) > budget:
-        raise ValueError(
-            f"budget must cover the {len(init_points)} init_points, got {budget}; "
-            "pass their init_values if they are known."
-        )
+    try:
+        values = sign * np.reshape(np.asarray(values, float), count)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"init_values must be numbers, got {init_values!r}.") from error
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def _require_arrays(args) -> None:
+    for leaf in jax.tree.leaves(args):
+        try:
+            jnp.result_type(leaf)
+        except TypeError as error:
+            raise TypeError(
+                f"args of a traced function must be arrays, got {leaf!r}: pass jit=False, or bind it, "
+                "functools.partial(fun, ...)."
+            ) from error

@@ -34,7 +34,7 @@ def never_twice(algorithm: Algorithm, space: Space) -> Algorithm:
     points = all_points(space)
 
     def nearest(x, seen):
-        """The index of the nearest point that was not seen."""
+        """The index of the nearest point that was not seen; 0 where all were, beyond the budget."""
         distance = jnp.sum(jnp.abs((points - x) / span_of(space)), axis=1)
         return jnp.argmin(jnp.where(seen, jnp.inf, distance))
 

@@ -10,6 +10,8 @@ import numpy as np
 from zojax.search._algorithm import Algorithm
 from zojax.search.spaces import Space
 
+POINTS_KEPT = 2**26  # numbers in a history of points; beyond that only values are kept
+
 
 class Problem(NamedTuple):
     """What is fixed when a run is compiled: hashable, so that equal searches compile once.
@@ -55,10 +57,38 @@ class Outcome(NamedTuple):
     points: list[np.ndarray] | None
     state: Any
     message: str
+    stopped: bool = False  # by something that ends all runs: a callback, the time, an interrupt
+    error: str | None = None  # the first that an evaluation raised
+
+
+def keeps_points(problem: Problem) -> bool:
+    return problem.budget * problem.runs * problem.space.dimension <= POINTS_KEPT
+
+
+def first_state(problem: Problem, key) -> Any:
+    """The algorithm's first state, with the types of those that follow, so that a step compiles once."""
+    state = problem.algorithm.init(key, problem.space, problem.budget)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
+
+
+def one_after_another(run: Callable[[jax.Array], Outcome], keys) -> Outcome:
+    """A run for each key, until one is stopped; of an interrupted one what it has."""
+    outcomes: list[Outcome] = []
+    for key in keys:
+        try:
+            outcomes.append(run(key))
+        except KeyboardInterrupt:  # which came before the run had anything to show
+            if not outcomes:
+                raise
+            outcomes[-1] = outcomes[-1]._replace(stopped=True, message="interrupted")
+        if outcomes[-1].stopped:
+            break
+    return concatenate(outcomes)
 
 
 def concatenate(outcomes: list[Outcome]) -> Outcome:
-    """Runs that were made one after the other as one outcome, with the message of the best."""
+    """Runs that were made one after the other as one outcome; it ended as the best did, or by a stop."""
+    last = outcomes[-1]
     value = np.concatenate([o.value for o in outcomes])
     points = [o.points for o in outcomes]
     return Outcome(
@@ -67,5 +97,7 @@ def concatenate(outcomes: list[Outcome]) -> Outcome:
         values=[v for o in outcomes for v in o.values],
         points=None if None in points else [p for run in points for p in run],
         state=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[o.state for o in outcomes]),
-        message=outcomes[int(np.argmin(value))].message,
+        message=(last if last.stopped else outcomes[int(np.argmin(value))]).message,
+        stopped=last.stopped,
+        error=next((o.error for o in outcomes if o.error), None),
     )

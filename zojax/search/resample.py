@@ -30,7 +30,7 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
     >>> def noisy(x, key):
     ...     return abs(x - 1).sum() + 0.3 * jax.random.normal(key)
     >>> found = search.minimize(noisy, search.uniform(-4, 4, (3,)),
-    ...                         search.resample(search.sracos(), 10), budget=4000, key=0, with_key=True)
+    ...                         search.resample(search.sracos(), 20), budget=9000, key=0, with_key=True)
     >>> bool(abs(found.best - 1).sum() < 1)
     True
     """
