@@ -66,9 +66,9 @@ def optuna(train: Trainings, budget: int, seed: int) -> None:
     def objective(trial):
         x = []
         for i, (low, high) in enumerate(zip(SPACE.low, SPACE.high, strict=True)):
-            if SPACE.kinds[i] == search.spaces.UNORDERED:
+            if SPACE.kinds[i] == search.domains.UNORDERED:
                 x.append(trial.suggest_categorical(str(i), range(int(high) + 1)))
-            elif SPACE.kinds[i] == search.spaces.ORDERED:
+            elif SPACE.kinds[i] == search.domains.ORDERED:
                 x.append(trial.suggest_int(str(i), int(low), int(high)))
             else:
                 x.append(trial.suggest_float(str(i), low, high))
@@ -84,12 +84,12 @@ def zoopt(train: Trainings, budget: int, seed: int) -> None:
     from zoopt.utils.zoo_global import gl
 
     gl.set_seed(seed + 1)  # its parameter ignores seed 0
-    continuous = SPACE.kinds == search.spaces.CONTINUOUS
+    continuous = SPACE.kinds == search.domains.CONTINUOUS
     bounds = [
         [a, b] if c else [int(a), int(b)]
         for a, b, c in zip(SPACE.low, SPACE.high, continuous, strict=True)
     ]
-    in_order = SPACE.kinds != search.spaces.UNORDERED
+    in_order = SPACE.kinds != search.domains.UNORDERED
     box = zoopt.Dimension(SPACE.dimension, bounds, continuous.tolist(), in_order.tolist())
     objective = zoopt.Objective(lambda solution: train(solution.get_x()), box)
     with contextlib.redirect_stdout(io.StringIO()):

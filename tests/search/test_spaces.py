@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from zojax import search
 from zojax.search._once import all_points
-from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED
+from zojax.search.domains import CONTINUOUS, ORDERED, UNORDERED
 
 MIXED = {
     "real": search.uniform(-2, 3, shape=(2,)),

@@ -3,7 +3,7 @@
     result = search.minimize(fun, {"lr": search.log_uniform(1e-5, 1), "width": search.integers(8, 256)},
                              budget=200, key=0)
 
-Spaces are pytrees of domains (`spaces.py`); an algorithm is a NamedTuple of pure functions
+Spaces (`spaces.py`) are pytrees of domains (`domains.py`); an algorithm is a NamedTuple of pure functions
 (`_algorithm.py`), one a file; `minimize` runs any of them, compiled or by ask and tell.
 """
 
@@ -12,6 +12,16 @@ from zojax.search._minimize import History, SearchProgress, SearchResult, minimi
 from zojax.search.asracos import asracos
 from zojax.search.coordinate_reset import coordinate_reset
 from zojax.search.coordinate_search import coordinate_search
+from zojax.search.domains import (
+    Domain,
+    choice,
+    integers,
+    log_integers,
+    log_uniform,
+    ordered,
+    subset,
+    uniform,
+)
 from zojax.search.from_evosax import from_evosax
 from zojax.search.ponss import ponss
 from zojax.search.portfolio import default_algorithm, portfolio
@@ -22,18 +32,7 @@ from zojax.search.racos import racos
 from zojax.search.random_search import random_search
 from zojax.search.resample import resample
 from zojax.search.snes import snes
-from zojax.search.spaces import (
-    Domain,
-    Space,
-    choice,
-    integers,
-    log_integers,
-    log_uniform,
-    ordered,
-    space,
-    subset,
-    uniform,
-)
+from zojax.search.spaces import Space, space
 from zojax.search.sracos import sracos
 from zojax.search.sre import sre
 from zojax.search.ssracos import ssracos

@@ -19,7 +19,8 @@ from jax import lax
 
 from zojax.search._algorithm import Random, bounds_of, index_from, to_unit, words
 from zojax.search._arrays import set_row
-from zojax.search.spaces import ORDERED, UNORDERED, Space
+from zojax.search.domains import ORDERED, UNORDERED
+from zojax.search.spaces import Space
 
 MAX_CUTS = 1000  # a bad point that equals x+ cannot be cut off
 

@@ -12,7 +12,8 @@ from jax import lax
 
 from zojax.search._algorithm import Algorithm, span_of
 from zojax.search._arrays import set_row
-from zojax.search.spaces import Domain, LogIntegers, Space, Subset
+from zojax.search.domains import Domain, LogIntegers, Subset
+from zojax.search.spaces import Space
 
 LARGEST = 4096  # points of a space that is listed
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax.search._algorithm import Random, advance, index_from, to_unit, words
-from zojax.search.spaces import Space, Subset
+from zojax.search.domains import Subset
+from zojax.search.spaces import Space
 
 
 def subset_of(space: Space) -> Subset:

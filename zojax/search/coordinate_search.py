@@ -21,7 +21,8 @@ from zojax.search._algorithm import (
     where,
 )
 from zojax.search._arrays import set_row
-from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
+from zojax.search.domains import CONTINUOUS, ORDERED, UNORDERED
+from zojax.search.spaces import Space
 
 LINE, RESET, JUMP, SCATTER = range(4)
 MEMORY = 16  # lengths of jumps that are remembered

@@ -20,9 +20,10 @@ from zojax.search._algorithm import (
     where,
 )
 from zojax.search.coordinate_search import coordinate_search
+from zojax.search.domains import CONTINUOUS
 from zojax.search.quasi_newton import quasi_newton
 from zojax.search.snes import snes
-from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 from zojax.search.sre import sre
 

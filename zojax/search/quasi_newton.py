@@ -22,7 +22,8 @@ from zojax.search._algorithm import (
     where,
 )
 from zojax.search._arrays import set_row
-from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.domains import CONTINUOUS
+from zojax.search.spaces import Space
 
 TRIES = 6  # of a line search
 EXPANSIONS = 3

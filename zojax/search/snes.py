@@ -20,7 +20,8 @@ from zojax.search._algorithm import (
     to_unit,
 )
 from zojax.search._arrays import set_row
-from zojax.search.spaces import UNORDERED, Space
+from zojax.search.domains import UNORDERED
+from zojax.search.spaces import Space
 
 GENERATIONS = 128  # that a budget is divided into, if the population is to be chosen
 

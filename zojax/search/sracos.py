@@ -23,7 +23,8 @@ from zojax.search._algorithm import (
     words,
 )
 from zojax.search._arrays import put_row
-from zojax.search.spaces import LogUniform, Space, Uniform
+from zojax.search.domains import LogUniform, Uniform
+from zojax.search.spaces import Space
 
 REPLACEMENTS = ("worst", "random", "margin")
 

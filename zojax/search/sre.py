@@ -11,7 +11,8 @@ from jax import lax
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
 from zojax.search._algorithm import Algorithm, float_dtype, keep_best, reused, where
-from zojax.search.spaces import Space, uniform
+from zojax.search.domains import uniform
+from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 from zojax.search.sracos import sracos
 
