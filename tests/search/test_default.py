@@ -71,6 +71,19 @@ def test_a_little_noise_costs_little(budget, bar):
         assert float(result.state.noise) > 0
 
 
+def test_noise_is_noticed_where_the_start_fails():
+    def noisy(x, key):
+        failed = jnp.max(jnp.abs(x)) > 0.8
+        return jnp.where(failed, jnp.inf, sphere(x) + 0.01 * jax.random.normal(key))
+
+    space, algorithm = search.uniform(-1, 1, (8,)), search.portfolio()
+    for key in range(KEYS):
+        result = search.minimize(noisy, space, algorithm, budget=100, key=key, with_key=True)
+        started = np.isfinite(result.history.values[:2])
+        assert bool(result.state.compared) and float(result.state.noise) > 0
+        assert not started.all() or key > 0  # the first start does fail
+
+
 def test_mixed_spaces():
     space = {
         "x": search.uniform(-1, 1, (4,)),

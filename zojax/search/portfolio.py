@@ -51,6 +51,7 @@ class PortfolioState(NamedTuple):
     x: jax.Array  # the best point, and its value
     value: jax.Array
     noise: jax.Array  # the largest difference between two values of a point
+    compared: jax.Array  # whether there were two; not where the start fails
     noisy: jax.Array  # whether gains are luck: from then on the noisy member works alone
     active: jax.Array  # the member whose turn it is
     left: jax.Array  # evaluations left of its turn
@@ -64,8 +65,9 @@ def portfolio(
 ) -> Algorithm:
     """Gives each member turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
 
-    At the end of a turn all members learn of the best point. The start is evaluated twice: if the values
-    differ the function is noisy, and every turn ends with another look at the best point. While turns
+    At the end of a turn all members learn of the best point. The start is evaluated twice (where it
+    fails, the best point of a turn): if the values differ the function is noisy, and every turn ends with
+    another look at the best point. While turns
     gain more than two values of a point differ by, noise does not matter; once the last turn of no member
     does, gains are luck, and what is left of the budget goes to the `noisy` member, from the best point.
 
@@ -145,6 +147,7 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         x=space.sample(keys[2], 1)[0].astype(float_dtype()),
         value=jnp.asarray(np.inf, float_dtype()),
         noise=jnp.asarray(0, float_dtype()),
+        compared=jnp.bool_(False),
         noisy=jnp.bool_(False),
         active=jnp.int32(0),
         left=jnp.int32(_turn(space)),
@@ -182,14 +185,17 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
         known = (state.evaluations > 0) & jnp.isfinite(difference)
         seen = state._replace(
             noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
+            compared=state.compared | known,
             value=jnp.where(jnp.isfinite(values[0]), values[0], state.value),
         )
         same = jnp.all(x[0] == state.x)  # not in a small space, where no point is evaluated twice
-        return where(same, seen, keep_best(state, x[0], values[0]))
+        return where(
+            same, seen, keep_best(state._replace(compared=jnp.bool_(True)), x[0], values[0])
+        )
 
     again, earlier = _looks_again(state), state.evaluations
     state = _switch(state, tell_member, tell_noisy, tell_again)
-    over = jnp.where(again, earlier > 0, (state.noise == 0) & (state.left <= 0))
+    over = jnp.where(again, earlier > 0, (state.left <= 0) & ~_looks_again(state))
     turn = partial(_next_turn, team, space, earlier > 1)
     state = state._replace(evaluations=earlier + 1)
     return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
@@ -197,7 +203,8 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
 
 def _looks_again(state: PortfolioState) -> jax.Array:
     """Whether the best point is evaluated: at the start twice, with noise at the end of every turn."""
-    return (state.evaluations < 2) | ((state.noise > 0) & (state.left <= 0))
+    worth = (state.noise > 0) | ~state.compared
+    return (state.evaluations < 2) | (worth & (state.left <= 0))
 
 
 def _switch(state: PortfolioState, member, noisy, again):
