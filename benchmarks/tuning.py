@@ -121,15 +121,17 @@ def measure(data: str, budget: int, steps: int, seeds: int) -> list[dict]:
     _, fun = tuning.make_losses(data, steps)
     compiled, rows = jax.jit(fun), []
     for name, run in contestants().items():
-        validation, test, failed = [], [], 0
+        validation, test, failed, diverged = [], [], 0, 0
         for seed in range(seeds):
             train = Trainings(compiled, seed)
             run(train, budget - FINALISTS * SEEDS, seed)
             failed += int(np.sum(~np.isfinite(train.values)))
             point = chosen(fun, train, jax.random.fold_in(jax.random.key(seed), 2))
             losses = tuning.judge(data, steps, point, jax.random.key(3))
-            validation.append(float(np.mean(losses.validation)))
-            test.append(float(np.mean(losses.test)))
+            ran = np.isfinite(losses.validation)
+            diverged += int(np.sum(~ran))
+            validation.append(float(np.mean(losses.validation[ran])))
+            test.append(float(np.mean(losses.test[ran])))
         row = {
             "data": data,
             "method": name,
@@ -141,6 +143,7 @@ def measure(data: str, budget: int, steps: int, seeds: int) -> list[dict]:
             "test": statistics.mean(test),
             "test sd": statistics.stdev(test),
             "failed, of all": failed / (seeds * budget),
+            "chosen that diverged, of all": diverged / (seeds * tuning.JUDGED),
         }
         print(row, flush=True)
         rows.append(row)

@@ -52,7 +52,7 @@ def takes_part(problem: problems.Problem, name: str) -> bool:
     dim, is_cma = problem.box.dim, name == "nevergrad CMA"
     if name.startswith("nevergrad") and not problem.box.continuous:
         return dim <= 20
-    return not (is_cma and dim > 20)
+    return not (is_cma and dim > 100)
 
 
 def record(problem: problems.Problem, name: str, peer: Peer, seeds: int, before: dict) -> dict:
@@ -168,8 +168,8 @@ def main() -> None:
             if takes_part(problem, name) and before.get("seeds", 0) < arguments.seeds:
                 more = partial(record, problem, name, peer, arguments.seeds, before)
                 jobs.append((problem.name, name, more))
-    quiet = partial(record_subset, "zoopt POSS", 0.0, 8, min(arguments.seeds, 10))
-    loud = partial(record_subset, noise=0.2, k=8, seeds=min(arguments.seeds, 10))
+    quiet = partial(record_subset, "zoopt POSS", 0.0, 8, arguments.seeds)
+    loud = partial(record_subset, noise=0.2, k=8, seeds=arguments.seeds)
     others = [("sonar k=8", "zoopt POSS", quiet)]
     others += [("sonar k=8 noise 0.2", "zoopt POSS", partial(loud, "zoopt POSS"))]
     ponss = partial(
