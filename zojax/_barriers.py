@@ -1,9 +1,8 @@
 """What keeps a compiler from fusing, moving or repeating arithmetic, and costs next to nothing.
 
-All but `zero_from` return their argument. XLA computes what depends on nothing but a
-seed as early as it can, repeats cheap arithmetic in each kernel that reads it, and contracts products and
-sums as each kernel allows. Where that would cost memory, or change a bit from one program to the next, it
-is told otherwise.
+All but `zero_from` return their argument. XLA computes what depends on nothing but a seed as early as it
+can, repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as each kernel
+allows. Where that would cost memory, or change a bit from one program to the next, it is told otherwise.
 """
 
 import jax

@@ -115,11 +115,16 @@ def zeroth_order(
     True
     """
     inner = optax.identity() if inner is None else inner
-    if isinstance(inner, Estimator) or not hasattr(inner, "update"):
-        hint = "did you forget to call it, as in optax.sgd(0.1)?"
-        if isinstance(inner, Estimator):
-            inner, hint = "an estimator", "pass it by name, zeroth_order(estimator=...)."
-        raise TypeError(f"inner must be an optax transformation, got {inner}; {hint}")
+    if isinstance(inner, Estimator):
+        raise TypeError(
+            "inner must be an optax transformation, got an estimator; "
+            "pass it by name, zeroth_order(estimator=...)."
+        )
+    if not hasattr(inner, "update"):
+        raise TypeError(
+            f"inner must be an optax transformation, got {inner}; "
+            "did you forget to call it, as in optax.sgd(0.1)?"
+        )
     inner = optax.with_extra_args_support(inner)
     estimator = make_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):

@@ -32,7 +32,6 @@ def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
         x, untouched = carry
         return untouched | (x >= jnp.uint32(size))
 
-    index = varying_like(
-        lax.convert_element_type(index, jnp.uint32), seed
-    )  # as the loop's carry must be
+    # The carry of a loop varies as what it becomes.
+    index = varying_like(lax.convert_element_type(index, jnp.uint32), seed)
     return lax.while_loop(outside, walk, (index, True))[0]

@@ -37,7 +37,6 @@ def masked(
     >>> grad(0, {"w": jnp.ones(2), "b": jnp.ones(2)})["b"]
     Array([0., 0.], dtype=float32)
     """
-
     require_kind("direction", direction, Direction)
 
     def resolve(like: PyTree) -> PyTree:
