@@ -169,8 +169,9 @@ def _ask_and_tell(problem: Problem, run: Run, args):
     lift = (lambda f: f) if runs == 1 else jax.vmap
     x, state = lift(partial(algorithm.ask, space))(run.state)
     numbers = run.evaluations + jnp.arange(batch)
-    keys = jax.vmap(lambda r: _keys(problem, run.key, r, numbers))(jnp.arange(runs))
-    keys = keys.reshape(-1)  # left out by the compiler where no key is wanted
+    keys = None
+    if problem.with_key:
+        keys = jax.vmap(lambda r: _keys(problem, run.key, r, numbers))(jnp.arange(runs)).reshape(-1)
     values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
     allowed = numbers < problem.budget
@@ -186,7 +187,7 @@ def _keys(problem: Problem, key, run, numbers):
 
 
 def _evaluate(problem: Problem, x, args, keys):
-    """Values (n,) of encoded points (n, d), with keys (n,) for functions that want them."""
+    """Values (n,) of encoded points (n, d), with keys (n,) for functions that want them, else None."""
 
     def objective(x, key):
         extra = {"key": key} if problem.with_key else {}
@@ -202,9 +203,11 @@ def _evaluate(problem: Problem, x, args, keys):
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate_known(problem: Problem, x, args, key):
-    evaluation_key = jax.random.split(key)[1]
-    # The points that all runs are given count as a run of their own.
-    keys = _keys(problem, evaluation_key, problem.runs, jnp.arange(len(x)))
+    keys = None
+    if problem.with_key:
+        evaluation_key = jax.random.split(key)[1]
+        # The points that all runs are given count as a run of their own.
+        keys = _keys(problem, evaluation_key, problem.runs, jnp.arange(len(x)))
     values = _evaluate(problem, x, args, keys)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
