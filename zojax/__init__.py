@@ -3,7 +3,9 @@
 import importlib
 
 from zojax import directions, implicit, noise, shaping, stencils
-from zojax._estimator import Asked, Estimate, Estimator, EstimatorState, estimator
+from zojax._ask_tell import Asked
+from zojax._estimate import Estimate, EstimatorState
+from zojax._estimator import Estimator, estimator
 from zojax._gradient import grad, value_and_grad
 from zojax.directions import Direction
 from zojax.shaping import Shaping

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from zojax._types import is_sharded
+
 
 def zero_from(array: jax.Array) -> jax.Array:
     """Zero, as uint32, computed from an entry of the array: shifted out in two halves.
@@ -17,7 +19,7 @@ def zero_from(array: jax.Array) -> jax.Array:
     A shift by 32 at once would be folded to a constant. A plain zero for an array that is sharded by its
     type, of which one entry is on one device alone.
     """
-    if _is_sharded(array):
+    if is_sharded(array):
         return np.uint32(0)
     entry = lax.reshape(lax.slice(array, (0,) * array.ndim, (1,) * array.ndim), ())
     if jnp.issubdtype(array.dtype, jnp.floating):
@@ -35,12 +37,8 @@ def settle(x: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
 
 
-def _is_sharded(x) -> bool:
-    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
-
-
 def _one_trip(x):
-    if _is_sharded(x):
+    if is_sharded(x):
         return lax.optimization_barrier(x)
     # A trip count that XLA cannot derive, and a body that it cannot prove to change nothing. It writes one
     # entry, in place.

@@ -129,30 +129,12 @@ def minimize(
         state = optax.tree.set(state, rng_key=as_key(key))
     state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
     advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
-    message = "all steps taken" if limit == num_steps else "evaluation budget spent"
-    history: list[float] = []
     with progress_bar(limit, "step") if progress else nullcontext() as bar:
-        while len(history) < limit:
-            params, state, values, c = advance(params, state, limit - len(history))
-            history.extend(values)
-            if bar is not None:
-                bar.set_postfix(value=f"{history[-1]:.6g}", refresh=False)
-                bar.update(len(values))
-            reached = target is not None and history[-1] <= target
-            stop = callback is not None and callback(
-                # A copy: the next chunk is donated what this one returned.
-                Progress(
-                    step=len(history),
-                    value=history[-1],
-                    params=jax.tree.map(jnp.copy, params),
-                    state=jax.tree.map(jnp.copy, state),
-                    values=np.asarray(values),
-                    coefficients=c,
-                )
-            )
-            if reached or stop:
-                message = "target reached" if reached else "stopped by callback"
-                break
+        params, state, history, message = _chunks(
+            advance, params, state, limit, target, callback, bar
+        )
+    if message is None:
+        message = "all steps taken" if limit == num_steps else "evaluation budget spent"
     found = _zeroth_order_state(state)
     return MinimizeResult(
         params=params,
@@ -164,6 +146,33 @@ def minimize(
         state=state,
         message=message,
     )
+
+
+def _chunks(advance, params, state, limit, target, callback, bar):
+    """Chunks of steps until the limit, the target or the callback; a message for the last two."""
+    history: list[float] = []
+    while len(history) < limit:
+        params, state, values, c = advance(params, state, limit - len(history))
+        history.extend(values)
+        if bar is not None:
+            bar.set_postfix(value=f"{history[-1]:.6g}", refresh=False)
+            bar.update(len(values))
+        stop = callback is not None and callback(
+            # A copy: the next chunk is donated what this one returned.
+            Progress(
+                step=len(history),
+                value=history[-1],
+                params=jax.tree.map(jnp.copy, params),
+                state=jax.tree.map(jnp.copy, state),
+                values=np.asarray(values),
+                coefficients=c,
+            )
+        )
+        if target is not None and history[-1] <= target:
+            return params, state, history, "target reached"
+        if stop:
+            return params, state, history, "stopped by callback"
+    return params, state, history, None
 
 
 def _device_loop(fun, tx, chunk, target):

@@ -8,6 +8,7 @@ them belong inside: `zeroth_order(optax.MultiSteps(optax.adam(1e-3), 4), ...)`.
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ import optax
 
 from zojax import _barriers, implicit, noise
 from zojax._call import compiled_call
-from zojax._estimator import Estimate, Estimator, EstimatorState, coefficients_dtype
+from zojax._estimate import Estimate, EstimatorState, coefficients_dtype
+from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
 from zojax._types import PyTree, as_key, floats_only, is_float, no_update, replace_floats
 
@@ -129,89 +131,37 @@ def zeroth_order(
     estimator = make_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
-    key = as_key(key)
+    source = _Source(inner, estimator, as_key(key))
+    return ZerothOrder(
+        init=partial(_init, source),
+        update=_updating(source),
+        estimator=estimator,
+        replay=partial(_replay, source),
+    )
 
-    def init(params: PyTree) -> ZerothOrderState:
-        return ZerothOrderState(
-            rng_key=jnp.copy(key),  # the state may be donated; the next init needs the key again
-            count=jnp.int32(0),
-            value=jax.device_put(np.float32(np.nan)),  # not computed: `jax_debug_nans` would object
-            estimator_state=estimator.init(),
-            inner_state=inner.init(floats_only(params)),
-            coefficients=jax.device_put(
-                np.full(estimator.num_directions, np.nan, coefficients_dtype(floats_only(params)))
-            ),
-        )
 
-    def step(state: ZerothOrderState, params: PyTree, estimate: Estimate, value_fn):
-        """The inner step, undone where no direction was finite."""
-        c = estimate.coefficients[0]
-        finite = jnp.where(jnp.isnan(c), 0, c)
+class _Source(NamedTuple):
+    inner: optax.GradientTransformationExtraArgs
+    estimator: Estimator
+    key: jax.Array
 
-        def inner_update(grads, inner_state, floats, value):
-            return inner.update(
-                grads, inner_state, floats, value=value, grad=grads, value_fn=value_fn
-            )
 
-        ok = estimate.used > 0
-        grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
-        updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
-            grads, state.inner_state, floats_only(params), estimate.value
-        )
+def _init(source: _Source, params: PyTree) -> ZerothOrderState:
+    floats, n = floats_only(params), source.estimator.num_directions
+    return ZerothOrderState(
+        rng_key=jnp.copy(source.key),  # the state may be donated; the next init needs the key again
+        count=jnp.int32(0),
+        value=jax.device_put(np.float32(np.nan)),  # not computed: `jax_debug_nans` would object
+        estimator_state=source.estimator.init(),
+        inner_state=source.inner.init(floats),
+        coefficients=jax.device_put(np.full(n, np.nan, coefficients_dtype(floats))),
+    )
 
-        def settled(u):
-            u = jnp.where(ok, u, jnp.zeros_like(u))
-            # Rounded before it is added: the same bits in one program with the sum as in two.
-            return _barriers.rounded(u, finite) if is_float(u) else u
 
-        updates = jax.tree.map(settled, updates)
-        return replace_floats(params, updates, other=no_update), ZerothOrderState(
-            rng_key=state.rng_key,
-            count=optax.safe_increment(state.count),
-            value=estimate.value.astype(jnp.float32),
-            estimator_state=estimate.state,
-            inner_state=inner_state,
-            coefficients=estimate.coefficients,
-        )
-
-    def evaluate_and_step(value_fn, state, params, extras):
-        estimate = estimator.estimate(
-            noise.fold_in(state.rng_key, state.count),
-            value_fn,
-            params,
-            (),
-            extras,
-            state=state.estimator_state,
-            step=state.count,
-        )
-
-        def of_floats(floats, **kwargs):
-            return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
-
-        return step(state, params, estimate, of_floats)
-
-    def step_with_values(state, params, values):
-        key = noise.fold_in(state.rng_key, state.count)
-        asked = estimator.asked(key, params, step=state.count)
-        estimate = estimator.conclude(asked, values, state.estimator_state)
-        return step(state, params, estimate, None)
-
-    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
-        used = jnp.sum(~jnp.isnan(coefficients))
-        ok = (used > 0) & ~jnp.isnan(value)
-        before = state.estimator_state
-        after = EstimatorState(
-            skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
-            previous=jnp.where(ok, value, before.previous),
-            started=before.started | (used > 0),
-        )
-        key = noise.fold_in(state.rng_key, state.count)
-        grads = estimator.combine(key, params, coefficients)
-        value = jnp.asarray(value, jnp.float32)
-        return step(state, params, Estimate(value, grads, (), used, after, coefficients), _no_loss)
-
-    compiled = compiled_call(evaluate_and_step)
-    compiled_with_values = compiled_call(step_with_values)
+def _updating(source: _Source) -> Callable:
+    """`ZerothOrder.update`: checks, and a compiled step."""
+    step_with_loss = compiled_call(partial(_step_with_loss, source))
+    step_with_values = compiled_call(partial(_step_with_values, source))
 
     def update(updates, state, params=None, *, value_fn=None, values=None, **extras):
         del updates  # estimated from value_fn
@@ -225,16 +175,89 @@ def zeroth_order(
                 "if the loss has an argument of this name, rename it."
             )
         if values is not None:
-            return compiled_with_values(state, params, jnp.asarray(values))
+            return step_with_values(state, params, jnp.asarray(values))
         if value_fn is None:
             raise TypeError(
                 "zeroth_order needs a loss, got value_fn=None: "
                 "tx.update(None, state, params, value_fn=loss, ...)."
             )
         _check_extras(value_fn, extras)
-        return compiled(value_fn, state, params, extras)
+        return step_with_loss(value_fn, state, params, extras)
 
-    return ZerothOrder(init, update, estimator, replay)
+    return update
+
+
+def _step_with_loss(source: _Source, value_fn, state: ZerothOrderState, params, extras):
+    estimate = source.estimator.estimate(
+        noise.fold_in(state.rng_key, state.count),
+        value_fn,
+        params,
+        (),
+        extras,
+        state=state.estimator_state,
+        step=state.count,
+    )
+
+    def of_floats(floats, **kwargs):
+        return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
+
+    return _step(source, state, params, estimate, of_floats)
+
+
+def _step_with_values(source: _Source, state: ZerothOrderState, params, values):
+    key = noise.fold_in(state.rng_key, state.count)
+    asked = source.estimator.asked(key, params, step=state.count)
+    estimate = source.estimator.conclude(asked, values, state.estimator_state)
+    return _step(source, state, params, estimate, None)
+
+
+def _replay(source: _Source, state: ZerothOrderState, params, coefficients, value=jnp.nan):
+    """`ZerothOrder.replay`."""
+    used = jnp.sum(~jnp.isnan(coefficients))
+    ok = (used > 0) & ~jnp.isnan(value)
+    before = state.estimator_state
+    after = EstimatorState(
+        skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
+        previous=jnp.where(ok, value, before.previous),
+        started=before.started | (used > 0),
+    )
+    key = noise.fold_in(state.rng_key, state.count)
+    grads = source.estimator.combine(key, params, coefficients)
+    value = jnp.asarray(value, jnp.float32)
+    estimate = Estimate(value, grads, (), used, after, coefficients)
+    return _step(source, state, params, estimate, _no_loss)
+
+
+def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, value_fn):
+    """The inner step, undone where no direction was finite."""
+    c = estimate.coefficients[0]
+    finite = jnp.where(jnp.isnan(c), 0, c)
+
+    def inner_update(grads, inner_state, floats, value):
+        return source.inner.update(
+            grads, inner_state, floats, value=value, grad=grads, value_fn=value_fn
+        )
+
+    ok = estimate.used > 0
+    grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
+    updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
+        grads, state.inner_state, floats_only(params), estimate.value
+    )
+
+    def settled(u):
+        u = jnp.where(ok, u, jnp.zeros_like(u))
+        # Rounded before it is added: the same bits in one program with the sum as in two.
+        return _barriers.rounded(u, finite) if is_float(u) else u
+
+    updates = jax.tree.map(settled, updates)
+    return replace_floats(params, updates, other=no_update), ZerothOrderState(
+        rng_key=state.rng_key,
+        count=optax.safe_increment(state.count),
+        value=estimate.value.astype(jnp.float32),
+        estimator_state=estimate.state,
+        inner_state=inner_state,
+        coefficients=estimate.coefficients,
+    )
 
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:

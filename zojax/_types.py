@@ -70,7 +70,10 @@ def is_float(leaf) -> bool:
 
 
 def structure_of(params: PyTree) -> PyTree:
-    """A ShapeDtypeStruct for every leaf; raises TypeError for a leaf that is no array."""
+    """A ShapeDtypeStruct for every leaf, with a sharding where that is part of its type.
+
+    Raises TypeError for a leaf that is no array.
+    """
 
     def describe(path, leaf):
         try:
@@ -80,9 +83,15 @@ def structure_of(params: PyTree) -> PyTree:
                 f"params{jax.tree_util.keystr(path)} must be an array or a number, got {leaf!r}; "
                 "split functions and settings from the arrays first (equinox.partition, nnx.split)."
             ) from error
-        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
+        sharding = jax.typeof(leaf).sharding if is_sharded(leaf) else None
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype, sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(describe, params)
+
+
+def is_sharded(x) -> bool:
+    """Whether an axis of an array is sharded by its type, in a mesh with explicit axes."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def floats_only(params: PyTree) -> PyTree:

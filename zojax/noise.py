@@ -31,6 +31,7 @@ from zojax._barriers import made_once, zero_from
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+LONG = 2**15  # entries of a vector that is worth a loop of its own
 
 
 # --- bits -------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
 # --- what fills a row ---------------------------------------------------------------------------
 
 
-class _Words:
+class Words:
     """Noise that makes one value of each word; kinds differ in `value`."""
 
     def rows(self, rows: jax.Array, width: int, start: int = 0) -> jax.Array:
@@ -213,7 +214,7 @@ class _Words:
 
 @partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
 @dataclass(frozen=True)
-class Signs(_Words):
+class Signs(Words):
     """Independent signs, +1 or -1 with probability 1/2."""
 
     seed: jax.Array
@@ -222,7 +223,7 @@ class Signs(_Words):
 
 @partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
 @dataclass(frozen=True)
-class Normals(_Words):
+class Normals(Words):
     """Independent standard normals: the quantiles of 24-bit uniforms."""
 
     seed: jax.Array
@@ -249,7 +250,7 @@ class OneHot:
 
 def columns_of_rows(source, rows: jax.Array, width: int, start: int, count: int) -> jax.Array:
     """`count` columns of whole rows, from column `start` on: float32 of shape rows.shape + (count,)."""
-    if isinstance(source, _Words):  # a slice of all columns would not vectorise
+    if isinstance(source, Words):  # a slice of all columns would not vectorise
         return source.rows(rows, count, start)
     return lax.slice_in_dim(source.rows(rows, width), start, start + count, axis=rows.ndim)
 
@@ -341,6 +342,18 @@ def tie(noise, array: jax.Array):
         return dataclasses.replace(z, row=z.row ^ zero) if isinstance(z, RowNoise) else z
 
     return jax.tree.map(tied, noise, is_leaf=lambda z: isinstance(z, RowNoise))
+
+
+def of_even_length(noise):
+    """A long vector with one entry more where its length is odd; other noise as it is.
+
+    XLA's CPU backend vectorises no long loop of odd length, and takes ten times as long. The entry is to
+    be cut off behind `_barriers.settle`: what a slice leaves out would not be computed otherwise.
+    """
+    is_vector = isinstance(noise, RowNoise) and noise.row.ndim == 0 and noise.width is not None
+    if is_vector and isinstance(noise.source, Words) and noise.width % 2 and noise.width > LONG:
+        return dataclasses.replace(noise, width=noise.width + 1)
+    return noise
 
 
 def share(noise):

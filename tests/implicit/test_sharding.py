@@ -97,8 +97,10 @@ expected = step(w, x, 1)
 with jax.set_mesh(mesh):
     for of_w, of_x in ((P(), P("d")), (P("d"), P()), (P(None, "d"), P())):
         for batch_size in (1, 4):
-            actual = step(jax.device_put(w, of_w), jax.device_put(x, of_x), batch_size)
+            sharded = jax.device_put(w, of_w)
+            actual = step(sharded, jax.device_put(x, of_x), batch_size)
             np.testing.assert_allclose(actual, expected, atol=1e-3)
+            assert actual.sharding.is_equivalent_to(sharded.sharding, 2), actual.sharding
 """
 
 

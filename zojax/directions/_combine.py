@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from zojax import noise as noises
+from zojax._barriers import settle
 from zojax._types import PyTree, accumulator_dtype, varying_like
 
 
@@ -23,22 +25,32 @@ def accumulate(draw):
                 noise,
             )
 
-        count = coefficients.shape[0]
-        if count == 1:
-            return term(0)
-
-        def add(total, i):
-            return jax.tree.map(jnp.add, total, term(i)), None
-
-        shapes = jax.eval_shape(term, 0)
-        zeros = jax.tree.map(
-            lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
-        )
-        return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, 8))[0]
+        return jax.tree.map(_without_padding, like, _sum(term, frame, coefficients))
 
     return combine
 
 
+def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:
+    count = coefficients.shape[0]
+    if count == 1:
+        return term(0)
+
+    def add(total, i):
+        return jax.tree.map(jnp.add, total, term(i)), None
+
+    shapes = jax.eval_shape(term, 0)
+    zeros = jax.tree.map(
+        lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
+    )
+    return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, 8))[0]
+
+
 def _scaled(coefficient: jax.Array, noise, dtype) -> jax.Array:
     dtype = accumulator_dtype(dtype)
-    return coefficient.astype(dtype) * noise.dense().astype(dtype)
+    return coefficient.astype(dtype) * noises.of_even_length(noise).dense().astype(dtype)
+
+
+def _without_padding(leaf, total):
+    if total is None or total.shape == leaf.shape:
+        return total
+    return settle(total)[: leaf.shape[0]]

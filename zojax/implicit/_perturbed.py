@@ -45,7 +45,7 @@ class Part(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["source", "scale"],
-    meta_fields=["width", "shared"],
+    meta_fields=["width", "shared", "waits"],
 )
 @dataclass(frozen=True)
 class Access:
@@ -55,7 +55,13 @@ class Access:
     scale: jax.Array | float
     width: int
     shared: bool = False  # as in `RowNoise`
+    waits: bool = False  # for an array, see `Perturbed.after`
     hidden = 0  # trailing axes of a factor that are no axes of the array
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there are columns beyond the last."""
+        return isinstance(self.source, noises.Words)
 
     def __call__(
         self, left: jax.Array | noises.Range, right: jax.Array | noises.Range
@@ -117,6 +123,13 @@ class Perturbed:
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
         return sum(n != 1 for n in self.shape) <= 1
+
+    @property
+    def is_long_vector(self) -> bool:
+        """One axis of random-access noise that is evaluated alone, too long for a core's cache."""
+        is_plain = isinstance(self.join, Access) and isinstance(self.factors[1], noises.Range)
+        alone = is_plain and self.join.has_words and not self.join.shared and self.whole is None
+        return alone and self.sides == (1,) and self.base.size > noises.LONG
 
     def axes(self, side: int) -> tuple[int, ...]:
         return tuple(a for a, s in enumerate(self.sides) if s == side)
@@ -181,10 +194,10 @@ class Perturbed:
 
     def after(self, array: jax.Array) -> "Perturbed":
         """The same, whose noise cannot be generated before `array` is there."""
-        if not isinstance(self.join, Access) or self.join.shared:
+        if not isinstance(self.join, Access) or self.join.shared or self.join.waits:
             return self
         rows = self.factors[0] ^ _barriers.zero_from(array)
-        join = dataclasses.replace(self.join, shared=True)
+        join = dataclasses.replace(self.join, waits=True)
         return self.replace(factors=(rows, self.factors[1]), join=join)
 
     def materialise(self) -> jax.Array:
@@ -194,6 +207,10 @@ class Perturbed:
         XLA folds a transpose of the whole into the product that reads it.
         """
         dtype = accumulator_dtype(self.base.dtype)
+        if self.is_long_vector:
+            noise = self._noise_of_vector().astype(dtype)
+            total = self.base.astype(dtype) + self.scale.astype(dtype) * noise
+            return _barriers.settle(total.astype(self.base.dtype))
         order = self.axes(0) + self.axes(1)
         noise = None
         if self.join is not None:
@@ -206,6 +223,15 @@ class Perturbed:
         base = lax.transpose(self.base, order)
         total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
+
+    def _noise_of_vector(self) -> jax.Array:
+        """XLA's CPU backend vectorises no long loop of odd length: one entry more, then, and kept, since
+        what is cut off would not be computed otherwise."""
+        rows, columns = self.factors
+        (n,) = columns.shape
+        if n % 2 == 0:
+            return self.join(rows, columns)
+        return _barriers.settle(self.join(rows, noises.Range(columns.start, (n + 1,))))[:n]
 
 
 def perturb(name: str, base: jax.Array, scale: jax.Array, noise) -> Perturbed:

@@ -27,7 +27,7 @@ def fallback(context, eqn, *operands):
 
 def _view(rule, context, eqn, operand, *indices):
     """Looks through the same window at the base and at the factors of the noise."""
-    if not isinstance(operand, Perturbed) or _fills_rows(eqn, operand) or _repeats(eqn, operand):
+    if not isinstance(operand, Perturbed) or _is_better_whole(eqn, operand):
         return fallback(context, eqn, operand, *indices)
     indices = [context.plain(i, eqn) for i in indices]
     view = operand.viewed(partial(rule, eqn, indices))
@@ -37,6 +37,10 @@ def _view(rule, context, eqn, operand, *indices):
     (base,) = _compat.bind(eqn, operand.base, *indices)
     is_activation = operand.is_activation or rule is VIEWS["gather"] or _grows(eqn, operand)
     return [view.replace(base=base, is_activation=is_activation)]
+
+
+def _is_better_whole(eqn, operand) -> bool:
+    return _fills_rows(eqn, operand) or _repeats(eqn, operand) or _trims_a_vector(eqn, operand)
 
 
 def _fills_rows(eqn, operand) -> bool:
@@ -49,6 +53,13 @@ def _fills_rows(eqn, operand) -> bool:
 def _repeats(eqn, operand) -> bool:
     """A broadcast of noise that is better generated once, before."""
     return _grows(eqn, operand) and (operand.is_vector or not operand.is_low_rank)
+
+
+def _trims_a_vector(eqn, operand) -> bool:
+    """x[1:] and the like, of odd length: better a slice of all, see `noise.of_even_length`."""
+    trims = _compat.primitive_name(eqn) == "slice" and eqn.params["strides"] is None
+    kept = eqn.outvars[0].aval.size
+    return trims and operand.is_long_vector and kept % 2 and kept > 0.75 * operand.base.size
 
 
 def _grows(eqn, operand) -> bool:

@@ -180,8 +180,6 @@ def minimize(
     _require_callables(fun, executor, callback)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
     _require_numbers(target, patience, time_budget)
-    if jit is not None:
-        _require_flags(jit=jit)
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
     sign = -1.0 if maximize else 1.0
@@ -193,29 +191,13 @@ def minimize(
             f"budget must cover the {len(points)} init_points, got {budget}; "
             "pass their init_values if they are known."
         )
-    if algorithm is None:
-        algorithm = default_algorithm(space, budget) if executor is None else asracos()
-    if not isinstance(algorithm, Algorithm):
-        raise TypeError(
-            f"algorithm must be one of zojax.search, such as sracos(), got {algorithm!r}."
-        )
-    if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
-        warnings.warn(
-            "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
-            stacklevel=2,
-        )
+    algorithm = _chosen(algorithm, space, budget, executor)
     listed = never_twice(algorithm, space)
     # Every point that is not known already, and those that were given for evaluation, each time.
     enough = space.size - len(np.unique(known_x, axis=0))
     enough += len(points) if known_values is None else 0
     exhausts = listed is not algorithm and enough <= budget
-    if jit is None:
-        jit = executor is None and _is_traceable(fun, space, args, with_key)
-    if jit and executor is not None:
-        raise ValueError("executor is for functions on the host: pass jit=False with it.")
-    if jit:
-        _require_arrays(args)
+    jit = _is_compiled(jit, executor, fun, space, args, with_key)
     problem = Problem(
         fun=_traced_anew(fun) if jit else fun,
         space=space,
@@ -295,6 +277,35 @@ class _Reporter:
         if self.seconds is not None and time.monotonic() - self.began >= self.seconds:
             return f"time budget of {self.seconds:g} s spent"
         return None
+
+
+def _chosen(algorithm, space: Space, budget: int, executor) -> Algorithm:
+    """The user's algorithm, or what to use without one."""
+    if algorithm is None:
+        algorithm = default_algorithm(space, budget) if executor is None else asracos()
+    if not isinstance(algorithm, Algorithm):
+        raise TypeError(
+            f"algorithm must be one of zojax.search, such as sracos(), got {algorithm!r}."
+        )
+    if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
+        warnings.warn(
+            "executor has one evaluation to run at a time: this algorithm waits for each value. "
+            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
+            stacklevel=3,
+        )
+    return algorithm
+
+
+def _is_compiled(jit, executor, fun: Callable, space: Space, args, with_key: bool) -> bool:
+    """Whether the search is to be one program, as the user says or as `fun` allows."""
+    if jit is None:
+        jit = executor is None and _is_traceable(fun, space, args, with_key)
+    _require_flags(jit=jit)
+    if jit and executor is not None:
+        raise ValueError("executor is for functions on the host: pass jit=False with it.")
+    if jit:
+        _require_arrays(args)
+    return jit
 
 
 def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:

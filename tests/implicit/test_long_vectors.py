@@ -1,0 +1,70 @@
+"""Long vectors, of which the noise is made whole and with an even length: see `noise.of_even_length`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zojax
+from tests.implicit._helpers import close, materialised, normal
+from zojax import directions, noise
+from zojax.implicit import evaluate
+
+LENGTHS = (noise.LONG, noise.LONG + 1, noise.LONG + 2, noise.LONG + 3)
+LOSSES = {
+    "whole": jnp.sin,
+    "without the first": lambda x: jnp.sin(x[1:]),
+    "without the last": lambda x: x[:-1] * 2,
+    "neighbours": lambda x: x[1:] * x[:-1] ** 2,
+    "inside": lambda x: x[2:-1] + 1,
+    "a small part": lambda x: x[5:100] * 3,
+    "strided": lambda x: x[::2] * 2,
+    "a matrix": lambda x: x[: noise.LONG].reshape(-1, 64) @ jnp.ones((64, 2)),
+}
+DIRECTIONS = {"rademacher": directions.rademacher(), "normal": directions.normal()}
+
+
+@pytest.mark.parametrize("d", LENGTHS)
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_views_equal_the_materialised_ones(d, name):
+    x, direction = normal(0, (d,)), DIRECTIONS[name]
+    z = direction.draw(direction.frame(jax.random.key(1), 1, x), 0, x)
+
+    @jax.jit
+    def both(x, z, y):
+        losses = LOSSES | {"beside another": lambda x: x * y}
+        implicit = {k: evaluate(f, x, z, 0.1) for k, f in losses.items()}
+        return implicit, {k: f(materialised(x, z, 0.1)) for k, f in losses.items()}
+
+    close(*both(x, z, jnp.cos(x)), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_dtypes_are_rounded_once(dtype):
+    x = normal(0, (noise.LONG + 1,), dtype)
+    direction = directions.normal()
+    z = direction.draw(direction.frame(jax.random.key(1), 1, x), 0, x)
+    actual = evaluate(lambda x: x[1:], x, z, 0.1)
+    np.testing.assert_array_equal(actual, materialised(x, z, 0.1)[1:])
+
+
+@pytest.mark.parametrize("n", [1, 3, 9])
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_sums_of_directions(name, n):
+    like = {"x": jax.ShapeDtypeStruct((noise.LONG + 1,), jnp.float32)}
+    direction, c = DIRECTIONS[name], normal(2, (n,))
+    frame = direction.frame(jax.random.key(0), n, like)
+    dense = [direction.draw(frame, i, like)["x"].dense() for i in range(n)]
+    expected = {"x": jnp.tensordot(c, jnp.stack(dense), 1)}
+    close(jax.jit(lambda c: direction.combine(frame, c, like))(c), expected, 1e-6)
+
+
+def test_steps_side_by_side_equal_single_ones():
+    x = normal(0, (noise.LONG + 1,))
+    source = zojax.estimator(num_directions=2, mu=0.1)
+
+    def grads(key):
+        return source.estimate(key, lambda x: jnp.mean((x[1:] - x[:-1]) ** 2), x).grads
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    close(jax.jit(jax.vmap(grads))(keys), jnp.stack([grads(k) for k in keys]), 1e-5)

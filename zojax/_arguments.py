@@ -1,0 +1,111 @@
+"""The loss of each direction: its slice of mapped arguments, its key, and a value that is a scalar."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax import noise
+from zojax._types import PyTree, accumulator_dtype
+
+
+class Losses(NamedTuple):
+    """Attributes:
+    at: `at(point, i) -> (value, aux)`, the loss as direction i has it.
+    differ: whether directions have data or keys of their own.
+    """
+
+    at: Callable[[PyTree, jax.Array], tuple[jax.Array, PyTree]]
+    differ: bool
+
+
+def losses(
+    fun, key, args: tuple, kwargs: dict, *, n: int, has_aux: bool, in_axes: Any, with_key: bool
+) -> Losses:
+    """The losses of n directions from one function and its arguments."""
+    axes = resolve_in_axes(in_axes, args, kwargs, n)
+    if with_key and "key" in kwargs:
+        raise TypeError(
+            "with_key=True gives the loss its key=, and so did the call; leave one of them out."
+        )
+    # The noise has the key itself, of which directions use the first children; the losses the last.
+    loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
+
+    def at(point, i):
+        a, k = _slice_arguments(axes, args, kwargs, i)
+        if with_key:
+            k["key"] = jax.random.fold_in(loss_key, i)
+        return _scalar_loss(fun(point, *a, **k), has_aux)
+
+    return Losses(at, axes is not None or with_key)
+
+
+def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
+    """None, or the axis (or None) of every argument: a tuple for args and a dict for kwargs."""
+    if in_axes is None:
+        return None
+    if isinstance(in_axes, int):
+        axes = (in_axes,) * len(args), dict.fromkeys(kwargs, in_axes)
+    elif isinstance(in_axes, dict):
+        unknown = set(in_axes) - set(kwargs)
+        if unknown:
+            raise ValueError(
+                f"in_axes names {sorted(unknown)}, which the loss was not given by keyword; "
+                f"it was given {sorted(kwargs)}."
+            )
+        axes = (None,) * len(args), {name: in_axes.get(name) for name in kwargs}
+    else:
+        in_axes = tuple(in_axes)
+        if len(in_axes) != len(args) + 1 or in_axes[0] is not None:
+            raise ValueError(
+                "in_axes must have one entry per positional argument of the loss, None for the "
+                f"parameters; got {in_axes} for {len(args) + 1} arguments."
+            )
+        axes = in_axes[1:], dict.fromkeys(kwargs)
+    pairs = [*zip(axes[0], args, strict=True), *((axes[1][k], kwargs[k]) for k in kwargs)]
+    for axis, leaf in [
+        (axis, x) for axis, arg in pairs if axis is not None for x in jax.tree.leaves(arg)
+    ]:
+        if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] != n:
+            raise ValueError(
+                f"in_axes maps axis {axis} of an argument of shape {jnp.shape(leaf)}; that axis must "
+                f"have length num_directions = {n}."
+            )
+    return axes
+
+
+def _slice_arguments(axes, args: tuple, kwargs: dict, index):
+    if axes is None:
+        return args, dict(kwargs)
+
+    def pick(axis, arg):
+        if axis is None:
+            return arg
+        return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), index, axis=axis), arg)
+
+    positional = tuple(pick(axis, arg) for axis, arg in zip(axes[0], args, strict=True))
+    return positional, {name: pick(axes[1][name], arg) for name, arg in kwargs.items()}
+
+
+def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:
+    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(f"with has_aux=True the loss must return (value, aux), got {type(out)}.")
+    value, aux = out if has_aux else (out, ())
+    if isinstance(value, (tuple, list, dict)) or value is None:
+        raise TypeError(
+            f"the loss must return a scalar, got {type(value).__name__}; "
+            "if it returns (value, aux), pass has_aux=True to value_and_grad or estimate; "
+            "zeroth_order and minimize take the value alone."
+        )
+    value = jnp.asarray(value)
+    if value.shape != ():
+        raise ValueError(
+            f"the loss must return a scalar, got shape {value.shape}; take its mean or sum."
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating) and not jnp.issubdtype(
+        value.dtype, jnp.integer
+    ):
+        raise TypeError(f"the loss must return a real number, got dtype {value.dtype}.")
+    return value.astype(accumulator_dtype(value.dtype)), aux

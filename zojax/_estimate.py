@@ -1,0 +1,286 @@
+"""One estimate: values at perturbed points, a coefficient for each direction, their weighted sum.
+
+Pass one returns scalars only; pass two regenerates the directions from their key and adds them up, so
+no direction is ever stored.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax import _barriers, execution, implicit
+from zojax._arguments import Losses, losses
+from zojax._types import (
+    Direction,
+    PyTree,
+    Schedule,
+    accumulator_dtype,
+    as_key,
+    floats_only,
+    no_update,
+    replace_floats,
+    structure_of,
+    total_size,
+)
+from zojax.shaping import Shaping
+from zojax.stencils import Stencil
+
+
+class EstimatorState(NamedTuple):
+    """What an estimator carries from step to step.
+
+    Attributes:
+      skipped: int32, directions left out so far because an evaluation was not finite.
+      previous: float32, the mean value of the last step that had one.
+      started: bool, whether there was such a step.
+    """
+
+    skipped: jax.Array
+    previous: jax.Array
+    started: jax.Array
+
+
+class Estimate(NamedTuple):
+    """The result of one estimate.
+
+    Attributes:
+      value: the loss at x where the stencil visits it, else the mean over the evaluations, of the
+        directions that are finite; NaN when none is.
+      grads: as the parameters; zeros for integer and bool leaves, None for keys.
+      aux: what the loss returned beside its value, stacked over evaluations on a leading axis.
+      used: int32, directions whose evaluations were all finite.
+      state: the next EstimatorState.
+      coefficients: c, of shape (N,); NaN for a direction that was left out. float32, or float64 where
+        a parameter is.
+    """
+
+    value: jax.Array
+    grads: PyTree
+    aux: PyTree
+    used: jax.Array
+    state: EstimatorState
+    coefficients: jax.Array
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """The choices of an estimator, as `zojax.estimator` takes and has checked them."""
+
+    direction: Direction
+    stencil: Stencil
+    shaping: Shaping
+    mu: float | Schedule
+    num_directions: int
+    batch_size: int | None
+    with_key: bool
+
+    @property
+    def moved(self) -> tuple[float, ...]:
+        """The offsets of the stencil away from x."""
+        return tuple(o for o in self.stencil.offsets if o)
+
+    @property
+    def centered(self) -> bool:
+        """Whether the stencil evaluates x itself."""
+        return 0.0 in self.stencil.offsets
+
+    @property
+    def evaluations(self) -> int:
+        return self.num_directions * len(self.moved) + self.centered
+
+
+class Step(NamedTuple):
+    """What all directions of an estimate share.
+
+    Attributes:
+      frame: what the direction keeps of the key.
+      mu: float32 scalar.
+      structure: shapes and dtypes of all leaves of the parameters.
+      like: of the float leaves alone.
+    """
+
+    frame: PyTree
+    mu: jax.Array
+    structure: PyTree
+    like: PyTree
+
+
+def estimate(settings: Settings, fun, arrays, has_aux: bool, in_axes: Any) -> Estimate:
+    """The estimate of one key; arrays are key, params, args, kwargs, state and step."""
+    key, params, args, kwargs, state, step = arrays
+    structure = checked_structure(settings, params)
+    own = losses(
+        fun,
+        as_key(key),
+        args,
+        kwargs,
+        n=settings.num_directions,
+        has_aux=has_aux,
+        in_axes=in_axes,
+        with_key=settings.with_key,
+    )
+    this = begin(settings, key, smoothing(settings, step), structure)
+    values, aux = _values(settings, this, own, params)
+    if settings.centered:
+        center, center_aux = _center(settings, this, own, params)
+        values = insert_center(settings.stencil, values, center)
+        aux = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), center_aux, aux)
+    return finish(settings, this, values, state, aux)
+
+
+def smoothing(settings: Settings, step) -> jax.Array:
+    mu = settings.mu
+    return jnp.asarray(mu(jnp.asarray(step)) if callable(mu) else mu, jnp.float32)
+
+
+def checked_structure(settings: Settings, params: PyTree) -> PyTree:
+    """Shapes and dtypes of the parameters, which this direction can perturb."""
+    structure = _structure(params)
+    like, n = floats_only(structure), settings.num_directions
+    limit = settings.direction.max_directions(like)
+    if limit is not None and n > limit:
+        raise ValueError(
+            f"num_directions must be at most {limit} for this direction and these "
+            f"{total_size(like)} parameters, got {n}."
+        )
+    return structure
+
+
+def begin(settings: Settings, key, mu: jax.Array, structure: PyTree) -> Step:
+    like = floats_only(structure)
+    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    return Step(frame, mu, structure, like)
+
+
+def finish(settings: Settings, this: Step, values, state, aux) -> Estimate:
+    """The estimate from a table of values (directions, offsets)."""
+    dtype = coefficients_dtype(this.like)
+    c, valid, value, state = _coefficients(settings, values, this.mu, state, dtype)
+    c = _barriers.settle(jnp.where(valid, c, jnp.nan))
+    grads = _weighted_sum(settings, this.frame, c, this.like, this.structure)
+    return Estimate(value, grads, aux, jnp.sum(valid), state, c)
+
+
+def combine(settings: Settings, key, params: PyTree, coefficients) -> PyTree:
+    """The gradient of an estimate with this key that had these coefficients."""
+    structure = _structure(params)
+    like = floats_only(structure)
+    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    return _weighted_sum(settings, frame, coefficients, like, structure)
+
+
+def coefficients_dtype(like: PyTree) -> jnp.dtype:
+    """float64 where a leaf is, else float32."""
+    leaves = jax.tree.leaves(like)
+    return jnp.result_type(
+        jnp.float32, *(accumulator_dtype(jnp.result_type(leaf)) for leaf in leaves)
+    )
+
+
+def insert_center(stencil: Stencil, values: jax.Array, center: jax.Array) -> jax.Array:
+    """The table with the value at x, one for all directions or one for each, at the place of offset 0."""
+    place = stencil.offsets.index(0.0)
+    center = jnp.broadcast_to(center, (len(values), 1))
+    return jnp.concatenate([values[:, :place], center, values[:, place:]], axis=1)
+
+
+def _values(settings: Settings, this: Step, own: Losses, params: PyTree):
+    """Values (directions, moved offsets) and what the loss returned beside them, an axis for all."""
+    values, aux = execution.evaluate(
+        lambda i: settings.direction.draw(this.frame, i, this.like),
+        lambda z, i, o: implicit.evaluate(lambda p: own.at(p, i), params, z, o * this.mu),
+        settings.num_directions,
+        settings.moved,
+        _batch_size(settings, this.like),
+    )
+    return values, jax.tree.map(lambda a: a.reshape((-1,) + a.shape[2:]), aux)
+
+
+def _center(settings: Settings, this: Step, own: Losses, params: PyTree):
+    """The same at x: once, but where data or keys differ once for every direction."""
+    count = settings.num_directions if own.differ else 1
+    center, aux = execution.evaluate(
+        lambda i: None,
+        lambda _, i, __: own.at(params, i),
+        count,
+        (0.0,),
+        min(_batch_size(settings, this.like), count),
+    )
+    return center, jax.tree.map(lambda a: a[:, 0], aux)
+
+
+def _batch_size(settings: Settings, like: PyTree) -> int:
+    if settings.batch_size is not None:
+        return settings.batch_size
+    shares = settings.direction.shares_products
+    return execution.choose_batch_size(settings.num_directions, total_size(like), shares)
+
+
+def _weighted_sum(settings: Settings, frame, coefficients, like, structure) -> PyTree:
+    """The gradient, rounded: whoever replays these coefficients gets the same bits."""
+    c = jnp.where(jnp.isnan(coefficients), 0, coefficients)
+
+    def gradient(leaf, total):
+        total = _barriers.rounded(_cast(total, leaf.dtype), c[0])
+        return total if leaf.sharding is None else jax.sharding.reshard(total, leaf.sharding)
+
+    sums = jax.tree.map(gradient, like, settings.direction.combine(frame, c, like))
+    return replace_floats(structure, sums, other=no_update)
+
+
+def _structure(params: PyTree) -> PyTree:
+    """Shapes and dtypes of all leaves, some of them floats."""
+    structure = structure_of(params)
+    if not total_size(floats_only(structure)):
+        dtypes = [str(leaf.dtype) for leaf in jax.tree.leaves(structure)]
+        raise ValueError(
+            f"params has no float leaf to perturb, got leaves of dtype {dtypes}; "
+            "cast what should be trained to a floating dtype."
+        )
+    return structure
+
+
+def _coefficients(settings: Settings, values, mu_t, state, dtype):
+    """Weights c_i, which directions are finite, the value, the next state."""
+    stencil, shaping = settings.stencil, settings.shaping
+    valid = jnp.all(jnp.isfinite(values), axis=1) & (mu_t > 0)  # a schedule may end at 0
+    used = jnp.sum(valid)
+    table = jnp.where(valid[:, None], values, 0)
+    count = jnp.maximum(used, 1).astype(table.dtype)
+    mean = jnp.sum(table) / (count * table.shape[1])
+    c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
+    if stencil.memory:
+        c = c + stencil.memory * _remembered(state, mean)
+    c = (shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count).astype(dtype)
+    c = jnp.where(valid & jnp.isfinite(c), c, 0)
+    value = mean
+    if settings.centered:
+        value = jnp.sum(table[:, stencil.offsets.index(0.0)]) / count
+    value = jnp.where(used > 0, value, jnp.nan)
+    if state is not None:
+        state = EstimatorState(
+            skipped=state.skipped + (values.shape[0] - used).astype(jnp.int32),
+            previous=jnp.where(used > 0, mean.astype(jnp.float32), state.previous),
+            started=state.started | (used > 0),
+        )
+    return c, valid, value, state
+
+
+def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
+    """The previous step's mean value; in the first step its own."""
+    if state is None:
+        raise ValueError(
+            "this stencil remembers the previous step and needs state=; "
+            "use it inside zojax.zeroth_order, or pass state=estimator.init()."
+        )
+    return jnp.where(state.started, state.previous.astype(mean.dtype), mean)
+
+
+def _cast(total: jax.Array, dtype) -> jax.Array:
+    """A sum in the dtype of its leaf: what float16 cannot hold becomes its largest number, not infinite."""
+    if dtype == jnp.float16:
+        limit = float(jnp.finfo(dtype).max)
+        total = jnp.clip(total, -limit, limit)
+    return total.astype(dtype)
