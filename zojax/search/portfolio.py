@@ -29,6 +29,8 @@ from zojax.search.sre import sre
 
 SMOOTH = 0.5  # of a rate that is remembered for the next turn
 LEAST = 10  # turns that must be left for the noisy member to take over
+STARTS = 10  # random points at most, of which the best is where members begin
+BUDGET_OF_START = 10  # evaluations in the budget for each of them
 
 
 class Team(NamedTuple):
@@ -44,6 +46,7 @@ class Team(NamedTuple):
 
 class PortfolioState(NamedTuple):
     random: Random
+    starts: jax.Array  # (n, d), evaluated first
     members: tuple
     noisy_member: Any
     evaluations: jax.Array
@@ -65,11 +68,12 @@ def portfolio(
 ) -> Algorithm:
     """Gives each member turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
 
-    At the end of a turn all members learn of the best point. The start is evaluated twice (where it
-    fails, the best point of a turn): if the values differ the function is noisy, and every turn ends with
-    another look at the best point. While turns
-    gain more than two values of a point differ by, noise does not matter; once the last turn of no member
-    does, gains are luck, and what is left of the budget goes to the `noisy` member, from the best point.
+    A tenth of the budget, 10 evaluations at most, goes to random points first; members, of which some
+    are local, begin at the best of them. At the end of a turn all members learn of the best point. The
+    start is evaluated twice (where it fails, the best point of a turn): if the values differ the function
+    is noisy, and every turn ends with another look at the best point. While turns gain more than two values
+    of a point differ by, noise does not matter; once the last turn of no member does, gains are luck, and
+    what is left of the budget goes to the `noisy` member, from the best point.
 
     By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
     two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
@@ -138,13 +142,17 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
     members = team.on(space)
     keys = jax.random.split(key, len(members) + 3)
+    starts = space.sample(keys[2], max(1, min(STARTS, budget // BUDGET_OF_START))).astype(
+        float_dtype()
+    )
     return PortfolioState(
         random=make_random(keys[0]),
+        starts=starts,
         members=tuple(a.init(k, space, budget) for a, k in zip(members, keys[3:], strict=True)),
         noisy_member=team.noisy.init(keys[1], space, budget),
         evaluations=jnp.int32(0),
         budget=jnp.int32(min(budget, 2**31 - 1)),
-        x=space.sample(keys[2], 1)[0].astype(float_dtype()),
+        x=starts[0],
         value=jnp.asarray(np.inf, float_dtype()),
         noise=jnp.asarray(0, float_dtype()),
         compared=jnp.bool_(False),
@@ -166,7 +174,8 @@ def _ask(team: Team, space, state: PortfolioState):
         return x, state._replace(noisy_member=new)
 
     def ask_again(state):
-        return state.x[None], state
+        start = state.starts[jnp.minimum(state.evaluations, len(state.starts) - 1)]
+        return jnp.where(_begins(state), start, state.x)[None], state
 
     return _switch(state, ask_member, ask_noisy, ask_again)
 
@@ -182,29 +191,36 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
 
     def tell_again(state):
         difference = jnp.abs(values[0] - state.value)
-        known = (state.evaluations > 0) & jnp.isfinite(difference)
+        known = ~_begins(state) & jnp.isfinite(difference)
         seen = state._replace(
             noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
             compared=state.compared | known,
             value=jnp.where(jnp.isfinite(values[0]), values[0], state.value),
         )
-        same = jnp.all(x[0] == state.x)  # not in a small space, where no point is evaluated twice
-        return where(
-            same, seen, keep_best(state._replace(compared=jnp.bool_(True)), x[0], values[0])
-        )
+        other = state._replace(compared=state.compared | ~_begins(state))
+        # Not the same at the start, nor in a small space, where no point is evaluated twice.
+        same = ~_begins(state) & jnp.all(x[0] == state.x)
+        return where(same, seen, keep_best(other, x[0], values[0]))
 
     again, earlier = _looks_again(state), state.evaluations
     state = _switch(state, tell_member, tell_noisy, tell_again)
-    over = jnp.where(again, earlier > 0, (state.left <= 0) & ~_looks_again(state))
-    turn = partial(_next_turn, team, space, earlier > 1)
+    n = len(state.starts)
+    over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
+    turn = partial(_next_turn, team, space, earlier > n)
     state = state._replace(evaluations=earlier + 1)
     return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
 
 
+def _begins(state: PortfolioState) -> jax.Array:
+    """Whether random points are evaluated still."""
+    return state.evaluations < len(state.starts)
+
+
 def _looks_again(state: PortfolioState) -> jax.Array:
-    """Whether the best point is evaluated: at the start twice, with noise at the end of every turn."""
+    """Whether no member is asked: at the start, of which the best is evaluated twice, and, with noise, for
+    another look at the best point at the end of every turn."""
     worth = (state.noise > 0) | ~state.compared
-    return (state.evaluations < 2) | (worth & (state.left <= 0))
+    return (state.evaluations <= len(state.starts)) | (worth & (state.left <= 0))
 
 
 def _switch(state: PortfolioState, member, noisy, again):
