@@ -13,10 +13,11 @@ ROOT = Path(zojax.__file__).parent
 PUBLIC = zojax, attacks, directions, implicit, optimizers, search, trajectory
 BASE = {"_types", "_barriers", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
-ESTIMATOR = BASE | CHOICES | {"implicit"}
+ESTIMATE = BASE | CHOICES | {"implicit"}
+ESTIMATOR = ESTIMATE | {"_arguments", "_ask_tell", "_call", "_estimate"}
 ALLOWED = {  # what each part may import
     "_types": set(),
-    "_barriers": set(),
+    "_barriers": {"_types"},
     "noise": {"_barriers"},
     "directions": BASE | {"directions"},
     "stencils": BASE,
@@ -24,13 +25,16 @@ ALLOWED = {  # what each part may import
     "execution": BASE,
     "implicit": BASE | {"implicit"},
     "_call": set(),
-    "_estimator": ESTIMATOR | {"_call"},
-    "_gradient": ESTIMATOR | {"_estimator", "_call"},
-    "_transform": ESTIMATOR | {"_estimator", "_call"},
+    "_arguments": BASE,
+    "_estimate": ESTIMATE | {"_arguments"},
+    "_ask_tell": BASE | {"_estimate"},
+    "_estimator": ESTIMATOR,
+    "_gradient": ESTIMATOR | {"_estimator"},
+    "_transform": ESTIMATOR | {"_estimator"},
     "_progress": set(),
     "_minimize": BASE | {"_transform", "_progress"},
     "search": BASE | {"search", "_progress"},
-    "attacks": ESTIMATOR | {"_estimator", "_call", "attacks"},
+    "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
     "trajectory": BASE | {"_transform", "trajectory"},
 }
