@@ -311,6 +311,46 @@ def test_another_mu_or_key_replays_since_the_log_has_both(path):
     assert_same_bits(trajectory.replay(P0, other, log), trajectory.replay(P0, TX, log))
 
 
+OTHER_EVALUATIONS = {
+    "mu": zojax.estimator(mu=0.5, num_directions=2),
+    "stencil": zojax.estimator(stencil=stencils.forward(), num_directions=2),
+    "shaping": zojax.estimator(shaping=shaping.standardize(), num_directions=2),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_EVALUATIONS)
+def test_a_run_is_not_continued_with_other_evaluations(case, path):
+    """A replay does not depend on them, see above."""
+    other = zojax.zeroth_order(optax.sgd(0.1), OTHER_EVALUATIONS[case])
+    same = zojax.zeroth_order(optax.sgd(0.1), zojax.estimator(num_directions=2), key=3)
+    new = path.with_name("new")
+    with trajectory.Recorder(new, same, P0) as recorder:
+        recorder.append(same.update(None, same.init(P0), P0, value_fn=bowl)[1])
+    trajectory.Recorder(new, same, P0).close()
+    with pytest.raises(ValueError, match="its mu, stencil or shaping differs"):
+        trajectory.Recorder(new, other, P0)
+
+
+def test_a_log_has_one_recorder_at_a_time(path):
+    with trajectory.Recorder(path, TX, P0) as first:
+        with pytest.raises(ValueError, match="by another recorder"):
+            trajectory.Recorder(path, TX, P0)
+    with pytest.raises(ValueError, match="the recorder is closed"):
+        advance(*trajectory.resume(P0, TX, trajectory.load(path)), 1, first)
+    trajectory.Recorder(path, TX, P0).close()
+
+
+def test_what_ends_before_the_first_step_is_begun_again(path):
+    whole = path.read_bytes()
+    for size in (0, 3, 6, 9, 20):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="no step was recorded"):
+            trajectory.load(path)
+        with trajectory.Recorder(path, TX, P0) as recorder:
+            advance(P0, TX.init(P0), 2, recorder)
+        assert trajectory.load(path).steps == 2
+
+
 def test_what_cannot_be_recorded_says_so(tmp_path):
     with pytest.raises(TypeError, match="put what is around it inside"):
         trajectory.Recorder(tmp_path / "log", optax.chain(TX, optax.scale(1.0)), P0)
@@ -324,6 +364,8 @@ def test_what_cannot_be_recorded_says_so(tmp_path):
         trajectory.Recorder(tmp_path / "log", zojax.zo_sgd(0.1, zojax.estimator(stencil=odd)), P0)
     with pytest.raises(ValueError, match="at most 253"):
         trajectory.Recorder(tmp_path / "log", TX, P0, every=254)
+    with pytest.raises(TypeError, match="note must be for JSON"):
+        trajectory.Recorder(tmp_path / "log", TX, P0, note={1, 2})
 
 
 def test_a_state_that_does_not_follow_is_refused(path):
@@ -417,6 +459,11 @@ def test_hyperparameters_that_change_on_the_way_are_recorded(tmp_path):
     assert_same_bits(resumed.inner_state, state.inner_state)
     trajectory.save(tmp_path / "copy", log)
     assert trajectory.load(tmp_path / "copy").hyperparameters == log.hyperparameters
+    early = trajectory.truncate(log, 3)
+    assert trajectory.merge(log, early).hyperparameters == log.hyperparameters
+    other = early._replace(hyperparameters=((0, {"0.learning_rate": 0.5}),))
+    with pytest.raises(ValueError, match="disagree on the hyperparameters of step 0"):
+        trajectory.merge(log, other)
     before = trajectory.replay(P0, tx, trajectory.truncate(log, 7))
     assert trajectory.truncate(log, 7).hyperparameters == log.hyperparameters[:2]
     assert not np.array_equal(before["x"], params["x"])

@@ -201,6 +201,9 @@ def merge(*logs: Log) -> Log:
         different = np.flatnonzero((_bits(before) != _bits(log.scalars[:shared])).any(axis=1))
         if different.size:
             raise ValueError(f"the logs disagree on step {log.start + different[0]}.")
+        for step in range(log.start, log.start + shared):
+            if _holding(whole, step) != _holding(log, step):
+                raise ValueError(f"the logs disagree on the hyperparameters of step {step}.")
         changes = dict(whole.hyperparameters) | dict(log.hyperparameters)
         longer = whole if stop >= log.start + log.steps else log
         whole = whole._replace(
@@ -209,6 +212,11 @@ def merge(*logs: Log) -> Log:
             end=longer.end,
         )
     return whole
+
+
+def _holding(log: Log, step: int) -> dict | None:
+    """The hyperparameters of a step."""
+    return next((values for first, values in reversed(log.hyperparameters) if first <= step), None)
 
 
 def _bits(scalars: np.ndarray) -> np.ndarray:
@@ -245,18 +253,28 @@ def encode_end(digest: str) -> bytes:
     return struct.pack("<B", END) + bytes.fromhex(digest)
 
 
+def is_without_header(data: bytes) -> bool:
+    """Whether a file was cut off before its first step."""
+    if len(data) < len(MAGIC) + 6:
+        return MAGIC.startswith(data[: len(MAGIC)])
+    version, length = struct.unpack("<HI", data[len(MAGIC) : len(MAGIC) + 6])
+    ours = data.startswith(MAGIC) and version <= VERSION
+    return ours and len(data) < len(MAGIC) + 6 + length + 4
+
+
 def parse(data: bytes, path) -> Parsed:
     """A log from the bytes of a file."""
+    if is_without_header(data):
+        where = "ends in its header" if data else "is empty"
+        raise ValueError(f"{path} {where}: no step was recorded.")
     if not data.startswith(MAGIC):
         raise ValueError(f"{path} is not a zojax trajectory.")
     position = len(MAGIC) + 6
-    version, length = struct.unpack("<HI", data[len(MAGIC) : position].ljust(6, b"\0"))
+    version, length = struct.unpack("<HI", data[len(MAGIC) : position])
     if version > VERSION:
         raise ValueError(
             f"{path} has version {version}, this zojax reads up to {VERSION}: install a newer one."
         )
-    if len(data) < position + length + 4:
-        raise ValueError(f"{path} ends in its header; nothing was recorded.")
     body = data[position : position + length]
     checksum = zlib.crc32(data[: position + length])
     if data[position + length : position + length + 4] != struct.pack("<I", checksum):

@@ -1,10 +1,16 @@
 """`Recorder` appends the scalars of a run to its log while it runs."""
 
+import json
 import os
 from pathlib import Path
 
 import jax
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._types import PyTree, require_count
@@ -14,8 +20,9 @@ from zojax.trajectory import _identity, _log
 class Recorder:
     r"""Appends every step of a run to a log: 4 bytes a direction, and 5 every `every` steps.
 
-    A new path gets a new log. An existing log of the same optimizer and base parameters is continued:
-    take the parameters and the state from `resume`.
+    A new path gets a new log. An existing log of the same optimizer (mu, stencil and shaping, on which a
+    replay does not depend, included) and base parameters is continued: take the parameters and the state
+    from `resume`.
 
     Args:
       path: of the file.
@@ -23,11 +30,12 @@ class Recorder:
       params: the parameters that the run began with, before the first step.
       every: steps a record. A run that is killed loses at most the steps of a record, which it then
         takes again; `flush` ends a record early, for 5 bytes.
-      note: anything for JSON that should be kept with the log.
+      note: anything for JSON that should be kept in the header of a new log.
 
     Raises:
-      TypeError: for a `tx` that does not come from `zojax.zeroth_order`.
-      ValueError: when the log at `path` is of another run, with the reason, or corrupt.
+      TypeError: for a `tx` that does not come from `zojax.zeroth_order`, or a note that is not for JSON.
+      ValueError: when the log at `path` is of another run, with the reason, corrupt, or being recorded by
+        another recorder.
 
     >>> import os, tempfile, jax.numpy as jnp, zojax
     >>> path = os.path.join(tempfile.mkdtemp(), "run.log")
@@ -47,16 +55,23 @@ class Recorder:
         every = require_count("every", every)
         if every >= _log.HYPERPARAMETERS:
             raise ValueError(f"every must be at most {_log.HYPERPARAMETERS - 1}, got {every}.")
+        try:
+            json.dumps(note)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"note must be for JSON, got {note!r}: {error}.") from error
         self._identity = _identity.identify(tx, params)
         self._directions = tx.estimator.num_directions
         self._header = {**self._identity, "every": every, "note": note}
         self._pending: list[np.ndarray] = []
         self._next = self._hyperparameters = None
         path = Path(path)
-        if path.exists() and path.stat().st_size:
+        self._file = open(path, "ab", buffering=0)
+        try:
+            _lock(self._file)
             self._continue(path, tx, params)
-        else:
-            self._file = open(path, "xb" if not path.exists() else "ab", buffering=0)
+        except ValueError:
+            self._file.close()
+            raise
 
     @property
     def steps(self) -> int:
@@ -93,18 +108,28 @@ class Recorder:
         self.close()
 
     def _continue(self, path: Path, tx, params) -> None:
-        parsed = _log.parse(path.read_bytes(), path)
+        data = path.read_bytes()
+        if _log.is_without_header(data):  # new, or killed before its first step
+            os.truncate(path, 0)
+            return
+        parsed = _log.parse(data, path)
         _identity.check(parsed.log.header, tx, params)
+        if self._identity["evaluation"] != parsed.log.header["evaluation"]:
+            raise ValueError(
+                f"another optimizer: its mu, stencil or shaping differs from that of the run in {path}. "
+                "Choose another path."
+            )
         if parsed.log.end is not None:
             raise ValueError(f"{path} is sealed: its run has ended. Choose another path.")
         os.truncate(path, parsed.size)
-        self._file = open(path, "ab", buffering=0)
         self._header, self._checksum = parsed.log.header, parsed.checksum
         self._next = parsed.log.start + parsed.log.steps
         if parsed.log.hyperparameters:
             self._hyperparameters = parsed.log.hyperparameters[-1][1]
 
     def _extend(self, state, coefficients: np.ndarray, values) -> None:
+        if self._file.closed:
+            raise ValueError("the recorder is closed; open another to go on.")
         steps, key = len(coefficients), _key(state.rng_key)
         begun = int(state.count) - steps
         if self._next is None:
@@ -143,6 +168,20 @@ class Recorder:
     def _write(self, payload: bytes) -> None:
         data, self._checksum = _log.encode_record(payload, self._checksum)
         self._file.write(data)
+
+
+def _lock(file) -> None:
+    """Two recorders would write into one another's records."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"{file.name} is being recorded by another recorder; close it, or choose another path."
+        ) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def _key(key: jax.Array) -> dict:
