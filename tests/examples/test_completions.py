@@ -195,7 +195,7 @@ def test_a_text_that_is_too_long_is_refused(tmp_path):
     path = tmp_path / "task.jsonl"
     row = {"prompt": "good " * 40, "completion": "yes"}
     path.write_text("\n".join([json.dumps(row)] * 20))
-    with pytest.raises(ValueError, match="this model has 32 positions, the text may take 40"):
+    with pytest.raises(ValueError, match="has 40 tokens, but the model has room for 30"):
         trained(given, 1)
 
 

@@ -161,14 +161,102 @@ def test_a_task_says_what_is_wrong_with_it(own, tmp_path):
         ('{"prompt": "a", "completion": "b"}\n' * 9, "10 examples at least, got 9"),
         ("\n" + '{"text": "a", "label": 1}\n' * 12, "2 labels at least"),
         ('{"text": "a", "label": "yes"}\n{"text": "b", "label": "yes sir"}\n' * 6, "different"),
+        ('{"text": "a", "label": "yes"}\n{"text": "b", "label": " "}\n' * 6, "names of a token"),
+        ('{"text": "a", "label": null}', "line 1 of"),
+        ('{"prompt": "", "completion": "yes"}\n' * 12, "have no token"),
+        ('{"text": "caf\u00e9", "label": 1}', "not in UTF-8"),
     ]:
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match=message):
             _jsonl.task(weights, path, "full", 0)
+    with pytest.raises(ValueError, match="is no file"):
+        _jsonl.read(tmp_path)
+    for prompt in ("hello", "{} {}", "{text}"):
+        with pytest.raises(ValueError, match="one {} for the text"):
+            _jsonl.task(weights, own[3], "full", 0, prompt=prompt)
     with pytest.raises(ValueError, match="go together"):
         finetune.settle(finetune.make_parser().parse_args(["--weights", weights]))
     with pytest.raises(ValueError, match="--dtype bfloat16 is for --weights"):
         finetune.settle(finetune.make_parser().parse_args(["--dtype", "bfloat16"]))
+
+
+def test_lines_end_where_json_lines_end(tmp_path):
+    path, text = tmp_path / "task.jsonl", "one\u2028two\x85three"
+    row = json.dumps({"text": text, "label": 1}, ensure_ascii=False)
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join([row] * 10).encode())
+    assert _jsonl.read(path).inputs == [text] * 10
+
+
+def test_a_tokenizer_that_fills_up_or_cuts_is_used_without(own):
+    from tokenizers import Tokenizer
+
+    path = pathlib.Path(own[1]) / "tokenizer.json"
+    plain = _jsonl.task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_padding(length=30)
+    tokenizer.enable_truncation(2)
+    tokenizer.save(str(path))
+    found = _jsonl.task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
+    for a, b in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(a["tokens"], b["tokens"])
+    tokenizer.add_tokens([f"more{i}" for i in range(200)])
+    tokenizer.save(str(path))
+    with pytest.raises(ValueError, match="do not belong together"):
+        _jsonl.task(own[1], own[3], "norms", 0, prompt="{} more199")
+
+
+def test_texts_have_the_room_that_the_model_has(own):
+    folder = pathlib.Path(own[1]).parent / "gpt"
+    shutil.copytree(REFERENCE / "gpt2", folder)
+    shutil.copy(pathlib.Path(own[1]) / "tokenizer.json", folder)
+    room = _huggingface.load(folder).config.positions
+    path = folder / "task.jsonl"
+    for words, fits in ((room, True), (room + 1, False)):
+        rows = [
+            {"text": " ".join(["w1"] * words), "label": ("yes", "no")[i % 2]} for i in range(20)
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        if fits:
+            task = _jsonl.task(folder, path, "norms", 0, prompt="{}")
+            batch = next(task.batches(0, 4))
+            assert batch["tokens"].shape == (4, room)
+            assert np.isfinite(jax.jit(task.objectives["nll"])(task.params, task.frozen, batch))
+        else:
+            with pytest.raises(ValueError, match=f"has {words} tokens"):
+                _jsonl.task(folder, path, "norms", 0, prompt="{}")
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("config.json", "{", "is not JSON"),
+        ("config.json", "[]", "must hold an object"),
+        (
+            "config.json",
+            '{"model_type": "llama", "num_attention_heads": 2}',
+            "has no 'hidden_size'",
+        ),
+        ("model.safetensors", "garbage", "not a safetensors file"),
+        ("tokenizer.json", "{}", "is not a tokenizer"),
+    ],
+)
+def test_a_broken_folder_says_which_file(own, name, content, message):
+    (pathlib.Path(own[1]) / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        _huggingface.load(own[1])
+
+
+def test_a_log_is_of_one_run(own, tmp_path, capsys):
+    given = [*own, "--steps", "2", "--batch", "4", "--out", str(tmp_path / "x.png")]
+    given += ["--log", str(tmp_path / "log")]
+    assert finetune.main(given) == 0
+    for other in (["--seed", "1"], ["--batch", "8"]):
+        with pytest.raises(SystemExit):
+            finetune.main([*given, *other])
+        assert f"its {other[0][2:]} is" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        finetune.main([*given, "--mu", "0.1"])
+    assert "its mu, stencil or shaping differs" in capsys.readouterr().err
 
 
 def test_help_lists_every_option(capsys):
@@ -183,9 +271,16 @@ def test_help_lists_every_option(capsys):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (["--params", "norms"], "--params norms does not fit --data digits; try full."),
+        (["--params", "norms"], "--params norms does not fit --data digits; it takes full."),
         (["--steps", "0"], "--steps must be positive, got 0; try 1000."),
         (["--mu", "-1"], "--mu must be positive, got -1.0; try 0.01."),
+        (["--learning-rate", "nan"], "--learning-rate must be positive, got nan; try 0.1."),
+        (["--seed", "-1"], "--seed must be from 0 to"),
+        (["--prompt", "{}"], "--prompt '{}' is for --weights"),
+        (["--weights", "a", "--task", "b"], "--data digits does not go with --weights"),
+        (["--out", "curve.xyz"], "--out curve.xyz must end in one of"),
+        (["--out", "/proc/no/curve.png"], "cannot be written"),
+        (["--log", "/no/such/folder/log"], "No such file"),
     ],
 )
 def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):

@@ -60,13 +60,16 @@ def load(folder, dtype=np.float32):
         missing or of another shape.
     """
     folder = pathlib.Path(folder).expanduser()
-    raw = json.loads(_existing(folder, "config.json").read_text())
+    raw = _config(folder)
     kind = raw.get("model_type")
     if kind not in _SHAPES:
         raise ValueError(
             f"config.json of {folder} has model_type {kind!r}; supported are {sorted(_SHAPES)}."
         )
-    module, config, names, transposed = _SHAPES[kind](raw)
+    try:
+        module, config, names, transposed = _SHAPES[kind](raw)
+    except KeyError as error:
+        raise ValueError(f"config.json of {folder} has no {error.args[0]!r}.") from error
     tensors = _Tensors(folder)
     expected = module.shapes(config)
     if module is llama and kind == "qwen2":
@@ -123,14 +126,19 @@ class _Tensors:
     """All tensors of a folder's safetensors files, by name."""
 
     def __init__(self, folder):
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         self._folder, self._file_of = folder, {}
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise ValueError(f"{folder} has no *.safetensors file.")
         for path in paths:
-            file = safe_open(path, framework="flax")  # numpy alone does not know bfloat16
+            try:
+                file = safe_open(path, framework="flax")  # numpy alone does not know bfloat16
+            except SafetensorError as error:
+                raise ValueError(
+                    f"{path} is not a safetensors file, or cut off: {error}."
+                ) from error
             self._file_of |= dict.fromkeys(file.keys(), file)
 
     def read(self, name):
@@ -141,6 +149,17 @@ class _Tensors:
         raise ValueError(f"{self._folder} has no tensor {name}.")
 
 
+def _config(folder):
+    path = _existing(folder, "config.json")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold an object, got {raw!r}.")
+    return raw
+
+
 def _existing(folder, name):
     path = folder / name
     if not path.exists():
@@ -149,17 +168,25 @@ def _existing(folder, name):
 
 
 def _tokenizer(folder):
-    if not (folder / "tokenizer.json").exists():
+    path = folder / "tokenizer.json"
+    if not path.exists():
         return None
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises nothing narrower
+        raise ValueError(f"{path} is not a tokenizer: {error}.") from error
+    # Folders may keep how a text was last cut or filled up; here texts are whole.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _require(raw, **settings):
     """Raises ValueError for a setting that the models here do not have."""
     for name, supported in settings.items():
-        if raw.get(name, supported) != supported:
+        if raw.get(name) is not None and raw[name] != supported:
             raise ValueError(f"config.json has {name}={raw[name]!r}; supported is {supported!r}.")
 
 

@@ -6,6 +6,7 @@ they are `{"prompt": ..., "completion": ...}`: the completion is written after t
 
 import json
 import pathlib
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -38,15 +39,17 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
       params: what is trained, see `zojax.examples._trained.divide`.
       seed: of the adapters; the pretrained weights and the split are fixed.
       dtype: of all weights.
-      prompt: a template with one `{}` for the text or prompt; None: `"{}\\nLabel:"` or `"{}"`.
+      prompt: a template with one `{}` for the text or prompt, other braces standing for themselves;
+        None: `"{}\\nLabel:"` or `"{}"`.
       stop: what ends a completion, one token; None: the model's own end of a text.
 
     Returns:
       A `zojax.examples._tasks.Task`.
 
     Raises:
-      ValueError: if a file is missing or wrong, labels begin with the same token, or `stop` is not one
-        token.
+      ValueError: if a file is missing or wrong, labels begin with the same token, `stop` is not one
+        token, `prompt` has no place for the text, or a text suits the model not: it has no token, one
+        that the model does not know, or too many.
     """
     rows = read(path)
     model = _huggingface.load(weights, dtype)
@@ -58,7 +61,9 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
             raise ValueError(f"stop must be one token of the model, got {stop!r}, which is {ids}.")
         model = model._replace(stop=ids[0])
     template = _KINDS[rows.fields] if prompt is None else prompt
-    encoded = model.tokenizer.encode_batch([template.format(text) for text in rows.inputs])
+    if template.count("{}") != 1:
+        raise ValueError(f"prompt must have one {{}} for the text, got {template!r}.")
+    encoded = model.tokenizer.encode_batch([template.replace("{}", text) for text in rows.inputs])
     tokens = [e.ids for e in encoded]
     order = np.random.default_rng(0).permutation(len(tokens))
     held_out, validation, train = np.split(order, [int(s * len(tokens)) for s in _SPLITS])
@@ -68,23 +73,54 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     model = model._replace(params=None)  # whoever trains may give them up
     of_kind = _labels if "label" in rows.fields else _texts
     labels, objectives, outputs, scores = of_kind(model, rows.outputs)
+    written = labels.shape[1] if labels.ndim == 2 else 0
+    room = _check(model, rows, tokens, written)
+    fill = partial(pad, longest=room)
 
     def batches(seed, size):
         rng = np.random.default_rng(seed)
         while True:
-            yield pad((tokens, labels), rng.choice(train, size))
+            yield fill((tokens, labels), rng.choice(train, size))
 
     def split(name):
         part = splits[name]
-        return in_order(([tokens[i] for i in part], labels[part]))
+        return in_order(([tokens[i] for i in part], labels[part]), fill=fill)
 
     return Task(trained, frozen, objectives, outputs, scores, batches, split)
+
+
+def _check(model, rows, tokens, written):
+    """The most tokens of a text that the model has room for (None: any); raises for what does not suit."""
+    positions = getattr(model.config, "positions", None)
+    room = None if positions is None else positions - model.config.first_position - written
+    for text, ids in zip(rows.inputs, tokens, strict=True):
+        start = repr(text[:40])
+        if not ids:
+            raise ValueError(f"the text {start} and its prompt have no token; leave it out.")
+        if room is not None and len(ids) > room:
+            raise ValueError(
+                f"the text {start} has {len(ids)} tokens, but the model has room for {room} and what "
+                "it is to write; shorten it."
+            )
+    known = model.config.vocabulary
+    highest = max(
+        max(ids) for ids in [*tokens, *(_encoded(model, text) for text in rows.outputs)] if ids
+    )
+    if highest >= known:
+        raise ValueError(
+            f"tokenizer.json makes token {highest}, but the model has a vocabulary of {known}: "
+            "they do not belong together."
+        )
+    return room
 
 
 def _labels(model, outputs):
     """Classification, by the first token of a label's name."""
     names = sorted(set(outputs))
-    first = [_encoded(model, f" {name}")[0] for name in names]
+    encoded = [_encoded(model, f" {name}") for name in names]
+    if not all(encoded) or not all(name.strip() for name in names):
+        raise ValueError(f"labels must be names of a token at least, got {names}.")
+    first = [ids[0] for ids in encoded]
     if len(names) < 2:
         raise ValueError(f"a task needs 2 labels at least, got {names}.")
     if len(set(first)) < len(names):
@@ -104,6 +140,8 @@ def _texts(model, outputs):
     """Completions with the model's stop behind them; judged also by what the model writes itself."""
     stop = [] if model.stop is None else [model.stop]
     encoded = [_encoded(model, text) + stop for text in outputs]
+    if not any(encoded):
+        raise ValueError("all completions are empty, and the model has no token that ends a text.")
     labels = np.full((len(encoded), max(map(len, encoded))), -1, np.int32)
     for row, ids in zip(labels, encoded, strict=True):
         row[: len(ids)] = ids
@@ -135,7 +173,7 @@ def _encoded(model, text):
 
 
 def read(path):
-    """Reads a JSONL file; values are strings or numbers.
+    """Reads a JSONL file in UTF-8; values are strings or numbers.
 
     Args:
       path: of the file.
@@ -147,15 +185,19 @@ def read(path):
       ValueError: if the file is missing, short, or holds another thing, with the line.
     """
     path = pathlib.Path(path).expanduser()
-    if not path.exists():
-        raise ValueError(f"--task {path} does not exist; it is a JSONL file, one object a line.")
+    if not path.is_file():
+        raise ValueError(f"--task {path} is no file; it is a JSONL file, one object a line.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8: {error}.") from error
     fields, rows = None, []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # strings may hold other ends of lines
         if line.strip():
             try:
                 row = json.loads(line)
                 fields = fields or next(f for f in _KINDS if set(f) <= set(row))
-                rows.append(tuple(str(row[name]) for name in fields))
+                rows.append(tuple(_as_text(row[name]) for name in fields))
             except (ValueError, KeyError, TypeError, StopIteration) as error:
                 wanted = " or ".join(" and ".join(f) for f in ([fields] if fields else _KINDS))
                 raise ValueError(
@@ -164,3 +206,9 @@ def read(path):
     if len(rows) < 10:
         raise ValueError(f"{path} needs 10 examples at least, got {len(rows)}.")
     return Rows(fields, *map(list, zip(*rows, strict=True)))
+
+
+def _as_text(value):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError(f"neither a string nor a number: {value!r}")
+    return str(value)

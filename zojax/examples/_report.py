@@ -7,6 +7,7 @@ shift alone. The command lines also share how they refuse to begin, and how a pi
 
 import contextlib
 import importlib
+import os
 import pathlib
 import statistics
 import time
@@ -26,6 +27,7 @@ __all__ = [
     "peak_bytes",
     "plot",
     "refusing",
+    "require_picture",
     "save_figure",
     "score",
     "seconds",
@@ -84,7 +86,9 @@ def classification(logits, labels):
     >>> list(rows), round(rows[""]["NLL"], 3), rows[""]["accuracy"]
     (['', '  + best bias'], 0.41, 1.0)
     """
-    found = {"": score(logits, labels), "  + best bias": calibrated(logits, labels)}
+    found = {"": score(logits, labels)}
+    if len(np.unique(labels)) > 1:  # else a bias alone is always right
+        found["  + best bias"] = calibrated(logits, labels)
     return {name: {"NLL": s.nll, "accuracy": s.accuracy} for name, s in found.items()}
 
 
@@ -182,6 +186,27 @@ def save_figure(figure, path, dpi=150):
     return path
 
 
+def require_picture(path):
+    """Makes the folder of a picture; raises ValueError unless Matplotlib could write it there.
+
+    >>> require_picture("curve.xyz")
+    Traceback (most recent call last):
+    ValueError: --out curve.xyz must end in one of ...
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = pathlib.Path(path).expanduser()
+    known = [f".{ending}" for ending in sorted(FigureCanvasBase.get_supported_filetypes())]
+    if path.suffix.lower() not in known:
+        raise ValueError(f"--out {path} must end in one of {', '.join(known)}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error}.") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--out {path} cannot be written; choose another path.")
+
+
 @contextlib.contextmanager
 def refusing(parser, *modules):
     """Ends the program with status 2 and a remedy where its block lacks a module, an archive or sense.
@@ -193,7 +218,7 @@ def refusing(parser, *modules):
       *modules: names of modules that the run imports later.
 
     Raises:
-      SystemExit: for a ModuleNotFoundError, an `AssetError` or a ValueError.
+      SystemExit: for a ModuleNotFoundError, an `AssetError`, a ValueError or an OSError.
 
     >>> import argparse
     >>> with refusing(argparse.ArgumentParser(prog="it"), "json", "no_such_module"):
@@ -205,7 +230,7 @@ def refusing(parser, *modules):
         for module in modules:
             importlib.import_module(module)
         yield
-    except (AssetError, ValueError) as error:
+    except (AssetError, ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except ModuleNotFoundError as error:
         remedy = 'install the extra: python -m pip install ".[examples]"'

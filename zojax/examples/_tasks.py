@@ -40,7 +40,7 @@ class Task(NamedTuple):
     """One thing to fine-tune.
 
     Attributes:
-      params: the pytree that is trained, float32.
+      params: the pytree that is trained.
       frozen: the pytree that is not.
       objectives: dict from a name to `(params, frozen, batch) ->` a scalar to be minimised; `"nll"`
         is differentiable, `"accuracy"` and `"f1"` (one minus these) are not.
@@ -186,12 +186,13 @@ def _tokenised(tokenizer, reviews):
     return [e.ids for e in encoded], reviews.labels
 
 
-def pad(part, indices):
-    """Rows padded on the right to a multiple of 8, so that few shapes are ever compiled."""
+def pad(part, indices, longest=None):
+    """Rows padded on the right to a multiple of 8, or `longest`, so that few shapes are ever compiled."""
     tokens, labels = part
     chosen = [tokens[i] for i in indices]
     lengths = np.array([len(t) for t in chosen])
-    padded = np.zeros((len(chosen), -(-lengths.max() // 8) * 8), np.int32)
+    width = -(-lengths.max() // 8) * 8
+    padded = np.zeros((len(chosen), width if longest is None else min(width, longest)), np.int32)
     for row, ids in zip(padded, chosen, strict=True):
         row[: len(ids)] = ids
     return {
@@ -201,10 +202,10 @@ def pad(part, indices):
     }
 
 
-def in_order(part, size=64):
+def in_order(part, size=64, fill=pad):
     """All reviews of a split once, shortest first: rows of like length need little padding."""
     order = np.argsort([len(t) for t in part[0]], kind="stable")
-    return [pad(part, order[i : i + size]) for i in range(0, len(order), size)]
+    return [fill(part, order[i : i + size]) for i in range(0, len(order), size)]
 
 
 def _even_batches(part, seed, size, total):

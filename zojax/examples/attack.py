@@ -225,6 +225,7 @@ def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     with _report.refusing(parser, "matplotlib"):
+        _report.require_picture(args.out)
         from tqdm import tqdm
 
         args = settle(args)

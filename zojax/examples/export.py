@@ -77,6 +77,9 @@ def main(argv=None):
     parser.add_argument("--examples", type=int, default=768, help="reviews in each file")
     args = parser.parse_args(argv)
     with _report.refusing(parser, "safetensors"):
+        if args.examples < 10:
+            raise ValueError(f"--examples must be 10 at least, got {args.examples}.")
+        args.folder.mkdir(parents=True, exist_ok=True)
         params, tokenizer = _smollm2.load()
         reviews = _reviews.load().train
     shortest = np.argsort([len(text) for text in reviews.texts], kind="stable")[: args.examples]

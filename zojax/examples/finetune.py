@@ -15,6 +15,10 @@ and continues from there if it was cut off, to the bit.
 """
 
 import argparse
+import hashlib
+import math
+import os
+import pathlib
 import sys
 import time
 from functools import partial
@@ -94,12 +98,21 @@ def make_parser():
         epilog="Settings shown as None depend on --data, --params and --objective.",
     )
     add = parser.add_argument
-    add("--data", choices=tuple(_tasks.TASKS), default="reviews", help="what to learn")
+    add(
+        "--data",
+        choices=tuple(_tasks.TASKS),
+        help="what to learn; reviews, unless --weights is given",
+    )
     add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
     add("--task", help="a JSONL file of text and label, or of prompt and completion")
     add("--prompt", help="of --task, with {} for the text")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
-    add("--dtype", choices=tuple(DTYPES), default="float32", help="of --weights")
+    add(
+        "--dtype",
+        choices=tuple(DTYPES),
+        default="float32",
+        help="of --weights; with --params full bf16 rounds small updates away",
+    )
     add("--params", choices=_tasks.PARAMS, help="what to train; lora and prefix need --weights")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
@@ -121,19 +134,28 @@ def settle(args):
     if (args.weights is None) != (args.task is None):
         raise ValueError("--weights and --task go together; give both or neither.")
     if args.weights is not None:
+        if args.data is not None:
+            raise ValueError(f"--data {args.data} does not go with --weights, which has --task.")
         args.data, args.params = "jsonl", args.params or "norms"
     elif args.dtype != "float32":
         raise ValueError(f"--dtype {args.dtype} is for --weights, which was not given.")
-    elif args.stop is not None:
-        raise ValueError(f"--stop {args.stop!r} is for --weights, which was not given.")
+    for name in ("stop", "prompt"):
+        if args.weights is None and getattr(args, name) is not None:
+            given = getattr(args, name)
+            raise ValueError(f"--{name} {given!r} is for --weights, which was not given.")
+    if not 0 <= args.seed < 2**31:
+        raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {args.seed}.")
+    args.data = args.data or "reviews"
     args.params = args.params or ("shifts" if args.data == "reviews" else "full")
     if (args.data, args.params) not in SETTINGS:
-        raise ValueError(f"--params {args.params} does not fit --data {args.data}; try full.")
+        fitting = ", ".join(params for data, params in SETTINGS if data == args.data)
+        task = "--weights" if args.data == "jsonl" else f"--data {args.data}"
+        raise ValueError(f"--params {args.params} does not fit {task}; it takes {fitting}.")
     settings = SETTINGS | ACCURACY if args.objective == "accuracy" else SETTINGS
     for name, default in settings[args.data, args.params]._asdict().items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-        if getattr(args, name) <= 0:
+        if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(
                 f"--{option} must be positive, got {getattr(args, name)}; try {default}."
@@ -185,7 +207,30 @@ def make_task(args):
     return task
 
 
-def train(task, tx, steps, batches, evaluated, log=None, objective="nll"):
+def note_of(args):
+    """What a log must have in common with the run that continues it, beside the optimizer."""
+    names = ("data", "weights", "task", "prompt", "stop", "objective", "batch", "seed")
+    note = {name: getattr(args, name) for name in names}
+    if args.task is not None:
+        note["digest"] = hashlib.sha256(pathlib.Path(args.task).read_bytes()).hexdigest()
+    return note
+
+
+def check_log(args, tx, params):
+    """Refuses the log of another run before anything is trained."""
+    trajectory.Recorder(args.log, tx, params, note=note_of(args)).close()
+    if not os.path.getsize(args.log):
+        return
+    logged = trajectory.load(args.log).header["note"] or {}
+    for name, value in note_of(args).items():
+        if logged.get(name) != value:
+            raise ValueError(
+                f"{args.log} is of another run: its {name} is {logged.get(name)!r}, not {value!r}. "
+                "Choose another path."
+            )
+
+
+def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=None):
     """Runs `steps` steps, evaluating before, half-way and after.
 
     Args:
@@ -196,6 +241,7 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll"):
       evaluated: A list of batches.
       log: The path of a trajectory: recorded, and continued where it exists.
       objective: One of `task.objectives`.
+      note: Kept in a new log.
 
     Returns:
       A `Result`; losses of steps that were taken before are NaN.
@@ -210,7 +256,7 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll"):
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     state = tx.init(params)
     outputs = {0: evaluate(params)}
-    recorder = None if log is None else trajectory.Recorder(log, tx, params)
+    recorder = None if log is None else trajectory.Recorder(log, tx, params, note=note)
     if recorder is not None and recorder.steps:
         past = trajectory.load(log)
         if past.steps >= steps // 2:
@@ -234,7 +280,8 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll"):
             outputs[count] = evaluate(params)
     if recorder is not None:
         recorder.close()
-    outputs.setdefault(steps, evaluate(params))
+    if steps not in outputs:
+        outputs[steps] = evaluate(params)
     labels = np.concatenate([batch["label"] for batch in evaluated])
     return Result(params, losses, outputs, labels)
 
@@ -313,21 +360,22 @@ def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     with _report.refusing(parser, "matplotlib", "tqdm"):
+        _report.require_picture(args.out)
         args = settle(args)
         task = make_task(args)
         batches = task.batches(args.seed, args.batch)
         tx = make_optimizer(args)
-        if args.log is not None:  # the log of another run is refused before anything is trained
-            trajectory.Recorder(args.log, tx, task.params).close()
+        if args.log is not None:
+            check_log(args, tx, task.params)
     evaluated = task.split(args.evaluate_on)
-    result = train(task, tx, args.steps, batches, evaluated, args.log, args.objective)
+    note = note_of(args)
+    result = train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
     label, what = args.evaluate_on.replace("_", "-"), OBJECTIVES[args.objective]
     curve = points(task, result, args.objective)
-    path = _report.plot(args.out, result.losses, curve, label, what)
     measured = measure(task, tx, result.params, next(batches), args.objective)
     elapsed = time.perf_counter() - start
     print(describe(args, task, result, measured, tx.estimator.evaluations, elapsed))
-    print(f"loss curve: {path}")
+    print(f"loss curve: {_report.plot(args.out, result.losses, curve, label, what)}")
     return 0
 
 

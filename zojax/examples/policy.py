@@ -6,6 +6,7 @@ directions, each with several seeds; a PNG shows the learning curves and an epis
 """
 
 import argparse
+import math
 import sys
 import time
 from functools import partial
@@ -94,9 +95,11 @@ def settle(args):
         if getattr(args, name) is None:
             setattr(args, name, default)
     for name in ("seeds", *Setting._fields):
-        if getattr(args, name) <= 0:
+        if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be positive, got {getattr(args, name)}.")
+    if min(args.hidden, default=1) < 1:
+        raise ValueError(f"--hidden must be positive numbers of units, got {args.hidden}.")
     if args.population % 2:
         raise ValueError(f"--population must be even, got {args.population}.")
     return args
@@ -238,6 +241,7 @@ def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     with _report.refusing(parser, "matplotlib"):
+        _report.require_picture(args.out)
         from tqdm import tqdm
 
         args = settle(args)
@@ -245,7 +249,6 @@ def main(argv=None):
     total = len(args.methods) * args.seeds * args.generations
     with tqdm(total=total, unit="generation", file=sys.stderr) as bar:
         trained = [train(task, method, args, bar) for method in args.methods]
-    path = draw(args.out, args.env, task, [runs for runs, _ in trained])
     count = sum(leaf.size for leaf in jax.tree.leaves(trained[0][0][0].params))
     print(
         f"{_control.ENVIRONMENTS[args.env]}: {count:,} parameters, {args.generations} generations of "
@@ -253,6 +256,7 @@ def main(argv=None):
         "mean return over 100 fresh episodes of the trained policy; s is the time of one run\n"
     )
     print(table(trained))
+    path = draw(args.out, args.env, task, [runs for runs, _ in trained])
     print(f"\ntotal time {time.perf_counter() - start:.0f} s; picture: {path}")
     return 0
 

@@ -223,6 +223,8 @@ def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     with _report.refusing(parser, "matplotlib", "tqdm"):
+        _report.require_picture(args.out)
+        args.data = list(dict.fromkeys(args.data))
         tables = {name: load(name, args.seed) for name in args.data}
         check(args, tables)
     rows = [row for name, table in tables.items() for row in compare(name, table, args)]

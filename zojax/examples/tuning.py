@@ -274,6 +274,8 @@ def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     with _report.refusing(parser, "matplotlib", "sklearn", "tqdm"):
+        _report.require_picture(args.out)
+        args.data = list(dict.fromkeys(args.data))
         settle(args)
     lines = [line for data in args.data for line in compare(data, args)]
     print(
