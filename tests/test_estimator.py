@@ -349,6 +349,7 @@ def test_the_mean_is_over_the_directions_that_are_finite():
         (dict(direction=directions.normal), TypeError, "did you forget to call it"),
         (dict(stencil=stencils.central), TypeError, "stencil must be a Stencil"),
         (dict(shaping="ranks"), TypeError, "shaping must be a Shaping"),
+        (dict(stencil=stencils.Stencil((1.0,), (np.nan,))), ValueError, "finite numbers, got nan"),
     ],
 )
 def test_wrong_choices_are_refused_at_construction(options, error, match):
@@ -368,6 +369,26 @@ def test_wrong_choices_are_refused_at_construction(options, error, match):
 def test_losses_that_are_not_real_scalars_are_refused(loss, error, match):
     with pytest.raises(error, match=match):
         zojax.grad(loss)(0, jnp.ones(2))
+
+
+def test_arguments_in_the_wrong_place_are_refused():
+    estimator = zojax.estimator()
+    with pytest.raises(TypeError, match="args must be a tuple"):
+        estimator.estimate(0, quadratic, jnp.ones(2), jnp.ones((1, 2)))
+    with pytest.raises(TypeError, match="asked must be the second result of ask"):
+        estimator.tell(jnp.ones(2), jnp.ones(2))
+    mapped = zojax.estimator(num_directions=3, in_axes=(None, -5))
+    with pytest.raises(ValueError, match="in_axes maps axis -5"):
+        mapped.estimate(0, lambda x, y: jnp.sum(x * y), jnp.ones(3), (jnp.ones((5, 3)),))
+
+
+@pytest.mark.parametrize("name", ["normal", "sphere", "orthogonal"])
+def test_combine_gives_the_bits_of_the_estimate(name):
+    estimator = zojax.estimator(getattr(directions, name)(), num_directions=3)
+    x = jnp.linspace(0.0, 1.0, 7)
+    out = estimator.estimate(1, lambda x: jnp.sum(x**3), x)
+    again = estimator.combine(1, x, out.coefficients)
+    assert np.asarray(again).tobytes() == np.asarray(out.grads).tobytes()
 
 
 def test_parameters_without_a_float_leaf_are_refused():

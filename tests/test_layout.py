@@ -32,7 +32,7 @@ ALLOWED = {  # what each part may import
     "_gradient": ESTIMATOR | {"_estimator"},
     "_transform": ESTIMATOR | {"_estimator"},
     "_progress": set(),
-    "_minimize": BASE | {"_transform", "_progress"},
+    "_minimize": BASE | {"_call", "_progress", "_transform"},
     "search": BASE | {"search", "_progress"},
     "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},

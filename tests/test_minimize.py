@@ -247,6 +247,23 @@ ERRORS = {
     "no source": ({"tx": optax.sgd(0.1)}, TypeError, "exactly one zojax.zeroth_order, found 0"),
     "two sources": ({"tx": optax.chain(TX, TX)}, TypeError, "exactly one.*found 2"),
     "key": ({"key": "seed"}, TypeError, "key must be an int or a jax.random key, got 'seed'"),
+    "an optax optimizer": ({"tx": optax.sgd(0.1)}, TypeError, "wrap an optax optimizer"),
+    "a leaf that is no array": (
+        {"x0": {"activation": "tanh"}},
+        TypeError,
+        r"params\['activation'\] must be an array",
+    ),
+    "no number": ({"fun": lambda x: (1, 2), "jit": False}, TypeError, r"a number, got \(1, 2\)"),
+    "a line search on the host": (
+        {
+            "tx": zojax.zeroth_order(
+                optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3))
+            ),
+            "jit": False,
+        },
+        ValueError,
+        "line search",
+    ),
     "vector": ({"fun": lambda x: x}, ValueError, r"scalar, got shape \(3,\)"),
 }
 

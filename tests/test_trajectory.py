@@ -505,9 +505,46 @@ print("sharded")
 """
 
 
-def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(tmp_path):
+# Axes that are sharded by type: a log is of no mesh.
+EXPLICIT = """
+import os, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, jax.numpy as jnp, numpy as np, optax, zojax
+from jax.sharding import AxisType, PartitionSpec as P
+from zojax import directions, trajectory
+
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(directions.normal(), num_directions=3))
+host = {"w": jnp.cos(jnp.arange(96.0)).reshape(8, 12)}
+loss = lambda p: jnp.mean((jnp.ones((3, 8)) @ p["w"]) ** 2)
+
+def run(params, name):
+    state = tx.init(params)
+    with trajectory.Recorder(f"{sys.argv[1]}/{name}", tx, params) as recorder:
+        for _ in range(4):
+            updates, state = tx.update(None, state, params, value_fn=loss)
+            params = optax.apply_updates(params, updates)
+            recorder.append(state)
+    return np.asarray(params["w"])
+
+def replayed(params, name):
+    return np.asarray(trajectory.replay(params, tx, trajectory.load(f"{sys.argv[1]}/{name}"))["w"])
+
+plain = run(host, "plain")
+with jax.set_mesh(mesh):
+    columns, rows = (jax.device_put(host, {"w": spec}) for spec in (P(None, "d"), P("d")))
+    placed = run(columns, "placed")
+    for params, name, expected in ((rows, "placed", placed), (columns, "plain", plain)):
+        assert replayed(params, name).tobytes() == expected.tobytes(), name
+assert replayed(host, "placed").tobytes() == placed.tobytes()
+print("sharded")
+"""
+
+
+@pytest.mark.parametrize("program", [SHARDED, EXPLICIT])
+def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(program, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
 

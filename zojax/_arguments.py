@@ -46,6 +46,8 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
     """None, or the axis (or None) of every argument: a tuple for args and a dict for kwargs."""
     if in_axes is None:
         return None
+    if isinstance(in_axes, bool):
+        raise TypeError(f"in_axes must be an axis or axes, got {in_axes}.")
     if isinstance(in_axes, int):
         axes = (in_axes,) * len(args), dict.fromkeys(kwargs, in_axes)
     elif isinstance(in_axes, dict):
@@ -68,7 +70,8 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
     for axis, leaf in [
         (axis, x) for axis, arg in pairs if axis is not None for x in jax.tree.leaves(arg)
     ]:
-        if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] != n:
+        rank = jnp.ndim(leaf)
+        if not -rank <= axis < rank or jnp.shape(leaf)[axis] != n:
             raise ValueError(
                 f"in_axes maps axis {axis} of an argument of shape {jnp.shape(leaf)}; that axis must "
                 f"have length num_directions = {n}."

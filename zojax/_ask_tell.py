@@ -53,7 +53,9 @@ def points(settings: Settings, key, params: PyTree, mu: jax.Array) -> PyTree:
     return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
 
 
-def check_values(settings: Settings, values) -> jax.Array:
+def check_values(settings: Settings, asked: Asked, values) -> jax.Array:
+    if not isinstance(asked, Asked):
+        raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
     values = jnp.asarray(values)
     if values.shape != (settings.evaluations,):
         raise ValueError(

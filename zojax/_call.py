@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -61,19 +62,24 @@ def compiled_call(fun: Callable) -> Callable:
             hash((treedef, static))
         except TypeError:
             return fun(*args, **kwargs)
-        try:
+        with untraceable(
+            "zojax traces the loss. For a black box that JAX cannot trace use "
+            "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
+        ):
             return run(treedef, static, [x for x in leaves if _is_traced(x)])
-        except _UNTRACEABLE as error:
-            error.add_note(
-                "zojax traces the loss. For a black box that JAX cannot trace use "
-                "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
-            )
-            raise
 
     return call
 
 
-_UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+@contextmanager
+def untraceable(remedy: str):
+    """Adds a remedy to the errors of functions that JAX cannot trace."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        if remedy not in getattr(error, "__notes__", []):
+            error.add_note(remedy)
+        raise
 
 
 def _is_traced(leaf) -> bool:

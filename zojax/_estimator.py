@@ -128,15 +128,15 @@ def estimator(
             "ask for more directions or choose another shaping."
         )
     settings = Settings(direction, stencil, shaping, mu, n, batch_size, with_key)
-    ask, tell, conclude = _asking(settings)
+    asked, ask, conclude, tell = _asking(settings)
     return Estimator(
         init=_init,
         estimate=_estimating(settings, in_axes),
         ask=ask,
         tell=tell,
-        asked=partial(_ask_tell.asked, settings),
+        asked=asked,
         conclude=conclude,
-        combine=partial(_estimate.combine, settings),
+        combine=_combining(settings),
         num_directions=n,
         evaluations=settings.evaluations,
         in_axes=in_axes,
@@ -146,6 +146,7 @@ def estimator(
 
 
 def _init() -> EstimatorState:
+    """The state before the first step."""
     return EstimatorState(jnp.int32(0), jnp.float32(0), jnp.bool_(False))
 
 
@@ -166,6 +167,9 @@ def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
         has_aux=False,
         in_axes=default_in_axes,
     ) -> Estimate:
+        """The gradient of fun(params, *args, **kwargs), see `Estimate`; keywords as in `Estimator`."""
+        if not isinstance(args, (tuple, list)):
+            raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
         arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
         is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
         return (traced if is_traced else compiled)(fun, arrays, has_aux, in_axes)
@@ -173,19 +177,37 @@ def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
     return estimate
 
 
-def _asking(settings: Settings) -> tuple[Callable, Callable, Callable]:
-    """`Estimator.ask`, `tell` and `conclude`."""
+def _combining(settings: Settings) -> Callable[..., PyTree]:
+    # Compiled, as an estimate is: products and sums are then contracted alike, and bits equal.
+    compiled = compiled_call(partial(_estimate.combine, settings))
+
+    def combine(key, params, coefficients) -> PyTree:
+        """The gradient of an estimate with this key that had these coefficients, to the bit."""
+        return compiled(as_key(key), params, jnp.asarray(coefficients))
+
+    return combine
+
+
+def _asking(settings: Settings) -> tuple[Callable, Callable, Callable, Callable]:
+    """`Estimator.asked`, `ask`, `conclude` and `tell`."""
     points = jax.jit(partial(_ask_tell.points, settings))
     concluded = jax.jit(partial(_ask_tell.conclude, settings))
 
+    def asked_of(key, params, *, step=0) -> Asked:
+        """What `tell` needs, without the points."""
+        return _ask_tell.asked(settings, key, params, step=step)
+
     def ask(key, params, *, step=0) -> tuple[PyTree, Asked]:
-        asked = _ask_tell.asked(settings, key, params, step=step)
+        """The points of an estimate, on a leading axis of every leaf, and what `tell` needs."""
+        asked = asked_of(key, params, step=step)
         return points(asked.key, params, asked.mu), asked
 
     def conclude(asked: Asked, values, state=None) -> Estimate:
-        return concluded(asked, _ask_tell.check_values(settings, values), state)
+        """The estimate from values of shape (evaluations,) at the points of an ask."""
+        return concluded(asked, _ask_tell.check_values(settings, asked, values), state)
 
     def tell(asked: Asked, values, *, state=None) -> PyTree:
+        """The gradient from values of shape (evaluations,) at the points of an ask."""
         return conclude(asked, values, state).grads
 
-    return ask, tell, conclude
+    return asked_of, ask, conclude, tell

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zojax._call import untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
-from zojax._types import PyTree, as_key, require_count
+from zojax._types import PyTree, as_key, require_count, structure_of
 
 
 class MinimizeResult(NamedTuple):
@@ -19,10 +20,13 @@ class MinimizeResult(NamedTuple):
 
     Attributes:
       params: the last iterate.
-      value: the value of the last step (`ZerothOrderState.value`), a float.
+      value: of the last step (`ZerothOrderState.value`), before its update, a float. Where the stencil
+        does not visit x, as `central` does not, it is the mean over the evaluations around x and
+        differs from fun(x) by some mu^2 times the curvature; call `fun(params)` for the value there.
       history: float64 of shape (steps,), the value of every step.
       steps: steps taken.
-      evaluations: calls of the function, or None if the transformation does not tell.
+      evaluations: of the estimates, or None if the transformation does not tell; what an inner line
+        search evaluates is not counted.
       skipped: directions left out because an evaluation was not finite.
       state: the last state of the transformation; pass it on to continue.
       message: why the run ended.
@@ -91,10 +95,11 @@ def minimize(
       state: of an earlier result, to continue its run from `x0=result.params`; a fresh one by default.
       callback: called with a `Progress` after every chunk; a true result ends the run.
       progress: show a bar with the value and steps/s (needs tqdm).
-      target: end at the first step whose value is at most this.
+      target: end at the first step whose value, as in the result, is at most this.
       max_evaluations: the budget; the run ends before it would be exceeded.
       chunk_size: steps in one compiled loop, between callbacks; num_steps / 50, at most 100, by default.
-      jit: False evaluates `fun` on the host, one call a point, with NumPy arrays (ask/tell).
+      jit: False evaluates `fun` on the host, one call a point, with NumPy arrays (ask/tell). An exception
+        ends the run and is raised; a NaN leaves its direction out.
 
     Returns:
       A `MinimizeResult`.
@@ -123,6 +128,7 @@ def minimize(
         if max_evaluations is None
         else min(num_steps, _affordable_steps(max_evaluations, per_step))
     )
+    structure_of(x0)  # raises for leaves that are no arrays
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
     state = tx.init(params) if state is None else state
     if key is not None:
@@ -202,7 +208,8 @@ def _device_loop(fun, tx, chunk, target):
     run = jax.jit(run, donate_argnums=(0, 1))
 
     def advance(params, state, remaining):
-        taken, params, state, values, c = run(params, state, jnp.int32(min(chunk, remaining)))
+        with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
+            taken, params, state, values, c = run(params, state, jnp.int32(min(chunk, remaining)))
         values, c = np.asarray(values, np.float64)[: int(taken)], np.asarray(c)[: int(taken)]
         return params, state, values.tolist(), c
 
@@ -224,7 +231,7 @@ def _host_loop(fun, tx, chunk, target):
             points, _ = tx.estimator.ask(key, params, step=state.count)
             points = jax.tree.map(_to_host, points)
             evaluated = [
-                float(fun(jax.tree.map(lambda x, e=e: x[e], points)))
+                _as_float(fun(jax.tree.map(lambda x, e=e: x[e], points)))
                 for e in range(tx.estimator.evaluations)
             ]
             updates, state = tx.update(None, state, params, values=np.asarray(evaluated))
@@ -236,6 +243,13 @@ def _host_loop(fun, tx, chunk, target):
         return params, state, values, np.stack(coefficients)
 
     return advance
+
+
+def _as_float(value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"fun must return a number, got {value!r}.") from error
 
 
 def _to_host(x: jax.Array):
@@ -262,5 +276,8 @@ def _zeroth_order_state(state) -> ZerothOrderState:
 
     found = [x for x in jax.tree.leaves(state, is_leaf=is_leaf) if is_leaf(x)]
     if len(found) != 1:
-        raise TypeError(f"tx must hold exactly one zojax.zeroth_order, found {len(found)}.")
+        raise TypeError(
+            f"tx must hold exactly one zojax.zeroth_order, found {len(found)}; "
+            "wrap an optax optimizer: zojax.zeroth_order(optax.adam(1e-3))."
+        )
     return found[0]

@@ -86,6 +86,9 @@ def zeroth_order(
     When no direction has a finite evaluation the update is zero, `inner` does not step, and
     `state.value` is NaN; directions left out are counted in `state.estimator_state.skipped`.
 
+    What stands before it in an optax chain is ignored too: put it inside,
+    `zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))`.
+
     Outside `jit` an update is compiled, once for a function and shapes. As under `jax.jit`, what the loss
     reads beside its arguments is read when it is traced: pass what changes as extras. The attributes of
     the object of a bound method are looked at again, at the price of a compilation when one is new.
@@ -136,7 +139,7 @@ def zeroth_order(
         init=partial(_init, source),
         update=_updating(source),
         estimator=estimator,
-        replay=partial(_replay, source),
+        replay=compiled_call(partial(_replay, source)),
     )
 
 
@@ -164,6 +167,7 @@ def _updating(source: _Source) -> Callable:
     step_with_values = compiled_call(partial(_step_with_values, source))
 
     def update(updates, state, params=None, *, value_fn=None, values=None, **extras):
+        """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
         if params is None:
             raise ValueError(
@@ -208,7 +212,7 @@ def _step_with_values(source: _Source, state: ZerothOrderState, params, values):
     key = noise.fold_in(state.rng_key, state.count)
     asked = source.estimator.asked(key, params, step=state.count)
     estimate = source.estimator.conclude(asked, values, state.estimator_state)
-    return _step(source, state, params, estimate, None)
+    return _step(source, state, params, estimate, _no_loss)
 
 
 def _replay(source: _Source, state: ZerothOrderState, params, coefficients, value=jnp.nan):
@@ -280,8 +284,8 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
 
 def _no_loss(*args, **kwargs):
     raise ValueError(
-        "the inner transformation evaluates the loss (as a line search does); its steps cannot be "
-        "replayed from their coefficients."
+        "the inner transformation evaluates the loss (as a line search does), and has none where values "
+        "come from outside or a step is replayed from its coefficients."
     )
 
 

@@ -58,7 +58,15 @@ def as_key(key) -> jax.Array:
         return jax.random.wrap_key_data(np.array([0, key], np.uint32), impl="threefry2x32")
     if is_integer or is_int:
         return jax.random.key(key)
-    raise TypeError(f"key must be an int or a jax.random key, got {key!r}; try jax.random.key(0).")
+    raise TypeError(
+        f"key must be an int or a jax.random key, got {_brief(key)}; try jax.random.key(0)."
+    )
+
+
+def _brief(value) -> str:
+    """A value, or its type where it is long, as a tree of parameters in the place of a key."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
 def is_float(leaf) -> bool:
@@ -78,12 +86,12 @@ def structure_of(params: PyTree) -> PyTree:
     def describe(path, leaf):
         try:
             dtype = jnp.result_type(leaf)
+            sharding = jax.typeof(leaf).sharding if is_sharded(leaf) else None
         except TypeError as error:
             raise TypeError(
                 f"params{jax.tree_util.keystr(path)} must be an array or a number, got {leaf!r}; "
                 "split functions and settings from the arrays first (equinox.partition, nnx.split)."
             ) from error
-        sharding = jax.typeof(leaf).sharding if is_sharded(leaf) else None
         return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype, sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(describe, params)
@@ -149,6 +157,17 @@ def require_positive(name: str, value) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
+
+
+def require_rate(name: str, value) -> None:
+    """Raises unless `value` is a number and not negative; traced values and schedules are let through."""
+    if isinstance(value, jax.core.Tracer) or callable(value):
+        return
+    is_number = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
+    if not is_number or np.ndim(value):
+        raise TypeError(f"{name} must be a number or a schedule, got {_brief(value)}.")
+    if not 0 <= float(value) < np.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}.")
 
 
 def require_count(name: str, value) -> int:

@@ -29,6 +29,21 @@ from jax import lax
 
 from zojax._barriers import made_once, zero_from
 
+__all__ = [
+    "LowRankNoise",
+    "MaskedNoise",
+    "Normals",
+    "OneHot",
+    "RowNoise",
+    "Signs",
+    "StoredNoise",
+    "child_seeds",
+    "fold_in",
+    "low_rank_noise",
+    "make_seed",
+    "row_noise",
+]
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 LONG = 2**15  # entries of a vector that is worth a loop of its own

@@ -17,6 +17,18 @@ import jax.numpy as jnp
 
 from zojax._types import require_count
 
+__all__ = [
+    "Shaping",
+    "baseline",
+    "by_std",
+    "centered_ranks",
+    "clip",
+    "nes_utilities",
+    "none",
+    "standardize",
+    "top",
+]
+
 Stage = Callable[[jax.Array, jax.Array], jax.Array]
 
 

@@ -5,7 +5,10 @@ The coefficient of direction z is :math:`c = \sum_j w_j f(x + \mu o_j z) / \mu`.
 same way, e.g. `Stencil(offsets=(1, -1, 2, -2), weights=(2/3, -2/3, -1/12, 1/12))`, of fourth order.
 """
 
+import math
 from typing import NamedTuple
+
+__all__ = ["Stencil", "central", "forward", "one_point", "one_point_residual"]
 
 
 class Stencil(NamedTuple):
@@ -69,9 +72,12 @@ def one_point_residual() -> Stencil:
 
 
 def validate(stencil: Stencil) -> None:
-    """Raises ValueError unless offsets and weights are non-empty and pair up."""
+    """Raises ValueError unless offsets and weights are finite, not empty, and pair up."""
     if not all(isinstance(part, (tuple, list)) for part in stencil[:2]):
         raise TypeError(f"stencil offsets and weights must be tuples of floats, got {stencil}.")
+    for number in (*stencil.offsets, *stencil.weights, stencil.memory):
+        if not isinstance(number, (int, float)) or not math.isfinite(number):
+            raise ValueError(f"stencil must have finite numbers, got {number!r} in {stencil}.")
     if not stencil.offsets or len(stencil.offsets) != len(stencil.weights):
         raise ValueError(
             f"stencil needs one weight per offset and at least one of each, got {stencil}."

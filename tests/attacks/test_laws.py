@@ -244,6 +244,7 @@ ERRORS = {
     "unknown output": (dict(output="scores"), ValueError, "output must be one of.*'scores'"),
     "no model": (dict(model=None), TypeError, "model must be a function.*None"),
     "one score": (dict(model=lambda v: v.sum((1, 2))), ValueError, r"one row of scores.*\(7,\)"),
+    "scores and more": (dict(model=lambda v: (v, v)), TypeError, "an array of scores, got a tuple"),
     "no batch": (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
     "no window": (dict(p=0.0), ValueError, r"p must be a fraction in \(0, 1\], got 0.0"),
     "flat images": (dict(x=X.reshape(7, -1)), ValueError, r"height, width.*\(36,\)"),
@@ -255,6 +256,18 @@ def test_errors(case):
     change, kind, message = ERRORS[case]
     with pytest.raises(kind, match=message):
         attacks.square(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_what_is_no_probability_is_never_a_success(jit):
+    """Log-probabilities are easily passed for probabilities."""
+
+    def scores(x):
+        return np.tile(np.array([-3.0, -2.0, -0.5], np.float32), (len(x), 1))
+
+    given = {"model": scores if not jit else lambda x: jnp.asarray(scores(x)), "jit": jit}
+    found = attacks.square(**GOOD | given | {"y": Y * 0 + 2}, output="probabilities")
+    assert not np.any(found.success)
 
 
 def test_a_model_that_cannot_be_traced_says_how_to_run_it():

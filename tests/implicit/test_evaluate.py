@@ -138,6 +138,11 @@ def test_errors():
         evaluate(lambda p: jnp.sum(p["w"]), {"w": w[0]}, {"w": z}, 0.1)
     with pytest.raises(ValueError, match="dtype int32, which cannot be perturbed; put None"):
         evaluate(jnp.sum, w.astype(jnp.int32), z, 0.1)
+    for wrong in (directions.normal, jnp.ones((3, 4))):
+        with pytest.raises(TypeError, match="noise must be a direction"):
+            explain(jnp.sum, w, wrong)
+        with pytest.raises(TypeError, match="tree of zojax.noise objects"):
+            evaluate(jnp.sum, w, wrong, 0.1)
 
 
 def test_a_direction_stands_for_what_it_draws():

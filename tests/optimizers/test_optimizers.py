@@ -269,7 +269,30 @@ ERRORS = {
     ),
     "negative a": (lambda: zojax.spsa(a=-1.0, c=0.1), ValueError, "a must be positive.*-1.0"),
     "zero c": (lambda: zojax.spsa(a=0.1, c=0.0), ValueError, "c must be positive.*0.0"),
-    "negative A": (lambda: zojax.spsa(a=0.1, c=0.1, A=-5.0), ValueError, "A must not.*-5.0.*tenth"),
+    "negative A": (
+        lambda: zojax.spsa(a=0.1, c=0.1, A=-5.0),
+        ValueError,
+        "A must be.*not negative.*-5.0",
+    ),
+    "A that is no number": (
+        lambda: zojax.spsa(a=0.1, c=0.1, A=float("nan")),
+        ValueError,
+        "A must be finite.*nan",
+    ),
+    "a schedule of gains": (
+        lambda: zojax.spsa(lambda k: 1.0, 0.1),
+        TypeError,
+        "a must be a number",
+    ),
+    "no rate": (lambda: zojax.mezo(None), TypeError, "learning_rate.*got None"),
+    "a negative rate": (lambda: zojax.mezo(-1.0), ValueError, "learning_rate.*-1.0"),
+    "a rate in words": (lambda: zojax.ars("fast"), TypeError, "learning_rate.*'fast'"),
+    "an estimator for a rate": (
+        lambda: zojax.zo_sgd(zojax.estimator()),
+        TypeError,
+        "learning_rate.*a Estimator",
+    ),
+    "negative decay": (lambda: zojax.mezo(weight_decay=-0.1), ValueError, "weight_decay.*-0.1"),
     "zero mu": (lambda: zojax.mezo(mu=0.0), ValueError, "mu must be positive.*0.0"),
     "no directions": (lambda: zojax.mezo(num_directions=0), ValueError, "num_directions.*1.*0"),
     "a factory": (

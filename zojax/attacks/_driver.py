@@ -19,7 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._call import compiled_call
+from zojax._call import compiled_call, untraceable
 from zojax._types import PyTree, as_key, require_count, require_positive
 from zojax.attacks import _ball, _losses
 
@@ -420,11 +420,11 @@ def _check_images(x, y) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
 
 
 def _output_shape(model, shape: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        return jax.eval_shape(model, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        error.add_note("zojax traces the model. For one that JAX cannot trace pass jit=False.")
-        raise
+    with untraceable("zojax traces the model. For one that JAX cannot trace pass jit=False."):
+        found = jax.eval_shape(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+    if not hasattr(found, "shape"):
+        raise TypeError(f"the model must return an array of scores, got a {type(found).__name__}.")
+    return found.shape
 
 
 def _check_outputs(shape: tuple[int, ...], count: int, y) -> None:

@@ -25,10 +25,14 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:
-    """Float32 logits; the logarithms of probabilities are logits of the same probabilities."""
+    """Float32 logits; the logarithms of probabilities are logits of the same probabilities.
+
+    NaN, which is never adversarial, for what cannot be a probability.
+    """
     outputs = jnp.asarray(outputs, jnp.float32)
     if output == "probabilities":
-        return jnp.log(jnp.maximum(outputs, jnp.finfo(jnp.float32).tiny))
+        logits = jnp.log(jnp.maximum(outputs, jnp.finfo(jnp.float32).tiny))
+        return jnp.where(outputs < 0, jnp.nan, logits)
     return outputs
 
 

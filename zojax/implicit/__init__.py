@@ -12,7 +12,7 @@ with each perturbed leaf replaced by `Perturbed(base, scale, noise)`:
 
 from zojax._types import PyTree
 from zojax.implicit._explain import Event, Leaf, Report, explain, strict_context
-from zojax.implicit._interpret import Context, run
+from zojax.implicit._interpret import Context, require_noise, run
 from zojax.implicit._rounding import settled_update
 
 __all__ = ["Event", "Leaf", "Report", "evaluate", "explain", "settled_update"]
@@ -46,6 +46,7 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
 
     Raises:
       ValueError: for an unknown `on_missing`, or noise that does not have the shape of its leaf.
+      TypeError: for a leaf of `noise` that is no noise object.
       NotImplementedError: under `on_missing="error"`, naming the parameter and the operation.
 
     >>> import jax, jax.numpy as jnp, zojax
@@ -57,5 +58,6 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
     """
     if on_missing not in ("materialise", "error"):
         raise ValueError(f'on_missing must be "materialise" or "error", got {on_missing!r}.')
+    require_noise(noise)
     context = Context() if on_missing == "materialise" else strict_context()
     return run(context, fun, params, noise, scale, args, kwargs)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from zojax._types import Direction, PyTree, floats_only, structure_of
 from zojax.implicit import _compat
-from zojax.implicit._interpret import Context, run
+from zojax.implicit._interpret import Context, require_noise, run
 from zojax.implicit._perturbed import Outer, Perturbed
 
 # Where noise is lost although only a view or a copy was asked for.
@@ -99,7 +99,10 @@ class Report:
 def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **kwargs) -> Report:
     """How `evaluate(fun, params, noise, scale, *args, **kwargs)` treats each parameter.
 
-    Nothing is computed. Arrays may be `jax.ShapeDtypeStruct`s.
+    Nothing is computed. Arrays may be `jax.ShapeDtypeStruct`s. In print, `kept` is noise that a view or
+    a product took in its own form, a `part in use` is what one operation materialises while it reads it,
+    `looked up or broadcast` has the size of activations, and `NO RULE` is structured noise that was
+    materialised since a primitive could not use it.
 
     Args:
       fun: the function, as for `evaluate`.
@@ -110,6 +113,9 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
     Returns:
       A `Report`: `leaves` by name, `missing` (uses without a rule) and `largest_slice` in bytes.
 
+    Raises:
+      TypeError: for a noise that is none.
+
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
     >>> loss = lambda p, x: x @ p["w"] + p["b"]
@@ -117,7 +123,9 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
     >>> report.missing, report.largest_slice
     ([], 16)
     """
-    noise = _drawn(noise, params) if isinstance(noise, Direction) else noise
+    if isinstance(noise, Direction):
+        noise = _drawn(noise, params)
+    require_noise(noise)
     leaves: dict[str, Leaf] = {}
 
     def record(kind, x: Perturbed, eqn):

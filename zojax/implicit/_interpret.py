@@ -96,6 +96,21 @@ def _is_computed(x) -> bool:
     return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
 
 
+def require_noise(noise: PyTree) -> None:
+    """Raises TypeError for what is no tree of noise objects."""
+
+    def is_noise(z):
+        return hasattr(z, "dense")
+
+    for z in jax.tree.leaves(noise, is_leaf=is_noise):
+        if not is_noise(z):
+            hint = "; did you forget to call the direction?" if callable(z) else "."
+            raise TypeError(
+                "noise must be a direction (of explain) or a tree of zojax.noise objects, "
+                f"got a {type(z).__name__}{hint}"
+            )
+
+
 def run(context: Context, fun, params: PyTree, noise: PyTree, scale, args, kwargs):
     """fun(params + scale * noise, *args, **kwargs) under `context`."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)

@@ -6,7 +6,7 @@ import optax
 from zojax import directions, shaping
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule, require_count
+from zojax._types import Direction, Schedule, require_count, require_rate
 
 
 def ars(
@@ -55,6 +55,7 @@ def ars(
     >>> bool(jnp.all(updates < 0))
     True
     """
+    require_rate("learning_rate", learning_rate)
     n = require_count("num_directions", num_directions)
     b = max(1, n // 2) if num_top is None else require_count("num_top", num_top)
     if b > n:

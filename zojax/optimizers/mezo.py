@@ -7,7 +7,7 @@ import optax
 
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule
+from zojax._types import Direction, Schedule, require_rate
 
 
 def mezo(
@@ -27,7 +27,8 @@ def mezo(
         x \leftarrow x - \eta\,(\mathrm{mean}_i(c_i z_i) + \lambda x)
 
     The paper's settings for OPT: full parameters eta 1e-6 or 1e-7 and mu 1e-3; LoRA 1e-4 or 5e-5 and 1e-2;
-    prefix 1e-2 or 1e-3 and 1e-1; batch 16, 20,000 steps, a constant rate.
+    prefix 1e-2 or 1e-3 and 1e-1; batch 16, 20,000 steps, a constant rate. The default is one for
+    fine-tuning billions of parameters: a network of thousands, from random weights, needs 1e-2 to 1e-1.
 
     Args:
       learning_rate: eta, a float or a schedule.
@@ -55,6 +56,8 @@ def mezo(
     >>> print(round(float(state.value), 3))
     3.0
     """
+    require_rate("learning_rate", learning_rate)
+    require_rate("weight_decay", weight_decay)
     inner = optax.sgd(learning_rate)
     if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
         inner = optax.chain(optax.add_decayed_weights(weight_decay, mask), inner)

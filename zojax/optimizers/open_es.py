@@ -6,7 +6,7 @@ import optax
 from zojax import directions, shaping
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule, require_count
+from zojax._types import Direction, Schedule, require_count, require_rate
 
 
 def open_es(
@@ -51,6 +51,7 @@ def open_es(
     >>> bool(jnp.all(updates < 0))
     True
     """
+    require_rate("learning_rate", learning_rate)
     population = require_count("population", population)
     if population % 2:
         raise ValueError(f"population must be even, for antithetic pairs, got {population}.")

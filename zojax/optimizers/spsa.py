@@ -6,7 +6,7 @@ import optax
 
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, require_positive
+from zojax._types import Direction, require_positive, require_rate
 
 
 def spsa(
@@ -41,7 +41,7 @@ def spsa(
       A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
-      ValueError: a or c not positive, or A negative.
+      ValueError: a or c not positive, or A, alpha or gamma negative.
 
     References:
       Spall, `Implementation of the simultaneous perturbation algorithm for stochastic optimization
@@ -55,10 +55,14 @@ def spsa(
     >>> print(round(float(state.value), 2))
     3.03
     """
-    require_positive("a", a)
-    require_positive("c", c)
-    if not isinstance(A, jax.core.Tracer) and A < 0:
-        raise ValueError(f"A must not be negative, got {A}; try a tenth of the planned steps.")
+    for name, gain in (("a", a), ("c", c)):
+        if callable(gain):
+            raise TypeError(
+                f"{name} must be a number, got {gain!r}; alpha and gamma say how it decays."
+            )
+        require_positive(name, gain)
+    for name, value in (("A", A), ("alpha", alpha), ("gamma", gamma)):
+        require_rate(name, value)
 
     def radius(k):
         return c / (jnp.float32(k) + 1) ** gamma

@@ -5,7 +5,7 @@ import optax
 
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Schedule
+from zojax._types import Schedule, require_rate
 
 
 def zo_sgd(
@@ -39,4 +39,5 @@ def zo_sgd(
     >>> updates.shape
     (3,)
     """
+    require_rate("learning_rate", learning_rate)
     return zeroth_order(optax.sgd(learning_rate, momentum, nesterov), estimator, key)

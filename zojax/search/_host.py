@@ -153,6 +153,8 @@ class _Later:
 
 def _scalar(returned) -> float:
     """A number, or an array with a single one; raises for what the algorithm cannot be told."""
+    if returned is None:
+        raise TypeError("fun must return a number, got None.")
     value = np.asarray(returned, float)
     if value.size != 1:
         raise TypeError(f"fun must return a scalar, got shape {value.shape}.")

@@ -153,7 +153,9 @@ def minimize(
       time_budget: seconds after which the search ends; compiling counts.
       maximize: search for the largest value instead.
       repeats: independent runs, side by side in one program when compiled.
-      jit: whether to trace `fun`; tried by default. A traced function runs no Python per evaluation.
+      jit: whether to trace `fun`; tried by default, with one call beside the budget whose argument holds
+        tracers: pass False where a call costs or has side effects. A traced function runs no Python per
+        evaluation.
       with_key: call `fun(point, *args, key=key)`, a key of its own for every evaluation.
       executor: of `concurrent.futures`, for host functions; processes, threads, or a cluster's.
       callback: called with a `SearchProgress` some 100 times a run (host functions: after every
@@ -184,7 +186,7 @@ def minimize(
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
     sign = -1.0 if maximize else 1.0
     points = _require_list("init_points", init_points)
-    known_x = np.reshape([space.encode(p) for p in points], (len(points), space.dimension))
+    known_x = _encoded(space, points)
     known_values = _known_values(init_values, len(points), sign)
     if known_values is None and len(points) > budget:
         raise ValueError(
@@ -380,6 +382,18 @@ def _require_list(name: str, value) -> list:
     if not is_list or getattr(value, "ndim", 1) == 0:
         raise TypeError(f"{name} must be a list, one entry a point, got {value!r}.")
     return list(value)
+
+
+def _encoded(space: Space, points: list) -> np.ndarray:
+    """The init_points as rows."""
+    rows = np.zeros((len(points), space.dimension))
+    for i, point in enumerate(points):
+        try:
+            rows[i] = space.encode(point)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"This is init_points[{i}].")
+            raise
+    return rows
 
 
 def _known_values(init_values, count: int, sign: float) -> np.ndarray | None:
