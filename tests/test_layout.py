@@ -36,7 +36,7 @@ ALLOWED = {  # what each part may import
     "search": BASE | {"search", "_progress"},
     "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
-    "trajectory": BASE | {"_transform", "trajectory"},
+    "trajectory": BASE | {"__version__", "_transform", "trajectory"},
 }
 
 

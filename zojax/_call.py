@@ -71,6 +71,17 @@ def compiled_call(fun: Callable) -> Callable:
     return call
 
 
+def compiled_outside(fun: Callable) -> Callable:
+    """`fun` as part of the program that is being traced; outside of any, `compiled_call(fun)`."""
+    compiled = compiled_call(fun)
+
+    def call(*args, **kwargs):
+        is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
+        return (fun if is_traced else compiled)(*args, **kwargs)
+
+    return call
+
+
 @contextmanager
 def untraceable(remedy: str):
     """Adds a remedy to the errors of functions that JAX cannot trace."""

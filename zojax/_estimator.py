@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from zojax import _ask_tell, _estimate, stencils
 from zojax._ask_tell import Asked
-from zojax._call import compiled_call
+from zojax._call import compiled_outside
 from zojax._estimate import Estimate, EstimatorState, Settings
 from zojax._types import (
     Direction,
@@ -152,8 +152,7 @@ def _init() -> EstimatorState:
 
 def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
     """`Estimator.estimate`: part of the program that is being traced, else a program of its own."""
-    traced = partial(_estimate.estimate, settings)
-    compiled = compiled_call(traced)
+    run = compiled_outside(partial(_estimate.estimate, settings))
 
     def estimate(
         key,
@@ -171,19 +170,18 @@ def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
         if not isinstance(args, (tuple, list)):
             raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
         arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
-        is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
-        return (traced if is_traced else compiled)(fun, arrays, has_aux, in_axes)
+        return run(fun, arrays, has_aux, in_axes)
 
     return estimate
 
 
 def _combining(settings: Settings) -> Callable[..., PyTree]:
     # Compiled, as an estimate is: products and sums are then contracted alike, and bits equal.
-    compiled = compiled_call(partial(_estimate.combine, settings))
+    run = compiled_outside(partial(_estimate.combine, settings))
 
     def combine(key, params, coefficients) -> PyTree:
         """The gradient of an estimate with this key that had these coefficients, to the bit."""
-        return compiled(as_key(key), params, jnp.asarray(coefficients))
+        return run(as_key(key), params, jnp.asarray(coefficients))
 
     return combine
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from zojax import _barriers, implicit, noise
-from zojax._call import compiled_call
+from zojax._call import compiled_call, compiled_outside
 from zojax._estimate import Estimate, EstimatorState, coefficients_dtype
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
@@ -139,7 +139,7 @@ def zeroth_order(
         init=partial(_init, source),
         update=_updating(source),
         estimator=estimator,
-        replay=compiled_call(partial(_replay, source)),
+        replay=compiled_outside(partial(_replay, source)),
     )
 
 
