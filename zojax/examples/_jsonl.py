@@ -14,7 +14,7 @@ import numpy as np
 
 from zojax.examples import _completions, _huggingface, _report
 from zojax.examples._tasks import Task, classification, in_order, pad
-from zojax.examples._trained import divide, joined
+from zojax.examples._trained import PREFIX, divide, joined
 
 __all__ = ["Rows", "read", "task"]
 
@@ -73,8 +73,8 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     model = model._replace(params=None)  # whoever trains may give them up
     of_kind = _labels if "label" in rows.fields else _texts
     labels, objectives, outputs, scores = of_kind(model, rows.outputs)
-    written = labels.shape[1] if labels.ndim == 2 else 0
-    room = _check(model, rows, tokens, written)
+    taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
+    room = _check(model, rows, tokens, taken)
     fill = partial(pad, longest=room)
 
     def batches(seed, size):
@@ -89,18 +89,18 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     return Task(trained, frozen, objectives, outputs, scores, batches, split)
 
 
-def _check(model, rows, tokens, written):
+def _check(model, rows, tokens, taken):
     """The most tokens of a text that the model has room for (None: any); raises for what does not suit."""
     positions = getattr(model.config, "positions", None)
-    room = None if positions is None else positions - model.config.first_position - written
+    room = None if positions is None else positions - model.config.first_position - taken
     for text, ids in zip(rows.inputs, tokens, strict=True):
         start = repr(text[:40])
         if not ids:
             raise ValueError(f"the text {start} and its prompt have no token; leave it out.")
         if room is not None and len(ids) > room:
             raise ValueError(
-                f"the text {start} has {len(ids)} tokens, but the model has room for {room} and what "
-                "it is to write; shorten it."
+                f"the text {start} has {len(ids)} tokens, but the model has room for {room} beside what "
+                "it is to write, and its prefix; shorten it."
             )
     known = model.config.vocabulary
     highest = max(
