@@ -216,16 +216,16 @@ def note_of(args):
     return note
 
 
-def check_log(args, tx, params):
+def check_log(log, tx, params, note):
     """Refuses the log of another run before anything is trained."""
-    trajectory.Recorder(args.log, tx, params, note=note_of(args)).close()
-    if not os.path.getsize(args.log):
+    trajectory.Recorder(log, tx, params, note=note).close()
+    if not os.path.getsize(log):
         return
-    logged = trajectory.load(args.log).header["note"] or {}
-    for name, value in note_of(args).items():
+    logged = trajectory.load(log).header["note"] or {}
+    for name, value in note.items():
         if logged.get(name) != value:
             raise ValueError(
-                f"{args.log} is of another run: its {name} is {logged.get(name)!r}, not {value!r}. "
+                f"{log} is of another run: its {name} is {logged.get(name)!r}, not {value!r}. "
                 "Choose another path."
             )
 
@@ -365,10 +365,10 @@ def main(argv=None):
         task = make_task(args)
         batches = task.batches(args.seed, args.batch)
         tx = make_optimizer(args)
+        note = note_of(args)
         if args.log is not None:
-            check_log(args, tx, task.params)
+            check_log(args.log, tx, task.params, note)
     evaluated = task.split(args.evaluate_on)
-    note = note_of(args)
     result = train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
     label, what = args.evaluate_on.replace("_", "-"), OBJECTIVES[args.objective]
     curve = points(task, result, args.objective)

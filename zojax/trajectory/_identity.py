@@ -25,30 +25,40 @@ def identify(tx: ZerothOrder, params: PyTree) -> dict:
         raise ValueError(
             f"a stencil with a memory and a point at 0 cannot be recorded, got {stencil}."
         )
-    # The program of one device: a run goes on, and is replayed, on any.
-    structure = jax.tree.map(lambda s: s.update(sharding=None), structure_of(params))
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        return _identify(tx, params, structure)
-
-
-def _identify(tx: ZerothOrder, params: PyTree, structure: PyTree) -> dict:
-    state = jax.eval_shape(tx.init, structure)
-    n, dtype = tx.estimator.num_directions, state.coefficients.dtype
-    row = jax.ShapeDtypeStruct((n + 1,), dtype)
-    program = jax.make_jaxpr(lambda *a: step(tx, n, *a))(structure, state, row, free(state))
-    valued = bool(tx.estimator.stencil.memory) or _reads_value(tx, structure, state)
+    with _one_device():
+        structure, state = _shapes(tx, params)
+        n, dtype = tx.estimator.num_directions, state.coefficients.dtype
+        row = jax.ShapeDtypeStruct((n + 1,), dtype)
+        program = jax.make_jaxpr(lambda *a: step(tx, n, *a))(structure, state, row, free(state))
+        valued = bool(stencil.memory) or _reads_value(tx, structure, state)
     return {
         "columns": n + valued,
         "num_directions": n,
         "dtype": dtype.name,
         "leaves": [[path, *what] for path, what in _describe(params).items()],
         "program": _program_digest(program),
-        "evaluation": _program_digest(jax.make_jaxpr(partial(_evaluation, tx))(structure, state)),
     }
 
 
-def _evaluation(tx: ZerothOrder, params, state):
-    """What a step evaluates, for a loss that says little: mu, stencil and shaping are in its program."""
+def evaluation(tx: ZerothOrder, params: PyTree) -> str:
+    """A digest of mu, stencil and shaping, on which a run depends, but not its replay."""
+    with _one_device():
+        return _program_digest(jax.make_jaxpr(partial(_estimate, tx))(*_shapes(tx, params)))
+
+
+def _one_device():
+    """Without the mesh that is set: a run goes on, and is replayed, on any."""
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+
+
+def _shapes(tx: ZerothOrder, params: PyTree) -> tuple[PyTree, PyTree]:
+    """Of parameters and state, without a sharding."""
+    structure = jax.tree.map(lambda s: s.update(sharding=None), structure_of(params))
+    return structure, jax.eval_shape(tx.init, structure)
+
+
+def _estimate(tx: ZerothOrder, params, state):
+    """The coefficients of a step whose loss says little: the rest of the program is that of `tx`."""
 
     def loss(params, **key):
         floats = [jnp.sum(x) for x in jax.tree.leaves(params) if is_float(x)]
@@ -66,9 +76,8 @@ def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
     return apply_updates(params, updates), state
 
 
-def check(header: dict, tx: ZerothOrder, params: PyTree) -> None:
-    """Raises ValueError, with the reason, unless the log is of this optimizer and these parameters."""
-    found = identify(tx, params)
+def check(header: dict, found: dict) -> None:
+    """Raises ValueError, with the reason, unless the log is of what `identify` found."""
     logged = {path: what for path, *what in header["leaves"]}
     given = {path: what for path, *what in found["leaves"]}
     if logged.keys() != given.keys():

@@ -201,7 +201,8 @@ def merge(*logs: Log) -> Log:
         different = np.flatnonzero((_bits(before) != _bits(log.scalars[:shared])).any(axis=1))
         if different.size:
             raise ValueError(f"the logs disagree on step {log.start + different[0]}.")
-        for step in range(log.start, log.start + shared):
+        begins = {log.start, *(at for at, _ in (*whole.hyperparameters, *log.hyperparameters))}
+        for step in sorted(at for at in begins if log.start <= at < log.start + shared):
             if _holding(whole, step) != _holding(log, step):
                 raise ValueError(f"the logs disagree on the hyperparameters of step {step}.")
         changes = dict(whole.hyperparameters) | dict(log.hyperparameters)

@@ -59,16 +59,20 @@ class Recorder:
             json.dumps(note)
         except (TypeError, ValueError) as error:
             raise TypeError(f"note must be for JSON, got {note!r}: {error}.") from error
-        self._identity = _identity.identify(tx, params)
+        self._header = _identity.identify(tx, params)
         self._directions = tx.estimator.num_directions
-        self._header = {**self._identity, "every": every, "note": note}
+        self._header |= {
+            "evaluation": _identity.evaluation(tx, params),
+            "every": every,
+            "note": note,
+        }
         self._pending: list[np.ndarray] = []
         self._next = self._hyperparameters = None
         path = Path(path)
         self._file = open(path, "ab", buffering=0)
         try:
             _lock(self._file)
-            self._continue(path, tx, params)
+            self._continue(path)
         except ValueError:
             self._file.close()
             raise
@@ -107,14 +111,14 @@ class Recorder:
     def __exit__(self, *exception):
         self.close()
 
-    def _continue(self, path: Path, tx, params) -> None:
+    def _continue(self, path: Path) -> None:
         data = path.read_bytes()
         if _log.is_without_header(data):  # new, or killed before its first step
             os.truncate(path, 0)
             return
         parsed = _log.parse(data, path)
-        _identity.check(parsed.log.header, tx, params)
-        if self._identity["evaluation"] != parsed.log.header["evaluation"]:
+        _identity.check(parsed.log.header, self._header)
+        if self._header["evaluation"] != parsed.log.header["evaluation"]:
             raise ValueError(
                 f"another optimizer: its mu, stencil or shaping differs from that of the run in {path}. "
                 "Choose another path."

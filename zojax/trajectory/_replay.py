@@ -67,7 +67,7 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     Raises:
       As `replay`.
     """
-    _identity.check(log.header, tx, params)
+    _identity.check(log.header, _identity.identify(tx, params))
     if log.start:
         raise ValueError(
             f"the log begins after step {log.start}: merge it with the log of the steps before."
