@@ -48,7 +48,7 @@ def _placed(tree, sharding):
 
 
 def looped(model: Model):
-    """Two forwards, nothing perturbed, in a loop like that of a step: what the loop itself costs."""
+    """Two forwards, nothing perturbed, in a loop: what the loop itself costs."""
 
     def both(params, batch):
         def turned(turn):

@@ -1,5 +1,6 @@
 """Key discipline: every layout evaluates the same directions and gives the same estimate."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from jax import lax
 
 import zojax
-from zojax import directions, stencils
+from zojax import directions, execution, stencils
 
 PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
 X = jnp.linspace(0, 1, 15).reshape(5, 3)
@@ -121,3 +122,24 @@ def test_sequential_directions_need_no_more_memory_than_one():
 
     parameter_bytes = 4 * 256 * 1024
     assert peak(64) <= peak(1) + 1.2 * parameter_bytes  # one accumulator
+
+
+@pytest.mark.parametrize("num_directions", [1, 2])
+def test_on_a_tpu_two_evaluations_are_written_out_and_more_are_a_loop(num_directions):
+    step = jax.jit(zojax.grad(loss, zojax.estimator(num_directions=num_directions, batch_size=1)))
+    traced = step.trace(jax.random.key(0), PARAMS, X)
+    loops = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while")
+        for platform in ("cpu", "tpu")
+    }
+    assert loops["cpu"] > 0
+    assert (loops["tpu"] == 0) == (num_directions == 1)
+
+
+def test_evaluations_that_are_written_out_are_those_of_a_loop():
+    def both(how):
+        return jax.jit(lambda xs: how(lambda x: {"a": jnp.sin(x), "b": x > 0}, xs))(
+            jnp.array([1.0, -1.0])
+        )
+
+    chex.assert_trees_all_equal(both(execution._written_out), both(execution._loop))

@@ -5,6 +5,7 @@ runs under `vmap`, which pays for small models, for shared products and on paral
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,8 @@ def evaluate(
     def direction(i):
         z = draw(i)
         if batch_size == 1:
-            return _loop(lambda o: evaluation(noise.tie(z, o), i, o), points)
+            in_turn = _in_turn if num_directions == 1 and len(offsets) == 2 else _loop
+            return in_turn(lambda o: evaluation(noise.tie(z, o), i, o), points)
         z = noise.share(z)
         return _batch(lambda o: evaluation(z, i, o), points)
 
@@ -60,6 +62,25 @@ def evaluate(
     if batch_size >= num_directions:
         return _batch(direction, indices)
     return lax.map(direction, indices, batch_size=batch_size)
+
+
+def _in_turn(fn, xs):
+    """A loop; on a TPU one evaluation written out after the other.
+
+    XLA gives what a loop reads one layout there, and holds copies of parameters that have another one
+    until the loop ends: a step of SmolLM2 in bfloat16 took 5.8 % more memory than a forward; now 3.6 %.
+    """
+    fn = jax.jit(fn)  # traced once for both
+    return lax.platform_dependent(xs, tpu=partial(_written_out, fn), default=partial(_loop, fn))
+
+
+def _written_out(fn, xs):
+    done = []
+    for x in xs:
+        if done:
+            x, done[-1] = lax.optimization_barrier((x, done[-1]))
+        done.append(fn(x))
+    return jax.tree.map(lambda *ys: jnp.stack(ys), *done)
 
 
 def _batch(fn, xs):

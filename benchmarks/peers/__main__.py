@@ -47,14 +47,6 @@ def contestants(problem: problems.Problem) -> dict[str, Peer]:
     return peers
 
 
-def takes_part(problem: problems.Problem, name: str) -> bool:
-    """Not where one run takes minutes."""
-    dim, is_cma = problem.box.dim, name == "nevergrad CMA"
-    if name.startswith("nevergrad") and not problem.box.continuous:
-        return dim <= 20
-    return not (is_cma and dim > 100)
-
-
 def record(problem: problems.Problem, name: str, peer: Peer, seeds: int, before: dict) -> dict:
     """Runs a peer from every seed that it did not run from before.
 
@@ -165,7 +157,7 @@ def main() -> None:
     for problem in problems.quality().values():
         for name, peer in contestants(problem).items():
             before = done.get((problem.name, name), {})
-            if takes_part(problem, name) and before.get("seeds", 0) < arguments.seeds:
+            if before.get("seeds", 0) < arguments.seeds:
                 more = partial(record, problem, name, peer, arguments.seeds, before)
                 jobs.append((problem.name, name, more))
     quiet = partial(record_subset, "zoopt POSS", 0.0, 8, arguments.seeds)

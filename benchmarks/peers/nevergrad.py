@@ -7,24 +7,24 @@ import numpy as np
 
 
 def run(fun, box, budget, seed, name):
-    """Continuous coordinates are one bounded array, integers another, each category a choice of its own."""
-    parts, place = {}, np.arange(box.dim)
+    """Continuous coordinates are one bounded array, integers another, categories of one size a third."""
+    parts = {}
     c, i = box.kind == "c", box.kind == "i"
     if c.any():
         parts["c"] = ng.p.Array(shape=(int(c.sum()),)).set_bounds(box.lo[c], box.hi[c])
     if i.any():
         integers = ng.p.Array(shape=(int(i.sum()),)).set_bounds(box.lo[i], box.hi[i])
         parts["i"] = integers.set_integer_casting()
-    for k in place[box.kind == "k"]:
-        parts[f"k{k}"] = ng.p.Choice(range(int(box.hi[k]) + 1))
+    sizes = {int(hi) + 1: (box.kind == "k") & (box.hi == hi) for hi in box.hi[box.kind == "k"]}
+    for size, mask in sizes.items():
+        parts[f"k{size}"] = ng.p.Choice(range(size), repetitions=int(mask.sum()))
+
+    masks = {"c": c, "i": i} | {f"k{size}": mask for size, mask in sizes.items()}
 
     def flat(values):
         x = np.zeros(box.dim)
-        for mask, key in ((c, "c"), (i, "i")):
-            if key in values:
-                x[mask] = values[key]
-        for k in place[box.kind == "k"]:
-            x[k] = values[f"k{k}"]
+        for name in values:
+            x[masks[name]] = values[name]
         return x
 
     space = ng.p.Dict(**parts)
