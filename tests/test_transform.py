@@ -581,12 +581,15 @@ def test_parameters_need_a_float_leaf():
         tx.update(None, tx.init(params), params, value_fn=lambda p: jnp.sum(p["n"]))
 
 
-@pytest.mark.parametrize("wrong", [zojax.estimator, 0.1, directions.rademacher()])
-def test_zeroth_order_needs_an_estimator(wrong):
+def test_an_estimator_in_the_place_of_the_inner_transformation_is_refused():
     with pytest.raises(
         TypeError, match=r"inner must be an optax .* zeroth_order\(estimator=\.\.\.\)"
     ):
         zojax.zeroth_order(zojax.estimator())
+
+
+@pytest.mark.parametrize("wrong", [zojax.estimator, 0.1, directions.rademacher()])
+def test_zeroth_order_needs_an_estimator(wrong):
     with pytest.raises(TypeError, match=r"estimator must be a zojax\.estimator\(\.\.\.\), got"):
         zojax.zeroth_order(optax.sgd(0.1), wrong)
 

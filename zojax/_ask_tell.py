@@ -85,7 +85,4 @@ def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
         moved = jnp.asarray(p, dtype) + scale.astype(dtype) * z.dense().astype(dtype)
         return moved.astype(jnp.result_type(p))
 
-    leaves, treedef = jax.tree.flatten(params)
-    return treedef.unflatten(
-        [add(p, z) for p, z in zip(leaves, treedef.flatten_up_to(noise), strict=True)]
-    )
+    return jax.tree.map(add, params, noise)

@@ -276,10 +276,7 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     def add(p, u):
         return p if u is None else (p + u).astype(jnp.result_type(p))
 
-    leaves, treedef = jax.tree.flatten(params)
-    return treedef.unflatten(
-        [add(p, u) for p, u in zip(leaves, treedef.flatten_up_to(updates), strict=True)]
-    )
+    return jax.tree.map(add, params, updates)
 
 
 def _no_loss(*args, **kwargs):

@@ -109,11 +109,7 @@ def floats_only(params: PyTree) -> PyTree:
 
 def replace_floats(params: PyTree, floats: PyTree, other: Callable = lambda leaf: leaf) -> PyTree:
     """`floats` at the float leaves of `params`, `other(leaf)` at all others."""
-    leaves, treedef = jax.tree.flatten(params)
-    columns = treedef.flatten_up_to(floats)
-    return treedef.unflatten(
-        [new if is_float(old) else other(old) for old, new in zip(leaves, columns, strict=True)]
-    )
+    return jax.tree.map(lambda old, new: new if is_float(old) else other(old), params, floats)
 
 
 def no_update(leaf) -> jax.Array | None:
@@ -138,7 +134,7 @@ def accumulator_dtype(dtype) -> jnp.dtype:
 
 def total_size(like: PyTree) -> int:
     """The number d of perturbed coordinates (a Python int: it may exceed 2**31)."""
-    return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(like))
+    return sum(leaf.size for leaf in jax.tree.leaves(like))
 
 
 def require_kind(name: str, value, kind: type) -> None:
@@ -157,6 +153,13 @@ def require_positive(name: str, value) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
+
+
+def require_fraction(name: str, value) -> None:
+    """Raises unless `value` is a number in (0, 1]."""
+    require_positive(name, value)
+    if not value <= 1:
+        raise ValueError(f"{name} must be in (0, 1], got {value}.")
 
 
 def require_rate(name: str, value) -> None:

@@ -23,6 +23,9 @@ _BATCH_COORDINATES_ACCELERATOR = 2**24
 def choose_batch_size(num_directions: int, dimension: int, shares_products: bool) -> int:
     """All at once when directions share products, else as many as keep batch * d small.
 
+    A divisor of `num_directions` where there is one nearby: a rest would be a second copy of the loss in
+    the program.
+
     >>> choose_batch_size(100, 10**9, shares_products=False)
     1
     >>> choose_batch_size(100, 10**9, shares_products=True)
@@ -31,7 +34,9 @@ def choose_batch_size(num_directions: int, dimension: int, shares_products: bool
     if shares_products:
         return num_directions
     limit = _BATCH_COORDINATES.get(jax.default_backend(), _BATCH_COORDINATES_ACCELERATOR)
-    return max(1, min(num_directions, limit // max(dimension, 1)))
+    most = max(1, min(num_directions, limit // max(dimension, 1)))
+    divisor = next(size for size in range(most, 0, -1) if num_directions % size == 0)
+    return divisor if 2 * divisor > most else most
 
 
 def evaluate(
@@ -43,8 +48,9 @@ def evaluate(
 ) -> PyTree:
     """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
 
-    The loss is traced once whatever the numbers: a loop or a batch over directions, and inside it
-    over offsets. A loop also keeps the temporaries of two evaluations from being alive together.
+    The loss is traced once whatever the numbers (and once more for a rest that fills no batch): a loop or
+    a batch over directions, and inside it over offsets. A loop also keeps the temporaries of two
+    evaluations from being alive together.
     """
     points = jnp.asarray(offsets, jnp.float32)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._types import require_count, require_positive
 
 __all__ = [
     "Shaping",
@@ -188,8 +188,7 @@ def clip(limit: float) -> Shaping:
     >>> clip(2.0).coefficients(jnp.array([-5.0, 1.0]), jnp.ones(2, bool))
     Array([-2.,  1.], dtype=float32)
     """
-    if not isinstance(limit, jax.core.Tracer) and not limit > 0:
-        raise ValueError(f"limit must be positive, got {limit}.")
+    require_positive("limit", limit)
     return Shaping(coefficients=lambda c, valid: jnp.clip(c, -limit, limit))
 
 

@@ -84,6 +84,8 @@ def test_an_episode_is_drawn(tmp_path):
         _control.frames(
             name, task, params, _control.no_statistics(task.size), jax.random.key(0), axes
         )
+        for ax in axes:
+            assert ax.images or ax.lines or ax.patches or ax.collections, name
         figure.savefig(tmp_path / f"{name}.png")
         plt.close(figure)
 

@@ -92,6 +92,21 @@ def same(a, b):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "evosax" not in name])
+def test_a_run_passes_leak_and_key_reuse_checks(name):
+    algorithm, space = ALGORITHMS[name]
+
+    def some(key):
+        state = algorithm.init(key, space, BUDGET)
+        for _ in range(2):
+            x, state = algorithm.ask(space, state)
+            state = algorithm.tell(space, state, x, jnp.zeros(len(x)))
+        return algorithm.best(state)
+
+    with jax.checking_leaks(), jax.debug_key_reuse(True):
+        jax.eval_shape(some, jax.random.key(0))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_proposals_are_inside_the_space_and_of_the_right_type(name):
     algorithm, space = ALGORITHMS[name]

@@ -53,6 +53,21 @@ def test_objects_are_traced_anew(fun_of):
     assert abs(first.best - 0.5) < 0.1 and abs(second.best + 0.5) < 0.1
 
 
+def test_a_function_is_traced_in_its_first_search_alone():
+    traces = []
+
+    def fun(x):
+        traces.append(1)
+        return x**2
+
+    first = run(fun)
+    once = len(traces)
+    assert first.best == run(fun).best and len(traces) == once
+    assert run(fun, args=()).best == first.best and len(traces) == once
+    run(fun, space=search.uniform(0, 1))
+    assert len(traces) > once
+
+
 @pytest.mark.parametrize("draw", [random.random, np.random.random])
 def test_global_randomness_is_not_frozen(draw):
     values = run(lambda x: 0 * x + draw()).history.values

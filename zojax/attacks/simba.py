@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._types import require_positive
+from zojax._types import require_fraction, require_positive
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver import Attack, Model, Result
@@ -138,8 +138,8 @@ def simba_dct(
 def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None = None) -> Attack:
     """The rounds of `simba`, or with `frequencies` of `simba_dct`, for `ask_tell`."""
     require_positive("step", step)
-    if frequencies is not None and not 0 < frequencies <= 1:
-        raise ValueError(f"frequencies must be a fraction in (0, 1], got {frequencies}.")
+    if frequencies is not None:
+        require_fraction("frequencies", frequencies)
     fraction = None if frequencies is None else float(frequencies)
     return _rounds(_driver.check_norm(norm), float(step), fraction)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax import noise
+from zojax._types import require_fraction
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver import Attack, Model, Result
@@ -90,8 +91,7 @@ def square(
 
 def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> Attack:
     """The rounds of `square`, for `ask_tell`; the budget sets the pace of its schedule."""
-    if not 0 < p <= 1:
-        raise ValueError(f"p must be a fraction in (0, 1], got {p}.")
+    require_fraction("p", p)
     return _rounds(_driver.check_norm(norm), _driver.require_count("budget", budget), float(p))
 
 

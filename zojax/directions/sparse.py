@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree
+from zojax._types import Direction, PyTree, require_fraction
 from zojax.directions._combine import accumulate
 
 
@@ -40,8 +40,7 @@ def sparse(density: float) -> Direction:
     >>> 900 < int(jnp.sum(z != 0)) < 1100
     True
     """
-    if not 0 < density <= 1:
-        raise ValueError(f"density must be in (0, 1], got {density}.")
+    require_fraction("density", density)
     # A coordinate is kept when its 32-bit hash is below this.
     threshold = min(round(density * 2**32), 2**32 - 1)
 
@@ -52,9 +51,8 @@ def sparse(density: float) -> Direction:
     def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
         leaves, treedef = jax.tree.flatten(like)
         signs = noise.child_seeds(seed, index, len(leaves))
-        masks = noise.child_seeds(
-            seed, np.uint32(2**32 - 2), len(leaves)
-        )  # an index no step reaches
+        # With an index that no direction has.
+        masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
         scale = float(1 / np.sqrt(density))
         return treedef.unflatten(
             [

@@ -36,10 +36,8 @@ def sphere() -> Direction:
 
     def draw(frame, index, like: PyTree) -> PyTree:
         noise = gaussian.draw(frame, index, like)
-        leaves, treedef = jax.tree.flatten(like)
-        noises = treedef.flatten_up_to(noise)
-        squares = sum(jnp.sum(jnp.square(z.dense())) for z in noises)
-        scale = jnp.sqrt(total_size(like) / squares)
-        return treedef.unflatten([dataclasses.replace(z, scale=scale) for z in noises])
+        squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
+        scale = jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
+        return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scale), like, noise)
 
     return Direction(gaussian.frame, draw, accumulate(draw))

@@ -3,24 +3,7 @@
 from contextlib import contextmanager
 
 import jax
-from jax._src import core, source_info_util
-
-Literal = core.Literal
-ShapedArray = core.ShapedArray
-# Primitives were renamed over time; rules are looked up by the names on the right.
-_NAMES = {
-    "pjit": "jit",
-    "core_call": "closed_call",
-    "core_closed_call": "closed_call",
-    "remat": "checkpoint",
-    "remat2": "checkpoint",
-    "custom_vjp_call_jaxpr": "custom_vjp_call",
-}
-
-
-def primitive_name(eqn) -> str:
-    name = eqn.primitive.name
-    return _NAMES.get(name, name)
+from jax.extend import source_info_util
 
 
 def inner_jaxpr(eqn):
@@ -51,14 +34,14 @@ def manual_axes(eqn) -> frozenset:
 _ELEMENTWISE = frozenset(
     "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2"
     " expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow"
-    " reshape round rsqrt select_n sign sin sqrt square squeeze stop_gradient sub tanh"
+    " reshape round rsqrt select_n sign sin sqrt square squeeze sub tanh"
     " transpose xor".split()
 )
 
 
 def is_elementwise(eqn) -> bool:
     """Whether an equation, or all that it calls, works entry by entry."""
-    name = primitive_name(eqn)
+    name = eqn.primitive.name
     if name in ("jit", "custom_jvp_call", "custom_vjp_call"):
         return all(map(is_elementwise, inner_jaxpr(eqn)[0].eqns))
     return name in _ELEMENTWISE

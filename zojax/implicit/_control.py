@@ -100,6 +100,6 @@ def shard_map(context, eqn, *operands):
     return list(mapped(*arrays))
 
 
-CALLS = ("jit", "closed_call", "checkpoint", "custom_jvp_call", "custom_vjp_call")
+CALLS = ("jit", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call")
 CONTROL = dict.fromkeys(CALLS, call) | {"scan": scan, "while": while_loop, "cond": cond}
 CONTROL["shard_map"] = shard_map

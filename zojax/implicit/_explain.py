@@ -130,7 +130,7 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
 
     def record(kind, x: Perturbed, eqn):
         leaf = leaves[x.name]
-        name = "output" if eqn is None else _compat.primitive_name(eqn)
+        name = "output" if eqn is None else eqn.primitive.name
         where = "" if eqn is None else _compat.source_line(eqn)
         shape = x.shape
         event = Event(kind, name, where, shape, x.base.size * jnp.dtype(x.base.dtype).itemsize)
@@ -173,7 +173,7 @@ def strict_context() -> Context:
     def check(x: Perturbed, eqn):
         if _kind(x, eqn) != "missing":
             return
-        name = "output" if eqn is None else _compat.primitive_name(eqn)
+        name = "output" if eqn is None else eqn.primitive.name
         where = "" if eqn is None else f" at {_compat.source_line(eqn)}"
         raise NotImplementedError(
             f"{x.name} (a view of shape {x.shape}) would be materialised by {name!r}{where}, which "
@@ -185,7 +185,7 @@ def strict_context() -> Context:
 
 
 def _kind(x: Perturbed, eqn) -> str:
-    name = "output" if eqn is None else _compat.primitive_name(eqn)
+    name = "output" if eqn is None else eqn.primitive.name
     if x.is_vector or (name in _ELEMENTWISE and eqn.outvars[0].aval.size > x.base.size):
         return "elementwise"
     if x.is_activation:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Literal
 
 from zojax._barriers import stored_once
 from zojax._types import PyTree, varying_like
@@ -76,13 +77,13 @@ class Context:
         values |= dict(zip(jaxpr.invars, args, strict=True))
 
         def read(atom):
-            return atom.val if isinstance(atom, _compat.Literal) else values[atom]
+            return atom.val if isinstance(atom, Literal) else values[atom]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
             with _compat.context_of(eqn):
                 if any(isinstance(x, Perturbed) for x in operands):
-                    rule = _ALL_RULES.get(_compat.primitive_name(eqn), fallback)
+                    rule = _ALL_RULES.get(eqn.primitive.name, fallback)
                     outs = rule(self, eqn, *operands)
                 else:
                     outs = _compat.bind(eqn, *operands)
@@ -92,7 +93,7 @@ class Context:
 
 
 def _is_computed(x) -> bool:
-    is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), _compat.ShapedArray)
+    is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), jax.core.ShapedArray)
     return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Literal
 
 from zojax import _barriers
 from zojax._types import varying_like
@@ -47,7 +48,7 @@ class _News:
 
     def __init__(self, ok, pairs):
         self.ok, self.settled = ok, {}
-        self.old = {var: x for var, x in pairs if not isinstance(var, _compat.Literal)}
+        self.old = {var: x for var, x in pairs if not isinstance(var, Literal)}
 
     def settle(self, var, new):
         """What later equations read in place of a new value."""
@@ -61,7 +62,7 @@ class _News:
 
     def kept(self, var, value, old):
         """A new value, or the old one where it is not `ok`."""
-        is_literal = isinstance(var, _compat.Literal)
+        is_literal = isinstance(var, Literal)
         if not is_literal and self.settled.get(var) is old:
             return value
         return jnp.where(self.ok, value, old)
@@ -71,10 +72,10 @@ def _interpret(jaxpr, consts, args, finite, news):
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
     def read(atom):
-        return atom.val if isinstance(atom, _compat.Literal) else values[atom]
+        return atom.val if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        operands, name = [read(v) for v in eqn.invars], _compat.primitive_name(eqn)
+        operands, name = [read(v) for v in eqn.invars], eqn.primitive.name
         with _compat.context_of(eqn):
             if name in _CALLS:
                 inner, inner_consts = _compat.inner_jaxpr(eqn)

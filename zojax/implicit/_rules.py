@@ -57,13 +57,13 @@ def _repeats(eqn, operand) -> bool:
 
 def _trims_a_vector(eqn, operand) -> bool:
     """x[1:] and the like, of odd length: better a slice of all, see `noise.of_even_length`."""
-    trims = _compat.primitive_name(eqn) == "slice" and eqn.params["strides"] is None
+    trims = eqn.primitive.name == "slice" and eqn.params["strides"] is None
     kept = eqn.outvars[0].aval.size
     return trims and operand.is_long_vector and kept % 2 and kept > 0.75 * operand.base.size
 
 
 def _grows(eqn, operand) -> bool:
-    is_broadcast = _compat.primitive_name(eqn) == "broadcast_in_dim"
+    is_broadcast = eqn.primitive.name == "broadcast_in_dim"
     return is_broadcast and eqn.outvars[0].aval.size > operand.base.size
 
 
@@ -191,7 +191,7 @@ def _conv(context, eqn, lhs, rhs):
     return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
 
 
-_IDENTITIES = ("copy", "copy_p", "name", "optimization_barrier", "pvary", "reshard")
+_IDENTITIES = ("copy", "name", "optimization_barrier", "pvary", "reshard")
 RULES = {
     **{name: partial(_view, rule) for name, rule in VIEWS.items()},
     **dict.fromkeys((*_IDENTITIES, "sharding_constraint"), _same),

@@ -52,6 +52,7 @@ def open_es(
     True
     """
     require_rate("learning_rate", learning_rate)
+    require_rate("weight_decay", weight_decay)
     population = require_count("population", population)
     if population % 2:
         raise ValueError(f"population must be even, for antithetic pairs, got {population}.")

@@ -68,7 +68,8 @@ class Random(NamedTuple):
 
 
 def make_random(key) -> Random:
-    return Random(jax.random.bits(as_key(key), (2,), jnp.uint32), jnp.uint32(0))
+    """The stream of a key, from which a start may be drawn beside: the stream is a hash of its words."""
+    return Random(jax.random.bits(jax.random.clone(as_key(key)), (2,), jnp.uint32), jnp.uint32(0))
 
 
 def words(random: Random, num: int, start=0) -> jax.Array:
@@ -124,6 +125,11 @@ def keep_best(state, x: jax.Array, value: jax.Array):
     return state._replace(
         x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
     )
+
+
+def recommended(state) -> tuple[jax.Array, jax.Array]:
+    """The `x` and `value` of a state: what `keep_best` has kept."""
+    return state.x, state.value
 
 
 def sequential(tell_one: Callable) -> Callable:

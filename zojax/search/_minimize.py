@@ -5,6 +5,7 @@ import math
 import random
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -310,7 +311,26 @@ def _is_compiled(jit, executor, fun: Callable, space: Space, args, with_key: boo
     return jit
 
 
+# What was found for a function, as long as it lives; JAX keeps its programs as well.
+_FOUND = weakref.WeakKeyDictionary()
+
+
 def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
+    """Whether `_try_to_trace` succeeds, tried once for a function, a space and types of args."""
+    if _traced_anew(fun) is not fun:
+        return _try_to_trace(fun, space, args, with_key)
+    try:
+        leaves, treedef = jax.tree.flatten(args)
+        types = tuple((type(x), jnp.shape(x), jnp.result_type(x)) for x in leaves)
+        found, tried = _FOUND.setdefault(fun, {}), (space, with_key, float_dtype(), treedef, types)
+        if tried not in found:
+            found[tried] = _try_to_trace(fun, space, args, with_key)
+    except TypeError:  # args that are no arrays, a function or a space that cannot be remembered
+        return _try_to_trace(fun, space, args, with_key)
+    return found[tried]
+
+
+def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
     """Whether JAX can trace `fun` at a point of the space, and its value depends on the point."""
     if not all(d.traceable for d in space.domains):
         return False

@@ -12,6 +12,7 @@ from zojax.search._algorithm import (
     float_dtype,
     index_from,
     make_random,
+    recommended,
     reused,
     sequential,
 )
@@ -58,7 +59,4 @@ def coordinate_reset() -> Algorithm:
             x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
         )
 
-    def best(state):
-        return state.x, state.value
-
-    return Algorithm(init, ask, sequential(inject), best, inject)
+    return Algorithm(init, ask, sequential(inject), recommended, inject)

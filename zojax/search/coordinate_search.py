@@ -15,6 +15,7 @@ from zojax.search._algorithm import (
     index_from,
     keep_best,
     make_random,
+    recommended,
     reused,
     sequential,
     span_of,
@@ -105,7 +106,7 @@ def coordinate_search() -> Algorithm:
     >>> bool(found.best_value < 1)
     True
     """
-    return Algorithm(_init, _ask, sequential(_tell), _best, _inject)
+    return Algorithm(_init, _ask, sequential(_tell), recommended, _inject)
 
 
 def _init(key, space: Space, budget: int) -> CoordinateSearchState:
@@ -190,10 +191,6 @@ def _inject(space, state: CoordinateSearchState, x, value) -> CoordinateSearchSt
     del space
     line = where(value < state.value, _no_line(), state.line)
     return keep_best(state, x, value)._replace(line=line)
-
-
-def _best(state):
-    return state.x, state.value
 
 
 # --- choosing -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from zojax.search._algorithm import (
     bounds_of,
     float_dtype,
     keep_best,
+    recommended,
     reused,
     span_of,
     where,
@@ -137,10 +138,7 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
             strategy = strategy.replace(mean=jnp.where(early, point, strategy.mean))
         return keep_best(state._replace(population=population, strategy=strategy), x, value)
 
-    def best(state):
-        return state.x, state.value
-
-    return Algorithm(init, ask, tell, best, inject, batch_size=population_size)
+    return Algorithm(init, ask, tell, recommended, inject, batch_size=population_size)
 
 
 def _strategy_class(strategy) -> type:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import PyTree
+from zojax._types import PyTree, require_kind
 from zojax.search._algorithm import (
     Algorithm,
     Random,
@@ -88,6 +88,7 @@ def portfolio(
 
     Raises:
       ValueError: a member with batches.
+      TypeError: a member that is no algorithm.
 
     >>> import jax.numpy as jnp
     >>> from zojax import search
@@ -99,6 +100,7 @@ def portfolio(
     True
     """
     for member in (*members, *([noisy] if noisy else [])):
+        require_kind("member", member, Algorithm)
         if member.batch_size != 1:
             raise ValueError(f"portfolio needs members with batch_size 1, got {member.batch_size}.")
     team = Team(members, snes() if noisy is None else noisy, exploration)

@@ -16,6 +16,7 @@ from zojax.search._algorithm import (
     float_dtype,
     keep_best,
     make_random,
+    recommended,
     reused,
     sequential,
     span_of,
@@ -119,7 +120,7 @@ def quasi_newton(memory: int = 16) -> Algorithm:
             iterations=jnp.int32(0),
         )
 
-    return Algorithm(init, _ask, sequential(_tell), _best, _inject)
+    return Algorithm(init, _ask, sequential(_tell), recommended, _inject)
 
 
 def _ask(space: Space, state: QuasiNewtonState):
@@ -156,7 +157,7 @@ def _tell(space: Space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
         return lax.cond(complete, lambda s: _new_direction(space, s), lambda s: s, state)
 
     def search(state):
-        return _search(state, x, value)
+        return _search(state, value)
 
     phase = jnp.where(started, 1 + (state.done >= differences), 0)
     return lax.switch(phase, [begin, difference, search], state)
@@ -172,10 +173,6 @@ def _inject(space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
         base=jnp.where(first, x, state.base),
         base_value=jnp.where(first, value, state.base_value),
     )
-
-
-def _best(state):
-    return state.x, state.value
 
 
 def _new_iteration(state: QuasiNewtonState) -> QuasiNewtonState:
@@ -224,7 +221,7 @@ def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
     )
 
 
-def _search(state: QuasiNewtonState, x, value) -> QuasiNewtonState:
+def _search(state: QuasiNewtonState, value) -> QuasiNewtonState:
     """One evaluation of the line search: expands, ends, backs off, or gives up."""
     better = value < state.base_value
     t = state.step

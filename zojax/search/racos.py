@@ -63,7 +63,7 @@ def racos(
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
 
-    def sizes(space, state):
+    def sizes(state):
         """(P, N); neither can be read off the arrays alone."""
         total = len(state.values)
         positives = num_positives or (1 if total < 12 else 2)
@@ -87,7 +87,7 @@ def racos(
         )
 
     def ask(space: Space, state: RacosState):
-        positives, _ = sizes(space, state)
+        positives, _ = sizes(state)
         total = len(state.values)
         x, random = propose_from(
             space,
@@ -102,7 +102,7 @@ def racos(
         return x[None], state._replace(random=random)
 
     def tell(space, state: RacosState, x, value) -> RacosState:
-        _, negatives = sizes(space, state)
+        _, negatives = sizes(state)
         points, values, _ = insert_sorted(state.next_points, state.next_values, x, value)
         ends = state.left == 1
         return state._replace(

@@ -13,6 +13,7 @@ from zojax.search._algorithm import (
     float_dtype,
     keep_best,
     make_random,
+    recommended,
     reused,
 )
 from zojax.search.spaces import Space
@@ -64,7 +65,4 @@ def random_search(batch_size: int = 1) -> Algorithm:
         del space
         return keep_best(state, x, value)
 
-    def best(state):
-        return state.x, state.value
-
-    return Algorithm(init, ask, tell, best, inject, batch_size=batch_size)
+    return Algorithm(init, ask, tell, recommended, inject, batch_size=batch_size)

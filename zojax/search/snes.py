@@ -14,6 +14,7 @@ from zojax.search._algorithm import (
     bounds_of,
     float_dtype,
     make_random,
+    recommended,
     reused,
     sequential,
     span_of,
@@ -98,7 +99,7 @@ def snes(population: int | None = None) -> Algorithm:
             value=jnp.asarray(np.inf, dtype),
         )
 
-    return Algorithm(init, _ask, sequential(_tell), _best, _inject, repeats_points=True)
+    return Algorithm(init, _ask, sequential(_tell), recommended, _inject, repeats_points=True)
 
 
 def _ask(space: Space, state: SnesState):
@@ -131,13 +132,13 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
         told=jnp.int32(0),
         mean=mean,
         scale=jnp.clip(scale, 1e-6, 0.5),
-        shares=_new_shares(space, state, u, utility),
+        shares=_new_shares(state, u, utility),
         value=jnp.where(jnp.any(finite), average, state.value),
     )
     return state._replace(x=space.clip(_centre(space, state)))
 
 
-def _new_shares(space, state, u, utility):
+def _new_shares(state, u, utility):
     options = state.shares.shape[1]
     if options == 1:
         return state.shares
@@ -187,10 +188,6 @@ def _option(state: SnesState, u):
     """The option that uniform numbers (d,) choose."""
     edges = jnp.cumsum(state.shares, axis=1)
     return jnp.minimum(jnp.sum(u[:, None] >= edges, axis=1), state.shares.shape[1] - 1)
-
-
-def _best(state):
-    return state.x, state.value
 
 
 def _inject(space, state: SnesState, x, value) -> SnesState:

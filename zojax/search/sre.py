@@ -10,7 +10,7 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
-from zojax.search._algorithm import Algorithm, float_dtype, keep_best, reused, where
+from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused, where
 from zojax.search.domains import uniform
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
@@ -86,7 +86,7 @@ def sre(
         init=partial(_init, inner, low_dimension, rounds),
         ask=partial(_ask, inner, project),
         tell=partial(_tell, inner),
-        best=_best,
+        best=recommended,
         inject=partial(_inject, inner),
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
@@ -143,10 +143,6 @@ def _inject(inner: Algorithm, space, state: SreState, x, value) -> SreState:
     better = value < state.value
     state = keep_best(state, x, value)
     return _begin_round(inner, space, state, better & (state.told == 0))
-
-
-def _best(state: SreState):
-    return state.x, state.value
 
 
 def _begin_round(inner: Algorithm, space, state: SreState, begins) -> SreState:
