@@ -60,8 +60,10 @@ def test_top_keeps_the_best_over_their_spread():
 def test_clip_bounds_the_coefficients():
     c = jnp.array([-9.0, 0.5, 3.0])
     np.testing.assert_array_equal(shaping.clip(2).coefficients(c, c < 9), [-2.0, 0.5, 2.0])
-    with pytest.raises(ValueError, match="limit must be positive, got 0"):
+    with pytest.raises(ValueError, match="limit must be positive and finite, got 0"):
         shaping.clip(0)
+    with pytest.raises(TypeError, match="limit must be a number, got 'a'"):
+        shaping.clip("a")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,30 @@ def test_baseline_keeps_one_point_estimates_unbiased_and_lowers_their_variance()
     for s in (plain, based):
         assert np.all(np.abs(s.mean(axis=0) - g) < 5 * s.std(axis=0) / np.sqrt(len(s)))
     assert based.var() < 0.1 * plain.var()
+
+
+@pytest.mark.parametrize("name", ["rademacher", "normal", "coordinate", "orthogonal", "hadamard"])
+def test_a_baseline_keeps_the_mean_with_every_direction(name):
+    """The coordinate 0 of Sylvester's matrix is the same in all rows."""
+    import jax
+
+    g = jnp.array([1.0, 2.0, 3.0, 4.0])
+    direction = getattr(zojax.directions, name)()
+    estimator = zojax.estimator(
+        direction, stencils.one_point(), shaping.baseline(), mu=0.1, num_directions=3
+    )
+    keys = jax.random.split(jax.random.key(1), 4000)
+    estimates = jax.jit(
+        jax.vmap(lambda k: estimator.estimate(k, lambda x: x @ g, jnp.zeros(4)).grads)
+    )
+    s = np.asarray(estimates(keys))
+    assert np.all(np.abs(s.mean(axis=0) - g) < 5 * s.std(axis=0) / np.sqrt(len(s)))
+
+
+@pytest.mark.parametrize("which", [shaping.standardize(), shaping.centered_ranks()])
+def test_a_value_alone_says_nothing(which):
+    values = which.values(jnp.array([[3.0], [7.0]]), jnp.array([True, False]))
+    assert values[0, 0] == 0
 
 
 def test_too_few_directions_for_a_baseline():

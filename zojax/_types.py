@@ -141,7 +141,8 @@ def require_kind(name: str, value, kind: type) -> None:
     """Raises TypeError unless `value` is of a class whose factory may have been forgotten to be called."""
     if not isinstance(value, kind):
         hint = f"; did you forget to call it, {name}=...()?" if callable(value) else "."
-        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{hint}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__}, got {value!r}{hint}")
 
 
 def require_positive(name: str, value) -> None:
@@ -153,6 +154,8 @@ def require_positive(name: str, value) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
+    if np.float32(number) == 0:
+        raise ValueError(f"{name} must be positive in float32 too, where {value} is 0.")
 
 
 def require_fraction(name: str, value) -> None:

@@ -5,6 +5,9 @@ row a direction, one column a stencil point; `coefficients(c, valid)` transforms
 :math:`c_i = \sum_j w_j V_{ij} / \mu`. `valid` marks the directions whose evaluations are all finite;
 the others hold numbers that must not be used, and get weight zero afterwards.
 
+Where the stencil visits x itself, its value stands in the table once for every direction, and counts as
+often.
+
 `baseline` keeps the expectation of the estimate. All others change its target: a standardised or
 ranked estimate is an ascent direction of another objective, not the gradient of the loss.
 """
@@ -90,7 +93,8 @@ def by_std() -> Shaping:
     r"""V / std(V) over all evaluations of the step: a step length that adapts to the local slope.
 
     FZOO's update :math:`\frac{\eta}{N\sigma}\sum_i (l_i - l_0) u_i` is this with `forward` and a learning
-    rate of :math:`\eta\mu` (`mu` stays in the formula here).
+    rate of :math:`\eta\mu` (`mu` stays in the formula here), but for sigma: there the values :math:`l_i`
+    alone count, here x as often as all of them.
 
     References:
       `FZOO <https://arxiv.org/abs/2506.09034>`_, 2025.
@@ -114,7 +118,8 @@ def centered_ranks() -> Shaping:
 
     def values(v, valid):
         rank, count = _ranks(v, valid)
-        return rank / jnp.maximum(count - 1, 1).astype(rank.dtype) - 0.5
+        share = rank / jnp.maximum(count - 1, 1).astype(rank.dtype)
+        return jnp.where(count > 1, share - 0.5, 0)  # a value alone has no rank
 
     return Shaping(values)
 

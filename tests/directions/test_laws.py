@@ -289,6 +289,29 @@ def _path_in(names, path, leaf):
     return path[0].key in names
 
 
+def test_masks_of_numpy_bools_and_of_leaves_that_are_not_perturbed():
+    masks = {"w": np.True_, "b": np.False_, "n": False, "key": False}
+    params = {"w": jnp.ones(3), "b": jnp.ones(2), "n": jnp.arange(2), "key": jax.random.key(0)}
+    estimator = zojax.estimator(directions.masked(directions.rademacher(), masks))
+    grads = zojax.grad(lambda p: jnp.sum(p["w"]) + jnp.sum(p["b"]), estimator)(0, params)
+    assert np.all(np.abs(grads["w"]) > 0) and np.all(grads["b"] == 0)
+
+
+def test_a_mask_within_a_mask():
+    part = np.array([True, False, True])
+    inner = directions.masked(directions.sphere(), {"w": part, "b": True})
+    estimator = zojax.estimator(directions.masked(inner, {"w": part, "b": False}))
+    params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+    grads = zojax.grad(lambda p: jnp.sum(p["w"]) + jnp.sum(p["b"]), estimator)(0, params)
+    assert np.all((grads["w"] != 0) == part) and np.all(grads["b"] == 0)
+
+
+@pytest.mark.parametrize("mask", [{"w": False}, {"w": np.zeros(3, bool)}])
+def test_masks_that_select_nothing_are_refused(mask):
+    with pytest.raises(ValueError, match="mask selects nothing"):
+        directions.masked(directions.rademacher(), mask)
+
+
 @pytest.mark.parametrize("mask", [{"a": True}, lambda path, leaf: False, {"w": jnp.ones(3)}])
 def test_masks_that_do_not_fit_are_refused(mask):
     estimator = zojax.estimator(directions.masked(directions.rademacher(), mask))

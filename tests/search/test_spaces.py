@@ -75,6 +75,22 @@ def test_every_discrete_value_is_equally_likely():
         np.testing.assert_allclose(seen, p, atol=5 * math.sqrt(p * (1 - p) / 12_000))
 
 
+def test_no_index_of_a_subset_is_favoured():
+    space = search.space(search.subset(30, max_size=4))
+    masks = np.asarray(space.decode(space.sample(jax.random.key(4), 6000)))
+    assert masks.sum(axis=1).max() == 4
+    share, n = masks.mean(), len(masks)
+    np.testing.assert_allclose(masks.mean(axis=0), share, atol=5 * math.sqrt(share / n))
+    pairs = (masks.T.astype(float) @ masks / n)[~np.eye(30, dtype=bool)]  # no two are, either
+    np.testing.assert_allclose(pairs, pairs.mean(), atol=6 * math.sqrt(pairs.mean() / n))
+
+
+def test_subsets_that_are_too_large_lose_the_same_members_on_host_and_device():
+    space = search.space(search.subset(30, max_size=4))
+    x = np.random.default_rng(0).integers(0, 2, (100, 30)).astype(float)
+    np.testing.assert_array_equal(space.clip(x), space.clip(jnp.asarray(x)))
+
+
 def test_logarithms_are_uniform():
     space = search.space(search.log_uniform(1e-6, 1.0))
     x = np.log10(np.asarray(space.decode(space.sample(jax.random.key(3), 4000))))

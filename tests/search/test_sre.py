@@ -61,6 +61,18 @@ def test_rounds_start_from_the_best_point_and_points_are_projected(project):
     assert state.value < 0.1
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_without_projection_the_best_point_is_the_one_that_was_evaluated(jit):
+    def fun(x):
+        return ((x - 1.5) ** 2).sum()
+
+    algorithm = search.sre(low_dimension=5, project=False)
+    space = search.uniform(-1, 1, (20,))
+    found = search.minimize(fun, space, algorithm, budget=200, key=0, jit=jit)
+    np.testing.assert_allclose(fun(found.best), found.best_value, rtol=1e-5)
+    assert np.max(np.abs(found.history.points)) > 1.5
+
+
 def test_a_start_that_is_given_is_the_first_base():
     space = search.space(search.uniform(-1, 1, (50,)))
     algorithm = search.sre(search.coordinate_search(), low_dimension=2)

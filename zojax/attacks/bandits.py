@@ -46,7 +46,7 @@ def bandits(
 
     .. math::
         q_\pm = v \pm \delta u, \quad u \sim N(0, I/d), \qquad
-        \Delta = \frac{L(x + \mu\,\overline{U q_+}) - L(x + \mu\,\overline{U q_-})}{\delta\mu} u,
+        \Delta = \frac{L(x + \mu\,\overline{U q_+}) - L(x + \mu\,\overline{U q_-})}{\delta\mu} \delta u,
 
     where the bar divides by the length, and steps: v by exponentiated gradients on [-1, 1] for Linf,
     :math:`v = \tanh\theta,\ \theta \leftarrow \theta - h\Delta`, or by

@@ -46,12 +46,13 @@ def zoo(
         g_k = \frac{L(x + \mu e_k) - L(x - \mu e_k)}{2\mu}, \qquad
         m_k \leftarrow \beta_1 m_k + (1 - \beta_1) g_k, \quad
         v_k \leftarrow \beta_2 v_k + (1 - \beta_2) g_k^2, \quad
-        x_k \leftarrow x_k - \eta \hat m_k / (\sqrt{\hat v_k} + 10^{-8})
+        x_k \leftarrow x_k - \epsilon \eta \hat m_k / (\sqrt{\hat v_k} + 10^{-8})
 
-    for a few random pixels k of a round, all different. The moments are corrected for their start by the
-    number of visits of pixel k; L is the margin :math:`z_y - \max_{j \ne y} z_j`. The paper trades L off
-    against the perturbation's length; here the iterate is projected onto the ball instead. Points are
-    projected too, so that each of them is an image that may succeed.
+    for a few random pixels k of a round, all different, that have a slope. The moments are corrected for
+    their start by the number of these visits of pixel k; L is the margin
+    :math:`z_y - \max_{j \ne y} z_j`. The paper trades L off against the perturbation's length; here the
+    iterate is projected onto the ball instead. Points are projected too, so that each of them is an image
+    that may succeed.
 
     Args:
       key: an int or a JAX key.
@@ -66,7 +67,7 @@ def zoo(
       targeted: whether y is the class to reach instead of the class to leave.
       coordinates: pixels of a round, which is twice as many queries; at most those of an image.
       mu: half the distance of the two points, in units of the image.
-      learning_rate: eta of Adam, in units of the image.
+      learning_rate: eta of Adam, in units of eps.
       output: what the model returns: "logits" or "probabilities".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.

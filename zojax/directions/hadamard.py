@@ -15,13 +15,13 @@ from zojax.directions._permutation import permute
 
 
 def hadamard() -> Direction:
-    r""":math:`z_k = D_k H_{\pi(i) k}`: Sylvester's Hadamard matrix, random rows, random signs.
+    r""":math:`z_k = s_i D_k H_{\pi(i) k}`: Sylvester's Hadamard matrix, random rows, random signs.
 
     :math:`H_{ik} = (-1)^{\mathrm{popcount}(i \wedge k)}` has the padded size
     :math:`d' = 2^{\lceil \log_2 d \rceil}`; D is a random sign per coordinate, shared by the step,
-    and pi a random permutation of the rows. Any q <= d' directions are orthogonal in the padded
-    space, so on a quadratic with d = d' the variance has trace :math:`(d/q - 1)\|g\|^2`, and q = d'
-    gives the exact gradient for every d. Nothing is stored; entries are signs, as in `rademacher`.
+    s one per direction, and pi a random permutation of the rows. Any q <= d' directions are orthogonal in
+    the padded space, so on a quadratic with d = d' the variance has trace :math:`(d/q - 1)\|g\|^2`, and
+    q = d' gives the exact gradient for every d. Nothing is stored; entries are signs, as in `rademacher`.
 
     Returns:
       A `Direction`.
@@ -54,11 +54,14 @@ def hadamard() -> Direction:
         leaves, treedef = jax.tree.flatten(like)
         # The signs D do not depend on the direction: child seeds of one fixed, unused index.
         seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
+        # Every row is 1 at the first coordinate; with a sign of its own no direction tells of another.
+        words = noise.row_keys(seed, jnp.uint32(2**32 - 3))
+        flip = noise.mix(words, jnp.asarray(index).astype(jnp.uint32)) >> np.uint32(31)
         start, drawn = 0, []
         for leaf, leaf_seed in zip(leaves, seeds, strict=True):
-            source = _Pattern(row, jnp.uint32(start), noise.Signs(leaf_seed))
+            source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(leaf_seed))
             drawn.append(noise.row_noise(source, leaf.shape))
-            start += int(np.prod(leaf.shape, dtype=np.int64))
+            start += leaf.size
         return treedef.unflatten(drawn)
 
     return Direction(frame, draw, accumulate(draw), max_directions=_padded)
@@ -68,12 +71,17 @@ def _padded(like: PyTree) -> int:
     return 1 << (total_size(like) - 1).bit_length()
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["index", "start", "signs"], meta_fields=[])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["index", "flip", "start", "signs"],
+    meta_fields=[],
+)
 @dataclass(frozen=True)
 class _Pattern:
-    """signs * H[index, start + flat position]."""
+    """signs * H[index, start + flat position], all negated where `flip` is 1."""
 
     index: jax.Array
+    flip: jax.Array
     start: jax.Array
     signs: noise.Signs
 
@@ -86,5 +94,5 @@ class _Pattern:
 
     def _walsh(self, rows, columns, width):
         position = self.start + rows * np.uint32(width) + columns
-        parity = lax.population_count(position & self.index) & np.uint32(1)
+        parity = (lax.population_count(position & self.index) + self.flip) & np.uint32(1)
         return 1.0 - 2.0 * parity.astype(jnp.float32)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zojax import noise
 from zojax._types import Direction, PyTree, accumulator_dtype, require_kind
@@ -21,7 +22,7 @@ def masked(
       direction: any direction.
       mask: a predicate `mask(path, leaf) -> bool` on the key path (`jax.tree_util.KeyPath`) and the
         leaf's `jax.ShapeDtypeStruct`; or a pytree of the parameters' structure with a bool, or a
-        bool array of the leaf's shape, for each leaf (None for leaves that are not perturbed).
+        bool array of the leaf's shape, for each leaf (anything for leaves that are not perturbed).
 
     Returns:
       A `Direction`.
@@ -38,6 +39,8 @@ def masked(
     Array([0., 0.], dtype=float32)
     """
     require_kind("direction", direction, Direction)
+    if not callable(mask) and not any(map(_may_select, jax.tree.leaves(mask))):
+        raise ValueError("mask selects nothing; there is nothing to perturb.")
 
     def resolve(like: PyTree) -> PyTree:
         """A bool or a bool array for every leaf of `like`."""
@@ -77,15 +80,22 @@ def masked(
 
 
 def _fit(mask: PyTree, like: PyTree) -> PyTree:
+    """The mask as a tree like `like`, which has None where a leaf is not perturbed."""
     try:
-        return jax.tree.map(lambda leaf, m: m, like, mask)
+        return jax.tree.map(
+            lambda leaf, m: None if leaf is None else m, like, mask, is_leaf=lambda x: x is None
+        )
     except ValueError as error:
         raise ValueError(f"mask must have the structure of the parameters: {error}") from error
 
 
+def _may_select(mask) -> bool:
+    return isinstance(mask, jax.core.Tracer) or bool(np.any(mask))
+
+
 def _checked(leaf: jax.ShapeDtypeStruct, mask):
-    if isinstance(mask, bool):
-        return mask
+    if isinstance(mask, (bool, np.bool_)):
+        return bool(mask)
     mask = jnp.asarray(mask)
     if mask.dtype != jnp.bool_:
         raise ValueError(f"mask leaves must be bool, got {mask.dtype}; compare or .astype(bool).")

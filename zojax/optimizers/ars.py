@@ -30,7 +30,8 @@ def ars(
 
     Args:
       learning_rate: alpha, a float or a schedule.
-      mu: the paper's exploration noise nu, a float or a schedule.
+      mu: the paper's exploration noise nu, a float or a schedule; of a step without a finite value the
+        learning rate knows nothing, and lags behind the schedule by it.
       num_directions: N; a step is 2 N evaluations.
       num_top: b; half of N by default, at least one.
       direction: `directions.normal()` by default.

@@ -52,8 +52,10 @@ class Uniform(Domain):
         return x
 
     def to_python(self, x):
-        # float32(0.3) is more than 0.3.
-        return _plain(np.clip(x, self.low, self.high))
+        # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
+        nearest = np.clip(x, self.low, self.high)
+        slack = 1e-6 * (1 + abs(self.low) + abs(self.high))
+        return _plain(np.where(np.abs(x - nearest) <= slack, nearest, x))
 
     def encode(self, value):
         return _numbers(self, value)
@@ -284,10 +286,19 @@ class Subset(Domain):
         return (self.n,)
 
     def snap(self, x):
-        """Bits; of more than `max_size`, those that come first stay."""
+        """Bits; of more than `max_size`, a hash of all of them chooses which stay: no index is favoured."""
         xp = namespace_of(x)
         bits = xp.round(x)
-        return xp.where(xp.cumsum(bits, axis=-1) <= self.max_size, bits, 0)
+        if self.max_size == self.n:
+            return bits
+        is_member = bits > 0.5
+        names = np.arange(self.n, dtype=np.uint32) * np.uint32(0x9E3779B9)
+        together = xp.sum(
+            xp.where(is_member, _scrambled(names), np.uint32(0)), -1, np.uint32, keepdims=True
+        )
+        places = xp.where(is_member, _scrambled(names ^ together), np.uint32(2**32 - 1))
+        last = xp.sort(places, axis=-1)[..., self.max_size - 1 : self.max_size]
+        return xp.where(is_member & (places <= last), bits, 0)
 
     def decode(self, x):
         return x > 0.5
@@ -491,6 +502,13 @@ def subset(n: int, *, max_size: int) -> Domain:
 
 def namespace_of(x):
     return np if isinstance(x, (np.ndarray, np.generic, float, int)) else jnp
+
+
+def _scrambled(x):
+    """A bijection of uint32, two rounds of xorshift and multiplication (Wellons, hash-prospector)."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def _times(shape) -> str:

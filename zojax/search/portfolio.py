@@ -25,6 +25,7 @@ from zojax.search.quasi_newton import quasi_newton
 from zojax.search.snes import snes
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
+from zojax.search.sracos import require_exploration
 from zojax.search.sre import sre
 
 SMOOTH = 0.5  # of a rate that is remembered for the next turn
@@ -87,7 +88,7 @@ def portfolio(
       An `Algorithm`.
 
     Raises:
-      ValueError: a member with batches.
+      ValueError: a member with batches; an exploration outside [0, 1].
       TypeError: a member that is no algorithm.
 
     >>> import jax.numpy as jnp
@@ -99,6 +100,7 @@ def portfolio(
     >>> bool(found.best_value < 1)
     True
     """
+    require_exploration(exploration)
     for member in (*members, *([noisy] if noisy else [])):
         require_kind("member", member, Algorithm)
         if member.batch_size != 1:

@@ -51,7 +51,7 @@ def snes(population: int | None = None) -> Algorithm:
     which moves towards the utilities' by a tenth.
 
     Args:
-      population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d.
+      population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d, at most 1024.
 
     Returns:
       An `Algorithm`.
