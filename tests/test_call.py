@@ -1,5 +1,8 @@
 """What is compiled once, and what is looked at again."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -56,3 +59,35 @@ def test_a_reference_is_no_array_to_wait_for():
 
     value, grads = zojax.value_and_grad(loss)(0, jnp.ones((3, 4)))
     assert value == pytest.approx(12, rel=1e-3) and jnp.any(grads != 0)
+
+
+UPDATES = {
+    "update": lambda loss: TX.update(None, TX.init(jnp.ones(2)), jnp.ones(2), value_fn=loss),
+    "estimate": lambda loss: ESTIMATOR.estimate(0, loss, jnp.ones(2)),
+    "value_and_grad": lambda loss: zojax.value_and_grad(loss)(0, jnp.ones(2)),
+}
+TX, ESTIMATOR = zojax.mezo(0.1), zojax.estimator()
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_programs_do_not_keep_the_arrays_of_a_loss_that_is_gone(name):
+    def call():
+        batch = jnp.full(1 << 10, 3.0)
+        UPDATES[name](lambda x: jnp.sum(x) + jnp.mean(batch))
+        return weakref.ref(batch)
+
+    gone = [call() for _ in range(3)]
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+
+
+def test_a_loss_that_lives_is_traced_once_by_all_who_take_it():
+    traces = []
+
+    def loss(x):
+        traces.append(1)
+        return jnp.sum(x**2)
+
+    for key in range(3):
+        zojax.value_and_grad(loss)(key, jnp.ones(2))
+    assert len(traces) == 1

@@ -421,3 +421,22 @@ def test_a_schedule_of_mu_needs_a_step_count():
     out = estimator.estimate(0, quadratic, jnp.ones(2), step=3)
     constant = zojax.estimator(mu=0.025).estimate(0, quadratic, jnp.ones(2))
     np.testing.assert_allclose(out.grads, constant.grads, rtol=1e-5)
+
+
+def test_reduced_aux_keeps_its_dtypes_and_takes_keys():
+    def loss(x):
+        return jnp.sum(x), {"key": jax.random.key(7), "n": jnp.int32(3), "empty": jnp.zeros((0,))}
+
+    (_, aux), _ = zojax.value_and_grad(loss, has_aux=True)(0, jnp.ones(2))
+    assert aux["n"] == 3 and aux["n"].dtype == jnp.int32
+    assert aux["key"] == jax.random.key(7) and aux["empty"].shape == (0,)
+
+
+def test_one_point_residuals_have_the_precision_of_x64():
+    with jax.enable_x64(True):
+        estimator = zojax.estimator(stencil=stencils.one_point_residual(), mu=1e-6)
+        state = estimator.estimate(
+            0, lambda x: 100.1 + 0 * jnp.sum(x), jnp.ones(3), state=estimator.init()
+        ).state
+        again = estimator.estimate(1, lambda x: 100.1 + 0 * jnp.sum(x), jnp.ones(3), state=state)
+    np.testing.assert_allclose(again.coefficients, 0, atol=1e-6)

@@ -293,3 +293,30 @@ def test_host_functions_see_keys_beside_their_parameters():
     result = zojax.minimize(fun, x0, zojax.mezo(0.1), num_steps=2, jit=False)
     assert len(seen) == 4 and all(key == x0["rng"] for key in seen)
     assert np.sum(np.asarray(result.params["w"]) ** 2) < 2
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_empty_leaves_are_left_alone(jit):
+    params = {"w": jnp.zeros(3), "e": jnp.zeros((0, 2)), "n": jnp.zeros(0, int)}
+    found = zojax.minimize(lambda p: ((p["w"] - 3.0) ** 2).sum(), params, TX, 60, jit=jit)
+    assert found.value < 1 and found.params["e"].shape == (0, 2)
+
+
+def test_a_large_constant_in_host_values_is_warned_of():
+    with pytest.warns(UserWarning, match=r"values near 1e\+08.*subtract a constant"):
+        zojax.minimize(lambda x: 1e8 + host_bowl(x), X0, TX, 2, jit=False)
+
+
+def test_values_have_the_precision_of_x64():
+    with jax.enable_x64(True):
+        tx = zojax.zo_sgd(0.1, source(mu=1e-4))
+        found = zojax.minimize(lambda x: 1.0 + 1e-9 * jnp.sum(x**2), jnp.ones(3), tx, 3)
+    assert 0 < found.value - 1 < 1e-8
+
+
+@pytest.mark.parametrize(
+    "target, kind", [("x", TypeError), (jnp.ones(2), TypeError), (np.nan, ValueError)]
+)
+def test_targets_that_are_no_numbers_are_refused(target, kind):
+    with pytest.raises(kind, match="target must be"):
+        zojax.minimize(bowl, X0, TX, 2, target=target)

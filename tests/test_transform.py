@@ -709,3 +709,24 @@ def test_the_loss_gets_one_key():
     source = zojax.estimator(with_key=True)
     with pytest.raises(TypeError, match="with_key=True gives the loss its key=, and so did"):
         source.estimate(0, lambda x, key: jnp.sum(x), jnp.ones(2), kwargs={"key": 1})
+
+
+def test_a_transformation_is_a_pytree_of_its_functions():
+    tx = zojax.mezo()
+    again = jax.tree.map(lambda x: x, tx)
+    assert again.estimator is tx.estimator and again.replay is tx.replay
+    assert jax.tree.leaves(tx) == [tx.init, tx.update]
+    assert jax.tree.structure(tx) == jax.tree.structure(again)
+
+
+def test_a_source_inside_a_source_is_refused():
+    with pytest.raises(TypeError, match="takes gradients, got one that estimates them"):
+        zojax.zeroth_order(zojax.mezo())
+
+
+def test_a_line_search_needs_one_loss_for_all_directions():
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
+    tx = zojax.zeroth_order(search, zojax.estimator(with_key=True, num_directions=2))
+    params = jnp.ones(2)
+    with pytest.raises(ValueError, match="keys or data of its own for every direction"):
+        tx.update(None, tx.init(params), params, value_fn=lambda p, key: bowl(p))

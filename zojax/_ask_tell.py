@@ -15,7 +15,7 @@ from zojax._estimate import (
     insert_center,
     smoothing,
 )
-from zojax._types import PyTree, accumulator_dtype, as_key, structure_of
+from zojax._types import PyTree, accumulator_dtype, as_key, structure_of, warn_of_resolution
 
 
 @partial(
@@ -47,7 +47,7 @@ def points(settings: Settings, key, params: PyTree, mu: jax.Array) -> PyTree:
     offsets = jnp.asarray(settings.moved, jnp.float32)
     numbers = jnp.arange(settings.num_directions)
     found = jax.vmap(lambda i: jax.vmap(lambda o: point(i, o))(offsets))(numbers)
-    found = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), found)
+    found = jax.tree.map(lambda x: x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])), found)
     if not settings.centered:
         return found
     return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
@@ -56,6 +56,7 @@ def points(settings: Settings, key, params: PyTree, mu: jax.Array) -> PyTree:
 def check_values(settings: Settings, asked: Asked, values) -> jax.Array:
     if not isinstance(asked, Asked):
         raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
+    warn_of_resolution(values)
     values = jnp.asarray(values)
     if values.shape != (settings.evaluations,):
         raise ValueError(

@@ -1,6 +1,8 @@
 """Calls that compile once: arrays and floats are traced, everything else is part of the program."""
 
 import inspect
+import types
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -9,14 +11,15 @@ import jax
 import numpy as np
 
 
-class _Slot:
-    """Marks the place of a traced leaf among the static ones."""
+class _Mark:
+    """Stands among the static leaves for one that is not part of the key."""
 
 
-_SLOT = _Slot()
+_TRACED, _LOSS = _Mark(), _Mark()
+_FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
 
 
-class _Same:
+class Same:
     """Equal to the mark of the very same object, whatever the object's own equality says."""
 
     def __init__(self, value):
@@ -26,7 +29,7 @@ class _Same:
         return id(self.value)
 
     def __eq__(self, other):
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, Same) and self.value is other.value
 
 
 def attributes_of(leaf) -> tuple:
@@ -35,7 +38,7 @@ def attributes_of(leaf) -> tuple:
         return ()
     items = sorted(getattr(leaf.__self__, "__dict__", {}).items())
     plain = (bool, int, float, str, type(None))
-    return tuple((k, type(v), v if isinstance(v, plain) else _Same(v)) for k, v in items)
+    return tuple((k, type(v), v if isinstance(v, plain) else Same(v)) for k, v in items)
 
 
 def compiled_call(fun: Callable) -> Callable:
@@ -45,19 +48,25 @@ def compiled_call(fun: Callable) -> Callable:
     and other hashable leaves are static, as they are for `jax.grad` outside `jit`. A call with an
     unhashable leaf runs without `jit`. A bound method is traced again when an attribute of its object is
     another one.
-    """
 
-    @partial(jax.jit, static_argnums=(0, 1))
-    def run(treedef, static, traced):
-        filled = iter(traced)
-        leaves = [next(filled) if leaf is _SLOT else leaf for _, leaf, _ in static]
-        args, kwargs = jax.tree.unflatten(treedef, leaves)
-        return fun(*args, **kwargs)
+    Programs of the first function among the leaves, the loss, live as long as it does: arrays that a
+    lambda holds are not kept by the programs that were compiled for it.
+    """
+    lasting, of_losses = _program(fun), weakref.WeakKeyDictionary()
+
+    def program_of(loss):
+        if loss is None:
+            return lasting
+        if loss not in of_losses:
+            of_losses[loss] = _program(fun, weakref.ref(loss))
+        return of_losses[loss]
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))
+        loss = next((x for x in leaves if isinstance(x, _FUNCTIONS)), None)
+        marked = [_LOSS if x is loss else _TRACED if _is_traced(x) else x for x in leaves]
         # The type belongs to the key: True == 1, but a loss may tell them apart.
-        static = tuple((type(x), _SLOT if _is_traced(x) else x, attributes_of(x)) for x in leaves)
+        static = tuple((type(x), m, attributes_of(x)) for x, m in zip(leaves, marked, strict=True))
         try:
             hash((treedef, static))
         except TypeError:
@@ -66,9 +75,25 @@ def compiled_call(fun: Callable) -> Callable:
             "zojax traces the loss. For a black box that JAX cannot trace use "
             "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
         ):
-            return run(treedef, static, [x for x in leaves if _is_traced(x)])
+            return program_of(loss)(treedef, static, [x for x in leaves if _is_traced(x)])
 
     return call
+
+
+def _program(fun: Callable, loss: Callable = lambda: None) -> Callable:
+    """`jax.jit` of `fun` at flattened arguments, in which `_LOSS` stands for `loss()`."""
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def run(treedef, static, traced):
+        filled = iter(traced)
+        leaves = [
+            next(filled) if mark is _TRACED else loss() if mark is _LOSS else mark
+            for _, mark, _ in static
+        ]
+        args, kwargs = jax.tree.unflatten(treedef, leaves)
+        return fun(*args, **kwargs)
+
+    return run
 
 
 def compiled_outside(fun: Callable) -> Callable:

@@ -33,7 +33,7 @@ class EstimatorState(NamedTuple):
 
     Attributes:
       skipped: int32, directions left out so far because an evaluation was not finite.
-      previous: float32, the mean value of the last step that had one.
+      previous: the mean value of the last step that had one; float32, or float64 under x64.
       started: bool, whether there was such a step.
     """
 
@@ -195,7 +195,7 @@ def _values(settings: Settings, this: Step, own: Losses, params: PyTree):
         settings.moved,
         _batch_size(settings, this.like),
     )
-    return values, jax.tree.map(lambda a: a.reshape((-1,) + a.shape[2:]), aux)
+    return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
 
 
 def _center(settings: Settings, this: Step, own: Losses, params: PyTree):
@@ -262,7 +262,7 @@ def _coefficients(settings: Settings, values, mu_t, state, dtype):
     if state is not None:
         state = EstimatorState(
             skipped=state.skipped + (values.shape[0] - used).astype(jnp.int32),
-            previous=jnp.where(used > 0, mean.astype(jnp.float32), state.previous),
+            previous=jnp.where(used > 0, mean.astype(state.previous.dtype), state.previous),
             started=state.started | (used > 0),
         )
     return c, valid, value, state

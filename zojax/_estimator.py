@@ -40,7 +40,8 @@ class Estimator(NamedTuple):
       init: `init() -> EstimatorState`.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
         has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`. Outside `jit` it is
-        compiled, once for a function and shapes.
+        compiled, once for a function, shapes, and what is no array: pass an int that changes as
+        `jnp.asarray(n)`.
       ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
         of `evaluations` and the dtype of its parameter. In bfloat16 that rounds the perturbation,
         which `estimate` need not do.
@@ -52,6 +53,7 @@ class Estimator(NamedTuple):
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
+      with_key: as given.
       scheduled: whether mu is a schedule, so that `step` matters.
       stencil: as given.
     """
@@ -66,6 +68,7 @@ class Estimator(NamedTuple):
     num_directions: int
     evaluations: int
     in_axes: Any
+    with_key: bool
     scheduled: bool
     stencil: Stencil
 
@@ -140,6 +143,7 @@ def estimator(
         num_directions=n,
         evaluations=settings.evaluations,
         in_axes=in_axes,
+        with_key=with_key,
         scheduled=callable(mu),
         stencil=stencil,
     )
@@ -147,7 +151,7 @@ def estimator(
 
 def _init() -> EstimatorState:
     """The state before the first step."""
-    return EstimatorState(jnp.int32(0), jnp.float32(0), jnp.bool_(False))
+    return EstimatorState(jnp.int32(0), jnp.zeros((), float), jnp.bool_(False))
 
 
 def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:

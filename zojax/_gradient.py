@@ -1,22 +1,26 @@
 """Drop-ins for `jax.value_and_grad` and `jax.grad`: the key first, then the loss's own arguments."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._call import attributes_of, compiled_call
+from zojax._call import Same, compiled_call
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
 from zojax._types import PyTree, as_key
 
 
 def mean_aux(aux: PyTree) -> PyTree:
-    """The mean over evaluations, the leading axis."""
-    return jax.tree.map(lambda a: jnp.mean(a, axis=0), aux)
+    """Floats: the mean over evaluations, the leading axis. Counts, flags and keys: those of the last."""
+    inexact = jnp.inexact
+    return jax.tree.map(
+        lambda a: jnp.mean(a, axis=0) if jnp.issubdtype(a.dtype, inexact) else a[-1], aux
+    )
 
 
 def value_and_grad(
@@ -34,8 +38,8 @@ def value_and_grad(
       argnums: the positional arguments to estimate the gradient of, as in `jax.grad`.
       has_aux: whether `fun` returns `(value, aux)`; the result is then `((value, aux), grads)`.
       reduce_aux: maps the aux of all evaluations, stacked on a leading axis (the point x first if the
-        stencil visits it, then direction by direction), to the aux that is returned. The mean by
-        default; None returns the stack.
+        stencil visits it, then direction by direction), to the aux that is returned. By default the mean
+        of floats and the last of anything else, so that dtypes stay; None returns the stack.
 
     Returns:
       The function. value: as in `Estimate`. grads: the structure, shapes and dtypes of the
@@ -45,7 +49,8 @@ def value_and_grad(
       TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,
         a schedule for mu (there is no step count here: use `zeroth_order`).
 
-    Outside `jit` the call is compiled once for each structure of the arguments. As under `jax.jit`, what
+    Outside `jit` the call is compiled once for each structure of the arguments and each value of those
+    that are no arrays: pass an int that changes as `jnp.asarray(n)`. As under `jax.jit`, what
     `fun` reads beside its arguments is read when it is traced; of a bound method's object the attributes
     are looked at again.
 
@@ -67,17 +72,16 @@ def value_and_grad(
         )
     single = isinstance(argnums, (int, np.integer))
     numbers = (int(argnums),) if single else tuple(argnums)
-    choices = (fun, estimator, numbers, single, has_aux, reduce_aux)
+    choices = _Choices(Same(estimator), numbers, single, has_aux, Same(reduce_aux))
     try:
-        hash(choices)
-    except TypeError:  # something is not hashable, such as a module as the loss
-        compiled = _compiled.__wrapped__(*choices, ())
+        hash(fun)
+    except TypeError:  # such as a module as the loss
+        run = compiled_call(partial(_evaluate, fun, choices))
     else:
-        compiled = None
+        run = partial(_evaluate_compiled, fun, choices)
 
     def value_and_grad_fn(key, *args, **kwargs):
-        run = _compiled(*choices, attributes_of(fun)) if compiled is None else compiled
-        return run(as_key(key), *args, **kwargs)
+        return run(as_key(key), args, kwargs)
 
     return value_and_grad_fn
 
@@ -87,29 +91,46 @@ def _default_estimator() -> Estimator:
     return make_estimator()
 
 
-@lru_cache(maxsize=64)  # so that `value_and_grad(fun, estimator)(...)` in a loop compiles once
-def _compiled(fun, estimator, numbers, single, has_aux, reduce_aux, attributes) -> Callable:
-    del attributes  # of a bound method's object; another one is another program
+@dataclass(frozen=True)
+class _Choices:
+    """How `value_and_grad` was called: no pytree, so that it is compared as a whole."""
 
-    def call(key, *args, **kwargs):
-        places = _places(numbers, len(args))
-        params = tuple(args[i] for i in places)
-        # A single argument is not wrapped: masks and predicates see its own structure.
-        params = params[0] if single else params
-        rest = tuple(x for i, x in enumerate(args) if i not in places)
+    estimator: Same
+    numbers: tuple[int, ...]
+    single: bool
+    has_aux: bool
+    reduce_aux: Same
 
-        def loss(params, *rest, **kwargs):
-            params = (params,) if single else params
-            return fun(*_merge(places, params, rest), **kwargs)
 
-        in_axes = _reorder(estimator.in_axes, places, len(args))
-        out = estimator.estimate(key, loss, params, rest, kwargs, has_aux=has_aux, in_axes=in_axes)
-        if not has_aux:
-            return out.value, out.grads
-        aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
-        return (out.value, aux), out.grads
+def _evaluate(fun, choices: _Choices, key, args, kwargs):
+    estimator, reduce_aux = choices.estimator.value, choices.reduce_aux.value
+    places, single = _places(choices.numbers, len(args)), choices.single
+    params = tuple(args[i] for i in places)
+    # A single argument is not wrapped: masks and predicates see its own structure.
+    params = params[0] if single else params
+    rest = tuple(x for i, x in enumerate(args) if i not in places)
 
-    return compiled_call(call)
+    def loss(params, *rest, **kwargs):
+        params = (params,) if single else params
+        return fun(*_merge(places, params, rest), **kwargs)
+
+    out = estimator.estimate(
+        key,
+        loss,
+        params,
+        rest,
+        kwargs,
+        has_aux=choices.has_aux,
+        in_axes=_reorder(estimator.in_axes, places, len(args)),
+    )
+    if not choices.has_aux:
+        return out.value, out.grads
+    aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
+    return (out.value, aux), out.grads
+
+
+# One for all, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+_evaluate_compiled = compiled_call(_evaluate)
 
 
 def grad(

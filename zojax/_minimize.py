@@ -119,6 +119,8 @@ def minimize(
             raise TypeError(f"{name} must be callable, got {value!r}; minimize(fun, x0, tx, ...).")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a Progress, got {callback!r}.")
+    if target is not None:
+        _require_target(target)
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
@@ -199,9 +201,10 @@ def _device_loop(fun, tx, chunk, target):
         return i + 1, limit, found.value, params, state, values, coefficients
 
     def run(params, state, limit):
-        c = _zeroth_order_state(state).coefficients
-        records = jnp.zeros(chunk), jnp.zeros((chunk, *c.shape), c.dtype)
-        start = (jnp.int32(0), limit, np.float32(np.nan), params, state, *records)
+        found = _zeroth_order_state(state)
+        value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
+        records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
+        start = (jnp.int32(0), limit, value, params, state, *records)
         i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
         return i, params, state, *records
 
@@ -254,6 +257,13 @@ def _as_float(value) -> float:
 
 def _to_host(x: jax.Array):
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)
+
+
+def _require_target(target) -> None:
+    if np.ndim(target) or np.asarray(target).dtype.kind not in "iuf":
+        raise TypeError(f"target must be a number, got {target!r}; leave it out to have none.")
+    if np.isnan(target):
+        raise ValueError(f"target must be a number, got {target}; leave it out to have none.")
 
 
 def _affordable_steps(max_evaluations, per_step) -> int:

@@ -17,11 +17,19 @@ import numpy as np
 import optax
 
 from zojax import _barriers, implicit, noise
-from zojax._call import compiled_call, compiled_outside
+from zojax._call import Same, compiled_call, compiled_outside
 from zojax._estimate import Estimate, EstimatorState, coefficients_dtype
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
-from zojax._types import PyTree, as_key, floats_only, is_float, no_update, replace_floats
+from zojax._types import (
+    PyTree,
+    as_key,
+    floats_only,
+    is_float,
+    no_update,
+    replace_floats,
+    warn_of_resolution,
+)
 
 
 class ZerothOrderState(NamedTuple):
@@ -30,7 +38,8 @@ class ZerothOrderState(NamedTuple):
     Attributes:
       rng_key: the key of the run; step t uses `fold_in(rng_key, t)`, so any step can be replayed.
       count: int32, steps taken.
-      value: float32, the last step's value (`Estimate.value`); NaN when no direction was finite.
+      value: the last step's value (`Estimate.value`), float32, or float64 under x64; NaN when no
+        direction was finite.
       estimator_state: directions skipped, and the memory of the stencil.
       inner_state: state of the inner transformation.
       coefficients: the last step's `Estimate.coefficients`: with the key, all that its update came from.
@@ -70,6 +79,14 @@ class ZerothOrder(optax.GradientTransformationExtraArgs):
         return self.init, self.update, self.estimator, self.replay
 
 
+# As a pytree it is what any optax transformation is, its two functions.
+jax.tree_util.register_pytree_node(
+    ZerothOrder,
+    lambda tx: ((tx.init, tx.update), (Same(tx.estimator), Same(tx.replay))),
+    lambda rest, functions: ZerothOrder(*functions, *(same.value for same in rest)),
+)
+
+
 def zeroth_order(
     inner: optax.GradientTransformation | None = None,
     estimator: Estimator | None = None,
@@ -89,7 +106,8 @@ def zeroth_order(
     What stands before it in an optax chain is ignored too: put it inside,
     `zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))`.
 
-    Outside `jit` an update is compiled, once for a function and shapes. As under `jax.jit`, what the loss
+    Outside `jit` an update is compiled, once for a function, shapes, and extras that are no arrays: pass an
+    int that changes as `jnp.asarray(step)`. As under `jax.jit`, what the loss
     reads beside its arguments is read when it is traced: pass what changes as extras. The attributes of
     the object of a bound method are looked at again, at the price of a compilation when one is new.
 
@@ -125,6 +143,11 @@ def zeroth_order(
             "inner must be an optax transformation, got an estimator; "
             "pass it by name, zeroth_order(estimator=...)."
         )
+    if isinstance(inner, ZerothOrder):
+        raise TypeError(
+            "inner must be an optax transformation that takes gradients, got one that estimates them: "
+            "pass what is inside of it, such as optax.sgd(0.1)."
+        )
     if not hasattr(inner, "update"):
         raise TypeError(
             f"inner must be an optax transformation, got {inner}; "
@@ -154,11 +177,17 @@ def _init(source: _Source, params: PyTree) -> ZerothOrderState:
     return ZerothOrderState(
         rng_key=jnp.copy(source.key),  # the state may be donated; the next init needs the key again
         count=jnp.int32(0),
-        value=jax.device_put(np.float32(np.nan)),  # not computed: `jax_debug_nans` would object
+        # Not computed: `jax_debug_nans` would object.
+        value=jax.device_put(np.asarray(np.nan, _value_dtype())),
         estimator_state=source.estimator.init(),
         inner_state=source.inner.init(floats),
         coefficients=jax.device_put(np.full(n, np.nan, coefficients_dtype(floats))),
     )
+
+
+def _value_dtype():
+    """float64 where it is enabled, else float32."""
+    return jax.dtypes.canonicalize_dtype(float)
 
 
 def _updating(source: _Source) -> Callable:
@@ -179,6 +208,7 @@ def _updating(source: _Source) -> Callable:
                 "if the loss has an argument of this name, rename it."
             )
         if values is not None:
+            warn_of_resolution(values)
             return step_with_values(state, params, jnp.asarray(values))
         if value_fn is None:
             raise TypeError(
@@ -202,7 +232,14 @@ def _step_with_loss(source: _Source, value_fn, state: ZerothOrderState, params, 
         step=state.count,
     )
 
+    differ = source.estimator.with_key or source.estimator.in_axes is not None
+
     def of_floats(floats, **kwargs):
+        if differ:
+            raise ValueError(
+                "the inner transformation evaluates the loss (as a line search does), which has keys or "
+                "data of its own for every direction here: give all the same, or step without."
+            )
         return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
 
     return _step(source, state, params, estimate, of_floats)
@@ -222,12 +259,12 @@ def _replay(source: _Source, state: ZerothOrderState, params, coefficients, valu
     before = state.estimator_state
     after = EstimatorState(
         skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
-        previous=jnp.where(ok, value, before.previous),
+        previous=jnp.where(ok, value, before.previous).astype(before.previous.dtype),
         started=before.started | (used > 0),
     )
     key = noise.fold_in(state.rng_key, state.count)
     grads = source.estimator.combine(key, params, coefficients)
-    value = jnp.asarray(value, jnp.float32)
+    value = jnp.asarray(value, _value_dtype())
     estimate = Estimate(value, grads, (), used, after, coefficients)
     return _step(source, state, params, estimate, _no_loss)
 
@@ -257,7 +294,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     return replace_floats(params, updates, other=no_update), ZerothOrderState(
         rng_key=state.rng_key,
         count=optax.safe_increment(state.count),
-        value=estimate.value.astype(jnp.float32),
+        value=estimate.value.astype(_value_dtype()),
         estimator_state=estimate.state,
         inner_state=inner_state,
         coefficients=estimate.coefficients,

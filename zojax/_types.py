@@ -4,6 +4,7 @@ A tree called `like` describes parameters without holding them: float leaves are
 `jax.ShapeDtypeStruct`s, every other leaf is `None`, so that directions see only what they perturb.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -110,6 +111,22 @@ def floats_only(params: PyTree) -> PyTree:
 def replace_floats(params: PyTree, floats: PyTree, other: Callable = lambda leaf: leaf) -> PyTree:
     """`floats` at the float leaves of `params`, `other(leaf)` at all others."""
     return jax.tree.map(lambda old, new: new if is_float(old) else other(old), params, floats)
+
+
+def warn_of_resolution(values) -> None:
+    """Warns of host values that differ by less than the floats resolve to which they will be rounded."""
+    if isinstance(values, jax.Array):
+        return
+    values = np.asarray(values)
+    finite = values[np.isfinite(values)]
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
+    if len(finite) > 1 and 0 < np.ptp(finite) < close:
+        warnings.warn(
+            f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in fun, "
+            "or enable x64: jax.config.update('jax_enable_x64', True).",
+            stacklevel=3,
+        )
 
 
 def no_update(leaf) -> jax.Array | None:

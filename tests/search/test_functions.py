@@ -206,3 +206,22 @@ def fine(x):
 def test_options_of_a_wrong_type_are_refused(options, message):
     with pytest.raises(TypeError, match=message):
         run(**{"fun": fine, "space": BOX, **options})
+
+
+def test_the_best_point_is_the_one_that_was_evaluated():
+    def fun(x):
+        return 0.0 if x == 0.3 else 1.0
+
+    for known in (None, [0.0]):
+        found = run(fun, search.uniform(0, 1), 10, init_points=[0.3], init_values=known, jit=False)
+        assert fun(found.best) == found.best_value == 0
+
+
+def test_snes_knows_its_best_point_before_its_first_generation():
+    found = run(lambda x: (x - 0.3) ** 2, budget=10, algorithm=search.snes(population=16))
+    assert found.best_value == found.history.values.min()
+
+
+def test_complex_values_are_failures():
+    with pytest.warns(UserWarning, match="an evaluation failed"):
+        assert run(lambda x: x**2 + 1j).failures == 60

@@ -110,7 +110,9 @@ def zoo_attack(
 def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
     def source(x):
         if n > x.size:
-            raise ValueError(f"coordinates must be at most the {x.size} of an image, got {n}.")
+            raise ValueError(
+                f"coordinates must be at most the {x.size} of an image, got {n}: pass less."
+            )
         # A coordinate direction has length sqrt(d), so that its estimate is calibrated.
         return estimator(directions.coordinate(), mu=mu * x.size**-0.5, num_directions=n)
 

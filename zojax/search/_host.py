@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from zojax._types import warn_of_resolution
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._task import Outcome, Task, first_state, keeps_points, one_after_another
 from zojax.search.spaces import Space
@@ -45,7 +46,7 @@ def _run(task: Task, executor: Executor | None, key: jax.Array) -> Outcome:
 
 
 class _Log:
-    """Calls the function and remembers what came out: the one mutable thing in the package."""
+    """Calls the function and remembers what came out: as a run goes."""
 
     def __init__(self, task: Task, key: jax.Array, executor: Executor | None):
         self.task, self.executor = task, executor
@@ -127,8 +128,8 @@ class _Log:
         points = None
         if keeps_points(problem):
             points = np.reshape(self.points, (len(values), problem.space.dimension))
-            value = _as_returned(x, value, points, values)
-        _warn_of_resolution(values)
+            x, value = self._as_evaluated(x, value, points, values)
+        warn_of_resolution(values)  # the algorithm was told them rounded
         return Outcome(
             x=x[None],
             value=np.array([float(value)]),
@@ -139,6 +140,15 @@ class _Log:
             stopped=self.stopped,
             error=self.error,
         )
+
+    def _as_evaluated(self, x, value, points, values):
+        """The recommendation as the function saw it and its value: the algorithm knows both rounded."""
+        if self.task.known_values is not None:
+            points = np.concatenate([self.task.known_x, points])
+            values = np.concatenate([self.task.known_values, values])
+        same = np.all(points.astype(x.dtype) == x, axis=1) & (values.astype(value.dtype) == value)
+        i = int(np.argmax(same))
+        return (points[i], values[i]) if same.any() else (x, value)
 
 
 class _Later:
@@ -163,24 +173,6 @@ def _scalar(returned) -> float:
         if np.isfinite(value) and np.isinf(float_dtype().type(value)):
             raise OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
     return value
-
-
-def _as_returned(x, value, points, values):
-    """The value of the recommendation as the function returned it: the algorithm was told it rounded."""
-    same = np.all(points.astype(x.dtype) == x, axis=1) & (values.astype(value.dtype) == value)
-    return values[np.argmax(same)] if same.any() else value
-
-
-def _warn_of_resolution(values: np.ndarray) -> None:
-    """Algorithms are told values in float32, or float64: a large constant leaves little of that."""
-    finite = values[np.isfinite(values)]
-    resolution = float(np.finfo(float_dtype()).eps)
-    if len(finite) > 1 and 0 < np.ptp(finite) < 10 * resolution * np.max(np.abs(finite)):
-        warnings.warn(
-            f"values near {finite[0]:g} differ by less than {float_dtype()} resolves: subtract a constant "
-            "in fun, or enable x64: jax.config.update('jax_enable_x64', True).",
-            stacklevel=2,
-        )
 
 
 @functools.lru_cache(maxsize=64)

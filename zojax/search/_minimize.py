@@ -338,7 +338,8 @@ def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
 
     def attempt(x, args, key):
         value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
-        traced.append(isinstance(value, jax.core.Tracer) and jnp.shape(value) == ())
+        is_number = jnp.shape(value) == () and not jnp.iscomplexobj(value)
+        traced.append(isinstance(value, jax.core.Tracer) and is_number)
         return value
 
     before = _global_randomness()

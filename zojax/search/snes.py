@@ -13,12 +13,14 @@ from zojax.search._algorithm import (
     Algorithm,
     bounds_of,
     float_dtype,
+    keep_best,
     make_random,
     recommended,
     reused,
     sequential,
     span_of,
     to_unit,
+    where,
 )
 from zojax.search._arrays import set_row
 from zojax.search.domains import UNORDERED
@@ -108,7 +110,8 @@ def _ask(space: Space, state: SnesState):
 
 
 def _tell(space: Space, state: SnesState, x, value) -> SnesState:
-    del x
+    first = keep_best(state, x, value)  # until there is a generation
+    state = where(state.generation == 0, first, state)
     state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
     complete = state.told == len(state.values)
     return lax.cond(complete, lambda s: _next_generation(space, s), lambda s: s, state)
