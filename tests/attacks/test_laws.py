@@ -247,7 +247,7 @@ ERRORS = {
     "one score": (dict(model=lambda v: v.sum((1, 2))), ValueError, r"one row of scores.*\(7,\)"),
     "scores and more": (dict(model=lambda v: (v, v)), TypeError, "an array of scores, got a tuple"),
     "no batch": (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
-    "no window": (dict(p=0.0), ValueError, r"p must be a fraction in \(0, 1\], got 0.0"),
+    "no window": (dict(p=0.0), ValueError, r"p must be in in \(0, 1\], got 0.0"),
     "flat images": (dict(x=X.reshape(7, -1)), ValueError, r"height, width.*\(36,\)"),
 }
 
@@ -348,7 +348,7 @@ def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
 def test_wrong_settings_of_simba():
     with pytest.raises(ValueError, match="step must be positive.*0"):
         attacks.simba(**GOOD, step=0.0)
-    with pytest.raises(ValueError, match=r"frequencies must be a fraction.*2.0"):
+    with pytest.raises(ValueError, match=r"frequencies must be in.*2.0"):
         attacks.simba_dct(**GOOD, frequencies=2.0)
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)
