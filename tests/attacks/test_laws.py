@@ -247,7 +247,7 @@ ERRORS = {
     "one score": (dict(model=lambda v: v.sum((1, 2))), ValueError, r"one row of scores.*\(7,\)"),
     "scores and more": (dict(model=lambda v: (v, v)), TypeError, "an array of scores, got a tuple"),
     "no batch": (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
-    "no window": (dict(p=0.0), ValueError, r"p must be in in \(0, 1\], got 0.0"),
+    "no window": (dict(p=0.0), ValueError, r"p must be in \(0, 1\], got 0.0"),
     "flat images": (dict(x=X.reshape(7, -1)), ValueError, r"height, width.*\(36,\)"),
 }
 
