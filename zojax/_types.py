@@ -177,8 +177,8 @@ def require_positive(name: str, value) -> None:
 
 def require_fraction(name: str, value) -> None:
     """Raises unless `value` is a number in (0, 1]."""
-    require_positive(name, value)
-    if not value <= 1:
+    require_rate(name, value)
+    if not 0 < value <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}.")
 
 
