@@ -440,3 +440,10 @@ def test_one_point_residuals_have_the_precision_of_x64():
         ).state
         again = estimator.estimate(1, lambda x: 100.1 + 0 * jnp.sum(x), jnp.ones(3), state=state)
     np.testing.assert_allclose(again.coefficients, 0, atol=1e-6)
+
+
+def test_values_may_be_traced_numbers():
+    estimator = zojax.estimator(mu=0.1)
+    _, asked = estimator.ask(0, jnp.ones(2))
+    grads = jax.jit(lambda a, b: estimator.tell(asked, [a, b]))(1.0, 2.0)
+    np.testing.assert_allclose(grads, estimator.tell(asked, [1.0, 2.0]), rtol=1e-6)

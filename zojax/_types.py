@@ -115,9 +115,11 @@ def replace_floats(params: PyTree, floats: PyTree, other: Callable = lambda leaf
 
 def warn_of_resolution(values) -> None:
     """Warns of host values that differ by less than the floats resolve to which they will be rounded."""
-    if isinstance(values, jax.Array):
+    if any(isinstance(x, jax.Array) for x in jax.tree.leaves(values)):  # rounded already, or traced
         return
     values = np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        return
     finite = values[np.isfinite(values)]
     dtype = jax.dtypes.canonicalize_dtype(float)
     close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
