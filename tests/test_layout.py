@@ -7,31 +7,10 @@ from pathlib import Path
 import pytest
 
 import zojax
-from zojax import (
-    attacks,
-    directions,
-    implicit,
-    noise,
-    optimizers,
-    search,
-    shaping,
-    stencils,
-    trajectory,
-)
 
 ROOT = Path(zojax.__file__).parent
-PUBLIC = (
-    zojax,
-    attacks,
-    directions,
-    implicit,
-    noise,
-    optimizers,
-    search,
-    shaping,
-    stencils,
-    trajectory,
-)
+NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
+PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 BASE = {"_types", "_barriers", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATE = BASE | CHOICES | {"implicit"}

@@ -17,10 +17,11 @@ from zojax._types import PyTree, as_key
 
 def mean_aux(aux: PyTree) -> PyTree:
     """Floats: the mean over evaluations, the leading axis. Counts, flags and keys: those of the last."""
-    inexact = jnp.inexact
-    return jax.tree.map(
-        lambda a: jnp.mean(a, axis=0) if jnp.issubdtype(a.dtype, inexact) else a[-1], aux
-    )
+
+    def reduce(a):
+        return jnp.mean(a, axis=0) if jnp.issubdtype(a.dtype, jnp.inexact) else a[-1]
+
+    return jax.tree.map(reduce, aux)
 
 
 def value_and_grad(

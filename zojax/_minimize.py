@@ -12,7 +12,7 @@ import optax
 from zojax._call import untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
-from zojax._types import PyTree, as_key, require_count, structure_of
+from zojax._types import PyTree, as_key, require_count, require_number, structure_of
 
 
 class MinimizeResult(NamedTuple):
@@ -120,7 +120,9 @@ def minimize(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a Progress, got {callback!r}.")
     if target is not None:
-        _require_target(target)
+        require_number("target", target)
+        if np.isnan(target):
+            raise ValueError("target must be a number, got nan; leave it out to have none.")
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
@@ -257,13 +259,6 @@ def _as_float(value) -> float:
 
 def _to_host(x: jax.Array):
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)
-
-
-def _require_target(target) -> None:
-    if np.ndim(target) or np.asarray(target).dtype.kind not in "iuf":
-        raise TypeError(f"target must be a number, got {target!r}; leave it out to have none.")
-    if np.isnan(target):
-        raise ValueError(f"target must be a number, got {target}; leave it out to have none.")
 
 
 def _affordable_steps(max_evaluations, per_step) -> int:

@@ -24,6 +24,7 @@ from zojax._estimator import estimator as make_estimator
 from zojax._types import (
     PyTree,
     as_key,
+    float_dtype,
     floats_only,
     is_float,
     no_update,
@@ -178,16 +179,11 @@ def _init(source: _Source, params: PyTree) -> ZerothOrderState:
         rng_key=jnp.copy(source.key),  # the state may be donated; the next init needs the key again
         count=jnp.int32(0),
         # Not computed: `jax_debug_nans` would object.
-        value=jax.device_put(np.asarray(np.nan, _value_dtype())),
+        value=jax.device_put(np.asarray(np.nan, float_dtype())),
         estimator_state=source.estimator.init(),
         inner_state=source.inner.init(floats),
         coefficients=jax.device_put(np.full(n, np.nan, coefficients_dtype(floats))),
     )
-
-
-def _value_dtype():
-    """float64 where it is enabled, else float32."""
-    return jax.dtypes.canonicalize_dtype(float)
 
 
 def _updating(source: _Source) -> Callable:
@@ -264,7 +260,7 @@ def _replay(source: _Source, state: ZerothOrderState, params, coefficients, valu
     )
     key = noise.fold_in(state.rng_key, state.count)
     grads = source.estimator.combine(key, params, coefficients)
-    value = jnp.asarray(value, _value_dtype())
+    value = jnp.asarray(value, float_dtype())
     estimate = Estimate(value, grads, (), used, after, coefficients)
     return _step(source, state, params, estimate, _no_loss)
 
@@ -294,7 +290,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     return replace_floats(params, updates, other=no_update), ZerothOrderState(
         rng_key=state.rng_key,
         count=optax.safe_increment(state.count),
-        value=estimate.value.astype(_value_dtype()),
+        value=estimate.value.astype(float_dtype()),
         estimator_state=estimate.state,
         inner_state=inner_state,
         coefficients=estimate.coefficients,

@@ -113,6 +113,11 @@ def replace_floats(params: PyTree, floats: PyTree, other: Callable = lambda leaf
     return jax.tree.map(lambda old, new: new if is_float(old) else other(old), params, floats)
 
 
+def float_dtype() -> jnp.dtype:
+    """float64 where it is enabled, else float32."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
 def warn_of_resolution(values) -> None:
     """Warns of host values that differ by less than the floats resolve to which they will be rounded."""
     if any(isinstance(x, jax.Array) for x in jax.tree.leaves(values)):  # rounded already, or traced
@@ -121,7 +126,7 @@ def warn_of_resolution(values) -> None:
     if values.dtype.kind not in "iuf":
         return
     finite = values[np.isfinite(values)]
-    dtype = jax.dtypes.canonicalize_dtype(float)
+    dtype = float_dtype()
     close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
     if len(finite) > 1 and 0 < np.ptp(finite) < close:
         warnings.warn(
@@ -162,6 +167,12 @@ def require_kind(name: str, value, kind: type) -> None:
         hint = f"; did you forget to call it, {name}=...()?" if callable(value) else "."
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise TypeError(f"{name} must be {article} {kind.__name__}, got {value!r}{hint}")
+
+
+def require_number(name: str, value) -> None:
+    """Raises TypeError for an optional argument that is given and no number."""
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a number, got {value!r}; leave it out to have none.")
 
 
 def require_positive(name: str, value) -> None:

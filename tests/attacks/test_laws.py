@@ -348,7 +348,7 @@ def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
 def test_wrong_settings_of_simba():
     with pytest.raises(ValueError, match="step must be positive.*0"):
         attacks.simba(**GOOD, step=0.0)
-    with pytest.raises(ValueError, match=r"frequencies must be in.*2.0"):
+    with pytest.raises(ValueError, match=r"frequencies must be in \(0, 1\], got 2.0"):
         attacks.simba_dct(**GOOD, frequencies=2.0)
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)

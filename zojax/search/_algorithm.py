@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import as_key
+from zojax._types import as_key, float_dtype
 from zojax.noise import mix, row_keys
 from zojax.search.spaces import Space
 
@@ -92,11 +92,6 @@ def to_unit(words: jax.Array) -> jax.Array:
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     """`num` uniform numbers in [0, 1), multiples of 2^-24."""
     return to_unit(words(random, num)), advance(random)
-
-
-def float_dtype():
-    """float64 where it is enabled, else float32."""
-    return jax.dtypes.canonicalize_dtype(float)
 
 
 def index_from(u: jax.Array, n) -> jax.Array:

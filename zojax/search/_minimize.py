@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._progress import progress_bar
-from zojax._types import PyTree, as_key, require_count
+from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device
 from zojax.search._host import on_host
@@ -385,8 +385,7 @@ def _require_numbers(target, patience, time_budget) -> None:
     for name, value in (("target", target), ("time_budget", time_budget)):
         if value is None:
             continue
-        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
-            raise TypeError(f"{name} must be a number, got {value!r}; leave it out to have none.")
+        require_number(name, value)
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}; leave it out to have none.")
     if time_budget is not None and time_budget <= 0:

@@ -54,8 +54,8 @@ class Uniform(Domain):
     def to_python(self, x):
         # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
         nearest = np.clip(x, self.low, self.high)
-        slack = 1e-6 * (1 + abs(self.low) + abs(self.high))
-        return _plain(np.where(np.abs(x - nearest) <= slack, nearest, x))
+        is_rounding = np.abs(x - nearest) <= rounding_of(self.low, self.high)
+        return _plain(np.where(is_rounding, nearest, x))
 
     def encode(self, value):
         return _numbers(self, value)
@@ -502,6 +502,11 @@ def subset(n: int, *, max_size: int) -> Domain:
 
 def namespace_of(x):
     return np if isinstance(x, (np.ndarray, np.generic, float, int)) else jnp
+
+
+def rounding_of(low, high):
+    """How far outside of its bounds the rounding of a number may be."""
+    return 1e-6 * (1 + np.abs(low) + np.abs(high))
 
 
 def _scrambled(x):

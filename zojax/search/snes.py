@@ -20,7 +20,6 @@ from zojax.search._algorithm import (
     sequential,
     span_of,
     to_unit,
-    where,
 )
 from zojax.search._arrays import set_row
 from zojax.search.domains import UNORDERED
@@ -110,8 +109,8 @@ def _ask(space: Space, state: SnesState):
 
 
 def _tell(space: Space, state: SnesState, x, value) -> SnesState:
-    first = keep_best(state, x, value)  # until there is a generation
-    state = where(state.generation == 0, first, state)
+    # Until there is a generation.
+    state = keep_best(state, x, jnp.where(state.generation == 0, value, jnp.inf))
     state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
     complete = state.told == len(state.values)
     return lax.cond(complete, lambda s: _next_generation(space, s), lambda s: s, state)

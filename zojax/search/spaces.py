@@ -38,6 +38,7 @@ from zojax.search.domains import (
     Subset,
     Uniform,
     namespace_of,
+    rounding_of,
 )
 
 
@@ -147,7 +148,7 @@ class Space:
         x = np.concatenate(
             [np.ravel(d.encode(v)) for d, v in zip(self.domains, values, strict=True)] or [[]]
         )
-        slack = 1e-6 * (1 + np.abs(self.low) + np.abs(self.high))
+        slack = rounding_of(self.low, self.high)
         outside = ~((x >= self.low - slack) & (x <= self.high + slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
