@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ ROOT = Path(__file__).parent.parent
 # Of the memory that is free: what a program may need by the compiler's count. The process needs more, and
 # a machine without swap that runs out of memory ends more than the contestant.
 MEMORY = 0.6
-SHORT = 0.5  # seconds
+SHORT = 0.5  # seconds of a step
+TURN = 0.1  # seconds of a turn of short steps
 
 
 class Failed(RuntimeError):
@@ -71,14 +73,20 @@ class Worker:
         self.facts = self._answer(limit)
 
     def step(self, limit: float = 600) -> float:
-        """Seconds of one step; a short one is taken twice, and the second counts.
+        """Seconds of one step; a short one is taken more often, and the median of all but the first counts.
 
-        The contestant before may have filled caches and memory with gigabytes of its own.
+        The contestant before may have filled caches and memory with gigabytes of its own, and a step of
+        milliseconds is at the mercy of the scheduler.
         """
-        for _ in range(2 if self.facts["first"] < SHORT else 1):
-            self._say("step")
-            answer = self._answer(limit)
-        return answer["seconds"]
+        if self.facts["first"] >= SHORT:
+            return self._step(limit)
+        first = self._step(limit)
+        more = min(20, max(1, int(TURN / first)))
+        return statistics.median(self._step(limit) for _ in range(more))
+
+    def _step(self, limit: float) -> float:
+        self._say("step")
+        return self._answer(limit)["seconds"]
 
     def close(self) -> dict:
         """Ends the process; `rss` and, where the device tells, `device_peak`, in bytes."""

@@ -66,7 +66,6 @@ class Peer(NamedTuple):
       module: of `benchmarks.peers`.
       settings: keyword arguments of its `run`.
       kinds: kinds of coordinates it takes.
-      slow: seeds are fewer where dim x budget is large.
       max_dim: above it is not run: out of reach by time or memory.
     """
 
