@@ -34,6 +34,8 @@ class Algorithm(NamedTuple):
       runs_together: whether several runs are best vmapped; algorithms that branch a lot run one after
         the other, since under vmap every branch is computed.
       repeats_points: whether asking for a point again is meant (noise), so that its value is not reused.
+      stays_inside: whether all points are of the space; `poss` asks for larger subsets, too.
+      samples: evaluations of which a value that `inject` takes is the mean; `resample` has several.
     """
 
     init: Callable[[jax.Array, Space, int], Any]
@@ -44,6 +46,8 @@ class Algorithm(NamedTuple):
     batch_size: int = 1
     in_flight: int = 1
     repeats_points: bool = False
+    stays_inside: bool = True
+    samples: int = 1
     runs_together: bool = True
 
 

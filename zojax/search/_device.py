@@ -1,5 +1,6 @@
 """A whole search as one compiled loop; several runs side by side."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ from zojax.search._task import (
 )
 
 REPORTS = 100
+FIRST, MOMENT = (
+    16,
+    0.1,
+)  # evaluations of a first call where a clock is watched, and seconds of the others
 
 
 class Run(NamedTuple):
@@ -27,8 +32,9 @@ class Run(NamedTuple):
 
     evaluations: jax.Array  # of each run, () int32
     state: Any
-    values: jax.Array  # (budget, runs)
-    points: jax.Array  # (budget, runs, d), empty when too large
+    begin: jax.Array  # evaluations before the first row of the histories, () int32
+    values: jax.Array  # (rows, runs)
+    points: jax.Array  # (rows, runs, d), empty when too large
     used: jax.Array  # (runs,) evaluations until the run stopped
     since: jax.Array  # (runs,) evaluations since the best value improved
     best: jax.Array  # (runs,)
@@ -49,41 +55,74 @@ def on_device(task: Task) -> Outcome:
     free = task.known_values is not None  # values that are known already cost nothing
     values = task.known_values if free else np.zeros(0)
     if not free and len(known_x):
+        known_x = np.repeat(known_x, problem.algorithm.samples, axis=0)
         values = _evaluate_known(problem, known_x, task.args, task.key)
+    values = np.asarray(values, float_dtype())
     stops = task.target is not None or task.patience is not None
-    run = _start(problem, task.key, known_x, np.asarray(values, float_dtype()), free)
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
-    inputs = task.args, target, patience
+    fixed, inputs = (problem, stops), (task.args, target, patience)
+    start = partial(_start, problem, task.key, known_x, values, free)
     if task.report is None:
-        run = _advance((problem, stops), run, np.int32(budget), *inputs)
-        return _outcome(task, run, None)
-    return _outcome(task, *_in_parts((problem, stops), run, inputs, task.report))
+        run = _advance(fixed, start(budget), np.int32(budget), *inputs)
+        parts, why = [_history(run)], None
+    else:
+        run, parts, why = _in_parts(fixed, start, inputs, task)
+    if not free and len(known_x):
+        shape = len(known_x), problem.runs
+        parts = [
+            (np.broadcast_to(values[:, None], shape), _as_points(problem, known_x)),
+            *parts,
+        ]
+    return _outcome(task, run, parts, why)
 
 
-def _in_parts(fixed, run: Run, inputs, report) -> tuple[Run, str | None]:
-    """The run in some 100 calls, with a report after each; an interrupt ends it between two of them."""
+def _in_parts(fixed, start: Callable, inputs, task: Task):
+    """(run, histories, why): some 100 calls, a report after each; an interrupt ends it between two of them.
+
+    Where a clock is watched the calls begin short, and grow while they take less than a moment.
+    """
     problem, budget = fixed[0], fixed[0].budget
-    step = max(problem.algorithm.batch_size, budget // REPORTS)
-    until, why = 0, None
+    batch, longest = problem.algorithm.batch_size, max(1, budget // REPORTS)
+    step = max(batch, min(longest, FIRST) if task.timed else longest)
+    run = start(max(batch, longest))
+    until, parts, why = 0, [], None
     try:
         while until < budget and why is None and np.asarray(run.running).any():
             until = min(budget, max(until + step, int(run.evaluations) + 1))
-            run = _advance_a_copy(fixed, run, np.int32(until), *inputs)
+            began = time.monotonic()
+            run = jax.block_until_ready(_advance_a_copy(fixed, run, np.int32(until), *inputs))
+            seconds = time.monotonic() - began
+            parts.append(_history(run))
+            run = run._replace(begin=run.evaluations)
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
-            why = report(int(run.evaluations), x[i], float(value[i]))
+            why = task.report(int(run.evaluations), x[i], float(value[i]))
+            if task.timed and len(parts) > 1:  # the first call may have compiled
+                step = max(batch, min(longest, 2 * step) if seconds < MOMENT else step // 2)
     except KeyboardInterrupt:
         if not int(run.evaluations):
             raise
         why = "interrupted"
-    return run, why
+    return run, parts, why
 
 
-def _outcome(task: Task, run: Run, why: str | None) -> Outcome:
+def _history(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Values and points since `begin`."""
+    count = int(run.evaluations) - int(run.begin)
+    return np.asarray(run.values)[:count], np.asarray(run.points)[:count]
+
+
+def _as_points(problem: Problem, x: np.ndarray) -> np.ndarray:
+    """Points (n, d) that all runs were given, as in a history."""
+    shape = len(x) if keeps_points(problem) else 0, problem.runs, problem.space.dimension
+    return np.broadcast_to(x[: shape[0], None], shape)
+
+
+def _outcome(task: Task, run: Run, parts: list, why: str | None) -> Outcome:
     x, value = _recommendations(task.problem, run.state)
     used, best = np.asarray(run.used), np.asarray(run.best)
-    history, points = np.asarray(run.values), np.asarray(run.points)
+    history, points = (p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True))
     stopped = why is not None
     if not stopped:
         why = "budget spent"
@@ -95,16 +134,17 @@ def _outcome(task: Task, run: Run, why: str | None) -> Outcome:
         x=x,
         value=value,
         values=[history[:n, r].astype(np.float64) for r, n in enumerate(used)],
-        points=[points[:n, r] for r, n in enumerate(used)] if len(points) else None,
+        points=[points[:n, r] for r, n in enumerate(used)] if keeps_points(task.problem) else None,
         state=run.state,
         message=why,
         stopped=stopped,
     )
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
-    runs, d, budget = problem.runs, problem.space.dimension, problem.budget
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def _start(problem: Problem, key, known_x, known_values, free: bool, length: int) -> Run:
+    """A run before its first call; `length` evaluations at most come in one."""
+    runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
     algorithm_key, evaluation_key = jax.random.split(key)
 
     def init(key):
@@ -113,23 +153,21 @@ def _start(problem: Problem, key, known_x, known_values, free: bool) -> Run:
         def inject(state, known):
             return problem.algorithm.inject(problem.space, state, *known), None
 
-        return lax.scan(inject, state, (known_x, known_values))[0] if len(known_x) else state
+        samples = 1 if free else problem.algorithm.samples
+        means = jnp.mean(known_values.reshape(-1, samples), axis=1)
+        return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
     state = (
         init(algorithm_key) if runs == 1 else jax.vmap(init)(jax.random.split(algorithm_key, runs))
     )
     spent = 0 if free else len(known_x)
-    kept = budget if keeps_points(problem) else 0
-    values = jnp.full((budget, runs), jnp.inf, float_dtype())
-    points = jnp.zeros((kept, runs, d), known_x.dtype)
-    if spent:
-        values = values.at[:spent].set(known_values[:, None])
-        points = points.at[:spent].set(known_x[:, None]) if kept else points
+    kept = rows if keeps_points(problem) else 0
     return Run(
         evaluations=jnp.int32(spent),
         state=state,
-        values=values,
-        points=points,
+        begin=jnp.int32(spent),
+        values=jnp.full((rows, runs), jnp.inf, float_dtype()),
+        points=jnp.zeros((kept, runs, problem.space.dimension), known_x.dtype),
         used=jnp.full(runs, spent, jnp.int32),
         since=jnp.zeros(runs, jnp.int32),
         best=jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype()),
@@ -149,7 +187,7 @@ def _steps(fixed: tuple[Problem, bool], run: Run, until, args, target, patience)
         x, told, state = _ask_and_tell(problem, run, args)
         if stops and problem.runs > 1:
             state = jax.tree.map(partial(_where_running, run.running), state, run.state)
-        run = _record(run, state, x, told)
+        run = _record(problem.budget, run, state, x, told)
         if not stops:
             return run
         return run._replace(running=run.running & ~(run.best <= target) & ~(run.since >= patience))
@@ -192,13 +230,23 @@ def _evaluate(problem: Problem, x, args, keys):
     def objective(x, key):
         extra = {"key": key} if problem.with_key else {}
         value = problem.fun(problem.space.decode(x), *args, **extra)
-        return problem.sign * jnp.asarray(value, float_dtype())
+        return problem.sign * _scalar(value)
 
     if not problem.with_key:
         if len(x) == 1:
             return objective(x[0], None)[None]
         return jax.vmap(lambda x: objective(x, None))(x)
     return jax.vmap(objective)(x, keys)
+
+
+def _scalar(returned) -> jax.Array:
+    """What `fun` returned, a number, as the algorithms take it."""
+    if not hasattr(returned, "dtype") and not isinstance(returned, (bool, int, float)):
+        raise TypeError(f"fun must return a number, got {returned!r}.")
+    if jnp.iscomplexobj(returned) or jnp.size(returned) != 1:
+        got = f"{jnp.result_type(returned)} of shape {jnp.shape(returned)}"
+        raise TypeError(f"fun must return a real scalar, got {got}.")
+    return jnp.asarray(returned, float_dtype()).reshape(())
 
 
 @partial(jax.jit, static_argnums=0)
@@ -212,37 +260,24 @@ def _evaluate_known(problem: Problem, x, args, key):
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 
-def _record(run: Run, state, x, told) -> Run:
-    """Enters a batch into the histories."""
-    budget, batch = len(run.values), told.shape[1]
+def _record(budget: int, run: Run, state, x, told) -> Run:
+    """Enters a batch into the histories, which have room for what goes beyond the budget."""
     told = jnp.where(run.running[:, None], told, jnp.inf)
     lowest = jnp.min(told, axis=1)
-    done = jnp.minimum(run.evaluations + batch, budget)
-    # The last batch may reach beyond the budget: it is written earlier, and shifted.
-    at = jnp.minimum(run.evaluations, budget - batch) if batch <= budget else jnp.int32(0)
-    shift = run.evaluations - at
+    done = jnp.minimum(run.evaluations + told.shape[1], budget)
+    row = run.evaluations - run.begin
     points = run.points
     if len(points):
-        points = _write(points, jnp.swapaxes(x, 0, 1), at, shift)
+        points = lax.dynamic_update_slice_in_dim(points, jnp.swapaxes(x, 0, 1), row, 0)
     return run._replace(
         evaluations=done,
         state=state,
-        values=_write(run.values, told.T, at, shift),
+        values=lax.dynamic_update_slice_in_dim(run.values, told.T, row, 0),
         points=points,
         used=jnp.where(run.running, done, run.used),
         since=jnp.where(lowest < run.best, 0, run.since + done - run.evaluations),
         best=jnp.minimum(lowest, run.best),
     )
-
-
-def _write(history, rows, at, shift):
-    """Writes rows from `at + shift` on, within a window of the history that starts at `at`."""
-    rows = rows[: len(history)].astype(history.dtype)
-    if len(rows) > 1:
-        window = lax.dynamic_slice_in_dim(history, at, len(rows), 0)
-        old = jnp.arange(len(rows)).reshape((-1,) + (1,) * (rows.ndim - 1)) < shift
-        rows = jnp.where(old, window, jnp.roll(rows, shift, axis=0))
-    return lax.dynamic_update_slice_in_dim(history, rows, at, 0)
 
 
 def _where_running(running, new, old):

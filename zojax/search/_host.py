@@ -81,6 +81,17 @@ class _Log:
         self.pending[future] = x
         return future
 
+    def evaluate(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Evaluates points, at once where there is an executor, and writes their values as they come.
+
+        What the budget does not allow, and what has not begun when the run is to stop, is left out.
+        """
+        for i, future in enumerate([self.submit(row) for row in rows[: self.left]]):
+            if self.why is not None and future.cancel():
+                del self.pending[future]
+            else:
+                values[i] = self.enter(future)
+
     def enter(self, future) -> float:
         """The value of an evaluation, inf if it failed; checks whether to stop."""
         value = self._value_of(future)
@@ -157,8 +168,8 @@ class _Later:
     def __init__(self, result: Callable[[], Any]):
         self.result = result
 
-    def cancel(self) -> None:
-        pass
+    def cancel(self) -> bool:
+        return True
 
 
 def _scalar(returned) -> float:
@@ -186,30 +197,36 @@ def _compile(algorithm: Algorithm, space: Space):
 def _begin(programs, log: _Log) -> None:
     """Tells of the points that were given, after evaluating them where their values are not known."""
     points, values = log.task.known_x, log.task.known_values
-    futures = [log.submit(x) for x in points] if values is None else []
-    for i, x in enumerate(points):
-        if values is None:
-            value = log.enter(futures[i])
-        else:
-            value = values[i]
-            log.best, log.best_x = min((log.best, log.best_x), (value, x), key=lambda pair: pair[0])
-        x, value = np.asarray(x, float_dtype()), np.asarray(value, float_dtype())
+    if values is not None:
+        if len(values):
+            i = int(np.argmin(values))
+            log.best, log.best_x = values[i], points[i]
+        _inject(programs, log, points, values)
+        return
+    samples = log.task.problem.algorithm.samples
+    values = np.full((len(points), samples), np.inf)
+    try:
+        log.evaluate(np.repeat(points, samples, axis=0), values.reshape(-1))
+    finally:  # what came before an interrupt counts
+        begun = -(-len(log.values) // samples)
+        _inject(programs, log, points[:begun], values[:begun].mean(axis=1))
+
+
+def _inject(programs, log: _Log, points: np.ndarray, values: np.ndarray) -> None:
+    for x, value in zip(points.astype(float_dtype()), values.astype(float_dtype()), strict=True):
         log.state = programs[2](log.state, x, value)
 
 
 def _in_batches(programs, log: _Log) -> None:
-    """Ask, evaluate the batch (at once where there is an executor), tell."""
+    """Ask, evaluate the batch, tell."""
     ask, tell, _ = programs
     while log.why is None and log.left:
         x, state = ask(log.state)
-        rows = np.asarray(x)
-        values = []
+        values = np.full(len(x), np.inf)
         try:
-            for future in [log.submit(row) for row in rows[: log.left]]:
-                values.append(log.enter(future))
+            log.evaluate(np.asarray(x), values)
         finally:  # what came before an interrupt counts
-            values += [np.inf] * (len(rows) - len(values))
-            log.state = tell(state, x, np.asarray(values, float_dtype()))
+            log.state = tell(state, x, values.astype(float_dtype()))
 
 
 def _as_completed(programs, log: _Log) -> None:

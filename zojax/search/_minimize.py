@@ -2,7 +2,7 @@
 
 import inspect
 import math
-import random
+import re
 import time
 import warnings
 import weakref
@@ -20,12 +20,14 @@ from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device
 from zojax.search._host import on_host
-from zojax.search._once import never_twice
+from zojax.search._once import is_listed, never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
 from zojax.search.portfolio import default_algorithm
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
+
+LARGEST_BUDGET = 2**30  # so that int32 counts evaluations, and a batch more
 
 
 class History(NamedTuple):
@@ -134,8 +136,13 @@ def minimize(
 
     As under `jax.jit`, what a traced function reads besides its arguments (globals, closures) is read when
     it is traced, and not again in later searches with the same function: pass in `args` what changes.
-    Methods and callable objects are traced anew by every call. A function that draws from `random` or
-    `numpy.random`, or has arguments that are no arrays, is called on the host.
+    Methods and callable objects are traced anew by every call. A function that is not the same program
+    when it is traced twice (it draws from a generator of Python's or NumPy's, reads a clock, counts its
+    calls), or has arguments that are no arrays, is called on the host.
+
+    No point of a finite space is evaluated twice, as far as a short search for another one goes, unless
+    the algorithm is one for noisy functions or `with_key` is given: pass one of these where values are
+    noisy. A space of up to 65,536 points ends when all of them were evaluated.
 
     Algorithms are told float32 values unless x64 is enabled: subtract a large constant that they share.
 
@@ -154,7 +161,7 @@ def minimize(
       time_budget: seconds after which the search ends; compiling counts.
       maximize: search for the largest value instead.
       repeats: independent runs, side by side in one program when compiled.
-      jit: whether to trace `fun`; tried by default, with one call beside the budget whose argument holds
+      jit: whether to trace `fun`; tried by default, with two calls beside the budget whose argument holds
         tracers: pass False where a call costs or has side effects. A traced function runs no Python per
         evaluation.
       with_key: call `fun(point, *args, key=key)`, a key of its own for every evaluation.
@@ -179,6 +186,10 @@ def minimize(
     (1, 1.0, 300)
     """
     budget, repeats = require_count("budget", budget), require_count("repeats", repeats)
+    if budget > LARGEST_BUDGET:
+        raise ValueError(
+            f"budget must be at most 2^30, got {budget}: time_budget or patience end a run before."
+        )
     space = as_space(space)
     _require_callables(fun, executor, callback)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
@@ -189,22 +200,24 @@ def minimize(
     points = _require_list("init_points", init_points)
     known_x = _encoded(space, points)
     known_values = _known_values(init_values, len(points), sign)
-    if known_values is None and len(points) > budget:
+    algorithm = _chosen(algorithm, space, budget, executor)
+    if known_values is None and len(points) * algorithm.samples > budget:
+        times = "" if algorithm.samples == 1 else f", {algorithm.samples} times each"
         raise ValueError(
-            f"budget must cover the {len(points)} init_points, got {budget}; "
+            f"budget must cover the {len(points)} init_points{times}, got {budget}; "
             "pass their init_values if they are known."
         )
-    algorithm = _chosen(algorithm, space, budget, executor)
-    listed = never_twice(algorithm, space)
+    # With a key, or an algorithm that repeats points, the value of a point is not known after one look.
+    once = algorithm if with_key else never_twice(algorithm, space, budget)
     # Every point that is not known already, and those that were given for evaluation, each time.
     enough = space.size - len(np.unique(known_x, axis=0))
     enough += len(points) if known_values is None else 0
-    exhausts = listed is not algorithm and enough <= budget
+    exhausts = once is not algorithm and is_listed(space, budget) and enough <= budget
     jit = _is_compiled(jit, executor, fun, space, args, with_key)
     problem = Problem(
         fun=_traced_anew(fun) if jit else fun,
         space=space,
-        algorithm=listed,
+        algorithm=once,
         budget=int(enough) if exhausts else budget,
         runs=repeats,
         sign=sign,
@@ -220,6 +233,7 @@ def minimize(
             target=None if target is None else sign * target,
             patience=patience,
             report=report if report.is_wanted else None,
+            timed=time_budget is not None,
         )
         outcome = on_device(task) if jit else on_host(task, executor)
     if exhausts and outcome.message == "budget spent":
@@ -331,31 +345,44 @@ def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
 
 
 def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
-    """Whether JAX can trace `fun` at a point of the space, and its value depends on the point."""
+    """Whether JAX can trace `fun` at a point of the space, and its value depends on the point.
+
+    Traced twice: what differs, such as a draw from a generator of Python's or NumPy's, a clock or a
+    counter, would be a constant of the program.
+    """
     if not all(d.traceable for d in space.domains):
         return False
-    traced = []
 
     def attempt(x, args, key):
         value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
         is_number = jnp.shape(value) == () and not jnp.iscomplexobj(value)
-        traced.append(isinstance(value, jax.core.Tracer) and is_number)
+        if not (isinstance(value, jax.core.Tracer) and is_number):
+            raise TypeError("the value is no number that depends on the point")
         return value
 
-    before = _global_randomness()
+    def traced():
+        # A new function each time, which JAX does not find in its caches.
+        program = jax.make_jaxpr(lambda *inputs: attempt(*inputs))
+        return program(space.low.astype(float_dtype()), args, as_key(0))
+
     try:
-        jax.eval_shape(attempt, space.low.astype(float_dtype()), args, as_key(0))
+        return _is_same(traced(), traced())
     except Exception:  # whatever it was: called on the host it shows, and counts as a failure
         return False
-    # What was drawn from a global generator would be a constant of the program.
-    return traced[-1] and _global_randomness() == before
 
 
-def _global_randomness():
-    """The states of the generators of Python and NumPy, which can be compared."""
-    state = np.random.get_state(legacy=False)
-    as_bytes = jax.tree.map(lambda x: x.tobytes() if isinstance(x, np.ndarray) else x, state)
-    return random.getstate(), as_bytes
+def _is_same(first, second) -> bool:
+    """Whether two programs are equal, but for the addresses of Python's objects."""
+    texts = [re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)) for program in (first, second)]
+    constants = [[_plain(c) for c in program.consts] for program in (first, second)]
+    return texts[0] == texts[1] and all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(*constants, strict=True)
+    )
+
+
+def _plain(constant) -> np.ndarray:
+    is_key = jnp.issubdtype(jnp.result_type(constant), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(constant) if is_key else constant)
 
 
 def _traced_anew(fun: Callable) -> Callable:

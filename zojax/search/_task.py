@@ -32,7 +32,8 @@ class Task(NamedTuple):
     """A problem, its inputs and its ends.
 
     `known_x` (n, d) are points to start from; `known_values` (n,) their values, or None.
-    `report(evaluations, x, value)` is called from time to time and says whether to stop.
+    `report(evaluations, x, value)` is called from time to time and says whether to stop; `timed` says
+    that it watches a clock.
     """
 
     problem: Problem
@@ -42,7 +43,8 @@ class Task(NamedTuple):
     known_values: np.ndarray | None
     target: float | None
     patience: int | None
-    report: Callable[[int, np.ndarray, float], str | None]
+    report: Callable[[int, np.ndarray, float], str | None] | None
+    timed: bool = False
 
 
 class Outcome(NamedTuple):

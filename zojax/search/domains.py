@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+
+from zojax._types import float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched
@@ -82,10 +83,15 @@ class LogUniform(Domain):
     def high(self):
         return math.log(self.highest)
 
+    @property
+    def traceable(self):
+        return _fits_float(self.lowest, self.highest)
+
     def snap(self, x):
         return x
 
     def decode(self, x):
+        _require_traceable(self, x)
         xp = namespace_of(x)
         return xp.clip(xp.exp(x), self.lowest, self.highest)
 
@@ -127,7 +133,7 @@ class Grid(Domain):
         _require_traceable(self, x)
         index = self.snap(x)
         if self.integral:
-            index = index.astype(np.int32 if _fits_int32(self.first, self.last) else np.int64)
+            index = index.astype(_int_dtype(x, self.first, self.last))
         return self.first + self.step * index
 
     def to_python(self, x):
@@ -185,7 +191,7 @@ class LogIntegers(Domain):
     def decode(self, x):
         _require_traceable(self, x)
         xp = namespace_of(x)
-        dtype = np.int32 if _fits_int32(self.highest) else np.int64
+        dtype = _int_dtype(x, self.highest)
         # Clipped before too: of a rounded logarithm the exponential may lie beyond the type.
         value = xp.clip(xp.round(xp.exp(x)), self.lowest, self.highest)
         return xp.clip(value.astype(dtype), self.lowest, self.highest)
@@ -231,8 +237,11 @@ class Choice(Domain):
 
     @property
     def traceable(self) -> bool:
-        """Whether the options are numbers, which a traced function can be given."""
-        return all(isinstance(o, (bool, int, float, np.number, np.bool_)) for o in self.options)
+        """Whether the options are numbers, and of a size that a traced function can be given."""
+        is_number = all(
+            isinstance(o, (bool, int, float, np.number, np.bool_)) for o in self.options
+        )
+        return is_number and _fits_float(*self.options)
 
     def snap(self, x):
         return namespace_of(x).round(x)
@@ -240,8 +249,9 @@ class Choice(Domain):
     def decode(self, x):
         if not self.traceable:
             raise TypeError(
-                f"{self} holds options that are not numbers, which a traced function cannot be "
-                "given: pass jit=False, or choose among indices, choice(range(n)), and use lax.switch."
+                f"{self} holds options that are no numbers, or beyond {float_dtype()}, which a traced "
+                "function cannot be given: pass jit=False, or choose among indices, choice(range(n)), "
+                "and use lax.switch."
             )
         xp = namespace_of(x)
         return xp.asarray(self.options)[xp.round(x).astype(np.int32)]
@@ -255,7 +265,11 @@ class Choice(Domain):
         return values[index]
 
     def encode(self, value):
-        flat = [value] if self.shape == () else list(np.asarray(value, object).ravel())
+        flat = [value]
+        for length in self.shape:  # not by NumPy: an option may itself be a list
+            if any(not _is_list(v) or len(v) != length for v in flat):
+                raise ValueError(f"a value of {self} must have shape {self.shape}, got {value!r}.")
+            flat = [entry for v in flat for entry in v]
         return np.reshape([float(self._position(v)) for v in flat], self.shape)
 
     def _position(self, value) -> int:
@@ -339,12 +353,12 @@ def uniform(
     >>> print(uniform(-1, 1, shape=(3,)), uniform(0, 1, step=0.25))
     uniform(-1, 1) x 3 uniform(0, 1, step=0.25)
     """
-    _require_bounds("uniform", low, high)
+    low, high = _bounds("uniform", low, high)
     if step is None:
         domain = Uniform(float(low), float(high), _shape(shape))
         _require_resolution("uniform", low, high, domain.low, domain.high)
         return domain
-    _require_number("uniform", "step", step)
+    step = _number("uniform", "step", step)
     if not step > 0 or step > high - low:
         raise ValueError(f"step must lie between 0 and high - low = {high - low}, got {step}.")
     size = int((high - low) / step * (1 + 1e-9)) + 1
@@ -371,7 +385,7 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
     >>> print(log_uniform(1e-5, 0.1))
     log_uniform(1e-05, 0.1)
     """
-    _require_bounds("log_uniform", low, high)
+    low, high = _bounds("log_uniform", low, high)
     _require_positive("log_uniform", low)
     domain = LogUniform(float(low), float(high), _shape(shape))
     _require_resolution("log_uniform", low, high, domain.low, domain.high)
@@ -399,11 +413,10 @@ def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: in
     >>> print(integers(8, 64, step=8))
     integers(8, 64, step=8)
     """
-    _require_integers("integers", low=low, high=high, step=step)
-    _require_bounds("integers", low, high)
+    low, high, step = _integers("integers", low=low, high=high, step=step)
+    _bounds("integers", low, high)
     if step < 1 or step > high - low:
         raise ValueError(f"step must lie between 1 and high - low = {high - low}, got {step}.")
-    low, high, step = int(low), int(high), int(step)
     size = (high - low) // step + 1
     _require_few("integers", size, "pass a larger step, use log_integers, or search its digits")
     return Grid(low, step, size, True, _shape(shape))
@@ -429,10 +442,10 @@ def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Doma
     >>> print(log_integers(1, 1024))
     log_integers(1, 1024)
     """
-    _require_integers("log_integers", low=low, high=high)
-    _require_bounds("log_integers", low, high)
+    low, high = _integers("log_integers", low=low, high=high)
+    _bounds("log_integers", low, high)
     _require_positive("log_integers", low)
-    domain = LogIntegers(int(low), int(high), _shape(shape))
+    domain = LogIntegers(low, high, _shape(shape))
     _require_resolution("log_integers", low, high, domain.low, domain.high, domain.size)
     return domain
 
@@ -494,10 +507,10 @@ def subset(n: int, *, max_size: int) -> Domain:
     >>> print(subset(30, max_size=4))
     subset(30, max_size=4)
     """
-    _require_integers("subset", n=n, max_size=max_size)
+    n, max_size = _integers("subset", n=n, max_size=max_size)
     if not 1 <= max_size <= n:
         raise ValueError(f"max_size must lie between 1 and n = {n}, got {max_size}.")
-    return Subset(int(n), int(max_size))
+    return Subset(n, max_size)
 
 
 def namespace_of(x):
@@ -539,6 +552,10 @@ def _log(number: np.ndarray) -> np.ndarray:
         return np.log(number)
 
 
+def _is_list(value) -> bool:
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
 def _equal(a, b) -> bool:
     if hasattr(a, "shape") or hasattr(b, "shape"):
         return np.array_equal(a, b)
@@ -546,18 +563,32 @@ def _equal(a, b) -> bool:
 
 
 def _x64() -> bool:
-    return jax.dtypes.canonicalize_dtype(float) == np.float64
+    return float_dtype() == np.float64
 
 
 def _fits_int32(*values: int) -> bool:
     return all(-(2**31) <= v < 2**31 for v in values)
 
 
+def _fits_float(*values: float) -> bool:
+    """Whether none of these numbers becomes 0 or inf in the default precision."""
+    limits = np.finfo(float_dtype())
+    least, most = float(limits.tiny), float(limits.max)
+    sizes = [abs(float(v)) for v in values]
+    return all(v == 0 or not math.isfinite(v) or least <= v <= most for v in sizes)
+
+
+def _int_dtype(x, *values: int):
+    """Of decoded integers: on the host always of 64 bits, so that what is computed from them fits, too."""
+    return np.int32 if namespace_of(x) is jnp and _fits_int32(*values) else np.int64
+
+
 def _require_traceable(domain: Domain, x) -> None:
     if namespace_of(x) is jnp and not domain.traceable:
         raise TypeError(
-            f"{domain} holds integers beyond int32, which a traced function cannot be given: pass "
-            f"jit=False, search their offset and add the rest in the function, or {X64}."
+            f"{domain} holds numbers beyond int32 or {float_dtype()}, which a traced function cannot be "
+            "given: pass jit=False, search an offset or a factor and do the rest in the function, "
+            f"or {X64}."
         )
 
 
@@ -577,19 +608,21 @@ def _options(name: str, options) -> tuple:
     return options
 
 
-def _require_bounds(name: str, low, high) -> None:
-    _require_number(name, "low", low)
-    _require_number(name, "high", high)
+def _bounds(name: str, low, high) -> tuple[float, float]:
+    low, high = _number(name, "low", low), _number(name, "high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}.")
+    return low, high
 
 
-def _require_number(name: str, argument: str, value) -> None:
+def _number(name: str, argument: str, value) -> float | int:
+    """As Python's own, whose arithmetic does not overflow as an int8's does."""
     if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise TypeError(
             f"{argument} of {name} must be a number, got {value!r}; for an array pass shape=, and for "
             "other bounds in every entry a list of domains as the space."
         )
+    return np.asarray(value).item()
 
 
 def _require_positive(name: str, low) -> None:
@@ -597,8 +630,8 @@ def _require_positive(name: str, low) -> None:
         raise ValueError(f"{name} needs a positive lower bound, got {low}.")
 
 
-def _require_integers(name: str, **values) -> None:
-    """Ints, and of a size that float64 holds exactly: points are decoded in it."""
+def _integers(name: str, **values) -> tuple[int, ...]:
+    """As Python's ints, of a size that float64 holds exactly: points are decoded in it."""
     for argument, value in values.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
             raise TypeError(f"{argument} of {name} must be an int, got {value!r}.")
@@ -607,6 +640,7 @@ def _require_integers(name: str, **values) -> None:
                 f"{argument} of {name} must lie within 2^53, got {value}: search an offset, and add "
                 "the rest in the function."
             )
+    return tuple(int(value) for value in values.values())
 
 
 def _require_few(name: str, size: int, remedy: str) -> None:
@@ -619,7 +653,7 @@ def _require_few(name: str, size: int, remedy: str) -> None:
 
 def _require_resolution(name: str, low, high, first: float, last: float, size=math.inf) -> None:
     """Enough floats between the encoded bounds `first` and `last` for a search, or for all values."""
-    dtype = np.dtype(jax.dtypes.canonicalize_dtype(float))
+    dtype = float_dtype()
     largest = max(abs(first), abs(last), last - first)
     if largest > float(np.finfo(dtype).max):
         raise ValueError(

@@ -120,4 +120,4 @@ def poss(batch_size: int = 1) -> Algorithm:
         size = jnp.argmin(allowed)
         return state.sets[size], allowed[size]
 
-    return Algorithm(init, ask, tell, best, inject, batch_size=batch_size)
+    return Algorithm(init, ask, tell, best, inject, batch_size=batch_size, stays_inside=False)

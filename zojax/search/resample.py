@@ -16,14 +16,15 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
 
     Args:
       algorithm: whatever `minimize` takes.
-      times: evaluations of a point. A point with a failed one counts as failed.
+      times: evaluations of a point. A point with a failed one counts as failed. Points that `minimize` is
+        given without values are evaluated as often.
 
     Returns:
       An `Algorithm`.
 
     Raises:
       TypeError: algorithm is not an `Algorithm`; times is no int.
-      ValueError: times below 1.
+      ValueError: times below 1; a budget below times.
 
     >>> import jax
     >>> from zojax import search
@@ -48,7 +49,9 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
         return algorithm.tell(space, state, x[::times], means)
 
     def init(key, space, budget):
-        return algorithm.init(key, space, max(budget // times, 1))
+        if budget < times:
+            raise ValueError(f"budget must cover the {times} evaluations of a point, got {budget}.")
+        return algorithm.init(key, space, budget // times)
 
     return algorithm._replace(
         init=init,
@@ -57,4 +60,5 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
         batch_size=algorithm.batch_size * times,
         in_flight=1,
         repeats_points=True,
+        samples=algorithm.samples * times,
     )

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import PyTree
+from zojax._types import PyTree, as_key
 from zojax.search.domains import (
     CONTINUOUS,
     Choice,
@@ -95,7 +95,7 @@ class Space:
 
     def sample(self, key, num: int) -> jax.Array:
         """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
-        u = jax.random.uniform(key, (num, self.dimension))
+        u = jax.random.uniform(as_key(key), (num, self.dimension))
         return self.from_unit(u)
 
     def from_unit(self, u: jax.Array) -> jax.Array:
@@ -187,9 +187,8 @@ class Space:
                 f"{point!r} does not have the structure of the space\n{self}"
             ) from error
         for domain, value in zip(self.domains, values, strict=True):
-            # One option may itself be an array.
-            is_option = isinstance(domain, Choice) and domain.shape == ()
-            if not is_option and np.shape(value) != domain.shape:
+            # Options may themselves be arrays or lists: a Choice checks its values.
+            if not isinstance(domain, Choice) and np.shape(value) != domain.shape:
                 raise ValueError(
                     f"a value of {domain} must have shape {domain.shape}, got {np.shape(value)}."
                 )

@@ -90,6 +90,7 @@ def sre(
         inject=partial(_inject, inner),
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
+        samples=inner.samples,
     )
 
 
