@@ -5,6 +5,8 @@
     python -m benchmarks --quick           tiny works in a minute, nothing kept: does it run?
     python -m benchmarks --tables          tables and pictures again from results/, nothing measured
 
+The pages show what a CPU measured; every other device has a page of its own, results/<device>/README.md.
+
 Each section is a process of its own: one that fails is a line in the summary, and the rest goes on.
 Sections that take hours run only by name.
 """
@@ -46,7 +48,9 @@ SECTIONS = {
     "mezo": Section(("contests", "mezo"), QUICK, "MeZO steps of model M and SmolLM2"),
     "transformers": Section(("contests", "transformers"), QUICK, "populations, 64 to 4,096"),
     "convnet": Section(("contests", "convnet"), QUICK, "populations of a small ConvNet"),
-    "opt": Section(("memory", "--table22", "cpu"), None, "MeZO's Table 22, by the compiler", False),
+    "opt": Section(
+        ("memory", "--table22", "here"), None, "MeZO's Table 22, by the compiler", False
+    ),
     "quality": Section(
         ("quality",), ("--quick",), "cosine to the gradient; loss curves", gpu=False
     ),
@@ -88,8 +92,10 @@ def platform(device: str | None, variables: dict) -> str:
     done = subprocess.run(
         [sys.executable, "-c", ask], env=variables, capture_output=True, text=True, check=False
     )
+    if done.returncode and device:
+        raise SystemExit(f"--device {device}: no {device} found by JAX.")
     if done.returncode:
-        raise SystemExit(f"--device {device}: {done.stderr.strip().splitlines()[-1]}")
+        raise SystemExit(f"JAX finds no device: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.strip()
 
 
@@ -116,7 +122,7 @@ def main(argv=None) -> int:
     add("--quick", action="store_true", help="tiny works; results go to a temporary folder")
     add("--device", choices=("cpu", "gpu", "tpu"), help="by default what JAX finds")
     add("--list", action="store_true", help="the sections")
-    add("--tables", action="store_true", help="write tables and pictures from results/")
+    add("--tables", action="store_true", help="tables and pictures of every device in results/")
     add("--make", choices=environments.ENVIRONMENTS, help="make a contestant's environment")
     arguments = parser.parse_args(argv)
     if arguments.list:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.measure import markdown, peak_bytes, save
+from benchmarks.measure import markdown, matching, peak_bytes, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import Model, smollm2, transformer
 from benchmarks.table22 import h100
@@ -100,11 +100,8 @@ def main() -> None:
     parser.add_argument("device", choices=tuple(DEVICES))
     parser.add_argument("--only", default="", help="part of a model's name")
     arguments = parser.parse_args()
-    sharding = DEVICES[arguments.device]()
-    rows = []
-    for name, make in MODELS.items():
-        if arguments.only in name:
-            rows += measure(name, make(), sharding)
+    chosen, sharding = matching(MODELS, arguments.only), DEVICES[arguments.device]()
+    rows = [row for name, make in chosen.items() for row in measure(name, make(), sharding)]
     print(markdown(rows)) if arguments.only else save("memory", rows, device=arguments.device)
 
 

@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from benchmarks.measure import markdown, save
+from benchmarks.measure import markdown, matching, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import MODELS, Model
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=3)
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
-    chosen = {n: m for n, m in MODELS.items() if arguments.only in n}
+    chosen = matching(MODELS, arguments.only)
     rows = [r for n, make in chosen.items() for r in measure(n, make(), arguments.tries)]
     save("compile", rows) if arguments.only == "M (159M, scan)" else print(markdown(rows))
 

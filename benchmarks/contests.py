@@ -4,7 +4,8 @@
     python -m benchmarks.contests mlp --contestants "zojax*" "shardes*" --rounds 31
 
 Every contestant is a process of its own (`benchmarks.workers`); they take turns. One that cannot take part
-is a row with the reason.
+is a row with the reason. Works and contestants that were not chosen keep their rows. A ratio of two runs
+pairs rounds that did not see the same machine: name the floor, zojax and whom they are compared with.
 """
 
 import argparse
@@ -19,20 +20,18 @@ from benchmarks.workers import SHORT, Failed, Worker
 
 EVERY = list(RIVALS)
 HOSTS = [name for name, rival in RIVALS.items() if rival.module == "search"]
-DENSE = [
-    name
-    for name in EVERY
-    if name not in ("inference, batched", "zojax, low rank", "shardes, low rank")
-]
+DENSE = [name for name in EVERY if "low rank" not in name and name != "inference, batched"]
 MANY = [n for n in EVERY if n not in ("inference", "shardes, regenerated", *HOSTS)]
 MEZO = [
     *("inference", "zojax, signs", "zojax, normal", "zojax, low rank", "naive lax.map"),
-    *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES", "PyTorch MeZO"),
+    *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES"),
+    *("shardes, regenerated", "PyTorch MeZO"),
 ]
 FEW = ["inference", "zojax, signs", "naive lax.map", "PyTorch MeZO"]
 POPULATION = [
-    *("inference, batched", "zojax, low rank", "naive vmap"),
-    *("evosax Open_ES", "evosax PGPE", "evosax SNES", "optax make_perturbed_fun"),
+    *("inference, batched", "zojax, low rank", "zojax, low rank, normal"),
+    *("naive vmap", "naive lax.map", "evosax Open_ES", "evosax PGPE", "evosax SNES"),
+    *("optax make_perturbed_fun", "shardes, low rank"),
 ]
 
 
@@ -126,10 +125,10 @@ QUOTED = {
 }
 
 
-def run(entry: Entry, arguments) -> list[dict]:
-    """Starts every contestant, lets them take turns, and asks for their peaks."""
+def run(entry: Entry, names: list[str], arguments) -> list[dict]:
+    """Starts these contestants of a work, lets them take turns, and asks for their peaks."""
     workers, failures = {}, {}
-    for name in entry.contestants:
+    for name in names:
         print(f"{entry.label}: starting {name}", file=sys.stderr, flush=True)
         try:
             worker = Worker(name, entry.work, arguments.limit, not arguments.quick)
@@ -146,20 +145,32 @@ def run(entry: Entry, arguments) -> list[dict]:
     turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
     seconds = measure.in_turn({name: w.step for name, w in patient.items()}, turns)
     rows = []
-    for name in entry.contestants:
-        row = {"work": entry.label, "contestant": name, "evaluations": entry.work["evaluations"]}
+    for name in names:
+        row = _row(entry, name)
         if name in workers:
             row |= {"seconds": seconds.get(name, [first[name]]), **workers[name].facts}
             row |= workers[name].close()
         else:
             row["failed"] = failures[name]
-        rows.append(row | {"ours": entry.ours, "floor": entry.contestants[0]})
+        rows.append(row)
         print(f"{entry.label} | {name} | {failures.get(name) or _time(row)}", flush=True)
+    return rows
+
+
+def _row(entry: Entry, name: str) -> dict:
+    row = {"work": entry.label, "contestant": name, "evaluations": entry.work["evaluations"]}
+    return row | {"ours": entry.ours, "floor": entry.contestants[0]}
+
+
+def merged(entry: Entry, measured: list[dict], saved: list[dict]) -> list[dict]:
+    """The rows of a work, in its order: those just measured, before those of an earlier run."""
+    found = {r["contestant"]: r for r in saved if r["work"] == entry.label}
+    found |= {r["contestant"]: r for r in measured}
     if entry.label in QUOTED:
         name, text = QUOTED[entry.label]
-        quoted = {"work": entry.label, "contestant": name, "evaluations": 256, "quoted": text}
-        rows.append(quoted | {"ours": entry.ours, "floor": entry.contestants[0]})
-    return rows
+        found[name] = _row(entry, name) | {"quoted": text}
+    order = [name for name in entry.contestants if name in found]
+    return [found[name] for name in dict.fromkeys([*order, *found])]
 
 
 def _time(row: dict) -> str:
@@ -186,7 +197,7 @@ def _line(row: dict, seconds: dict) -> dict:
     return {
         "work": work,
         "contestant": row["contestant"],
-        "evaluations": row["evaluations"],
+        "evaluations": _evaluations(row),
         "ms": 1e3 * statistics.median(taken) if taken else row.get("failed", "quoted"),
         "/ inference": row.get("quoted") or over(row["floor"]),
         f"/ {_short(row['ours'])}": over(row["ours"]),
@@ -195,6 +206,14 @@ def _line(row: dict, seconds: dict) -> dict:
         "RSS, MB": megabytes("rss"),
         "device peak, MB": megabytes("device_peak"),
     }
+
+
+def _evaluations(row: dict) -> int | str:
+    """Of the loss; what derives it does something else."""
+    count, rival = row["evaluations"], RIVALS.get(row["contestant"])
+    if rival is None or not rival.exact:
+        return count
+    return f"{count // 2} jvps" if rival.module == "forward_gradient" else "gradient"
 
 
 def _short(name: str) -> str:
@@ -213,24 +232,34 @@ def main(argv=None) -> None:
     add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")
     add("--works", nargs="+", default=["*"], help="patterns of labels; others keep their rows")
     add("--contestants", nargs="+", default=["*"], help="patterns of names")
-    add("--quick", action="store_true", help="tiny works")
+    add("--quick", action="store_true", help="tiny works, printed only")
     add("--dry", action="store_true", help="print only")
     arguments = parser.parse_args(argv)
-    rows = []
-    for entry in (QUICK if arguments.quick else CONTESTS)[arguments.contest]:
-        if _chosen(entry.label, arguments.works):
-            names = [n for n in entry.contestants if _chosen(n, arguments.contestants)]
-            rows += run(entry._replace(contestants=names), arguments)
-        elif not arguments.dry:
-            rows += [r for r in measure.saved(arguments.contest) if r["work"] == entry.label]
-    if arguments.dry:
+    entries = (QUICK if arguments.quick else CONTESTS)[arguments.contest]
+    try:
+        labels = _matching("--works", [e.label for e in entries], arguments.works)
+        some = [n for e in entries if e.label in labels for n in e.contestants]
+        names = _matching("--contestants", some, arguments.contestants)
+    except ValueError as error:
+        parser.error(str(error))
+    rows, only_print = [], arguments.dry or arguments.quick
+    for entry in entries:
+        chosen = [n for n in entry.contestants if n in names and entry.label in labels]
+        new = run(entry, chosen, arguments)
+        rows += new if only_print else merged(entry, new, measure.saved(arguments.contest))
+    if only_print:
         print(measure.markdown(table(rows)))
     else:
         measure.save(arguments.contest, rows, show=table)
 
 
-def _chosen(name: str, patterns: list[str]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+def _matching(option: str, names: list[str], patterns: list[str]) -> set[str]:
+    """The names that match; a pattern that none matches is an error, most likely a slip."""
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            known = ", ".join(map(repr, dict.fromkeys(names)))
+            raise ValueError(f"{option} {pattern!r} matches none of {known}.")
+    return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
 
 
 if __name__ == "__main__":

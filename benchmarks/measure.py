@@ -6,16 +6,27 @@ import os
 import platform
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import jax
 import jaxlib
 
+from benchmarks import environments
+
+ROOT = Path(__file__).parent.parent
 # Another folder for a trial run; an environment variable, since sections are processes of their own.
 RESULTS = Path(os.environ.get("ZOJAX_RESULTS") or Path(__file__).parent / "results")
+# Besides JAX: what contestants are made of.
+PACKAGES = (
+    *("adversarial-robustness-toolbox", "cma", "evosax", "flax", "nevergrad", "numpy", "optax"),
+    *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
+)
 SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
 
 
@@ -79,6 +90,13 @@ def cautious(numerator: list[float], denominator: list[float]) -> float | str:
     return "n/a (spread)" if high - low > SPREAD * middle else middle
 
 
+def against(base: str, taken: list[float], theirs: list[float]) -> dict:
+    """Columns of a row beside a base: the ratio, if any; its quartiles; every round, for the file alone."""
+    _, low, high = ratio(taken, theirs)
+    quartiles = f"{low:.2f} to {high:.2f}"
+    return {f"/ {base}": cautious(taken, theirs), "quartiles": quartiles, "rounds": taken}
+
+
 def exponent(sizes: list[float], values: list[float]) -> float:
     """b of value = a size^b, by least squares in logarithms."""
     x, y = ([math.log(v) for v in values] for values in (sizes, values))
@@ -99,13 +117,45 @@ def random_like(shapes, key: int = 0, scale: float = 0.02):
 
 
 def environment(device: str) -> dict:
+    """Where and of what a result is: machine, versions, commit."""
+    folders = environments.folder().glob("*/lib/python*/site-packages")
     return {
         "device": device,
         "cores": os.cpu_count(),
+        "processor": processor(),
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),
+        "packages": versions(PACKAGES, sys.path),
+        "environments": {f.parts[-4]: versions(("jax", *PACKAGES), [str(f)]) for f in folders},
+        "commit": commit(),
     }
+
+
+def versions(names: tuple[str, ...], path: list[str]) -> dict:
+    """Of those packages that are installed on a path."""
+    found = {name: next(iter(metadata.distributions(name=name, path=path)), None) for name in names}
+    return {name: package.version for name, package in found.items() if package}
+
+
+def processor() -> str:
+    """The CPU's model, as far as the system tells."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
+
+
+def commit() -> str | None:
+    """Of the checkout, if this is one."""
+    if not (ROOT / ".git").exists():
+        return None
+    ask = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 def results_folder(device: str | None = None) -> Path:
@@ -138,11 +188,20 @@ def saved(name: str, device: str | None = None) -> list[dict]:
     return load(name, results_folder(device))
 
 
+def matching(named: dict, part: str | None) -> dict:
+    """Those with `part` in their names; none is an error."""
+    found = {name: value for name, value in named.items() if (part or "") in name}
+    if not found:
+        raise SystemExit(f"--only {part!r} is in none of {', '.join(map(repr, named))}.")
+    return found
+
+
 def markdown(rows: list[dict]) -> str:
-    """Rows with the same keys as a Markdown table."""
-    names = list(rows[0])
+    """Rows with the same keys as a Markdown table; lists are raw data, and no columns."""
+    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:
-        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+        values = [row.get(name, "") for name in names]
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -12,8 +12,10 @@ import jax
 import optax
 
 import zojax
-from benchmarks.measure import markdown, peak_bytes, save
+from benchmarks import works
+from benchmarks.measure import markdown, matching, peak_bytes, save
 from benchmarks.models import MODELS, Model
+from benchmarks.rivals import naive as written
 from zojax import directions, implicit
 
 DIRECTIONS = {
@@ -38,22 +40,10 @@ def backward(model: Model):
 
 
 def naive(model: Model):
-    """MeZO as one would write it: jax.random.normal on the tree, twice."""
-
-    def step(params, batch, key):
-        leaves, treedef = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        z = treedef.unflatten(
-            [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-        )
-        values = [
-            model.loss(jax.tree.map(lambda p, u, o=o: p + o * u, params, z), **batch)
-            for o in (1e-3, -1e-3)
-        ]
-        c = (values[0] - values[1]) / 2e-3
-        return jax.tree.map(lambda p, u: p - 1e-3 * c * u, params, z)
-
-    return jax.jit(step, donate_argnums=0).lower(model.params, model.batch, jax.random.key(0))
+    """MeZO as one would write it: jax.random.normal on the tree, one direction."""
+    program = written.build(works.of(model, 2), "map")
+    carry = jax.eval_shape(program.start, model.params)
+    return jax.jit(program.step, donate_argnums=0).lower(carry, model.batch)
 
 
 def mezo(model: Model, direction):
@@ -101,13 +91,13 @@ def measure(name: str, model: Model) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="part of a model's name")
-    parser.add_argument("--table22", choices=("cpu", "h100"), help="MeZO's OPT shapes instead")
+    parser.add_argument("--table22", choices=("here", "h100"), help="MeZO's OPT shapes instead")
     arguments = parser.parse_args()
     if arguments.table22:
         from benchmarks import table22  # before anything asks JAX for its devices
 
         return table22.main(arguments.table22)
-    chosen = {n: m for n, m in MODELS.items() if (arguments.only or "") in n}
+    chosen = matching(MODELS, arguments.only)
     rows = [row for name, make in chosen.items() for row in measure(name, make())]
     print(markdown(rows)) if arguments.only else save("memory", rows)
 

@@ -68,19 +68,23 @@ def transformer_params(c: TransformerConfig) -> dict:
     return {"embed": _f32(c.vocabulary, c.width), "norm": _f32(c.width), "layers": layers}
 
 
-def _rms_norm(x, gain):
+def rms_norm(x, gain):
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * gain
 
 
-def _layer(c: TransformerConfig, x, p):
-    b, t, d = x.shape
-    q, k, v = jnp.split(_rms_norm(x, p["norm1"]) @ p["qkv"], 3, axis=-1)
-    q, k, v = (a.reshape(b, t, c.heads, d // c.heads) for a in (q, k, v))
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(d / c.heads).astype(x.dtype)
+def attention(heads: int, qkv):
+    """Causal attention from queries, keys and values side by side (B, T, 3 D): (B, T, D)."""
+    b, t, d = *qkv.shape[:2], qkv.shape[2] // 3
+    q, k, v = (a.reshape(b, t, heads, d // heads) for a in jnp.split(qkv, 3, axis=-1))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(d / heads).astype(qkv.dtype)
     scores = jnp.where(jnp.tril(jnp.ones((t, t), bool)), scores, -1e9)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v)
-    x = x + mixed.reshape(b, t, d) @ p["out"]
-    return x + jax.nn.gelu(_rms_norm(x, p["norm2"]) @ p["up"]) @ p["down"]
+    return mixed.reshape(b, t, d)
+
+
+def _layer(c: TransformerConfig, x, p):
+    x = x + attention(c.heads, rms_norm(x, p["norm1"]) @ p["qkv"]) @ p["out"]
+    return x + jax.nn.gelu(rms_norm(x, p["norm2"]) @ p["up"]) @ p["down"]
 
 
 def transformer_loss(c: TransformerConfig, params, tokens):
@@ -91,7 +95,7 @@ def transformer_loss(c: TransformerConfig, params, tokens):
     else:
         for p in params["layers"]:
             x = _layer(c, x, p)
-    return next_token_loss(_rms_norm(x, params["norm"]) @ params["embed"].T, tokens)
+    return next_token_loss(rms_norm(x, params["norm"]) @ params["embed"].T, tokens)
 
 
 def transformer(batch=4, length=128, **options) -> Model:

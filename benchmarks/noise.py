@@ -9,7 +9,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import interleaved, ratio, save
+from benchmarks.measure import against, interleaved, save
 from zojax import noise
 
 SHAPES = [(4096, 4096), (16, 1024, 1024), (2**24,), (2**14, 1000)]
@@ -44,15 +44,13 @@ def measure(shape: tuple[int, ...], rounds: int) -> list[dict]:
     seconds = interleaved(runs, rounds)
     rows = []
     for name, c in compiled.items():
-        middle, low, high = ratio(seconds[name], seconds["scaled copy"])
         rows.append(
             {
                 "shape": "x".join(map(str, shape)),
                 "kernel": name,
                 "ms": 1e3 * statistics.median(seconds[name]),
                 "GB/s": 8e-9 * p.size / statistics.median(seconds[name]),  # read once, written once
-                "/ scaled copy": middle,
-                "quartiles": f"{low:.2f} to {high:.2f}",
+                **against("scaled copy", seconds[name], seconds["scaled copy"]),
                 "temporaries / leaf": c.memory_analysis().temp_size_in_bytes / (4 * p.size),
             }
         )

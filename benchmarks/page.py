@@ -1,6 +1,7 @@
 """Tables and pictures of README.md and benchmarks/README.md, from results/ alone.
 
-A page has places between `<!-- begin NAME -->` and `<!-- end -->`; what stands there is written anew.
+A page has places between `<!-- begin NAME -->` and `<!-- end -->`; what stands there is written anew, from
+the results of a CPU. Those of another device become a page beside them.
 """
 
 import re
@@ -13,6 +14,11 @@ from benchmarks.rivals import RIVALS
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 FOLDER = measure.RESULTS / "cpu"
+EMPTY = "Not measured yet."
+# What takes the place of zojax's row where a peer draws normals.
+NORMAL = {"zojax, signs": "zojax, normal", "zojax, low rank": "zojax, low rank, normal"}
+# Results whose rows are a table as they are.
+PLAIN = "cosine scaling batches noise memory step population table22 compile policy".split()
 
 # work, peer, how much faster, and how many times less memory zojax is meant to be
 TARGETS = [
@@ -47,6 +53,7 @@ def versus(rows: list[dict]) -> list[dict]:
                 "peer, ms": 1e3 * statistics.median(fastest["seconds"]),
                 "peer / zojax, time": ratio,
                 "peer / zojax, peak": _over(fastest.get("peak"), ours.get("peak")),
+                "peer / zojax, RSS": _over(fastest.get("rss"), ours.get("rss")),
             }
         )
     lost = [isinstance(r, float) and r < 1 for r in (line["peer / zojax, time"] for line in lines)]
@@ -64,6 +71,12 @@ def _over(a, b) -> float | str:
     return a / b if a and b else ""
 
 
+def _ratio(theirs: dict, ours: dict) -> float | str:
+    if theirs.get("seconds") and ours.get("seconds"):
+        return measure.cautious(theirs["seconds"], ours["seconds"])
+    return "not measured"
+
+
 def targets(rows: list[dict]) -> list[dict]:
     """What was aimed at, and what was measured."""
     lines = []
@@ -71,8 +84,8 @@ def targets(rows: list[dict]) -> list[dict]:
         here = {row["contestant"]: row for row in rows if row["work"] == work}
         theirs = here.get(peer, {})
         ours = here.get(theirs.get("ours"), {})
-        measured = bool(theirs.get("seconds") and ours.get("seconds"))
-        ratio = measure.cautious(theirs["seconds"], ours["seconds"]) if measured else "not measured"
+        normal = here.get(NORMAL.get(theirs.get("ours")), {})
+        ratio = _ratio(theirs, ours)
         less = _over(theirs.get("peak"), ours.get("peak"))
         met = isinstance(ratio, float) and ratio >= time
         lines.append(
@@ -81,6 +94,7 @@ def targets(rows: list[dict]) -> list[dict]:
                 "peer": peer,
                 "faster, aim": time,
                 "measured": theirs.get("failed") or ratio,
+                "measured with normals": _ratio(theirs, normal),
                 "less memory, aim": memory or "",
                 "by the compiler": less,
                 "met": "yes" if met and (memory is None or (less and less >= memory)) else "no",
@@ -90,16 +104,24 @@ def targets(rows: list[dict]) -> list[dict]:
 
 
 def tables(folder: Path = FOLDER) -> dict[str, str]:
-    """Markdown by name of a place."""
+    """Markdown by name of a place, and of what has no place on a page but its own."""
     rows = contest_rows(folder)
     found = {name: contests.table(measure.load(name, folder)) for name in contests.CONTESTS}
-    found |= {"versus": versus(rows), "targets": targets(rows)}
-    found |= {
-        name: measure.load(name, folder) for name in ("cosine", "scaling", "batches", "noise")
-    }
+    found |= {"versus": versus(rows), "targets": targets(rows) if rows else []}
+    found |= {name: measure.load(name, folder) for name in PLAIN}
     found["quality"] = [ends(curve) for curve in measure.load("quality", folder)]
-    empty = "Not measured yet."
-    return {name: measure.markdown(lines) if lines else empty for name, lines in found.items()}
+    return {name: measure.markdown(lines) if lines else EMPTY for name, lines in found.items()}
+
+
+def device_page(folder: Path) -> str | None:
+    """All tables and pictures of a device, or None where there is no table."""
+    found = {name: table for name, table in tables(folder).items() if table != EMPTY}
+    if not found:
+        return None
+    parts = [f"# Results: {folder.name}", "Written by `python -m benchmarks --tables`."]
+    parts += [f"## {name}\n\n{table}" for name, table in found.items()]
+    parts += [f"![{path.stem}]({path.name})" for path in sorted(folder.glob("*.png"))]
+    return "\n\n".join(parts) + "\n"
 
 
 def ends(curve: dict) -> dict:
@@ -124,11 +146,15 @@ def fill(text: str, parts: dict[str, str]) -> str:
 
 
 def write() -> None:
-    """Every page, then every picture for which there is a result."""
+    """Every picture for which there is a result, then every page."""
+    for folder in sorted(path for path in measure.RESULTS.iterdir() if path.is_dir()):
+        draw(folder)
+        text = device_page(folder) if folder != FOLDER else None
+        if text:
+            (folder / "README.md").write_text(text)
     parts = tables()
     for path in PAGES:
         path.write_text(fill(path.read_text(), parts))
-    draw(FOLDER)
 
 
 # --- pictures -----------------------------------------------------------------------------------------

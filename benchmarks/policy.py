@@ -15,7 +15,7 @@ import jax
 import optax
 
 import zojax
-from benchmarks.measure import interleaved, ratio, save
+from benchmarks.measure import against, interleaved, save
 from zojax import directions
 from zojax.examples import _control, policy
 
@@ -69,12 +69,9 @@ def measure(name, population, episodes, hidden, generations, rounds) -> list[dic
     }
     steps = {who: int(run()[1].sum()) for who, run in contestants.items()}
     seconds = interleaved(contestants, rounds)
+    rates = {who: [steps[who] / s for s in taken] for who, taken in seconds.items()}
     rows = []
-    for who, taken in seconds.items():
-        rate = [steps[who] / s for s in taken]
-        middle, low, high = ratio(
-            rate, [steps["evosax Open_ES"] / s for s in seconds["evosax Open_ES"]]
-        )
+    for who in rates:
         rows.append(
             {
                 "environment": name,
@@ -82,9 +79,8 @@ def measure(name, population, episodes, hidden, generations, rounds) -> list[dic
                 "population": population,
                 "episodes": episodes,
                 "by": who,
-                "steps / s": statistics.median(rate),
-                "/ evosax": middle,
-                "quartiles": f"{low:.2f} to {high:.2f}",
+                "steps / s": statistics.median(rates[who]),
+                **against("evosax", rates[who], rates["evosax Open_ES"]),
             }
         )
     return rows

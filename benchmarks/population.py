@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 import zojax
-from benchmarks.measure import interleaved, random_like, ratio, save
+from benchmarks.measure import against, interleaved, random_like, save
 from benchmarks.models import Model, mlp, transformer
 from zojax import directions, implicit, shaping
 
@@ -90,14 +90,12 @@ def measure(name: str, rounds: int) -> list[dict]:
     seconds = interleaved(contestants(make(), pairs, directions.low_rank()), rounds)
     rows = []
     for label, taken in seconds.items():
-        middle, low, high = ratio(taken, seconds["inference"])
         rows.append(
             {
                 "work": name,
                 "contestant": label,
                 "ms": 1e3 * statistics.median(taken),
-                "/ inference": middle,
-                "quartiles": f"{low:.2f} to {high:.2f}",
+                **against("inference", taken, seconds["inference"]),
             }
         )
     return rows

@@ -9,7 +9,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import interleaved, markdown, random_like, ratio, save
+from benchmarks.measure import against, interleaved, markdown, matching, random_like, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo, naive
 from benchmarks.models import MODELS, Model
 from zojax import mezo as mezo_optimizer
@@ -36,7 +36,10 @@ def contestants(model: Model) -> dict:
     once = forward(model).compile()
     runs = {"two forwards": lambda: (once(params, batch), once(params, batch))}
     runs["jax.grad + sgd"] = _donating(backward(model).compile(), (copy(),), batch)
-    runs["naive mezo"] = _donating(naive(model).compile(), (copy(),), batch, jax.random.key(0))
+    written = naive(model).compile()
+    runs["naive mezo"] = _donating(
+        lambda params, key: written((params, key), batch), (copy(), jax.random.key(0))
+    )
     for label, direction in DIRECTIONS.items():
         state = mezo_optimizer(1e-6, 1e-3, direction=direction).init(params)
         step = mezo(model, direction).compile()
@@ -48,14 +51,12 @@ def measure(name: str, model: Model, rounds: int) -> list[dict]:
     seconds = interleaved(contestants(model), rounds)
     rows = []
     for label, taken in seconds.items():
-        middle, low, high = ratio(taken, seconds["two forwards"])
         rows.append(
             {
                 "model": name,
                 "step": label,
                 "seconds": statistics.median(taken),
-                "/ two forwards": middle,
-                "quartiles": f"{low:.2f} to {high:.2f}",
+                **against("two forwards", taken, seconds["two forwards"]),
             }
         )
     return rows
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--only", default="M (159M, scan)", help="part of a model's name")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    chosen = {n: m for n, m in MODELS.items() if arguments.only in n}
+    chosen = matching(MODELS, arguments.only)
     rows = [r for n, make in chosen.items() for r in measure(n, make(), arguments.rounds)]
     save("step", rows) if arguments.only == "M (159M, scan)" else print(markdown(rows))
 

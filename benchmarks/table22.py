@@ -1,6 +1,6 @@
 """MeZO's Table 22 for the OPT family: memory of one step at batch 1 x 400 tokens, by the compiler.
 
-    python -m benchmarks.memory --table22 cpu
+    python -m benchmarks.memory --table22 here
     python -m benchmarks.memory --table22 h100
 
 Forward, `zojax.mezo`'s step and backpropagation with Adam, in bfloat16, compiled from shapes alone: no
@@ -8,8 +8,8 @@ weights exist. Peak = temporaries + arguments + outputs - aliased. The published
 2023) were measured on A100s with the transformers library.
 
 "h100" compiles ahead of time, on any machine, in an environment of its own with `jax-cuda12-plugin`,
-`jax-cuda12-pjrt` and `nvidia-cuda-nvcc-cu12` of jaxlib's version. "cpu" answers another question: that
-backend multiplies in float32 and keeps a float32 copy of bfloat16 weights.
+`jax-cuda12-pjrt` and `nvidia-cuda-nvcc-cu12` of jaxlib's version. "here" is what JAX runs on. A CPU
+answers another question: that backend multiplies in float32 and keeps a float32 copy of bfloat16 weights.
 """
 
 import math
@@ -120,6 +120,7 @@ def measure(size: str, sharding=None) -> dict:
 
 
 def main(device: str) -> None:
-    """Prints and saves the table for "cpu" or "h100"."""
+    """Prints and saves the table for "h100", or for "here", the device that JAX uses."""
     sharding = h100() if device == "h100" else None
-    save("table22", [measure(size, sharding) for size in OPT], device)
+    rows = [measure(size, sharding) for size in OPT]
+    save("table22", rows, None if device == "here" else device)

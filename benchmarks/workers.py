@@ -173,7 +173,11 @@ def prepare(contestant: str, work: dict) -> Ready:
 
 
 def free_memory() -> int:
-    """Bytes that the device has left, or the machine where the device is a CPU."""
+    """Bytes that the device has left, or the machine where the device is a CPU.
+
+    A GPU tells of this process alone, and not what other contestants hold. One that finds it full is a row
+    with XLA's message: unlike a machine without swap, a full GPU ends nobody.
+    """
     import jax
 
     told = jax.devices()[0].memory_stats() or {}

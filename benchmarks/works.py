@@ -88,15 +88,16 @@ WORKS = {
 
 def make(name: str, settings: dict, evaluations: int) -> Work:
     """A work from its description."""
-    model = WORKS[name](**settings)
-    return Work(
-        name,
-        settings,
-        lambda params, batch: model.loss(params, **batch),
-        model.params,
-        model.batch,
-        evaluations,
-    )
+    return of(WORKS[name](**settings), evaluations, name, settings)
+
+
+def of(model: Model, evaluations: int, name: str = "", settings: dict | None = None) -> Work:
+    """A work on any model; one without a name cannot be made again."""
+
+    def loss(params, batch):
+        return model.loss(params, **batch)
+
+    return Work(name, settings or {}, loss, model.params, model.batch, evaluations)
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):

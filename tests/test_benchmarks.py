@@ -4,14 +4,29 @@ import importlib.util
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 
 import zojax
-from benchmarks import contests, environments, measure, page, quality, workers
+from benchmarks import (
+    batches,
+    contests,
+    environments,
+    measure,
+    memory,
+    page,
+    quality,
+    scaling,
+    step,
+    workers,
+    works,
+)
 from benchmarks.__main__ import SECTIONS
 from benchmarks.__main__ import main as command
-from benchmarks.rivals import RIVALS
+from benchmarks.rivals import RIVALS, evosax, naive, perturbed, shardes
 from zojax.examples import _tasks
 
 
@@ -58,6 +73,7 @@ ROWS = [
     _row("zojax, signs", [2.0, 2.2, 2.0], 20),
     _row("evosax Open_ES", [40.0, 44.0, 40.0], 3000),
     _row("jax.grad", [0.5, 0.5, 0.5], 4),
+    _row("jvp", [0.9, 0.9, 0.9], 4),
     {k: v for k, v in _row("zoopt", [], 0, failed="lists").items() if k != "seconds"},
 ]
 
@@ -67,8 +83,11 @@ def test_tables_name_the_fastest_peer_and_say_why_a_row_is_empty():
     assert line["fastest peer"] == "evosax Open_ES"  # neither a derivative nor the floor
     assert line["peer / zojax, time"] == pytest.approx(20)
     assert line["peer / zojax, peak"] == pytest.approx(150)
-    assert [r["met"] for r in page.targets(ROWS)] == ["yes", "no", "no", "no"]
-    assert contests.table(ROWS)[-1]["ms"] == "lists"
+    assert [r["met"] for r in page.targets(ROWS)] == ["yes", *4 * ["no"]]
+    lines = {line["contestant"]: line for line in contests.table(ROWS)}
+    assert lines["zoopt"]["ms"] == "lists"
+    told = [lines[name]["evaluations"] for name in ("evosax Open_ES", "jax.grad", "jvp")]
+    assert told == [256, "gradient", "128 jvps"]
 
 
 def test_a_slower_contest_is_printed_as_lost():
@@ -79,6 +98,23 @@ def test_a_slower_contest_is_printed_as_lost():
     assert "lost" not in page.versus(ROWS)[0]
 
 
+def test_a_peer_without_a_compilers_peak_has_its_process_compared():
+    rows = [
+        _row("zojax, signs", [2.0, 2.0, 2.0], 20, rss=400),
+        _row("PyTorch MeZO", [4.0, 4.0, 4.0], None, rss=100),
+    ]
+    line = page.versus(rows)[0]
+    assert line["peer / zojax, peak"] == "" and line["peer / zojax, RSS"] == pytest.approx(0.25)
+
+
+def test_a_target_is_measured_with_normals_too_where_there_is_a_row():
+    assert page.targets(ROWS)[0]["measured with normals"] == "not measured"
+    rows = [*ROWS, _row("zojax, normal", [5.0, 5.5, 5.0], 20)]
+    line = page.targets(rows)[0]
+    assert line["measured"] == pytest.approx(20)
+    assert line["measured with normals"] == pytest.approx(8)
+
+
 def test_places_of_a_page_are_written_anew_and_twice_is_once():
     text = "a\n<!-- begin x -->\nold\n<!-- end -->\nb"
     once = page.fill(text, {"x": "new"})
@@ -86,6 +122,150 @@ def test_places_of_a_page_are_written_anew_and_twice_is_once():
     assert page.fill(once, {"x": "new"}) == once
     with pytest.raises(KeyError):
         page.fill(text, {})
+
+
+def test_another_device_has_a_page_of_its_own_and_leaves_the_pages_alone(monkeypatch, tmp_path):
+    pages = [path.read_text() for path in page.PAGES]
+    monkeypatch.setattr(page, "PAGES", ())
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.save("sphere", ROWS, "a gpu")
+    measure.save("noise", [{"kernel": "signs", "rounds": [1.0, 2.0]}], "a gpu")
+    (tmp_path / "empty").mkdir()
+    page.write()
+    text = (tmp_path / "a-gpu" / "README.md").read_text()
+    assert "# Results: a-gpu" in text and "evosax Open_ES" in text and "(peers.png)" in text
+    assert "| kernel |\n" in text and page.EMPTY not in text
+    assert not (tmp_path / "empty" / "README.md").exists()
+    monkeypatch.undo()
+    assert [path.read_text() for path in page.PAGES] == pages
+
+
+def _contest(monkeypatch, tmp_path, *argv):
+    """The rows of a small contest's file after a run that starts nothing."""
+    work = ("sphere, d = 1e+06", "sphere", {"d": 4}, 4)
+    entry = contests._entry(*work, ["inference", "zojax, signs", "jvp"])
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setitem(contests.CONTESTS, "sphere", [entry])
+    ran = lambda entry, names, _: [contests._row(entry, n) | {"seconds": [7.0] * 3} for n in names]  # noqa: E731
+    monkeypatch.setattr(contests, "run", ran)
+    contests.main(["sphere", *argv])
+    return measure.saved("sphere")
+
+
+def test_contestants_that_were_not_chosen_keep_their_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.save("sphere", ROWS[::-1])
+    rows = {
+        row["contestant"]: row for row in _contest(monkeypatch, tmp_path, "--contestants", "j*")
+    }
+    assert rows["jvp"]["seconds"] == [7.0] * 3
+    assert {(row["floor"], row["ours"]) for row in rows.values()} == {("inference", "zojax, signs")}
+    assert [row for name, row in rows.items() if name != "jvp"] == [
+        *ROWS[:2],
+        *[row for row in ROWS[:1:-1] if row["contestant"] != "jvp"],
+    ]
+
+
+@pytest.mark.parametrize("option", ["--contestants", "--works"])
+def test_a_pattern_that_matches_nothing_is_an_error_before_anything_runs(
+    monkeypatch, tmp_path, capsys, option
+):
+    with pytest.raises(SystemExit):
+        _contest(monkeypatch, tmp_path, option, "*", "nosuch")
+    assert f"{option} 'nosuch' matches none of '" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", [memory, step])
+def test_a_model_that_is_not_there_is_an_error_that_lists_them(monkeypatch, module):
+    monkeypatch.setattr(sys, "argv", ["", "--only", "nosuch"])
+    with pytest.raises(SystemExit, match="'nosuch' is in none of .*'SmolLM2'"):
+        module.main()
+
+
+def test_a_missing_gpu_is_said_plainly(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "AssertionError")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: failed)
+    with pytest.raises(SystemExit, match="no gpu found by JAX"):
+        command(["--device", "gpu"])
+
+
+def test_what_a_step_is_worth_is_a_mean_of_squares():
+    row = quality.worth([0.6, -0.6], 4, 0.5)
+    assert row["cosine"] == 0
+    assert row["cosine^2 / evaluation"] == pytest.approx(0.09)
+    assert row["cosine^2 / second"] == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize("build", scaling.BUILDS.values(), ids=scaling.BUILDS)
+def test_steps_of_scaling_donate_their_parameters_and_go_on(build):
+    run, _ = scaling.program(build, works.make("sphere", {"d": 100}, 2))
+    first, second = (jax.tree.leaves(run())[0] for _ in range(2))
+    assert first.is_deleted() and not second.is_deleted()
+
+
+def test_the_chosen_batch_size_is_timed_itself(monkeypatch):
+    monkeypatch.setattr(batches, "choose_batch_size", lambda *args: 6)
+    row = batches.measure(50, 3)
+    assert row["chosen"] == 6 and row["chosen, ms"] > 0
+    assert row["chosen / best"] >= 1
+
+
+def test_naive_estimates_agree_and_draw_each_direction_once():
+    work = works.make("mlp", {"batch": 2, "widths": (8, 4, 3)}, 8)
+    params, batch = works.fill(work.params, scale=1.0), works.fill(work.batch, 1, scale=1.0)
+    found = []
+    for how in ("vmap", "map"):
+        program = naive.build(work, how)
+        carry = program.start(params)
+        found.append(jax.tree.map(lambda a, b: a - b, program.step(carry, batch)[0], params))
+        text = str(jax.make_jaxpr(program.step)(carry, batch))
+        assert text.count("erf_inv") == len(jax.tree.leaves(params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=1e-7), *found)
+
+
+@pytest.mark.parametrize("name", ["Open_ES", "PGPE", "SNES"])
+def test_evosax_perturbs_by_the_radius_of_the_work(name):
+    work = works.make("sphere", {"d": 5}, 4)
+    state, _ = evosax.build(work, name).start(works.fill(work.params))
+    np.testing.assert_allclose(state.std, work.mu, rtol=1e-6)
+
+
+def test_make_perturbed_fun_evaluates_as_often_as_the_others():
+    seen = []
+    work = works.make("sphere", {"d": 5}, 4)
+
+    def loss(x, batch):
+        jax.debug.callback(lambda x: seen.append(1), x)
+        return work.loss(x, batch)
+
+    program = perturbed.build(work._replace(loss=loss))
+    jax.block_until_ready(program.step(program.start(works.fill(work.params)), {}))
+    jax.effects_barrier()
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [("mlp", {"batch": 3, "widths": (8, 4, 3)}), ("transformer", contests.TINY)],
+)
+def test_losses_for_shardes_are_those_of_the_works(monkeypatch, name, settings):
+    seams = {"dense": lambda x, w: x @ w.T, "embed": lambda table, ids: table[ids]}
+    monkeypatch.setitem(sys.modules, "shardes", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "shardes.nn", SimpleNamespace(**seams))
+    work = works.make(name, settings, 2)
+    params, batch = works.fill(work.params, scale=0.3), works.fill(work.batch, 1)
+    loss, rewritten = shardes.WRITTEN[name](settings)
+    np.testing.assert_allclose(loss(rewritten(params), batch), work.loss(params, batch), rtol=1e-5)
+
+
+def test_ratios_in_tables_are_cautious_and_files_keep_every_round(monkeypatch, tmp_path, capsys):
+    far, near = measure.against("base", [1.0, 9.0] * 2, [1.0] * 4), [2.0] * 4
+    assert far["/ base"] == "n/a (spread)" and far["rounds"] == [1.0, 9.0] * 2
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.save("trial", [far, measure.against("base", near, near)], "cpu")
+    assert "rounds" not in capsys.readouterr().out
+    assert measure.saved("trial", "cpu")[0]["rounds"] == [1.0, 9.0] * 2
 
 
 def test_a_failing_contestant_is_a_row_with_the_reason():
@@ -137,7 +317,9 @@ def test_results_are_saved_with_versions(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     measure.save("trial", [{"a": 1.0}], "a device")
     content = json.loads((tmp_path / "a-device" / "trial.json").read_text())
-    assert content["rows"] == [{"a": 1.0}] and "jaxlib" in content["environment"]
+    assert content["rows"] == [{"a": 1.0}]
+    told = content["environment"]
+    assert {"jaxlib", "processor", "commit"} <= set(told) and "optax" in told["packages"]
     assert "| a |" in capsys.readouterr().out
     assert measure.saved("trial", "a device") == [{"a": 1.0}] and not measure.saved("other", "b")
 

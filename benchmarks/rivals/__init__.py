@@ -54,6 +54,7 @@ RIVALS = {
     "zojax, signs": Rival("ours"),
     "zojax, normal": Rival("ours", {"direction": "normal"}),
     "zojax, low rank": Rival("ours", {"direction": "low_rank"}),
+    "zojax, low rank, normal": Rival("ours", {"direction": "low_rank", "factors": "normal"}),
     "naive vmap": Rival("naive", {"how": "vmap"}),
     "naive lax.map": Rival("naive", {"how": "map"}),
     "jax.grad": Rival("backpropagation", exact=True),

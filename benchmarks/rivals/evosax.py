@@ -9,9 +9,11 @@ from benchmarks.rivals import Program
 def build(work, name):
     from evosax import algorithms
 
-    optimizer = {} if name == "SNES" else {"optimizer": optax.sgd(1e-6)}
+    options = {} if name == "SNES" else {"optimizer": optax.sgd(1e-6)}
+    if name == "Open_ES":  # the radius of the others is a parameter
+        options["std_schedule"] = optax.constant_schedule(work.mu)
     example = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), work.params)
-    algorithm = getattr(algorithms, name)(work.evaluations, example, **optimizer)
+    algorithm = getattr(algorithms, name)(work.evaluations, example, **options)
     settings = algorithm.default_params
     if hasattr(settings, "std_init"):
         settings = settings.replace(std_init=work.mu)

@@ -1,7 +1,7 @@
 """What one writes first: antithetic pairs with jax.random.normal on the tree.
 
 "vmap" draws all directions, evaluates them side by side and adds them up; "map" goes through them one at a
-time and draws each again for the sum, as MeZO does. One direction needs neither, and is drawn once.
+time and adds each to the sum before the next is drawn. One direction needs neither. Each is drawn once.
 """
 
 import jax
@@ -41,14 +41,13 @@ def build(work, how):
         return jax.tree.map(lambda u: jnp.tensordot(c, u, 1) / n, z)
 
     def mapped(params, batch, key):
-        keys = jax.random.split(key, n)
-        c = lax.map(lambda k: slope(params, batch, draw(k, params)), keys)
+        def add(total, k):
+            z = draw(k, params)
+            c = slope(params, batch, z)
+            return jax.tree.map(lambda t, u: t + c * u / n, total, z), None
 
-        def add(total, kc):
-            z = draw(kc[0], params)
-            return jax.tree.map(lambda t, u: t + kc[1] * u / n, total, z), None
-
-        return lax.scan(add, jax.tree.map(jnp.zeros_like, params), (keys, c))[0]
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return lax.scan(add, zeros, jax.random.split(key, n))[0]
 
     estimate = once if n == 1 else {"vmap": vmapped, "map": mapped}[how]
 

@@ -7,9 +7,11 @@ from benchmarks.rivals import Program
 from zojax import directions
 
 
-def build(work, direction="rademacher"):
+def build(work, direction="rademacher", **options):
     estimator = zojax.estimator(
-        getattr(directions, direction)(), mu=work.mu, num_directions=work.evaluations // 2
+        getattr(directions, direction)(**options),
+        mu=work.mu,
+        num_directions=work.evaluations // 2,
     )
     tx = zojax.zeroth_order(optax.sgd(1e-6), estimator)
 

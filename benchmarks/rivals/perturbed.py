@@ -1,4 +1,7 @@
-"""optax's make_perturbed_fun with normals: jax.grad of it is a score-function estimate."""
+"""optax's make_perturbed_fun with normals: jax.grad of it is a score-function estimate.
+
+Its baseline, the value at the unperturbed point, would be one evaluation more than the others have.
+"""
 
 import jax
 from optax import perturbations
@@ -11,7 +14,11 @@ def build(work):
         params, key = carry
         key, now = jax.random.split(key)
         smooth = perturbations.make_perturbed_fun(
-            lambda p: work.loss(p, batch), work.evaluations, work.mu, perturbations.Normal()
+            lambda p: work.loss(p, batch),
+            work.evaluations,
+            work.mu,
+            perturbations.Normal(),
+            use_baseline=False,
         )
         gradient = jax.grad(smooth, argnums=1)(now, params)
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key

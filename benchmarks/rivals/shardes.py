@@ -1,33 +1,66 @@
 """shardes: mirrored members, rank one or regenerated normals, without its shaping; Python 3.12 and newer.
 
-Low rank needs a model that is written with its `dense`, so the MLP is written again here; weights are
-transposed, as `dense` wants them.
+Low rank needs a model that is written with its `dense` and `embed`, and perturbs densely whatever is no
+matrix. So the MLP and the transformer are written again here: weights are transposed, as `dense` wants
+them, and layers are a list, not a stack. shardes has no convolution.
 """
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.models import classification_loss
+from benchmarks import models
 from benchmarks.rivals import Program
 
 
-def _mlp(params, batch):
+def _mlp(settings):
     from shardes.nn import dense
 
-    x = batch["x"]
-    for i, (w, b) in enumerate(params):
-        x = dense(x, w) + b
-        x = jax.nn.relu(x) if i + 1 < len(params) else x
-    return classification_loss(x, batch["y"])
+    def loss(params, batch):
+        x = batch["x"]
+        for i, (w, b) in enumerate(params):
+            x = dense(x, w) + b
+            x = jax.nn.relu(x) if i + 1 < len(params) else x
+        return models.classification_loss(x, batch["y"])
+
+    return loss, lambda params: [(w.T, b) for w, b in params]
+
+
+def _transformer(settings):
+    from shardes.nn import dense, embed
+
+    heads = settings.get("heads", models.TransformerConfig().heads)
+
+    def loss(params, batch):
+        x = embed(params["embed"], batch["tokens"])
+        for p in params["layers"]:
+            mixed = models.attention(heads, dense(models.rms_norm(x, p["norm1"]), p["qkv"]))
+            x = x + dense(mixed, p["out"])
+            up = dense(models.rms_norm(x, p["norm2"]), p["up"])
+            x = x + dense(jax.nn.gelu(up), p["down"])
+        logits = dense(models.rms_norm(x, params["norm"]), params["embed"])
+        return models.next_token_loss(logits, batch["tokens"])
+
+    def rewritten(params):
+        stack = params["layers"]
+        layers = [{k: x[i].T for k, x in stack.items()} for i in range(len(stack["qkv"]))]
+        return params | {"layers": layers}
+
+    return loss, rewritten
+
+
+WRITTEN = {"mlp": _mlp, "transformer": _transformer, "model M": _transformer}
 
 
 def build(work, strategy):
+    """Low rank: the loss as it is written here, on the work's parameters, rewritten."""
     import shardes
 
-    low_rank = strategy == "LowRank"
-    if low_rank and work.name != "mlp":
-        raise ValueError(f"{work.name} is not written with shardes.nn.dense.")
-    perturbation = shardes.LowRank(r=1) if low_rank else shardes.SeedRegenerated()
+    model, rewritten = work.loss, lambda params: params
+    if strategy == "LowRank":
+        if work.name not in WRITTEN:
+            raise ValueError(f"shardes.nn has dense and embed alone; {work.name} needs more.")
+        model, rewritten = WRITTEN[work.name](work.settings)
+    perturbation = shardes.LowRank(r=1) if strategy == "LowRank" else shardes.SeedRegenerated()
     es = shardes.ShardedES(
         shardes.Mirrored(perturbation),
         n=work.evaluations,
@@ -36,12 +69,12 @@ def build(work, strategy):
         mesh=shardes.make_mesh(1),
         shaping=shardes.shaping.none,
     )
-    model = _mlp if low_rank else work.loss
 
     def start(params):
-        params = [(w.T, b) for w, b in params] if low_rank else params
         # What `init` gives, which cannot be traced: it looks at sigma.
-        return shardes.State(params, jnp.float32(work.mu), jax.random.key(0), jnp.int32(0))
+        return shardes.State(
+            rewritten(params), jnp.float32(work.mu), jax.random.key(0), jnp.int32(0)
+        )
 
     def step(state, batch):
         perturbed, state = es.ask(state)
