@@ -42,11 +42,11 @@ def ours(problem: problems.Problem) -> dict[str, search.Algorithm]:
         every |= {
             "zojax ssracos": search.ssracos(),
             "zojax ssracos, 20 after 50": search.ssracos(times=20, idle=50),
-            "zojax sracos, x10": search.resample(search.sracos(), 10),
+            "zojax sracos(parity=True), x10": search.resample(search.sracos(parity=True), 10),
             "zojax default, x10": search.resample(search.portfolio(), 10),
         }
     if "effective" in problem.name:
-        every |= {"zojax sre": search.sre(low_dimension=10)}
+        every |= {"zojax sre(sracos())": search.sre(search.sracos())}
     return every
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 
 import jax.numpy as jnp
@@ -97,6 +98,28 @@ def test_a_callback_ends_all_runs(fun, algorithm):
     assert result.message == "stopped by callback"
     side_by_side = fun is bowl and algorithm.runs_together
     assert result.evaluations == (30 if side_by_side else 10)
+
+
+@pytest.mark.parametrize("options", [{}, {"init_points": [np.zeros(3)] * 60}])
+def test_time_is_over_within_a_batch(options):
+    def slow(x):
+        time.sleep(0.02)
+        return host_bowl(x)
+
+    result = run(
+        slow, algorithm=search.random_search(60), budget=60, jit=False, time_budget=0.05, **options
+    )
+    assert result.message.startswith("time budget") and result.evaluations < 10
+    assert np.isfinite(result.best_value)
+
+
+def test_reports_under_a_clock_begin_early_and_all_are_one_history():
+    seen = []
+    options = {"callback": lambda p: seen.append(p.evaluations), "time_budget": 3600.0}
+    result, alone = run(budget=20_000, **options), run(budget=20_000)
+    assert seen[0] == 16 and max(np.diff(seen)) <= 200
+    np.testing.assert_array_equal(result.history.values, alone.history.values)
+    np.testing.assert_array_equal(result.history.points, alone.history.points)
 
 
 def test_time_is_over_for_all_runs():

@@ -68,3 +68,22 @@ def test_errors_say_what_there_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "evosax", None)
     with pytest.raises(ImportError, match=r"pip install \"zojax\[search\]\""):
         search.from_evosax("SNES", 5)  # settings of no earlier call, which would be reused
+
+
+def test_a_state_is_plain_arrays(tmp_path):
+    result = search.minimize(
+        lambda x: jnp.sum(x**2),
+        search.uniform(-1, 1, (3,)),
+        search.from_evosax("CMA_ES", 4),
+        budget=8,
+        key=0,
+    )
+    np.savez(tmp_path / "state.npz", *jax.tree.leaves(result.state))
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("CMA_ES", 1), ("DifferentialEvolution", 3)])
+def test_populations_that_are_too_small_are_refused(strategy, size):
+    with pytest.raises(ValueError, match="population_size"):
+        search.minimize(
+            abs, search.uniform(-1, 1), search.from_evosax(strategy, size), budget=8, key=0
+        )

@@ -74,6 +74,37 @@ def test_global_randomness_is_not_frozen(draw):
     assert len(set(values.tolist())) == 60
 
 
+def test_randomness_of_a_generator_is_not_frozen():
+    draw = np.random.default_rng(0).normal
+    result = run(
+        lambda x: jnp.sum(x**2) + draw(), algorithm=search.resample(search.sracos(), 5), budget=10
+    )
+    assert len(np.unique(result.history.values)) == 10
+
+
+def test_programs_that_differ_by_addresses_alone_are_the_same():
+    key = jax.random.key(0)
+
+    def network(x):  # its derivatives are functions made anew in every trace
+        hidden = jax.nn.relu(x + jax.random.normal(key, x.shape))
+        return jnp.sum(jax.grad(lambda h: jnp.sum(jax.nn.gelu(h)))(hidden))
+
+    calls = []
+    run(lambda x: (calls.append(1), network(x))[1], budget=50)
+    assert len(calls) < 10
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"), [(None, "got None"), ([1.0, 2.0], "shape"), (1j, "complex")]
+)
+def test_what_a_compiled_function_must_return(returned, message):
+    def fun(x):
+        return None if returned is None else jnp.sum(x) + jnp.asarray(returned)
+
+    with pytest.raises(TypeError, match=f"fun must return.*{message}"):
+        run(fun, budget=10, jit=True)
+
+
 def test_arrays_of_one_number_are_scalars_on_the_host():
     result = run(lambda x: np.array([float(x) ** 2]))
     assert result.failures == 0 and result.best_value < 0.01

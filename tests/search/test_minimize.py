@@ -174,6 +174,41 @@ def test_small_spaces_end_when_they_are_exhausted(jit):
     assert result.best_value == 1
 
 
+MANY = {
+    "a": search.integers(0, 99),
+    "b": search.choice(range(100)),
+    "c": search.log_integers(1, 99),
+}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("algorithm", [search.sracos(), search.random_search(4)])
+def test_a_finite_space_is_searched_without_repeats(algorithm, jit):
+    def distance(p):
+        return abs(p["a"] - 30) + abs(p["b"] - 50) + abs(p["c"] - 40) + 0.0
+
+    result = search.minimize(distance, MANY, algorithm, budget=600, key=0, jit=jit)
+    rows = np.stack([np.asarray(result.history.points[name], int) for name in "abc"], axis=1)
+    assert len(np.unique(rows, axis=0)) > 597  # a hash may mistake a point, a walk may end
+    assert result.message == "budget spent"
+
+
+def test_a_space_that_the_budget_covers_is_exhausted():
+    result = search.minimize(
+        lambda x: abs(x - 77.0), search.integers(0, 5999), search.sracos(), budget=8000, key=0
+    )
+    assert result.evaluations == 6000 and result.message.startswith("space exhausted")
+    assert len(np.unique(result.history.points)) == 6000
+
+
+def test_noisy_functions_of_few_points_repeat_them():
+    def noisy(n, key):
+        return abs(n - 4) + jax.random.normal(key)
+
+    result = search.minimize(noisy, search.integers(0, 9), budget=200, key=0, with_key=True)
+    assert result.evaluations == 200 and result.message == "budget spent"
+
+
 def test_keys_reach_noisy_functions():
     values = run(lambda x, key: jax.random.normal(key), with_key=True, budget=400).history.values
     assert abs(values.mean()) < 5 / 20 and abs(values.std() - 1) < 5 / math.sqrt(800)

@@ -222,3 +222,32 @@ def test_x64_has_room_for_more():
 def test_options_may_be_arrays():
     space = search.space(search.choice([np.zeros(2), np.ones(2)]))
     assert space.encode(np.ones(2)) == 1
+
+
+def test_bounds_of_numpy_do_not_overflow():
+    assert search.integers(np.int8(-100), np.int8(100)).size == 201
+    assert search.uniform(np.float16(-6e4), np.float16(6e4), step=1).size == 120_001
+
+
+def test_integers_on_the_host_have_64_bits():
+    space = search.space({"a": search.integers(0, 9, (2,)), "b": search.log_integers(1, 9, (2,))})
+    point = space.point(space.low)
+    assert point["a"].dtype == point["b"].dtype == np.int64
+
+
+def test_numbers_that_float32_does_not_hold_are_for_the_host():
+    assert (
+        not search.log_uniform(1e-60, 1.0).traceable and not search.choice([1.0, 1e300]).traceable
+    )
+    assert (
+        search.log_uniform(1e-30, 1.0).traceable and search.choice([0.0, -1e30, math.inf]).traceable
+    )
+    with pytest.raises(TypeError, match="beyond int32 or float32"):
+        search.log_uniform(1e-60, 1.0).decode(jnp.zeros(()))
+
+
+def test_arrays_of_options_that_are_lists_are_encoded():
+    space = search.space(search.choice([(1, 2), (3, 4)], (2,)))
+    np.testing.assert_array_equal(space.encode([(3, 4), (1, 2)]), [1, 0])
+    with pytest.raises(ValueError, match="must have shape"):
+        space.encode([(3, 4)])

@@ -12,6 +12,7 @@ from zojax.search._minimize import History, SearchProgress, SearchResult, minimi
 from zojax.search.asracos import asracos
 from zojax.search.coordinate_reset import coordinate_reset
 from zojax.search.coordinate_search import coordinate_search
+from zojax.search.default import default_algorithm
 from zojax.search.domains import (
     Domain,
     choice,
@@ -24,7 +25,7 @@ from zojax.search.domains import (
 )
 from zojax.search.from_evosax import from_evosax
 from zojax.search.ponss import ponss
-from zojax.search.portfolio import default_algorithm, portfolio
+from zojax.search.portfolio import portfolio
 from zojax.search.poss import poss
 from zojax.search.pposs import pposs
 from zojax.search.quasi_newton import quasi_newton

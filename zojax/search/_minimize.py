@@ -23,7 +23,7 @@ from zojax.search._host import on_host
 from zojax.search._once import is_listed, never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
-from zojax.search.portfolio import default_algorithm
+from zojax.search.default import default_algorithm
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 

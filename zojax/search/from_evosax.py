@@ -22,7 +22,7 @@ from zojax.search.spaces import Space
 class EvosaxState(NamedTuple):
     """The strategy's own state and parameters; points are in the unit cube."""
 
-    key: jax.Array
+    seed: jax.Array  # uint32 (2,), the data of a key
     strategy: Any
     params: Any
     told: jax.Array  # how many populations
@@ -54,7 +54,8 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
 
     Raises:
       ImportError: evosax is not installed.
-      ValueError: evosax has no such strategy, or the strategy no such setting; population_size below 1; a
+      ValueError: evosax has no such strategy, or the strategy no such setting; a population_size below 2,
+        or one that the strategy does not take; a
         space that is not continuous.
 
     References:
@@ -67,10 +68,15 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
     True
     """
     make = _strategy_class(strategy)
-    population_size = require_count("population_size", population_size)
+    if require_count("population_size", population_size) < 2:
+        raise ValueError(f"population_size must be at least 2, got {population_size}.")
 
     def build(d: int):
-        algorithm = make(population_size=population_size, solution=jnp.zeros(d, float_dtype()))
+        try:
+            algorithm = make(population_size=population_size, solution=jnp.zeros(d, float_dtype()))
+        except AssertionError as error:
+            name = make.__name__
+            raise ValueError(f"{name} with population_size {population_size}: {error}") from error
         unknown = [name for name in settings if not hasattr(algorithm.default_params, name)]
         if unknown:
             known = ", ".join(sorted(vars(algorithm.default_params)))
@@ -90,7 +96,7 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         key, sample_key, init_key = jax.random.split(key, 3)
         population = jax.random.uniform(sample_key, (population_size, d), float_dtype())
         return EvosaxState(
-            key=key,
+            seed=jax.random.bits(key, (2,), jnp.uint32),
             strategy=_start(algorithm, init_key, population, jnp.zeros(population_size), params),
             params=jax.tree.map(jnp.asarray, params),
             told=jnp.int32(0),
@@ -101,7 +107,7 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
 
     def ask(space: Space, state: EvosaxState):
         algorithm, _ = build(space.dimension)
-        key = jax.random.fold_in(state.key, 2 * state.told)
+        key = _key_of(state, 2 * state.told)
         population, strategy = algorithm.ask(key, state.strategy, state.params)
         if _has_population(algorithm):
             # The first population is its start, and has no values yet.
@@ -117,7 +123,7 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         failed = ~jnp.isfinite(values)
         worst = jnp.max(jnp.where(failed, -jnp.inf, values))
         fitness = jnp.where(failed, jnp.where(jnp.isfinite(worst), worst, 0.0), values)
-        key = jax.random.fold_in(state.key, 2 * state.told + 1)
+        key = _key_of(state, 2 * state.told + 1)
         # Told where it was evaluated: a distribution then learns where the bounds are.
         inside = _to_cube(space, x)
         strategy, _ = algorithm.tell(key, inside, fitness, state.strategy, state.params)
@@ -152,6 +158,11 @@ def _strategy_class(strategy) -> type:
         known = ", ".join(sorted(algorithms.algorithms))
         raise ValueError(f"evosax has no strategy {strategy!r}; it has {known}.")
     return algorithms.algorithms[strategy]
+
+
+def _key_of(state: EvosaxState, draw) -> jax.Array:
+    """The state holds no key itself, so that it can be saved as arrays."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.seed, impl="threefry2x32"), draw)
 
 
 def _has_population(algorithm) -> bool:

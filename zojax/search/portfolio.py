@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import PyTree, require_kind
+from zojax._types import require_kind
 from zojax.search._algorithm import (
     Algorithm,
     Random,
@@ -24,9 +24,7 @@ from zojax.search.domains import CONTINUOUS
 from zojax.search.quasi_newton import quasi_newton
 from zojax.search.snes import snes
 from zojax.search.spaces import Space
-from zojax.search.spaces import space as as_space
 from zojax.search.sracos import require_exploration
-from zojax.search.sre import sre
 
 SMOOTH = 0.5  # of a rate that is remembered for the next turn
 LEAST = 10  # turns that must be left for the noisy member to take over
@@ -116,33 +114,6 @@ def portfolio(
     )
 
 
-def default_algorithm(space: PyTree, budget: int) -> Algorithm:
-    """What `search.minimize` uses when no algorithm is named.
-
-    `portfolio()`; but in a continuum with fewer than two evaluations a coordinate, where no coordinate can
-    be looked at alone, its searches of random subspaces: `sre(portfolio(), low_dimension=10)`.
-
-    Args:
-      space: a pytree of domains or a `Space`.
-      budget: evaluations of a run.
-
-    Returns:
-      An `Algorithm`.
-
-    >>> from zojax import search
-    >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
-    >>> search.default_algorithm(space, budget=300) is search.portfolio()
-    True
-    >>> wide = search.uniform(-1, 1, (10_000,))
-    >>> search.default_algorithm(wide, budget=300) is search.sre(search.portfolio(), low_dimension=10)
-    True
-    """
-    space = as_space(space)
-    if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre(portfolio(), low_dimension=10)
-    return portfolio()
-
-
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
     members = team.on(space)
     keys = jax.random.split(key, len(members) + 3)
@@ -155,7 +126,7 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         members=tuple(a.init(k, space, budget) for a, k in zip(members, keys[3:], strict=True)),
         noisy_member=team.noisy.init(keys[1], space, budget),
         evaluations=jnp.int32(0),
-        budget=jnp.int32(min(budget, 2**31 - 1)),
+        budget=jnp.int32(budget),
         x=starts[0],
         value=jnp.asarray(np.inf, float_dtype()),
         noise=jnp.asarray(0, float_dtype()),

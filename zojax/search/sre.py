@@ -12,9 +12,9 @@ from zojax._types import require_count
 from zojax.noise import Normals, make_seed
 from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused, where
 from zojax.search.domains import uniform
+from zojax.search.portfolio import portfolio
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
-from zojax.search.sracos import sracos
 
 
 class SreState(NamedTuple):
@@ -53,8 +53,8 @@ def sre(
     which is known.
 
     Args:
-      inner: the search of each subspace, `sracos()` by default; `coordinate_search()` is better where the
-        function has no wells to get stuck in. One ask is open at a time; batches are fine.
+      inner: the search of each subspace, `portfolio()` by default; `sracos()` is the paper's. One ask is
+        open at a time; batches are fine.
       low_dimension: the dimensions of a subspace.
       rounds: how many subspaces share the budget.
       project: move points to the nearest inside the space. Without, they may lie outside.
@@ -77,7 +77,7 @@ def sre(
     >>> bool(found.best_value < 0.1)
     True
     """
-    inner = sracos() if inner is None else inner
+    inner = portfolio() if inner is None else inner
     if not isinstance(inner, Algorithm):
         raise TypeError(f"inner must be one of zojax.search, got {inner!r}.")
     low_dimension = require_count("low_dimension", low_dimension)
@@ -91,6 +91,7 @@ def sre(
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
         samples=inner.samples,
+        runs_together=inner.runs_together,
     )
 
 
