@@ -4,14 +4,15 @@
     python -m benchmarks.contests mlp --contestants "zojax*" "shardes*" --rounds 31
 
 Every contestant is a process of its own (`benchmarks.workers`); they take turns. One that cannot take part
-is a row with the reason. Works and contestants that were not chosen keep their rows. A ratio of two runs
-pairs rounds that did not see the same machine: name the floor, zojax and whom they are compared with.
+is a row with the reason. Works and contestants that were not chosen keep their rows. There is no ratio of
+rows of two runs, whose rounds did not see the same machine: name the floor, zojax and whom to compare.
 """
 
 import argparse
 import fnmatch
 import statistics
 import sys
+import time
 from typing import NamedTuple
 
 from benchmarks import measure
@@ -145,8 +146,9 @@ def run(entry: Entry, names: list[str], arguments) -> list[dict]:
     turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
     seconds = measure.in_turn({name: w.step for name, w in patient.items()}, turns)
     rows = []
+    now = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": measure.processor()}
     for name in names:
-        row = _row(entry, name)
+        row = _row(entry, name) | {"run": now}
         if name in workers:
             row |= {"seconds": seconds.get(name, [first[name]]), **workers[name].facts}
             row |= workers[name].close()
@@ -179,17 +181,24 @@ def _time(row: dict) -> str:
 
 def table(rows: list[dict]) -> list[dict]:
     """What a reader sees: medians, ratios where they mean something, and reasons."""
-    seconds = {(r["work"], r["contestant"]): r["seconds"] for r in rows if "seconds" in r}
-    return [_line(row, seconds) for row in rows]
+    named = {(row["work"], row["contestant"]): row for row in rows}
+    return [_line(row, named) for row in rows]
 
 
-def _line(row: dict, seconds: dict) -> dict:
+def compared(row: dict | None, other: dict | None) -> float | str:
+    """How much longer one takes than another; nothing where one did not run."""
+    if not (row and other and "seconds" in row and "seconds" in other):
+        return ""
+    if row.get("run") != other.get("run"):
+        return "n/a (another run)"
+    return measure.cautious(row["seconds"], other["seconds"])
+
+
+def _line(row: dict, named: dict) -> dict:
     work, taken = row["work"], row.get("seconds")
 
     def over(other):
-        if not taken or (work, other) not in seconds:
-            return ""
-        return measure.cautious(taken, seconds[work, other])
+        return compared(row, named.get((work, other)))
 
     def megabytes(key):
         return f"{row[key] / 1e6:.4g}" if row.get(key) else ""

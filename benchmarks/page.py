@@ -40,11 +40,13 @@ def versus(rows: list[dict]) -> list[dict]:
     for work in dict.fromkeys(row["work"] for row in rows):
         here = {r["contestant"]: r for r in rows if r["work"] == work and "seconds" in r}
         ours = next((here.get(r["ours"]) for r in rows if r["work"] == work), None)
-        peers = [r for name, r in here.items() if _peer(name)]
-        if ours is None or not peers:
+        if ours is None:
+            continue
+        peers = [r for name, r in here.items() if _peer(name) and r.get("run") == ours.get("run")]
+        if not peers:
             continue
         fastest = min(peers, key=lambda r: statistics.median(r["seconds"]))
-        ratio = measure.cautious(fastest["seconds"], ours["seconds"])
+        ratio = contests.compared(fastest, ours)
         lines.append(
             {
                 "work": work,
@@ -71,12 +73,6 @@ def _over(a, b) -> float | str:
     return a / b if a and b else ""
 
 
-def _ratio(theirs: dict, ours: dict) -> float | str:
-    if theirs.get("seconds") and ours.get("seconds"):
-        return measure.cautious(theirs["seconds"], ours["seconds"])
-    return "not measured"
-
-
 def targets(rows: list[dict]) -> list[dict]:
     """What was aimed at, and what was measured."""
     lines = []
@@ -85,7 +81,7 @@ def targets(rows: list[dict]) -> list[dict]:
         theirs = here.get(peer, {})
         ours = here.get(theirs.get("ours"), {})
         normal = here.get(NORMAL.get(theirs.get("ours")), {})
-        ratio = _ratio(theirs, ours)
+        ratio = contests.compared(theirs, ours) or "not measured"
         less = _over(theirs.get("peak"), ours.get("peak"))
         met = isinstance(ratio, float) and ratio >= time
         lines.append(
@@ -94,7 +90,7 @@ def targets(rows: list[dict]) -> list[dict]:
                 "peer": peer,
                 "faster, aim": time,
                 "measured": theirs.get("failed") or ratio,
-                "measured with normals": _ratio(theirs, normal),
+                "measured with normals": contests.compared(theirs, normal) or "not measured",
                 "less memory, aim": memory or "",
                 "by the compiler": less,
                 "met": "yes" if met and (memory is None or (less and less >= memory)) else "no",
