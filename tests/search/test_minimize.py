@@ -190,6 +190,7 @@ def test_a_finite_space_is_searched_without_repeats(algorithm, jit):
     result = search.minimize(distance, MANY, algorithm, budget=600, key=0, jit=jit)
     rows = np.stack([np.asarray(result.history.points[name], int) for name in "abc"], axis=1)
     assert len(np.unique(rows, axis=0)) > 597  # a hash may mistake a point, a walk may end
+    assert algorithm.best(result.state)[1] == result.best_value  # the state is the algorithm's own
     assert result.message == "budget spent"
 
 

@@ -20,7 +20,7 @@ from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device
 from zojax.search._host import on_host
-from zojax.search._once import is_listed, never_twice
+from zojax.search._once import OnceState, is_listed, never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
 from zojax.search.default import default_algorithm
@@ -263,7 +263,7 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
         failures=failures,
         message=message,
         run_values=sign * outcome.value,
-        state=outcome.state,
+        state=outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state,
     )
 
 

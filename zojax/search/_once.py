@@ -20,6 +20,7 @@ from zojax.search.spaces import Space
 LISTED = 2**12, 2**16  # points of a space that is always listed, and at most
 STEPS = 32  # away from a point that was asked for before, until one is asked for again
 SLOTS = 8  # of a bucket of hashes
+MOST = 2**21  # hashes, in 16 MB; of more points some are forgotten
 
 
 def is_listed(space: Space, budget: int) -> bool:
@@ -109,7 +110,7 @@ def _hashed(algorithm: Algorithm, space: Space) -> Algorithm:
 
     def nothing(budget):
         # Half full in the end: a bucket that is full by then, one in a hundred, forgets a point.
-        count = 2 ** max(1, math.ceil(math.log2(2 * budget / SLOTS)))
+        count = 2 ** max(1, math.ceil(math.log2(2 * min(budget, MOST) / SLOTS)))
         return Marks(jnp.zeros((count, SLOTS), jnp.uint32), jnp.uint32(0))
 
     def look_up(seen, x):
