@@ -90,13 +90,13 @@ def measure(name: str, model: Model) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", help="part of a model's name")
+    parser.add_argument("--only", help="part of a model's name; printed, not saved")
     parser.add_argument("--table22", choices=("here", "h100"), help="MeZO's OPT shapes instead")
     arguments = parser.parse_args()
     if arguments.table22:
         from benchmarks import table22  # before anything asks JAX for its devices
 
-        return table22.main(arguments.table22)
+        return table22.main(arguments.table22, arguments.only)
     chosen = matching(MODELS, arguments.only)
     rows = [row for name, make in chosen.items() for row in measure(name, make())]
     print(markdown(rows)) if arguments.only else save("memory", rows)

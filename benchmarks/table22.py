@@ -1,19 +1,26 @@
-"""MeZO's Table 22 for the OPT family: memory of one step at batch 1 x 400 tokens, by the compiler.
+"""MeZO's Table 22 for the OPT family: memory of one step at batch 1 x 400 tokens.
 
     python -m benchmarks.memory --table22 here
     python -m benchmarks.memory --table22 h100
+    python -m benchmarks.memory --table22 here --only 13B     printed, and not saved
 
-Forward, `zojax.mezo`'s step and backpropagation with Adam, in bfloat16, compiled from shapes alone: no
-weights exist. Peak = temporaries + arguments + outputs - aliased. The published rows (Malladi et al.,
-2023) were measured on A100s with the transformers library.
+Forward, `zojax.mezo`'s step and backpropagation with Adam, in bfloat16. On a GPU that is here, shapes up to
+30B are run, with random weights: the peak is what the device counted, and a step has a time. Each program
+has a process of its own, and so a peak of its own. Elsewhere they are compiled from shapes alone, and no
+weights exist: peak = temporaries + arguments + outputs - aliased. The published rows (Malladi et al., 2023)
+were measured on A100s with the transformers library.
 
 "h100" compiles ahead of time, on any machine, in an environment of its own with `jax-cuda12-plugin`,
 `jax-cuda12-pjrt` and `nvidia-cuda-nvcc-cu12` of jaxlib's version. "here" is what JAX runs on. A CPU
 answers another question: that backend multiplies in float32 and keeps a float32 copy of bfloat16 weights.
 """
 
+import json
 import math
 import os
+import statistics
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +29,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 import zojax
-from benchmarks.measure import peak_bytes, save
+from benchmarks.measure import ROOT, markdown, matching, peak_bytes, save, timed
 from benchmarks.models import next_token_loss
 from zojax.examples.models import gpt
 
@@ -72,7 +79,12 @@ def h100() -> SingleDeviceSharding:
     return SingleDeviceSharding(topology.devices[0])
 
 
-def programs(c: gpt.Config, sharding) -> dict:
+def optimizers() -> dict:
+    """Not made on import: JAX may be told first what to compile for."""
+    return {"zojax.mezo": zojax.mezo(1e-6, 1e-3), "jax.grad + adam": optax.adam(1e-5)}
+
+
+def programs(c: gpt.Config, sharding=None) -> dict:
     """The three, lowered."""
     params = jax.tree.map(
         lambda s: jax.ShapeDtypeStruct(s, jnp.bfloat16, sharding=sharding),
@@ -93,25 +105,27 @@ def programs(c: gpt.Config, sharding) -> dict:
         updates, state = adam.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    tx, adam = zojax.mezo(1e-6, 1e-3), optax.adam(1e-5)
-    steps = {"zojax.mezo": (mezo, tx), "jax.grad + adam": (backward, adam)}
+    tx, adam = optimizers().values()
     lowered = {"forward": jax.jit(loss).lower(params, tokens)}
-    for name, (step, optimizer) in steps.items():
+    for (name, optimizer), step in zip(optimizers().items(), (mezo, backward), strict=True):
         state = jax.eval_shape(optimizer.init, params)
         lowered[name] = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, tokens)
     return lowered
 
 
+def parameters(c: gpt.Config) -> int:
+    leaves = jax.tree.leaves(gpt.shapes(c), is_leaf=lambda s: isinstance(s, tuple))
+    return sum(math.prod(s) for s in leaves)
+
+
 def measure(size: str, sharding=None) -> dict:
+    """A row, by the compiler."""
     shape, mezo, full = OPT[size]
     lowered = programs(config(*shape), sharding)
     peaks = {name: peak_bytes(program.compile()) for name, program in lowered.items()}
-    shapes = gpt.shapes(config(*shape))
-    leaves = jax.tree.leaves(shapes, is_leaf=lambda s: isinstance(s, tuple))
-    parameters = sum(math.prod(s) for s in leaves)
     return {
         "OPT": size,
-        "parameters, 10^9": parameters / 1e9,
+        "parameters, 10^9": parameters(config(*shape)) / 1e9,
         **{f"{name}, GB": peak / 1e9 for name, peak in peaks.items()},
         "mezo / forward": peaks["zojax.mezo"] / peaks["forward"],
         "published inference = MeZO, GB": mezo,
@@ -119,8 +133,90 @@ def measure(size: str, sharding=None) -> dict:
     }
 
 
-def main(device: str) -> None:
+# --- run for real -------------------------------------------------------------------------------------
+
+
+def weights(c: gpt.Config):
+    """Random, in bfloat16, leaf by leaf in one kernel each: nothing beside them is ever held."""
+    shapes, direction = gpt.shapes(c), zojax.directions.normal()
+    is_shape = {"is_leaf": lambda s: isinstance(s, tuple)}
+    like = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes, **is_shape)
+    noise = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
+    make = jax.jit(lambda z: (0.02 * z.dense()).astype(jnp.bfloat16))
+    return jax.tree.map(lambda _, z: make(z), like, noise)
+
+
+def run(layers: int, width: int, heads: int, name: str, steps: int = 5) -> dict:
+    """Seconds of a step, and the device's own peak in bytes, if it has one."""
+    c, device = config(layers, width, heads), jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
+    copies = 3 if name == "jax.grad + adam" else 1  # of the parameters, moments included
+    if 2 * copies * parameters(c) > limit:
+        return {"failed": "does not fit"}
+    program = programs(c)[name].compile()  # before there are weights, beside what it tries out
+    tokens = jax.random.randint(jax.random.key(1), (1, 400), 0, c.vocabulary, jnp.int32)
+    carry, optimizer = (weights(c),), optimizers().get(name)
+    if optimizer is not None:
+        carry = (*carry, jax.jit(optimizer.init)(*carry))
+
+    def step():
+        nonlocal carry
+        out = program(*carry, tokens)
+        carry = carry if optimizer is None else out
+        return out
+
+    timed(step)
+    seconds = statistics.median(timed(step) for _ in range(steps))
+    return {"seconds": seconds, "peak": (device.memory_stats() or {}).get("peak_bytes_in_use")}
+
+
+def in_process(shape: tuple, name: str) -> dict:
+    """`run` in a process of its own, which may have nearly all of the device."""
+    variables = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}
+    variables |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93"}
+    command = [sys.executable, "-m", "benchmarks.table22", *map(str, shape), name]
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    if not done.returncode:
+        return json.loads(done.stdout.splitlines()[-1])
+    if "RESOURCE_EXHAUSTED" in done.stderr:
+        return {"failed": "does not fit"}
+    return {"failed": (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]}
+
+
+def measure_run(size: str) -> dict:
+    """A row, run for real; what failed says why where its peak would be."""
+    shape, mezo, full = OPT[size]
+    runs = {name: in_process(shape, name) for name in ("forward", *optimizers())}
+    row = {"OPT": size, "parameters, 10^9": parameters(config(*shape)) / 1e9}
+    for name, found in runs.items():
+        peak = found.get("peak")
+        row[f"{name}, GB"] = peak / 1e9 if peak else found.get("failed", "not told")
+        row[f"{name}, s"] = found.get("seconds", "")
+    peaks = [runs[name].get("peak") for name in ("zojax.mezo", "forward")]
+    return row | {
+        "mezo / forward": peaks[0] / peaks[1] if all(peaks) else "",
+        "published inference = MeZO, GB": mezo,
+        "published full fine-tuning, GB": full,
+    }
+
+
+def main(device: str, only: str | None = None) -> None:
     """Prints and saves the table for "h100", or for "here", the device that JAX uses."""
+    # This process looks at the device, and must not hold what those that run need.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     sharding = h100() if device == "h100" else None
-    rows = [measure(size, sharding) for size in OPT]
-    save("table22", rows, None if device == "here" else device)
+    if device == "here" and jax.default_backend() == "gpu":
+        sizes = matching({size: None for size in OPT if size != "66B"}, only)
+        rows = [measure_run(size) for size in sizes]
+    else:
+        rows = [measure(size, sharding) for size in matching(OPT, only)]
+    if only:
+        print(markdown(rows))
+    else:
+        save("table22", rows, None if device == "here" else device)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(*map(int, sys.argv[1:4]), sys.argv[4])))

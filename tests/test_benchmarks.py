@@ -21,6 +21,7 @@ from benchmarks import (
     quality,
     scaling,
     step,
+    table22,
     workers,
     works,
 )
@@ -286,6 +287,31 @@ def test_a_missing_environment_is_not_made_unasked(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(environments.Unavailable, match="--make torch"):
         environments.python_of("torch", make=False)
+
+
+def test_table_22_is_run_where_there_is_a_gpu_and_compiled_elsewhere(monkeypatch):
+    kept = []
+    tiny = {"tiny": ((2, 64, 4), 1, None), "66B": ((3, 64, 4), 2, None)}
+    monkeypatch.setattr(table22, "OPT", tiny)
+    monkeypatch.setattr(table22, "measure", lambda size, sharding: {"OPT": size})
+    monkeypatch.setattr(table22, "save", lambda name, rows, device: kept.append(rows))
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # as `main` sets it
+    table22.main("here")
+    assert [row["OPT"] for row in kept[0]] == ["tiny", "66B"]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    table22.main("here")
+    (row,) = kept[1]  # the largest fits no chip
+    assert row.keys() > {"mezo / forward", "parameters, 10^9"}
+    for name in ("forward", "zojax.mezo", "jax.grad + adam"):
+        assert row[f"{name}, s"] > 0 and row[f"{name}, GB"] == "not told"  # by a CPU
+
+
+def test_a_shape_that_fits_no_device_is_not_tried(monkeypatch):
+    device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 10**7})
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert table22.run(2, 64, 4, "jax.grad + adam") == {"failed": "does not fit"}
+    failed = table22.in_process((2, 64, 4), "another program")["failed"]
+    assert failed == "KeyError: 'another program'"
 
 
 @pytest.mark.parametrize("name", ["mezo", "jax.grad checkpointed, adam"])

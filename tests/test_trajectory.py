@@ -249,14 +249,43 @@ def test_no_changed_byte_goes_unnoticed(path):
     data = path.read_bytes()
     for i in range(len(data)):
         path.write_bytes(data[:i] + bytes([data[i] ^ 0x10]) + data[i + 1 :])
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                log = trajectory.load(path)
-            except ValueError:
-                continue
-        # In the last record it is as if that were cut off.
-        assert len(caught) == 1 and log.steps == 8 and i >= len(data) - (1 + 2 * 8 + 4)
+        changed = path.read_bytes()
+        with pytest.raises(ValueError):
+            trajectory.load(path)
+        if i % 25 == 0:  # it reads as `load` does
+            with pytest.raises(ValueError):
+                trajectory.Recorder(path, TX, P0, every=4, note={"data": "none"})
+        assert path.read_bytes() == changed
+
+
+def test_a_header_of_another_length_is_corrupt_and_nothing_is_lost(path):
+    for bit in (0x01, 0x10, 0x40):
+        for i in (8, 9, 10, 11):  # of the length
+            data = bytearray(path.read_bytes())
+            data[i] ^= bit
+            path.with_name("bad").write_bytes(data)
+            for read in (trajectory.load, lambda p: trajectory.Recorder(p, TX, P0)):
+                with pytest.raises(
+                    ValueError, match="corrupt: the checksum of its header is wrong"
+                ):
+                    read(path.with_name("bad"))
+            assert path.with_name("bad").read_bytes() == data
+
+
+def test_a_sealed_log_is_not_unsealed_by_its_last_byte(path):
+    params = trajectory.replay(P0, TX, trajectory.load(path))
+    trajectory.Recorder(path, TX, P0).close(params)
+    data = bytearray(path.read_bytes())
+    for i in (-1, -21):  # of the checksum; what says that this is the end
+        changed = data.copy()
+        changed[i] ^= 0x10
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match="corrupt after step 10"):
+            trajectory.Recorder(path, TX, P0)
+        assert path.read_bytes() == changed
+    path.write_bytes(data[:-1])
+    with pytest.warns(UserWarning, match="cut off: 20 bytes after step 10"):
+        assert trajectory.load(path).end is None
 
 
 def test_a_corrupt_log_says_where(path):
@@ -342,13 +371,21 @@ def test_a_log_has_one_recorder_at_a_time(path):
 
 def test_what_ends_before_the_first_step_is_begun_again(path):
     whole = path.read_bytes()
-    for size in (0, 3, 6, 9, 20):
+    header = len(_log.encode_header(trajectory.load(path).header)[0])
+    given = {"every": 4, "note": {"data": "none"}}
+    for size in (0, 3, 6, 9, 20, header - 60, header - 5, header - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="no step was recorded"):
             trajectory.load(path)
-        with trajectory.Recorder(path, TX, P0) as recorder:
+        trajectory.Recorder(path, TX, P0, **given).close()
+        assert path.read_bytes() == whole[:size]
+        with trajectory.Recorder(path, TX, P0, **given) as recorder:
             advance(P0, TX.init(P0), 2, recorder)
         assert trajectory.load(path).steps == 2
+    path.write_bytes(whole[: header - 5])
+    with pytest.raises(ValueError, match="header, which is not this run's"):
+        trajectory.Recorder(path, zojax.mezo(0.2), P0, **given)
+    assert path.read_bytes() == whole[: header - 5]
 
 
 def test_what_cannot_be_recorded_says_so(tmp_path):
@@ -375,6 +412,43 @@ def test_a_state_that_does_not_follow_is_refused(path):
     other = TX.init(P0)._replace(rng_key=jax.random.key(5), count=jnp.int32(10))
     with pytest.raises(ValueError, match="another key"):
         advance(P0, other, 1, recorder)
+
+
+def test_a_state_that_is_none_of_the_run_is_refused(tmp_path):
+    recorder = trajectory.Recorder(tmp_path / "log", TX, P0)
+    with pytest.raises(ValueError, match="no step was taken yet: append the state that an update"):
+        recorder.append(TX.init(P0))
+    with pytest.raises(TypeError, match=r"a ZerothOrderState, got .*recorder.append\(state\)"):
+        recorder.append(P0)
+    other = zojax.mezo(0.1, num_directions=3, key=4)
+    state = other.update(None, other.init(P0), P0, value_fn=bowl)[1]
+    with pytest.raises(ValueError, match=r"shape \(3,\) a step.*num_directions=2"):
+        recorder.append(state)
+    recorder.close()
+    assert not (tmp_path / "log").read_bytes()
+
+
+NO_LOGS = {
+    "replay": lambda path: trajectory.replay(P0, TX, path),
+    "resume": lambda path: trajectory.resume(P0, TX, path),
+    "truncate": lambda path: trajectory.truncate(path, 3),
+    "merge": lambda path: trajectory.merge(path, path),
+    "save": lambda path: trajectory.save(path.with_name("new"), path),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOGS)
+def test_a_path_is_no_log(name, path):
+    with pytest.raises(TypeError, match=r"log must be a Log, got .*trajectory.load\(path\)"):
+        NO_LOGS[name](path)
+    assert not path.with_name("new").exists()
+    log = trajectory.load(path)
+    with pytest.raises(TypeError, match=r"trajectory.merge\(\*logs\)"):
+        trajectory.merge([log, log])
+    for steps in (2.5, True, "3"):
+        with pytest.raises(TypeError, match=f"steps must be an int, got {steps!r}"):
+            trajectory.truncate(log, steps)
+    assert trajectory.truncate(log, np.int64(3)).steps == 3
 
 
 def test_a_sealed_log_must_be_reached_and_takes_no_more(path):

@@ -60,11 +60,11 @@ def as_key(key) -> jax.Array:
     if is_integer or is_int:
         return jax.random.key(key)
     raise TypeError(
-        f"key must be an int or a jax.random key, got {_brief(key)}; try jax.random.key(0)."
+        f"key must be an int or a jax.random key, got {brief(key)}; try jax.random.key(0)."
     )
 
 
-def _brief(value) -> str:
+def brief(value) -> str:
     """A value, or its type where it is long, as a tree of parameters in the place of a key."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"
@@ -201,7 +201,7 @@ def require_rate(name: str, value) -> None:
         return
     is_number = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
     if not is_number or np.ndim(value):
-        raise TypeError(f"{name} must be a number or a schedule, got {_brief(value)}.")
+        raise TypeError(f"{name} must be a number or a schedule, got {brief(value)}.")
     if not 0 <= float(value) < np.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value}.")
 

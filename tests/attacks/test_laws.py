@@ -109,9 +109,48 @@ def test_an_image_alone_is_attacked_as_in_a_batch(name):
         np.testing.assert_allclose(alone.adversarial[0], whole.adversarial[i], atol=1e-5)
 
 
+def exact(images):
+    """Scores without a rounding, whatever the batch: sums of integers."""
+    readout = jnp.round(16 * jax.random.normal(jax.random.key(2), (64, 5)))
+    return jnp.round(images.reshape(-1, 64) * 256) @ readout / 64
+
+
+MANY = jax.random.uniform(jax.random.key(5), (48, 8, 8))
+BITS = {
+    "bandits_l2": (attacks.bandits, "l2", 2000),
+    "bandits_linf": (attacks.bandits, "linf", 300),
+    "nes": (functools.partial(attacks.nes, num_directions=5), "l2", 300),
+    "simba_dct": (functools.partial(attacks.simba_dct, frequencies=0.5), "l2", 300),
+    "square": (attacks.square, "l2", 300),
+    "zo_sign_sgd": (attacks.zo_sign_sgd, "l2", 300),
+    "zoo": (functools.partial(attacks.zoo, coordinates=4), "l2", 300),
+}
+
+
+DEFAULT_BITS = ("bandits_l2", "square")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in DEFAULT_BITS else pytest.mark.slow) for n in BITS]
+)
+def test_a_result_has_the_same_bits_in_any_batch(name):
+    attack, norm, budget = BITS[name]
+    y = jnp.argmax(exact(MANY), 1)
+    eps = 1.0 if norm == "l2" else 0.1
+
+    def run(count, **options):
+        return attack(0, exact, MANY[:count], y[:count], eps, norm, budget, **options)
+
+    whole = run(48)
+    assert np.any(whole.success)
+    for count, options in [(1, {}), (48, {"batch_size": 2}), (48, {"batch_size": 1000})]:
+        for a, b in zip(whole, run(count, **options), strict=True):
+            np.testing.assert_array_equal(a[:count], b)
+
+
 def test_the_number_of_places_changes_nothing():
     for a, b in zip(attacked("square_linf"), attacked("square_linf", batch_size=2), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_array_equal(a, b)
 
 
 @some
@@ -234,6 +273,12 @@ ERRORS = {
     ),
     "no image": (dict(x=X[:0], y=Y[:0]), ValueError, r"at least one image.*\(0, 6, 6\)"),
     "unknown class": (dict(y=Y + 2), ValueError, "y must hold classes from 0 to 2.* to [34]"),
+    "a lone image and its class": (dict(x=X[0], y=Y[0]), ValueError, r"pass x\[None\], y\[None\]"),
+    "labels for scores": (
+        dict(model=lambda v: jnp.argmax(model(v), 1)),
+        ValueError,
+        "attacks.smoothed",
+    ),
     "too few labels": (dict(y=Y[:3]), ValueError, r"one integer class per image.*\(7,\).*\(3,\)"),
     "float labels": (dict(y=Y * 1.0), ValueError, "one integer class per image.*float32"),
     "no radius": (dict(eps=0.0), ValueError, "eps must be positive.*0.0"),
@@ -244,7 +289,11 @@ ERRORS = {
     "labels only": (dict(output="labels"), ValueError, "labels.*compares scores.*logits"),
     "unknown output": (dict(output="scores"), ValueError, "output must be one of.*'scores'"),
     "no model": (dict(model=None), TypeError, "model must be a function.*None"),
-    "one score": (dict(model=lambda v: v.sum((1, 2))), ValueError, r"one row of scores.*\(7,\)"),
+    "one score": (
+        dict(model=lambda v: v.sum((1, 2))),
+        ValueError,
+        r"one row of scores.*\(7,\): .*smoothed",
+    ),
     "scores and more": (dict(model=lambda v: (v, v)), TypeError, "an array of scores, got a tuple"),
     "no batch": (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
     "no window": (dict(p=0.0), ValueError, r"p must be in \(0, 1\], got 0.0"),
@@ -295,6 +344,18 @@ def test_labels_alone_fool_the_model_that_gives_them():
     assert np.mean(result.success) >= 0.5
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         attacks.smoothed(label_fn, CLASSES, samples=0)
+
+
+def test_a_host_function_may_give_a_list_of_labels():
+    def label_fn(images):
+        assert isinstance(images, np.ndarray)
+        return np.argmax(model(images), axis=1).tolist()
+
+    scores = attacks.smoothed(label_fn, CLASSES)
+    given = {"model": scores, "output": "probabilities", "budget": 3, "jit": False}
+    assert np.all(attacks.square(**GOOD | given).queries > 1)
+    traced = attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), CLASSES)
+    np.testing.assert_array_equal(scores(np.asarray(X)), traced(X))
 
 
 SETTINGS = {

@@ -1,5 +1,7 @@
 """The command line on scikit-learn's digits: attacks succeed, and the report and the picture say so."""
 
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -30,8 +32,9 @@ def test_the_network_learns_and_no_image_is_in_both_parts():
 
 
 def test_every_attack_of_the_table_is_public():
-    for call, norm, _ in attack.ATTACKS.values():
-        assert call.__name__ in attack.attacks.__all__ and norm in ("linf", "l2")
+    for call, rounds, norm, _ in attack.ATTACKS.values():
+        assert {call.__name__, rounds.__name__} <= set(attack.attacks.__all__)
+        assert norm in ("linf", "l2")
 
 
 def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
@@ -40,11 +43,19 @@ def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
     def certain(images):
         return jax.nn.one_hot(np.zeros(images.shape[0], int), 10)
 
-    args = attack.settle(attack.make_parser().parse_args(["--data", "digits", "--budget", "20"]))
+    given = ["--data", "digits", "--budget", "20", "--attacks", "Square, Linf"]
+    args = attack.settle(attack.make_parser().parse_args(given))
     failed = attack.run("Square, Linf", args, certain, x, y)
     assert not np.any(failed.result.success)
     assert "0.0%" in attack.table([failed])
     assert attack.draw(tmp_path / "none.png", [failed], certain, x, y, 20, False).exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attack.draw(tmp_path / "one.png", [failed], certain, x, y, 1, False)
+
+
+def test_a_budget_of_one_is_enough_for_all():
+    attack.settle(attack.make_parser().parse_args(["--budget", "1"]))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +63,10 @@ def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
     [
         (["--images", "0"], "--images must be positive, got 0; try 100."),
         (["--linf", "-0.1"], "--linf must be positive, got -0.1; try 0.2."),
+        (["--linf", "nan"], "--linf must be finite, got nan; try 0.2."),
+        (["--l2", "inf"], "--l2 must be finite, got inf; try 2.0."),
+        (["--budget", "50"], "--budget 50 is less than the 101 queries that NES, Linf needs"),
+        (["--budget", "20", "--attacks", "ZOO, L2"], "the 33 queries that ZOO, L2 needs"),
     ],
 )
 def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):

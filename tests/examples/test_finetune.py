@@ -85,9 +85,9 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
         np.testing.assert_array_equal(continued.outputs[k], expected)
     for a, b in zip(*map(jax.tree.leaves, (whole.params, continued.params)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    with pytest.raises(SystemExit):  # another seed begins with other weights
+    with pytest.raises(SystemExit):
         finetune.main([*given, "--log", log, "--seed", "1"])
-    assert "another base model" in capsys.readouterr().err
+    assert "its --seed is 0, not 1" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -250,13 +250,42 @@ def test_a_log_is_of_one_run(own, tmp_path, capsys):
     given = [*own, "--steps", "2", "--batch", "4", "--out", str(tmp_path / "x.png")]
     given += ["--log", str(tmp_path / "log")]
     assert finetune.main(given) == 0
-    for other in (["--seed", "1"], ["--batch", "8"]):
+    for option, then, now in [
+        ("--seed", "0", "1"),
+        ("--batch", "4", "8"),
+        ("--steps", "2", "3"),
+        ("--mu", "0.01", "0.1"),
+        ("--learning-rate", "0.001", "0.1"),
+        ("--num-directions", "1", "2"),
+        ("--direction", "'rademacher'", "normal"),
+        ("--optimizer", "'mezo'", "adam"),
+    ]:
         with pytest.raises(SystemExit):
-            finetune.main([*given, *other])
-        assert f"its {other[0][2:]} is" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        finetune.main([*given, "--mu", "0.1"])
-    assert "its mu, stencil or shaping differs" in capsys.readouterr().err
+            finetune.main([*given, option, now])
+        error = capsys.readouterr().err
+        assert f"its {option} is {then}, not " in error and now in error.split(", not ")[1]
+
+
+def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
+    given = ["--data", "digits", "--steps", "4", "--num-directions", "2"]
+    args = finetune.settle(finetune.make_parser().parse_args(given))
+    task, tx, note = _tasks.digits("full", 0), finetune.make_optimizer(args), finetune.note_of(args)
+    step = finetune.make_step(task.objectives["nll"], tx)
+    batch = next(task.batches(0, args.batch))
+    state = step(*jax.tree.map(jnp.copy, (task.params, tx.init(task.params))), task.frozen, batch)[
+        1
+    ]
+    old = {name: note[name] for name in ("data", "objective", "batch", "seed")}
+    for name, kept in [("old", old), ("none", None)]:
+        with trajectory.Recorder(tmp_path / name, tx, task.params, note=kept) as recorder:
+            recorder.append(state)
+    finetune.check_log(tmp_path / "old", tx, task.params, note)
+    args.steps = 5
+    other = finetune.make_optimizer(args)
+    with pytest.raises(ValueError, match="another optimizer: its direction, its inner"):
+        finetune.check_log(tmp_path / "old", other, task.params, finetune.note_of(args))
+    with pytest.raises(ValueError, match="not recorded by this command"):
+        finetune.check_log(tmp_path / "none", tx, task.params, note)
 
 
 def test_help_lists_every_option(capsys):

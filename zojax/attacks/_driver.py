@@ -407,6 +407,10 @@ def _check_images(x, y) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
         raise TypeError(
             f"x must be floating point in [0, 1], got {jnp.result_type(x)}; divide by 255."
         )
+    if jnp.ndim(y) == 0:
+        raise ValueError(
+            f"x and y must be batches, got one class for x of shape {shape}; pass x[None], y[None]."
+        )
     if jnp.shape(y) != shape[:1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
         raise ValueError(
             f"y must hold one integer class per image, shape {shape[:1]}, "
@@ -428,6 +432,12 @@ def _output_shape(model, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_outputs(shape: tuple[int, ...], count: int, y) -> None:
+    if shape == (count,):
+        raise ValueError(
+            f"the model must return one row of scores for each of its {count} images, got shape {shape}: "
+            "for a function that gives labels pass attacks.smoothed(label_fn, num_classes) with "
+            "output='probabilities'."
+        )
     if len(shape) != 2 or shape[0] != count or shape[1] < 2:
         raise ValueError(
             f"the model must return one row of scores for each of its {count} images and at least "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zojax._types import as_key, require_count, require_positive
 from zojax.attacks._driver import checksum
@@ -29,7 +30,8 @@ def smoothed(
     starts from an image of the target class and shrinks the ball; this one stays in the ball.
 
     Args:
-      label_fn: images (n, ...) -> int classes (n,), traceable by JAX.
+      label_fn: images (n, ...) -> int classes (n,); traceable by JAX unless the attack is run with
+        `jit=False`, which shows it NumPy images.
       num_classes: how many classes there are.
       samples: m.
       radius: r, in units of the image; noisy images are clipped to [0, 1] but not to the ball.
@@ -66,11 +68,13 @@ def smoothed(
             return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
 
         points = jax.vmap(around)(images)
-        labels = label_fn(points.reshape((-1,) + images.shape[1:])).reshape(-1, m + 1)
+        points = points.reshape((-1,) + images.shape[1:])
+        on_host = isinstance(images, np.ndarray)
+        labels = jnp.asarray(label_fn(np.asarray(points) if on_host else points))
         # One vote more for the image itself than for all of its neighbours: its label stays on top.
-        votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0) / (2 * m + 1)
-        return jnp.einsum(
-            "nj,njc->nc", jnp.broadcast_to(votes, labels.shape), jax.nn.one_hot(labels, classes)
-        )
+        # Whole votes are counted, exactly in any order.
+        votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0)
+        ballots = jax.nn.one_hot(labels.reshape(-1, m + 1), classes)
+        return jnp.sum(votes[:, None] * ballots, axis=1) / (2 * m + 1)
 
     return scores

@@ -8,6 +8,7 @@ succeed; a PNG shows what they did to the digits, and success against queries.
 """
 
 import argparse
+import math
 import sys
 import time
 from typing import NamedTuple
@@ -22,15 +23,15 @@ from zojax.examples.models import cnn
 
 __all__ = ["Run", "main", "make_parser", "run"]
 
-ATTACKS = {  # name: (attack, norm, further arguments)
-    "Square, Linf": (attacks.square, "linf", {"p": 0.05}),
-    "Bandits-TD, Linf": (attacks.bandits, "linf", {}),
-    "NES, Linf": (attacks.nes, "linf", {}),
-    "ZO-signSGD, Linf": (attacks.zo_sign_sgd, "linf", {}),
-    "Square, L2": (attacks.square, "l2", {"p": 0.1}),
-    "SimBA, L2": (attacks.simba, "l2", {}),
-    "SimBA-DCT, L2": (attacks.simba_dct, "l2", {"frequencies": 0.5}),
-    "ZOO, L2": (attacks.zoo, "l2", {}),
+ATTACKS = {  # name: (attack, its rounds, norm, further arguments)
+    "Square, Linf": (attacks.square, attacks.square_attack, "linf", {"p": 0.05}),
+    "Bandits-TD, Linf": (attacks.bandits, attacks.bandits_attack, "linf", {}),
+    "NES, Linf": (attacks.nes, attacks.nes_attack, "linf", {}),
+    "ZO-signSGD, Linf": (attacks.zo_sign_sgd, attacks.zo_sign_sgd_attack, "linf", {}),
+    "Square, L2": (attacks.square, attacks.square_attack, "l2", {"p": 0.1}),
+    "SimBA, L2": (attacks.simba, attacks.simba_attack, "l2", {}),
+    "SimBA-DCT, L2": (attacks.simba_dct, attacks.simba_attack, "l2", {"frequencies": 0.5}),
+    "ZOO, L2": (attacks.zoo, attacks.zoo_attack, "l2", {}),
 }
 EPS = {"mnist": {"linf": 0.2, "l2": 2.0}, "digits": {"linf": 0.2, "l2": 1.0}}
 
@@ -89,11 +90,24 @@ def settle(args):
         ("linf", 0.2),
         ("l2", 2.0),
     ):
-        if getattr(args, name) <= 0:
-            raise ValueError(
-                f"--{name} must be positive, got {getattr(args, name)}; try {default}."
-            )
+        value = getattr(args, name)
+        if not 0 < value < math.inf:
+            wanted = "positive" if value <= 0 else "finite"
+            raise ValueError(f"--{name} must be {wanted}, got {value}; try {default}.")
+    check_budget(args)
     return args
+
+
+def check_budget(args):
+    """Raises ValueError for an attack of which a round takes more than the budget."""
+    for name in args.attacks:
+        _, rounds, _, options = ATTACKS[name]
+        least = rounds(**options).points + 1  # the image itself, and a round
+        if 1 < args.budget < least:
+            raise ValueError(
+                f"--budget {args.budget} is less than the {least} queries that {name} needs; give more, or "
+                "choose other --attacks."
+            )
 
 
 def run(name, args, model, x, y):
@@ -109,7 +123,7 @@ def run(name, args, model, x, y):
     Returns:
       A `Run`.
     """
-    attack, norm, options = ATTACKS[name]
+    attack, _, norm, options = ATTACKS[name]
     eps = getattr(args, norm)
 
     def call(key, x, y):
@@ -180,7 +194,7 @@ def draw(path, runs, model, x, y, budget, targeted):
             linestyle="-" if r.norm == "linf" else "--",
             label=f"{r.name}, eps {r.eps:g}",
         )
-    axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.02), xlabel="queries")
+    axes.set(xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02), xlabel="queries")
     axes.set_ylabel("targets reached" if targeted else "images misclassified")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")

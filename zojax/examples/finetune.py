@@ -17,10 +17,10 @@ and continues from there if it was cut off, to the bit.
 import argparse
 import hashlib
 import math
-import os
 import pathlib
 import sys
 import time
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -208,9 +208,10 @@ def make_task(args):
 
 
 def note_of(args):
-    """What a log must have in common with the run that continues it, beside the optimizer."""
-    names = ("data", "weights", "task", "prompt", "stop", "objective", "batch", "seed")
-    note = {name: getattr(args, name) for name in names}
+    """What a log must have in common with the run that continues it."""
+    of_task = ("data", "weights", "task", "prompt", "stop", "params", "objective", "batch", "seed")
+    of_steps = ("optimizer", "direction", "steps", "learning_rate", "mu", "num_directions")
+    note = {name: getattr(args, name) for name in (*of_task, *of_steps)}
     if args.task is not None:
         note["digest"] = hashlib.sha256(pathlib.Path(args.task).read_bytes()).hexdigest()
     return note
@@ -218,16 +219,27 @@ def note_of(args):
 
 def check_log(log, tx, params, note):
     """Refuses the log of another run before anything is trained."""
-    trajectory.Recorder(log, tx, params, note=note).close()
-    if not os.path.getsize(log):
-        return
-    logged = trajectory.load(log).header["note"] or {}
+    logged = logged_note(log)
+    if logged is not None and "data" not in logged:
+        raise ValueError(f"{log} was not recorded by this command. Choose another path.")
     for name, value in note.items():
-        if logged.get(name) != value:
+        then = value if logged is None else logged.get(name, value)  # older logs have fewer names
+        if then != value:
+            option = "digest of --task" if name == "digest" else f"--{name.replace('_', '-')}"
             raise ValueError(
-                f"{log} is of another run: its {name} is {logged.get(name)!r}, not {value!r}. "
-                "Choose another path."
+                f"{log} is of another run: its {option} is {then!r}, not {value!r}. Choose another "
+                "path, or go on with what it has."
             )
+    trajectory.Recorder(log, tx, params, note=note).close()
+
+
+def logged_note(log):
+    """The note of a log; None where there is nothing, or what the recorder will refuse."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what was cut off, as the recorder does
+            return trajectory.load(log).header["note"] or {}
+    except (OSError, ValueError):
+        return None
 
 
 def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=None):

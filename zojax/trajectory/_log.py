@@ -6,7 +6,8 @@
 A kind below 254 is a number of steps, whose scalars follow; 254 is a change of hyperparameters, 255 the
 digest of the final parameters. Numbers are little-endian. Since a checksum covers all that came
 before it, a record is right only in its place. Files only grow: a run that was killed leaves at worst one
-incomplete record at the end.
+incomplete record at the end. What is shorter than its first bytes say was cut off; what is complete and has
+another checksum is corrupt.
 """
 
 import json
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+from zojax._types import brief
 
 MAGIC, VERSION = b"zojax\n", 1
 HYPERPARAMETERS, END = 254, 255
@@ -104,6 +107,7 @@ def save(path, log: Log) -> None:
     >>> trajectory.load(os.path.join(folder, "half")).steps
     50
     """
+    require_log(log)
     with open(path, "xb") as file:
         data, checksum = encode_header(log.header)
         file.write(data)
@@ -136,6 +140,7 @@ def truncate(log: Log, steps: int) -> Log:
 
     Raises:
       ValueError: for more steps than there are, or fewer than none.
+      TypeError: for what is no log, or no int.
 
     >>> import os, tempfile, jax.numpy as jnp, zojax
     >>> from zojax import trajectory
@@ -148,6 +153,9 @@ def truncate(log: Log, steps: int) -> Log:
     >>> bool(jnp.all(trajectory.replay(params0, tx, early) == run(10)))
     True
     """
+    require_log(log)
+    if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool):
+        raise TypeError(f"steps must be an int, got {steps!r}.")
     if not 0 <= steps <= log.steps:
         raise ValueError(f"steps must be from 0 to {log.steps}, which the log has, got {steps}.")
     kept = tuple(c for c in log.hyperparameters if c[0] < log.start + steps)
@@ -167,6 +175,7 @@ def merge(*logs: Log) -> Log:
 
     Raises:
       ValueError: when they are of different runs, leave a gap, or disagree on a step.
+      TypeError: for what is no log.
 
     A run that goes on in another file:
 
@@ -188,6 +197,8 @@ def merge(*logs: Log) -> Log:
     """
     if not logs:
         raise ValueError("merge needs at least one log, got none.")
+    for log in logs:
+        require_log(log)
     whole, *rest = sorted(logs, key=lambda log: (log.start, log.steps))
     for log in rest:
         for name in ("key", "leaves", "program"):
@@ -224,6 +235,17 @@ def _bits(scalars: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scalars).view(f"u{scalars.dtype.itemsize}")
 
 
+def require_log(log) -> None:
+    """Raises TypeError for a path in the place of what it holds, and the like."""
+    if isinstance(log, Log):
+        return
+    if isinstance(log, (list, tuple)):
+        remedy = "give its logs one by one to trajectory.merge(*logs)"
+    else:
+        remedy = "read it with trajectory.load(path)"
+    raise TypeError(f"log must be a Log, got {brief(log)}: {remedy}.")
+
+
 # --- bytes ----------------------------------------------------------------------------------------
 
 
@@ -254,24 +276,34 @@ def encode_end(digest: str) -> bytes:
     return struct.pack("<B", END) + bytes.fromhex(digest)
 
 
-def is_without_header(data: bytes) -> bool:
-    """Whether a file was cut off before its first step."""
-    if len(data) < len(MAGIC) + 6:
-        return MAGIC.startswith(data[: len(MAGIC)])
-    version, length = struct.unpack("<HI", data[len(MAGIC) : len(MAGIC) + 6])
-    ours = data.startswith(MAGIC) and version <= VERSION
-    return ours and len(data) < len(MAGIC) + 6 + length + 4
+def begun_header(data: bytes) -> str | None:
+    """The JSON that there is of a header that was cut off; None for what is more, or something else."""
+    begin = MAGIC + struct.pack("<H", VERSION)
+    body = data[len(begin) + 4 :]
+    if not body:
+        return "" if begin.startswith(data[: len(begin)]) else None
+    (length,) = struct.unpack("<I", data[len(begin) : len(begin) + 4])
+    if not data.startswith(begin) or len(body) >= length + 4:
+        return None
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(body[:length])
+    except zlib.error:
+        return None
+    # A compressed text knows its end: what follows within the length says that the length is wrong.
+    return None if inflate.unused_data else text.decode("ascii", "replace")
 
 
 def parse(data: bytes, path) -> Parsed:
     """A log from the bytes of a file."""
-    if is_without_header(data):
+    if begun_header(data) is not None:
         where = "ends in its header" if data else "is empty"
         raise ValueError(f"{path} {where}: no step was recorded.")
     if not data.startswith(MAGIC):
         raise ValueError(f"{path} is not a zojax trajectory.")
     position = len(MAGIC) + 6
-    version, length = struct.unpack("<HI", data[len(MAGIC) : position])
+    version = int.from_bytes(data[len(MAGIC) : position - 4], "little")
+    length = int.from_bytes(data[position - 4 : position], "little")
     if version > VERSION:
         raise ValueError(
             f"{path} has version {version}, this zojax reads up to {VERSION}: install a newer one."
@@ -292,11 +324,14 @@ def _parse_records(header, data, position, checksum, path) -> Parsed:
         stop = position + _payload_size(header, dtype, data, position)
         found = zlib.crc32(data[position:stop], checksum)
         if stop == position or data[stop : stop + 4] != struct.pack("<I", found):
-            rest, place = (
-                len(data) - position,
-                f"step {header['start'] + steps}, at byte {position}",
-            )
-            if min(rest, stop + 4 - position) < rest or rest > _largest(header, dtype):
+            rest = len(data) - position
+            place = f"step {header['start'] + steps}, at byte {position}"
+            is_short = position < stop and len(data) < stop + 4
+            if (
+                not is_short
+                or rest > _largest(header, dtype)
+                or _is_whole(data[position:], checksum)
+            ):
                 raise ValueError(
                     f"{path} is corrupt after {place} of {len(data)}: a checksum is wrong. "
                     "Nothing from there on can be trusted."
@@ -330,6 +365,13 @@ def _payload_size(header, dtype, data, position) -> int:
     if 0 < kind <= header["every"]:
         return 1 + kind * header["columns"] * dtype.itemsize
     return 0
+
+
+def _is_whole(rest: bytes, checksum) -> bool:
+    """Whether bytes are a record but for the first of them, which says how many there are."""
+    payload, found = rest[1:-4], rest[-4:]
+    checksums = (zlib.crc32(bytes([kind]) + payload, checksum) for kind in range(1, 256))
+    return any(found == struct.pack("<I", checksum) for checksum in checksums)
 
 
 def _largest(header, dtype) -> int:

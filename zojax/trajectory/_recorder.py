@@ -13,7 +13,7 @@ except ImportError:  # not on Windows
     fcntl = None
 
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree, require_count
+from zojax._types import PyTree, brief, require_count
 from zojax.trajectory import _identity, _log
 
 
@@ -84,6 +84,11 @@ class Recorder:
 
     def append(self, state: ZerothOrderState) -> None:
         """Records the step that led to `state`."""
+        if not isinstance(state, ZerothOrderState):
+            raise TypeError(
+                "append takes the optimizer's state after a step, a ZerothOrderState, got "
+                f"{brief(state)}: recorder.append(state)."
+            )
         self._extend(state, np.asarray(state.coefficients)[None], np.asarray(state.value)[None])
 
     def callback(self, progress) -> None:
@@ -113,8 +118,9 @@ class Recorder:
 
     def _continue(self, path: Path) -> None:
         data = path.read_bytes()
-        if _log.is_without_header(data):  # new, or killed before its first step
-            os.truncate(path, 0)
+        text = _log.begun_header(data)
+        if text is not None:  # new, or killed before its first step
+            self._check_begun(path, text)
             return
         parsed = _log.parse(data, path)
         _identity.check(parsed.log.header, self._header)
@@ -131,10 +137,26 @@ class Recorder:
         if parsed.log.hyperparameters:
             self._hyperparameters = parsed.log.hyperparameters[-1][1]
 
+    def _check_begun(self, path: Path, text: str) -> None:
+        """Raises ValueError unless a text is how this recorder's header would begin."""
+        own = json.dumps(self._header, separators=(",", ":"))[:-1]  # the key and the like follow
+        if text[: len(own)] != own[: len(text)]:
+            raise ValueError(
+                f"{path} ends in its header, which is not this run's, and has no step. Choose another "
+                "path, or remove it."
+            )
+
     def _extend(self, state, coefficients: np.ndarray, values) -> None:
         if self._file.closed:
             raise ValueError("the recorder is closed; open another to go on.")
         steps, key = len(coefficients), _key(state.rng_key)
+        if not int(state.count):
+            raise ValueError("no step was taken yet: append the state that an update returns.")
+        if coefficients.shape[1:] != (self._directions,):
+            raise ValueError(
+                f"the state has coefficients of shape {coefficients.shape[1:]} a step, but this "
+                f"recorder's tx has num_directions={self._directions}: give the recorder the tx of the run."
+            )
         begun = int(state.count) - steps
         if self._next is None:
             self._begin(key, begun)
@@ -161,6 +183,7 @@ class Recorder:
     def _begin(self, key: dict, start: int) -> None:
         self._header |= {"key": key, "start": start, "made_with": _identity.made_with()}
         data, self._checksum = _log.encode_header(self._header)
+        self._file.truncate(0)  # of a header that was cut off
         self._file.write(data)
         self._next = start
 

@@ -9,7 +9,7 @@ import numpy as np
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._types import PyTree
 from zojax.trajectory import _identity
-from zojax.trajectory._log import Log
+from zojax.trajectory._log import Log, require_log
 
 
 def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
@@ -32,7 +32,7 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
     Raises:
       ValueError: for another base model or optimizer, with the reason; for a log without the first
         steps; for a sealed log whose parameters this replay does not reach.
-      TypeError: for a `tx` that does not come from `zojax.zeroth_order`.
+      TypeError: for a `tx` that does not come from `zojax.zeroth_order`, or a path in place of a log.
 
     References:
       Malladi et al., `Fine-tuning language models with just forward passes
@@ -54,7 +54,8 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
 def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrderState]:
     """The parameters and the state with which the logged run would have gone on.
 
-    All of the state is as it was, except `value` where the log has none: it is NaN.
+    All of the state is as it was, except the losses `value` and `estimator_state.previous`: both are NaN
+    where nothing depends on them, and the log has none.
 
     Args:
       params: what the run began with.
@@ -67,6 +68,7 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     Raises:
       As `replay`.
     """
+    require_log(log)
     _identity.check(log.header, _identity.identify(tx, params))
     if log.start:
         raise ValueError(
