@@ -49,7 +49,7 @@ SECTIONS = {
     "transformers": Section(("contests", "transformers"), QUICK, "populations, 64 to 4,096"),
     "convnet": Section(("contests", "convnet"), QUICK, "populations of a small ConvNet"),
     "opt": Section(
-        ("memory", "--table22", "here"), None, "MeZO's Table 22, by the compiler", False
+        ("memory", "--table22", "here"), None, "MeZO's Table 22: run on a GPU, else compiled", False
     ),
     "quality": Section(
         ("quality",), ("--quick",), "cosine to the gradient; loss curves", gpu=False
