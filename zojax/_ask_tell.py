@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from zojax import _barriers
 from zojax._estimate import (
     Estimate,
     Settings,
@@ -84,8 +83,7 @@ def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
         if z is None:
             return p
         dtype = accumulator_dtype(jnp.result_type(p))
-        step = _barriers.rounded(scale.astype(dtype) * z.dense().astype(dtype), scale)
-        moved = jnp.asarray(p, dtype) + step
+        moved = jnp.asarray(p, dtype) + scale.astype(dtype) * z.dense().astype(dtype)
         return moved.astype(jnp.result_type(p))
 
     return jax.tree.map(add, params, noise)

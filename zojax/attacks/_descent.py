@@ -54,8 +54,6 @@ def descend(
         ask = source(x)
         grads = ask.tell(ask.asked(key, state.image), losses)
         move, memory = step(state.image, grads, state.memory)
-        return DescentState(
-            _ball.project(state.image - _ball.product(eps, move), x, eps, norm), memory
-        )
+        return DescentState(_ball.project(state.image - eps * move, x, eps, norm), memory)
 
     return Attack(norm, loss, points, init, propose, update)

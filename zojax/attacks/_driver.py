@@ -5,7 +5,7 @@ they propose onto the ball and the box before a model sees it, counts queries, a
 itself. The same functions serve a compiled loop (`run`) and a model that JAX cannot trace (`ask_tell`).
 
 An image's random numbers come from the key and from the image, not from its place in the batch, so its
-result is the same alone and in any company.
+result is the same alone and in any company, but for the order in which XLA sums.
 """
 
 from collections.abc import Callable

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from zojax.attacks import _ball
-
 OUTPUTS = ("logits", "probabilities")
 ClassLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -23,9 +21,7 @@ def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     """log(p_c / (1 - p_c)): increasing in the probability p_c, and never saturated."""
-    others = _others(logits, label)
-    largest = jnp.max(others)
-    return logits[label] - largest - jnp.log(_ball.total(jnp.exp(others - largest)))
+    return logits[label] - jax.nn.logsumexp(_others(logits, label))
 
 
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:

@@ -1,6 +1,5 @@
 """Bandits-TD: a prior on the gradient, learnt in large tiles by two queries a round."""
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -132,7 +131,7 @@ def _rounds(
 
     def explored(key, shape):
         """The step to either side of the prior."""
-        return _ball.product(exploration / math.prod(shape) ** 0.5, jax.random.normal(key, shape))
+        return exploration * jax.random.normal(key, shape) / jnp.sqrt(jnp.prod(jnp.array(shape)))
 
     def init(key, x, loss):
         del key, loss
@@ -145,16 +144,15 @@ def _rounds(
         step = explored(key, state.theta.shape)
         both = jnp.stack([prior(state.theta) + step, prior(state.theta) - step])
         unit = jax.vmap(lambda q: _ball.steepest(_upsample(q, x.shape), "l2"))(both)
-        return state.image + _ball.product(mu, unit)
+        return state.image + mu * unit
 
     def update(key, state, x, eps, t, points, losses):
         del t, points
         slope = (losses[0] - losses[1]) / (exploration * mu)
         slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
         # (1 + v) / 2 and (1 - v) / 2, multiplied by exp(-+ h slope), are tanh of a sum.
-        theta = state.theta - _ball.product(prior_rate * slope, explored(key, state.theta.shape))
-        unit = _ball.steepest(_upsample(prior(theta), x.shape), norm)
-        move = _ball.product(learning_rate * eps, unit)
+        theta = state.theta - prior_rate * slope * explored(key, state.theta.shape)
+        move = learning_rate * eps * _ball.steepest(_upsample(prior(theta), x.shape), norm)
         return BanditsState(_ball.project(state.image + move, x, eps, norm), theta)
 
     return Attack(norm, _losses.log_odds, 2, init, propose, update)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._types import require_fraction, require_positive
-from zojax.attacks import _ball, _driver, _losses
+from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver import Attack, Model, Result
 from zojax.directions._permutation import permute
@@ -156,8 +156,7 @@ def _rounds(norm: str, step: float, frequencies: float | None) -> Attack:
         size = count(x.shape)
         sweep = noise.child_seeds(state.seed, state.place // size, 1)[0]  # a new order each time
         index = permute(sweep, state.place % size, size).astype(jnp.int32)
-        move = _ball.product(jnp.where(state.minus, -step, step), direction(index, x.shape))
-        return (state.image + move)[None]
+        return (state.image + jnp.where(state.minus, -step, step) * direction(index, x.shape))[None]
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps, t

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._types import require_fraction
-from zojax.attacks import _ball, _driver, _losses
+from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver import Attack, Model, Result
 
@@ -112,8 +112,7 @@ def _rounds(norm: str, budget: int, p: float) -> Attack:
         fraction = p / 2.0 ** halvings.astype(jnp.float32)
         seeds = noise.child_seeds(noise.make_seed(key), 0, 4)
         moved = move(seeds, delta, centre, eps, fraction)
-        begun = _ball.product(eps, delta)
-        return (centre + jnp.where(t == 0, begun, moved)).reshape((1,) + x.shape)
+        return (centre + jnp.where(t == 0, eps * delta, moved)).reshape((1,) + x.shape)
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps
@@ -206,7 +205,7 @@ def _grid(seed, shape):
     signs = _random_signs(seed, (rows, columns, channels))
     grid = jnp.einsum("ijc,kl->ikjlc", signs, tile).reshape(rows * side, columns * side, channels)
     grid = jnp.pad(grid, ((0, height - rows * side), (0, width - columns * side), (0, 0)))
-    return _ball.steepest(grid, "l2")
+    return grid / jnp.maximum(jnp.sqrt(jnp.sum(grid**2)), 1e-30)
 
 
 def _bumps(seeds, delta, centre, eps, fraction):
@@ -222,19 +221,13 @@ def _bumps(seeds, delta, centre, eps, fraction):
     bump = _bump(corner, side, upright, side // 2, height, width)[..., None]
     sign = _random_signs(sign_seed, (channels,))
     inside = jnp.where(target, delta, 0.0)
-    shape = sign * _unit(bump) + _unit(inside)
-    held = _ball.total(_squares(delta))
-    unused = _ball.product(1 / channels, jnp.maximum(_ball.product(eps, eps) - held, 0.0))
-    moved = _squares(jnp.where(source | target, delta, 0.0))
-    new = _ball.product(jnp.sqrt(moved + unused), _unit(shape))
+    shape = sign * bump / _norm(bump) + inside / _norm(inside)
+    unused = jnp.maximum(eps**2 - jnp.sum(delta**2), 0.0) / channels
+    moved = jnp.sum(jnp.where(source | target, delta, 0.0) ** 2, axis=(0, 1))
+    new = shape / _norm(shape) * jnp.sqrt(moved + unused)
     return jnp.where(target, new, jnp.where(source, 0.0, delta))
 
 
-def _squares(image):
-    """The sum of squares of every channel."""
-    return _ball.total(_ball.product(image, image).reshape(-1, image.shape[-1]))
-
-
-def _unit(image):
-    """Every channel over its length; 0 for 0."""
-    return _ball.product(1 / jnp.maximum(jnp.sqrt(_squares(image)), 1e-30), image)
+def _norm(image):
+    """The length of every channel."""
+    return jnp.maximum(jnp.sqrt(jnp.sum(image**2, axis=(0, 1))), 1e-30)

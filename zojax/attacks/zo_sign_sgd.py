@@ -1,6 +1,5 @@
 """ZO-signSGD: the sign of a gradient from forward differences along few random directions."""
 
-import dataclasses
 from functools import lru_cache
 
 import jax
@@ -9,11 +8,10 @@ from jax.typing import ArrayLike
 
 from zojax import directions, stencils
 from zojax._estimator import estimator
-from zojax._types import Direction, require_count, require_positive
-from zojax.attacks import _ball, _driver, _losses
+from zojax._types import require_count, require_positive
+from zojax.attacks import _driver, _losses
 from zojax.attacks._descent import descend
 from zojax.attacks._driver import Attack, Model, Result
-from zojax.directions._combine import accumulate
 
 
 def zo_sign_sgd(
@@ -95,22 +93,9 @@ def zo_sign_sgd_attack(
     return _rounds(_driver.check_norm(norm), n, float(mu), float(learning_rate))
 
 
-def _sphere() -> Direction:
-    """`directions.sphere` for one image, of a length that does not depend on the others of a batch."""
-    normal = directions.normal()
-
-    def draw(frame, index, like):
-        z = normal.draw(frame, index, like)
-        entries = z.dense().ravel()
-        squares = _ball.total(_ball.product(entries, entries))
-        return dataclasses.replace(z, scale=jnp.sqrt(like.size / squares))
-
-    return Direction(normal.frame, draw, accumulate(draw))
-
-
 @lru_cache
 def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
-    source = estimator(_sphere(), stencils.forward(), mu=mu, num_directions=n)
+    source = estimator(directions.sphere(), stencils.forward(), mu=mu, num_directions=n)
 
     def step(image, grads, state):
         scale = 1.0 if norm == "linf" else image.size**-0.5

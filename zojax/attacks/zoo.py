@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from zojax import directions
 from zojax._estimator import estimator
 from zojax._types import require_count, require_positive
-from zojax.attacks import _ball, _driver, _losses
+from zojax.attacks import _driver, _losses
 from zojax.attacks._descent import descend
 from zojax.attacks._driver import Attack, Model, Result
 
@@ -116,17 +116,14 @@ def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
         # A coordinate direction has length sqrt(d), so that its estimate is calibrated.
         return estimator(directions.coordinate(), mu=mu * x.size**-0.5, num_directions=n)
 
-    def moved(decay, moment, new):
-        return _ball.product(decay, moment) + _ball.product(1 - decay, new)
-
     def start(x):
         return ZooState(jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x))
 
     def step(image, grads, state):
         visited = grads != 0  # a pixel without a slope is as good as not visited
         visits = state.visits + visited
-        mean = jnp.where(visited, moved(0.9, state.mean, grads), state.mean)
-        square = jnp.where(visited, moved(0.999, state.square, grads**2), state.square)
+        mean = jnp.where(visited, 0.9 * state.mean + 0.1 * grads, state.mean)
+        square = jnp.where(visited, 0.999 * state.square + 0.001 * grads**2, state.square)
         late = jnp.maximum(visits, 1)
         root = jnp.sqrt(square / (1 - 0.999**late)) + 1e-8
         move = learning_rate * mean / (1 - 0.9**late) / root
