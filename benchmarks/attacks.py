@@ -96,7 +96,7 @@ WORK = {
         Setting("linf", 0.2, 100, 1000),
         Setting("linf", 0.1, 100, 1000, enough=700),
         Setting("l2", 3.0, 100, 1000),
-        Setting("l2", 2.0, 100, 1000, enough=250),
+        Setting("l2", 2.0, 100, 1000, enough=300),
     ],
     "simba": [Setting("l2", 3.0, 100, 2000, 0.2)],
     "simba_dct": [Setting("l2", 3.0, 100, 1000, 0.2)],
