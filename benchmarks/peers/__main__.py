@@ -1,8 +1,8 @@
 """Runs the peers and keeps what they did: `python -m benchmarks.peers`.
 
-Results are added to `results/cpu/search_peers.json` after every (problem, peer); only seeds that are not
-there yet are run, unless `--again` is given. `python -m benchmarks.search` reads the file and never runs a
-peer.
+Results are added to `results/cpu/search_peers.json` after every few seeds of a (problem, peer); only seeds
+that are not there yet are run, unless `--again` is given. `python -m benchmarks.search` reads the file and
+never runs a peer.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.peers import PEERS, Peer, play
 
 FILE = RESULTS / "cpu" / "search_peers.json"
 POINTS = 25  # of a kept curve
+SEEDS = 5  # after which results are kept: a run may take minutes
 
 # What zoopt offers against noise and in many dimensions: rows of their own.
 ZOOPT_NOISE = {
@@ -47,11 +48,14 @@ def contestants(problem: problems.Problem) -> dict[str, Peer]:
     return peers
 
 
-def record(problem: problems.Problem, name: str, peer: Peer, seeds: int, before: dict) -> dict:
-    """Runs a peer from every seed that it did not run from before.
+def record(
+    problem: problems.Problem, name: str, peer: Peer, seeds: int, again: bool = False
+) -> dict:
+    """Runs a peer from every seed that it did not run from before, or from all of them `again`.
 
     Keeps each final value, and the mean best so far at a few budgets.
     """
+    before = {} if again else load().get((problem.name, name), {})
     at = np.unique(np.geomspace(1, problem.budget, POINTS).astype(int))
     known = before.get("seeds", 0)
     final, seconds = list(before.get("final", [])), [before["seconds"]] * known if known else []
@@ -156,10 +160,14 @@ def main() -> None:
     done, jobs = {} if arguments.again else load(), []
     for problem in problems.quality().values():
         for name, peer in contestants(problem).items():
-            before = done.get((problem.name, name), {})
-            if before.get("seeds", 0) < arguments.seeds:
-                more = partial(record, problem, name, peer, arguments.seeds, before)
-                jobs.append((problem.name, name, more))
+            known = done.get((problem.name, name), {}).get("seeds", 0)
+            if known < arguments.seeds:
+                parts = [*range(known + SEEDS, arguments.seeds, SEEDS), arguments.seeds]
+                again = [arguments.again] + [False] * (len(parts) - 1)
+                jobs += [
+                    (problem.name, name, partial(record, problem, name, peer, *part))
+                    for part in zip(parts, again, strict=True)
+                ]
     quiet = partial(record_subset, "zoopt POSS", 0.0, 8, arguments.seeds)
     loud = partial(record_subset, noise=0.2, k=8, seeds=arguments.seeds)
     others = [("sonar k=8", "zoopt POSS", quiet)]
