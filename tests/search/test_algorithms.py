@@ -231,7 +231,8 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
     together = jax.jit(jax.vmap(search_with))(jnp.array(settings))
     alone_with = jax.jit(search_with)
     alone = jnp.stack([alone_with(s) for s in settings])
-    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+    # Not to the bit: sums under vmap have another order, which forty steps of a distribution amplify.
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
     assert not np.array_equal(alone[0], alone[1])
 
 
