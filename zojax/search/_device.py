@@ -93,7 +93,7 @@ def _in_parts(fixed, start: Callable, inputs, task: Task):
             began = time.monotonic()
             run = jax.block_until_ready(_advance_a_copy(fixed, run, np.int32(until), *inputs))
             seconds = time.monotonic() - began
-            parts.append(_history(run))
+            parts.append(tuple(np.copy(h) for h in _history(run)))  # not views of all rows
             run = run._replace(begin=run.evaluations)
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
