@@ -21,10 +21,8 @@ from zojax.search._task import (
 )
 
 REPORTS = 100
-FIRST, MOMENT = (
-    16,
-    0.1,
-)  # evaluations of a first call where a clock is watched, and seconds of the others
+FIRST = 16  # evaluations of the first call where a clock is watched
+MOMENT = 0.1  # seconds, at most, of a call that may grow
 
 
 class Run(NamedTuple):
@@ -86,14 +84,14 @@ def _in_parts(fixed, start: Callable, inputs, task: Task):
     batch, longest = problem.algorithm.batch_size, max(1, budget // REPORTS)
     step = max(batch, min(longest, FIRST) if task.timed else longest)
     run = start(max(batch, longest))
-    until, parts, why = 0, [], None
+    until, parts, why = 0, {}, None
     try:
         while until < budget and why is None and np.asarray(run.running).any():
             until = min(budget, max(until + step, int(run.evaluations) + 1))
             began = time.monotonic()
             run = jax.block_until_ready(_advance_a_copy(fixed, run, np.int32(until), *inputs))
             seconds = time.monotonic() - began
-            parts.append(tuple(np.copy(h) for h in _history(run)))  # not views of all rows
+            parts[until] = tuple(np.copy(h) for h in _history(run))  # not views of all rows
             run = run._replace(begin=run.evaluations)
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
@@ -104,7 +102,8 @@ def _in_parts(fixed, start: Callable, inputs, task: Task):
         if not int(run.evaluations):
             raise
         why = "interrupted"
-    return run, parts, why
+        parts[until] = parts.get(until) or _history(run)  # the last call may have come to its end
+    return run, list(parts.values()), why
 
 
 def _history(run: Run) -> tuple[np.ndarray, np.ndarray]:
