@@ -142,10 +142,8 @@ def judged(predict, x, y, eps, norm, adversarial, queries, seconds):
 
 def measure(name, setting, params, x, y, rounds) -> list[dict]:
     predict = jax.jit(lambda images: cnn.forward(params, images))
-    for size in (
-        1 << k for k in range(10)
-    ):  # every shape that ART shows the model is compiled here
-        predict(np.zeros((size, 28, 28), np.float32))
+    for k in range(10):  # every shape that ART shows the model is compiled here
+        predict(np.zeros((1 << k, 28, 28), np.float32))
     norm, eps, count, budget, step, enough = setting
     images, labels = x[:count], y[:count]
     contestants = {

@@ -55,8 +55,7 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
     Raises:
       ImportError: evosax is not installed.
       ValueError: evosax has no such strategy, or the strategy no such setting; a population_size below 2,
-        or one that the strategy does not take; a
-        space that is not continuous.
+        or one that the strategy does not take; a space that is not continuous.
 
     References:
       Lange, `evosax: JAX-based evolution strategies <https://arxiv.org/abs/2212.04180>`_, 2022.
