@@ -217,9 +217,13 @@ class Words:
         """float32 of shape rows.shape + (width,): `width` columns, from column `start` on."""
         shape = rows.shape + (width,)
         lead = tuple(range(rows.ndim))
-        key = [lax.broadcast_in_dim(k, shape, lead) for k in row_keys(self.seed, rows)]
+        keys = row_keys(self.seed, rows)
         column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
-        return self.value(mix(key, column + np.uint32(start) if start else column))
+        if start:
+            column = column + np.uint32(start)
+        if not rows.ndim:  # one row may be a whole leaf: a loop must not keep what its columns begin with
+            column = column + zero_from(keys[0])
+        return self.value(mix([lax.broadcast_in_dim(k, shape, lead) for k in keys], column))
 
     def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
         """The entries (row, column), for uint32 arrays of equal shape: any part of a row alone."""

@@ -19,6 +19,12 @@ LOSSES = {
     "inside": lambda x: x[2:-1] + 1,
     "a small part": lambda x: x[5:100] * 3,
     "strided": lambda x: x[::2] * 2,
+    "several times": lambda x: x * x + jnp.sin(x) + jnp.clip(x, -1, 1),
+    "in a branch and behind it": lambda x: jax.lax.cond(x[0] > 0, jnp.sin, lambda x: x, x) + x,
+    "in a loop, before and behind it": lambda x: (
+        jax.lax.fori_loop(0, 3, lambda i, y: y * x + x, x + 1) * jnp.exp(x)
+    ),
+    "out of a loop": lambda x: (jax.lax.scan(lambda c, _: (c, x), 0, None, 2)[1][1] + x, x),
     "a matrix": lambda x: x[: noise.LONG].reshape(-1, 64) @ jnp.ones((64, 2)),
 }
 DIRECTIONS = {"rademacher": directions.rademacher(), "normal": directions.normal()}

@@ -8,12 +8,15 @@ from zojax import noise as noises
 from zojax._barriers import settle
 from zojax._types import PyTree, accumulator_dtype, varying_like
 
+_AT_ONCE = 16  # a loop's body is as much longer to compile
+
 
 def accumulate(draw):
     """A `combine` that regenerates every direction and adds it to an accumulator.
 
-    Nothing of size N x d exists. Eight directions are added in one pass over the accumulator,
-    which is then read and written once for eight.
+    Nothing of size N x d exists. Up to 16 directions are added within what reads their sum, and no
+    accumulator exists either: a step with as many takes no more memory than with one. Of more, 16 are
+    added in one pass over it.
     """
 
     def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
@@ -42,7 +45,7 @@ def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:
     zeros = jax.tree.map(
         lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
     )
-    return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, 8))[0]
+    return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, _AT_ONCE))[0]
 
 
 def _scaled(coefficient: jax.Array, noise, dtype) -> jax.Array:

@@ -9,6 +9,7 @@ from jax import lax
 from zojax import noise
 from zojax._types import Direction, PyTree, accumulator_dtype, require_count, require_kind
 from zojax.directions.rademacher import rademacher
+from zojax.implicit._contract import contract
 
 _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}
 
@@ -88,11 +89,8 @@ def low_rank(
             factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
         else:
             factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-        # Contract over directions and rank, the first two axes of both factors.
         sums = [
-            lax.dot_general(a, b, (((0, 1), (0, 1)), ((), ()))).astype(
-                accumulator_dtype(leaf.dtype)
-            )
+            _product(a, b).astype(accumulator_dtype(leaf.dtype))
             for (a, b), leaf in zip(factors, leaves, strict=True)
         ]
         rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
@@ -103,6 +101,14 @@ def low_rank(
         return vectors.max_directions(rest) if jax.tree.leaves(rest) else None
 
     return Direction(frame, draw, combine, max_directions, shares_products=True)
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """The product over directions and rank, the first two axes of both."""
+    left, right = (lax.collapse(x, 0, 2) for x in (left, right))
+    rows = tuple(range(left.ndim - 1))
+    columns = tuple(range(len(rows), len(rows) + right.ndim - 1))
+    return contract(left, ("rank", *rows), right, ("rank", *columns), rows + columns)
 
 
 def cut(shape: tuple[int, ...]) -> int:

@@ -30,9 +30,10 @@ def scan(context, eqn, *operands):
         context.kept(x, eqn)
 
     def body(carry, slices):
+        inner = context.inside()
         xs = [rebuild(s) for (_, rebuild), s in zip(stacks, slices, strict=True)]
-        outs = context.interpret(jaxpr, literals, [*consts, *carry, *xs])
-        outs = [context.plain(x, eqn) for x in outs]
+        outs = inner.interpret(jaxpr, literals, [*consts, *carry, *xs])
+        outs = [inner.plain(x, eqn) for x in outs]
         return outs[: len(carry)], outs[len(carry) :]
 
     arrays = [arrays for arrays, _ in stacks]
@@ -51,12 +52,14 @@ def while_loop(context, eqn, *operands):
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 
     def test(carry):
-        outs = context.interpret(cond_jaxpr, cond_literals, [*cond_consts, *carry])
-        return context.plain(outs[0], eqn)
+        inner = context.inside()
+        outs = inner.interpret(cond_jaxpr, cond_literals, [*cond_consts, *carry])
+        return inner.plain(outs[0], eqn)
 
     def body(carry):
-        outs = context.interpret(body_jaxpr, body_literals, [*body_consts, *carry])
-        return [context.plain(x, eqn) for x in outs]
+        inner = context.inside()
+        outs = inner.interpret(body_jaxpr, body_literals, [*body_consts, *carry])
+        return [inner.plain(x, eqn) for x in outs]
 
     return lax.while_loop(test, body, init)
 
@@ -66,8 +69,9 @@ def cond(context, eqn, index, *operands):
         jaxpr, literals = _compat.open_jaxpr(closed)
 
         def evaluate():
-            outs = context.interpret(jaxpr, literals, operands)
-            return [context.plain(x, eqn) for x in outs]
+            inner = context.inside()
+            outs = inner.interpret(jaxpr, literals, operands)
+            return [inner.plain(x, eqn) for x in outs]
 
         return evaluate
 
@@ -85,9 +89,10 @@ def shard_map(context, eqn, *operands):
     arrays, specs, rebuild = zip(*parts, strict=True)
 
     def body(*shards):
+        inner = context.inside()
         args = [make(s) for make, s in zip(rebuild, shards, strict=True)]
-        outs = context.interpret(jaxpr, literals, args)
-        return tuple(context.plain(x, eqn) for x in outs)
+        outs = inner.interpret(jaxpr, literals, args)
+        return tuple(inner.plain(x, eqn) for x in outs)
 
     mapped = jax.shard_map(
         body,

@@ -1,7 +1,7 @@
 """The interpreter: runs a traced function with some inputs perturbed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -28,6 +28,13 @@ class Context:
     # id of an array: itself (which keeps the id its own), a time, and the array it is computed from
     # entry by entry, which exists by then.
     sources: dict = field(default_factory=dict)
+    # id of a long vector: itself and the array that all its readers share. Noise of one is never made
+    # inside of what reads it, so that to make it again would save no memory.
+    vectors: dict = field(default_factory=dict)
+
+    def inside(self) -> "Context":
+        """For a body that is traced apart: what is made there cannot be read outside."""
+        return replace(self, vectors={})
 
     def kept(self, x, eqn) -> None:
         if isinstance(x, Perturbed):
@@ -37,8 +44,13 @@ class Context:
         """`x` as an array, for `eqn` that cannot use its noise otherwise (None: as an output)."""
         if not isinstance(x, Perturbed):
             return x
+        if id(x) in self.vectors:
+            return self.vectors[id(x)][1]
         self.on_materialise(x, eqn)
-        return self.waiting(x, beside).materialise()
+        array = self.waiting(x, beside).materialise()
+        if x.is_long_vector:
+            self.vectors[id(x)] = x, array
+        return array
 
     def stored(self, array):
         """`array`, which two products read: XLA would make arithmetic again for each, and store both."""

@@ -19,7 +19,11 @@ from zojax.implicit._views import VIEWS, split
 
 
 def fallback(context, eqn, *operands):
-    return _compat.bind(eqn, *(context.plain(x, eqn, beside=operands) for x in operands))
+    arrays = {}  # by identity: both operands of x * x are one array
+    for x in operands:
+        if id(x) not in arrays:
+            arrays[id(x)] = context.plain(x, eqn, beside=operands)
+    return _compat.bind(eqn, *(arrays[id(x)] for x in operands))
 
 
 # --- views ----------------------------------------------------------------------------------------
