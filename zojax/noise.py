@@ -221,9 +221,7 @@ class Words:
         column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
         if start:
             column = column + np.uint32(start)
-        if (
-            not rows.ndim
-        ):  # one row may be a whole leaf: a loop must not keep what its columns begin with
+        if not rows.ndim and width > LONG:  # or a loop would keep what `mix` begins with
             column = column + zero_from(keys[0])
         return self.value(mix([lax.broadcast_in_dim(k, shape, lead) for k in keys], column))
 

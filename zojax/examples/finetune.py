@@ -61,7 +61,7 @@ SETTINGS = {
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): Setting(60, 16, 1e-3, 1e-2, 1),
     ("jsonl", "lora"): Setting(100, 16, 1e-3, 1e-2, 1),
-    ("jsonl", "prefix"): Setting(100, 16, 1e-3, 1e-1, 1),
+    ("jsonl", "prefix"): Setting(100, 16, 1e-2, 1e-1, 1),
     ("jsonl", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
 }
 # Accuracy is a step function: only a wide perturbation moves it, and only many examples resolve it.
