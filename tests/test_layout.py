@@ -11,13 +11,14 @@ import zojax
 ROOT = Path(zojax.__file__).parent
 NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-BASE = {"_types", "_barriers", "noise"}
+BASE = {"_types", "_barriers", "_contract", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATE = BASE | CHOICES | {"implicit"}
 ESTIMATOR = ESTIMATE | {"_arguments", "_ask_tell", "_call", "_estimate"}
 ALLOWED = {  # what each part may import
     "_types": set(),
     "_barriers": {"_types"},
+    "_contract": set(),
     "noise": {"_barriers"},
     "directions": BASE | {"directions"},
     "stencils": BASE,

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
+from zojax._contract import contract
 from zojax._types import Direction, PyTree, accumulator_dtype, require_count, require_kind
 from zojax.directions.rademacher import rademacher
-from zojax.implicit._contract import contract
 
 _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}
 

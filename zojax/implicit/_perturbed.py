@@ -26,8 +26,8 @@ from jax.sharding import PartitionSpec
 
 from zojax import _barriers
 from zojax import noise as noises
+from zojax._contract import contract
 from zojax._types import accumulator_dtype, is_float
-from zojax.implicit._contract import contract
 
 
 class Part(NamedTuple):

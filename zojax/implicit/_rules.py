@@ -10,9 +10,9 @@ from functools import partial
 import jax.numpy as jnp
 from jax import lax
 
+from zojax._contract import contract
 from zojax._types import accumulator_dtype
 from zojax.implicit import _compat
-from zojax.implicit._contract import contract
 from zojax.implicit._convolve import convolve
 from zojax.implicit._perturbed import Access, Perturbed
 from zojax.implicit._views import VIEWS, split
