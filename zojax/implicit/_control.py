@@ -30,10 +30,8 @@ def scan(context, eqn, *operands):
         context.kept(x, eqn)
 
     def body(carry, slices):
-        inner = context.inside()
         xs = [rebuild(s) for (_, rebuild), s in zip(stacks, slices, strict=True)]
-        outs = inner.interpret(jaxpr, literals, [*consts, *carry, *xs])
-        outs = [inner.plain(x, eqn) for x in outs]
+        outs = context.interpret_body(eqn, jaxpr, literals, [*consts, *carry, *xs])
         return outs[: len(carry)], outs[len(carry) :]
 
     arrays = [arrays for arrays, _ in stacks]
@@ -52,14 +50,10 @@ def while_loop(context, eqn, *operands):
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 
     def test(carry):
-        inner = context.inside()
-        outs = inner.interpret(cond_jaxpr, cond_literals, [*cond_consts, *carry])
-        return inner.plain(outs[0], eqn)
+        return context.interpret_body(eqn, cond_jaxpr, cond_literals, [*cond_consts, *carry])[0]
 
     def body(carry):
-        inner = context.inside()
-        outs = inner.interpret(body_jaxpr, body_literals, [*body_consts, *carry])
-        return [inner.plain(x, eqn) for x in outs]
+        return context.interpret_body(eqn, body_jaxpr, body_literals, [*body_consts, *carry])
 
     return lax.while_loop(test, body, init)
 
@@ -68,12 +62,7 @@ def cond(context, eqn, index, *operands):
     def branch(closed):
         jaxpr, literals = _compat.open_jaxpr(closed)
 
-        def evaluate():
-            inner = context.inside()
-            outs = inner.interpret(jaxpr, literals, operands)
-            return [inner.plain(x, eqn) for x in outs]
-
-        return evaluate
+        return lambda: context.interpret_body(eqn, jaxpr, literals, operands)
 
     return lax.switch(context.plain(index, eqn), [branch(b) for b in eqn.params["branches"]])
 
@@ -89,10 +78,8 @@ def shard_map(context, eqn, *operands):
     arrays, specs, rebuild = zip(*parts, strict=True)
 
     def body(*shards):
-        inner = context.inside()
         args = [make(s) for make, s in zip(rebuild, shards, strict=True)]
-        outs = inner.interpret(jaxpr, literals, args)
-        return tuple(inner.plain(x, eqn) for x in outs)
+        return tuple(context.interpret_body(eqn, jaxpr, literals, args))
 
     mapped = jax.shard_map(
         body,

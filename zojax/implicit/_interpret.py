@@ -32,10 +32,6 @@ class Context:
     # inside of what reads it, so that to make it again would save no memory.
     vectors: dict = field(default_factory=dict)
 
-    def inside(self) -> "Context":
-        """For a body that is traced apart: what is made there cannot be read outside."""
-        return replace(self, vectors={})
-
     def kept(self, x, eqn) -> None:
         if isinstance(x, Perturbed):
             self.on_kept(x, eqn)
@@ -102,6 +98,11 @@ class Context:
             self.note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+    def interpret_body(self, eqn, jaxpr, consts, args) -> list[jax.Array]:
+        """The outputs, as arrays, of a body that is traced apart: nothing made there is read outside."""
+        inner = replace(self, vectors={})
+        return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 
 def _is_computed(x) -> bool:
