@@ -99,8 +99,8 @@ def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
 
 
 def index_from(u: jax.Array, n) -> jax.Array:
-    """A random index below n from a uniform number."""
-    return jnp.minimum((u * n).astype(jnp.int32), n - 1)
+    """A random index below n from a uniform number; unsigned, for which XLA checks nothing."""
+    return jnp.minimum((u * n).astype(jnp.uint32), n - 1)
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
@@ -114,8 +114,8 @@ def span_of(space: Space) -> jax.Array:
 
 
 def where(condition: jax.Array, a, b):
-    """`jnp.where` with one condition for all leaves of two pytrees."""
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+    """One of two pytrees of equal types: `jnp.where` makes a program within the program of every leaf."""
+    return jax.tree.map(lambda x, y: x if x is y else jax.lax.select(condition, x, y), a, b)
 
 
 def keep_best(state, x: jax.Array, value: jax.Array):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from zojax.search._algorithm import (
     Algorithm,
@@ -117,8 +118,8 @@ def _init(key, space: Space, budget: int) -> CoordinateSearchState:
         random=make_random(key),
         x=space.sample(start, 1)[0].astype(dtype),
         value=jnp.asarray(jnp.inf),
-        order=jax.random.permutation(order, d),
-        visits=jnp.int32(0),
+        order=jax.random.permutation(order, d).astype(jnp.uint32),
+        visits=jnp.uint32(0),
         scales=0.25 * span_of(space),
         signs=jnp.ones(d, dtype),
         line=_no_line(),
@@ -126,14 +127,14 @@ def _init(key, space: Space, budget: int) -> CoordinateSearchState:
         gains=jnp.zeros(4, dtype),
         costs=jnp.zeros(4, dtype),
         jumps=jnp.full(MEMORY, 0.1, dtype),
-        num_jumps=jnp.int32(0),
+        num_jumps=jnp.uint32(0),
     )
 
 
 def _ask(space: Space, state: CoordinateSearchState):
     u, random = draw(state.random, 11)
     line = state.line
-    k = state.order[state.visits % space.dimension]
+    k = _visited(space, state)
     operator = jnp.where(line.active, LINE, _choose_operator(space, state, k, u[0]))
     step, last = _line_step(space, state, k, u[1])
     xk = state.x[k]
@@ -154,8 +155,7 @@ def _ask(space: Space, state: CoordinateSearchState):
 
 def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSearchState:
     operator, move, _ = state.proposal
-    d = space.dimension
-    k = state.order[state.visits % d]
+    k = _visited(space, state)
     is_line = operator == LINE
     better = value < state.value
     # A point as good as the best may be walked to, but is no success.
@@ -175,7 +175,7 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
     line = where(is_line, after, landed)
     state = _learn(space, state, k, ends & is_line, line, better, move)
     line = where(ends, _no_line(), line)
-    memory = 1 - 1 / (4 * d)
+    memory = 1 - 1 / (4 * space.dimension)
     used = jnp.arange(4) == operator
     return state._replace(
         x=jnp.where(accepted, x, state.x),
@@ -185,6 +185,11 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
         gains=state.gains * memory + used * gain,
         costs=state.costs * memory + used,
     )
+
+
+def _visited(space: Space, state: CoordinateSearchState) -> jax.Array:
+    """The coordinate of this visit."""
+    return state.order[lax.rem(state.visits, np.uint32(space.dimension))]
 
 
 def _inject(space, state: CoordinateSearchState, x, value) -> CoordinateSearchState:
@@ -323,7 +328,7 @@ def _learn(space, state, k, ends, line: Line, better, move):
     learnt = jnp.where(line.leapt, 0.125 * line.step, jnp.clip(way, SHRINK * scale, GROW * scale))
     learnt = jnp.clip(learnt, _least_step(space)[k], 0.5 * span)
     keep = ends & line.leapt & (way > 0)
-    slot = state.num_jumps % MEMORY
+    slot = lax.rem(state.num_jumps, np.uint32(MEMORY))
     return state._replace(
         scales=set_row(state.scales, k, jnp.where(ends, learnt, scale)),
         signs=set_row(state.signs, k, jnp.where(better, jnp.sign(move), state.signs[k])),

@@ -111,7 +111,7 @@ def quasi_newton(memory: int = 16) -> Algorithm:
             old_base=x,
             old_gradient=zeros,
             pairs=pairs,
-            done=jnp.int32(0),
+            done=jnp.uint32(0),
             width=jnp.asarray(_widest(), dtype),
             direction=zeros,
             slope=jnp.zeros((), dtype),
@@ -179,7 +179,7 @@ def _new_iteration(state: QuasiNewtonState) -> QuasiNewtonState:
     return state._replace(
         base=state.x,
         base_value=state.value,
-        done=jnp.int32(0),
+        done=jnp.uint32(0),
         tries=jnp.int32(0),
         iterations=state.iterations + 1,
     )
@@ -288,4 +288,4 @@ def _widest() -> float:
 
 
 def _coordinates(space: Space):
-    return jnp.asarray(np.flatnonzero(space.kinds == CONTINUOUS), jnp.int32)
+    return jnp.asarray(np.flatnonzero(space.kinds == CONTINUOUS), jnp.uint32)

@@ -8,9 +8,10 @@ import numpy as np
 from jax import lax
 
 from zojax._types import require_count
-from zojax.noise import standard_normal, threefry
+from zojax.noise import standard_normal
 from zojax.search._algorithm import (
     Algorithm,
+    Random,
     bounds_of,
     float_dtype,
     keep_best,
@@ -20,6 +21,7 @@ from zojax.search._algorithm import (
     sequential,
     span_of,
     to_unit,
+    words,
 )
 from zojax.search._arrays import set_row
 from zojax.search.domains import UNORDERED
@@ -155,19 +157,17 @@ def _new_shares(state, u, utility):
 
 def _draws(space, state, member):
     """The normals (d,) of a member, mirrored within pairs, and its uniform numbers (d,)."""
-    d = space.dimension
-    column = lax.iota(jnp.uint32, d)
-    pair, sign = member // 2, 1.0 - 2.0 * (member % 2)
-    count = state.generation * np.uint32(2 * len(state.values))
-    seed = (state.seed[0], state.seed[1])
-    row = jnp.broadcast_to(count + pair.astype(jnp.uint32), (d,))
-    words, _ = threefry(seed, row, column)
-    z = (sign * standard_normal(words)).astype(float_dtype())
+    d, n = space.dimension, len(state.values)
+    random = Random(state.seed, state.generation * np.uint32(2 * n))
+
+    def row(number):
+        return words(random._replace(count=random.count + number.astype(jnp.uint32)), d)
+
+    sign = 1.0 - 2.0 * (member & 1)
+    z = (sign * standard_normal(row(member >> 1))).astype(float_dtype())
     if not np.any(space.kinds == UNORDERED):
         return z, z
-    row = count + np.uint32(len(state.values)) + member.astype(jnp.uint32)
-    words, _ = threefry(seed, jnp.broadcast_to(row, (d,)), column)
-    return z, to_unit(words)
+    return z, to_unit(row(n + member))
 
 
 def _place(space, state: SnesState, z, u):
