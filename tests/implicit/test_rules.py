@@ -328,6 +328,7 @@ def test_error_names_leaf_primitive_and_remedy(case, kind):
         (("NHWC", "HWIO", "NHWC"), (2, 2), "SAME", (1, 1), (3, 3, 4, 6), (2, 9, 8, 4)),
         (("NCHW", "OIHW", "NCHW"), (1, 1), "VALID", (2, 1), (5, 3, 2, 3), (2, 3, 9, 8)),
         (("NHWC", "HWIO", "NCHW"), (1, 2), [(1, 2), (0, -1)], (1, 1), (3, 2, 4, 5), (2, 7, 8, 4)),
+        (("NHWC", "HWIO", "NHWC"), (1, 1), "SAME", (1, 1), (2, 2, 40, 3), (2, 4, 5, 40)),
     ],
 )
 def test_convolutions_of_many_directions(layout, strides, padding, dilation, kernel, examples):

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax import lax
 
+_UNROLLED = 32  # channels
+
 
 def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
     """`lax.conv_general_dilated(lhs, kernel, **options)`, for kernels that may be batched by `vmap`.
@@ -49,6 +51,20 @@ def _divide(x, axis, size):
     return lax.transpose(x, [axis, *(i for i in range(x.ndim) if i != axis)])
 
 
+def _times(x, taps, precision, dtype):
+    """The product of (..., c) and (c, taps); of few channels it is written out, a fused sum: a product for
+    each direction of so little depth is stored in another order than the taps are read in."""
+    if len(taps) > _UNROLLED:
+        dims = (((x.ndim - 1,), (0,)), ((), ()))
+        return lax.dot_general(x, taps, dims, precision=precision, preferred_element_type=dtype)
+    shape = (*x.shape[:-1], taps.shape[1])
+    return sum(
+        lax.broadcast_in_dim(x[..., i], shape, range(x.ndim - 1))
+        * lax.broadcast_in_dim(taps[i], shape, (x.ndim - 1,))
+        for i in range(len(taps))
+    )
+
+
 def _by_taps(
     lhs, kernel, *, window_strides, padding, rhs_dilation, dimension_numbers, precision, **rest
 ):
@@ -57,10 +73,7 @@ def _by_taps(
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
     window, channels = k.shape[1:-1], k.shape[-1]
     taps = lax.reshape(k, (k.shape[0], math.prod(window) * channels))
-    dims = (((x.ndim - 1,), (0,)), ((), ()))
-    y = lax.dot_general(
-        x, taps, dims, precision=precision, preferred_element_type=rest["preferred_element_type"]
-    )
+    y = _times(x, taps, precision, rest["preferred_element_type"])
     y = lax.pad(y, np.zeros((), y.dtype), [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)])
     reach = [(n - 1) * d for n, d in zip(window, rhs_dilation, strict=True)]
     sizes = y.shape[1:-1]
