@@ -1,46 +1,72 @@
-"""How many directions at once? Time of 32 directions of the sphere for each batch_size and dimension.
+"""How many directions at once? Time of a gradient for each batch_size.
 
     python -m benchmarks.batches
 
-`execution.choose_batch_size` answers from batch_size * d; the column "chosen" is what it took, and is timed
-like the others.
+32 directions of the sphere in each dimension, and populations of low-rank members, which share products.
+The column "default" is what `batch_size=None` took, and is timed like the others.
 """
 
 import argparse
 import statistics
 
 import jax
-import jax.numpy as jnp
 
 import zojax
+from benchmarks.contests import CONTESTS
 from benchmarks.measure import interleaved, save
-from zojax.execution import choose_batch_size
+from benchmarks.works import fill, make
+from zojax import directions
 
 DIMENSIONS = [10**2, 10**3, 10**4, 10**5, 10**6, 10**7]
-SIZES = [1, 2, 4, 8, 16, 32]
-LIMIT = 2 * 10**8  # batch_size * d, for memory
+SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+LIMIT = 2 * 10**8  # batch_size * d of dense directions, for memory
 
 
-def measure(d: int, rounds: int) -> dict:
-    x, key, n = jnp.ones(d), jax.random.key(0), SIZES[-1]
+def spheres(dimensions: list[int]) -> dict:
+    """Label -> (work, direction, sizes), of dense directions."""
+    return {
+        f"sphere, d = {d:.0e}": (
+            make("sphere", {"d": d}, 64),
+            directions.rademacher(),
+            [size for size in SIZES if size <= 32 and size * d <= LIMIT],
+        )
+        for d in dimensions
+    }
+
+
+def populations() -> dict:
+    """The same of the contests' populations."""
+    entries = [e for name in ("mlp", "transformers", "convnet") for e in CONTESTS[name]]
+    return {
+        e.label: (
+            make(**e.work),
+            directions.low_rank(),
+            [size for size in SIZES if 8 <= size <= e.work["evaluations"] // 2],
+        )
+        for e in entries
+        if e.work["evaluations"] <= 2 * SIZES[-1]
+    }
+
+
+def measure(label: str, work, direction, sizes: list[int], rounds: int) -> dict:
+    params, batch = fill(work.params), fill(work.batch, 1)
+    key, count = jax.random.key(0), work.evaluations // 2
 
     def run_of(size):
-        estimator = zojax.estimator(num_directions=n, batch_size=size)
-        run = jax.jit(lambda x: estimator.estimate(key, lambda x: jnp.sum(x * x), x).grads)
-        return lambda: run(x)
+        estimator = zojax.estimator(direction, mu=work.mu, num_directions=count, batch_size=size)
+        run = jax.jit(lambda p, b: zojax.grad(work.loss, estimator)(key, p, b))
+        return lambda: run(params, batch)
 
-    chosen = choose_batch_size(n, d, False)
-    sizes = sorted({chosen, *(size for size in SIZES if size * d <= LIMIT)})
-    taken = interleaved({str(size): run_of(size) for size in sizes}, rounds)
-    medians = {size: statistics.median(taken[str(size)]) for size in sizes}
+    runs = {str(size): run_of(size) for size in sizes} | {"default": run_of(None)}
+    medians = {name: statistics.median(s) for name, s in interleaved(runs, rounds).items()}
     best = min(medians, key=medians.get)
     return {
-        "d": d,
-        **{f"{size}, ms": 1e3 * medians[size] if size in medians else "" for size in SIZES},
+        "work": label,
+        "directions": count,
+        **{f"{size}, ms": 1e3 * medians[str(size)] if size in sizes else "" for size in SIZES},
+        "default, ms": 1e3 * medians["default"],
         "best": best,
-        "chosen": chosen,
-        "chosen, ms": 1e3 * medians[chosen],
-        "chosen / best": medians[chosen] / medians[best],
+        "default / best": medians["default"] / medians[best],
     }
 
 
@@ -49,8 +75,8 @@ def main(argv=None) -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args(argv)
-    dimensions = DIMENSIONS[:1] if arguments.quick else DIMENSIONS
-    save("batches", [measure(d, arguments.rounds) for d in dimensions])
+    works = spheres(DIMENSIONS[:1]) if arguments.quick else spheres(DIMENSIONS) | populations()
+    save("batches", [measure(name, *work, arguments.rounds) for name, work in works.items()])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks import (
 from benchmarks.__main__ import SECTIONS
 from benchmarks.__main__ import main as command
 from benchmarks.rivals import RIVALS, evosax, naive, perturbed, shardes
+from zojax import directions
 from zojax.examples import _tasks
 
 
@@ -205,11 +206,13 @@ def test_steps_of_scaling_donate_their_parameters_and_go_on(build):
     assert first.is_deleted() and not second.is_deleted()
 
 
-def test_the_chosen_batch_size_is_timed_itself(monkeypatch):
-    monkeypatch.setattr(batches, "choose_batch_size", lambda *args: 6)
-    row = batches.measure(50, 3)
-    assert row["chosen"] == 6 and row["chosen, ms"] > 0
-    assert row["chosen / best"] >= 1
+@pytest.mark.parametrize("direction", [directions.rademacher(), directions.low_rank()])
+def test_the_default_batch_size_is_timed_beside_the_others(direction):
+    work = works.make("mlp", {"batch": 2, "widths": (8, 4, 3)}, 8)
+    row = batches.measure("mlp", work, direction, [1, 4], 3)
+    assert row["default, ms"] > 0 and row["default / best"] >= 1
+    assert row["1, ms"] > 0 and row["4, ms"] > 0 and row["2, ms"] == ""
+    assert row["best"] in ("1", "4", "default") and row["directions"] == 4
 
 
 def test_naive_estimates_agree_and_draw_each_direction_once():

@@ -143,3 +143,46 @@ def test_evaluations_that_are_written_out_are_those_of_a_loop():
         )
 
     chex.assert_trees_all_equal(both(execution._written_out), both(execution._loop))
+
+
+@pytest.mark.parametrize(
+    "limit, batches",
+    [(10**6, 1), (2 * 20 * 4, 3), (2 * 20 * 5, 3), (2 * 20, 12), (1, 12)],
+    ids=["all", "exact", "divisor", "one", "none"],
+)
+def test_directions_that_share_products_run_as_many_as_keep_the_largest_small(
+    monkeypatch, limit, batches
+):
+    """12 directions, of which each has products of 5 x 4 entries at two offsets."""
+    monkeypatch.setattr(execution, "_BATCH_PRODUCTS", {"cpu": limit})
+    traces = []
+
+    def traced(params, x):
+        traces.append(0)
+        return loss(params, x)
+
+    def gradient(fun, batch_size):
+        estimator = zojax.estimator(
+            directions.low_rank(), num_directions=12, batch_size=batch_size, mu=1e-2
+        )
+        return zojax.grad(fun, estimator)
+
+    text = str(jax.make_jaxpr(gradient(traced, None))(0, PARAMS, X))
+    assert len(traces) == 1
+    assert text.count("length=3") == (batches == 3)
+    assert text.count("length=12") == 1 + (batches == 12)  # the sum of the directions is a loop
+    found, expected = gradient(loss, None)(0, PARAMS, X), gradient(loss, 12)(0, PARAMS, X)
+    chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
+
+
+def test_a_loop_in_the_loss_counts_with_its_largest_product(monkeypatch):
+    monkeypatch.setattr(execution, "_BATCH_PRODUCTS", {"cpu": 2 * 2 * 30})
+
+    def deep(params, x):
+        hidden, _ = lax.scan(lambda h, _: (jnp.tanh(h @ params["w"]), None), x, None, length=3)
+        return jnp.sum(hidden @ jnp.ones((6, 1)))
+
+    params, x = {"w": jnp.ones((6, 6)) / 6}, jnp.ones((5, 6))
+    estimator = zojax.estimator(directions.low_rank(), num_directions=4, mu=1e-2)
+    text = str(jax.make_jaxpr(zojax.grad(deep, estimator))(0, params, x))
+    assert text.count("length=2") == 1  # two batches of two, around the loop

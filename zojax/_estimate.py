@@ -206,16 +206,15 @@ def _center(settings: Settings, this: Step, own: Losses, params: PyTree):
         lambda _, i, __: own.at(params, i),
         count,
         (0.0,),
-        min(_batch_size(settings, this.like), count),
+        _batch_size(settings, this.like),
     )
     return center, jax.tree.map(lambda a: a[:, 0], aux)
 
 
-def _batch_size(settings: Settings, like: PyTree) -> int:
-    if settings.batch_size is not None:
-        return settings.batch_size
-    shares = settings.direction.shares_products
-    return execution.choose_batch_size(settings.num_directions, total_size(like), shares)
+def _batch_size(settings: Settings, like: PyTree) -> int | None:
+    if settings.batch_size is None and not settings.direction.shares_products:
+        return execution.choose_batch_size(settings.num_directions, total_size(like))
+    return settings.batch_size
 
 
 def _weighted_sum(settings: Settings, frame, coefficients, like, structure) -> PyTree:

@@ -92,9 +92,10 @@ def estimator(
       mu: smoothing radius, in units of the parameters; a float or a schedule step -> float. At a step
         where a schedule is not positive every direction is left out.
       num_directions: N, at least 1.
-      batch_size: directions evaluated at once under vmap. None: all of them where directions share
-        products (low_rank), else as many as keep batch_size * d below 2^19 on CPU (2^24 elsewhere),
-        at least one. All choices give the same directions.
+      batch_size: directions evaluated at once under vmap. None: as many as keep batch_size * d below
+        2^19 on CPU (2^24 elsewhere), at least one; where directions share products (low_rank) all of
+        them, on CPU as many as keep the largest product below 2^21 entries. All choices give the same
+        directions.
       in_axes: which arguments of the loss carry one slice per direction, as in `jax.vmap`: an int for
         every argument but the parameters, a sequence over the positional arguments (None for the
         parameters), or a dict from keyword to axis. Mapped axes have length N.

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
 
 from zojax import noise
 from zojax._types import PyTree
@@ -19,22 +20,25 @@ from zojax._types import PyTree
 _BATCH_COORDINATES = {"cpu": 2**19}
 _BATCH_COORDINATES_ACCELERATOR = 2**24
 
+# Entries of the largest product of a batch of directions that share products: beyond it what follows a
+# product is read from memory, and rows enough share a weight as it is (ditto). Elsewhere no limit.
+_BATCH_PRODUCTS = {"cpu": 2**21}
 
-def choose_batch_size(num_directions: int, dimension: int, shares_products: bool) -> int:
-    """All at once when directions share products, else as many as keep batch * d small.
 
-    A divisor of `num_directions` where there is one nearby: a rest would be a second copy of the loss in
-    the program.
+def choose_batch_size(num_directions: int, dimension: int) -> int:
+    """As many directions as keep batch * d small, where they share no products.
 
-    >>> choose_batch_size(100, 10**9, shares_products=False)
-    1
-    >>> choose_batch_size(100, 10**9, shares_products=True)
-    100
+    >>> choose_batch_size(100, 1000), choose_batch_size(100, 10**9)
+    (100, 1)
     """
-    if shares_products:
-        return num_directions
     limit = _BATCH_COORDINATES.get(jax.default_backend(), _BATCH_COORDINATES_ACCELERATOR)
-    most = max(1, min(num_directions, limit // max(dimension, 1)))
+    return _divisor(num_directions, limit // max(dimension, 1))
+
+
+def _divisor(num_directions: int, most: int) -> int:
+    """At most `most`: a divisor of `num_directions` where there is one nearby, since a rest would be a
+    second copy of the loss in the program."""
+    most = max(1, min(num_directions, most))
     divisor = next(size for size in range(most, 0, -1) if num_directions % size == 0)
     return divisor if 2 * divisor > most else most
 
@@ -44,15 +48,20 @@ def evaluate(
     evaluation: Callable[[PyTree, jax.Array, jax.Array], PyTree],
     num_directions: int,
     offsets: tuple[float, ...],
-    batch_size: int,
+    batch_size: int | None,
 ) -> PyTree:
     """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
+
+    Without a batch size, for directions that share products, all run at once, or on a CPU as many as keep
+    the largest product in its cache.
 
     The loss is traced once whatever the numbers (and once more for a rest that fills no batch): a loop or
     a batch over directions, and inside it over offsets. A loop also keeps the temporaries of two
     evaluations from being alive together.
     """
-    points = jnp.asarray(offsets, jnp.float32)
+    indices, points = jnp.arange(num_directions), jnp.asarray(offsets, jnp.float32)
+    if batch_size is None:
+        evaluation, batch_size = _in_cache(draw, evaluation, indices, points)
 
     def direction(i):
         z = draw(i)
@@ -62,12 +71,36 @@ def evaluate(
         z = noise.share(z)
         return _batch(lambda o: evaluation(z, i, o), points)
 
-    indices = jnp.arange(num_directions)
     if batch_size == 1:
         return _loop(direction, indices)
     if batch_size >= num_directions:
         return _batch(direction, indices)
     return lax.map(direction, indices, batch_size=batch_size)
+
+
+def _in_cache(draw, evaluation, indices, points):
+    """`evaluation`, traced once for all, and for how many directions its largest product is not large."""
+    limit = _BATCH_PRODUCTS.get(jax.default_backend())
+    if len(indices) == 1 or limit is None:
+        return evaluation, len(indices)
+    arguments = draw(indices[0]), indices[0], points[0]
+    closed, shapes = jax.make_jaxpr(evaluation, return_shape=True)(*arguments)
+    run, structure = jaxpr_as_fun(closed), jax.tree.structure(shapes)
+    entries = len(points) * _largest_product(closed.jaxpr)
+    size = _divisor(len(indices), limit // max(entries, 1))
+    return lambda *arguments: structure.unflatten(run(*jax.tree.leaves(arguments))), size
+
+
+def _largest_product(jaxpr) -> int:
+    """Entries of the largest output of a matrix product or a convolution, in inner programs too."""
+    largest = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            largest = max(largest, eqn.outvars[0].aval.size)
+        inner = [getattr(x, "jaxpr", x) for x in jax.tree.leaves(list(eqn.params.values()))]
+        sizes = [_largest_product(x) for x in inner if hasattr(x, "eqns")]
+        largest = max(largest, *sizes, 0)
+    return largest
 
 
 def _in_turn(fn, xs):
