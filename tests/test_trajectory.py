@@ -473,6 +473,80 @@ def test_steps_without_a_finite_value_are_replayed_too(tmp_path):
     assert int(resumed.estimator_state.skipped) == int(state.estimator_state.skipped) == 4
 
 
+def test_a_seal_outlives_a_merge_in_any_order(path):
+    log = trajectory.load(path)
+    trajectory.Recorder(path, TX, P0).close(trajectory.replay(P0, TX, log))
+    sealed, other = trajectory.load(path), log._replace(end="0" * 32)
+    for parts in [(sealed, log), (log, sealed), (trajectory.truncate(log, 3), sealed)]:
+        assert trajectory.merge(*parts).end == sealed.end is not None
+    for parts in [(sealed, other), (other, sealed)]:
+        with pytest.raises(ValueError, match="disagree on the final parameters, after step 10"):
+            trajectory.merge(*parts)
+
+
+@pytest.mark.parametrize("room", [0, 5])
+def test_what_a_full_disk_does_not_take_is_written_later(tmp_path, room):
+    resource = pytest.importorskip("resource")
+    import signal
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "log"
+    try:
+        with trajectory.Recorder(path, TX, P0, every=2) as recorder:
+            carry = advance(P0, TX.init(P0), 3, recorder)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, unlimited[1]))
+            with pytest.raises(OSError):
+                advance(*carry, 1, recorder)
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+            carry = step(*carry)  # the fourth, again
+            assert trajectory.load(path).steps == 2
+            params, _ = advance(*carry, 2, recorder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        signal.signal(signal.SIGXFSZ, before)
+    log = trajectory.load(path)
+    assert log.steps == 6
+    assert_same_bits(trajectory.replay(P0, TX, log), params)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", ["polyak", "residual"])
+def test_values_are_recorded_in_64_bits_where_runs_have_them(tmp_path, name, dtype):
+    with jax.enable_x64(True):
+        estimator = zojax.estimator(stencil=stencils.one_point_residual(), mu=0.1)
+        tx = {
+            "polyak": zojax.zeroth_order(optax.polyak_sgd(max_learning_rate=0.1)),
+            "residual": zojax.zeroth_order(optax.sgd(1e-4), estimator),
+        }[name]
+        x0 = jnp.ones(5, dtype)
+        with trajectory.Recorder(tmp_path / "log", tx, x0) as recorder:
+            run = zojax.minimize(
+                lambda x: jnp.sum((x.astype(float) - 0.3) ** 2),
+                x0,
+                tx,
+                20,
+                callback=recorder.callback,
+            )
+        log = trajectory.load(tmp_path / "log")
+        params, state = trajectory.resume(x0, tx, log)
+        assert log.scalars.dtype == np.float64
+        assert_same_bits(params, run.params)
+        assert state.estimator_state.previous == run.state.estimator_state.previous
+        assert state.value == run.state.value
+
+
+def test_a_recorder_of_one_run_refuses_the_states_of_several(tmp_path):
+    states = jax.vmap(lambda key: TX.init(P0)._replace(rng_key=key))(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    with (
+        trajectory.Recorder(tmp_path / "log", TX, P0) as recorder,
+        pytest.raises(ValueError, match=r"a log is of one run, but the state is of \(2,\)"),
+    ):
+        recorder.append(states)
+
+
 def test_truncate_and_merge(path, tmp_path):
     whole = trajectory.load(path)
     assert whole.header["note"] == {"data": "none"}

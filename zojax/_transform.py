@@ -260,8 +260,7 @@ def _replay(source: _Source, state: ZerothOrderState, params, coefficients, valu
     )
     key = noise.fold_in(state.rng_key, state.count)
     grads = source.estimator.combine(key, params, coefficients)
-    value = jnp.asarray(value, float_dtype())
-    estimate = Estimate(value, grads, (), used, after, coefficients)
+    estimate = Estimate(jnp.asarray(value), grads, (), used, after, coefficients)
     return _step(source, state, params, estimate, _no_loss)
 
 
@@ -269,6 +268,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     """The inner step, undone where no direction was finite."""
     c = estimate.coefficients[0]
     finite = jnp.where(jnp.isnan(c), 0, c)
+    value = estimate.value.astype(float_dtype())  # as a log has it
 
     def inner_update(grads, inner_state, floats, value):
         return source.inner.update(
@@ -278,7 +278,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     ok = estimate.used > 0
     grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
     updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
-        grads, state.inner_state, floats_only(params), estimate.value
+        grads, state.inner_state, floats_only(params), value
     )
 
     def settled(u):
@@ -290,7 +290,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     return replace_floats(params, updates, other=no_update), ZerothOrderState(
         rng_key=state.rng_key,
         count=optax.safe_increment(state.count),
-        value=estimate.value.astype(float_dtype()),
+        value=value,
         estimator_state=estimate.state,
         inner_state=inner_state,
         coefficients=estimate.coefficients,

@@ -374,3 +374,50 @@ def test_wrong_settings_of_simba():
         attacks.simba_dct(**GOOD, frequencies=2.0)
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)
+
+
+@pytest.mark.parametrize("name", ["bandits", "nes", "simba_dct", "square_l2"])
+def test_attacks_are_in_float32_under_64_bits(name):
+    attack, _, norm, eps = ATTACKS[name]
+    with jax.enable_x64(True):
+        result = attack(5, model, np.asarray(X, np.float64), np.asarray(Y), eps, norm, BUDGET)
+    assert result.adversarial.dtype == jnp.float32
+    assert bool(result.success.any())
+
+
+def test_a_class_that_is_ruled_out_can_be_left_and_no_score_is_no_prediction():
+    def with_one_more(images):
+        return jnp.pad(model(images), ((0, 0), (0, 1)), constant_values=-jnp.inf)
+
+    for name in ("square_linf", "bandits"):
+        attack, _, norm, eps = ATTACKS[name]
+        found, expected = attack(5, with_one_more, X, Y, eps, norm, BUDGET), attacked(name)
+        np.testing.assert_array_equal(found.success, expected.success)
+        assert found.success.any()
+    nothing = attacks.square(
+        0, lambda im: 0 * model(im), X, Y, 0.2, budget=3, targeted=True, output="probabilities"
+    )
+    assert not nothing.success.any()
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_labels_that_are_no_class_are_never_adversarial(jit):
+    def label_fn(images):
+        return jnp.argmax(model(jnp.asarray(images)), axis=1) + CLASSES
+
+    scores = attacks.smoothed(label_fn, CLASSES, samples=3)
+    assert np.isnan(scores(X)).all()
+    for targeted in (True, False):
+        result = attacks.square(
+            0, scores, X, 0 * Y, 0.2, budget=3, targeted=targeted, output="probabilities", jit=jit
+        )
+        assert not result.success.any()
+    with pytest.raises(ValueError, match=r"label_fn must return one int for each of 28.*\(28, 3\)"):
+        attacks.smoothed(model, CLASSES, samples=3)(X)
+
+
+@pytest.mark.parametrize("name", ["square_l2", "nes"])
+def test_a_huge_radius_allows_every_image(name):
+    attack, _, norm, _ = ATTACKS[name]
+    found = attack(5, model, X, Y, 1e30, norm, BUDGET)
+    assert np.isfinite(found.adversarial).all() and bool(found.success.any())

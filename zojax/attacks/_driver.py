@@ -25,6 +25,7 @@ from zojax.attacks import _ball, _losses
 
 _CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
 _ACCELERATOR_BATCH = 1024
+_FARTHEST = 1e6  # a larger radius allows no more images, and its square may overflow
 
 # Images (n, ...), JAX arrays or for `jit=False` those of NumPy, to scores (n, classes).
 Model = Callable[[Any], ArrayLike]
@@ -182,7 +183,7 @@ def ask_tell(
     if not isinstance(attack, Attack):
         raise TypeError(f"attack must be an Attack, got {attack!r}; try attacks.square_attack().")
     setting = _check_setting(attack, eps, budget, targeted, output)
-    eps = jnp.float32(eps)
+    eps = jnp.minimum(jnp.float32(eps), _FARTHEST)
 
     def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> Progress:
         x, y = _check_images(x, y)
@@ -312,7 +313,7 @@ def checksum(x: jax.Array) -> jax.Array:
 @compiled_call
 def _run_compiled(key, attack, model, x, y, eps, setting, batch_size) -> Result:
     """A few images are under attack at a time; when some are done, others take their places."""
-    count = x.shape[0]
+    count, eps = x.shape[0], jnp.minimum(eps, _FARTHEST)
     slots = max(1, min(count, batch_size // attack.points))
     evaluate = partial(_in_batches, model, batch_size)
     state = _tell_first(attack, setting, _start(key, attack, x, y), evaluate(x))

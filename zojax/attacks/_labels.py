@@ -31,7 +31,8 @@ def smoothed(
 
     Args:
       label_fn: images (n, ...) -> int classes (n,); traceable by JAX unless the attack is run with
-        `jit=False`, which shows it NumPy images.
+        `jit=False`, which shows it NumPy images. A label outside 0 ... num_classes - 1 votes for nothing,
+        and an image that has one is never adversarial.
       num_classes: how many classes there are.
       samples: m.
       radius: r, in units of the image; noisy images are clipped to [0, 1] but not to the ball.
@@ -41,7 +42,8 @@ def smoothed(
       A model for the attacks. The same object compiles once.
 
     Raises:
-      ValueError, TypeError: for counts or a radius that are not positive.
+      ValueError, TypeError: for counts or a radius that are not positive; from the model, for a `label_fn`
+        that does not return one int an image.
 
     References:
       Ilyas et al., `Black-box adversarial attacks with limited queries and information
@@ -61,20 +63,36 @@ def smoothed(
     require_positive("radius", radius)
     key = as_key(key)
 
-    def scores(images: jax.Array) -> jax.Array:
-        def around(x):
-            own = jax.random.fold_in(key, checksum(x))
-            noise = jax.random.uniform(own, (m, *x.shape), minval=-radius, maxval=radius)
-            return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
+    def around(x):
+        own = jax.random.fold_in(key, checksum(x.astype(jnp.float32)))
+        noise = jax.random.uniform(own, (m, *x.shape), x.dtype, minval=-radius, maxval=radius)
+        return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
 
-        points = jax.vmap(around)(images)
-        points = points.reshape((-1,) + images.shape[1:])
-        on_host = isinstance(images, np.ndarray)
-        labels = jnp.asarray(label_fn(np.asarray(points) if on_host else points))
+    @jax.jit  # on the host, too, one program for each number of images
+    def neighbourhoods(images):
+        return jax.vmap(around)(images).reshape((-1,) + images.shape[1:])
+
+    @jax.jit
+    def counted(labels):
+        labels = labels.reshape(-1, m + 1)
         # One vote more for the image itself than for all of its neighbours: its label stays on top.
         # Whole votes are counted, exactly in any order.
         votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0)
-        ballots = jax.nn.one_hot(labels.reshape(-1, m + 1), classes)
-        return jnp.sum(votes[:, None] * ballots, axis=1) / (2 * m + 1)
+        ballots = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+        shares = jnp.sum(votes[:, None] * ballots, axis=1) / (2 * m + 1)
+        known = (labels[:, :1] >= 0) & (labels[:, :1] < classes)
+        return jnp.where(known, shares, jnp.nan)
+
+    def scores(images: jax.Array) -> jax.Array:
+        points = neighbourhoods(images)
+        labels = jnp.asarray(
+            label_fn(np.asarray(points) if isinstance(images, np.ndarray) else points)
+        )
+        if labels.shape != points.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(
+                f"label_fn must return one int for each of {len(points)} images, got {labels.dtype} of "
+                f"shape {labels.shape}; a model that gives scores is attacked without attacks.smoothed."
+            )
+        return counted(labels)
 
     return scores

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 OUTPUTS = ("logits", "probabilities")
+_RULED_OUT = -1e30  # far below any logit, and differences of it are finite
 ClassLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -27,13 +28,15 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:
     """Float32 logits; the logarithms of probabilities are logits of the same probabilities.
 
-    NaN, which is never adversarial, for what cannot be a probability.
+    NaN, which is never adversarial, for what cannot be probabilities: one below 0, or all of them 0. A
+    logit of -inf, as a class that is ruled out has it, becomes one that can be compared.
     """
     outputs = jnp.asarray(outputs, jnp.float32)
     if output == "probabilities":
         logits = jnp.log(jnp.maximum(outputs, jnp.finfo(jnp.float32).tiny))
-        return jnp.where(outputs < 0, jnp.nan, logits)
-    return outputs
+        possible = (outputs >= 0) & jnp.any(outputs > 0, axis=-1, keepdims=True)
+        return jnp.where(possible, logits, jnp.nan)
+    return jnp.where(jnp.isneginf(outputs), _RULED_OUT, outputs)
 
 
 def judge(

@@ -1,5 +1,6 @@
 """Bandits-TD: a prior on the gradient, learnt in large tiles by two queries a round."""
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -131,13 +132,13 @@ def _rounds(
 
     def explored(key, shape):
         """The step to either side of the prior."""
-        return exploration * jax.random.normal(key, shape) / jnp.sqrt(jnp.prod(jnp.array(shape)))
+        return exploration / math.prod(shape) ** 0.5 * jax.random.normal(key, shape, jnp.float32)
 
     def init(key, x, loss):
         del key, loss
         height, width, channels = height_width_channels(x.shape)
         rows, columns = (min(tiles or min(50, -(-n // 2)), n) for n in (height, width))
-        return BanditsState(x, jnp.zeros((rows, columns, channels)))
+        return BanditsState(x, jnp.zeros((rows, columns, channels), x.dtype))
 
     def propose(key, state, x, eps, t):
         del eps, t

@@ -28,9 +28,11 @@ def identify(tx: ZerothOrder, params: PyTree) -> dict:
     with _one_device():
         structure, state = _shapes(tx, params)
         n, dtype = tx.estimator.num_directions, state.coefficients.dtype
+        valued = bool(stencil.memory) or _reads_value(tx, structure, state)
+        if valued:  # float64 under x64, also beside float32 parameters
+            dtype = jnp.promote_types(dtype, state.value.dtype)
         row = jax.ShapeDtypeStruct((n + 1,), dtype)
         program = jax.make_jaxpr(lambda *a: step(tx, n, *a))(structure, state, row, free(state))
-        valued = bool(stencil.memory) or _reads_value(tx, structure, state)
     return {
         "columns": n + valued,
         "num_directions": n,
@@ -71,8 +73,9 @@ def _estimate(tx: ZerothOrder, params, state):
 def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
     """One replayed step; row holds n coefficients and, where it is recorded, the value."""
     state = with_free(state, hyperparameters)
-    value = row[n].astype(jnp.float32) if row.shape[0] > n else jnp.float32(jnp.nan)
-    updates, state = tx.replay(state, params, row[:n], value)
+    value = row[n] if row.shape[0] > n else jnp.nan
+    coefficients = row[:n].astype(state.coefficients.dtype)
+    updates, state = tx.replay(state, params, coefficients, jnp.asarray(value, state.value.dtype))
     return apply_updates(params, updates), state
 
 
@@ -83,7 +86,7 @@ def check(header: dict, found: dict) -> None:
     if logged.keys() != given.keys():
         path = sorted(logged.keys() ^ given.keys())[0]
         where = "the log's" if path in logged else "the given"
-        raise ValueError(f"another base model: only {where} parameters have a leaf {path}.")
+        raise ValueError(f"another base model: only {where} parameters have a leaf params{path}.")
     for path, (dtype, shape, digest) in given.items():
         if [dtype, shape] != logged[path][:2]:
             raise ValueError(
@@ -182,7 +185,7 @@ def _reads_value(tx, structure, state) -> bool:
         updates, after = tx.replay(state, params, state.coefficients, value)
         return updates, after.inner_state
 
-    value = jax.ShapeDtypeStruct((), jnp.float32)
+    value = jax.ShapeDtypeStruct((), state.value.dtype)
     jaxpr = jax.make_jaxpr(update)(value, structure, state).jaxpr
     needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
     for eqn in reversed(jaxpr.eqns):

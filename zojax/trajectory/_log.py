@@ -82,6 +82,7 @@ def load(path) -> Log:
 
     Raises:
       ValueError: when the file is no log, is of a newer version, or is corrupt, and from which step.
+      OSError: when it cannot be read.
     """
     return parse(Path(path).read_bytes(), path).log
 
@@ -174,7 +175,8 @@ def merge(*logs: Log) -> Log:
       A `Log`.
 
     Raises:
-      ValueError: when they are of different runs, leave a gap, or disagree on a step.
+      ValueError: when they are of different runs, leave a gap, or disagree on a step or on the final
+        parameters.
       TypeError: for what is no log.
 
     A run that goes on in another file:
@@ -217,13 +219,28 @@ def merge(*logs: Log) -> Log:
             if _holding(whole, step) != _holding(log, step):
                 raise ValueError(f"the logs disagree on the hyperparameters of step {step}.")
         changes = dict(whole.hyperparameters) | dict(log.hyperparameters)
-        longer = whole if stop >= log.start + log.steps else log
+        end = _end_of_both(whole, log)
         whole = whole._replace(
             scalars=np.concatenate([whole.scalars, log.scalars[shared:]]),
             hyperparameters=tuple(sorted(changes.items())),
-            end=longer.end,
+            end=end,
         )
     return whole
+
+
+def _end_of_both(a: Log, b: Log) -> str | None:
+    """The seal of the later log; of logs that end with the same step either has it."""
+    ends = {
+        log.end
+        for log in (a, b)
+        if log.start + log.steps == max(a.start + a.steps, b.start + b.steps)
+    }
+    ends -= {None}
+    if len(ends) > 1:
+        raise ValueError(
+            f"the logs disagree on the final parameters, after step {a.start + a.steps}."
+        )
+    return next(iter(ends), None)
 
 
 def _holding(log: Log, step: int) -> dict | None:

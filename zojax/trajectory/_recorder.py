@@ -36,6 +36,8 @@ class Recorder:
       TypeError: for a `tx` that does not come from `zojax.zeroth_order`, or a note that is not for JSON.
       ValueError: when the log at `path` is of another run, with the reason, corrupt, or being recorded by
         another recorder.
+      OSError: when the file cannot be opened, or, from `append`, `flush` and `close`, written. What was
+        not written is kept, and written by the next of these calls that can.
 
     >>> import os, tempfile, jax.numpy as jnp, zojax
     >>> path = os.path.join(tempfile.mkdtemp(), "run.log")
@@ -150,6 +152,10 @@ class Recorder:
         if self._file.closed:
             raise ValueError("the recorder is closed; open another to go on.")
         steps, key = len(coefficients), _key(state.rng_key)
+        if np.ndim(state.count):
+            raise ValueError(
+                f"a log is of one run, but the state is of {np.shape(state.count)}: record them apart."
+            )
         if not int(state.count):
             raise ValueError("no step was taken yet: append the state that an update returns.")
         if coefficients.shape[1:] != (self._directions,):
@@ -173,8 +179,8 @@ class Recorder:
             self._write(_log.encode_hyperparameters(hyperparameters))
             self._hyperparameters = hyperparameters
         if self._header["columns"] > self._directions:
-            values = np.asarray(values, coefficients.dtype)[:, None]
-            coefficients = np.concatenate([coefficients, values], axis=1)
+            both = [coefficients, np.asarray(values)[:, None]]
+            coefficients = np.concatenate(both, axis=1, dtype=self._header["dtype"])
         self._pending.extend(coefficients)
         self._next = begun + steps
         while len(self._pending) >= self._header["every"]:
@@ -184,17 +190,31 @@ class Recorder:
         self._header |= {"key": key, "start": start, "made_with": _identity.made_with()}
         data, self._checksum = _log.encode_header(self._header)
         self._file.truncate(0)  # of a header that was cut off
-        self._file.write(data)
+        self._write_all(data)
         self._next = start
 
     def _write_pending(self, count: int | None = None) -> None:
-        chosen, self._pending = self._pending[:count], self._pending[len(self._pending[:count]) :]
+        chosen = self._pending[:count]
         if chosen:
             self._write(_log.encode_steps(np.stack(chosen)))
+            del self._pending[
+                : len(chosen)
+            ]  # not before they are written: the next call tries again
 
     def _write(self, payload: bytes) -> None:
-        data, self._checksum = _log.encode_record(payload, self._checksum)
-        self._file.write(data)
+        data, checksum = _log.encode_record(payload, self._checksum)
+        self._write_all(data)
+        self._checksum = checksum
+
+    def _write_all(self, data: bytes) -> None:
+        """Everything or, on a disk that is full, nothing: what follows half a record could not be read."""
+        size, rest = os.fstat(self._file.fileno()).st_size, memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(size)
+            raise
 
 
 def _lock(file) -> None:
