@@ -236,6 +236,11 @@ def test_texts_have_the_room_that_the_model_has(own):
             '{"model_type": "llama", "num_attention_heads": 2}',
             "has no 'hidden_size'",
         ),
+        (
+            "config.json",
+            '{"model_type": "llama", "num_attention_heads": 0, "hidden_size": 8}',
+            "num_attention_heads=0; it must be at least 1",
+        ),
         ("model.safetensors", "garbage", "not a safetensors file"),
         ("tokenizer.json", "{}", "is not a tokenizer"),
     ],
@@ -264,6 +269,22 @@ def test_a_log_is_of_one_run(own, tmp_path, capsys):
             finetune.main([*given, option, now])
         error = capsys.readouterr().err
         assert f"its {option} is {then}, not " in error and now in error.split(", not ")[1]
+
+
+@pytest.mark.parametrize("file, option", [(1, "--weights"), (3, "--task")])
+def test_a_log_is_of_files_that_have_not_changed(own, tmp_path, capsys, file, option):
+    """Also of weights that are not trained: adapters alone are the same on any base."""
+    given = [*own, "--params", "lora", "--batch", "4", "--out", str(tmp_path / "x.png")]
+    given += ["--steps", "2", "--log", str(tmp_path / "log")]
+    assert finetune.main(given) == 0
+    path = pathlib.Path(own[file])
+    path = path / "model.safetensors" if path.is_dir() else path
+    changed = bytearray(path.read_bytes())
+    changed[-3] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(SystemExit):
+        finetune.main(given)
+    assert f"its digest of {option} is" in capsys.readouterr().err
 
 
 def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):

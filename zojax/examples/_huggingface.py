@@ -194,6 +194,8 @@ def _llama(raw):
     _require(raw, hidden_act="silu", rope_scaling=None, attention_bias=False, mlp_bias=False)
     _require(raw, use_sliding_window=False)
     heads, width = raw["num_attention_heads"], raw["hidden_size"]
+    if not heads > 0:
+        raise ValueError(f"config.json has num_attention_heads={heads!r}; it must be at least 1.")
     _require(raw, head_dim=width // heads)
     rope = raw.get("rope_parameters") or {}  # where newer versions keep it
     if rope.get("rope_type", "default") != "default":

@@ -212,9 +212,18 @@ def note_of(args):
     of_task = ("data", "weights", "task", "prompt", "stop", "params", "objective", "batch", "seed")
     of_steps = ("optimizer", "direction", "steps", "learning_rate", "mu", "num_directions")
     note = {name: getattr(args, name) for name in (*of_task, *of_steps)}
-    if args.task is not None:
-        note["digest"] = hashlib.sha256(pathlib.Path(args.task).read_bytes()).hexdigest()
+    if args.log is not None and args.task is not None:
+        note["digest of --task"] = digest_of(args.task)
+    if args.log is not None and args.weights is not None:  # of all, also what is not trained
+        files = sorted(pathlib.Path(args.weights).glob("*.safetensors"))
+        note["digest of --weights"] = " ".join(map(digest_of, files))
     return note
+
+
+def digest_of(path):
+    """32 hexadecimal digits of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def check_log(log, tx, params, note):
@@ -225,7 +234,7 @@ def check_log(log, tx, params, note):
     for name, value in note.items():
         then = value if logged is None else logged.get(name, value)  # older logs have fewer names
         if then != value:
-            option = "digest of --task" if name == "digest" else f"--{name.replace('_', '-')}"
+            option = name if "--" in name else f"--{name.replace('_', '-')}"
             raise ValueError(
                 f"{log} is of another run: its {option} is {then!r}, not {value!r}. Choose another "
                 "path, or go on with what it has."
