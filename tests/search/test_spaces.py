@@ -148,6 +148,21 @@ def test_a_space_prints_itself():
         assert str(domain) == shown
 
 
+def test_spaces_with_more_points_than_floats_count():
+    many = search.space(search.integers(0, 9, (5000,)))
+    assert many.size == 10**5000 and "5000 coordinates, about 10^5000 points" in str(many)
+    assert "1,000,000 points" in str(search.space(search.integers(0, 9, (6,))))
+    assert search.space([many.domains[0], search.uniform(0, 1)]).size == math.inf
+    found = search.minimize(
+        lambda bits: jnp.sum(bits),
+        search.choice([0, 1], (1024,)),
+        search.sracos(),
+        budget=20,
+        key=0,
+    )
+    assert found.evaluations == 20
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

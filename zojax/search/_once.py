@@ -36,7 +36,7 @@ def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
     else the end of a short random walk. Nothing changes on a continuum, for algorithms that repeat points
     on purpose, nor, beyond small spaces, for those that leave the space.
     """
-    if math.isinf(space.size) or algorithm.repeats_points:
+    if space.size == math.inf or algorithm.repeats_points:
         return algorithm
     if is_listed(space, budget):
         return _listed(algorithm, space)
