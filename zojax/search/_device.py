@@ -19,6 +19,7 @@ from zojax.search._task import (
     keeps_points,
     one_after_another,
 )
+from zojax.search.spaces import Space
 
 REPORTS = 100
 FIRST = 16  # evaluations of the first call where a clock is watched
@@ -246,6 +247,17 @@ def _scalar(returned) -> jax.Array:
         got = f"{jnp.result_type(returned)} of shape {jnp.shape(returned)}"
         raise TypeError(f"fun must return a real scalar, got {got}.")
     return jnp.asarray(returned, float_dtype()).reshape(())
+
+
+def type_of_values(problem: Problem, args) -> np.dtype:
+    """What a function without keys returns when it is compiled."""
+    x = jax.ShapeDtypeStruct((problem.space.dimension,), float_dtype())
+    return _call.eval_shape(problem.fun, problem.space, x, args).dtype
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _call(fun: Callable, space: Space, x, args):
+    return fun(space.decode(x), *args)
 
 
 @partial(jax.jit, static_argnums=0)

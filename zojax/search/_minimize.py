@@ -18,12 +18,13 @@ import numpy as np
 from zojax._progress import progress_bar
 from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
-from zojax.search._device import on_device
+from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host
 from zojax.search._once import OnceState, is_listed, never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
 from zojax.search.default import default_algorithm
+from zojax.search.domains import X64
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 
@@ -145,6 +146,9 @@ def minimize(
     noisy. A space of up to 65,536 points ends when all of them were evaluated.
 
     Algorithms are told float32 values unless x64 is enabled: subtract a large constant that they share.
+    Integers of a compiled function have 32 bits then, and overflow silently. Where its values are integers,
+    the best point is evaluated once more, on the host, and a warning says if the value differs: multiply
+    as floats (`1.0 * n`).
 
     Args:
       fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays (float64).
@@ -238,7 +242,10 @@ def minimize(
         outcome = on_device(task) if jit else on_host(task, executor)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    return _result(problem, outcome)
+    result = _result(problem, outcome)
+    if jit and not with_key:
+        _warn_of_overflow(problem, args, result)
+    return result
 
 
 def _result(problem: Problem, outcome: Outcome) -> SearchResult:
@@ -265,6 +272,29 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
         run_values=sign * outcome.value,
         state=outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state,
     )
+
+
+def _warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
+    """Warns where the best value is an integer that is another one without the limits of 32 bits."""
+    best, value = result.best, result.best_value
+    if not value.is_integer() or value not in result.history.values:  # a known value, or none
+        return
+    dtype = type_of_values(problem, args)
+    if not jnp.issubdtype(dtype, jnp.integer) or dtype.itemsize == 8:
+        return
+    try:
+        with jax.enable_x64(True):
+            exact = np.asarray(problem.fun(best, *args)).item()
+    except ArithmeticError as error:  # Python's integers are not divided by 0
+        exact = repr(error)
+    except Exception:  # written for JAX's arrays alone
+        return
+    if isinstance(exact, str) or not math.isclose(exact, value, rel_tol=1e-6):
+        warnings.warn(
+            f"at {best} the compiled fun returned {value:.0f}, in integers of 32 bits, and on the host, in "
+            f"wider ones, {exact}: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
+            stacklevel=3,
+        )
 
 
 class _Reporter:

@@ -133,7 +133,7 @@ class Grid(Domain):
         _require_traceable(self, x)
         index = self.snap(x)
         if self.integral:
-            index = index.astype(_int_dtype(x, self.first, self.last))
+            index = index.astype(_int_dtype(x))
         return self.first + self.step * index
 
     def to_python(self, x):
@@ -191,10 +191,9 @@ class LogIntegers(Domain):
     def decode(self, x):
         _require_traceable(self, x)
         xp = namespace_of(x)
-        dtype = _int_dtype(x, self.highest)
         # Clipped before too: of a rounded logarithm the exponential may lie beyond the type.
         value = xp.clip(xp.round(xp.exp(x)), self.lowest, self.highest)
-        return xp.clip(value.astype(dtype), self.lowest, self.highest)
+        return xp.clip(value.astype(_int_dtype(x)), self.lowest, self.highest)
 
     def encode(self, value):
         number = _numbers(self, value)
@@ -395,7 +394,8 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
 def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: int = 1) -> Domain:
     """Integers low, low + step, ..., up to and including `high`.
 
-    Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host.
+    Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host. In a
+    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
 
     Args:
       low, high: the bounds.
@@ -425,7 +425,8 @@ def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: in
 def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Domain:
     """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes.
 
-    Beyond a million float32 does not tell the logarithms of neighbours apart, and some are left out.
+    Beyond a million float32 does not tell the logarithms of neighbours apart, and some are left out. In a
+    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
 
     Args:
       low, high: the bounds.
@@ -578,9 +579,9 @@ def _fits_float(*values: float) -> bool:
     return all(v == 0 or not math.isfinite(v) or least <= v <= most for v in sizes)
 
 
-def _int_dtype(x, *values: int):
-    """Of decoded integers: on the host always of 64 bits, so that what is computed from them fits, too."""
-    return np.int32 if namespace_of(x) is jnp and _fits_int32(*values) else np.int64
+def _int_dtype(x):
+    """Of decoded integers: of 64 bits wherever there are, so that what is computed from them fits, too."""
+    return np.int32 if namespace_of(x) is jnp and not _x64() else np.int64
 
 
 def _require_traceable(domain: Domain, x) -> None:
