@@ -203,6 +203,30 @@ def test_bad_values_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "domain, beyond",
+    [
+        (search.uniform(0, 1e-9), 5e-7),
+        (search.uniform(-1e-8, 0), -1e-6),
+        (search.integers(0, 16_000_000), 16_000_001),
+        (search.log_integers(1, 10**7), 10**7 + 1),
+    ],
+)
+def test_points_just_outside_are_not_moved_inside(domain, beyond):
+    with pytest.raises(ValueError, match="outside the space"):
+        search.space(domain).encode(beyond)
+
+
+@pytest.mark.parametrize("high", [1e-9, 0.3, 1e9])
+def test_bounds_may_be_rounded_to_float32(high):
+    uniform, logarithm = search.uniform(-high, high), search.log_uniform(high, 1.01 * high)
+    for domain, bound in [(uniform, -high), (uniform, high), (logarithm, 1.01 * high)]:
+        space = search.space(domain)
+        for rounded in (np.nextafter(np.float32(bound), np.float32(to)) for to in (-9e9, 9e9)):
+            x = space.encode(rounded)
+            assert space.low <= x <= space.high
+
+
 def test_bad_types_are_refused():
     with pytest.raises(TypeError, match="low of integers must be an int, got 0.5"):
         search.integers(0.5, 3)

@@ -26,11 +26,12 @@ class Domain:
     `size` of one entry (inf for a continuum), and four functions between encoded coordinates and values:
     `snap` (to the nearest coordinate that stands for a value), `decode` (traceable), `to_python` (one
     point, as plain Python and NumPy) and `encode`. `traceable` says whether a traced function can be given
-    its values.
+    its values; `slack` how far outside of the encoded bounds the rounding of a value to float32 may be.
     """
 
     shape: tuple[int, ...]
     traceable = True
+    slack = 0.0
 
     def to_python(self, x: np.ndarray):
         return _plain(self.decode(x))
@@ -46,6 +47,10 @@ class Uniform(Domain):
     kind = CONTINUOUS
     size = math.inf
 
+    @property
+    def slack(self):
+        return 1e-6 * max(abs(self.low), abs(self.high))
+
     def snap(self, x):
         return x
 
@@ -55,7 +60,7 @@ class Uniform(Domain):
     def to_python(self, x):
         # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
         nearest = np.clip(x, self.low, self.high)
-        is_rounding = np.abs(x - nearest) <= rounding_of(self.low, self.high)
+        is_rounding = np.abs(x - nearest) <= self.slack
         return _plain(np.where(is_rounding, nearest, x))
 
     def encode(self, value):
@@ -74,6 +79,7 @@ class LogUniform(Domain):
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
     size = math.inf
+    slack = 1e-6  # of logarithms: relative to the value
 
     @property
     def low(self):
@@ -167,6 +173,7 @@ class LogIntegers(Domain):
     highest: int
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
+    slack = 1e-12  # NumPy's logarithm may differ from Python's
 
     @property
     def low(self):
@@ -516,11 +523,6 @@ def subset(n: int, *, max_size: int) -> Domain:
 
 def namespace_of(x):
     return np if isinstance(x, (np.ndarray, np.generic, float, int)) else jnp
-
-
-def rounding_of(low, high):
-    """How far outside of its bounds the rounding of a number may be."""
-    return 1e-6 * (1 + np.abs(low) + np.abs(high))
 
 
 def _scrambled(x):

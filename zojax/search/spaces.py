@@ -38,7 +38,6 @@ from zojax.search.domains import (
     Subset,
     Uniform,
     namespace_of,
-    rounding_of,
 )
 
 
@@ -149,7 +148,7 @@ class Space:
         x = np.concatenate(
             [np.ravel(d.encode(v)) for d, v in zip(self.domains, values, strict=True)] or [[]]
         )
-        slack = rounding_of(self.low, self.high)
+        slack = self._per_coordinate("slack")
         outside = ~((x >= self.low - slack) & (x <= self.high + slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
