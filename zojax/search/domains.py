@@ -16,6 +16,7 @@ from zojax._types import float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched
+CONSTANT = "; what is constant is no part of the space: pass it in args"
 X64 = "enable x64: jax.config.update('jax_enable_x64', True)"
 
 
@@ -130,7 +131,7 @@ class Grid(Domain):
 
     @property
     def traceable(self):
-        return not self.integral or _fits_int32(self.first, self.last) or _x64()
+        return not self.integral or _fits_int(self.first, self.last)
 
     def snap(self, x):
         return namespace_of(x).round(x)
@@ -193,7 +194,7 @@ class LogIntegers(Domain):
 
     @property
     def traceable(self):
-        return _fits_int32(self.highest) or _x64()
+        return _fits_int(self.highest)
 
     def decode(self, x):
         _require_traceable(self, x)
@@ -244,21 +245,24 @@ class Choice(Domain):
     @property
     def traceable(self) -> bool:
         """Whether the options are numbers, and of a size that a traced function can be given."""
-        is_number = all(
-            isinstance(o, (bool, int, float, np.number, np.bool_)) for o in self.options
-        )
-        return is_number and _fits_float(*self.options)
+        if all(isinstance(o, (int, np.integer, np.bool_)) for o in self.options):
+            return _fits_int(*map(int, self.options))
+        return self._holds_numbers and _fits_float(*self.options)
+
+    @property
+    def _holds_numbers(self) -> bool:
+        return all(isinstance(o, (int, float, np.number, np.bool_)) for o in self.options)
 
     def snap(self, x):
         return namespace_of(x).round(x)
 
     def decode(self, x):
-        if not self.traceable:
+        if not self._holds_numbers:
             raise TypeError(
-                f"{self} holds options that are no numbers, or beyond {float_dtype()}, which a traced "
-                "function cannot be given: pass jit=False, or choose among indices, choice(range(n)), "
-                "and use lax.switch."
+                f"{self} holds options that are no numbers, which a traced function cannot be given: pass "
+                "jit=False, or choose among indices, choice(range(n)), and use lax.switch."
             )
+        _require_traceable(self, x)
         xp = namespace_of(x)
         return xp.asarray(self.options)[xp.round(x).astype(np.int32)]
 
@@ -279,10 +283,11 @@ class Choice(Domain):
         return np.reshape([float(self._position(v)) for v in flat], self.shape)
 
     def _position(self, value) -> int:
-        for i, option in enumerate(self.options):
-            if option is value or _equal(option, value):
-                return i
-        raise ValueError(f"{value!r} is not one of the options of {self}.")
+        equal = [i for i, o in enumerate(self.options) if o is value or _equal(o, value)]
+        if not equal:
+            raise ValueError(f"{value!r} is not one of the options of {self}.")
+        # 1 == True: one of the same type, if there is one.
+        return next((i for i in equal if type(self.options[i]) is type(value)), equal[0])
 
     def __str__(self):
         shown = ", ".join(map(repr, self.options[:4])) + (", ..." if self.size > 4 else "")
@@ -562,6 +567,10 @@ def _is_list(value) -> bool:
 def _equal(a, b) -> bool:
     if hasattr(a, "shape") or hasattr(b, "shape"):
         return np.array_equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):  # by entry, which may be arrays
+        return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, type(a)):
+        return len(a) == len(b) and all(map(_equal, a, b))
     return bool(a == b)
 
 
@@ -569,8 +578,10 @@ def _x64() -> bool:
     return float_dtype() == np.float64
 
 
-def _fits_int32(*values: int) -> bool:
-    return all(-(2**31) <= v < 2**31 for v in values)
+def _fits_int(*values: int) -> bool:
+    """Whether an array of JAX holds these integers."""
+    limit = 2**63 if _x64() else 2**31
+    return all(-limit <= v < limit for v in values)
 
 
 def _fits_float(*values: float) -> bool:
@@ -607,14 +618,15 @@ def _options(name: str, options) -> tuple:
         raise TypeError(f"options of {name} must be a list such as ['a', 'b'], got {options!r}.")
     options = tuple(options)
     if len(options) < 2:
-        raise ValueError(f"{name} needs at least two options, got {options!r}.")
+        raise ValueError(f"{name} needs at least two options, got {options!r}{CONSTANT}.")
     return options
 
 
 def _bounds(name: str, low, high) -> tuple[float, float]:
     low, high = _number(name, "low", low), _number(name, "high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}.")
+        remedy = CONSTANT if low == high else ""
+        raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}{remedy}.")
     return low, high
 
 
