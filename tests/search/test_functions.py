@@ -276,6 +276,16 @@ def test_snes_knows_its_best_point_before_its_first_generation():
     assert found.best_value == found.history.values.min()
 
 
-def test_complex_values_are_failures():
-    with pytest.warns(UserWarning, match="an evaluation failed"):
-        assert run(lambda x: x**2 + 1j).failures == 60
+@pytest.mark.parametrize("returned", [1j, np.complex64(1), "3", None])
+def test_what_is_no_real_number_is_a_failure(returned):
+    with pytest.warns(UserWarning, match="an evaluation failed.*must return a real number, got"):
+        assert run(lambda x: returned, jit=False).failures == 60
+
+
+def test_transformations_of_a_search_are_refused_with_a_remedy():
+    def best(key):
+        return run(fine, BOX, key=key).best
+
+    for mapped in (jax.vmap(best), jax.jit(best)):
+        with pytest.raises(TypeError, match="repeats= .* ask and tell"):
+            mapped(jax.random.split(jax.random.key(0), 3))

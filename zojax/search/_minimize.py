@@ -195,6 +195,7 @@ def minimize(
             f"budget must be at most 2^30, got {budget}: time_budget or patience end a run before."
         )
     space = as_space(space)
+    _require_no_tracers(key, args, init_points, init_values)
     _require_callables(fun, executor, callback)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
     _require_numbers(target, patience, time_budget)
@@ -420,6 +421,14 @@ def _is_equal(a, b) -> bool:
 def _traced_anew(fun: Callable) -> Callable:
     """`fun`; where it belongs to an object, which may change between searches, a new function each time."""
     return partial(fun) if inspect.ismethod(fun) or inspect.ismethod(fun.__call__) else fun
+
+
+def _require_no_tracers(*inputs) -> None:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
+        raise TypeError(
+            "minimize cannot be called inside jax.jit, jax.vmap or another transformation: pass repeats= "
+            "for several runs, or write the loop by hand, with the algorithm's init, ask and tell."
+        )
 
 
 def _require_callables(fun, executor, callback) -> None:
