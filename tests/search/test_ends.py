@@ -196,9 +196,27 @@ def test_points_that_are_given_twice_do_not_exhaust_a_space(jit):
     known = run(fun, space, budget=50, jit=jit, init_points=[0, 1], init_values=[3, 2])
     assert known.best == 3 and known.evaluations == 2
     nothing = run(
-        fun, space, budget=50, jit=jit, init_points=list(range(4)), init_values=[3, 2, 1, 0]
+        fun,
+        space,
+        budget=50,
+        jit=jit,
+        init_points=list(range(4)),
+        init_values=[3, 2, 1, 0],
+        callback=lambda progress: False,
     )
     assert nothing.best == 3 and nothing.evaluations == 0 and "exhausted" in nothing.message
+
+
+@pytest.mark.parametrize("callback", [None, lambda progress: False])
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_target_that_is_met_at_the_start_ends_the_search(jit, repeats, callback):
+    options = {"jit": jit, "repeats": repeats, "callback": callback, "target": 0.1}
+    start = [np.full(3, 0.3)]
+    known = run(bowl, init_points=start, init_values=[0.0], **options)
+    assert known.message == "target reached" and known.evaluations == 0 == known.best_value
+    counted = run(bowl, init_points=start, **options)
+    assert counted.message == "target reached" and counted.evaluations == repeats
 
 
 def test_patience_may_be_longer_than_any_run():

@@ -135,6 +135,29 @@ def test_integers_beyond_int32_are_for_the_host():
         run(lambda n: n * 1.0, space, jit=True)
 
 
+@pytest.mark.parametrize(
+    "fun, space",
+    [
+        (lambda n: (n - 50_000) ** 2, search.integers(0, 100_000)),
+        (lambda n: jnp.sum((n - 50_000) ** 2), search.integers(0, 100_000, (2,))),
+        (lambda n: 100 // n, search.integers(0, 9)),
+    ],
+)
+def test_integers_that_overflow_are_reported(fun, space):
+    with pytest.warns(UserWarning, match=r"compiled fun returned -.*1\.0 \* n.*jit=False.*x64"):
+        run(fun, space, algorithm=None)
+
+
+def test_integers_that_fit_are_not_reported(recwarn):
+    line = search.integers(0, 100_000)
+    run(lambda n: abs(n - 50_000), line)
+    run(lambda n: (1.0 * n - 50_000) ** 2, line)
+    run(lambda n: n.astype(int) ** 3, line, init_points=[1], init_values=[-5])  # for tracers alone
+    with jax.enable_x64(True):
+        assert run(lambda n: (n - 50_000) ** 2, line, algorithm=None).best_value >= 0
+    assert not recwarn.list
+
+
 def test_values_that_float32_cannot_resolve_are_reported():
     with pytest.warns(UserWarning, match="differ by less than float32 resolves"):
         run(lambda x: 1e6 + 1e-2 * float(x), jit=False)
@@ -253,6 +276,16 @@ def test_snes_knows_its_best_point_before_its_first_generation():
     assert found.best_value == found.history.values.min()
 
 
-def test_complex_values_are_failures():
-    with pytest.warns(UserWarning, match="an evaluation failed"):
-        assert run(lambda x: x**2 + 1j).failures == 60
+@pytest.mark.parametrize("returned", [1j, np.complex64(1), "3", None])
+def test_what_is_no_real_number_is_a_failure(returned):
+    with pytest.warns(UserWarning, match="an evaluation failed.*must return a real number, got"):
+        assert run(lambda x: returned, jit=False).failures == 60
+
+
+def test_transformations_of_a_search_are_refused_with_a_remedy():
+    def best(key):
+        return run(fine, BOX, key=key).best
+
+    for mapped in (jax.vmap(best), jax.jit(best)):
+        with pytest.raises(TypeError, match="repeats= .* ask and tell"):
+            mapped(jax.random.split(jax.random.key(0), 3))

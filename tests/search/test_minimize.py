@@ -194,6 +194,19 @@ def test_a_finite_space_is_searched_without_repeats(algorithm, jit):
     assert result.message == "budget spent"
 
 
+def test_integers_that_float32_does_not_tell_apart_are_not_taken_for_seen():
+    with jax.enable_x64(True):
+        t = jnp.array([100_000_001, 99_999_999])
+        found = search.minimize(
+            lambda n: jnp.sum(jnp.abs(n - t)),
+            search.integers(0, 2**28, (2,)),
+            search.coordinate_search(),
+            budget=600,
+            key=0,
+        )
+    assert found.best_value == 0
+
+
 def test_a_space_that_the_budget_covers_is_exhausted():
     result = search.minimize(
         lambda x: abs(x - 77.0), search.integers(0, 5999), search.sracos(), budget=8000, key=0

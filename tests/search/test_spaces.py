@@ -148,14 +148,32 @@ def test_a_space_prints_itself():
         assert str(domain) == shown
 
 
+def test_spaces_with_more_points_than_floats_count():
+    many = search.space(search.integers(0, 9, (5000,)))
+    assert many.size == 10**5000 and "5000 coordinates, about 10^5000 points" in str(many)
+    assert "1,000,000 points" in str(search.space(search.integers(0, 9, (6,))))
+    assert search.space([many.domains[0], search.uniform(0, 1)]).size == math.inf
+    found = search.minimize(
+        lambda bits: jnp.sum(bits),
+        search.choice([0, 1], (1024,)),
+        search.sracos(),
+        budget=20,
+        key=0,
+    )
+    assert found.evaluations == 20
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: search.uniform(1, 1), "low < high, got 1 and 1"),
+        (
+            lambda: search.uniform(1, 1),
+            "low < high, got 1 and 1; what is constant .* pass it in args",
+        ),
         (lambda: search.uniform(0, math.inf), "finite bounds"),
         (lambda: search.uniform(0, 1, step=2), "step must lie between"),
         (lambda: search.log_uniform(0, 1), "positive lower bound, got 0"),
-        (lambda: search.choice(["a"]), "at least two options"),
+        (lambda: search.choice(["a"]), "at least two options, got .* pass it in args"),
         (lambda: search.subset(3, max_size=4), "between 1 and n = 3, got 4"),
         (lambda: search.uniform(0, 1, shape=(-1,)), "tuple of sizes"),
         (lambda: search.uniform(0, 1, shape=3.5), "tuple of sizes, 1 or more, got 3.5"),
@@ -186,6 +204,30 @@ def test_a_space_prints_itself():
 def test_bad_values_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "domain, beyond",
+    [
+        (search.uniform(0, 1e-9), 5e-7),
+        (search.uniform(-1e-8, 0), -1e-6),
+        (search.integers(0, 16_000_000), 16_000_001),
+        (search.log_integers(1, 10**7), 10**7 + 1),
+    ],
+)
+def test_points_just_outside_are_not_moved_inside(domain, beyond):
+    with pytest.raises(ValueError, match="outside the space"):
+        search.space(domain).encode(beyond)
+
+
+@pytest.mark.parametrize("high", [1e-9, 0.3, 1e9])
+def test_bounds_may_be_rounded_to_float32(high):
+    uniform, logarithm = search.uniform(-high, high), search.log_uniform(high, 1.01 * high)
+    for domain, bound in [(uniform, -high), (uniform, high), (logarithm, 1.01 * high)]:
+        space = search.space(domain)
+        for rounded in (np.nextafter(np.float32(bound), np.float32(to)) for to in (-9e9, 9e9)):
+            x = space.encode(rounded)
+            assert space.low <= x <= space.high
 
 
 def test_bad_types_are_refused():
@@ -222,6 +264,16 @@ def test_x64_has_room_for_more():
 def test_options_may_be_arrays():
     space = search.space(search.choice([np.zeros(2), np.ones(2)]))
     assert space.encode(np.ones(2)) == 1
+    trees = [{"w": np.zeros(2)}, (np.ones(2), "a"), {"w": np.ones(2)}]
+    space = search.space(search.choice(trees))
+    assert [space.encode(t).item() for t in ({"w": np.ones(2)}, (np.ones(2), "a"))] == [2, 1]
+    with pytest.raises(ValueError, match="not one of the options"):
+        space.encode({"w": np.ones(3)})
+
+
+def test_of_equal_options_the_one_of_the_same_type_is_meant():
+    space = search.space(search.choice([1, True, "a"]))
+    assert [space.encode(v).item() for v in (True, 1, 1.0)] == [1, 0, 0]
 
 
 def test_bounds_of_numpy_do_not_overflow():
@@ -242,8 +294,12 @@ def test_numbers_that_float32_does_not_hold_are_for_the_host():
     assert (
         search.log_uniform(1e-30, 1.0).traceable and search.choice([0.0, -1e30, math.inf]).traceable
     )
-    with pytest.raises(TypeError, match="beyond int32 or float32"):
-        search.log_uniform(1e-60, 1.0).decode(jnp.zeros(()))
+    for domain in (search.log_uniform(1e-60, 1.0), search.choice([2**40, 1])):
+        with pytest.raises(TypeError, match="beyond int32 or float32.*jit=False"):
+            domain.decode(jnp.zeros(()))
+    assert not search.choice([np.int64(2**40), 1]).traceable
+    with jax.enable_x64(True):
+        assert search.choice([2**40, 1]).decode(jnp.zeros(())) == 2**40
 
 
 def test_arrays_of_options_that_are_lists_are_encoded():

@@ -137,6 +137,28 @@ def test_exploration_is_as_frequent_as_asked_and_shared_by_runs():
     assert abs(rate - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 1496)
 
 
+ANY = [search.sracos, search.racos, search.asracos, partial(search.ssracos, parity=False)]
+
+
+@pytest.mark.parametrize("make", ANY)
+def test_while_nothing_is_finite_points_are_uniform(make):
+    def corner(x):
+        return jnp.where(jnp.all(x > 0.75), jnp.sum(x), jnp.inf)
+
+    space = search.uniform(0, 1, (3,))
+    nothing = search.minimize(lambda x: jnp.inf * x[0], space, make(), budget=200, key=0)
+    assert stats.kstest(nothing.history.points.ravel(), "uniform").pvalue > 1e-4
+    found = search.minimize(corner, space, make(), budget=600, key=0, repeats=8)
+    assert np.isfinite(found.run_values).all()
+
+
+def test_parity_proposes_around_points_without_a_value_as_zoopt_does():
+    found = search.minimize(
+        lambda x: jnp.inf * x[0], SPACE, search.sracos(parity=True), budget=60, key=0
+    )
+    assert len(np.unique(found.history.points[:, 0])) < 40
+
+
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="replacement must be one of"):
         search.sracos(replacement="best")

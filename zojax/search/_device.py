@@ -19,6 +19,7 @@ from zojax.search._task import (
     keeps_points,
     one_after_another,
 )
+from zojax.search.spaces import Space
 
 REPORTS = 100
 FIRST = 16  # evaluations of the first call where a clock is watched
@@ -60,7 +61,7 @@ def on_device(task: Task) -> Outcome:
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
     fixed, inputs = (problem, stops), (task.args, target, patience)
-    start = partial(_start, problem, task.key, known_x, values, free)
+    start = partial(_start, problem, task.key, known_x, values, target, free)
     if task.report is None:
         run = _advance(fixed, start(budget), np.int32(budget), *inputs)
         parts, why = [_history(run)], None
@@ -103,7 +104,7 @@ def _in_parts(fixed, start: Callable, inputs, task: Task):
             raise
         why = "interrupted"
         parts[until] = parts.get(until) or _history(run)  # the last call may have come to its end
-    return run, list(parts.values()), why
+    return run, list(parts.values()) or [_history(run)], why
 
 
 def _history(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -140,8 +141,8 @@ def _outcome(task: Task, run: Run, parts: list, why: str | None) -> Outcome:
     )
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5))
-def _start(problem: Problem, key, known_x, known_values, free: bool, length: int) -> Run:
+@partial(jax.jit, static_argnums=(0, 5, 6))
+def _start(problem: Problem, key, known_x, known_values, target, free: bool, length: int) -> Run:
     """A run before its first call; `length` evaluations at most come in one."""
     runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
     algorithm_key, evaluation_key = jax.random.split(key)
@@ -161,6 +162,7 @@ def _start(problem: Problem, key, known_x, known_values, free: bool, length: int
     )
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem) else 0
+    best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
     return Run(
         evaluations=jnp.int32(spent),
         state=state,
@@ -169,8 +171,8 @@ def _start(problem: Problem, key, known_x, known_values, free: bool, length: int
         points=jnp.zeros((kept, runs, problem.space.dimension), known_x.dtype),
         used=jnp.full(runs, spent, jnp.int32),
         since=jnp.zeros(runs, jnp.int32),
-        best=jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype()),
-        running=jnp.ones(runs, bool),
+        best=best,
+        running=~(best <= target),
         key=evaluation_key,
     )
 
@@ -246,6 +248,17 @@ def _scalar(returned) -> jax.Array:
         got = f"{jnp.result_type(returned)} of shape {jnp.shape(returned)}"
         raise TypeError(f"fun must return a real scalar, got {got}.")
     return jnp.asarray(returned, float_dtype()).reshape(())
+
+
+def type_of_values(problem: Problem, args) -> np.dtype:
+    """What a function without keys returns when it is compiled."""
+    x = jax.ShapeDtypeStruct((problem.space.dimension,), float_dtype())
+    return _call.eval_shape(problem.fun, problem.space, x, args).dtype
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _call(fun: Callable, space: Space, x, args):
+    return fun(space.decode(x), *args)
 
 
 @partial(jax.jit, static_argnums=0)

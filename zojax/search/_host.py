@@ -102,6 +102,7 @@ class _Log:
         self.values.append(value)
         if keeps_points(self.task.problem):
             self.points.append(np.asarray(x))
+        self.stop_at_target()
         self.why = self.why or self._why_stop()
         return value
 
@@ -117,10 +118,12 @@ class _Log:
             return np.inf
         return value if np.isfinite(value) else np.inf
 
+    def stop_at_target(self) -> None:
+        if self.task.target is not None and self.best <= self.task.target:
+            self.why = self.why or "target reached"
+
     def _why_stop(self) -> str | None:
         task = self.task
-        if task.target is not None and self.best <= task.target:
-            return "target reached"
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
         if task.report is not None:
@@ -174,9 +177,10 @@ class _Later:
 
 def _scalar(returned) -> float:
     """A number, or an array with a single one; raises for what the algorithm cannot be told."""
-    if returned is None:
-        raise TypeError("fun must return a number, got None.")
-    value = np.asarray(returned, float)
+    value = np.asarray(returned)
+    if returned is None or value.dtype.kind in "cSU":  # of which NumPy makes floats
+        raise TypeError(f"fun must return a real number, got {returned!r}.")
+    value = value.astype(float)
     if value.size != 1:
         raise TypeError(f"fun must return a scalar, got shape {value.shape}.")
     value = value.item()
@@ -201,6 +205,7 @@ def _begin(programs, log: _Log) -> None:
         if len(values):
             i = int(np.argmin(values))
             log.best, log.best_x = values[i], points[i]
+            log.stop_at_target()
         _inject(programs, log, points, values)
         return
     samples = log.task.problem.algorithm.samples

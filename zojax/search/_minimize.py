@@ -18,12 +18,13 @@ import numpy as np
 from zojax._progress import progress_bar
 from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
-from zojax.search._device import on_device
+from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host
 from zojax.search._once import OnceState, is_listed, never_twice
 from zojax.search._task import Outcome, Problem, Task
 from zojax.search.asracos import asracos
 from zojax.search.default import default_algorithm
+from zojax.search.domains import X64
 from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 
@@ -145,6 +146,9 @@ def minimize(
     noisy. A space of up to 65,536 points ends when all of them were evaluated.
 
     Algorithms are told float32 values unless x64 is enabled: subtract a large constant that they share.
+    Integers of a compiled function have 32 bits then, and overflow silently. Where its values are integers,
+    the best point is evaluated once more, on the host, and a warning says if the value differs: multiply
+    as floats (`1.0 * n`).
 
     Args:
       fun: (point, *args) -> scalar. Host functions get Python scalars, options and NumPy arrays (float64).
@@ -191,6 +195,7 @@ def minimize(
             f"budget must be at most 2^30, got {budget}: time_budget or patience end a run before."
         )
     space = as_space(space)
+    _require_no_tracers(key, args, init_points, init_values)
     _require_callables(fun, executor, callback)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
     _require_numbers(target, patience, time_budget)
@@ -238,7 +243,10 @@ def minimize(
         outcome = on_device(task) if jit else on_host(task, executor)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    return _result(problem, outcome)
+    result = _result(problem, outcome)
+    if jit and not with_key:
+        _warn_of_overflow(problem, args, result)
+    return result
 
 
 def _result(problem: Problem, outcome: Outcome) -> SearchResult:
@@ -265,6 +273,29 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
         run_values=sign * outcome.value,
         state=outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state,
     )
+
+
+def _warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
+    """Warns where the best value is an integer that is another one without the limits of 32 bits."""
+    best, value = result.best, result.best_value
+    if not value.is_integer() or value not in result.history.values:  # a known value, or none
+        return
+    dtype = type_of_values(problem, args)
+    if not jnp.issubdtype(dtype, jnp.integer) or dtype.itemsize == 8:
+        return
+    try:
+        with jax.enable_x64(True):
+            exact = np.asarray(problem.fun(best, *args)).item()
+    except ArithmeticError as error:  # Python's integers are not divided by 0
+        exact = repr(error)
+    except Exception:  # written for JAX's arrays alone
+        return
+    if isinstance(exact, str) or not math.isclose(exact, value, rel_tol=1e-6):
+        warnings.warn(
+            f"at {best} the compiled fun returned {value:.0f}, in integers of 32 bits, and on the host, in "
+            f"wider ones, {exact}: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
+            stacklevel=3,
+        )
 
 
 class _Reporter:
@@ -390,6 +421,14 @@ def _is_equal(a, b) -> bool:
 def _traced_anew(fun: Callable) -> Callable:
     """`fun`; where it belongs to an object, which may change between searches, a new function each time."""
     return partial(fun) if inspect.ismethod(fun) or inspect.ismethod(fun.__call__) else fun
+
+
+def _require_no_tracers(*inputs) -> None:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
+        raise TypeError(
+            "minimize cannot be called inside jax.jit, jax.vmap or another transformation: pass repeats= "
+            "for several runs, or write the loop by hand, with the algorithm's init, ask and tell."
+        )
 
 
 def _require_callables(fun, executor, callback) -> None:

@@ -12,7 +12,14 @@ import numpy as np
 from jax import lax
 
 from zojax.noise import mix
-from zojax.search._algorithm import Algorithm, bounds_of, index_from, span_of, to_unit
+from zojax.search._algorithm import (
+    Algorithm,
+    bounds_of,
+    float_dtype,
+    index_from,
+    span_of,
+    to_unit,
+)
 from zojax.search._arrays import set_row
 from zojax.search.domains import ORDERED, UNORDERED, Domain, LogIntegers, Subset
 from zojax.search.spaces import Space
@@ -36,7 +43,7 @@ def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
     else the end of a short random walk. Nothing changes on a continuum, for algorithms that repeat points
     on purpose, nor, beyond small spaces, for those that leave the space.
     """
-    if math.isinf(space.size) or algorithm.repeats_points:
+    if space.size == math.inf or algorithm.repeats_points:
         return algorithm
     if is_listed(space, budget):
         return _listed(algorithm, space)
@@ -145,7 +152,7 @@ def _hashed(algorithm: Algorithm, space: Space) -> Algorithm:
 
 def _hash(x: jax.Array, salt: int) -> jax.Array:
     """A word from an encoded point (d,) and a number."""
-    bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    bits = lax.bitcast_convert_type(x.astype(float_dtype()), jnp.uint32).reshape(-1)
     entries = mix((bits, np.uint32(salt)), lax.iota(jnp.uint32, len(bits)))
     return mix((np.uint32(salt), np.uint32(0)), jnp.sum(entries, dtype=jnp.uint32))
 

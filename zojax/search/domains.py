@@ -16,6 +16,7 @@ from zojax._types import float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched
+CONSTANT = "; what is constant is no part of the space: pass it in args"
 X64 = "enable x64: jax.config.update('jax_enable_x64', True)"
 
 
@@ -26,11 +27,12 @@ class Domain:
     `size` of one entry (inf for a continuum), and four functions between encoded coordinates and values:
     `snap` (to the nearest coordinate that stands for a value), `decode` (traceable), `to_python` (one
     point, as plain Python and NumPy) and `encode`. `traceable` says whether a traced function can be given
-    its values.
+    its values; `slack` how far outside of the encoded bounds the rounding of a value to float32 may be.
     """
 
     shape: tuple[int, ...]
     traceable = True
+    slack = 0.0
 
     def to_python(self, x: np.ndarray):
         return _plain(self.decode(x))
@@ -46,6 +48,10 @@ class Uniform(Domain):
     kind = CONTINUOUS
     size = math.inf
 
+    @property
+    def slack(self):
+        return 1e-6 * max(abs(self.low), abs(self.high))
+
     def snap(self, x):
         return x
 
@@ -55,7 +61,7 @@ class Uniform(Domain):
     def to_python(self, x):
         # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
         nearest = np.clip(x, self.low, self.high)
-        is_rounding = np.abs(x - nearest) <= rounding_of(self.low, self.high)
+        is_rounding = np.abs(x - nearest) <= self.slack
         return _plain(np.where(is_rounding, nearest, x))
 
     def encode(self, value):
@@ -74,6 +80,7 @@ class LogUniform(Domain):
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
     size = math.inf
+    slack = 1e-6  # of logarithms: relative to the value
 
     @property
     def low(self):
@@ -124,7 +131,7 @@ class Grid(Domain):
 
     @property
     def traceable(self):
-        return not self.integral or _fits_int32(self.first, self.last) or _x64()
+        return not self.integral or _fits_int(self.first, self.last)
 
     def snap(self, x):
         return namespace_of(x).round(x)
@@ -133,7 +140,7 @@ class Grid(Domain):
         _require_traceable(self, x)
         index = self.snap(x)
         if self.integral:
-            index = index.astype(_int_dtype(x, self.first, self.last))
+            index = index.astype(_int_dtype(x))
         return self.first + self.step * index
 
     def to_python(self, x):
@@ -167,6 +174,7 @@ class LogIntegers(Domain):
     highest: int
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
+    slack = 1e-12  # NumPy's logarithm may differ from Python's
 
     @property
     def low(self):
@@ -186,15 +194,14 @@ class LogIntegers(Domain):
 
     @property
     def traceable(self):
-        return _fits_int32(self.highest) or _x64()
+        return _fits_int(self.highest)
 
     def decode(self, x):
         _require_traceable(self, x)
         xp = namespace_of(x)
-        dtype = _int_dtype(x, self.highest)
         # Clipped before too: of a rounded logarithm the exponential may lie beyond the type.
         value = xp.clip(xp.round(xp.exp(x)), self.lowest, self.highest)
-        return xp.clip(value.astype(dtype), self.lowest, self.highest)
+        return xp.clip(value.astype(_int_dtype(x)), self.lowest, self.highest)
 
     def encode(self, value):
         number = _numbers(self, value)
@@ -238,21 +245,24 @@ class Choice(Domain):
     @property
     def traceable(self) -> bool:
         """Whether the options are numbers, and of a size that a traced function can be given."""
-        is_number = all(
-            isinstance(o, (bool, int, float, np.number, np.bool_)) for o in self.options
-        )
-        return is_number and _fits_float(*self.options)
+        if all(isinstance(o, (int, np.integer, np.bool_)) for o in self.options):
+            return _fits_int(*map(int, self.options))
+        return self._holds_numbers and _fits_float(*self.options)
+
+    @property
+    def _holds_numbers(self) -> bool:
+        return all(isinstance(o, (int, float, np.number, np.bool_)) for o in self.options)
 
     def snap(self, x):
         return namespace_of(x).round(x)
 
     def decode(self, x):
-        if not self.traceable:
+        if not self._holds_numbers:
             raise TypeError(
-                f"{self} holds options that are no numbers, or beyond {float_dtype()}, which a traced "
-                "function cannot be given: pass jit=False, or choose among indices, choice(range(n)), "
-                "and use lax.switch."
+                f"{self} holds options that are no numbers, which a traced function cannot be given: pass "
+                "jit=False, or choose among indices, choice(range(n)), and use lax.switch."
             )
+        _require_traceable(self, x)
         xp = namespace_of(x)
         return xp.asarray(self.options)[xp.round(x).astype(np.int32)]
 
@@ -273,10 +283,11 @@ class Choice(Domain):
         return np.reshape([float(self._position(v)) for v in flat], self.shape)
 
     def _position(self, value) -> int:
-        for i, option in enumerate(self.options):
-            if option is value or _equal(option, value):
-                return i
-        raise ValueError(f"{value!r} is not one of the options of {self}.")
+        equal = [i for i, o in enumerate(self.options) if o is value or _equal(o, value)]
+        if not equal:
+            raise ValueError(f"{value!r} is not one of the options of {self}.")
+        # 1 == True: one of the same type, if there is one.
+        return next((i for i in equal if type(self.options[i]) is type(value)), equal[0])
 
     def __str__(self):
         shown = ", ".join(map(repr, self.options[:4])) + (", ..." if self.size > 4 else "")
@@ -395,7 +406,8 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
 def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: int = 1) -> Domain:
     """Integers low, low + step, ..., up to and including `high`.
 
-    Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host.
+    Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host. In a
+    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
 
     Args:
       low, high: the bounds.
@@ -425,7 +437,8 @@ def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: in
 def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Domain:
     """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes.
 
-    Beyond a million float32 does not tell the logarithms of neighbours apart, and some are left out.
+    Beyond a million float32 does not tell the logarithms of neighbours apart, and some are left out. In a
+    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
 
     Args:
       low, high: the bounds.
@@ -517,11 +530,6 @@ def namespace_of(x):
     return np if isinstance(x, (np.ndarray, np.generic, float, int)) else jnp
 
 
-def rounding_of(low, high):
-    """How far outside of its bounds the rounding of a number may be."""
-    return 1e-6 * (1 + np.abs(low) + np.abs(high))
-
-
 def _scrambled(x):
     """A bijection of uint32, two rounds of xorshift and multiplication (Wellons, hash-prospector)."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
@@ -559,6 +567,10 @@ def _is_list(value) -> bool:
 def _equal(a, b) -> bool:
     if hasattr(a, "shape") or hasattr(b, "shape"):
         return np.array_equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):  # by entry, which may be arrays
+        return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, type(a)):
+        return len(a) == len(b) and all(map(_equal, a, b))
     return bool(a == b)
 
 
@@ -566,8 +578,10 @@ def _x64() -> bool:
     return float_dtype() == np.float64
 
 
-def _fits_int32(*values: int) -> bool:
-    return all(-(2**31) <= v < 2**31 for v in values)
+def _fits_int(*values: int) -> bool:
+    """Whether an array of JAX holds these integers."""
+    limit = 2**63 if _x64() else 2**31
+    return all(-limit <= v < limit for v in values)
 
 
 def _fits_float(*values: float) -> bool:
@@ -578,9 +592,9 @@ def _fits_float(*values: float) -> bool:
     return all(v == 0 or not math.isfinite(v) or least <= v <= most for v in sizes)
 
 
-def _int_dtype(x, *values: int):
-    """Of decoded integers: on the host always of 64 bits, so that what is computed from them fits, too."""
-    return np.int32 if namespace_of(x) is jnp and _fits_int32(*values) else np.int64
+def _int_dtype(x):
+    """Of decoded integers: of 64 bits wherever there are, so that what is computed from them fits, too."""
+    return np.int32 if namespace_of(x) is jnp and not _x64() else np.int64
 
 
 def _require_traceable(domain: Domain, x) -> None:
@@ -604,14 +618,15 @@ def _options(name: str, options) -> tuple:
         raise TypeError(f"options of {name} must be a list such as ['a', 'b'], got {options!r}.")
     options = tuple(options)
     if len(options) < 2:
-        raise ValueError(f"{name} needs at least two options, got {options!r}.")
+        raise ValueError(f"{name} needs at least two options, got {options!r}{CONSTANT}.")
     return options
 
 
 def _bounds(name: str, low, high) -> tuple[float, float]:
     low, high = _number(name, "low", low), _number(name, "high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}.")
+        remedy = CONSTANT if low == high else ""
+        raise ValueError(f"{name} needs finite bounds low < high, got {low} and {high}{remedy}.")
     return low, high
 
 

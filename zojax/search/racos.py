@@ -32,16 +32,16 @@ def racos(
     """RACOS: all samples of a round are drawn from the same positives and negatives.
 
     T uniform points, sorted; the best P are positive. A round draws N = T - P samples, each from a random
-    box around a random positive that holds no negative (with probability `exploration` uniformly); then
-    the best T of old and new points are kept. `sracos` learns after every evaluation instead, and
-    usually needs fewer of them.
+    box around a random positive that holds no negative (with probability `exploration` uniformly, and so
+    all of them while no value is finite); then the best T of old and new points are kept. `sracos` learns
+    after every evaluation instead, and usually needs fewer of them.
 
     Args:
       exploration: the share of uniform samples. Runs side by side explore at the same steps.
       num_positives: P, from ZOOpt's table by default (T and the redrawn coordinates are, too).
-      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left. By
-        default every bad point cuts the coordinates that are redrawn (those with an order, where all have
-        one), which is faster and finds better points.
+      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left, and
+        after T points even where no value is finite. By default every bad point cuts the coordinates that
+        are redrawn (those with an order, where all have one), which is faster and finds better points.
 
     Returns:
       An `Algorithm`.
@@ -88,13 +88,12 @@ def racos(
 
     def ask(space: Space, state: RacosState):
         positives, _ = sizes(state)
-        total = len(state.values)
         x, random = propose_from(
             space,
             state.random,
             state.points,
+            state.values,
             jnp.arange(positives, dtype=jnp.int32),
-            uniformly=state.count < total,
             count=state.count,
             exploration=exploration,
             parity=parity,

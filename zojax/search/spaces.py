@@ -38,7 +38,6 @@ from zojax.search.domains import (
     Subset,
     Uniform,
     namespace_of,
-    rounding_of,
 )
 
 
@@ -62,13 +61,14 @@ class Space:
     @cached_property
     def size(self) -> float:
         """How many points there are: an int, or inf."""
-        total = 1
-        for domain, length in zip(self.domains, self._lengths, strict=True):
-            if isinstance(domain, Subset):
-                total *= sum(math.comb(domain.n, i) for i in range(domain.max_size + 1))
-            else:
-                total *= domain.size**length if length else 1
-        return total
+        counts = [
+            sum(math.comb(domain.n, i) for i in range(domain.max_size + 1))
+            if isinstance(domain, Subset)
+            else domain.size**length
+            for domain, length in zip(self.domains, self._lengths, strict=True)
+        ]
+        # Not times inf: an int may be too large for a float.
+        return math.inf if math.inf in counts else math.prod(counts)
 
     @cached_property
     def low(self) -> np.ndarray:
@@ -148,7 +148,7 @@ class Space:
         x = np.concatenate(
             [np.ravel(d.encode(v)) for d, v in zip(self.domains, values, strict=True)] or [[]]
         )
-        slack = rounding_of(self.low, self.high)
+        slack = self._per_coordinate("slack")
         outside = ~((x >= self.low - slack) & (x <= self.high + slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
@@ -159,8 +159,7 @@ class Space:
             self.treedef.unflatten([_Leaf(d) for d in self.domains])
         )[0]
         lines = [f"{jax.tree_util.keystr(path) or 'x'}: {leaf.domain}" for path, leaf in paths]
-        count = "infinitely many" if math.isinf(self.size) else f"{self.size:,}"
-        return "\n".join([*lines, f"{self.dimension} coordinates, {count} points"])
+        return "\n".join([*lines, f"{self.dimension} coordinates, {_shown(self.size)} points"])
 
     @cached_property
     def _lengths(self) -> tuple[int, ...]:
@@ -227,6 +226,13 @@ def space(tree: PyTree) -> Space:
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _shown(count: float) -> str:
+    """A number of points, which may be too large for a float, and for Python to print."""
+    if count == math.inf:
+        return "infinitely many"
+    return f"{count:,}" if count < 10**18 else f"about 10^{math.log10(count):.0f}"
 
 
 @dataclasses.dataclass(frozen=True)

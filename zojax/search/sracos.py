@@ -52,19 +52,19 @@ def sracos(
 ) -> Algorithm:
     """Sequential RACOS, the algorithm ZOOpt runs by default.
 
-    T uniform points; the best P are positive, the rest negative. Then each step draws a random positive,
-    learns a box around it that holds no negative, redraws a few of its coordinates in the box (with
-    probability `exploration` the whole point, in the space) and evaluates. The new point enters the
-    sorted positives, and the one that leaves them may replace a negative.
+    T uniform points, and more until a value is finite; the best P are positive, the rest negative. Then
+    each step draws a random positive, learns a box around it that holds no negative, redraws a few of its
+    coordinates in the box (with probability `exploration` the whole point, in the space) and evaluates.
+    The new point enters the sorted positives, and the one that leaves them may replace a negative.
 
     Args:
       replacement: which negative leaves. "worst" (WR): the worst, for a better point; "random" (RR): any;
         "margin" (LM): the one farthest from the best point.
       exploration: the share of uniform samples. Runs side by side explore at the same steps.
       num_positives: P, from ZOOpt's table by default (T and the redrawn coordinates are, too).
-      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left. By
-        default every bad point cuts the coordinates that are redrawn (those with an order, where all have
-        one), which is faster and finds better points.
+      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left, and
+        after T points even where no value is finite. By default every bad point cuts the coordinates that
+        are redrawn (those with an order, where all have one), which is faster and finds better points.
 
     Returns:
       An `Algorithm`.
@@ -121,8 +121,8 @@ def propose(space: Space, state: SracosState, exploration, parity, taken=None):
         space,
         state.random,
         state.points,
+        state.values,
         state.positives,
-        uniformly=state.count < len(state.values),
         count=state.count,
         exploration=exploration,
         parity=parity,
@@ -132,13 +132,15 @@ def propose(space: Space, state: SracosState, exploration, parity, taken=None):
 
 
 def propose_from(
-    space, random, points, positives, *, uniformly, count, exploration, parity, taken=None
+    space, random, points, values, positives, *, count, exploration, parity, taken=None
 ):
     """(a point, random): drawn from a box around one of the positives without the other points.
 
-    Uniform where `uniformly`, and else with probability `exploration`.
+    Uniform until there are as many values as points, and else with probability `exploration`.
     """
-    explores = uniformly | (shared_coin(count) < exploration)
+    explores = (count < len(points)) | (shared_coin(count) < exploration)
+    if not parity:  # a box around a point without a value says nothing
+        explores |= jnp.isinf(entry(values, positives[0]))
     bad = ~_holds(len(points), positives)
 
     def attempt(random: Random):
