@@ -144,10 +144,15 @@ def no_update(leaf) -> jax.Array | None:
     return jnp.zeros(jnp.shape(leaf), dtype)
 
 
+def varying_axes(x) -> frozenset:
+    """The axes of a `shard_map` along which an array may differ between devices."""
+    return jax.typeof(x).mat.varying
+
+
 def varying_like(x, tree):
     """`x`, which may differ between the devices of a `shard_map` where the arrays of a tree do."""
-    axes = [jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(tree)]
-    new = frozenset().union(*axes) - jax.typeof(x).mat.varying
+    axes = [varying_axes(leaf) for leaf in jax.tree.leaves(tree)]
+    new = frozenset().union(*axes) - varying_axes(x)
     return jax.lax.pcast(x, tuple(new), to="varying") if new else x
 
 
