@@ -254,6 +254,17 @@ def test_gradients_have_the_dtype_of_the_parameters(dtype):
     assert grads.dtype == dtype and value.dtype == jnp.float32
 
 
+@pytest.mark.parametrize(
+    "dtype", [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e4m3, jnp.float8_e5m2]
+)
+def test_narrow_floats_hold_their_largest_number_where_a_gradient_is_larger(dtype):
+    def loss(x):
+        return 1e6 * x[0].astype(jnp.float32)
+
+    grads = zojax.grad(loss, zojax.estimator(mu=0.5))(0, jnp.ones(4, dtype))
+    assert (jnp.abs(grads.astype(jnp.float32)) == float(jnp.finfo(dtype).max)).all(), grads
+
+
 def test_sums_over_directions_run_in_float32():
     """In bfloat16 an accumulator of many directions would stall; the mean must not."""
     n, d = 400, 8

@@ -278,8 +278,8 @@ def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
 
 
 def _cast(total: jax.Array, dtype) -> jax.Array:
-    """A sum in the dtype of its leaf: what float16 cannot hold becomes its largest number, not infinite."""
-    if dtype == jnp.float16:
-        limit = float(jnp.finfo(dtype).max)
-        total = jnp.clip(total, -limit, limit)
+    """A sum in the dtype of its leaf: what one of less range cannot hold becomes its largest number."""
+    kind = jnp.finfo(dtype)
+    if kind.maxexp < jnp.finfo(jnp.float32).maxexp:
+        total = jnp.clip(total, -float(kind.max), float(kind.max))
     return total.astype(dtype)
