@@ -19,6 +19,7 @@ from zojax._types import (
     accumulator_dtype,
     as_key,
     floats_only,
+    mean_of,
     no_update,
     replace_floats,
     structure_of,
@@ -248,7 +249,7 @@ def _coefficients(settings: Settings, values, mu_t, state, dtype):
     used = jnp.sum(valid)
     table = jnp.where(valid[:, None], values, 0)
     count = jnp.maximum(used, 1).astype(table.dtype)
-    mean = jnp.sum(table) / (count * table.shape[1])
+    mean = mean_of(table, valid)
     c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
     if stencil.memory:
         c = c + stencil.memory * _remembered(state, mean)
@@ -256,7 +257,7 @@ def _coefficients(settings: Settings, values, mu_t, state, dtype):
     c = jnp.where(valid & jnp.isfinite(c), c, 0)
     value = mean
     if settings.centered:
-        value = jnp.sum(table[:, stencil.offsets.index(0.0)]) / count
+        value = mean_of(table, valid, axis=0)[stencil.offsets.index(0.0)]
     value = jnp.where(used > 0, value, jnp.nan)
     if state is not None:
         state = EstimatorState(

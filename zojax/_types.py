@@ -161,6 +161,18 @@ def accumulator_dtype(dtype) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
+def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.Array:
+    """The mean over the rows of a table that are valid, of all columns or, with axis 0, of each; else 0.
+
+    No sum is infinite on the way: entries are scaled by a power of two, which rounds nothing.
+    """
+    share = 2.0 ** -table.size.bit_length()
+    total = jnp.sum(jnp.where(valid[:, None], share * table, 0), axis=axis)
+    columns = table.shape[1] if axis is None else 1
+    count = jnp.maximum(jnp.sum(valid), 1).astype(table.dtype)
+    return total / (share * columns * count)
+
+
 def total_size(like: PyTree) -> int:
     """The number d of perturbed coordinates (a Python int: it may exceed 2**31)."""
     return sum(leaf.size for leaf in jax.tree.leaves(like))
