@@ -142,6 +142,16 @@ def test_argnums_and_kwargs():
         zojax.grad(loss, last, argnums=3)(0, *args, shift=1.0)
 
 
+def test_the_loss_may_take_a_key_by_keyword():
+    def loss(x, key):
+        return jnp.sum(x) + jax.random.normal(key)
+
+    key = jax.random.key(1)
+    value, grads = zojax.value_and_grad(loss)(0, jnp.ones(2), key=key)
+    np.testing.assert_allclose(value, loss(jnp.ones(2), key), rtol=1e-3)
+    np.testing.assert_array_equal(zojax.grad(loss)(0, jnp.ones(2), key=key), grads)
+
+
 @pytest.mark.parametrize("name", ["central", "forward"])
 def test_aux_is_averaged_or_stacked(name):
     estimator = zojax.estimator(stencil=STENCILS[name], num_directions=3, mu=0.5)
