@@ -121,6 +121,16 @@ def test_ill_formed_stencils_are_refused(offsets, weights):
         zojax.estimator(stencil=stencils.Stencil(offsets, weights))
 
 
+def test_stencils_may_hold_numpy_numbers():
+    ends = np.linspace(1, -1, 2, dtype=np.float32)
+    stencil = stencils.Stencil(tuple(np.int8([1, -1])), tuple(ends / 2), np.float64(0))
+    both = [zojax.estimator(stencil=s, num_directions=2) for s in (stencil, stencils.central())]
+    given, expected = (zojax.grad(quadratic, e)(0, jnp.ones(2)) for e in both)
+    np.testing.assert_array_equal(given, expected)
+    with pytest.raises(ValueError, match="finite numbers, got np.float32"):
+        zojax.estimator(stencil=stencils.Stencil((np.float32("nan"),), (1.0,)))
+
+
 # --- value_and_grad as in jax --------------------------------------------------------------------
 
 

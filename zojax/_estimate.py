@@ -252,7 +252,7 @@ def _coefficients(settings: Settings, values, mu_t, state, dtype):
     mean = mean_of(table, valid)
     c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
     if stencil.memory:
-        c = c + stencil.memory * _remembered(state, mean)
+        c = c + float(stencil.memory) * _remembered(state, mean)
     c = (shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count).astype(dtype)
     c = jnp.where(valid & jnp.isfinite(c), c, 0)
     value = mean
