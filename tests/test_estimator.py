@@ -205,6 +205,18 @@ def test_in_axes_that_do_not_fit_are_refused(in_axes, match):
         )
 
 
+@pytest.mark.parametrize("in_axes", [(None, {"a": 0, "b": None}), {"y": (0, None)}, {"y": True}])
+def test_in_axes_inside_an_argument_are_refused(in_axes):
+    def loss(x, y):
+        return jnp.sum(x) + jnp.sum(y["a"])
+
+    y = {"a": jnp.ones((4, 2)), "b": jnp.ones(2)}
+    args, kwargs = ((), {"y": y}) if isinstance(in_axes, dict) else ((y,), {})
+    estimator = zojax.estimator(num_directions=4, in_axes=in_axes)
+    with pytest.raises(TypeError, match="one int or None for each argument, got"):
+        zojax.grad(loss, estimator)(0, jnp.ones(2), *args, **kwargs)
+
+
 def test_with_key_gives_common_random_numbers_within_a_direction():
     def loss(x, key):
         return jnp.sum(x) + jax.random.normal(key, ()), jax.random.key_data(key)
