@@ -121,6 +121,16 @@ def test_ill_formed_stencils_are_refused(offsets, weights):
         zojax.estimator(stencil=stencils.Stencil(offsets, weights))
 
 
+def test_stencils_may_hold_numpy_numbers():
+    ends = np.linspace(1, -1, 2, dtype=np.float32)
+    stencil = stencils.Stencil(tuple(np.int8([1, -1])), tuple(ends / 2), np.float64(0))
+    both = [zojax.estimator(stencil=s, num_directions=2) for s in (stencil, stencils.central())]
+    given, expected = (zojax.grad(quadratic, e)(0, jnp.ones(2)) for e in both)
+    np.testing.assert_array_equal(given, expected)
+    with pytest.raises(ValueError, match="finite numbers, got np.float32"):
+        zojax.estimator(stencil=stencils.Stencil((np.float32("nan"),), (1.0,)))
+
+
 # --- value_and_grad as in jax --------------------------------------------------------------------
 
 
@@ -140,6 +150,16 @@ def test_argnums_and_kwargs():
     )
     with pytest.raises(ValueError, match="argnums"):
         zojax.grad(loss, last, argnums=3)(0, *args, shift=1.0)
+
+
+def test_the_loss_may_take_a_key_by_keyword():
+    def loss(x, key):
+        return jnp.sum(x) + jax.random.normal(key)
+
+    key = jax.random.key(1)
+    value, grads = zojax.value_and_grad(loss)(0, jnp.ones(2), key=key)
+    np.testing.assert_allclose(value, loss(jnp.ones(2), key), rtol=1e-3)
+    np.testing.assert_array_equal(zojax.grad(loss)(0, jnp.ones(2), key=key), grads)
 
 
 @pytest.mark.parametrize("name", ["central", "forward"])
@@ -183,6 +203,18 @@ def test_in_axes_that_do_not_fit_are_refused(in_axes, match):
         zojax.grad(lambda x, y: jnp.sum(x) + jnp.sum(y), estimator)(
             0, jnp.ones(2), jnp.ones((3, 2))
         )
+
+
+@pytest.mark.parametrize("in_axes", [(None, {"a": 0, "b": None}), {"y": (0, None)}, {"y": True}])
+def test_in_axes_inside_an_argument_are_refused(in_axes):
+    def loss(x, y):
+        return jnp.sum(x) + jnp.sum(y["a"])
+
+    y = {"a": jnp.ones((4, 2)), "b": jnp.ones(2)}
+    args, kwargs = ((), {"y": y}) if isinstance(in_axes, dict) else ((y,), {})
+    estimator = zojax.estimator(num_directions=4, in_axes=in_axes)
+    with pytest.raises(TypeError, match="one int or None for each argument, got"):
+        zojax.grad(loss, estimator)(0, jnp.ones(2), *args, **kwargs)
 
 
 def test_with_key_gives_common_random_numbers_within_a_direction():
@@ -252,6 +284,17 @@ def test_gradients_have_the_dtype_of_the_parameters(dtype):
         0, jnp.ones(4, dtype)
     )
     assert grads.dtype == dtype and value.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "dtype", [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e4m3, jnp.float8_e5m2]
+)
+def test_narrow_floats_hold_their_largest_number_where_a_gradient_is_larger(dtype):
+    def loss(x):
+        return 1e6 * x[0].astype(jnp.float32)
+
+    grads = zojax.grad(loss, zojax.estimator(mu=0.5))(0, jnp.ones(4, dtype))
+    assert (jnp.abs(grads.astype(jnp.float32)) == float(jnp.finfo(dtype).max)).all(), grads
 
 
 def test_sums_over_directions_run_in_float32():

@@ -186,3 +186,19 @@ def test_a_loop_in_the_loss_counts_with_its_largest_product(monkeypatch):
     estimator = zojax.estimator(directions.low_rank(), num_directions=4, mu=1e-2)
     text = str(jax.make_jaxpr(zojax.grad(deep, estimator))(0, params, x))
     assert text.count("length=2") == 1  # two batches of two, around the loop
+
+
+def test_a_loss_that_cannot_be_batched_is_told_of_a_loop():
+    def loss(w, x):
+        sizes = jnp.array([2, 3], jnp.int32)
+        return jnp.sum(lax.ragged_dot(x, w, sizes) ** 2)
+
+    def grad(batch_size):
+        estimator = zojax.estimator(num_directions=4, batch_size=batch_size)
+        return zojax.grad(loss, estimator)(0, jnp.ones((2, 3, 4)), jnp.ones((5, 3)))
+
+    for batch_size in (None, 2):
+        with pytest.raises(NotImplementedError) as error:
+            grad(batch_size)
+        assert any("batch_size=1" in note for note in error.value.__notes__)
+    assert jnp.all(jnp.isfinite(grad(1)))

@@ -282,6 +282,34 @@ def test_a_host_function_on_the_device_says_what_to_do():
     assert any("jit=False" in note for note in error.value.__notes__)
 
 
+TRACED = {
+    "jit": lambda jit: jax.jit(lambda: zojax.minimize(bowl, X0, TX, 2, jit=jit).params)(),
+    "vmap": lambda jit: jax.vmap(lambda x: zojax.minimize(bowl, x, TX, 2, jit=jit).params)(
+        X0[None]
+    ),
+    "keys": lambda jit: jax.vmap(lambda key: zojax.minimize(bowl, X0, TX, 2, key, jit=jit).params)(
+        jax.random.split(jax.random.key(0), 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("case", TRACED)
+def test_inside_a_transformation_the_remedy_is_named(case, jit, recwarn):
+    with pytest.raises(TypeError, match="loop of the host.* jax.lax.scan over tx.update"):
+        TRACED[case](jit)
+    assert not recwarn.list
+
+
+@pytest.mark.filterwarnings("ignore:Some donated buffers")
+def test_a_loss_that_reads_what_is_traced_is_refused():
+    def run(c):
+        return zojax.minimize(lambda x: bowl(x) + c, X0, TX, 2).params
+
+    with pytest.raises(TypeError, match="loop of the host"):
+        jax.vmap(run)(jnp.ones(2))
+
+
 def test_host_functions_see_keys_beside_their_parameters():
     x0 = {"w": jnp.ones(2), "rng": jax.random.key(0)}
     seen = []

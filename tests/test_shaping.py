@@ -74,6 +74,21 @@ def test_equal_values_give_finite_weights(which):
     assert np.all(np.isfinite(values))
 
 
+@pytest.mark.parametrize("scale", [1e-24, 1e21, 1e37])
+@pytest.mark.parametrize("which", [shaping.standardize(), shaping.by_std(), shaping.top(2)])
+def test_a_std_is_invariant_to_scale_where_squares_leave_float32(which, scale):
+    v, valid = jnp.asarray(V, jnp.float32), jnp.asarray(VALID)
+    actual, expected = which.values(scale * v, valid), which.values(v, valid)
+    np.testing.assert_allclose(actual[valid], expected[valid], rtol=1e-5)
+
+
+@pytest.mark.parametrize("stencil", [stencils.central(), stencils.forward()])
+def test_values_near_the_largest_float_have_a_mean(stencil):
+    estimator = zojax.estimator(stencil=stencil, shaping=shaping.standardize(), num_directions=4)
+    out = estimator.estimate(0, lambda x: 2e38 + 1e37 * jnp.tanh(jnp.sum(x)), jnp.zeros(3))
+    assert float(out.value) == pytest.approx(2e38, rel=0.1) and jnp.any(out.grads)
+
+
 def test_ranks_are_invariant_to_monotone_changes():
     v = jnp.asarray(V, jnp.float32)
     for which in (shaping.centered_ranks(), shaping.nes_utilities()):

@@ -46,8 +46,7 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
     """None, or the axis (or None) of every argument: a tuple for args and a dict for kwargs."""
     if in_axes is None:
         return None
-    if isinstance(in_axes, bool):
-        raise TypeError(f"in_axes must be an axis or axes, got {in_axes}.")
+    _require_axes(in_axes)
     if isinstance(in_axes, int):
         axes = (in_axes,) * len(args), dict.fromkeys(kwargs, in_axes)
     elif isinstance(in_axes, dict):
@@ -77,6 +76,16 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
                 f"have length num_directions = {n}."
             )
     return axes
+
+
+def _require_axes(in_axes) -> None:
+    axes = in_axes.values() if isinstance(in_axes, dict) else in_axes
+    for axis in axes if isinstance(in_axes, (dict, list, tuple)) else [in_axes]:
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise TypeError(
+                f"in_axes must have one int or None for each argument, got {axis!r} in {in_axes!r}; "
+                "an axis holds for all arrays of its argument."
+            )
 
 
 def _slice_arguments(axes, args: tuple, kwargs: dict, index):

@@ -19,6 +19,7 @@ from zojax._types import (
     accumulator_dtype,
     as_key,
     floats_only,
+    mean_of,
     no_update,
     replace_floats,
     structure_of,
@@ -248,15 +249,15 @@ def _coefficients(settings: Settings, values, mu_t, state, dtype):
     used = jnp.sum(valid)
     table = jnp.where(valid[:, None], values, 0)
     count = jnp.maximum(used, 1).astype(table.dtype)
-    mean = jnp.sum(table) / (count * table.shape[1])
+    mean = mean_of(table, valid)
     c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
     if stencil.memory:
-        c = c + stencil.memory * _remembered(state, mean)
+        c = c + float(stencil.memory) * _remembered(state, mean)
     c = (shaping.coefficients(c / mu_t.astype(c.dtype), valid) / count).astype(dtype)
     c = jnp.where(valid & jnp.isfinite(c), c, 0)
     value = mean
     if settings.centered:
-        value = jnp.sum(table[:, stencil.offsets.index(0.0)]) / count
+        value = mean_of(table, valid, axis=0)[stencil.offsets.index(0.0)]
     value = jnp.where(used > 0, value, jnp.nan)
     if state is not None:
         state = EstimatorState(
@@ -278,8 +279,8 @@ def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
 
 
 def _cast(total: jax.Array, dtype) -> jax.Array:
-    """A sum in the dtype of its leaf: what float16 cannot hold becomes its largest number, not infinite."""
-    if dtype == jnp.float16:
-        limit = float(jnp.finfo(dtype).max)
-        total = jnp.clip(total, -limit, limit)
+    """A sum in the dtype of its leaf: what one of less range cannot hold becomes its largest number."""
+    kind = jnp.finfo(dtype)
+    if kind.maxexp < jnp.finfo(jnp.float32).maxexp:
+        total = jnp.clip(total, -float(kind.max), float(kind.max))
     return total.astype(dtype)

@@ -96,9 +96,10 @@ def estimator(
         2^19 on CPU (2^24 elsewhere), at least one; where directions share products (low_rank) all of
         them, on CPU as many as keep the largest product below 2^21 entries. All choices give the same
         directions.
-      in_axes: which arguments of the loss carry one slice per direction, as in `jax.vmap`: an int for
-        every argument but the parameters, a sequence over the positional arguments (None for the
-        parameters), or a dict from keyword to axis. Mapped axes have length N.
+      in_axes: which arguments of the loss carry one slice per direction: an int for every argument but
+        the parameters, a sequence over the positional arguments (None for the parameters), or a dict from
+        keyword to axis. One int or None holds for all arrays of an argument, unlike in `jax.vmap`, where
+        it may be a tree. Mapped axes have length N.
       with_key: the loss gets `key=`, one per direction, shared by its evaluations.
 
     Returns:

@@ -31,7 +31,9 @@ def value_and_grad(
     has_aux: bool = False,
     reduce_aux: Callable[[PyTree], PyTree] | None = mean_aux,
 ) -> Callable[..., tuple[Any, PyTree]]:
-    """A function `(key, *args, **kwargs) -> (value, grads)` that never differentiates `fun`.
+    """A function `(key, /, *args, **kwargs) -> (value, grads)` that never differentiates `fun`.
+
+    Its key is given by position: `key=`, as any other name, is the loss's own.
 
     Args:
       fun: a traceable loss `fun(*args, **kwargs) -> scalar`, or `(scalar, aux)`.
@@ -81,7 +83,7 @@ def value_and_grad(
     else:
         run = partial(_evaluate_compiled, fun, choices)
 
-    def value_and_grad_fn(key, *args, **kwargs):
+    def value_and_grad_fn(key, /, *args, **kwargs):
         return run(as_key(key), args, kwargs)
 
     return value_and_grad_fn
@@ -141,7 +143,7 @@ def grad(
     has_aux: bool = False,
     reduce_aux: Callable[[PyTree], PyTree] | None = mean_aux,
 ) -> Callable[..., PyTree]:
-    """`value_and_grad` without the value: `(key, *args) -> grads`, or `(grads, aux)`.
+    """`value_and_grad` without the value: `(key, /, *args, **kwargs) -> grads`, or `(grads, aux)`.
 
     >>> import jax.numpy as jnp, zojax
     >>> estimator = zojax.estimator(zojax.directions.coordinate(), num_directions=2, mu=0.1)
@@ -151,7 +153,7 @@ def grad(
     """
     both = value_and_grad(fun, estimator, argnums, has_aux, reduce_aux)
 
-    def grad_fn(key, *args, **kwargs):
+    def grad_fn(key, /, *args, **kwargs):
         value, grads = both(key, *args, **kwargs)
         return (grads, value[1]) if has_aux else grads
 

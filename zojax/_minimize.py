@@ -106,7 +106,8 @@ def minimize(
 
     Raises:
       ValueError, TypeError: counts that are not positive; a budget below one step; options that need
-        the estimator of `tx` where it has none.
+        the estimator of `tx` where it has none; a call inside `jit`, `vmap` or `grad`, where a
+        `jax.lax.scan` over `tx.update` does the same.
 
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=4))
@@ -137,6 +138,7 @@ def minimize(
     state = tx.init(params) if state is None else state
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
+    _require_host((params, state))
     state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
     advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
     with progress_bar(limit, "step") if progress else nullcontext() as bar:
@@ -156,6 +158,14 @@ def minimize(
         state=state,
         message=message,
     )
+
+
+def _require_host(arrays: PyTree) -> None:
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
+        raise TypeError(
+            "zojax.minimize is a loop of the host, which jit, vmap and grad cannot trace: call it outside, "
+            "or write the loop as a jax.lax.scan over tx.update and zojax.apply_updates."
+        )
 
 
 def _chunks(advance, params, state, limit, target, callback, bar):
@@ -215,6 +225,7 @@ def _device_loop(fun, tx, chunk, target):
     def advance(params, state, remaining):
         with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
             taken, params, state, values, c = run(params, state, jnp.int32(min(chunk, remaining)))
+        _require_host(values)  # fun may read what is traced
         values, c = np.asarray(values, np.float64)[: int(taken)], np.asarray(c)[: int(taken)]
         return params, state, values.tolist(), c
 

@@ -144,16 +144,33 @@ def no_update(leaf) -> jax.Array | None:
     return jnp.zeros(jnp.shape(leaf), dtype)
 
 
+def varying_axes(x) -> frozenset:
+    """The axes of a `shard_map` along which an array may differ between devices."""
+    return jax.typeof(x).mat.varying
+
+
 def varying_like(x, tree):
     """`x`, which may differ between the devices of a `shard_map` where the arrays of a tree do."""
-    axes = [jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(tree)]
-    new = frozenset().union(*axes) - jax.typeof(x).mat.varying
+    axes = [varying_axes(leaf) for leaf in jax.tree.leaves(tree)]
+    new = frozenset().union(*axes) - varying_axes(x)
     return jax.lax.pcast(x, tuple(new), to="varying") if new else x
 
 
 def accumulator_dtype(dtype) -> jnp.dtype:
     """float64 for float64, else float32: sums never run in less."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
+def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.Array:
+    """The mean over the rows of a table that are valid, of all columns or, with axis 0, of each; else 0.
+
+    No sum is infinite on the way: entries are scaled by a power of two, which rounds nothing.
+    """
+    share = 2.0 ** -table.size.bit_length()
+    total = jnp.sum(jnp.where(valid[:, None], share * table, 0), axis=axis)
+    columns = table.shape[1] if axis is None else 1
+    count = jnp.maximum(jnp.sum(valid), 1).astype(table.dtype)
+    return total / (share * columns * count)
 
 
 def total_size(like: PyTree) -> int:

@@ -73,9 +73,15 @@ def evaluate(
 
     if batch_size == 1:
         return _loop(direction, indices)
-    if batch_size >= num_directions:
-        return _batch(direction, indices)
-    return lax.map(direction, indices, batch_size=batch_size)
+    try:
+        if batch_size >= num_directions:
+            return _batch(direction, indices)
+        return lax.map(direction, indices, batch_size=batch_size)
+    except NotImplementedError as error:
+        error.add_note(
+            "zojax evaluates directions in batches; batch_size=1 takes them one at a time."
+        )
+        raise
 
 
 def _in_cache(draw, evaluation, indices, points):

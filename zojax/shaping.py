@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count, require_positive
+from zojax._types import mean_of, require_count, require_positive
 
 __all__ = [
     "Shaping",
@@ -71,7 +71,7 @@ def baseline() -> Shaping:
 
     def values(v, valid):
         count = jnp.maximum(jnp.sum(valid), 2)
-        return (v - _mean(v, valid, axis=0)) * (count / (count - 1))
+        return (v - mean_of(v, valid, axis=0)) * (count / (count - 1))
 
     return Shaping(values, min_directions=2)
 
@@ -84,7 +84,7 @@ def standardize() -> Shaping:
     """
 
     def values(v, valid):
-        return _divide(v - _mean(v, valid), _std(v, valid))
+        return _divide(v - mean_of(v, valid), _std(v, valid))
 
     return Shaping(values)
 
@@ -197,12 +197,11 @@ def clip(limit: float) -> Shaping:
     return Shaping(coefficients=lambda c, valid: jnp.clip(c, -limit, limit))
 
 
-def _mean(v, valid, axis=None):
-    return jnp.mean(v, axis=axis, where=valid[:, None])
-
-
 def _std(v, valid):
-    return jnp.std(v, where=valid[:, None])
+    """Of deviations over the largest, whose squares are neither infinite nor all 0."""
+    away = jnp.where(valid[:, None], v - mean_of(v, valid), 0)
+    largest = jnp.max(jnp.abs(away))
+    return largest * jnp.sqrt(mean_of(_divide(away, largest) ** 2, valid))
 
 
 def _divide(a, b):

@@ -8,7 +8,11 @@ same way, e.g. `Stencil(offsets=(1, -1, 2, -2), weights=(2/3, -2/3, -1/12, 1/12)
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 __all__ = ["Stencil", "central", "forward", "one_point", "one_point_residual"]
+
+_REAL = int, float, np.integer, np.floating
 
 
 class Stencil(NamedTuple):
@@ -76,7 +80,7 @@ def validate(stencil: Stencil) -> None:
     if not all(isinstance(part, (tuple, list)) for part in stencil[:2]):
         raise TypeError(f"stencil offsets and weights must be tuples of floats, got {stencil}.")
     for number in (*stencil.offsets, *stencil.weights, stencil.memory):
-        if not isinstance(number, (int, float)) or not math.isfinite(number):
+        if not isinstance(number, _REAL) or not math.isfinite(number):
             raise ValueError(f"stencil must have finite numbers, got {number!r} in {stencil}.")
     if not stencil.offsets or len(stencil.offsets) != len(stencil.weights):
         raise ValueError(

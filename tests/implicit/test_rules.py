@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
 
 from tests.implicit._helpers import close, materialised, noises, normal
 from zojax import directions
@@ -50,6 +51,15 @@ def to_8_bits(w):
 
 def row(w, i):
     return w[i]
+
+
+def kernel(w):
+    """No other platform can lower it."""
+
+    def body(w, out):
+        out[...] = w[:3]
+
+    return pl.pallas_call(body, out_shape=jax.ShapeDtypeStruct((3, 4), w.dtype))(w)
 
 
 def windows(w, start, size):
@@ -246,6 +256,9 @@ CASES = [
     Case("switch",
          lambda w: lax.switch(DYNAMIC, [jnp.dot, lambda x, w: x @ w.T, jnp.dot], x(4), w), (4, 4),
          kept="dot_general"),
+    Case("platform_dependent",
+         lambda w: lax.platform_dependent(w, tpu=kernel, default=lambda w: x(3, 4) @ w), (4, 4), 1,
+         "low_rank", kept="dot_general"),
     Case("custom_jvp",
          lambda w: jax.nn.relu(x(3, 4) @ w) + _custom_jvp(w), (4, 5), kept="dot_general"),
     Case("custom_vjp", lambda w: _custom_vjp(w), (4, 5), kept="dot_general"),

@@ -57,6 +57,34 @@ for name, (fun, w_spec, x_spec) in CASES.items():
         missing = any(e.kind == "missing" for e in events)
         assert missing == ("low_rank" in kind and not served), (name, kind)
 """
+# Carries of which one differs between devices and the other does not.
+CARRIES = """
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+w, x = jnp.cos(jnp.arange(8.0)), jnp.sin(jnp.arange(32.0)).reshape(4, 8)
+
+
+def scan(step, carry):
+    return jax.lax.scan(lambda carry, _: (step(carry), None), carry, length=3)[0]
+
+
+def while_loop(step, carry):
+    test, body = lambda carry: carry[0] < 3, lambda carry: (carry[0] + 1, step(carry[1]))
+    return jax.lax.while_loop(test, body, (0, carry))[1]
+
+
+for loop in (scan, while_loop):
+    def body(w, x):
+        h, r = loop(lambda carry: (carry[0] * w, carry[1] + jnp.sum(w**2)), (x, 0.0))
+        return jax.lax.pmean(jnp.sum(h), "d") + r
+
+    loss = jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
+    for direction in (zojax.directions.rademacher(), zojax.directions.low_rank()):
+        source = zojax.estimator(direction, num_directions=2, mu=0.1)
+        points, asked = source.ask(0, w)
+        expected = source.tell(asked, jnp.stack([loss(point, x) for point in points]))
+        _, actual = zojax.value_and_grad(loss, source)(0, w, x)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3)
+"""
 # A key for every device, parameters and data for all.
 ISLANDS = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
@@ -104,7 +132,7 @@ with jax.set_mesh(mesh):
 """
 
 
-@pytest.mark.parametrize("program", [SHARD_MAP, ISLANDS, EXPLICIT])
+@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, ISLANDS, EXPLICIT])
 def test_a_mesh(program):
     program = START + program + 'print("sharded")'
     done = subprocess.run(

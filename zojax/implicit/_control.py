@@ -64,7 +64,13 @@ def cond(context, eqn, index, *operands):
 
         return lambda: context.interpret_body(eqn, jaxpr, literals, operands)
 
-    return lax.switch(context.plain(index, eqn), [branch(b) for b in eqn.params["branches"]])
+    branches = [branch(b) for b in eqn.params["branches"]]
+    platforms = eqn.params.get("branches_platforms")
+    if platforms is None:
+        return lax.switch(context.plain(index, eqn), branches)
+    # Of `lax.platform_dependent`: other platforms' branches may have no lowering for this one.
+    named = [(names or ("default",), b) for names, b in zip(platforms, branches, strict=True)]
+    return lax.platform_dependent(**{name: b for names, b in named for name in names})
 
 
 def shard_map(context, eqn, *operands):

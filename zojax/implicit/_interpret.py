@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from zojax._barriers import stored_once
-from zojax._types import PyTree, varying_like
+from zojax._types import PyTree, varying_axes, varying_like
 from zojax.implicit import _compat
 from zojax.implicit._control import CONTROL
 from zojax.implicit._perturbed import Perturbed, perturb
@@ -57,12 +57,14 @@ class Context:
 
     def waiting(self, x, beside):
         """`x`, whose noise waits for an array `beside` it: XLA would make that of all layers at once."""
-        array = next((y for y in beside if _is_computed(y)), None)
-        if array is None or not isinstance(x, Perturbed):
+        if not isinstance(x, Perturbed):
             return x
-        source = self.source(array)[1]
         # An entry of the array itself would be computed apart, and parts of the array be stored for it.
-        return x.after(source if _is_computed(source) else array)
+        pairs = [(y, self.source(y)[1]) for y in beside if _is_computed(y)]
+        arrays = [source if _is_computed(source) else y for y, source in pairs]
+        # One that differs between devices where `x` does not would make `x` differ.
+        array = next((y for y in arrays if varying_axes(y) <= varying_axes(x.base)), None)
+        return x if array is None else x.after(array)
 
     def source(self, array) -> tuple[int, Any]:
         _, time, source = self.sources.get(id(array), (array, len(self.sources), array))
