@@ -305,7 +305,7 @@ def test_a_corrupt_log_says_where(path):
 WRONG = {
     "values": (TX, {**P0, "x": P0["x"].at[1].add(1e-6)}, "the values of params['x'] are not"),
     "shape": (TX, {**P0, "x": jnp.ones(4)}, "another base model: params['x'] is float32[4]"),
-    "leaf": (TX, {**P0, "y": jnp.ones(1)}, "only the given parameters have a leaf ['y']"),
+    "leaf": (TX, {**P0, "y": jnp.ones(1)}, "only the given parameters have a leaf params['y']"),
     "count": (zojax.mezo(0.1), P0, "its num_directions is 1, the log's 2"),
     "rate": (
         zojax.mezo(float(np.nextafter(np.float32(0.1), 1)), num_directions=2),
