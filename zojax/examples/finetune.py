@@ -57,7 +57,7 @@ class Setting(NamedTuple):
 SETTINGS = {
     ("reviews", "shifts"): Setting(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "norms"): Setting(600, 8, 1e-3, 1e-2, 1),
-    ("reviews", "full"): Setting(100, 16, 1e-6, 1e-3, 1),
+    ("reviews", "full"): Setting(100, 16, 2e-5, 1e-3, 1),
     ("digits", "full"): Setting(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): Setting(60, 16, 1e-3, 1e-2, 1),
     ("jsonl", "lora"): Setting(100, 16, 1e-3, 1e-2, 1),
