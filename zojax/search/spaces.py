@@ -134,7 +134,7 @@ class Space:
 
         Of points (n, d), the leaves are arrays with a leading axis.
         """
-        x = np.asarray(x, float)
+        x = np.array(x, float)  # which is then the user's own
         return self.treedef.unflatten(
             [
                 d.to_python(part.reshape(x.shape[:-1] + d.shape))
