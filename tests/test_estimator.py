@@ -205,6 +205,15 @@ def test_in_axes_that_do_not_fit_are_refused(in_axes, match):
         )
 
 
+@pytest.mark.parametrize("in_axes", [np.int64(0), (None, np.int32(0))])
+def test_in_axes_may_be_numpy_ints(in_axes):
+    def gradient(axes):
+        estimator = zojax.estimator(num_directions=4, in_axes=axes)
+        return zojax.grad(lambda x, y: jnp.sum(x * y), estimator)(0, jnp.ones(2), jnp.ones((4, 2)))
+
+    np.testing.assert_array_equal(gradient(in_axes), gradient(0))
+
+
 @pytest.mark.parametrize("in_axes", [(None, {"a": 0, "b": None}), {"y": (0, None)}, {"y": True}])
 def test_in_axes_inside_an_argument_are_refused(in_axes):
     def loss(x, y):

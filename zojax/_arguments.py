@@ -47,7 +47,7 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
     if in_axes is None:
         return None
     _require_axes(in_axes)
-    if isinstance(in_axes, int):
+    if isinstance(in_axes, (int, np.integer)):
         axes = (in_axes,) * len(args), dict.fromkeys(kwargs, in_axes)
     elif isinstance(in_axes, dict):
         unknown = set(in_axes) - set(kwargs)
@@ -81,7 +81,7 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
 def _require_axes(in_axes) -> None:
     axes = in_axes.values() if isinstance(in_axes, dict) else in_axes
     for axis in axes if isinstance(in_axes, (dict, list, tuple)) else [in_axes]:
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, (int, np.integer))):
             raise TypeError(
                 f"in_axes must have one int or None for each argument, got {axis!r} in {in_axes!r}; "
                 "an axis holds for all arrays of its argument."

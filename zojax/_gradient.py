@@ -179,7 +179,7 @@ def _merge(places: tuple[int, ...], params: tuple, rest: tuple) -> list:
 
 def _reorder(in_axes, places, count: int):
     """in_axes of the loss as in_axes of (params, *rest)."""
-    if in_axes is None or isinstance(in_axes, (int, dict)):
+    if not isinstance(in_axes, (tuple, list)):
         return in_axes
     in_axes = tuple(in_axes)
     if len(in_axes) != count or any(in_axes[i] is not None for i in places):
