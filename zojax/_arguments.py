@@ -79,8 +79,11 @@ def resolve_in_axes(in_axes, args: tuple, kwargs: dict, n: int):
 
 
 def _require_axes(in_axes) -> None:
-    axes = in_axes.values() if isinstance(in_axes, dict) else in_axes
-    for axis in axes if isinstance(in_axes, (dict, list, tuple)) else [in_axes]:
+    if isinstance(in_axes, dict):
+        axes = in_axes.values()
+    else:
+        axes = in_axes if isinstance(in_axes, (list, tuple)) else [in_axes]
+    for axis in axes:
         if axis is not None and (isinstance(axis, bool) or not isinstance(axis, (int, np.integer))):
             raise TypeError(
                 f"in_axes must have one int or None for each argument, got {axis!r} in {in_axes!r}; "

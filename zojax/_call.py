@@ -96,13 +96,17 @@ def _program(fun: Callable, loss: Callable = lambda: None) -> Callable:
     return run
 
 
+def has_tracers(tree) -> bool:
+    """Whether any leaf is known to a transformation alone."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def compiled_outside(fun: Callable) -> Callable:
     """`fun` as part of the program that is being traced; outside of any, `compiled_call(fun)`."""
     compiled = compiled_call(fun)
 
     def call(*args, **kwargs):
-        is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
-        return (fun if is_traced else compiled)(*args, **kwargs)
+        return (fun if has_tracers((args, kwargs)) else compiled)(*args, **kwargs)
 
     return call
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import untraceable
+from zojax._call import has_tracers, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 from zojax._types import PyTree, as_key, require_count, require_number, structure_of
@@ -161,7 +161,7 @@ def minimize(
 
 
 def _require_host(arrays: PyTree) -> None:
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
+    if has_tracers(arrays):
         raise TypeError(
             "zojax.minimize is a loop of the host, which jit, vmap and grad cannot trace: call it outside, "
             "or write the loop as a jax.lax.scan over tx.update and zojax.apply_updates."

@@ -219,28 +219,22 @@ def merge(*logs: Log) -> Log:
             if _holding(whole, step) != _holding(log, step):
                 raise ValueError(f"the logs disagree on the hyperparameters of step {step}.")
         changes = dict(whole.hyperparameters) | dict(log.hyperparameters)
-        end = _end_of_both(whole, log)
         whole = whole._replace(
             scalars=np.concatenate([whole.scalars, log.scalars[shared:]]),
             hyperparameters=tuple(sorted(changes.items())),
-            end=end,
+            end=_end_of_both(whole, log),
         )
     return whole
 
 
 def _end_of_both(a: Log, b: Log) -> str | None:
     """The seal of the later log; of logs that end with the same step either has it."""
-    ends = {
-        log.end
-        for log in (a, b)
-        if log.start + log.steps == max(a.start + a.steps, b.start + b.steps)
-    }
-    ends -= {None}
-    if len(ends) > 1:
-        raise ValueError(
-            f"the logs disagree on the final parameters, after step {a.start + a.steps}."
-        )
-    return next(iter(ends), None)
+    stop, other = (log.start + log.steps for log in (a, b))
+    if stop != other:
+        return a.end if stop > other else b.end
+    if a.end and b.end and a.end != b.end:
+        raise ValueError(f"the logs disagree on the final parameters, after step {stop}.")
+    return a.end or b.end
 
 
 def _holding(log: Log, step: int) -> dict | None:

@@ -197,9 +197,8 @@ class Recorder:
         chosen = self._pending[:count]
         if chosen:
             self._write(_log.encode_steps(np.stack(chosen)))
-            del self._pending[
-                : len(chosen)
-            ]  # not before they are written: the next call tries again
+            # Not before they are written: the next call tries again.
+            del self._pending[: len(chosen)]
 
     def _write(self, payload: bytes) -> None:
         data, checksum = _log.encode_record(payload, self._checksum)
