@@ -2,15 +2,6 @@
 
 import importlib
 
-from zojax import directions, implicit, noise, shaping, stencils
-from zojax._ask_tell import Asked
-from zojax._estimate import Estimate, EstimatorState
-from zojax._estimator import Estimator, estimator
-from zojax._gradient import grad, value_and_grad
-from zojax.directions import Direction
-from zojax.shaping import Shaping
-from zojax.stencils import Stencil
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -47,19 +38,29 @@ __all__ = [
     "zo_sgd",
 ]
 
-# Imported when first used: a search needs no optax, which takes as long to import as all of the rest.
-_LATER = {
+# Imported when first used: a search needs no estimators and no optax, which take as long as all else.
+_HOMES = {
+    "zojax._ask_tell": ("Asked",),
+    "zojax._estimate": ("Estimate", "EstimatorState"),
+    "zojax._estimator": ("Estimator", "estimator"),
+    "zojax._gradient": ("grad", "value_and_grad"),
     "zojax._minimize": ("MinimizeResult", "Progress", "minimize"),
     "zojax._transform": ("ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"),
+    "zojax.directions": ("Direction",),
     "zojax.optimizers": ("ars", "mezo", "open_es", "spsa", "zo_sgd"),
+    "zojax.shaping": ("Shaping",),
+    "zojax.stencils": ("Stencil",),
 }
-_SUBPACKAGES = ("attacks", "optimizers", "search", "trajectory")
+_SUBPACKAGES = {
+    *("attacks", "directions", "implicit", "noise", "optimizers", "search"),
+    *("shaping", "stencils", "trajectory"),
+}
 
 
 def __getattr__(name: str):
     if name in _SUBPACKAGES:
         return importlib.import_module(f"zojax.{name}")
-    for module, names in _LATER.items():
+    for module, names in _HOMES.items():
         if name in names:
             globals()[name] = value = getattr(importlib.import_module(module), name)
             return value

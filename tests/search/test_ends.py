@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from zojax import search
+from zojax.search import _host
 
 BOX = search.space(search.uniform(-1, 1, (3,)))
 RESET = search.coordinate_reset()
@@ -39,6 +40,15 @@ def interrupts_after(count, fun=host_bowl):
     return interrupted
 
 
+def interrupt(monkeypatch, **after):
+    """Interrupts a program of a search on the host after so many calls."""
+    programs = _host._compile(RESET, search.space(BOX), 60)
+    programs = programs._replace(
+        **{name: interrupts_after(count, getattr(programs, name)) for name, count in after.items()}
+    )
+    monkeypatch.setattr(_host, "_compile", lambda *problem: programs)
+
+
 @pytest.mark.parametrize("algorithm", [RESET, search.random_search(7)])
 def test_an_interrupt_ends_all_runs_on_the_host(algorithm):
     result = run(interrupts_after(70), algorithm=algorithm, repeats=4, jit=False)
@@ -53,9 +63,13 @@ def test_an_interrupt_of_given_points_keeps_those_before():
     assert result.best_value == min(map(host_bowl, points[:6]))
 
 
-def test_an_interrupt_between_evaluations_keeps_what_was_found():
-    tell = interrupts_after(0, RESET.tell)
-    result = run(host_bowl, algorithm=RESET._replace(tell=tell), jit=False)
+def test_an_interrupt_between_evaluations_keeps_what_was_found(monkeypatch):
+    programs = _host._compile(RESET, search.space(BOX), 60)
+    programs = programs._replace(
+        step=interrupts_after(1, programs.step)
+    )  # the first is an ask alone
+    monkeypatch.setattr(_host, "_compile", lambda *problem: programs)
+    result = run(host_bowl, jit=False)
     assert result.message == "interrupted" and result.evaluations == 1
 
 
@@ -82,10 +96,9 @@ def test_an_interrupt_before_there_is_anything_is_raised():
         run(algorithm=RESET._replace(tell=interrupts_after(0)), callback=lambda p: False)
 
 
-def test_an_interrupt_of_a_later_run_keeps_those_before():
-    algorithm = search.quasi_newton()
-    init = interrupts_after(2, algorithm.init)
-    result = run(host_bowl, algorithm=algorithm._replace(init=init), repeats=4)
+def test_an_interrupt_of_a_later_run_keeps_those_before(monkeypatch):
+    interrupt(monkeypatch, start=2)
+    result = run(host_bowl, repeats=4, jit=False)
     assert result.message == "interrupted" and result.evaluations == 120
     assert result.run_values.shape == (2,)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from zojax import search
-from zojax.search._algorithm import make_random
 from zojax.search._pareto import mutate
+from zojax.search._random import make_random
 
 N, K = 12, 3
 SPACE = search.space(search.subset(N, max_size=K))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from zojax import search
 from zojax.search import _box
-from zojax.search._algorithm import make_random
+from zojax.search._random import make_random
 from zojax.search.sracos import is_positive, start, tell_point
 
 SPACE = search.space(search.uniform(0, 1, (3,)))

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import as_key, float_dtype
-from zojax.noise import mix, row_keys
+from zojax._types import float_dtype
 from zojax.search.spaces import Space
 
 
@@ -62,45 +61,6 @@ def reused(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
         return (remembered if hashable else factory)(*args, **settings)
 
     return make
-
-
-class Random(NamedTuple):
-    """A counter-based stream of random words: the seed and the number of draws so far."""
-
-    seed: jax.Array
-    count: jax.Array
-
-
-def make_random(key) -> Random:
-    """The stream of a key, from which a start may be drawn beside: the stream is a hash of its words."""
-    return Random(jax.random.bits(jax.random.clone(as_key(key)), (2,), jnp.uint32), jnp.uint32(0))
-
-
-def words(random: Random, num: int, start=0) -> jax.Array:
-    """`num` words of the current draw, from column `start` on: the library's noise, row `count` of it."""
-    column = jax.lax.iota(jnp.uint32, num) + jnp.asarray(start, jnp.uint32)
-    return mix(row_keys(random.seed, random.count), column)
-
-
-def advance(random: Random) -> Random:
-    """The next draw."""
-    return random._replace(count=random.count + np.uint32(1))
-
-
-def to_unit(words: jax.Array) -> jax.Array:
-    """Uniform numbers in [0, 1), multiples of 2^-24."""
-    u = (words >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
-    return u.astype(float_dtype())
-
-
-def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
-    """`num` uniform numbers in [0, 1), multiples of 2^-24."""
-    return to_unit(words(random, num)), advance(random)
-
-
-def index_from(u: jax.Array, n) -> jax.Array:
-    """A random index below n from a uniform number; unsigned, for which XLA checks nothing."""
-    return jnp.minimum((u * n).astype(jnp.uint32), n - 1)
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:

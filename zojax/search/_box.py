@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._algorithm import Random, bounds_of, index_from, to_unit, words
+from zojax.search._algorithm import bounds_of
 from zojax.search._arrays import set_row
+from zojax.search._random import Random, index_from, to_unit, words
 from zojax.search.domains import ORDERED, UNORDERED
 from zojax.search.spaces import Space
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from zojax.search._algorithm import float_dtype
+from zojax.search._random import split
 from zojax.search._task import (
     Outcome,
     Problem,
@@ -46,8 +47,9 @@ def on_device(task: Task) -> Outcome:
     problem = task.problem
     if problem.runs > 1 and not problem.algorithm.runs_together:
         alone = task._replace(problem=problem._replace(runs=1))
-        keys = jax.random.split(task.key, problem.runs)
-        return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
+        return one_after_another(
+            lambda key: on_device(alone._replace(key=key)), split(task.key, problem.runs)
+        )
     budget = problem.budget
     # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
     known_x = np.asarray(task.known_x, float_dtype())
@@ -145,10 +147,9 @@ def _outcome(task: Task, run: Run, parts: list, why: str | None) -> Outcome:
 def _start(problem: Problem, key, known_x, known_values, target, free: bool, length: int) -> Run:
     """A run before its first call; `length` evaluations at most come in one."""
     runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
-    algorithm_key, evaluation_key = jax.random.split(key)
 
     def init(key):
-        state = first_state(problem, key)
+        state = first_state(problem.algorithm, problem.space, problem.budget, key)
 
         def inject(state, known):
             return problem.algorithm.inject(problem.space, state, *known), None
@@ -157,9 +158,7 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         means = jnp.mean(known_values.reshape(-1, samples), axis=1)
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
-    state = (
-        init(algorithm_key) if runs == 1 else jax.vmap(init)(jax.random.split(algorithm_key, runs))
-    )
+    state = init(key) if runs == 1 else jax.vmap(init)(split(key, runs))
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
@@ -173,7 +172,7 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         since=jnp.zeros(runs, jnp.int32),
         best=best,
         running=~(best <= target),
-        key=evaluation_key,
+        key=jax.random.clone(key),  # or it would be the user's own array, which is donated then
     )
 
 
@@ -265,9 +264,8 @@ def _call(fun: Callable, space: Space, x, args):
 def _evaluate_known(problem: Problem, x, args, key):
     keys = None
     if problem.with_key:
-        evaluation_key = jax.random.split(key)[1]
         # The points that all runs are given count as a run of their own.
-        keys = _keys(problem, evaluation_key, problem.runs, jnp.arange(len(x)))
+        keys = _keys(problem, key, problem.runs, jnp.arange(len(x)))
     values = _evaluate(problem, x, args, keys)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 

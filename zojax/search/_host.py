@@ -5,13 +5,16 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import lax
 
 from zojax._types import warn_of_resolution
 from zojax.search._algorithm import Algorithm, float_dtype
+from zojax.search._packed import Packed, pack, unpack
+from zojax.search._random import split
 from zojax.search._task import Outcome, Task, first_state, keeps_points, one_after_another
 from zojax.search.spaces import Space
 
@@ -21,15 +24,15 @@ def on_host(task: Task, executor: Executor | None) -> Outcome:
     run = partial(_run, task, executor)
     if task.problem.runs == 1:
         return run(task.key)
-    return one_after_another(run, jax.random.split(task.key, task.problem.runs))
+    return one_after_another(run, split(task.key, task.problem.runs))
 
 
 def _run(task: Task, executor: Executor | None, key: jax.Array) -> Outcome:
     """One run; an interrupt or a broken executor ends it with what is known by then."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = _compile(algorithm, task.problem.space)
-    log = _Log(task, key, executor)
+    programs = _compile(algorithm, task.problem.space, task.problem.budget)
+    log = _Log(task, key, programs.start(key), executor)
     try:
         _begin(programs, log)
         loop(programs, log)
@@ -42,16 +45,14 @@ def _run(task: Task, executor: Executor | None, key: jax.Array) -> Outcome:
     finally:
         for future in log.pending:
             future.cancel()
-    return log.outcome()
+    return log.outcome(*programs.end(log.state))
 
 
 class _Log:
     """Calls the function and remembers what came out: as a run goes."""
 
-    def __init__(self, task: Task, key: jax.Array, executor: Executor | None):
-        self.task, self.executor = task, executor
-        init_key, self.key = jax.random.split(key)  # as on the device
-        self.state = first_state(task.problem, init_key)
+    def __init__(self, task: Task, key: jax.Array, state: Packed, executor: Executor | None):
+        self.task, self.key, self.state, self.executor = task, key, state, executor
         self.pending: dict[Any, np.ndarray] = {}  # futures and their points
         self.values: list[float] = []
         self.points: list[np.ndarray] = []
@@ -64,6 +65,10 @@ class _Log:
     @property
     def left(self) -> int:
         return self.task.problem.budget - self.started
+
+    @property
+    def goes_on(self) -> bool:
+        return self.why is None and self.left > 0
 
     def submit(self, x: np.ndarray):
         """Starts an evaluation; without an executor it waits until it is entered."""
@@ -136,9 +141,9 @@ class _Log:
         """Ends this run, and all others."""
         self.why, self.stopped = why, True
 
-    def outcome(self) -> Outcome:
+    def outcome(self, state: Any, x: jax.Array, value: jax.Array) -> Outcome:
         problem, values = self.task.problem, np.asarray(self.values, np.float64)
-        x, value = (np.asarray(v) for v in problem.algorithm.best(self.state))
+        x, value = np.asarray(x), np.asarray(value)
         points = None
         if keeps_points(problem):
             points = np.reshape(self.points, (len(values), problem.space.dimension))
@@ -149,7 +154,7 @@ class _Log:
             value=np.array([float(value)]),
             values=[values],
             points=None if points is None else [points],
-            state=self.state,
+            state=state,
             message=self.why or "budget spent",
             stopped=self.stopped,
             error=self.error,
@@ -190,12 +195,43 @@ def _scalar(returned) -> float:
     return value
 
 
+class _Programs(NamedTuple):
+    """What is compiled. A tell and the ask that follows are one program: half the calls."""
+
+    start: Callable  # (key) -> packed state
+    step: Callable  # (packed state, x, values, tells, asks) -> (x, packed state)
+    inject: Callable  # (packed state, x, value) -> packed state
+    end: Callable  # (packed state) -> (state, its best point, its value)
+    nothing: tuple  # x and values for a step that does not tell
+
+    def ask(self, state: Packed) -> tuple[jax.Array, Packed]:
+        return self.step(state, *self.nothing, False, True)
+
+    def tell(self, state: Packed, x, values) -> Packed:
+        return self.step(state, x, values, True, False)[1]
+
+
 @functools.lru_cache(maxsize=64)
-def _compile(algorithm: Algorithm, space: Space):
-    """(ask, tell, inject) as compiled programs."""
-    return tuple(
-        jax.jit(partial(step, space)) for step in (algorithm.ask, algorithm.tell, algorithm.inject)
-    )
+def _compile(algorithm: Algorithm, space: Space, budget: int) -> _Programs:
+    def start(key):
+        return pack(first_state(algorithm, space, budget, key))
+
+    def step(packed, x, values, tells, asks):
+        state = unpack(packed)
+        state = lax.cond(tells, lambda s: algorithm.tell(space, s, x, values), lambda s: s, state)
+        x, state = lax.cond(asks, lambda s: algorithm.ask(space, s), lambda s: (x, s), state)
+        return x, pack(state)
+
+    def inject(packed, x, value):
+        return pack(algorithm.inject(space, unpack(packed), x, value))
+
+    def end(packed):
+        state = unpack(packed)
+        return state, *algorithm.best(state)
+
+    n = algorithm.batch_size
+    nothing = np.zeros((n, space.dimension), float_dtype()), np.zeros(n, float_dtype())
+    return _Programs(*map(jax.jit, (start, step, inject, end)), nothing)
 
 
 def _begin(programs, log: _Log) -> None:
@@ -219,30 +255,31 @@ def _begin(programs, log: _Log) -> None:
 
 def _inject(programs, log: _Log, points: np.ndarray, values: np.ndarray) -> None:
     for x, value in zip(points.astype(float_dtype()), values.astype(float_dtype()), strict=True):
-        log.state = programs[2](log.state, x, value)
+        log.state = programs.inject(log.state, x, value)
 
 
-def _in_batches(programs, log: _Log) -> None:
+def _in_batches(programs: _Programs, log: _Log) -> None:
     """Ask, evaluate the batch, tell."""
-    ask, tell, _ = programs
-    while log.why is None and log.left:
-        x, state = ask(log.state)
-        values = np.full(len(x), np.inf)
+    more = log.goes_on
+    if more:
+        x, log.state = programs.ask(log.state)
+    while more:
+        values, more = np.full(len(x), np.inf), False
         try:
             log.evaluate(np.asarray(x), values)
+            more = log.goes_on
         finally:  # what came before an interrupt counts
-            log.state = tell(state, x, values.astype(float_dtype()))
+            x, log.state = programs.step(log.state, x, values.astype(float_dtype()), True, more)
 
 
-def _as_completed(programs, log: _Log) -> None:
+def _as_completed(programs: _Programs, log: _Log) -> None:
     """Keeps as many evaluations running as the algorithm allows; each tells when it is done."""
-    ask, tell, _ = programs
     in_flight = log.task.problem.algorithm.in_flight
     while log.why is None and (log.left or log.pending):
         while len(log.pending) < in_flight and log.left:
-            x, log.state = ask(log.state)
+            x, log.state = programs.ask(log.state)
             log.submit(np.asarray(x[0]))
         for future in wait(log.pending, return_when=FIRST_COMPLETED).done:
             x = log.pending[future]
             value = log.enter(future)
-            log.state = tell(log.state, x[None], np.asarray([value], float_dtype()))
+            log.state = programs.tell(log.state, x[None], np.asarray([value], float_dtype()))

@@ -12,15 +12,9 @@ import numpy as np
 from jax import lax
 
 from zojax.noise import mix
-from zojax.search._algorithm import (
-    Algorithm,
-    bounds_of,
-    float_dtype,
-    index_from,
-    span_of,
-    to_unit,
-)
+from zojax.search._algorithm import Algorithm, bounds_of, float_dtype, span_of
 from zojax.search._arrays import set_row
+from zojax.search._random import index_from, to_unit
 from zojax.search.domains import ORDERED, UNORDERED, Domain, LogIntegers, Subset
 from zojax.search.spaces import Space
 

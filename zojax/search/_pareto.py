@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax.search._algorithm import Random, advance, index_from, to_unit, words
+from zojax.search._random import Random, advance, index_from, to_unit, words
 from zojax.search.domains import Subset
 from zojax.search.spaces import Space
 

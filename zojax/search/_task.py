@@ -67,9 +67,9 @@ def keeps_points(problem: Problem) -> bool:
     return problem.budget * problem.runs * problem.space.dimension <= POINTS_KEPT
 
 
-def first_state(problem: Problem, key) -> Any:
+def first_state(algorithm: Algorithm, space: Space, budget: int, key) -> Any:
     """The algorithm's first state, with the types of those that follow, so that a step compiles once."""
-    state = problem.algorithm.init(key, problem.space, problem.budget)
+    state = algorithm.init(key, space, budget)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
 
 

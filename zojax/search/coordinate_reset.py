@@ -5,18 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax.search._algorithm import (
-    Algorithm,
-    Random,
-    draw,
-    float_dtype,
-    index_from,
-    make_random,
-    recommended,
-    reused,
-    sequential,
-)
+from zojax.search._algorithm import Algorithm, float_dtype, recommended, reused, sequential
 from zojax.search._arrays import set_row
+from zojax.search._random import Random, draw, index_from, make_random
 from zojax.search.spaces import Space
 
 

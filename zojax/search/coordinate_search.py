@@ -9,13 +9,9 @@ from jax import lax
 
 from zojax.search._algorithm import (
     Algorithm,
-    Random,
     bounds_of,
-    draw,
     float_dtype,
-    index_from,
     keep_best,
-    make_random,
     recommended,
     reused,
     sequential,
@@ -23,6 +19,7 @@ from zojax.search._algorithm import (
     where,
 )
 from zojax.search._arrays import set_row
+from zojax.search._random import Random, advance, draw, index_from, make_random, words
 from zojax.search.domains import CONTINUOUS, ORDERED, UNORDERED
 from zojax.search.spaces import Space
 
@@ -112,13 +109,12 @@ def coordinate_search() -> Algorithm:
 
 def _init(key, space: Space, budget: int) -> CoordinateSearchState:
     del budget
-    d, dtype = space.dimension, float_dtype()
-    start, order = jax.random.split(key)
+    d, dtype, random = space.dimension, float_dtype(), make_random(key)
     return CoordinateSearchState(
-        random=make_random(key),
-        x=space.sample(start, 1)[0].astype(dtype),
+        random=advance(random),
+        x=space.sample(key, 1)[0].astype(dtype),
         value=jnp.asarray(jnp.inf),
-        order=jax.random.permutation(order, d).astype(jnp.uint32),
+        order=jnp.argsort(words(random, d)).astype(jnp.uint32),
         visits=jnp.uint32(0),
         scales=0.25 * span_of(space),
         signs=jnp.ones(d, dtype),

@@ -60,9 +60,8 @@ class Uniform(Domain):
 
     def to_python(self, x):
         if x.min(initial=self.low) >= self.low and x.max(initial=self.high) <= self.high:
-            return _plain(
-                x
-            )  # a history is large, and each array of its size takes as long as the search
+            # A history is large, and each array of its size takes as long as the search.
+            return _plain(x)
         # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
         nearest = np.clip(x, self.low, self.high)
         is_rounding = np.abs(x - nearest) <= self.slack

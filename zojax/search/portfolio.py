@@ -9,16 +9,8 @@ import numpy as np
 from jax import lax
 
 from zojax._types import require_kind
-from zojax.search._algorithm import (
-    Algorithm,
-    Random,
-    draw,
-    float_dtype,
-    keep_best,
-    make_random,
-    reused,
-    where,
-)
+from zojax.search._algorithm import Algorithm, float_dtype, keep_best, reused, where
+from zojax.search._random import Random, draw, make_random, split
 from zojax.search.coordinate_search import coordinate_search
 from zojax.search.domains import CONTINUOUS
 from zojax.search.quasi_newton import quasi_newton
@@ -116,7 +108,7 @@ def portfolio(
 
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
     members = team.on(space)
-    keys = jax.random.split(key, len(members) + 3)
+    keys = split(key, len(members) + 3)
     starts = space.sample(keys[2], max(1, min(STARTS, budget // BUDGET_OF_START))).astype(
         float_dtype()
     )

@@ -8,17 +8,10 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.search import _box
-from zojax.search._algorithm import (
-    Algorithm,
-    Random,
-    advance,
-    float_dtype,
-    make_random,
-    reused,
-    words,
-)
+from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search._arrays import put_row
 from zojax.search._pareto import mutate, size_of, subset_of
+from zojax.search._random import Random, advance, make_random, words
 from zojax.search.spaces import Space
 
 

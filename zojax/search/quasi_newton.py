@@ -10,12 +10,9 @@ from jax import lax
 from zojax._types import require_count
 from zojax.search._algorithm import (
     Algorithm,
-    Random,
     bounds_of,
-    draw,
     float_dtype,
     keep_best,
-    make_random,
     recommended,
     reused,
     sequential,
@@ -23,6 +20,7 @@ from zojax.search._algorithm import (
     where,
 )
 from zojax.search._arrays import set_row
+from zojax.search._random import Random, draw, make_random
 from zojax.search.domains import CONTINUOUS
 from zojax.search.spaces import Space
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from zojax._types import require_count
 from zojax.search import _box
-from zojax.search._algorithm import Algorithm, Random, float_dtype, make_random, reused, sequential
+from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import insert_sorted
+from zojax.search._random import Random, make_random
 from zojax.search.spaces import Space
 from zojax.search.sracos import propose_from, require_exploration
 

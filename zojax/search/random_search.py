@@ -6,16 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import (
-    Algorithm,
-    Random,
-    draw,
-    float_dtype,
-    keep_best,
-    make_random,
-    recommended,
-    reused,
-)
+from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused
+from zojax.search._random import Random, draw, make_random
 from zojax.search.spaces import Space
 
 

@@ -11,19 +11,16 @@ from zojax._types import require_count
 from zojax.noise import standard_normal
 from zojax.search._algorithm import (
     Algorithm,
-    Random,
     bounds_of,
     float_dtype,
     keep_best,
-    make_random,
     recommended,
     reused,
     sequential,
     span_of,
-    to_unit,
-    words,
 )
 from zojax.search._arrays import set_row
+from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.domains import UNORDERED
 from zojax.search.spaces import Space
 
@@ -84,14 +81,13 @@ def snes(population: int | None = None) -> Algorithm:
         d, dtype = space.dimension, float_dtype()
         least = 4 + 3 * np.log(d)
         n = population or 2 * int(np.ceil(np.clip(budget / GENERATIONS, least, 1024) / 2))
-        start, seed = jax.random.split(key)
         low, _ = bounds_of(space)
         span = span_of(space)
-        mean = (space.sample(start, 1)[0].astype(dtype) - low) / span
+        mean = (space.sample(key, 1)[0].astype(dtype) - low) / span
         options = int(np.max((space.high - space.low + 1)[space.kinds == UNORDERED], initial=1))
         present = np.arange(options) <= (space.high - space.low)[:, None]
         return SnesState(
-            seed=make_random(seed).seed,
+            seed=make_random(key).seed,
             generation=jnp.uint32(0),
             told=jnp.int32(0),
             mean=mean,

@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import PyTree, as_key
+from zojax._types import PyTree
+from zojax.search._random import sample_unit
 from zojax.search.domains import (
     CONTINUOUS,
     Choice,
@@ -95,8 +96,7 @@ class Space:
 
     def sample(self, key, num: int) -> jax.Array:
         """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
-        u = jax.random.uniform(as_key(key), (num, self.dimension))
-        return self.from_unit(u)
+        return self.from_unit(sample_unit(key, (num, self.dimension)))
 
     def from_unit(self, u: jax.Array) -> jax.Array:
         """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""

@@ -10,19 +10,9 @@ from jax import lax
 
 from zojax._types import require_count
 from zojax.search import _box
-from zojax.search._algorithm import (
-    Algorithm,
-    Random,
-    advance,
-    float_dtype,
-    index_from,
-    make_random,
-    reused,
-    sequential,
-    to_unit,
-    words,
-)
+from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row
+from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
 from zojax.search.domains import LogUniform, Uniform
 from zojax.search.spaces import Space
 

@@ -11,6 +11,7 @@ from jax import lax
 from zojax._types import require_count
 from zojax.noise import Normals, make_seed
 from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused, where
+from zojax.search._random import split
 from zojax.search.domains import uniform
 from zojax.search.portfolio import portfolio
 from zojax.search.spaces import Space
@@ -101,14 +102,12 @@ def _init(inner: Algorithm, low_dimension, rounds, key, space: Space, budget: in
             f"sre embeds a continuum, got a space with other coordinates:\n{space}\n"
             "Use search.sracos(), which takes any space."
         )
-    seed_key, inner_key = jax.random.split(key)
+    seed_key, inner_key = split(key, 2)
     length = -(-budget // rounds)
     low_space = _low_space(low_dimension)
-    fresh = jax.vmap(lambda key: inner.init(key, low_space, length))(
-        jax.random.split(inner_key, rounds)
-    )
+    fresh = jax.vmap(lambda key: inner.init(key, low_space, length))(split(inner_key, rounds))
     return SreState(
-        seed=jax.vmap(make_seed)(jax.random.split(seed_key, rounds)),
+        seed=jax.vmap(make_seed)(split(seed_key, rounds)),
         fresh=fresh,
         inner=jax.tree.map(lambda leaf: leaf[0], fresh),
         round=jnp.int32(0),
