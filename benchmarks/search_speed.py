@@ -1,5 +1,6 @@
 """Evaluations a second beside zoopt, in one interleaved run; compilation, and a whole cheap run, apart."""
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -31,6 +32,13 @@ def _ours(fun, space, algorithm, budget, runs):
     )
 
 
+def _ours_on_host(problem, space, algorithm, budget):
+    fun = problem.host(0)
+    return lambda: (
+        search.minimize(fun, space, algorithm, budget=budget, key=0, jit=False).best_value
+    )
+
+
 def _zoopt(problem, budget):
     return lambda: play(PEERS["zoopt"].run, problem.host(0), problem.box, budget, 0).best
 
@@ -48,6 +56,9 @@ def _ackley(dim, budget, runs, slice_):
                 continue  # side by side it computes every branch: minutes
             call = _ours(fun, space, algorithm, each, r)
             calls[f"zojax {name}, {r} run{'s' * (r > 1)}"] = (r * each, call)
+    for name, algorithm in SEARCHES.items():  # of the same NumPy function as zoopt
+        call = _ours_on_host(problem, space, algorithm, slice_)
+        calls[f"zojax {name}, NumPy function"] = (slice_, call)
     return calls
 
 
@@ -66,11 +77,11 @@ def _poss(quick):
 
 FRESH = """
 from zojax import search
-import jax.numpy as jnp
+import {numpy} as np
 def f(x):
     z = x - 0.2
-    a = -20 * jnp.exp(-0.2 * jnp.sqrt(jnp.mean(z * z))) - jnp.exp(jnp.mean(jnp.cos(2 * jnp.pi * z)))
-    return a + 20 + jnp.e
+    a = -20 * np.exp(-0.2 * np.sqrt(np.mean(z * z))) - np.exp(np.mean(np.cos(2 * np.pi * z)))
+    return a + 20 + np.e
 print(search.minimize(f, search.uniform(-1, 1, (20,)), {algorithm}, budget=2000, key=0).best_value)
 """
 FRESH_ZOOPT = """
@@ -104,10 +115,10 @@ def fresh(arguments) -> list[dict]:
             "import jax": ("import jax", None),
             "import zojax": ("import zojax.search", None),
         }
-        for name in ("sracos", "portfolio"):
-            code = FRESH.replace("{algorithm}", f"search.{name}()")
-            codes[f"zojax {name}, no cache"] = (code, None)
-            codes[f"zojax {name}, persistent cache"] = (code, cache)
+        for name, module in itertools.product(("sracos", "portfolio"), ("jax.numpy", "numpy")):
+            code = FRESH.replace("{algorithm}", f"search.{name}()").replace("{numpy}", module)
+            codes[f"zojax {name}, {module}, no cache"] = (code, None)
+            codes[f"zojax {name}, {module}, persistent cache"] = (code, cache)
             _process(code, cache)  # fills the cache
         for _ in range(rounds):
             for name, (code, where) in codes.items():
