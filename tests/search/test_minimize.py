@@ -1,6 +1,7 @@
 """`search.minimize`: budgets, ends, failures, starts, the host and the device."""
 
 import math
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -301,3 +302,14 @@ def test_bad_options_are_refused(options, message):
 def test_an_algorithm_must_be_one():
     with pytest.raises(TypeError, match="such as sracos"):
         run(algorithm="sracos")
+
+
+def test_a_history_is_pickled_with_its_points():
+    space = {"x": search.uniform(0, 1, (2,)), "n": search.integers(1, 5)}
+    result = search.minimize(lambda p: p["x"].sum() + p["n"], space, budget=40, key=0)
+    again = pickle.loads(pickle.dumps(result.history))
+    assert again.points["x"].shape == (40, 2) and set(again.points["n"]) <= {1, 2, 3, 4, 5}
+    np.testing.assert_array_equal(again.points["x"], result.history.points["x"])
+    np.testing.assert_allclose(
+        again.values, again.points["x"].sum(1) + again.points["n"], rtol=1e-6
+    )

@@ -8,7 +8,8 @@ import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,8 @@ from zojax.search.spaces import space as as_space
 LARGEST_BUDGET = 2**30  # so that int32 counts evaluations, and a batch more
 
 
-class History(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class History:
     """Every evaluation of a run, in order.
 
     Attributes:
@@ -42,7 +44,17 @@ class History(NamedTuple):
 
     values: np.ndarray
     best_values: np.ndarray
-    points: PyTree
+    _encoded: np.ndarray | None = field(repr=False)
+    _space: Space = field(repr=False)
+
+    @cached_property
+    def points(self) -> PyTree:
+        # When they are read: in many coordinates to write them down takes longer than the search.
+        return None if self._encoded is None else self._space.point(self._encoded)
+
+    def __getstate__(self) -> dict:
+        plain = {"values": self.values, "best_values": self.best_values, "points": self.points}
+        return plain | {"_encoded": None, "_space": None}
 
 
 class SearchResult(NamedTuple):
@@ -265,7 +277,8 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
         history=History(
             values=sign * values,
             best_values=sign * np.minimum.accumulate(values),
-            points=None if outcome.points is None else space.point(outcome.points[best]),
+            _encoded=None if outcome.points is None else np.ascontiguousarray(outcome.points[best]),
+            _space=space,
         ),
         evaluations=evaluations,
         failures=failures,
