@@ -100,9 +100,14 @@ def contestants() -> dict:
     def of(algorithm, start):
         return lambda *run: ours(algorithm, start, *run)
 
+    def default(start):
+        return lambda train, budget, seed: ours(
+            search.default_algorithm(SPACE, budget), start, train, budget, seed
+        )
+
     return {
-        "zojax default, 16 random first": of(search.portfolio(), START),
-        "zojax default": of(search.portfolio(), 0),
+        "zojax default, 16 random first": default(START),
+        "zojax default": default(0),
         "zojax sracos": of(search.sracos(), 0),
         "random search": of(search.random_search(), 0),
         "Optuna TPE": optuna,

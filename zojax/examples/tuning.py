@@ -37,10 +37,10 @@ UNTUNED = {  # what one might write down without looking
     "depth": 2,
     "activation": 0,
 }
-METHODS = {
+METHODS = {  # (space, evaluations) -> algorithm
     "untuned": None,
-    "random search": search.random_search(),
-    "zojax.search": search.portfolio(),
+    "random search": lambda space, budget: search.random_search(),
+    "zojax.search": search.default_algorithm,
 }
 JUDGED = 32  # fresh trainings behind every figure that is reported
 
@@ -83,12 +83,12 @@ def judge(data, steps, point, key, trainings=JUDGED):
     return side_by_side(make_losses(data, steps)[0], points, jax.random.split(key, trainings))
 
 
-def tune(data, algorithm, args, key):
+def tune(data, method, args, key):
     """Spends the budget: random candidates, searches that begin at the best of them, finalists.
 
     Args:
       data: one of `_trainings.DATA`.
-      algorithm: of `zojax.search`.
+      method: one of `METHODS`.
       args: the command line's arguments.
       key: a JAX key.
 
@@ -101,11 +101,13 @@ def tune(data, algorithm, args, key):
     keys = jax.random.split(first_key, args.start)
     known = failed_to_inf(side_by_side(fun, space.decode(start), keys))
     points = numbers(space.point(start))
+    budget = (args.budget - args.start - args.finalists * args.seeds) // args.runs
+    algorithm = method(space, budget)
     result = search.minimize(
         fun,
         space,
         algorithm,
-        budget=(args.budget - args.start - args.finalists * args.seeds) // args.runs,
+        budget=budget,
         key=search_key,
         init_points=[row(points, i) for i in range(args.start)],
         init_values=known,
@@ -205,13 +207,13 @@ def settle(args):
 def compare(data, args):
     """One table's lines: dicts of what was tuned how, and what came out."""
     key = jax.random.key(args.seed)
-    for name, algorithm in METHODS.items():
+    for name, method in METHODS.items():
         began = time.perf_counter()
-        if algorithm is None:
+        if method is None:
             tuned = Tuned(UNTUNED, np.zeros(0), 0, 0)
         else:
             print(f"{data}: {name}, {args.budget} trainings", flush=True)
-            tuned = tune(data, algorithm, args, key)
+            tuned = tune(data, method, args, key)
         seconds = time.perf_counter() - began
         losses = judge(data, args.steps, tuned.point, jax.random.fold_in(key, 1))
         yield {"data": data, "method": name, "tuned": tuned, "losses": losses, "seconds": seconds}

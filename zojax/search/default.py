@@ -2,16 +2,18 @@
 
 from zojax._types import PyTree
 from zojax.search._algorithm import Algorithm
-from zojax.search.portfolio import portfolio
+from zojax.search.portfolio import has_few_turns, portfolio
 from zojax.search.spaces import space as as_space
+from zojax.search.sracos import sracos
 from zojax.search.sre import sre
 
 
 def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     """What `search.minimize` uses when no algorithm is named.
 
-    `portfolio()`; but in a continuum with fewer than two evaluations a coordinate, where no coordinate can
-    be looked at alone, its searches of random subspaces: `sre()`.
+    `portfolio()`, with `sracos()` for noise where there are less than some 20 evaluations a coordinate; but
+    in a continuum with fewer than two, where no coordinate can be looked at alone, its searches of random
+    subspaces: `sre()`.
 
     Args:
       space: a pytree of domains or a `Space`.
@@ -22,7 +24,7 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
-    >>> search.default_algorithm(space, budget=300) is search.portfolio()
+    >>> search.default_algorithm(space, budget=3000) is search.portfolio()
     True
     >>> wide = search.uniform(-1, 1, (10_000,))
     >>> search.default_algorithm(wide, budget=300) is search.sre()
@@ -31,4 +33,4 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     space = as_space(space)
     if space.is_continuous and space.dimension > max(10, budget / 2):
         return sre()
-    return portfolio()
+    return portfolio(noisy=sracos()) if has_few_turns(space, budget) else portfolio()

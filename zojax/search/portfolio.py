@@ -41,7 +41,7 @@ class PortfolioState(NamedTuple):
     members: tuple
     noisy_member: Any
     evaluations: jax.Array
-    budget: jax.Array
+    budget: jax.Array  # at the start
     x: jax.Array  # the best point, and its value
     value: jax.Array
     noise: jax.Array  # the largest difference between two values of a point
@@ -50,7 +50,7 @@ class PortfolioState(NamedTuple):
     active: jax.Array  # the member whose turn it is
     left: jax.Array  # evaluations left of its turn
     before: jax.Array  # the best value when its turn began
-    rates: jax.Array  # (members,) improvement per evaluation in the last turn of each
+    rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn, -inf: has none
 
 
 @reused
@@ -64,14 +64,16 @@ def portfolio(
     start is evaluated twice (where it fails, the best point of a turn): if the values differ the function
     is noisy, and every turn ends with another look at the best point. While turns gain more than two values
     of a point differ by, noise does not matter; once the last turn of no member does, gains are luck, and
-    what is left of the budget goes to the `noisy` member, from the best point.
+    what is left of the budget goes to the `noisy` member, from the best point. Where a budget has fewer than
+    ten turns that one begins, and shares them with the last member alone.
 
     By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
     two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
 
     Args:
       members: algorithms with batch_size 1; the one that noise disturbs least is the last.
-      noisy: the algorithm for noise that is larger than what there is to gain.
+      noisy: the algorithm for noise that is larger than what there is to gain, `snes()` by default;
+        `sracos()` makes more of few turns.
       exploration: the share of turns that go to the next member, whatever it gained.
 
     Returns:
@@ -127,7 +129,7 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         active=jnp.int32(0),
         left=jnp.int32(_turn(space)),
         before=jnp.asarray(np.inf, float_dtype()),
-        rates=jnp.full(len(members), jnp.inf, float_dtype()),
+        rates=jnp.full(len(members) + 1, jnp.inf, float_dtype()).at[-1].set(-jnp.inf),
     )
 
 
@@ -154,7 +156,10 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
         return keep_best(state, x[0], values[0])
 
     def tell_noisy(state):
-        return state._replace(noisy_member=team.noisy.tell(space, state.noisy_member, x, values))
+        new = team.noisy.tell(space, state.noisy_member, x, values)
+        state = state._replace(noisy_member=new, left=state.left - 1)
+        # Once it works alone it knows better than the least of all values.
+        return where(state.noisy, state, keep_best(state, x[0], values[0]))
 
     def tell_again(state):
         difference = jnp.abs(values[0] - state.value)
@@ -223,25 +228,37 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     usual = SMOOTH * old + (1 - SMOOTH) * gain
     with_noise = jnp.maximum(gain, old / 4)  # one turn may fail
     rate = jnp.where(jnp.isinf(old), gain, jnp.where(state.noise > 0, with_noise, usual))
-    rates = jnp.where(credit & (jnp.arange(n) == state.active), rate, state.rates)
+    rates = jnp.where(credit & (jnp.arange(n + 1) == state.active), rate, state.rates)
+    # Noise upsets differences most: the last member, which takes none, begins, or the noisy one, with which
+    # it shares few turns.
+    few = (state.noise > 0) & has_few_turns(space, state.budget)
+    rates = jnp.where(few, _of_two(rates), rates)
+    first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     greedy = jnp.argmax(rates[::-1])  # the last of equals
-    active = jnp.where(u[0] < team.exploration, (state.active + 1) % n, n - 1 - greedy)
-    # Noise upsets differences most: the last member, which takes none, begins.
-    first = jnp.where(state.noise > 0, n - 1, state.active)
+    of_two = jnp.where(state.active == n, n - 1, n)
+    other = jnp.where(few, of_two, (state.active + 1) % n)
+    active = jnp.where(u[0] < team.exploration, other, n - greedy)
     luck = jnp.max(rates) * turn < state.noise
     noisy = luck & (state.budget - state.evaluations >= LEAST * turn)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
         random=where(credit, random, state.random),
         noisy=noisy,
-        noisy_member=where(noisy, informed, state.noisy_member),
+        noisy_member=where(noisy | few, informed, state.noisy_member),
         active=jnp.where(credit, active, first).astype(jnp.int32),
         left=jnp.int32(turn),
         before=state.value,
         rates=rates,
     )
     return _share(team, space, state)
+
+
+def _of_two(rates: jax.Array) -> jax.Array:
+    """Rates of the last member and of the noisy one, which may be new; none of the others."""
+    member = jnp.arange(len(rates))
+    new = (member == len(rates) - 1) & jnp.isneginf(rates)
+    return jnp.where(member < len(rates) - 2, -jnp.inf, jnp.where(new, jnp.inf, rates))
 
 
 def _share(team: Team, space, state: PortfolioState) -> PortfolioState:
@@ -259,3 +276,8 @@ def _put(members: tuple, i: int, new) -> tuple:
 
 def _turn(space: Space) -> int:
     return 2 * space.dimension + 8
+
+
+def has_few_turns(space: Space, budget):
+    """Whether a noisy member would have no time to take over."""
+    return budget < LEAST * _turn(space)
