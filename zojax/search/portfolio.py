@@ -64,8 +64,8 @@ def portfolio(
     start is evaluated twice (where it fails, the best point of a turn): if the values differ the function
     is noisy, and every turn ends with another look at the best point. While turns gain more than two values
     of a point differ by, noise does not matter; once the last turn of no member does, gains are luck, and
-    what is left of the budget goes to the `noisy` member, from the best point. Where a budget has fewer than
-    ten turns that one begins, and shares them with the last member alone.
+    what is left of the budget goes to the `noisy` member, from the best point. Where a budget has fewer
+    than ten turns that one begins, and shares them with the last member alone.
 
     By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
     two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
