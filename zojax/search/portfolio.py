@@ -129,7 +129,7 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         active=jnp.int32(0),
         left=jnp.int32(_turn(space)),
         before=jnp.asarray(np.inf, float_dtype()),
-        rates=jnp.full(len(members) + 1, jnp.inf, float_dtype()).at[-1].set(-jnp.inf),
+        rates=jnp.asarray([np.inf] * len(members) + [-np.inf], float_dtype()),
     )
 
 
