@@ -42,7 +42,7 @@ def interrupts_after(count, fun=host_bowl):
 
 def interrupt(monkeypatch, **after):
     """Interrupts a program of a search on the host after so many calls."""
-    programs = _host._compile(RESET, search.space(BOX), 60)
+    programs = _host._compile(RESET, search.space(BOX))
     programs = programs._replace(
         **{name: interrupts_after(count, getattr(programs, name)) for name, count in after.items()}
     )
@@ -64,7 +64,7 @@ def test_an_interrupt_of_given_points_keeps_those_before():
 
 
 def test_an_interrupt_between_evaluations_keeps_what_was_found(monkeypatch):
-    programs = _host._compile(RESET, search.space(BOX), 60)
+    programs = _host._compile(RESET, search.space(BOX))
     programs = programs._replace(
         step=interrupts_after(1, programs.step)
     )  # the first is an ask alone

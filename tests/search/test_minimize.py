@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from zojax import search
+from zojax.search import _host
 
 BOX = search.space(search.uniform(-1, 1, (3,)))
 RESET = search.coordinate_reset()
@@ -313,3 +314,22 @@ def test_a_history_is_pickled_with_its_points():
     np.testing.assert_allclose(
         again.values, again.points["x"].sum(1) + again.points["n"], rtol=1e-6
     )
+
+
+def test_a_search_on_the_host_follows_the_precision_and_keeps_its_programs():
+    space, algorithm = search.uniform(-1, 1, (3,)), search.coordinate_search()
+
+    def fun(x):
+        return float(np.sum(np.square(x)))
+
+    def run(budget):
+        return search.minimize(fun, space, algorithm, budget=budget, key=0, jit=False)
+
+    run(20)
+    with jax.enable_x64(True):
+        assert run(20).state.x.dtype == np.float64
+    assert run(20).state.x.dtype == np.float32
+    step = _host._compile(algorithm, search.space(space)).step
+    compiled = step._cache_size()
+    run(40)
+    assert step._cache_size() == compiled

@@ -31,8 +31,8 @@ def _run(task: Task, executor: Executor | None, key: jax.Array) -> Outcome:
     """One run; an interrupt or a broken executor ends it with what is known by then."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = _compile(algorithm, task.problem.space, task.problem.budget)
-    log = _Log(task, key, programs.start(key), executor)
+    programs = _compile(algorithm, task.problem.space)
+    log = _Log(task, key, programs.start(key, task.problem.budget), executor)
     try:
         _begin(programs, log)
         loop(programs, log)
@@ -198,22 +198,23 @@ def _scalar(returned) -> float:
 class _Programs(NamedTuple):
     """What is compiled. A tell and the ask that follows are one program: half the calls."""
 
-    start: Callable  # (key) -> packed state
+    start: Callable  # (key, budget) -> packed state
     step: Callable  # (packed state, x, values, tells, asks) -> (x, packed state)
     inject: Callable  # (packed state, x, value) -> packed state
     end: Callable  # (packed state) -> (state, its best point, its value)
-    nothing: tuple  # x and values for a step that does not tell
+    shape: tuple[int, int]  # of x
 
     def ask(self, state: Packed) -> tuple[jax.Array, Packed]:
-        return self.step(state, *self.nothing, False, True)
+        x = np.zeros(self.shape, float_dtype())
+        return self.step(state, x, x[:, 0], False, True)
 
     def tell(self, state: Packed, x, values) -> Packed:
         return self.step(state, x, values, True, False)[1]
 
 
 @functools.lru_cache(maxsize=64)
-def _compile(algorithm: Algorithm, space: Space, budget: int) -> _Programs:
-    def start(key):
+def _compile(algorithm: Algorithm, space: Space) -> _Programs:
+    def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))
 
     def step(packed, x, values, tells, asks):
@@ -229,9 +230,8 @@ def _compile(algorithm: Algorithm, space: Space, budget: int) -> _Programs:
         state = unpack(packed)
         return state, *algorithm.best(state)
 
-    n = algorithm.batch_size
-    nothing = np.zeros((n, space.dimension), float_dtype()), np.zeros(n, float_dtype())
-    return _Programs(*map(jax.jit, (start, step, inject, end)), nothing)
+    programs = jax.jit(start, static_argnums=1), *map(jax.jit, (step, inject, end))
+    return _Programs(*programs, (algorithm.batch_size, space.dimension))
 
 
 def _begin(programs, log: _Log) -> None:
