@@ -1,6 +1,30 @@
 """zojax: vectorized zeroth-order gradient estimators for JAX, gradients from function values alone."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zojax import (
+        attacks,
+        directions,
+        implicit,
+        noise,
+        optimizers,
+        search,
+        shaping,
+        stencils,
+        trajectory,
+    )
+    from zojax._ask_tell import Asked
+    from zojax._estimate import Estimate, EstimatorState
+    from zojax._estimator import Estimator, estimator
+    from zojax._gradient import grad, value_and_grad
+    from zojax._minimize import MinimizeResult, Progress, minimize
+    from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
+    from zojax.directions import Direction
+    from zojax.optimizers import ars, mezo, open_es, spsa, zo_sgd
+    from zojax.shaping import Shaping
+    from zojax.stencils import Stencil
 
 __version__ = "0.1.0"
 
@@ -52,8 +76,8 @@ _HOMES = {
     "zojax.stencils": ("Stencil",),
 }
 _SUBPACKAGES = {
-    *("attacks", "directions", "implicit", "noise", "optimizers", "search"),
-    *("shaping", "stencils", "trajectory"),
+    *("attacks", "directions", "execution", "implicit", "noise", "optimizers"),
+    *("search", "shaping", "stencils", "trajectory"),
 }
 
 

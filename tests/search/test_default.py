@@ -210,3 +210,20 @@ def test_few_noisy_evaluations_are_shared_by_what_takes_no_differences():
     assert np.mean([np.sum((r.best - 0.3) ** 2) for r in results]) < 0.06
     quiet = search.minimize(lambda x: jnp.sum((x - 0.3) ** 2), space, budget=150, key=0)
     assert np.isneginf(quiet.state.rates[-1]) and quiet.state.rates[0] > -np.inf
+
+
+@pytest.mark.parametrize("budget", [60, 600])
+def test_it_runs_under_vmap(budget):
+    space = search.space(search.uniform(-1, 1, (3,)))
+    algorithm = search.default_algorithm(space, budget)
+
+    def run(key):
+        def step(state, _):
+            x, state = algorithm.ask(space, state)
+            return algorithm.tell(space, state, x, jnp.sum(x**2, axis=1)), x
+
+        return jax.lax.scan(step, algorithm.init(key, space, budget), None, length=20)[1]
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    together, alone = jax.vmap(run)(keys), [run(key) for key in keys]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-3)  # of one step after another

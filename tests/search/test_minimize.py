@@ -333,3 +333,30 @@ def test_a_search_on_the_host_follows_the_precision_and_keeps_its_programs():
     compiled = step._cache_size()
     run(40)
     assert step._cache_size() == compiled
+
+
+def test_a_history_is_a_pytree_and_keeps_no_room_that_was_not_used():
+    space = search.uniform(-1, 1, (64,))
+    result = search.minimize(
+        jnp.sum, space, search.random_search(), budget=5000, key=0, target=100.0
+    )
+    assert len(result.history.values) == 1 and result.history._points.rows.nbytes == 64 * 4
+    assert result.history._points.rows.base is None
+    doubled = jax.tree.map(lambda x: 2 * np.asarray(x), result.history)
+    np.testing.assert_array_equal(doubled.points, 2 * result.history.points)
+    assert isinstance(doubled, search.History)
+
+
+def test_a_users_algorithm_may_have_pythons_numbers_in_its_state():
+    algorithm = search.Algorithm(
+        init=lambda key, space, budget: {"x": jnp.zeros(2), "value": jnp.inf, "n": 0},
+        ask=lambda space, state: (state["x"][None], state),
+        tell=lambda space, state, x, values: dict(state, value=values[0]),
+        best=lambda state: (state["x"], state["value"]),
+        inject=lambda space, state, x, value: dict(state, n=1),
+    )
+    result = search.minimize(
+        *(lambda x: float(np.sum(x)), search.uniform(-1, 1, (2,)), algorithm),
+        **{"budget": 3, "key": 0, "init_points": [np.zeros(2)], "jit": False},
+    )
+    assert result.best_value == 0 and result.state["n"] == 1

@@ -70,5 +70,46 @@ def test_in_float64_every_integer_of_a_large_range_is_drawn():
         space = search.space(search.integers(0, 2**30))
         found = np.asarray(space.sample(0, 4000), np.int64).ravel()
         drawn, _ = _random.draw(_random.make_random(0), 4000)
+        wide = search.space(search.integers(0, 2**52 - 1)).sample(0, 100)
     assert (np.bincount(found % 64, minlength=64) > 0).all()
-    assert drawn.dtype == np.float64 and (np.asarray(drawn) * 2**24 % 1 > 0).mean() > 0.9
+    assert drawn.dtype == np.float64 and (np.asarray(drawn) * 2**32 % 1 > 0).mean() > 0.9
+    assert np.gcd.reduce(np.asarray(wide, np.int64).ravel()) == 1
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_evaluations_have_keys_of_the_users_kind_that_are_not_split_from_the_users_own(impl):
+    key, seen = jax.random.key(3, impl=impl), []
+
+    def fun(x, key):
+        seen.append(key)
+        return float(np.sum(np.square(x)))
+
+    search.minimize(
+        fun, search.uniform(-1, 1, (2,)), budget=3, key=key, with_key=True, jit=False, repeats=2
+    )
+    assert all(jax.random.key_impl(k) == jax.random.key_impl(key) for k in seen)
+    data = [tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in seen]
+    own = np.asarray(jax.random.key_data(jax.random.split(key, 8))).tolist()
+    assert len(set(data)) == len(data) == 6 and not {tuple(k) for k in own} & set(data)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_evaluations_have_the_same_keys_on_the_host_and_on_the_device(repeats):
+    def fun(x, key):
+        return jnp.sum(x**2) + jax.random.normal(key)
+
+    found = [
+        search.minimize(
+            *(fun, search.uniform(-1, 1, (2,)), search.sracos()),
+            **{"budget": 20, "key": 5, "with_key": True, "jit": jit, "repeats": repeats},
+        )
+        for jit in (True, False)
+    ]
+    np.testing.assert_allclose(found[0].history.values, found[1].history.values, rtol=1e-5)
+    np.testing.assert_allclose(found[0].run_values, found[1].run_values, rtol=1e-5)
+
+
+def test_a_users_key_is_still_there():
+    key = jax.random.key(1)
+    search.minimize(lambda x: jnp.sum(x**2), search.uniform(-1, 1, (2,)), budget=20, key=key)
+    jax.random.split(key)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from zojax.search._algorithm import float_dtype
-from zojax.search._random import split
+from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
     Outcome,
     Problem,
@@ -158,7 +158,8 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         means = jnp.mean(known_values.reshape(-1, samples), axis=1)
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
-    state = init(key) if runs == 1 else jax.vmap(init)(split(key, runs))
+    keys = split(key, runs)
+    state = init(key) if runs == 1 else jax.vmap(init)(keys)
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
@@ -172,7 +173,7 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         since=jnp.zeros(runs, jnp.int32),
         best=best,
         running=~(best <= target),
-        key=jax.random.clone(key),  # or it would be the user's own array, which is donated then
+        key=evaluation_key(key) if runs == 1 else jax.vmap(evaluation_key)(keys),
     )
 
 
@@ -209,7 +210,7 @@ def _ask_and_tell(problem: Problem, run: Run, args):
     numbers = run.evaluations + jnp.arange(batch)
     keys = None
     if problem.with_key:
-        keys = jax.vmap(lambda r: _keys(problem, run.key, r, numbers))(jnp.arange(runs)).reshape(-1)
+        keys = lift(partial(_keys, numbers))(run.key).reshape(-1)
     values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
     allowed = numbers < problem.budget
@@ -218,9 +219,8 @@ def _ask_and_tell(problem: Problem, run: Run, args):
     return x.reshape(runs, batch, -1), told, state
 
 
-def _keys(problem: Problem, key, run, numbers):
-    """A key for each evaluation, from its number in its run; of a run alone those of the host."""
-    key = key if problem.runs == 1 else jax.random.fold_in(key, run)
+def _keys(numbers, key):
+    """A key for each evaluation, from its number in its run, as on the host."""
     return jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
 
@@ -264,8 +264,7 @@ def _call(fun: Callable, space: Space, x, args):
 def _evaluate_known(problem: Problem, x, args, key):
     keys = None
     if problem.with_key:
-        # The points that all runs are given count as a run of their own.
-        keys = _keys(problem, key, problem.runs, jnp.arange(len(x)))
+        keys = _keys(jnp.arange(len(x)), evaluation_key(key))
     values = _evaluate(problem, x, args, keys)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 

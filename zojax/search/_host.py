@@ -14,7 +14,7 @@ from jax import lax
 from zojax._types import warn_of_resolution
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._packed import Packed, pack, unpack
-from zojax.search._random import split
+from zojax.search._random import evaluation_key, split
 from zojax.search._task import Outcome, Task, first_state, keeps_points, one_after_another
 from zojax.search.spaces import Space
 
@@ -52,7 +52,8 @@ class _Log:
     """Calls the function and remembers what came out: as a run goes."""
 
     def __init__(self, task: Task, key: jax.Array, state: Packed, executor: Executor | None):
-        self.task, self.key, self.state, self.executor = task, key, state, executor
+        self.task, self.state, self.executor = task, state, executor
+        self.key = evaluation_key(key) if task.problem.with_key else None
         self.pending: dict[Any, np.ndarray] = {}  # futures and their points
         self.values: list[float] = []
         self.points: list[np.ndarray] = []
@@ -219,8 +220,15 @@ def _compile(algorithm: Algorithm, space: Space) -> _Programs:
 
     def step(packed, x, values, tells, asks):
         state = unpack(packed)
-        state = lax.cond(tells, lambda s: algorithm.tell(space, s, x, values), lambda s: s, state)
-        x, state = lax.cond(asks, lambda s: algorithm.ask(space, s), lambda s: (x, s), state)
+
+        def tell(state):
+            return algorithm.tell(space, state, x, values)
+
+        def ask(state):
+            return algorithm.ask(space, state)
+
+        state = lax.cond(tells, tell, lambda state: state, state)
+        x, state = lax.cond(asks, ask, lambda state: (x, state), state)
         return x, pack(state)
 
     def inject(packed, x, value):

@@ -8,8 +8,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +31,7 @@ from zojax.search.spaces import space as as_space
 LARGEST_BUDGET = 2**30  # so that int32 counts evaluations, and a batch more
 
 
-@dataclass(frozen=True, eq=False)
+@jax.tree_util.register_pytree_node_class
 class History:
     """Every evaluation of a run, in order.
 
@@ -42,19 +41,38 @@ class History:
       points: the user's pytree with a leading axis of evaluations, or None beyond 2^26 numbers.
     """
 
-    values: np.ndarray
-    best_values: np.ndarray
-    _encoded: np.ndarray | None = field(repr=False)
-    _space: Space = field(repr=False)
+    def __init__(self, values: np.ndarray, best_values: np.ndarray, points: PyTree):
+        self.values, self.best_values = values, best_values
+        self._points = points
 
-    @cached_property
+    @property
     def points(self) -> PyTree:
-        # When they are read: in many coordinates to write them down takes longer than the search.
-        return None if self._encoded is None else self._space.point(self._encoded)
+        # Decoded when they are read: in many coordinates that takes longer than the search.
+        if isinstance(self._points, _Encoded):
+            self._points = self._points.space.point(self._points.rows)
+        return self._points
+
+    def __repr__(self) -> str:
+        return f"History(values={self.values}, best_values={self.best_values}, points=...)"
 
     def __getstate__(self) -> dict:
-        plain = {"values": self.values, "best_values": self.best_values, "points": self.points}
-        return plain | {"_encoded": None, "_space": None}
+        return {"values": self.values, "best_values": self.best_values, "_points": self.points}
+
+    def tree_flatten(self):
+        return (self.values, self.best_values, self.points), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children) -> "History":
+        return cls(*children)
+
+
+class _Encoded:
+    """Points of a history that nobody has read yet."""
+
+    def __init__(self, space: Space, rows: np.ndarray):
+        # Not a view of a run that had room for much more, or of all runs.
+        whole = rows.base if isinstance(rows.base, np.ndarray) else rows
+        self.space, self.rows = space, rows if whole.nbytes <= 2 * rows.nbytes else rows.copy()
 
 
 class SearchResult(NamedTuple):
@@ -277,8 +295,7 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
         history=History(
             values=sign * values,
             best_values=sign * np.minimum.accumulate(values),
-            _encoded=None if outcome.points is None else np.ascontiguousarray(outcome.points[best]),
-            _space=space,
+            points=None if outcome.points is None else _Encoded(space, outcome.points[best]),
         ),
         evaluations=evaluations,
         failures=failures,

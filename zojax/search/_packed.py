@@ -35,7 +35,7 @@ def pack(state: Any) -> Packed:
     leaves, structure = jax.tree.flatten(state)
     joined: dict[str, list] = {}
     alone, kinds = [], []
-    for leaf in leaves:
+    for leaf in map(jnp.asarray, leaves):  # Python's numbers are arrays, too
         is_joined = leaf.size <= SMALL and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
         dtype = str(leaf.dtype) if is_joined else None
         kinds.append((leaf.shape, dtype))

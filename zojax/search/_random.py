@@ -14,7 +14,8 @@ import numpy as np
 from zojax._types import as_key, float_dtype
 from zojax.noise import make_seed, mix, row_keys
 
-_KEYS, _SAMPLE = np.uint32(2**32 - 1), np.uint32(2**32 - 2)  # rows that no draw of a stream reaches
+# Rows of a key that no draw of its stream reaches.
+_EVALUATIONS, _SAMPLE, _KEYS = (np.uint32(2**32 - i) for i in (3, 2, 1))
 
 
 class Random(NamedTuple):
@@ -35,15 +36,25 @@ def make_random(key) -> Random:
 
 @partial(jax.jit, static_argnums=1)
 def split(key, num: int) -> jax.Array:
-    """`num` keys of one, shape (num,)."""
-    halves = words(Random(make_random(key).seed, _KEYS), 2 * num)
-    return jax.random.wrap_key_data(halves.reshape(num, 2), impl="threefry2x32")
+    """`num` keys of one, and of its kind, shape (num,)."""
+    return _keys(as_key(key), num, _KEYS)
+
+
+def evaluation_key(key) -> jax.Array:
+    """What keys of evaluations are folded from: not the user's own key, which they may have split."""
+    return _keys(as_key(key), 1, _EVALUATIONS)[0]
+
+
+def _keys(key, num: int, row) -> jax.Array:
+    size = jax.random.key_data(key).shape[-1]
+    data = words(Random(make_random(key).seed, row), num * size).reshape(num, size)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
 def sample_unit(key, shape: tuple[int, ...]) -> jax.Array:
     """Uniform numbers in [0, 1) of a key."""
     stream = Random(make_random(key).seed, _SAMPLE)
-    return to_unit(words(stream, int(np.prod(shape)))).reshape(shape)
+    return unit(stream, int(np.prod(shape))).reshape(shape)
 
 
 def words(random: Random, num: int, start=0) -> jax.Array:
@@ -64,9 +75,18 @@ def to_unit(words: jax.Array) -> jax.Array:
     return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
+def unit(random: Random, num: int) -> jax.Array:
+    """`num` uniform numbers of the current draw, of 53 bits in float64."""
+    high = to_unit(words(random, num))
+    if high.dtype == np.float32:
+        return high
+    low = words(random, num, start=num) >> np.uint32(11)
+    return high + low.astype(np.float64) * 2.0**-53
+
+
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     """`num` uniform numbers, and the stream after them."""
-    return to_unit(words(random, num)), advance(random)
+    return unit(random, num), advance(random)
 
 
 def index_from(u: jax.Array, n) -> jax.Array:

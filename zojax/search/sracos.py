@@ -12,7 +12,7 @@ from zojax._types import require_count
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row
-from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
+from zojax.search._random import Random, advance, index_from, make_random, unit, words
 from zojax.search.domains import LogUniform, Uniform
 from zojax.search.spaces import Space
 
@@ -135,7 +135,7 @@ def propose_from(
 
     def attempt(random: Random):
         later, last = advance(random), advance(advance(random))
-        u = to_unit(words(random, 1))
+        u = unit(random, 1)
         good = entry(positives, index_from(u[0], len(positives)))
         x = _box.sample(space, later, points, good, bad, parity)
         x = x if is_continuum(space) else space.clip(x)
@@ -220,33 +220,34 @@ def _first(mask: jax.Array) -> jax.Array:
 def shared_coin(count: jax.Array) -> jax.Array:
     """A uniform number that is the same in every run, so that runs side by side explore together."""
     seed = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)
-    return to_unit(words(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1))[0]
+    return unit(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1)[0]
 
 
 def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) -> jax.Array:
     """A uniform point where `wanted`, else x; nothing is drawn when no run wants one."""
 
-    def replace(wanted, random, x):
-        uniform = space.from_unit(to_unit(words(random, space.dimension)))
-        return jnp.where(wanted, uniform, x)
+    # Numbers alone: under a switch and vmap the bounds of the space would be batched constants of `choose`,
+    # which JAX does not take.
+    def numbers(random):
+        return unit(random, space.dimension)
 
-    def keep(wanted, random, x):
-        return x
+    def zeros(random):
+        return jnp.zeros(random.count.shape + (space.dimension,), x.dtype)
 
     @jax.custom_batching.custom_vmap
-    def choose(wanted, random, x):
-        return lax.cond(wanted, replace, keep, wanted, random, x)
+    def choose(wanted, random):
+        return lax.cond(wanted, numbers, zeros, random)
 
     @choose.def_vmap
     def _(size, batched, *args):
-        args = jax.tree.map(
+        wanted, random = jax.tree.map(
             lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (size, *x.shape)),
             args,
             tuple(batched),
         )
-        return lax.cond(jnp.any(args[0]), jax.vmap(replace), keep, *args), True
+        return lax.cond(jnp.any(wanted), jax.vmap(numbers), zeros, random), True
 
-    return choose(wanted, random, x)
+    return jnp.where(wanted, space.from_unit(choose(wanted, random)), x)
 
 
 def is_continuum(space: Space) -> bool:
