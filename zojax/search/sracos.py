@@ -226,28 +226,27 @@ def shared_coin(count: jax.Array) -> jax.Array:
 def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) -> jax.Array:
     """A uniform point where `wanted`, else x; nothing is drawn when no run wants one."""
 
-    # Numbers alone: under a switch and vmap the bounds of the space would be batched constants of `choose`,
-    # which JAX does not take.
-    def numbers(random):
-        return unit(random, space.dimension)
+    # The bounds of the space are operands: a switch under vmap would batch constants of `choose`, which JAX
+    # does not take.
+    uniform = jax.make_jaxpr(lambda r: space.from_unit(unit(r, space.dimension)))(random)
 
-    def zeros(random):
-        return jnp.zeros(random.count.shape + (space.dimension,), x.dtype)
+    def replace(bounds, wanted, random, x):
+        return jnp.where(wanted, jax.core.eval_jaxpr(uniform.jaxpr, bounds, *random)[0], x)
+
+    def keep(bounds, wanted, random, x):
+        return x
 
     @jax.custom_batching.custom_vmap
-    def choose(wanted, random):
-        return lax.cond(wanted, numbers, zeros, random)
+    def choose(*operands):
+        return lax.cond(operands[1], replace, keep, *operands)
 
     @choose.def_vmap
-    def _(size, batched, *args):
-        wanted, random = jax.tree.map(
-            lambda x, is_batched: x if is_batched else jnp.broadcast_to(x, (size, *x.shape)),
-            args,
-            tuple(batched),
-        )
-        return lax.cond(jnp.any(wanted), jax.vmap(numbers), zeros, random), True
+    def _(size, batched, *operands):
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(batched))
+        branches = (jax.vmap(f, axes, axis_size=size) for f in (replace, keep))
+        return lax.cond(jnp.any(operands[1]), *branches, *operands), True
 
-    return jnp.where(wanted, space.from_unit(choose(wanted, random)), x)
+    return choose(uniform.consts, wanted, random, x)
 
 
 def is_continuum(space: Space) -> bool:
