@@ -50,6 +50,7 @@ def test_poss_finds_the_best_triple(table, tmp_path, capsys):
     [
         (["--sizes", "0"], "--sizes must be positive, got 0."),
         (["--runs", "0"], "--runs must be positive, got 0."),
+        (["--seed", "-1"], "--seed must not be negative, got -1."),
         (
             ["--data", "breast_cancer", "--sizes", "16"],
             "--sizes must be at most 15 for breast_cancer",

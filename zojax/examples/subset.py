@@ -225,6 +225,8 @@ def main(argv=None):
     with _report.refusing(parser, "matplotlib", "tqdm"):
         _report.require_picture(args.out)
         args.data = list(dict.fromkeys(args.data))
+        if args.seed < 0:
+            raise ValueError(f"--seed must not be negative, got {args.seed}.")
         tables = {name: load(name, args.seed) for name in args.data}
         check(args, tables)
     rows = [row for name, table in tables.items() for row in compare(name, table, args)]
