@@ -23,17 +23,19 @@ def test_policies_improve_and_the_report_says_so(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param("open_es, low rank", marks=pytest.mark.slow), "ars"]
+    "method, generations",
+    [pytest.param("open_es, low rank", 30, marks=pytest.mark.slow), ("ars", 12)],
 )
-def test_every_method_improves(method):
-    args = policy.settle(policy.make_parser().parse_args([*REDUCED, "--seeds", "1"]))
+def test_every_method_improves(method, generations):
+    given = [*REDUCED, "--seeds", "1", "--generations", str(generations)]
+    args = policy.settle(policy.make_parser().parse_args(given))
     task = _control.make("cartpole", (8,))
 
     class Bar:
         update = set_postfix = lambda self, *args, **kwargs: None
 
     (run,), _ = policy.train(task, method, args, Bar())
-    assert run.curve.shape == (12, 2) and np.all(np.diff(run.curve[:, 0]) > 0)
+    assert run.curve.shape == (generations, 2) and np.all(np.diff(run.curve[:, 0]) > 0)
     assert run.returns.shape == (100,) and run.returns.mean() > 100 > run.curve[0, 1]
 
 

@@ -167,8 +167,10 @@ class _Log:
             points = np.concatenate([self.task.known_x, points])
             values = np.concatenate([self.task.known_values, values])
         same = np.all(points.astype(x.dtype) == x, axis=1) & (values.astype(value.dtype) == value)
+        if not same.any():
+            return x, value
         i = int(np.argmax(same))
-        return (points[i], values[i]) if same.any() else (x, value)
+        return points[i], values[i]
 
 
 class _Later:
