@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from zojax._minimize import MinimizeResult, Progress, minimize
     from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
     from zojax.directions import Direction
-    from zojax.optimizers import ars, mezo, open_es, spsa, zo_sgd
+    from zojax.optimizers.ars import ars
+    from zojax.optimizers.mezo import mezo
+    from zojax.optimizers.open_es import open_es
+    from zojax.optimizers.spsa import spsa
+    from zojax.optimizers.zo_sgd import zo_sgd
     from zojax.shaping import Shaping
     from zojax.stencils import Stencil
 
