@@ -25,17 +25,12 @@ SEARCHES = {
 }
 
 
-def _ours(fun, space, algorithm, budget, runs):
+def _ours(fun, space, algorithm, budget, runs, jit=None):
     """A search as a user calls it; the function is one object, so that later calls are compiled already."""
     return lambda: (
-        search.minimize(fun, space, algorithm, budget=budget, key=0, repeats=runs).run_values
-    )
-
-
-def _ours_on_host(problem, space, algorithm, budget):
-    fun = problem.host(0)
-    return lambda: (
-        search.minimize(fun, space, algorithm, budget=budget, key=0, jit=False).best_value
+        search.minimize(
+            fun, space, algorithm, budget=budget, key=0, repeats=runs, jit=jit
+        ).run_values
     )
 
 
@@ -57,7 +52,7 @@ def _ackley(dim, budget, runs, slice_):
             call = _ours(fun, space, algorithm, each, r)
             calls[f"zojax {name}, {r} run{'s' * (r > 1)}"] = (r * each, call)
     for name, algorithm in SEARCHES.items():  # of the same NumPy function as zoopt
-        call = _ours_on_host(problem, space, algorithm, slice_)
+        call = _ours(problem.host(0), space, algorithm, slice_, 1, jit=False)
         calls[f"zojax {name}, NumPy function"] = (slice_, call)
     return calls
 

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import statistics
+from functools import partial
 
 import jax
 import numpy as np
@@ -42,8 +43,9 @@ class Trainings:
         return value
 
 
-def ours(algorithm, start: int, train: Trainings, budget: int, seed: int) -> None:
-    """Ask and tell, after `start` random candidates."""
+def ours(make, start: int, train: Trainings, budget: int, seed: int) -> None:
+    """Ask and tell with `make(space, budget)`, after `start` random candidates."""
+    algorithm = make(SPACE, budget)
     key, start_key = jax.random.split(jax.random.key(seed))
     state = algorithm.init(key, SPACE, budget - start)
     ask, tell, inject = (
@@ -97,19 +99,12 @@ def zoopt(train: Trainings, budget: int, seed: int) -> None:
 
 
 def contestants() -> dict:
-    def of(algorithm, start):
-        return lambda *run: ours(algorithm, start, *run)
-
-    def default(start):
-        return lambda train, budget, seed: ours(
-            search.default_algorithm(SPACE, budget), start, train, budget, seed
-        )
-
+    default = search.default_algorithm
     return {
-        "zojax default, 16 random first": default(START),
-        "zojax default": default(0),
-        "zojax sracos": of(search.sracos(), 0),
-        "random search": of(search.random_search(), 0),
+        "zojax default, 16 random first": partial(ours, default, START),
+        "zojax default": partial(ours, default, 0),
+        "zojax sracos": partial(ours, lambda space, budget: search.sracos(), 0),
+        "random search": partial(ours, tuning.METHODS["random search"], 0),
         "Optuna TPE": optuna,
         "zoopt": zoopt,
     }

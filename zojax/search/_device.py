@@ -47,9 +47,8 @@ def on_device(task: Task) -> Outcome:
     problem = task.problem
     if problem.runs > 1 and not problem.algorithm.runs_together:
         alone = task._replace(problem=problem._replace(runs=1))
-        return one_after_another(
-            lambda key: on_device(alone._replace(key=key)), split(task.key, problem.runs)
-        )
+        keys = split(task.key, problem.runs)
+        return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
     budget = problem.budget
     # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
     known_x = np.asarray(task.known_x, float_dtype())
@@ -158,8 +157,8 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         means = jnp.mean(known_values.reshape(-1, samples), axis=1)
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
-    keys = split(key, runs)
-    state = init(key) if runs == 1 else jax.vmap(init)(keys)
+    keys, lift = (key, lambda f: f) if runs == 1 else (split(key, runs), jax.vmap)
+    state = lift(init)(keys)
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
@@ -173,7 +172,7 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
         since=jnp.zeros(runs, jnp.int32),
         best=best,
         running=~(best <= target),
-        key=evaluation_key(key) if runs == 1 else jax.vmap(evaluation_key)(keys),
+        key=lift(evaluation_key)(keys),
     )
 
 

@@ -240,7 +240,7 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     other = jnp.where(few, of_two, (state.active + 1) % n)
     active = jnp.where(u[0] < team.exploration, other, n - greedy)
     luck = jnp.max(rates) * turn < state.noise
-    noisy = luck & (state.budget - state.evaluations >= LEAST * turn)
+    noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
         random=where(credit, random, state.random),
