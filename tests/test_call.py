@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import zojax
+from zojax import attacks, search
 
 
 class Model:
@@ -65,8 +66,20 @@ UPDATES = {
     "update": lambda loss: TX.update(None, TX.init(jnp.ones(2)), jnp.ones(2), value_fn=loss),
     "estimate": lambda loss: ESTIMATOR.estimate(0, loss, jnp.ones(2)),
     "value_and_grad": lambda loss: zojax.value_and_grad(loss)(0, jnp.ones(2)),
+    "minimize": lambda loss: zojax.minimize(loss, jnp.ones(2), TX, num_steps=2),
+    "search": lambda loss: search.minimize(loss, SPACE, ALGORITHM, budget=5, key=0),
+    "search in parts": lambda loss: search.minimize(
+        loss, SPACE, ALGORITHM, budget=5, key=0, init_points=[jnp.zeros(2)], callback=print
+    ),
+    "search on the host": lambda loss: search.minimize(
+        loss, SPACE, ALGORITHM, budget=5, key=0, jit=False
+    ),
+    "attack": lambda loss: attacks.square(
+        0, jax.vmap(lambda x: loss(x) * jnp.arange(3.0)), IMAGES, jnp.zeros(4, int), 0.1, budget=5
+    ),
 }
 TX, ESTIMATOR = zojax.mezo(0.1), zojax.estimator()
+SPACE, ALGORITHM, IMAGES = search.uniform(-1, 1, (2,)), search.random_search(), jnp.ones((4, 3, 3))
 
 
 @pytest.mark.parametrize("name", UPDATES)

@@ -34,7 +34,7 @@ ALLOWED = {  # what each part may import
     "_transform": ESTIMATOR | {"_estimator"},
     "_progress": set(),
     "_minimize": BASE | {"_call", "_progress", "_transform"},
-    "search": BASE | {"search", "_progress"},
+    "search": BASE | {"search", "_call", "_progress"},
     "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
     "trajectory": BASE | {"__version__", "_transform", "trajectory"},

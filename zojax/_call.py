@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,6 +42,22 @@ def attributes_of(leaf) -> tuple:
     return tuple((k, type(v), v if isinstance(v, plain) else Same(v)) for k, v in items)
 
 
+def kept_with(make: Callable[[weakref.ref], Any]) -> Callable[[Callable], Any]:
+    """`make(weakref.ref(fun))` for a function `fun`, made once and kept as long as `fun` lives.
+
+    What `make` compiles for it must reach it by the reference: JAX keeps what is static as long as the
+    program, with the arrays that a lambda holds.
+    """
+    kept = weakref.WeakKeyDictionary()
+
+    def of(fun):
+        if fun not in kept:
+            kept[fun] = make(weakref.ref(fun))
+        return kept[fun]
+
+    return of
+
+
 def compiled_call(fun: Callable) -> Callable:
     """`jax.jit(fun)` for arguments of any kind.
 
@@ -52,14 +69,7 @@ def compiled_call(fun: Callable) -> Callable:
     Programs of the first function among the leaves, the loss, live as long as it does: arrays that a
     lambda holds are not kept by the programs that were compiled for it.
     """
-    lasting, of_losses = _program(fun), weakref.WeakKeyDictionary()
-
-    def program_of(loss):
-        if loss is None:
-            return lasting
-        if loss not in of_losses:
-            of_losses[loss] = _program(fun, weakref.ref(loss))
-        return of_losses[loss]
+    lasting, program_of = _program(fun), kept_with(partial(_program, fun))
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))
@@ -75,7 +85,8 @@ def compiled_call(fun: Callable) -> Callable:
             "zojax traces the loss. For a black box that JAX cannot trace use "
             "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
         ):
-            return program_of(loss)(treedef, static, [x for x in leaves if _is_traced(x)])
+            program = lasting if loss is None else program_of(loss)
+            return program(treedef, static, [x for x in leaves if _is_traced(x)])
 
     return call
 

@@ -202,7 +202,16 @@ def test_every_part_is_the_same_program(algorithm, caplog):
     log = compiled(
         caplog, lambda: run(loss, BOX, algorithm=algorithm, callback=lambda p: False, budget=200)
     )
-    assert sum("_steps" in line for line in log) == 1, log
+    assert sum("advance" in line for line in log) == 1, log
+
+
+def test_another_function_compiles_the_part_that_has_it_alone(caplog):
+    def search_once():
+        run(lambda x: jnp.sum(x**2), BOX, budget=20)
+
+    search_once()
+    log = compiled(caplog, search_once)
+    assert log and all("advance" in line for line in log), log
 
 
 def test_a_search_on_the_host_compiles_once(caplog):

@@ -134,7 +134,7 @@ def run(
         _check_outputs(_output_shape(model, jnp.shape(x)), jnp.shape(x)[0], y)
         arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
         return _run_compiled(
-            as_key(key), attack, model, *arrays, float_of(eps), setting, batch_size
+            model, as_key(key), attack, *arrays, float_of(eps), setting, batch_size
         )
     session = ask_tell(attack, eps, budget, targeted, output)
     state = session.init(key, x, y)
@@ -311,8 +311,11 @@ def checksum(x: jax.Array) -> jax.Array:
 
 
 @compiled_call
-def _run_compiled(key, attack, model, x, y, eps, setting, batch_size) -> Result:
-    """A few images are under attack at a time; when some are done, others take their places."""
+def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
+    """A few images are under attack at a time; when some are done, others take their places.
+
+    The model comes first: the program lives as long as it does.
+    """
     count, eps = x.shape[0], jnp.minimum(eps, _FARTHEST)
     slots = max(1, min(count, batch_size // attack.points))
     evaluate = partial(_in_batches, model, batch_size)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from zojax._call import kept_with
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -20,7 +21,6 @@ from zojax.search._task import (
     keeps_points,
     one_after_another,
 )
-from zojax.search.spaces import Space
 
 REPORTS = 100
 FIRST = 16  # evaluations of the first call where a clock is watched
@@ -56,18 +56,22 @@ def on_device(task: Task) -> Outcome:
     values = task.known_values if free else np.zeros(0)
     if not free and len(known_x):
         known_x = np.repeat(known_x, problem.algorithm.samples, axis=0)
-        values = _evaluate_known(problem, known_x, task.args, task.key)
+        evaluate_known = _programs(problem.fun).evaluate_known
+        values = evaluate_known(_without_fun(problem), known_x, task.args, task.key)
     values = np.asarray(values, float_dtype())
     stops = task.target is not None or task.patience is not None
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
-    fixed, inputs = (problem, stops), (task.args, target, patience)
-    start = partial(_start, problem, task.key, known_x, values, target, free)
+    inputs = task.args, target, patience
+    start = partial(_start, _without_fun(problem), task.key, known_x, values, target, free)
+    programs = _programs(problem.fun)
     if task.report is None:
-        run = _advance(fixed, start(budget), np.int32(budget), *inputs)
+        advance = partial(programs.advance, _without_fun(problem), stops)
+        run = advance(start(budget), np.int32(budget), *inputs)
         parts, why = [_history(run)], None
     else:
-        run, parts, why = _in_parts(fixed, start, inputs, task)
+        advance = partial(programs.advance_a_copy, _without_fun(problem), stops)
+        run, parts, why = _in_parts(advance, start, inputs, task)
     if not free and len(known_x):
         shape = len(known_x), problem.runs
         parts = [
@@ -77,12 +81,12 @@ def on_device(task: Task) -> Outcome:
     return _outcome(task, run, parts, why)
 
 
-def _in_parts(fixed, start: Callable, inputs, task: Task):
+def _in_parts(advance: Callable, start: Callable, inputs, task: Task):
     """(run, histories, why): some 100 calls, a report after each; an interrupt ends it between two of them.
 
     Where a clock is watched the calls begin short, and grow while they take less than a moment.
     """
-    problem, budget = fixed[0], fixed[0].budget
+    problem, budget = task.problem, task.problem.budget
     batch, longest = problem.algorithm.batch_size, max(1, budget // REPORTS)
     step = max(batch, min(longest, FIRST) if task.timed else longest)
     run = start(max(batch, longest))
@@ -91,7 +95,7 @@ def _in_parts(fixed, start: Callable, inputs, task: Task):
         while until < budget and why is None and np.asarray(run.running).any():
             until = min(budget, max(until + step, int(run.evaluations) + 1))
             began = time.monotonic()
-            run = jax.block_until_ready(_advance_a_copy(fixed, run, np.int32(until), *inputs))
+            run = jax.block_until_ready(advance(run, np.int32(until), *inputs))
             seconds = time.monotonic() - began
             parts[until] = tuple(np.copy(h) for h in _history(run))  # not views of all rows
             run = run._replace(begin=run.evaluations)
@@ -176,9 +180,43 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
     )
 
 
-def _steps(fixed: tuple[Problem, bool], run: Run, until, args, target, patience) -> Run:
+class _Programs(NamedTuple):
+    """What is compiled for a function, apart from the function itself, which is reached by a reference."""
+
+    advance: Callable  # `_steps`, which may use the memory of the run that it is given
+    advance_a_copy: (
+        Callable  # an interrupt may come at any time: the last run must then still be there
+    )
+    evaluate_known: Callable  # `_evaluate_known`
+    call: Callable  # at one point
+
+
+@kept_with
+def _programs(fun: Callable[[], Callable]) -> _Programs:
+    def advance(problem, stops, *inputs):
+        return _steps(problem._replace(fun=fun()), stops, *inputs)
+
+    def evaluate_known(problem, *inputs):
+        return _evaluate_known(problem._replace(fun=fun()), *inputs)
+
+    def call(space, x, args):
+        return fun()(space.decode(x), *args)
+
+    return _Programs(
+        advance=jax.jit(advance, static_argnums=(0, 1), donate_argnums=2),
+        advance_a_copy=jax.jit(advance, static_argnums=(0, 1)),
+        evaluate_known=jax.jit(evaluate_known, static_argnums=0),
+        call=jax.jit(call, static_argnums=0),
+    )
+
+
+def _without_fun(problem: Problem) -> Problem:
+    """What is static in the programs of a function, and equal in those of all."""
+    return problem._replace(fun=None)
+
+
+def _steps(problem: Problem, stops: bool, run: Run, until, args, target, patience) -> Run:
     """Continues until so many evaluations of each run, or until all runs have stopped."""
-    problem, stops = fixed
 
     def more(run: Run):
         return (run.evaluations < until) & jnp.any(run.running)
@@ -193,11 +231,6 @@ def _steps(fixed: tuple[Problem, bool], run: Run, until, args, target, patience)
         return run._replace(running=run.running & ~(run.best <= target) & ~(run.since >= patience))
 
     return lax.while_loop(more, step, run)
-
-
-_advance = jax.jit(_steps, static_argnums=0, donate_argnums=1)
-# An interrupt may come at any time: the last run must then still be there.
-_advance_a_copy = jax.jit(_steps, static_argnums=0)
 
 
 def _ask_and_tell(problem: Problem, run: Run, args):
@@ -251,15 +284,9 @@ def _scalar(returned) -> jax.Array:
 def type_of_values(problem: Problem, args) -> np.dtype:
     """What a function without keys returns when it is compiled."""
     x = jax.ShapeDtypeStruct((problem.space.dimension,), float_dtype())
-    return _call.eval_shape(problem.fun, problem.space, x, args).dtype
+    return _programs(problem.fun).call.eval_shape(problem.space, x, args).dtype
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _call(fun: Callable, space: Space, x, args):
-    return fun(space.decode(x), *args)
-
-
-@partial(jax.jit, static_argnums=0)
 def _evaluate_known(problem: Problem, x, args, key):
     keys = None
     if problem.with_key:

@@ -386,7 +386,7 @@ def _is_compiled(jit, executor, fun: Callable, space: Space, args, with_key: boo
     return jit
 
 
-# What was found for a function, as long as it lives; JAX keeps its programs as well.
+# What was found for a function, as long as it lives, as its programs do.
 _FOUND = weakref.WeakKeyDictionary()
 
 
