@@ -94,6 +94,28 @@ def test_programs_do_not_keep_the_arrays_of_a_loss_that_is_gone(name):
     assert [reference() for reference in gone] == [None] * 3
 
 
+def minimize(loss):
+    tx = zojax.mezo(0.1)
+    zojax.minimize(loss, jnp.ones(2), tx, num_steps=2)
+    return tx.update
+
+
+def value_and_grad(loss):
+    estimator = zojax.estimator(mu=0.1)
+    zojax.value_and_grad(loss, estimator)(0, jnp.ones(2))
+    return estimator.estimate
+
+
+@pytest.mark.parametrize("call", [minimize, value_and_grad])
+def test_programs_of_a_loss_that_lives_do_not_keep_an_optimizer_that_is_gone(call):
+    def loss(x):
+        return jnp.sum(x**2)
+
+    gone = [weakref.ref(call(loss)) for _ in range(3)]
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+
+
 def test_a_loss_that_lives_is_traced_once_by_all_who_take_it():
     traces = []
 

@@ -180,6 +180,49 @@ def test_progress_bar_needs_tqdm(monkeypatch):
         zojax.minimize(bowl, X0, TX, 6, progress=True)
 
 
+def test_the_same_run_again_is_not_traced_again():
+    traces, tx = [], zojax.zo_sgd(0.1, source())
+
+    def loss(x):
+        traces.append(1)
+        return bowl(x)
+
+    def run(x0, **options):
+        before = len(traces)
+        result = zojax.minimize(loss, x0, tx, 10, chunk_size=5, **options)
+        return result, len(traces) - before
+
+    first, count = run(jnp.zeros(2))
+    assert count
+    for options in ({"key": 5}, {"state": first.state}, {"callback": lambda p: False}):
+        again, count = run(first.params, **options)
+        assert not count and not np.array_equal(again.history, first.history)
+    stopped, count = run(jnp.zeros(2), target=float(first.history[3]))
+    assert not count and stopped.steps <= 4
+    np.testing.assert_array_equal(stopped.history, first.history[: stopped.steps])
+    _, count = run(jnp.zeros(3))  # another shape
+    assert count
+
+
+def test_an_object_that_changes_is_traced_again():
+    class Loss:
+        scale = 1.0
+
+        def __call__(self, x):
+            return self.scale * bowl(x)
+
+        def method(self, x):
+            return self(x)
+
+    loss, tx = Loss(), zojax.zo_sgd(0.1, source())
+    for fun in (loss, loss.method):
+        loss.scale = 1.0
+        once = zojax.minimize(fun, jnp.zeros(2), tx, 1)
+        loss.scale = 2.0
+        twice = zojax.minimize(fun, jnp.zeros(2), tx, 1)
+        assert twice.value == pytest.approx(2 * once.value)
+
+
 def test_a_chain_around_the_source(result):
     tx = optax.chain(zojax.zeroth_order(estimator=source(), key=1), optax.sgd(0.1))
     run = zojax.minimize(bowl, X0, tx, 5)

@@ -34,10 +34,11 @@ class Same:
 
 
 def attributes_of(leaf) -> tuple:
-    """What a bound method may read of its object: such methods are equal whatever has changed there."""
-    if not inspect.ismethod(leaf):
+    """What a method, or an object that can be called, may read: both stay equal when the object changes."""
+    method = leaf if inspect.ismethod(leaf) or not callable(leaf) else leaf.__call__
+    if not inspect.ismethod(method):
         return ()
-    items = sorted(getattr(leaf.__self__, "__dict__", {}).items())
+    items = sorted(getattr(method.__self__, "__dict__", {}).items())
     plain = (bool, int, float, str, type(None))
     return tuple((k, type(v), v if isinstance(v, plain) else Same(v)) for k, v in items)
 
@@ -46,11 +47,14 @@ def kept_with(make: Callable[[weakref.ref], Any]) -> Callable[[Callable], Any]:
     """`make(weakref.ref(fun))` for a function `fun`, made once and kept as long as `fun` lives.
 
     What `make` compiles for it must reach it by the reference: JAX keeps what is static as long as the
-    program, with the arrays that a lambda holds.
+    program, with the arrays that a lambda holds. For an object, which may change between calls, it is made
+    anew.
     """
     kept = weakref.WeakKeyDictionary()
 
     def of(fun):
+        if not isinstance(fun, _FUNCTIONS):
+            return make(lambda: fun)
         if fun not in kept:
             kept[fun] = make(weakref.ref(fun))
         return kept[fun]
@@ -63,8 +67,8 @@ def compiled_call(fun: Callable) -> Callable:
 
     Leaves that are arrays, NumPy numbers or Python floats are traced. Ints, bools, strings, functions
     and other hashable leaves are static, as they are for `jax.grad` outside `jit`. A call with an
-    unhashable leaf runs without `jit`. A bound method is traced again when an attribute of its object is
-    another one.
+    unhashable leaf runs without `jit`. A bound method, or an object that can be called, is traced again
+    when an attribute of the object is another one.
 
     Programs of the first function among the leaves, the loss, live as long as it does: arrays that a
     lambda holds are not kept by the programs that were compiled for it.

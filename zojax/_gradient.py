@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._call import Same, compiled_call
+from zojax._call import Same, compiled_call, kept_with
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
 from zojax._types import PyTree, as_key
@@ -54,8 +54,8 @@ def value_and_grad(
 
     Outside `jit` the call is compiled once for each structure of the arguments and each value of those
     that are no arrays: pass an int that changes as `jnp.asarray(n)`. As under `jax.jit`, what
-    `fun` reads beside its arguments is read when it is traced; of a bound method's object the attributes
-    are looked at again.
+    `fun` reads beside its arguments is read when it is traced; of an object that is called, or whose method
+    is, the attributes are looked at again.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> loss = lambda w, x: jnp.mean((x @ w) ** 2)
@@ -75,13 +75,13 @@ def value_and_grad(
         )
     single = isinstance(argnums, (int, np.integer))
     numbers = (int(argnums),) if single else tuple(argnums)
-    choices = _Choices(Same(estimator), numbers, single, has_aux, Same(reduce_aux))
+    choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
     try:
         hash(fun)
     except TypeError:  # such as a module as the loss
-        run = compiled_call(partial(_evaluate, fun, choices))
+        run = compiled_call(partial(_evaluate, lambda: estimator.estimate, fun, choices))
     else:
-        run = partial(_evaluate_compiled, fun, choices)
+        run = partial(_evaluate_compiled, estimator, fun, choices)
 
     def value_and_grad_fn(key, /, *args, **kwargs):
         return run(as_key(key), args, kwargs)
@@ -98,15 +98,15 @@ def _default_estimator() -> Estimator:
 class _Choices:
     """How `value_and_grad` was called: no pytree, so that it is compared as a whole."""
 
-    estimator: Same
     numbers: tuple[int, ...]
     single: bool
     has_aux: bool
+    in_axes: Same
     reduce_aux: Same
 
 
-def _evaluate(fun, choices: _Choices, key, args, kwargs):
-    estimator, reduce_aux = choices.estimator.value, choices.reduce_aux.value
+def _evaluate(estimate: Callable[[], Callable], fun, choices: _Choices, key, args, kwargs):
+    reduce_aux = choices.reduce_aux.value
     places, single = _places(choices.numbers, len(args)), choices.single
     params = tuple(args[i] for i in places)
     # A single argument is not wrapped: masks and predicates see its own structure.
@@ -117,14 +117,14 @@ def _evaluate(fun, choices: _Choices, key, args, kwargs):
         params = (params,) if single else params
         return fun(*_merge(places, params, rest), **kwargs)
 
-    out = estimator.estimate(
+    out = estimate()(
         key,
         loss,
         params,
         rest,
         kwargs,
         has_aux=choices.has_aux,
-        in_axes=_reorder(estimator.in_axes, places, len(args)),
+        in_axes=_reorder(choices.in_axes.value, places, len(args)),
     )
     if not choices.has_aux:
         return out.value, out.grads
@@ -132,8 +132,14 @@ def _evaluate(fun, choices: _Choices, key, args, kwargs):
     return (out.value, aux), out.grads
 
 
-# One for all, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
-_evaluate_compiled = compiled_call(_evaluate)
+def _evaluate_compiled(estimator: Estimator, *inputs):
+    """So that `value_and_grad(fun, estimator)(...)` in a loop compiles once."""
+    return _compiled(estimator.estimate)(*inputs)
+
+
+@kept_with
+def _compiled(estimate: Callable[[], Callable]) -> Callable:
+    return compiled_call(partial(_evaluate, estimate))
 
 
 def grad(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import has_tracers, untraceable
+from zojax._call import has_tracers, kept_with, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 from zojax._types import PyTree, as_key, require_count, require_number, structure_of
@@ -87,7 +88,8 @@ def minimize(
     """Minimises `fun(params)` from `x0` with a zeroth-order transformation.
 
     Args:
-      fun: params -> scalar; traceable by JAX, or any Python function with `jit=False`.
+      fun: params -> scalar; traceable by JAX, or any Python function with `jit=False`. As under `jax.jit`,
+        a function is traced once, for shapes and a `tx`, and not again by the next call.
       x0: initial parameters, a pytree.
       tx: `zojax.mezo(...)`, `zojax.zeroth_order(...)` or an optax chain around one.
       num_steps: steps at most.
@@ -197,22 +199,42 @@ def _chunks(advance, params, state, limit, target, callback, bar):
 
 def _device_loop(fun, tx, chunk, target):
     """Up to `chunk` steps in one compiled while loop."""
-    stop_at = -np.inf if target is None else target
+    run = _programs(fun)(tx.update)
+    stop_at = -np.inf if target is None else float(target)
 
-    def more(carry):
-        i, limit, value, *_ = carry
-        return (i < limit) & ~(value <= stop_at)
+    def advance(params, state, remaining):
+        with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
+            taken, params, state, values, c = run(
+                chunk, params, state, jnp.int32(min(chunk, remaining)), stop_at
+            )
+        _require_host(values)  # fun may read what is traced
+        values, c = np.asarray(values, np.float64)[: int(taken)], np.asarray(c)[: int(taken)]
+        return params, state, values.tolist(), c
 
+    return advance
+
+
+@kept_with
+def _programs(fun):
+    """What is compiled for a function and an update lives as long as both do."""
+    return kept_with(partial(_program, fun))
+
+
+def _program(fun: Callable[[], Callable], update: Callable[[], Callable]) -> Callable:
     def step(carry):
         i, limit, _, params, state, values, coefficients = carry
-        updates, state = tx.update(None, state, params, value_fn=fun)
+        updates, state = update()(None, state, params, value_fn=fun())
         params = apply_updates(params, updates)
         found = _zeroth_order_state(state)
         values = values.at[i].set(found.value)
         coefficients = coefficients.at[i].set(found.coefficients)
         return i + 1, limit, found.value, params, state, values, coefficients
 
-    def run(params, state, limit):
+    def run(chunk, params, state, limit, stop_at):
+        def more(carry):
+            i, limit, value, *_ = carry
+            return (i < limit) & ~(value <= stop_at)
+
         found = _zeroth_order_state(state)
         value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
         records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
@@ -220,16 +242,7 @@ def _device_loop(fun, tx, chunk, target):
         i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
         return i, params, state, *records
 
-    run = jax.jit(run, donate_argnums=(0, 1))
-
-    def advance(params, state, remaining):
-        with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
-            taken, params, state, values, c = run(params, state, jnp.int32(min(chunk, remaining)))
-        _require_host(values)  # fun may read what is traced
-        values, c = np.asarray(values, np.float64)[: int(taken)], np.asarray(c)[: int(taken)]
-        return params, state, values.tolist(), c
-
-    return advance
+    return jax.jit(run, static_argnums=0, donate_argnums=(1, 2))
 
 
 def _host_loop(fun, tx, chunk, target):

@@ -110,7 +110,8 @@ def zeroth_order(
     Outside `jit` an update is compiled, once for a function, shapes, and extras that are no arrays: pass an
     int that changes as `jnp.asarray(step)`. As under `jax.jit`, what the loss
     reads beside its arguments is read when it is traced: pass what changes as extras. The attributes of
-    the object of a bound method are looked at again, at the price of a compilation when one is new.
+    an object that is called, or whose method is, are looked at again, at the price of a compilation when
+    one is new.
 
     Args:
       inner: any optax transformation; the identity by default, so that the estimate itself is the
