@@ -9,6 +9,7 @@ import pytest
 
 import zojax
 from zojax import attacks, search
+from zojax._call import PROGRAMS
 
 
 class Model:
@@ -82,16 +83,77 @@ TX, ESTIMATOR = zojax.mezo(0.1), zojax.estimator()
 SPACE, ALGORITHM, IMAGES = search.uniform(-1, 1, (2,)), search.random_search(), jnp.ones((4, 3, 3))
 
 
+class Holder:
+    """A loss as an object, which holds an array."""
+
+    def __init__(self, batch):
+        self.batch, self.calls = batch, 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return jnp.sum(x) + jnp.mean(self.batch)
+
+
+KINDS = {
+    "function": lambda batch: lambda x: jnp.sum(x) + jnp.mean(batch),
+    "object": Holder,
+    "method": lambda batch: Holder(batch).__call__,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", UPDATES)
-def test_programs_do_not_keep_the_arrays_of_a_loss_that_is_gone(name):
+def test_programs_do_not_keep_the_arrays_of_a_loss_that_is_gone(name, kind):
     def call():
         batch = jnp.full(1 << 10, 3.0)
-        UPDATES[name](lambda x: jnp.sum(x) + jnp.mean(batch))
+        UPDATES[name](KINDS[kind](batch))
         return weakref.ref(batch)
 
     gone = [call() for _ in range(3)]
     gc.collect()
     assert [reference() for reference in gone] == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["update", "estimate", "value_and_grad"])
+def test_an_object_that_counts_its_calls_is_traced_once(name):
+    loss = Holder(jnp.ones(3))
+    UPDATES[name](loss)
+    count = loss.calls
+    UPDATES[name](loss)
+    assert loss.calls == count > 0
+
+
+def living_programs():
+    gc.collect()
+    return len(jax.devices()[0].client.live_executables())
+
+
+MANY = {
+    "a static argument": lambda i: zojax.value_and_grad(power)(0, jnp.ones(2), i),
+    "budget": lambda i: search.minimize(bowl, SPACE, ALGORITHM, budget=i, key=0),
+    "space": lambda i: search.minimize(bowl, search.uniform(-i, i), ALGORITHM, budget=5, key=0),
+    "on the host": lambda i: search.minimize(
+        bowl, search.uniform(-i, i), ALGORITHM, budget=5, key=0, jit=False
+    ),
+}
+
+
+def power(x, n):
+    return jnp.sum(x**n)
+
+
+def bowl(x):
+    return jnp.sum(x**2)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_few_programs_of_a_function_are_kept(name):
+    for i in range(2, 2 + PROGRAMS):
+        MANY[name](i)
+    count = living_programs()
+    for i in range(100, 100 + PROGRAMS // 2):
+        MANY[name](i)
+    assert living_programs() <= count
 
 
 def minimize(loss):

@@ -37,7 +37,7 @@ ALLOWED = {  # what each part may import
     "search": BASE | {"search", "_call", "_progress"},
     "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
-    "trajectory": BASE | {"__version__", "_transform", "trajectory"},
+    "trajectory": BASE | {"__version__", "_call", "_transform", "trajectory"},
 }
 
 

@@ -163,8 +163,8 @@ def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
 
 def test_the_value_is_recorded_only_where_a_step_depends_on_it(tmp_path):
     for name, (tx, _, dtype) in RUNS.items():
-        recorder = trajectory.Recorder(tmp_path / name, tx, start(dtype))
-        extra = recorder._header["columns"] - tx.estimator.num_directions
+        with trajectory.Recorder(tmp_path / name, tx, start(dtype)) as recorder:
+            extra = recorder._header["columns"] - tx.estimator.num_directions
         assert extra == (name in ("residual", "plateau")), name
 
 
@@ -412,6 +412,7 @@ def test_a_state_that_does_not_follow_is_refused(path):
     other = TX.init(P0)._replace(rng_key=jax.random.key(5), count=jnp.int32(10))
     with pytest.raises(ValueError, match="another key"):
         advance(P0, other, 1, recorder)
+    recorder.close()
 
 
 def test_a_state_that_is_none_of_the_run_is_refused(tmp_path):

@@ -17,7 +17,10 @@ class _Mark:
 
 
 _TRACED, _LOSS = _Mark(), _Mark()
-_FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
+FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
+PROGRAMS = (
+    16  # that are kept of one function: each takes some 50 of the 65,530 memory maps of a process
+)
 
 
 class Same:
@@ -33,31 +36,36 @@ class Same:
         return isinstance(other, Same) and self.value is other.value
 
 
-def attributes_of(leaf) -> tuple:
-    """What a method, or an object that can be called, may read: both stay equal when the object changes."""
-    method = leaf if inspect.ismethod(leaf) or not callable(leaf) else leaf.__call__
-    if not inspect.ismethod(method):
+def attributes_of(loss) -> tuple:
+    """What a method, or an object that is called, may read of the object, which stays the same object."""
+    owner = loss.__self__ if inspect.ismethod(loss) else loss
+    if owner is None or isinstance(owner, FUNCTIONS):
         return ()
-    items = sorted(getattr(method.__self__, "__dict__", {}).items())
+    items = sorted(getattr(owner, "__dict__", {}).items())
     plain = (bool, int, float, str, type(None))
     return tuple((k, type(v), v if isinstance(v, plain) else Same(v)) for k, v in items)
 
 
-def kept_with(make: Callable[[weakref.ref], Any]) -> Callable[[Callable], Any]:
-    """`make(weakref.ref(fun))` for a function `fun`, made once and kept as long as `fun` lives.
+def kept_with(make: Callable[[Callable[[], Any]], Any]) -> Callable[[Callable], Any]:
+    """`make(reference)` for a function, made once, and kept as long as the function lives.
 
-    What `make` compiles for it must reach it by the reference: JAX keeps what is static as long as the
-    program, with the arrays that a lambda holds. For an object, which may change between calls, it is made
-    anew.
+    It may be a method or any object to call, too. `reference()` is the function. What `make` compiles
+    must reach it so, and not as a static argument, which JAX keeps for good, with the arrays of a lambda.
     """
-    kept = weakref.WeakKeyDictionary()
+    kept: dict = {}
 
     def of(fun):
-        if not isinstance(fun, _FUNCTIONS):
-            return make(lambda: fun)
-        if fun not in kept:
-            kept[fun] = make(weakref.ref(fun))
-        return kept[fun]
+        is_method = inspect.ismethod(fun)
+        owner = fun.__self__ if is_method else fun
+        key = id(owner), fun.__func__ if is_method else None
+        if key not in kept:
+            try:
+                owned = weakref.ref(owner, lambda _: kept.pop(key, None))
+            except TypeError:  # such as an object with __slots__
+                return make(lambda: fun)
+            reference = weakref.WeakMethod(fun) if is_method else owned
+            kept[key] = owned, make(reference)
+        return kept[key][1]
 
     return of
 
@@ -67,20 +75,20 @@ def compiled_call(fun: Callable) -> Callable:
 
     Leaves that are arrays, NumPy numbers or Python floats are traced. Ints, bools, strings, functions
     and other hashable leaves are static, as they are for `jax.grad` outside `jit`. A call with an
-    unhashable leaf runs without `jit`. A bound method, or an object that can be called, is traced again
-    when an attribute of the object is another one.
+    unhashable leaf runs without `jit`.
 
-    Programs of the first function among the leaves, the loss, live as long as it does: arrays that a
-    lambda holds are not kept by the programs that were compiled for it.
+    Programs of the first function, method or object to call among the leaves, the loss, live as long as it
+    does, the last few of them: arrays that a lambda holds are not kept by what was compiled for it.
+    An object, also that of a method, is traced again when an attribute of it is another one.
     """
-    lasting, program_of = _program(fun), kept_with(partial(_program, fun))
+    lasting, programs_of = _Programs(fun, lambda: None), kept_with(partial(_Programs, fun))
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))
-        loss = next((x for x in leaves if isinstance(x, _FUNCTIONS)), None)
+        loss = next((x for x in leaves if callable(x) and not isinstance(x, type)), None)
         marked = [_LOSS if x is loss else _TRACED if _is_traced(x) else x for x in leaves]
         # The type belongs to the key: True == 1, but a loss may tell them apart.
-        static = tuple((type(x), m, attributes_of(x)) for x, m in zip(leaves, marked, strict=True))
+        static = tuple((type(x), m) for x, m in zip(leaves, marked, strict=True))
         try:
             hash((treedef, static))
         except TypeError:
@@ -89,26 +97,40 @@ def compiled_call(fun: Callable) -> Callable:
             "zojax traces the loss. For a black box that JAX cannot trace use "
             "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
         ):
-            program = lasting if loss is None else program_of(loss)
-            return program(treedef, static, [x for x in leaves if _is_traced(x)])
+            programs = lasting if loss is None else programs_of(loss)
+            return programs.run(treedef, static, [x for x in leaves if _is_traced(x)])
 
     return call
 
 
-def _program(fun: Callable, loss: Callable = lambda: None) -> Callable:
-    """`jax.jit` of `fun` at flattened arguments, in which `_LOSS` stands for `loss()`."""
+class _Programs:
+    """The last programs of `fun` at arguments of which `loss()` is one."""
 
-    @partial(jax.jit, static_argnums=(0, 1))
-    def run(treedef, static, traced):
-        filled = iter(traced)
-        leaves = [
-            next(filled) if mark is _TRACED else loss() if mark is _LOSS else mark
-            for _, mark, _ in static
-        ]
-        args, kwargs = jax.tree.unflatten(treedef, leaves)
-        return fun(*args, **kwargs)
+    def __init__(self, fun: Callable, loss: Callable[[], Callable | None]):
+        self.fun, self.loss, self.kept = fun, loss, {}
 
-    return run
+    def run(self, treedef, static: tuple, traced: list):
+        program = self.kept.get((treedef, static, attributes_of(self.loss())))
+        if program is None:
+            program = jax.jit(partial(_call, self.fun, self.loss, treedef, static))
+        out = program(traced)
+        # As it is now: tracing may have changed the object, as by counting calls.
+        key = treedef, static, attributes_of(self.loss())
+        self.kept.pop(key, None)
+        self.kept[key] = program
+        while len(self.kept) > PROGRAMS:
+            self.kept.pop(next(iter(self.kept)), None)
+        return out
+
+
+def _call(fun, loss, treedef, static, traced):
+    """`fun` at flattened arguments, in which `_LOSS` stands for `loss()`."""
+    filled = iter(traced)
+    leaves = [
+        next(filled) if mark is _TRACED else loss() if mark is _LOSS else mark for _, mark in static
+    ]
+    args, kwargs = jax.tree.unflatten(treedef, leaves)
+    return fun(*args, **kwargs)
 
 
 def has_tracers(tree) -> bool:

@@ -76,15 +76,10 @@ def value_and_grad(
     single = isinstance(argnums, (int, np.integer))
     numbers = (int(argnums),) if single else tuple(argnums)
     choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
-    try:
-        hash(fun)
-    except TypeError:  # such as a module as the loss
-        run = compiled_call(partial(_evaluate, lambda: estimator.estimate, fun, choices))
-    else:
-        run = partial(_evaluate_compiled, estimator, fun, choices)
 
     def value_and_grad_fn(key, /, *args, **kwargs):
-        return run(as_key(key), args, kwargs)
+        # The same for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+        return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
     return value_and_grad_fn
 
@@ -130,11 +125,6 @@ def _evaluate(estimate: Callable[[], Callable], fun, choices: _Choices, key, arg
         return out.value, out.grads
     aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
     return (out.value, aux), out.grads
-
-
-def _evaluate_compiled(estimator: Estimator, *inputs):
-    """So that `value_and_grad(fun, estimator)(...)` in a loop compiles once."""
-    return _compiled(estimator.estimate)(*inputs)
 
 
 @kept_with

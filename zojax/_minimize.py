@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import has_tracers, kept_with, untraceable
+from zojax._call import attributes_of, has_tracers, kept_with, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 from zojax._types import PyTree, as_key, require_count, require_number, structure_of
@@ -199,7 +199,7 @@ def _chunks(advance, params, state, limit, target, callback, bar):
 
 def _device_loop(fun, tx, chunk, target):
     """Up to `chunk` steps in one compiled while loop."""
-    run = _programs(fun)(tx.update)
+    run = _programs(fun)(tx.update)(attributes_of(fun))
     stop_at = -np.inf if target is None else float(target)
 
     def advance(params, state, remaining):
@@ -221,28 +221,40 @@ def _programs(fun):
 
 
 def _program(fun: Callable[[], Callable], update: Callable[[], Callable]) -> Callable:
+    @lru_cache(maxsize=1)
+    def of(attributes):
+        """For an object that is called while its attributes are these."""
+
+        def run(*arguments):
+            return _steps(fun(), update(), *arguments)
+
+        return jax.jit(run, static_argnums=0, donate_argnums=(1, 2))
+
+    return of
+
+
+def _steps(fun: Callable, update: Callable, chunk: int, params, state, limit, stop_at):
+    """Steps taken, the last parameters and state, values and coefficients of the steps."""
+
+    def more(carry):
+        i, limit, value, *_ = carry
+        return (i < limit) & ~(value <= stop_at)
+
     def step(carry):
         i, limit, _, params, state, values, coefficients = carry
-        updates, state = update()(None, state, params, value_fn=fun())
+        updates, state = update(None, state, params, value_fn=fun)
         params = apply_updates(params, updates)
         found = _zeroth_order_state(state)
         values = values.at[i].set(found.value)
         coefficients = coefficients.at[i].set(found.coefficients)
         return i + 1, limit, found.value, params, state, values, coefficients
 
-    def run(chunk, params, state, limit, stop_at):
-        def more(carry):
-            i, limit, value, *_ = carry
-            return (i < limit) & ~(value <= stop_at)
-
-        found = _zeroth_order_state(state)
-        value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
-        records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
-        start = (jnp.int32(0), limit, value, params, state, *records)
-        i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
-        return i, params, state, *records
-
-    return jax.jit(run, static_argnums=0, donate_argnums=(1, 2))
+    found = _zeroth_order_state(state)
+    value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
+    records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
+    start = (jnp.int32(0), limit, value, params, state, *records)
+    i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
+    return i, params, state, *records
 
 
 def _host_loop(fun, tx, chunk, target):

@@ -9,7 +9,7 @@ result is the same alone and in any company, but for the order in which XLA sums
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._call import compiled_call, untraceable
+from zojax._call import PROGRAMS, compiled_call, untraceable
 from zojax._types import PyTree, as_key, require_count, require_positive
 from zojax.attacks import _ball, _losses
 
@@ -184,14 +184,15 @@ def ask_tell(
         raise TypeError(f"attack must be an Attack, got {attack!r}; try attacks.square_attack().")
     setting = _check_setting(attack, eps, budget, targeted, output)
     eps = jnp.minimum(jnp.float32(eps), _FARTHEST)
+    compiled = _compiled(attack, setting)
 
     def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> Progress:
         x, y = _check_images(x, y)
-        return _start(as_key(key), attack, jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
+        return compiled.start(as_key(key), jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
 
     def ask(state: Progress) -> np.ndarray:
         active = np.asarray(_active(state, setting.budget, attack.points))
-        points = state.x[:, None] if _fresh(state) else _propose(attack, eps, state)
+        points = state.x[:, None] if _fresh(state) else compiled.propose(eps, state)
         return np.asarray(points)[active].reshape((-1,) + state.x.shape[1:])
 
     def tell(state: Progress, outputs: ArrayLike) -> Progress:
@@ -202,10 +203,10 @@ def ask_tell(
         table = np.zeros((len(active), points, outputs.shape[1]), np.float32)
         table[active] = outputs.reshape(-1, points, outputs.shape[1])
         if _fresh(state):
-            return _tell_first(attack, setting, state, table[:, 0])
-        return _tell(attack, setting, eps, state, table)
+            return compiled.tell_first(state, table[:, 0])
+        return compiled.tell(eps, state, table)
 
-    return AskTell(init, ask, tell, lambda state: _result(attack.norm, state))
+    return AskTell(init, ask, tell, compiled.result)
 
 
 def _fresh(state: Progress) -> bool:
@@ -213,11 +214,31 @@ def _fresh(state: Progress) -> bool:
     return not np.any(np.asarray(state.queries))
 
 
+class _Compiled(NamedTuple):
+    """The functions below, for an attack and a setting."""
+
+    start: Callable
+    propose: Callable
+    tell_first: Callable
+    tell: Callable
+    result: Callable
+
+
+@lru_cache(PROGRAMS)
+def _compiled(attack: Attack, setting: Setting) -> _Compiled:
+    return _Compiled(
+        start=jax.jit(partial(_start, attack)),
+        propose=jax.jit(partial(_propose, attack)),
+        tell_first=jax.jit(partial(_tell_first, attack, setting)),
+        tell=jax.jit(partial(_tell, attack, setting)),
+        result=jax.jit(partial(_result, attack.norm)),
+    )
+
+
 # --- one round ------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnums=1)
-def _start(key, attack, x, y) -> Progress:
+def _start(attack, key, x, y) -> Progress:
     """Every image before its first query."""
 
     def one(x, y):
@@ -235,7 +256,6 @@ def _active(state: Progress, budget: int, points: int) -> jax.Array:
     return ~state.solved & (state.queries + cost <= budget)
 
 
-@partial(jax.jit, static_argnums=0)
 def _propose(attack, eps, state: Progress) -> jax.Array:
     def one(s):
         points = attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
@@ -244,7 +264,6 @@ def _propose(attack, eps, state: Progress) -> jax.Array:
     return jax.vmap(one)(state)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _tell_first(attack, setting, state: Progress, outputs) -> Progress:
     """After the query of the images themselves."""
 
@@ -258,7 +277,6 @@ def _tell_first(attack, setting, state: Progress, outputs) -> Progress:
     return jax.vmap(one)(state, outputs)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _tell(attack, setting, eps, state: Progress, outputs) -> Progress:
     return _advance(attack, setting, eps, state, _propose(attack, eps, state), outputs)
 
@@ -293,7 +311,6 @@ def _advance(attack, setting, eps, state: Progress, points, outputs) -> Progress
     return jax.vmap(one)(state, active, points, outputs)
 
 
-@partial(jax.jit, static_argnums=0)
 def _result(norm, state: Progress) -> Result:
     norms = jax.vmap(lambda a, b: _ball.length(a - b, norm))(state.best, state.x)
     return Result(state.best, state.solved, state.queries, norms)
@@ -319,7 +336,7 @@ def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
     count, eps = x.shape[0], jnp.minimum(eps, _FARTHEST)
     slots = max(1, min(count, batch_size // attack.points))
     evaluate = partial(_in_batches, model, batch_size)
-    state = _tell_first(attack, setting, _start(key, attack, x, y), evaluate(x))
+    state = _tell_first(attack, setting, _start(attack, key, x, y), evaluate(x))
     waiting = _active(state, setting.budget, attack.points)
     queue, total = jnp.argsort(~waiting), jnp.sum(waiting)
 

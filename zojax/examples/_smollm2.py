@@ -135,7 +135,7 @@ def _tokenizer(reader):
 def _read(path):
     """The converted weights; None where they are missing, damaged or of another shape."""
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged one open
             layers = {name: arrays[name] for name in _LAYER_NAMES}
             params = {"embed": arrays["embed"], "layers": layers, "norm": arrays["norm"]}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):

@@ -49,7 +49,7 @@ def is_elementwise(eqn) -> bool:
 
 def open_jaxpr(jaxpr):
     """(jaxpr, constants) of an open or a closed jaxpr."""
-    return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
 def bind(eqn, *args) -> list:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._call import kept_with
+from zojax._call import PROGRAMS, kept_with
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -50,28 +50,29 @@ def on_device(task: Task) -> Outcome:
         keys = split(task.key, problem.runs)
         return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
     budget = problem.budget
+    stops = task.target is not None or task.patience is not None
     # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
     known_x = np.asarray(task.known_x, float_dtype())
     free = task.known_values is not None  # values that are known already cost nothing
     values = task.known_values if free else np.zeros(0)
     if not free and len(known_x):
         known_x = np.repeat(known_x, problem.algorithm.samples, axis=0)
-        evaluate_known = _programs(problem.fun).evaluate_known
-        values = evaluate_known(_without_fun(problem), known_x, task.args, task.key)
+        programs = _programs(problem.fun)(_without_fun(problem), stops)
+        values = programs.evaluate_known(known_x, task.args, task.key)
     values = np.asarray(values, float_dtype())
-    stops = task.target is not None or task.patience is not None
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
     inputs = task.args, target, patience
-    start = partial(_start, _without_fun(problem), task.key, known_x, values, target, free)
-    programs = _programs(problem.fun)
+    programs = _programs(problem.fun)(_without_fun(problem), stops)
+
+    def start(length):
+        return _starting(_without_fun(problem), free, length)(task.key, known_x, values, target)
+
     if task.report is None:
-        advance = partial(programs.advance, _without_fun(problem), stops)
-        run = advance(start(budget), np.int32(budget), *inputs)
+        run = programs.advance(start(budget), np.int32(budget), *inputs)
         parts, why = [_history(run)], None
     else:
-        advance = partial(programs.advance_a_copy, _without_fun(problem), stops)
-        run, parts, why = _in_parts(advance, start, inputs, task)
+        run, parts, why = _in_parts(programs.advance_a_copy, start, inputs, task)
     if not free and len(known_x):
         shape = len(known_x), problem.runs
         parts = [
@@ -146,8 +147,12 @@ def _outcome(task: Task, run: Run, parts: list, why: str | None) -> Outcome:
     )
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6))
-def _start(problem: Problem, key, known_x, known_values, target, free: bool, length: int) -> Run:
+@lru_cache(PROGRAMS)
+def _starting(problem: Problem, free: bool, length: int) -> Callable[..., Run]:
+    return jax.jit(partial(_start, problem, free, length))
+
+
+def _start(problem: Problem, free: bool, length: int, key, known_x, known_values, target) -> Run:
     """A run before its first call; `length` evaluations at most come in one."""
     runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
 
@@ -181,37 +186,34 @@ def _start(problem: Problem, key, known_x, known_values, target, free: bool, len
 
 
 class _Programs(NamedTuple):
-    """What is compiled for a function, apart from the function itself, which is reached by a reference."""
+    """What is compiled for a function."""
 
     advance: Callable  # `_steps`, which may use the memory of the run that it is given
     advance_a_copy: (
         Callable  # an interrupt may come at any time: the last run must then still be there
     )
-    evaluate_known: Callable  # `_evaluate_known`
-    call: Callable  # at one point
+    evaluate_known: Callable
 
 
 @kept_with
-def _programs(fun: Callable[[], Callable]) -> _Programs:
-    def advance(problem, stops, *inputs):
-        return _steps(problem._replace(fun=fun()), stops, *inputs)
+def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Programs]:
+    @lru_cache(PROGRAMS)
+    def of(problem: Problem, stops: bool) -> _Programs:
+        def advance(*inputs):
+            return _steps(problem._replace(fun=fun()), stops, *inputs)
 
-    def evaluate_known(problem, *inputs):
-        return _evaluate_known(problem._replace(fun=fun()), *inputs)
+        def evaluate_known(*inputs):
+            return _evaluate_known(problem._replace(fun=fun()), *inputs)
 
-    def call(space, x, args):
-        return fun()(space.decode(x), *args)
+        return _Programs(
+            jax.jit(advance, donate_argnums=0), jax.jit(advance), jax.jit(evaluate_known)
+        )
 
-    return _Programs(
-        advance=jax.jit(advance, static_argnums=(0, 1), donate_argnums=2),
-        advance_a_copy=jax.jit(advance, static_argnums=(0, 1)),
-        evaluate_known=jax.jit(evaluate_known, static_argnums=0),
-        call=jax.jit(call, static_argnums=0),
-    )
+    return of
 
 
 def _without_fun(problem: Problem) -> Problem:
-    """What is static in the programs of a function, and equal in those of all."""
+    """What is the same for all functions."""
     return problem._replace(fun=None)
 
 
@@ -284,7 +286,7 @@ def _scalar(returned) -> jax.Array:
 def type_of_values(problem: Problem, args) -> np.dtype:
     """What a function without keys returns when it is compiled."""
     x = jax.ShapeDtypeStruct((problem.space.dimension,), float_dtype())
-    return _programs(problem.fun).call.eval_shape(problem.space, x, args).dtype
+    return jax.eval_shape(lambda x: problem.fun(problem.space.decode(x), *args), x).dtype
 
 
 def _evaluate_known(problem: Problem, x, args, key):
@@ -321,10 +323,10 @@ def _where_running(running, new, old):
 
 def _recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
     """The algorithm's choice in each run: points (runs, d), values (runs,)."""
-    x, value = _best(problem.algorithm.best, problem.runs, state)
+    x, value = _best(problem.algorithm.best, problem.runs)(state)
     return np.asarray(x).reshape(problem.runs, -1), np.asarray(value, float).reshape(problem.runs)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _best(best: Callable, runs: int, state):
-    return best(state) if runs == 1 else jax.vmap(best)(state)
+@lru_cache(PROGRAMS)
+def _best(best: Callable, runs: int) -> Callable:
+    return jax.jit(partial(best) if runs == 1 else jax.vmap(best))

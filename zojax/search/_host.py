@@ -1,16 +1,16 @@
 """A search on the host: ask, call, tell; several calls at once with an executor."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import lax
 
+from zojax._call import PROGRAMS
 from zojax._types import warn_of_resolution
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._packed import Packed, pack, unpack
@@ -215,7 +215,7 @@ class _Programs(NamedTuple):
         return self.step(state, x, values, True, False)[1]
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(PROGRAMS)
 def _compile(algorithm: Algorithm, space: Space) -> _Programs:
     def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))

@@ -75,7 +75,7 @@ class Recorder:
         try:
             _lock(self._file)
             self._continue(path)
-        except ValueError:
+        except BaseException:
             self._file.close()
             raise
 

@@ -1,11 +1,13 @@
 """`replay` and `resume`: a run again, from its log, in one compiled loop without a loss."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._call import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._types import PyTree
 from zojax.trajectory import _identity
@@ -77,7 +79,7 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     params = jax.tree.map(jnp.asarray, params)
     state = tx.init(params)._replace(rng_key=log.key)
     tables = _tables(log, _identity.free(state.inner_state))
-    params, state = _run(tx, tx.estimator.num_directions, params, state, log.scalars, tables)
+    params, state = _replaying(tx, log.steps)(params, state, log.scalars, tables)
     if log.end is not None and _identity.digest(params) != log.end:
         raise ValueError(
             "the replay arrived at other parameters than the run, which was recorded with "
@@ -86,12 +88,18 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     return params, state
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _run(tx, n, params, state, scalars, tables):
-    def body(carry, xs):
-        return _identity.step(tx, n, *carry, *xs), None
+@lru_cache(PROGRAMS)
+def _replaying(tx: ZerothOrder, steps: int) -> Callable:
+    """A program for each number of steps, of which the last few are kept."""
+    n = tx.estimator.num_directions
 
-    return jax.lax.scan(body, (params, state), (scalars, tables))[0]
+    def run(params, state, scalars, tables):
+        def body(carry, rows):
+            return _identity.step(tx, n, *carry, *rows), None
+
+        return jax.lax.scan(body, (params, state), (scalars, tables), length=steps)[0]
+
+    return jax.jit(run)
 
 
 def _tables(log: Log, initial: list[dict]) -> list[dict]:
