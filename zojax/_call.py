@@ -18,9 +18,8 @@ class _Mark:
 
 _TRACED, _LOSS = _Mark(), _Mark()
 FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
-PROGRAMS = (
-    16  # that are kept of one function: each takes some 50 of the 65,530 memory maps of a process
-)
+# How many programs are kept of a function. Each takes some 50 memory maps, of which a process has 65,530.
+PROGRAMS = 16
 
 
 class Same:
@@ -118,8 +117,8 @@ class _Programs:
         key = treedef, static, attributes_of(self.loss())
         self.kept.pop(key, None)
         self.kept[key] = program
-        while len(self.kept) > PROGRAMS:
-            self.kept.pop(next(iter(self.kept)), None)
+        for oldest in list(self.kept)[:-PROGRAMS]:
+            self.kept.pop(oldest, None)
         return out
 
 

@@ -51,22 +51,22 @@ def on_device(task: Task) -> Outcome:
         return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
     budget = problem.budget
     stops = task.target is not None or task.patience is not None
+    fixed = problem._replace(fun=None)  # the same for all functions
+    programs = _programs(problem.fun)(fixed, stops)
     # NumPy outside the programs: every operation of JAX there would be a program of its own to load.
     known_x = np.asarray(task.known_x, float_dtype())
     free = task.known_values is not None  # values that are known already cost nothing
     values = task.known_values if free else np.zeros(0)
     if not free and len(known_x):
         known_x = np.repeat(known_x, problem.algorithm.samples, axis=0)
-        programs = _programs(problem.fun)(_without_fun(problem), stops)
         values = programs.evaluate_known(known_x, task.args, task.key)
     values = np.asarray(values, float_dtype())
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
     inputs = task.args, target, patience
-    programs = _programs(problem.fun)(_without_fun(problem), stops)
 
     def start(length):
-        return _starting(_without_fun(problem), free, length)(task.key, known_x, values, target)
+        return _starting(fixed, free, length)(task.key, known_x, values, target)
 
     if task.report is None:
         run = programs.advance(start(budget), np.int32(budget), *inputs)
@@ -189,9 +189,7 @@ class _Programs(NamedTuple):
     """What is compiled for a function."""
 
     advance: Callable  # `_steps`, which may use the memory of the run that it is given
-    advance_a_copy: (
-        Callable  # an interrupt may come at any time: the last run must then still be there
-    )
+    advance_a_copy: Callable  # which may not: after an interrupt that run must still be there
     evaluate_known: Callable
 
 
@@ -210,11 +208,6 @@ def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Program
         )
 
     return of
-
-
-def _without_fun(problem: Problem) -> Problem:
-    """What is the same for all functions."""
-    return problem._replace(fun=None)
 
 
 def _steps(problem: Problem, stops: bool, run: Run, until, args, target, patience) -> Run:

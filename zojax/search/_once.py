@@ -80,7 +80,7 @@ def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, m
     return algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)  # each holds the points of its space
 def _listed(algorithm: Algorithm, space: Space) -> Algorithm:
     """A flag for every point of the space."""
     points = all_points(space)
