@@ -95,7 +95,7 @@ WORK = {
         Setting("linf", 0.3, 100, 1000),
         Setting("linf", 0.2, 100, 1000),
         Setting("linf", 0.1, 100, 1000, enough=700),
-        Setting("l2", 3.0, 100, 1000),
+        Setting("l2", 3.0, 100, 1000, enough=400),
         Setting("l2", 2.0, 100, 1000, enough=300),
     ],
     "simba": [Setting("l2", 3.0, 100, 2000, 0.2)],
