@@ -26,6 +26,7 @@ TARGETS = [
     ("MLP, 256 members, 1 examples", "shardes, low rank", 1.7, None),
     ("MLP, 256 members, 32 examples", "shardes, low rank", 1.0, None),
     ("model M, q = 1", "naive lax.map", 1.9, 4.0),
+    ("model M, q = 4", "naive lax.map", 1.9, 4.0),
 ]
 
 
