@@ -201,13 +201,13 @@ def test_few_noisy_evaluations_are_shared_by_what_takes_no_differences():
 
     space = search.uniform(-1.5, 1.5, (8,))
     results = [
-        search.minimize(noisy, space, budget=150, key=key, with_key=True) for key in range(2 * KEYS)
+        search.minimize(noisy, space, budget=150, key=key, with_key=True) for key in range(60)
     ]
     for result in results:
         rates = np.asarray(result.state.rates)
         assert np.isneginf(rates[0]) and (rates[1:] > -np.inf).all()
-    # Random points of this box have 8.
-    assert np.median([np.sum((r.best - 0.3) ** 2) for r in results]) < 0.1
+    # .039 +- .008; by differences and with `snes`, before, .075. Random points of this box have 8.
+    assert np.mean([np.sum((r.best - 0.3) ** 2) for r in results]) < 0.06
     quiet = search.minimize(lambda x: jnp.sum((x - 0.3) ** 2), space, budget=150, key=0)
     assert np.isneginf(quiet.state.rates[-1]) and quiet.state.rates[0] > -np.inf
 
