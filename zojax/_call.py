@@ -17,7 +17,7 @@ class _Mark:
 
 
 _TRACED, _LOSS = _Mark(), _Mark()
-FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
+_FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
 # How many programs are kept of a function. Each takes some 50 memory maps, of which a process has 65,530.
 PROGRAMS = 16
 
@@ -38,7 +38,7 @@ class Same:
 def attributes_of(loss) -> tuple:
     """What a method, or an object that is called, may read of the object, which stays the same object."""
     owner = loss.__self__ if inspect.ismethod(loss) else loss
-    if owner is None or isinstance(owner, FUNCTIONS):
+    if owner is None or isinstance(owner, _FUNCTIONS):
         return ()
     items = sorted(getattr(owner, "__dict__", {}).items())
     plain = (bool, int, float, str, type(None))

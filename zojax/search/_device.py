@@ -322,4 +322,5 @@ def _recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(PROGRAMS)
 def _best(best: Callable, runs: int) -> Callable:
+    # A function of its own: programs of `best` itself JAX would keep as long as the algorithm.
     return jax.jit(partial(best) if runs == 1 else jax.vmap(best))

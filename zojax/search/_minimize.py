@@ -5,7 +5,6 @@ import math
 import re
 import time
 import warnings
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._call import kept_with
 from zojax._progress import progress_bar
 from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
@@ -386,8 +386,10 @@ def _is_compiled(jit, executor, fun: Callable, space: Space, args, with_key: boo
     return jit
 
 
-# What was found for a function, as long as it lives, as its programs do.
-_FOUND = weakref.WeakKeyDictionary()
+@kept_with
+def _found(fun: Callable[[], Callable]) -> dict:
+    """Where `_is_traceable` remembers what it tried with a function."""
+    return {}
 
 
 def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
@@ -397,7 +399,7 @@ def _is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
     try:
         leaves, treedef = jax.tree.flatten(args)
         types = tuple((type(x), jnp.shape(x), jnp.result_type(x)) for x in leaves)
-        found, tried = _FOUND.setdefault(fun, {}), (space, with_key, float_dtype(), treedef, types)
+        found, tried = _found(fun), (space, with_key, float_dtype(), treedef, types)
         if tried not in found:
             found[tried] = _try_to_trace(fun, space, args, with_key)
     except TypeError:  # args that are no arrays, a function or a space that cannot be remembered
