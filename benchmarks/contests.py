@@ -9,10 +9,13 @@ rows of two runs, whose rounds did not see the same machine: name the floor, zoj
 """
 
 import argparse
+import contextlib
 import fnmatch
+import math
 import statistics
 import sys
 import time
+from functools import partial
 from typing import NamedTuple
 
 from benchmarks import measure
@@ -28,6 +31,7 @@ MEZO = [
     *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES"),
     *("shardes, regenerated", "PyTorch MeZO"),
 ]
+LONG = ["inference", "zojax, signs", "zojax, normal", "naive lax.map"]
 FEW = ["inference", "zojax, signs", "naive lax.map", "PyTorch MeZO"]
 POPULATION = [
     *("inference, batched", "zojax, low rank", "zojax, low rank, normal"),
@@ -70,6 +74,10 @@ CONTESTS = {
     "sphere": [
         _entry(f"{name}, d = {d:.0e}", name, {"d": d}, count, DENSE)
         for d, count in ((10**4, 256), (10**6, 256), (10**8, 16))
+        for name in ("sphere", "rosenbrock")
+    ]
+    + [
+        _entry(f"{name}, d = 1e+08, 256 evaluations", name, {"d": 10**8}, 256, LONG)
         for name in ("sphere", "rosenbrock")
     ],
     "mlp": [
@@ -131,32 +139,53 @@ def run(entry: Entry, names: list[str], arguments) -> list[dict]:
     workers, failures = {}, {}
     for name in names:
         print(f"{entry.label}: starting {name}", file=sys.stderr, flush=True)
-        try:
-            worker = Worker(name, entry.work, arguments.limit, not arguments.quick)
-        except Failed as failure:
-            failures[name] = str(failure)
-        else:
-            workers[name] = worker
-    first = {name: worker.facts["first"] for name, worker in workers.items()}
-    # One that takes very long has had its one step; the rest take as many turns as time allows, and those
-    # whose steps are short go on among themselves: three turns between gigabytes tell little of them.
-    patient = {n: w for n, w in workers.items() if first[n] <= arguments.slow}
-    each = sum(first[name] for name in patient)
-    rounds = int(min(arguments.rounds, max(3, arguments.budget / max(each, 1e-9))))
-    turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
-    seconds = measure.in_turn({name: w.step for name, w in patient.items()}, turns)
+        with _noting(failures, name):
+            workers[name] = Worker(name, entry.work, arguments.limit, not arguments.quick)
+    seconds = _in_turn(workers, failures, arguments)
     rows = []
     now = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": measure.processor()}
     for name in names:
         row = _row(entry, name) | {"run": now}
-        if name in workers:
-            row |= {"seconds": seconds.get(name, [first[name]]), **workers[name].facts}
-            row |= workers[name].close()
-        else:
+        if name not in failures:
+            with _noting(failures, name):
+                row |= {"seconds": seconds[name], **workers[name].facts} | workers[name].close()
+        if name in failures:
             row["failed"] = failures[name]
         rows.append(row)
         print(f"{entry.label} | {name} | {failures.get(name) or _time(row)}", flush=True)
     return rows
+
+
+@contextlib.contextmanager
+def _noting(failures: dict, name: str):
+    """Whatever a contestant fails at, the reason is kept and the others go on."""
+    try:
+        yield
+    except Failed as failure:
+        failures[name] = str(failure)
+
+
+def _in_turn(workers: dict[str, Worker], failures: dict, arguments) -> dict[str, list]:
+    """Seconds of every round.
+
+    One that takes very long has had its one step; the rest take as many turns as time allows, and those
+    whose steps are short go on among themselves: few turns between gigabytes tell little of them.
+    """
+    first = {name: worker.facts["first"] for name, worker in workers.items()}
+    patient = [name for name in workers if first[name] <= arguments.slow]
+    each = sum(first[name] for name in patient)
+    rounds = int(min(arguments.rounds, max(3, arguments.budget / max(each, 1e-9))))
+    turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
+    timers = {name: partial(_turn, name, workers[name], failures) for name in patient}
+    return {name: [first[name]] for name in workers} | measure.in_turn(timers, turns)
+
+
+def _turn(name: str, worker: Worker, failures: dict) -> float:
+    """Seconds of a step; one that has failed takes none, and its row has no times."""
+    if name not in failures:
+        with _noting(failures, name):
+            return worker.step()
+    return math.nan
 
 
 def _row(entry: Entry, name: str) -> dict:

@@ -168,6 +168,39 @@ def test_contestants_that_were_not_chosen_keep_their_rows(monkeypatch, tmp_path)
     ]
 
 
+class _Played:
+    """A worker that fails at one thing, if at any."""
+
+    def __init__(self, contestant, *_):
+        self.fails = {"zojax, signs": "step", "jvp": "close"}.get(contestant)
+        self.facts = {"first": 0.1, "peak": 4}
+
+    def _tell(self, what, answer):
+        if self.fails == what:
+            raise workers.Failed(f"no {what}")
+        return answer
+
+    def step(self):
+        return self._tell("step", 1.0)
+
+    def close(self):
+        return self._tell("close", {"rss": 400})
+
+
+OPTIONS = SimpleNamespace(limit=1, quick=False, rounds=6, budget=30, slow=40)
+
+
+def test_one_that_fails_in_a_turn_or_at_its_end_is_a_row_and_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(contests, "Worker", _Played)
+    names = ["inference", "zojax, signs", "jvp"]
+    entry = contests._entry("sphere", "sphere", {"d": 4}, 4, names)
+    floor, *failed = contests.run(entry, names, OPTIONS)
+    assert floor["seconds"] == [1.0] * 6 and floor["rss"] == 400 and "failed" not in floor
+    assert [row["failed"] for row in failed] == ["no step", "no close"]
+    assert not any("seconds" in row for row in failed)
+    assert contests.table([floor, *failed])[1]["ms"] == "no step"
+
+
 @pytest.mark.parametrize("option", ["--contestants", "--works"])
 def test_a_pattern_that_matches_nothing_is_an_error_before_anything_runs(
     monkeypatch, tmp_path, capsys, option
