@@ -39,6 +39,7 @@ class Section(NamedTuple):
     gpu: bool = True
 
 
+INTERRUPTED = 130  # exit status, as shells have it
 QUICK = ("--quick", "--rounds", "3")
 SECTIONS = {
     "sphere": Section(
@@ -78,10 +79,15 @@ def run(name: str, quick: bool, variables: dict) -> str:
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
     last = ""
-    for line in process.stderr:
-        sys.stderr.write(line)
-        last = line.strip() or last
-    code = process.wait()
+    try:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            last = line.strip() or last
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+    finally:
+        code = process.wait()
     seconds = time.perf_counter() - start
     return f"{seconds:.0f} s" if code == 0 else f"failed: {last[:150] or f'exit status {code}'}"
 
@@ -132,26 +138,34 @@ def main(argv=None) -> int:
     if arguments.make:
         print(environments.python_of(arguments.make))
         return 0
-    if not arguments.tables:
-        failed = measure(arguments)
-    if arguments.tables or not arguments.quick:
-        from benchmarks import page
+    if arguments.quick and not arguments.tables:
+        return measure(arguments)
+    from benchmarks import page
 
+    page.check()
+    status = 0 if arguments.tables else measure(arguments)
+    if status != INTERRUPTED:
         page.write()
-    return 0 if arguments.tables else failed
+    return status
 
 
 def measure(arguments) -> int:
     variables = dict(os.environ)
     if arguments.device:
         variables["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(arguments.device, arguments.device)
-    with tempfile.TemporaryDirectory() as trial:
-        if arguments.quick:
-            variables["ZOJAX_RESULTS"] = trial
-        names = chosen(arguments, platform(arguments.device, variables))
-        ends = {name: run(name, arguments.quick, variables) for name in names}
+    ends, status = {}, 0
+    try:
+        with tempfile.TemporaryDirectory() as trial:
+            if arguments.quick:
+                variables["ZOJAX_RESULTS"] = trial
+            for name in chosen(arguments, platform(arguments.device, variables)):
+                ends[name] = "interrupted"
+                ends[name] = run(name, arguments.quick, variables)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was saved stays, and `--tables` shows it.")
+        status = INTERRUPTED
     print("\n" + "\n".join(f"{name:13} {end}" for name, end in ends.items()))
-    return int(any(end.startswith("failed") for end in ends.values()))
+    return status or int(any(end.startswith("failed") for end in ends.values()))
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def _row(entry: Entry, name: str) -> dict:
 def merged(entry: Entry, measured: list[dict], saved: list[dict]) -> list[dict]:
     """The rows of a work, in its order: those just measured, before those of an earlier run."""
     found = {r["contestant"]: r for r in saved if r["work"] == entry.label}
-    found |= {r["contestant"]: r for r in measured}
+    found |= {r["contestant"]: r for r in measured if r["work"] == entry.label}
     if entry.label in QUOTED:
         name, text = QUOTED[entry.label]
         found[name] = _row(entry, name) | {"quoted": text}
@@ -259,6 +259,22 @@ def _short(name: str) -> str:
 
 
 def main(argv=None) -> None:
+    arguments = _arguments(argv)
+    entries = (QUICK if arguments.quick else CONTESTS)[arguments.contest]
+    chosen = _chosen(entries, arguments)
+    if arguments.dry or arguments.quick:
+        rows = [row for entry, names in chosen for row in run(entry, names, arguments)]
+    else:
+        rows = measure.saved(arguments.contest)
+        measure.ready(measure.results_folder())
+        for entry, names in chosen:
+            new = run(entry, names, arguments)
+            rows = [row for e in entries for row in merged(e, new, rows)]
+            measure.write(arguments.contest, rows)
+    print(measure.markdown(table(rows)))
+
+
+def _arguments(argv) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -272,23 +288,16 @@ def main(argv=None) -> None:
     add("--contestants", nargs="+", default=["*"], help="patterns of names")
     add("--quick", action="store_true", help="tiny works, printed only")
     add("--dry", action="store_true", help="print only")
-    arguments = parser.parse_args(argv)
-    entries = (QUICK if arguments.quick else CONTESTS)[arguments.contest]
-    try:
-        labels = _matching("--works", [e.label for e in entries], arguments.works)
-        some = [n for e in entries if e.label in labels for n in e.contestants]
-        names = _matching("--contestants", some, arguments.contestants)
-    except ValueError as error:
-        parser.error(str(error))
-    rows, only_print = [], arguments.dry or arguments.quick
-    for entry in entries:
-        chosen = [n for n in entry.contestants if n in names and entry.label in labels]
-        new = run(entry, chosen, arguments)
-        rows += new if only_print else merged(entry, new, measure.saved(arguments.contest))
-    if only_print:
-        print(measure.markdown(table(rows)))
-    else:
-        measure.save(arguments.contest, rows, show=table)
+    return parser.parse_args(argv)
+
+
+def _chosen(entries: list[Entry], arguments) -> list[tuple[Entry, list[str]]]:
+    """The works that were named, each with its contestants that were."""
+    labels = _matching("--works", [e.label for e in entries], arguments.works)
+    named = [entry for entry in entries if entry.label in labels]
+    some = [name for entry in named for name in entry.contestants]
+    names = _matching("--contestants", some, arguments.contestants)
+    return [(entry, [n for n in entry.contestants if n in names]) for entry in named]
 
 
 def _matching(option: str, names: list[str], patterns: list[str]) -> set[str]:
@@ -296,7 +305,7 @@ def _matching(option: str, names: list[str], patterns: list[str]) -> set[str]:
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             known = ", ".join(map(repr, dict.fromkeys(names)))
-            raise ValueError(f"{option} {pattern!r} matches none of {known}.")
+            raise SystemExit(f"{option} {pattern!r} matches none of {known}.")
     return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
 
 

@@ -8,6 +8,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -164,23 +165,46 @@ def results_folder(device: str | None = None) -> Path:
     return RESULTS / device.lower().replace(" ", "-")
 
 
-def save(name: str, rows: list[dict], device: str | None = None, show=None) -> None:
-    """Writes benchmarks/results/<device>/<name>.json and prints the rows as a table.
+def ready(folder: Path) -> None:
+    """Makes a folder of results and tries it: before anything is measured, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        hint = "the variable ZOJAX_RESULTS names another folder."
+        raise SystemExit(f"{folder} cannot be written ({error.strerror}): {hint}") from None
 
-    `show` makes the rows of the table where the file has more than a reader wants to see.
-    """
+
+def write(name: str, rows: list[dict], device: str | None = None) -> None:
+    """Writes benchmarks/results/<device>/<name>.json, the whole of it or nothing."""
     device = device or jax.devices()[0].device_kind
     path = results_folder(device) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"environment": environment(device), "rows": rows}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    new = path.with_suffix(".json.new")
+    new.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(new, path)
+
+
+def save(name: str, rows: list[dict], device: str | None = None, show=None) -> None:
+    """Writes the rows and prints them as a table.
+
+    `show` makes the rows of the table where the file has more than a reader wants to see.
+    """
+    write(name, rows, device)
     print(markdown(show(rows) if show else rows))
 
 
 def load(name: str, folder: Path) -> list[dict]:
-    """The rows of a file, or none."""
+    """The rows of a file, or none where there is no file; one that cannot be read is an error."""
     path = folder / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text())["rows"]
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "take it back from git, or delete it and measure again."
+        raise SystemExit(f"{path} holds no results ({error}): {remedy}") from None
 
 
 def saved(name: str, device: str | None = None) -> list[dict]:

@@ -141,9 +141,20 @@ def fill(text: str, parts: dict[str, str]) -> str:
     return re.sub(r"(<!-- begin (\w+) -->).*?<!-- end -->", place, text, flags=re.DOTALL)
 
 
+def check() -> None:
+    """Ends with the reason where results cannot be written or read: before anything is measured."""
+    measure.ready(measure.RESULTS)
+    for folder in _folders():
+        tables(folder)
+
+
+def _folders() -> list[Path]:
+    return sorted(path for path in measure.RESULTS.iterdir() if path.is_dir())
+
+
 def write() -> None:
     """Every picture for which there is a result, then every page."""
-    for folder in sorted(path for path in measure.RESULTS.iterdir() if path.is_dir()):
+    for folder in _folders():
         draw(folder)
         text = device_page(folder) if folder != FOLDER else None
         if text:

@@ -203,11 +203,10 @@ def test_one_that_fails_in_a_turn_or_at_its_end_is_a_row_and_the_others_go_on(mo
 
 @pytest.mark.parametrize("option", ["--contestants", "--works"])
 def test_a_pattern_that_matches_nothing_is_an_error_before_anything_runs(
-    monkeypatch, tmp_path, capsys, option
+    monkeypatch, tmp_path, option
 ):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=f"{option} 'nosuch' matches none of '"):
         _contest(monkeypatch, tmp_path, option, "*", "nosuch")
-    assert f"{option} 'nosuch' matches none of '" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -216,6 +215,73 @@ def test_a_model_that_is_not_there_is_an_error_that_lists_them(monkeypatch, modu
     monkeypatch.setattr(sys, "argv", ["", "--only", "nosuch"])
     with pytest.raises(SystemExit, match="'nosuch' is in none of .*'SmolLM2'"):
         module.main()
+
+
+def test_works_that_are_done_are_kept_where_the_next_one_ends_the_run(monkeypatch, tmp_path):
+    entries = [contests._entry(n, "sphere", {"d": 4}, 4, ["inference"]) for n in ("a", "b")]
+    before = [contests._row(e, "inference") | {"seconds": [1.0]} for e in entries]
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setitem(contests.CONTESTS, "sphere", entries)
+    measure.write("sphere", before)
+
+    def run(entry, names, _):
+        if entry.label == "b":
+            raise KeyboardInterrupt
+        return [contests._row(entry, name) | {"seconds": [2.0]} for name in names]
+
+    monkeypatch.setattr(contests, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        contests.main(["sphere"])
+    assert [row["seconds"] for row in measure.saved("sphere")] == [[2.0], [1.0]]
+
+
+def test_a_file_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.write("trial", [{"a": 1}], "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(measure.os, "replace", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            measure.write("trial", [{"a": 2}], "cpu")
+    assert measure.saved("trial", "cpu") == [{"a": 1}]
+
+
+@pytest.mark.parametrize("argv", [["--tables"], ["--only", "sphere"]])
+@pytest.mark.parametrize("text", ['{"rows": [', "[]", "{}", ""])
+def test_a_broken_file_is_named_before_anything_is_measured(monkeypatch, tmp_path, argv, text):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "sphere.json").write_text(text)
+    with pytest.raises(SystemExit, match=r"cpu.sphere\.json holds no results .*delete it"):
+        command(argv)
+    with pytest.raises(SystemExit, match=r"cpu.sphere\.json holds no results"):
+        _contest(monkeypatch, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(
+    monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "file")
+    with pytest.raises(SystemExit, match="file cannot be written .*ZOJAX_RESULTS"):
+        command(["--only", "sphere"])
+    with pytest.raises(SystemExit, match="cpu cannot be written"):
+        _contest(monkeypatch, tmp_path / "file")
+
+
+def test_an_interrupt_ends_with_what_was_done(monkeypatch, capsys):
+    def run(name, *_):
+        if name == "mlp":
+            raise KeyboardInterrupt
+        return "1 s"
+
+    main = sys.modules[command.__module__]
+    monkeypatch.setattr(main, "run", run)
+    monkeypatch.setattr(main, "platform", lambda *_: "cpu")
+    monkeypatch.setattr(page, "write", lambda: pytest.fail("nobody waits for pictures"))
+    assert command(["--only", "sphere", "mlp", "mezo"]) == 130
+    lines = capsys.readouterr().out.splitlines()
+    assert "Interrupted." in lines[1]
+    assert [line.split() for line in lines[-2:]] == [["sphere", "1", "s"], ["mlp", "interrupted"]]
 
 
 def test_a_missing_gpu_is_said_plainly(monkeypatch):
