@@ -28,14 +28,14 @@ class Section(NamedTuple):
     command: module of `benchmarks` and arguments.
     quick: arguments of a trial run, or None for no such run.
     about: one line.
-    default: whether it runs without being named.
-    gpu: whether it runs where the device is a GPU.
+    cpu: whether it runs on a CPU without being named.
+    gpu: the same of a GPU.
     """
 
     command: tuple[str, ...]
     quick: tuple[str, ...] | None
     about: str
-    default: bool = True
+    cpu: bool = True
     gpu: bool = True
 
 
@@ -50,7 +50,10 @@ SECTIONS = {
     "transformers": Section(("contests", "transformers"), QUICK, "populations, 64 to 4,096"),
     "convnet": Section(("contests", "convnet"), QUICK, "populations of a small ConvNet"),
     "opt": Section(
-        ("memory", "--table22", "here"), None, "MeZO's Table 22: run on a GPU, else compiled", False
+        ("memory", "--table22", "here"),
+        None,
+        "MeZO's Table 22: run on a GPU, else compiled",
+        cpu=False,
     ),
     "quality": Section(
         ("quality",), ("--quick",), "cosine to the gradient; loss curves", gpu=False
@@ -106,7 +109,7 @@ def platform(device: str | None, variables: dict) -> str:
 
 
 def chosen(arguments, backend: str) -> list[str]:
-    fitting = [n for n, s in SECTIONS.items() if s.default and (backend == "cpu" or s.gpu)]
+    fitting = [n for n, s in SECTIONS.items() if (s.cpu if backend == "cpu" else s.gpu)]
     names = arguments.only or fitting
     if not arguments.quick:
         return names
@@ -117,6 +120,13 @@ def chosen(arguments, backend: str) -> list[str]:
     if not names:
         raise SystemExit("--quick: none of these sections has a trial run.")
     return names
+
+
+def _where(section: Section) -> str:
+    """Where it runs without being named, unless that is everywhere."""
+    if section.cpu and section.gpu:
+        return ""
+    return " (on a CPU)" if section.cpu else " (on a GPU)" if section.gpu else " (by name only)"
 
 
 def main(argv=None) -> int:
@@ -133,7 +143,7 @@ def main(argv=None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.list:
         for name, section in SECTIONS.items():
-            print(f"{name:13} {section.about}{'' if section.default else ' (by name only)'}")
+            print(f"{name:13} {section.about}{_where(section)}")
         return 0
     if arguments.make:
         print(environments.python_of(arguments.make))
@@ -150,7 +160,8 @@ def main(argv=None) -> int:
 
 
 def measure(arguments) -> int:
-    variables = dict(os.environ)
+    # Processes that share a GPU: none may take most of its memory beforehand.
+    variables = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if arguments.device:
         variables["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(arguments.device, arguments.device)
     ends, status = {}, 0

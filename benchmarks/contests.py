@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import fnmatch
 import math
+import os
 import statistics
 import sys
 import time
@@ -260,6 +261,8 @@ def _short(name: str) -> str:
 
 def main(argv=None) -> None:
     arguments = _arguments(argv)
+    # This process asks for the device, and must not hold what its contestants need.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     entries = (QUICK if arguments.quick else CONTESTS)[arguments.contest]
     chosen = _chosen(entries, arguments)
     if arguments.dry or arguments.quick:

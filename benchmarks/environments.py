@@ -22,8 +22,10 @@ class Unavailable(RuntimeError):
     """An environment that cannot be had, with the reason."""
 
 
+# The JAX of the contestants that have one of their own; with a GPU, the one that runs on it.
+JAX = f"jax{'[cuda12]' if which('nvidia-smi') else ''}==0.12.0.1"
 ENVIRONMENTS = {
-    "shardes": Environment(("shardes==0.1.1", "optax", "chex"), (3, 12)),
+    "shardes": Environment(("shardes==0.1.1", JAX, "optax", "chex"), (3, 12)),
     "torch": Environment(("torch>=2.4", "transformers>=4.44", "numpy"), (3, 10)),
 }
 

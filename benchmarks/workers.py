@@ -24,7 +24,7 @@ from benchmarks import environments
 from benchmarks.rivals import RIVALS, Host
 
 ROOT = Path(__file__).parent.parent
-# Of the memory that is free: what a program may need by the compiler's count. The process needs more, and
+# Of a machine's free memory: what a program may need by the compiler's count. The process needs more, and
 # a machine without swap that runs out of memory ends more than the contestant.
 MEMORY = 0.6
 SHORT = 0.5  # seconds of a step
@@ -53,6 +53,8 @@ class Worker:
 
     def __init__(self, contestant: str, work: dict, limit: float = 300, make: bool = True):
         rival = RIVALS[contestant]
+        import jax  # not above: a contestant's environment may have none
+
         try:
             python = sys.executable
             if rival.environment:
@@ -60,10 +62,15 @@ class Worker:
         except environments.Unavailable as error:
             raise Failed(str(error)) from None
         self._errors = tempfile.TemporaryFile("w+")
-        # Several processes share a GPU: none may take all of its memory beforehand.
-        variables = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        # Several processes share a GPU: none may take all of its memory beforehand. A compiled program from
+        # a cache would have neither its compiler's seconds nor its memory.
+        variables = os.environ | {
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "JAX_ENABLE_COMPILATION_CACHE": "false",
+        }
+        told = json.dumps([contestant, work, jax.default_backend()])
         self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.workers", json.dumps([contestant, work])],
+            [str(python), "-m", "benchmarks.workers", told],
             cwd=ROOT,
             env=variables,
             stdin=subprocess.PIPE,
@@ -137,13 +144,19 @@ class Ready(NamedTuple):
     peak: int | None = None
 
 
-def prepare(contestant: str, work: dict) -> Ready:
-    """Builds and compiles a contestant; fills the arrays last, so that the peak is its own."""
+def prepare(contestant: str, work: dict, platform: str) -> Ready:
+    """Builds and compiles a contestant; fills the arrays last, so that the peak is its own.
+
+    It runs where zojax does or not at all: there is no ratio of a CPU and a GPU.
+    """
     rival = RIVALS[contestant]
     build = importlib.import_module(f"benchmarks.rivals.{rival.module}").build
     if rival.environment == "torch":
-        return Ready(build(**work).run)
+        return Ready(build(**work, platform=platform).run)
     import jax
+
+    if (found := jax.default_backend()) != platform:
+        raise ValueError(f"its JAX runs on a {found}, zojax on a {platform}.")
 
     from benchmarks import measure, works
 
@@ -159,9 +172,8 @@ def prepare(contestant: str, work: dict) -> Ready:
     jitted = jax.jit(program.step, donate_argnums=0)
     compiled = jitted.lower(carry_shapes, made.batch).compile()
     seconds, peak = time.perf_counter() - begin, measure.peak_bytes(compiled)
-    if peak > MEMORY * (free := free_memory()):
-        room = f"{MEMORY:.0%} of the {free / 1e9:.3g} GB that are free"
-        raise MemoryError(f"it needs {peak / 1e9:.3g} GB, more than {room}")
+    if peak > (room := free_memory()):
+        raise MemoryError(f"it needs {peak / 1e9:.3g} GB, more than its {room / 1e9:.3g} GB")
     batch = works.fill(made.batch, seed=1)
     carry = jax.jit(program.start, donate_argnums=0)(works.fill(made.params))
 
@@ -173,21 +185,21 @@ def prepare(contestant: str, work: dict) -> Ready:
 
 
 def free_memory() -> int:
-    """Bytes that the device has left, or the machine where the device is a CPU.
+    """Bytes that a program may need: all that the device has for a process, or a part of the machine's.
 
-    A GPU tells of this process alone, and not what other contestants hold. One that finds it full is a row
-    with XLA's message: unlike a machine without swap, a full GPU ends nobody.
+    A GPU does not tell what other contestants hold. One that finds it full is a row with XLA's message:
+    unlike a machine without swap, a full GPU ends nobody.
     """
     import jax
 
     told = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in told:
-        return told["bytes_limit"] - told.get("bytes_in_use", 0)
+        return told["bytes_limit"]
     information = Path("/proc/meminfo")
     if information.exists():  # what others hold, and other contestants that wait, is not free
         found = re.search(r"MemAvailable:\s*(\d+)", information.read_text())
-        return 1024 * int(found[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return int(MEMORY * 1024 * int(found[1]))
+    return int(MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def peaks() -> dict:
@@ -204,12 +216,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
-        contestant, work = json.loads(sys.argv[1])
-        ready = prepare(contestant, work)
+        contestant, work, platform = json.loads(sys.argv[1])
+        ready = prepare(contestant, work, platform)
         start = time.perf_counter()
         ready.step()  # allocates and warms up
         facts = {"first": time.perf_counter() - start, "peak": ready.peak}
-        facts["compile_seconds"] = ready.compile_seconds
+        facts |= {"compile_seconds": ready.compile_seconds, "platform": platform}
         print(json.dumps(facts), file=answers)
         for word in sys.stdin:
             if word.strip() == "stop":

@@ -2,9 +2,10 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import jax
 import numpy as np
@@ -144,6 +145,7 @@ def test_another_device_has_a_page_of_its_own_and_leaves_the_pages_alone(monkeyp
 
 def _contest(monkeypatch, tmp_path, *argv):
     """The rows of a small contest's file after a run that starts nothing."""
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # as `main` sets it
     work = ("sphere, d = 1e+06", "sphere", {"d": 4}, 4)
     entry = contests._entry(*work, ["inference", "zojax, signs", "jvp"])
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
@@ -230,9 +232,11 @@ def test_works_that_are_done_are_kept_where_the_next_one_ends_the_run(monkeypatc
         return [contests._row(entry, name) | {"seconds": [2.0]} for name in names]
 
     monkeypatch.setattr(contests, "run", run)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
     with pytest.raises(KeyboardInterrupt):
         contests.main(["sphere"])
     assert [row["seconds"] for row in measure.saved("sphere")] == [[2.0], [1.0]]
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 def test_a_file_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
@@ -380,9 +384,78 @@ def test_a_failing_contestant_is_a_row_with_the_reason():
 def test_a_worker_steps_and_tells_its_memory():
     work = {"name": "sphere", "settings": {"d": 100}, "evaluations": 4}
     worker = workers.Worker("zojax, signs", work, limit=120)
+    assert worker.facts["platform"] == jax.default_backend()
     assert worker.facts["peak"] > 0 and worker.facts["compile_seconds"] > 0
     assert worker.step() > 0
     assert worker.close()["rss"] > 10**7
+
+
+def test_a_worker_compiles_anew_and_is_told_where_zojax_runs(monkeypatch):
+    started = {}
+
+    def start(command, env, **_):
+        started.update(env=env, told=json.loads(command[-1]))
+        raise workers.Failed("not today")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(workers.Failed):
+        workers.Worker("zojax, signs", {"name": "sphere"})
+    assert started["told"] == ["zojax, signs", {"name": "sphere"}, "gpu"]
+    assert started["env"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert started["env"]["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+def test_one_that_runs_elsewhere_than_zojax_does_not_take_part():
+    work = {"name": "sphere", "settings": {"d": 4}, "evaluations": 2}
+    with pytest.raises(ValueError, match="its JAX runs on a cpu, zojax on a gpu"):
+        workers.prepare("inference", work, "gpu")
+
+
+@pytest.mark.parametrize("platform, device", [("cpu", "cpu"), ("gpu", "cuda"), ("tpu", None)])
+def test_pytorch_runs_where_zojax_does(monkeypatch, platform, device):
+    torch = ModuleType("torch")
+    torch.nn = ModuleType("torch.nn")
+    torch.nn.functional = None
+    torch.cuda = SimpleNamespace(is_available=lambda: True)
+    torch.set_grad_enabled = lambda _: None
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch.nn", torch.nn)
+    rival = importlib.import_module("benchmarks.rivals.torch_mezo")
+    del sys.modules[rival.__name__]
+    seen = []
+    monkeypatch.setitem(rival.WORKS, "sphere", lambda device: (seen.append(device), None))
+    if device is None:
+        with pytest.raises(ValueError, match="PyTorch finds no tpu here"):
+            rival.build("sphere", {}, 2, platform)
+    else:
+        rival.build("sphere", {}, 2, platform)
+    assert seen == ([device] if device else [])
+
+
+def test_a_program_may_need_all_of_a_device_and_a_part_of_a_machine(monkeypatch):
+    told = {"bytes_limit": 100, "bytes_in_use": 40}
+    monkeypatch.setattr(workers.Path, "read_text", lambda _: "MemAvailable:  10 kB")
+    monkeypatch.setattr(workers.Path, "exists", lambda _: True)
+    assert workers.free_memory() == 6144
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(memory_stats=lambda: told)])
+    assert workers.free_memory() == 100
+
+
+def test_a_gpu_has_jax_for_it_in_every_environment_with_jax():
+    assert environments.JAX in environments.ENVIRONMENTS["shardes"].requirements
+    told = (
+        "import shutil; shutil.which = str; from benchmarks import environments as e; print(e.JAX)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("jax[cuda12]==") and not environments.JAX == done.stdout.strip()
+
+
+def test_the_opt_shapes_run_unasked_on_a_gpu_and_by_name_on_a_cpu():
+    asked = SimpleNamespace(only=None, quick=False)
+    main = sys.modules[command.__module__]
+    assert "opt" in main.chosen(asked, "gpu") and "opt" not in main.chosen(asked, "cpu")
+    assert "sphere" in main.chosen(asked, "cpu") and "sphere" not in main.chosen(asked, "gpu")
 
 
 def test_a_missing_environment_is_not_made_unasked(monkeypatch, tmp_path):
@@ -457,6 +530,6 @@ def test_a_quick_run_of_everything_ends_well():
     command = [sys.executable, "-m", "benchmarks", "--quick"]
     done = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    quick = [name for name, section in SECTIONS.items() if section.quick and section.default]
+    quick = [name for name, section in SECTIONS.items() if section.quick and section.cpu]
     ends = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(quick) :])
     assert list(ends) == quick and all(end.endswith(" s") for end in ends.values())

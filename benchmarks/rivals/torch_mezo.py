@@ -122,11 +122,13 @@ WORKS = {
 }
 
 
-def build(name, settings, evaluations):
-    """Takes a work's description, since the models here are PyTorch's."""
+def build(name, settings, evaluations, platform):
+    """Takes a work's description, since the models here are PyTorch's, and where zojax runs."""
     if name not in WORKS:
         raise ValueError(f"{name} is not written in PyTorch here.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if platform != "cpu" and not (platform == "gpu" and torch.cuda.is_available()):
+        raise ValueError(f"PyTorch finds no {platform} here.")
+    device = "cuda" if platform == "gpu" else "cpu"
     torch.set_grad_enabled(False)
     params, loss = WORKS[name](device=device, **settings)
     seeds = range(evaluations // 2)
