@@ -19,6 +19,8 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+import jax
+
 from benchmarks import measure
 from benchmarks.rivals import RIVALS
 from benchmarks.workers import SHORT, Failed, Worker
@@ -175,7 +177,7 @@ def _in_turn(workers: dict[str, Worker], failures: dict, arguments) -> dict[str,
     first = {name: worker.facts["first"] for name, worker in workers.items()}
     patient = [name for name in workers if first[name] <= arguments.slow]
     each = sum(first[name] for name in patient)
-    rounds = int(min(arguments.rounds, max(3, arguments.budget / max(each, 1e-9))))
+    rounds = int(min(arguments.rounds, max(measure.FEW, arguments.budget / max(each, 1e-9))))
     turns = {n: arguments.rounds if first[n] < SHORT else rounds for n in patient}
     timers = {name: partial(_turn, name, workers[name], failures) for name in patient}
     return {name: [first[name]] for name in workers} | measure.in_turn(timers, turns)
@@ -195,14 +197,17 @@ def _row(entry: Entry, name: str) -> dict:
 
 
 def merged(entry: Entry, measured: list[dict], saved: list[dict]) -> list[dict]:
-    """The rows of a work, in its order: those just measured, before those of an earlier run."""
-    found = {r["contestant"]: r for r in saved if r["work"] == entry.label}
+    """The rows of a work, in its order: those just measured, before those of an earlier run.
+
+    Every contestant has one; what was measured elsewhere was so on a CPU.
+    """
+    found = {n: _row(entry, n) | {"failed": "not measured"} for n in entry.contestants}
+    found |= {r["contestant"]: r for r in saved if r["work"] == entry.label}
     found |= {r["contestant"]: r for r in measured if r["work"] == entry.label}
-    if entry.label in QUOTED:
+    if entry.label in QUOTED and jax.default_backend() == "cpu":
         name, text = QUOTED[entry.label]
         found[name] = _row(entry, name) | {"quoted": text}
-    order = [name for name in entry.contestants if name in found]
-    return [found[name] for name in dict.fromkeys([*order, *found])]
+    return list(found.values())
 
 
 def _time(row: dict) -> str:
@@ -217,11 +222,22 @@ def table(rows: list[dict]) -> list[dict]:
 
 def compared(row: dict | None, other: dict | None) -> float | str:
     """How much longer one takes than another; nothing where one did not run."""
-    if not (row and other and "seconds" in row and "seconds" in other):
+    if not _both(row, other):
         return ""
     if row.get("run") != other.get("run"):
         return "n/a (another run)"
     return measure.cautious(row["seconds"], other["seconds"])
+
+
+def spread(row: dict | None, other: dict | None) -> str:
+    """The quartiles of that ratio, where there were rounds to share."""
+    if not _both(row, other) or row.get("run") != other.get("run"):
+        return ""
+    return measure.spread(row["seconds"], other["seconds"])
+
+
+def _both(row: dict | None, other: dict | None) -> bool:
+    return bool(row and other and "seconds" in row and "seconds" in other)
 
 
 def _line(row: dict, named: dict) -> dict:
@@ -240,6 +256,7 @@ def _line(row: dict, named: dict) -> dict:
         "ms": 1e3 * statistics.median(taken) if taken else row.get("failed", "quoted"),
         "/ inference": row.get("quoted") or over(row["floor"]),
         f"/ {_short(row['ours'])}": over(row["ours"]),
+        "quartiles": spread(row, named.get((work, row["ours"]))),
         "compile, s": row.get("compile_seconds") or "",
         "peak, MB": megabytes("peak"),
         "RSS, MB": megabytes("rss"),
@@ -284,7 +301,12 @@ def _arguments(argv) -> argparse.Namespace:
     add = parser.add_argument
     add("contest", choices=CONTESTS)
     add("--rounds", type=int, default=15, help="at most")
-    add("--budget", type=float, default=30, help="seconds of a work's rounds, but three at least")
+    add(
+        "--budget",
+        type=float,
+        default=30,
+        help="seconds of a work's rounds, but five rounds at least",
+    )
     add("--slow", type=float, default=40, help="seconds of a step beyond which one has to do")
     add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")
     add("--works", nargs="+", default=["*"], help="patterns of labels; others keep their rows")

@@ -29,6 +29,7 @@ PACKAGES = (
     *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
 )
 SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
+FEW = 5  # rounds below which all of them must agree: quartiles would leave none or one out
 
 
 def peak_bytes(compiled) -> int:
@@ -77,24 +78,37 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
+def common(one: list[float], other: list[float]) -> tuple[list[float], list[float]]:
+    """The rounds in which both took part: the first ones."""
+    rounds = min(len(one), len(other))
+    return one[:rounds], other[:rounds]
+
+
 def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, float, float]:
-    """Median of the pairwise ratios of one run, and its quartiles."""
-    return quartiles([a / b for a, b in zip(numerator, denominator, strict=True)])
+    """Median of the ratios inside common rounds, and its quartiles; of few rounds the least and most."""
+    ratios = [a / b for a, b in zip(*common(numerator, denominator), strict=True)]
+    if len(ratios) < FEW:
+        return statistics.median(ratios), min(ratios), max(ratios)
+    return quartiles(ratios)
+
+
+def spread(numerator: list[float], denominator: list[float]) -> str:
+    """From the lower to the upper quartile of a ratio."""
+    _, low, high = ratio(numerator, denominator)
+    return f"{low:.3g} to {high:.3g}"
 
 
 def cautious(numerator: list[float], denominator: list[float]) -> float | str:
     """The median ratio, or why there is none: too few common rounds, or quartiles too far apart."""
-    common = min(len(numerator), len(denominator))
-    if common < 3:
+    if min(len(numerator), len(denominator)) < 3:
         return "n/a (rounds)"
-    middle, low, high = ratio(numerator[:common], denominator[:common])
+    middle, low, high = ratio(numerator, denominator)
     return "n/a (spread)" if high - low > SPREAD * middle else middle
 
 
 def against(base: str, taken: list[float], theirs: list[float]) -> dict:
     """Columns of a row beside a base: the ratio, if any; its quartiles; every round, for the file alone."""
-    _, low, high = ratio(taken, theirs)
-    quartiles = f"{low:.2f} to {high:.2f}"
+    quartiles = spread(taken, theirs)
     return {f"/ {base}": cautious(taken, theirs), "quartiles": quartiles, "rounds": taken}
 
 

@@ -17,6 +17,8 @@ FOLDER = measure.RESULTS / "cpu"
 EMPTY = "Not measured yet."
 # What takes the place of zojax's row where a peer draws normals.
 NORMAL = {"zojax, signs": "zojax, normal", "zojax, low rank": "zojax, low rank, normal"}
+# Of a GPU: a population's examples a second as a part of plain inference's, and a step's time in forwards.
+THROUGHPUT, FORWARDS = 0.97, 1.05
 # Results whose rows are a table as they are.
 PLAIN = "cosine scaling batches noise memory step population table22 compile policy".split()
 
@@ -46,14 +48,15 @@ def versus(rows: list[dict]) -> list[dict]:
         if not peers:
             continue
         fastest = min(peers, key=lambda r: statistics.median(r["seconds"]))
-        ratio = contests.compared(fastest, ours)
+        mine, theirs = measure.common(ours["seconds"], fastest["seconds"])
         lines.append(
             {
                 "work": work,
-                "zojax, ms": 1e3 * statistics.median(ours["seconds"]),
+                "zojax, ms": 1e3 * statistics.median(mine),
                 "fastest peer": fastest["contestant"],
-                "peer, ms": 1e3 * statistics.median(fastest["seconds"]),
-                "peer / zojax, time": ratio,
+                "peer, ms": 1e3 * statistics.median(theirs),
+                "peer / zojax, time": contests.compared(fastest, ours),
+                "quartiles": contests.spread(fastest, ours),
                 "peer / zojax, peak": _over(fastest.get("peak"), ours.get("peak")),
                 "peer / zojax, RSS": _over(fastest.get("rss"), ours.get("rss")),
             }
@@ -99,12 +102,37 @@ def targets(rows: list[dict]) -> list[dict]:
     return lines
 
 
+def goals(populations: list[dict], steps: list[dict]) -> list[dict]:
+    """What is aimed at on a GPU, and what was measured there."""
+    lines = []
+    for row in populations:
+        if row["contestant"] == "zojax, generation":
+            slower = row["/ inference"]
+            part = 1 / slower if isinstance(slower, float) else slower
+            line = {"work": row["work"], "what": "throughput / inference", "goal": THROUGHPUT}
+            lines.append(line | _met(part, lambda x: x >= THROUGHPUT))
+    for row in steps:
+        if row["step"].startswith("zojax.mezo"):
+            line = {"work": f"{row['model']}, {row['step']}", "what": "step / two forwards"}
+            met = _met(row["/ two forwards"], lambda x: x <= FORWARDS)
+            lines.append(line | {"goal": FORWARDS} | met)
+    return lines
+
+
+def _met(value: float | str, good) -> dict:
+    met = isinstance(value, float) and good(value)
+    return {"measured": value, "met": "yes" if met else "no"}
+
+
 def tables(folder: Path = FOLDER) -> dict[str, str]:
     """Markdown by name of a place, and of what has no place on a page but its own."""
     rows = contest_rows(folder)
     found = {name: contests.table(measure.load(name, folder)) for name in contests.CONTESTS}
-    found |= {"versus": versus(rows), "targets": targets(rows) if rows else []}
-    found |= {name: measure.load(name, folder) for name in PLAIN}
+    found |= {"versus": versus(rows)} | {name: measure.load(name, folder) for name in PLAIN}
+    if folder == FOLDER:
+        found["targets"] = targets(rows) if rows else []
+    else:
+        found = {"goals": goals(found["population"], found["step"])} | found
     found["quality"] = [ends(curve) for curve in measure.load("quality", folder)]
     return {name: measure.markdown(lines) if lines else EMPTY for name, lines in found.items()}
 

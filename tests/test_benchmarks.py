@@ -51,6 +51,13 @@ def test_a_ratio_is_of_pairs_and_is_refused_where_it_means_nothing():
     assert measure.cautious([3.0, 6.0, 3.0], [1.0, 2.0, 1.0, 9.0]) == pytest.approx(3)
 
 
+def test_of_few_rounds_all_must_agree_and_of_more_the_quartiles():
+    ones, far = [1.0] * 5, [1.0, 1.0, 1.0, 1.0, 9.0]
+    assert measure.cautious(far[1:], ones) == "n/a (spread)"
+    assert measure.spread(far[1:], ones) == "1 to 9"
+    assert measure.cautious(far, ones) == 1 and measure.spread(far, ones) == "1 to 1"
+
+
 def test_curves_of_some_optimizers_join_those_that_were_there(monkeypatch):
     kept = {}
     before = [{"optimizer": "mezo", "seconds": [1.0]}, {"optimizer": "adam", "seconds": [2.0]}]
@@ -82,13 +89,16 @@ ROWS = [
 
 
 def test_tables_name_the_fastest_peer_and_say_why_a_row_is_empty():
-    line = page.versus(ROWS)[0]
+    rows = [r | {"seconds": [*r["seconds"], 99.0]} if r["peak"] == 20 else r for r in ROWS]
+    line = page.versus(rows)[0]
+    assert line["zojax, ms"] == 2000 and line["quartiles"] == "20 to 20"  # of common rounds
     assert line["fastest peer"] == "evosax Open_ES"  # neither a derivative nor the floor
     assert line["peer / zojax, time"] == pytest.approx(20)
     assert line["peer / zojax, peak"] == pytest.approx(150)
     assert [r["met"] for r in page.targets(ROWS)] == ["yes", *4 * ["no"]]
     lines = {line["contestant"]: line for line in contests.table(ROWS)}
     assert lines["zoopt"]["ms"] == "lists"
+    assert [lines[name]["quartiles"] for name in ("inference", "zoopt")] == ["0.5 to 0.5", ""]
     told = [lines[name]["evaluations"] for name in ("evosax Open_ES", "jax.grad", "jvp")]
     assert told == [256, "gradient", "128 jvps"]
 
@@ -116,6 +126,36 @@ def test_a_target_is_measured_with_normals_too_where_there_is_a_row():
     line = page.targets(rows)[0]
     assert line["measured"] == pytest.approx(20)
     assert line["measured with normals"] == pytest.approx(8)
+
+
+def test_a_gpu_has_goals_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    works = {"fast": 1.0, "slow": 1.1, "wild": "n/a (spread)"}
+    rows = [
+        {"work": w, "contestant": "zojax, generation", "/ inference": x} for w, x in works.items()
+    ]
+    measure.write("population", [*rows, rows[0] | {"contestant": "inference"}], "a gpu")
+    steps = {"zojax.mezo, signs": 1.04, "zojax.mezo, normal": 1.06, "naive mezo": 2.0}
+    rows = [{"model": "M", "step": s, "/ two forwards": x} for s, x in steps.items()]
+    measure.write("step", rows, "a gpu")
+    measure.write("sphere", ROWS, "a gpu")
+    text = page.device_page(tmp_path / "a-gpu")
+    lines = [line.strip("| ").split(" | ") for line in text.split("## goals")[1].splitlines()]
+    assert [line[-1] for line in lines[4:9]] == ["yes", "no", "no", "yes", "no"]
+    assert lines[5][:4] == ["slow", "throughput / inference", "0.97", "0.909"]
+    assert "less memory, aim" not in text
+
+
+def test_every_contestant_has_a_row_and_what_is_quoted_is_of_a_cpu(monkeypatch):
+    entry = contests.CONTESTS["mlp"][0]
+    rows = contests.merged(entry, [contests._row(entry, "zojax, low rank")], [])
+    assert [row["contestant"] for row in rows] == [*entry.contestants, "HyperscaleES"]
+    told = {row["contestant"]: row.get("failed") for row in rows}
+    assert told["naive vmap"] == "not measured" and told["zojax, low rank"] is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "HyperscaleES" not in [
+        row["contestant"] for row in contests.merged(entry, [], rows[:-1])
+    ]
 
 
 def test_places_of_a_page_are_written_anew_and_twice_is_once():
@@ -190,6 +230,14 @@ class _Played:
 
 
 OPTIONS = SimpleNamespace(limit=1, quick=False, rounds=6, budget=30, slow=40)
+
+
+def test_slow_contestants_take_five_rounds_whatever_the_budget(monkeypatch):
+    monkeypatch.setattr(contests, "Worker", _Played)
+    monkeypatch.setattr(contests, "SHORT", 0.01)
+    entry = contests._entry("sphere", "sphere", {"d": 4}, 4, ["inference"])
+    options = SimpleNamespace(**vars(OPTIONS) | {"budget": 0})
+    assert len(contests.run(entry, ["inference"], options)[0]["seconds"]) == 5
 
 
 def test_one_that_fails_in_a_turn_or_at_its_end_is_a_row_and_the_others_go_on(monkeypatch):
