@@ -19,6 +19,7 @@ from benchmarks import (
     measure,
     memory,
     page,
+    problems,
     quality,
     scaling,
     step,
@@ -28,7 +29,8 @@ from benchmarks import (
 )
 from benchmarks.__main__ import SECTIONS
 from benchmarks.__main__ import main as command
-from benchmarks.rivals import RIVALS, evosax, naive, perturbed, shardes
+from benchmarks.peers import PEERS, play
+from benchmarks.rivals import RIVALS, evosax, naive, perturbed, search, shardes
 from zojax import directions
 from zojax.examples import _tasks
 
@@ -380,10 +382,40 @@ def test_naive_estimates_agree_and_draw_each_direction_once():
 
 
 @pytest.mark.parametrize("name", ["Open_ES", "PGPE", "SNES"])
-def test_evosax_perturbs_by_the_radius_of_the_work(name):
-    work = works.make("sphere", {"d": 5}, 4)
-    state, _ = evosax.build(work, name).start(works.fill(work.params))
-    np.testing.assert_allclose(state.std, work.mu, rtol=1e-6)
+def test_evosax_perturbs_by_the_radius_of_the_work_and_holds_its_state_alone(name):
+    work = works.make("sphere", {"d": 54_321}, 4)
+    before = {id(x) for x in jax.live_arrays()}
+    program = evosax.build(work, name)
+    assert not [x for x in jax.live_arrays() if x.size == 54_321 and id(x) not in before]
+    carry = program.start(works.fill(work.params))
+    np.testing.assert_allclose(carry[0].std, work.mu, rtol=1e-6)
+    mean = jax.jit(program.step)(carry, {})[0].mean
+    assert np.isfinite(mean).all() and np.any(mean != carry[0].mean)
+
+
+@pytest.mark.parametrize("name, module", [("pycma", "cma"), ("nevergrad OnePlusOne", "nevergrad")])
+def test_searches_have_bounds_in_their_benchmark_and_none_beside_estimators(name, module):
+    pytest.importorskip(module)
+    rival = next(r for r in RIVALS.values() if r.settings.get("name") == name)
+    seen = []
+
+    def fun(x):  # falls for ever to one side
+        seen.append(np.max(np.abs(x)))
+        return float(np.sum(x))
+
+    for settings in ({}, {"bounded": rival.settings["bounded"]}):
+        peer = PEERS[name]._replace(settings=PEERS[name].settings | settings)
+        play(peer.run, fun, problems.box(-1, 1, 3), 300, 0)
+    assert max(seen[:300]) <= 1 < max(seen[300:])
+
+
+def test_a_search_takes_what_its_row_says(monkeypatch):
+    told = {}
+    module = SimpleNamespace(run=lambda *_, **settings: told.update(settings) or np.zeros(3))
+    monkeypatch.setitem(sys.modules, "benchmarks.peers.pycma", module)
+    work = works.make("sphere", {"d": 3}, 4)
+    search.build(work, **RIVALS["pycma, diagonal"].settings).run()
+    assert told == {"bounded": False}
 
 
 def test_make_perturbed_fun_evaluates_as_often_as_the_others():

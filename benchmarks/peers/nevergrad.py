@@ -6,12 +6,16 @@ import nevergrad as ng
 import numpy as np
 
 
-def run(fun, box, budget, seed, name):
-    """Continuous coordinates are one bounded array, integers another, categories of one size a third."""
+def run(fun, box, budget, seed, name, bounded=True):
+    """Continuous coordinates are one array, integers another, categories of one size a third.
+
+    Unbounded: the array starts at zero with a sigma of one, as nevergrad has it.
+    """
     parts = {}
     c, i = box.kind == "c", box.kind == "i"
     if c.any():
-        parts["c"] = ng.p.Array(shape=(int(c.sum()),)).set_bounds(box.lo[c], box.hi[c])
+        array = ng.p.Array(shape=(int(c.sum()),))
+        parts["c"] = array.set_bounds(box.lo[c], box.hi[c]) if bounded else array
     if i.any():
         integers = ng.p.Array(shape=(int(i.sum()),)).set_bounds(box.lo[i], box.hi[i])
         parts["i"] = integers.set_integer_casting()

@@ -1,4 +1,4 @@
-"""pycma with bounds: sigma a quarter of the range, a uniform start, diagonal above 200 dimensions."""
+"""pycma: sigma a quarter of the range, a uniform start, diagonal above 200 dimensions."""
 
 import warnings
 
@@ -6,10 +6,11 @@ import cma
 import numpy as np
 
 
-def run(fun, box, budget, seed):
+def run(fun, box, budget, seed, bounded=True):
+    """Unbounded: the box is only where it starts."""
     rng = np.random.default_rng(seed)
     options = {
-        "bounds": [list(box.lo), list(box.hi)],
+        "bounds": [list(box.lo), list(box.hi)] if bounded else [None, None],
         "maxfevals": budget,
         "seed": seed + 1,
         "verbose": -9,

@@ -67,7 +67,9 @@ RIVALS = {
     "shardes, low rank": Rival("shardes", {"strategy": "LowRank"}, "shardes"),
     "shardes, regenerated": Rival("shardes", {"strategy": "SeedRegenerated"}, "shardes"),
     "PyTorch MeZO": Rival("torch_mezo", {}, "torch"),
-    "nevergrad OnePlusOne": Rival("search", {"name": "nevergrad OnePlusOne"}, None, 10**6, _DENSE),
-    "pycma, diagonal": Rival("search", {"name": "pycma"}, None, 10**6, _DENSE),
+    "nevergrad OnePlusOne": Rival(
+        "search", {"name": "nevergrad OnePlusOne", "bounded": False}, None, 10**6, _DENSE
+    ),
+    "pycma, diagonal": Rival("search", {"name": "pycma", "bounded": False}, None, 10**6, _DENSE),
     "zoopt": Rival("search", {"name": "zoopt"}, None, 10**4, _LISTS),
 }

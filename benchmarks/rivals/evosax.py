@@ -14,6 +14,8 @@ def build(work, name):
         options["std_schedule"] = optax.constant_schedule(work.mu)
     example = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), work.params)
     algorithm = getattr(algorithms, name)(work.evaluations, example, **options)
+    # It goes on to hold its example twice, and has no use for either: gigabytes of a large model.
+    algorithm.solution = algorithm.solution_flat = None
     settings = algorithm.default_params
     if hasattr(settings, "std_init"):
         settings = settings.replace(std_init=work.mu)

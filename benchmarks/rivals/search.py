@@ -1,6 +1,7 @@
 """Searches of host libraries, as `benchmarks.peers` runs them: a step is a run of as many evaluations.
 
-They know no gradient estimate and hold points as float64 vectors; the loss is the compiled one.
+They know no gradient estimate and hold points as float64 vectors; the loss is the compiled one. The works
+have no bounds, and a search has none either where it can do without: to keep them is work.
 """
 
 import jax
@@ -11,7 +12,7 @@ from benchmarks.peers import PEERS, play
 from benchmarks.rivals import Host
 
 
-def build(work, name):
+def build(work, name, **settings):
     if not isinstance(work.params, jax.ShapeDtypeStruct):
         raise ValueError("it searches vectors; this work has a tree of parameters.")
     loss, box = jax.jit(lambda x: work.loss(x, {})), problems.box(-1, 1, work.params.size)
@@ -19,4 +20,5 @@ def build(work, name):
     def value(x):
         return float(loss(np.asarray(x, np.float32)))
 
-    return Host(lambda: play(PEERS[name].run, value, box, work.evaluations, 0))
+    peer = PEERS[name]._replace(settings=PEERS[name].settings | settings)
+    return Host(lambda: play(peer.run, value, box, work.evaluations, 0))
