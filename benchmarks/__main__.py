@@ -141,6 +141,8 @@ def main(argv=None) -> int:
     add("--tables", action="store_true", help="tables and pictures of every device in results/")
     add("--make", choices=environments.ENVIRONMENTS, help="make a contestant's environment")
     arguments = parser.parse_args(argv)
+    if arguments.tables and (arguments.only or arguments.quick or arguments.device):
+        parser.error("--tables measures nothing, and is of every section and device.")
     if arguments.list:
         for name, section in SECTIONS.items():
             print(f"{name:13} {section.about}{_where(section)}")

@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks.measure import markdown, matching, peak_bytes, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import Model, smollm2, transformer
-from benchmarks.table22 import h100
+from benchmarks.table22 import h100, needed
 
 # libtpu asks a metadata server about the machine unless it is told all of this.
 TPU_ENVIRONMENT = {
@@ -35,6 +35,7 @@ MODELS = {
 
 def v5e() -> SingleDeviceSharding:
     """A TPU v5e that is not there, to compile for."""
+    needed("libtpu")
     os.environ.update({k: os.environ.get(k, v) for k, v in TPU_ENVIRONMENT.items()})
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
     return SingleDeviceSharding(topology.devices[0])

@@ -13,7 +13,7 @@ import jax
 
 import zojax
 from benchmarks.contests import CONTESTS
-from benchmarks.measure import interleaved, save
+from benchmarks.measure import interleaved, positive, save
 from benchmarks.works import fill, make
 from zojax import directions
 
@@ -72,7 +72,7 @@ def measure(label: str, work, direction, sizes: list[int], rounds: int) -> dict:
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args(argv)
     works = spheres(DIMENSIONS[:1]) if arguments.quick else spheres(DIMENSIONS) | populations()

@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from benchmarks.measure import markdown, matching, save
+from benchmarks.measure import markdown, matching, positive, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import MODELS, Model
 
@@ -61,7 +61,7 @@ def measure(name: str, model: Model, tries: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="M (159M, scan)", help="part of a model's name")
-    parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--tries", type=positive, default=3)
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     chosen = matching(MODELS, arguments.only)

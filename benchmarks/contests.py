@@ -147,6 +147,7 @@ def run(entry: Entry, names: list[str], arguments) -> list[dict]:
     seconds = _in_turn(workers, failures, arguments)
     rows = []
     now = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": measure.processor()}
+    now["commit"] = measure.commit()
     for name in names:
         row = _row(entry, name) | {"run": now}
         if name not in failures:
@@ -300,7 +301,7 @@ def _arguments(argv) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("contest", choices=CONTESTS)
-    add("--rounds", type=int, default=15, help="at most")
+    add("--rounds", type=measure.positive, default=15, help="at most")
     add(
         "--budget",
         type=float,

@@ -1,11 +1,19 @@
 """Virtual environments of contestants that cannot share ours; made once, in the user's cache folder."""
 
+import functools
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
+
+# Besides JAX: what contestants are made of.
+PACKAGES = (
+    *("adversarial-robustness-toolbox", "cma", "evosax", "flax", "nevergrad", "numpy", "optax"),
+    *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
+)
 
 
 class Environment(NamedTuple):
@@ -52,10 +60,29 @@ def python_of(name: str, make: bool = True) -> Path:
         return python
     if not make:
         raise Unavailable(f"its environment is not there; `--make {name}` makes it.")
-    _run([_interpreter(wanted.python), "-m", "venv", "--clear", str(path)])
-    _run([str(python), "-m", "pip", "install", "--quiet", *wanted.requirements])
+    if reason := _refused(name):
+        raise Unavailable(reason)
     done.write_text(str(wanted))
     return python
+
+
+@functools.cache
+def _refused(name: str) -> str:
+    """Makes an environment, or tells why it could not; once, for what failed would fail again."""
+    path, wanted = folder() / name, ENVIRONMENTS[name]
+    pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    try:
+        _run([_interpreter(wanted.python), "-m", "venv", "--clear", str(path)])
+        _run([*pip, *wanted.requirements])
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
+def versions(names: tuple[str, ...], path: list[str]) -> dict:
+    """Of those packages that are installed on a path."""
+    found = {name: next(iter(metadata.distributions(name=name, path=path)), None) for name in names}
+    return {name: package.version for name, package in found.items() if package}
 
 
 def _run(command: list[str]) -> None:

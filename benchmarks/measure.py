@@ -1,5 +1,6 @@
 """How things are measured: peaks by the compiler, times as ratios inside one interleaved run."""
 
+import argparse
 import json
 import math
 import os
@@ -12,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -23,11 +23,6 @@ from benchmarks import environments
 ROOT = Path(__file__).parent.parent
 # Another folder for a trial run; an environment variable, since sections are processes of their own.
 RESULTS = Path(os.environ.get("ZOJAX_RESULTS") or Path(__file__).parent / "results")
-# Besides JAX: what contestants are made of.
-PACKAGES = (
-    *("adversarial-robustness-toolbox", "cma", "evosax", "flax", "nevergrad", "numpy", "optax"),
-    *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
-)
 SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
 FEW = 5  # rounds below which all of them must agree: quartiles would leave none or one out
 
@@ -133,6 +128,7 @@ def random_like(shapes, key: int = 0, scale: float = 0.02):
 
 def environment(device: str) -> dict:
     """Where and of what a result is: machine, versions, commit."""
+    names = ("jax", *environments.PACKAGES)
     folders = environments.folder().glob("*/lib/python*/site-packages")
     return {
         "device": device,
@@ -141,16 +137,10 @@ def environment(device: str) -> dict:
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),
-        "packages": versions(PACKAGES, sys.path),
-        "environments": {f.parts[-4]: versions(("jax", *PACKAGES), [str(f)]) for f in folders},
+        "packages": environments.versions(environments.PACKAGES, sys.path),
+        "environments": {f.parts[-4]: environments.versions(names, [str(f)]) for f in folders},
         "commit": commit(),
     }
-
-
-def versions(names: tuple[str, ...], path: list[str]) -> dict:
-    """Of those packages that are installed on a path."""
-    found = {name: next(iter(metadata.distributions(name=name, path=path)), None) for name in names}
-    return {name: package.version for name, package in found.items() if package}
 
 
 def processor() -> str:
@@ -224,6 +214,13 @@ def load(name: str, folder: Path) -> list[dict]:
 def saved(name: str, device: str | None = None) -> list[dict]:
     """The rows of an earlier run on this device; none where there was none."""
     return load(name, results_folder(device))
+
+
+def positive(text: str) -> int:
+    """An option that counts: at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of times.")
+    return int(text)
 
 
 def matching(named: dict, part: str | None) -> dict:

@@ -9,7 +9,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import against, interleaved, save
+from benchmarks.measure import against, interleaved, positive, save
 from zojax import noise
 
 SHAPES = [(4096, 4096), (16, 1024, 1024), (2**24,), (2**14, 1000)]
@@ -59,7 +59,7 @@ def measure(shape: tuple[int, ...], rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=positive, default=15)
     arguments = parser.parse_args()
     save("noise", [row for shape in SHAPES for row in measure(shape, arguments.rounds)])
 

@@ -15,7 +15,7 @@ import jax
 import optax
 
 import zojax
-from benchmarks.measure import against, interleaved, save
+from benchmarks.measure import against, interleaved, positive, save
 from zojax import directions
 from zojax.examples import _control, policy
 
@@ -95,7 +95,7 @@ WORK = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=positive, default=15)
     arguments = parser.parse_args()
     save("policy", [row for work in WORK for row in measure(*work, arguments.rounds)])
 

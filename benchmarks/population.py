@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 import zojax
-from benchmarks.measure import against, interleaved, random_like, save
+from benchmarks.measure import against, interleaved, positive, random_like, save
 from benchmarks.models import Model, mlp, transformer
 from zojax import directions, implicit, shaping
 
@@ -103,7 +103,7 @@ def measure(name: str, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--rounds", type=positive, default=31)
     arguments = parser.parse_args()
     save("population", [row for name in WORK for row in measure(name, arguments.rounds)])
 

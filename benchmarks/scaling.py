@@ -13,7 +13,7 @@ import statistics
 import jax
 
 from benchmarks import works
-from benchmarks.measure import exponent, interleaved, peak_bytes, save
+from benchmarks.measure import exponent, interleaved, peak_bytes, positive, save
 from benchmarks.rivals import backpropagation, naive, ours
 
 BASE = {
@@ -86,7 +86,7 @@ def measure(what: str, sizes: list[int], rounds: int, base: dict = BASE) -> list
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args(argv)
     if arguments.quick:

@@ -9,7 +9,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import against, interleaved, markdown, matching, random_like, save
+from benchmarks.measure import against, interleaved, markdown, matching, positive, random_like, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo, naive
 from benchmarks.models import MODELS, Model
 from zojax import mezo as mezo_optimizer
@@ -65,7 +65,7 @@ def measure(name: str, model: Model, rounds: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="M (159M, scan)", help="part of a model's name")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
     arguments = parser.parse_args()
     chosen = matching(MODELS, arguments.only)
     rows = [r for n, make in chosen.items() for r in measure(n, make(), arguments.rounds)]

@@ -21,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,18 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
+def needed(package: str) -> None:
+    """Ends with its name where a package is missing."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise SystemExit(f"{package} is not installed.") from None
+
+
 def h100() -> SingleDeviceSharding:
     """An H100 that is not there, to compile for; call it before JAX looks for devices."""
+    for name in ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12"):
+        needed(name)
     import nvidia.cuda_nvcc
 
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"

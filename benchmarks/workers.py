@@ -211,6 +211,12 @@ def peaks() -> dict:
     return found
 
 
+def versions() -> dict:
+    """Of what this contestant has imported."""
+    names = [name for name in ("jax", "jaxlib", *environments.PACKAGES) if name in sys.modules]
+    return environments.versions(names, sys.path)
+
+
 def main() -> None:
     """Answers "step" and "stop", one JSON object a line; other output goes to the standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -222,6 +228,7 @@ def main() -> None:
         ready.step()  # allocates and warms up
         facts = {"first": time.perf_counter() - start, "peak": ready.peak}
         facts |= {"compile_seconds": ready.compile_seconds, "platform": platform}
+        facts["versions"] = versions()
         print(json.dumps(facts), file=answers)
         for word in sys.stdin:
             if word.strip() == "stop":
@@ -231,7 +238,8 @@ def main() -> None:
             ready.step()
             print(json.dumps({"seconds": time.perf_counter() - start}), file=answers)
     except ImportError as error:
-        print(json.dumps({"failed": f"not installed: {error.name}"}), file=answers)
+        reason = f"not installed: {error.name}" if error.name else str(error)
+        print(json.dumps({"failed": reason[:200]}), file=answers)
     except Exception as error:  # whatever it is, it is this contestant's row
         text = str(error).strip().splitlines() or [type(error).__name__]
         print(json.dumps({"failed": text[0][:200]}), file=answers)

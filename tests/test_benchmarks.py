@@ -1,6 +1,7 @@
 """The benchmark harness: ratios, refusals, fits, tables, and that every section can be imported."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import zojax
 from benchmarks import (
+    accelerators,
     batches,
     contests,
     environments,
@@ -247,6 +249,7 @@ def test_one_that_fails_in_a_turn_or_at_its_end_is_a_row_and_the_others_go_on(mo
     names = ["inference", "zojax, signs", "jvp"]
     entry = contests._entry("sphere", "sphere", {"d": 4}, 4, names)
     floor, *failed = contests.run(entry, names, OPTIONS)
+    assert floor["run"]["commit"] == measure.commit()
     assert floor["seconds"] == [1.0] * 6 and floor["rss"] == 400 and "failed" not in floor
     assert [row["failed"] for row in failed] == ["no step", "no close"]
     assert not any("seconds" in row for row in failed)
@@ -465,6 +468,8 @@ def test_a_worker_steps_and_tells_its_memory():
     work = {"name": "sphere", "settings": {"d": 100}, "evaluations": 4}
     worker = workers.Worker("zojax, signs", work, limit=120)
     assert worker.facts["platform"] == jax.default_backend()
+    assert worker.facts["versions"]["optax"] == environments.versions(["optax"], sys.path)["optax"]
+    assert "jaxlib" in worker.facts["versions"] and "cma" not in worker.facts["versions"]
     assert worker.facts["peak"] > 0 and worker.facts["compile_seconds"] > 0
     assert worker.step() > 0
     assert worker.close()["rss"] > 10**7
@@ -542,6 +547,68 @@ def test_a_missing_environment_is_not_made_unasked(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(environments.Unavailable, match="--make torch"):
         environments.python_of("torch", make=False)
+
+
+def test_an_environment_that_cannot_be_made_is_tried_once(monkeypatch, tmp_path):
+    tried = []
+
+    def offline(command):
+        tried.append(command)
+        raise environments.Unavailable("no network")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(environments, "_run", offline)
+    environments._refused.cache_clear()
+    for _ in range(3):
+        with pytest.raises(environments.Unavailable, match="no network"):
+            environments.python_of("torch")
+    environments._refused.cache_clear()
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [(ImportError("a library is broken"), "a library is broken"), (None, "not installed: nosuch")],
+)
+def test_an_import_that_fails_says_what_is_missing_or_why(monkeypatch, error, reason):
+    def prepare(*_):
+        raise error or ModuleNotFoundError("No module", name="nosuch")
+
+    told = io.StringIO()
+    monkeypatch.setattr(workers, "prepare", prepare)
+    monkeypatch.setattr(sys, "argv", ["", '["zoopt", {}, "cpu"]'])
+    monkeypatch.setattr(os, "dup", lambda _: 1)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(os, "fdopen", lambda *_, **__: told)
+    workers.main()
+    assert json.loads(told.getvalue()) == {"failed": reason}
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "x"])
+def test_no_rounds_are_no_run(monkeypatch, tmp_path, capsys, rounds):
+    for main in (batches.main, lambda argv: _contest(monkeypatch, tmp_path, *argv)):
+        with pytest.raises(SystemExit):
+            main(["--rounds", rounds])
+        assert f"'{rounds}' is no number of times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("also", [["--only", "sphere"], ["--quick"], ["--device", "cpu"]])
+def test_tables_alone_go_with_no_option_of_a_run(monkeypatch, capsys, also):
+    monkeypatch.setattr(page, "write", lambda: pytest.fail("it wrote the pages"))
+    with pytest.raises(SystemExit):
+        command(["--tables", *also])
+    assert "--tables measures nothing" in capsys.readouterr().err
+
+
+def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
+    def nothing(name):
+        raise table22.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(table22.metadata, "version", nothing)
+    with pytest.raises(SystemExit, match="jax-cuda12-plugin is not installed"):
+        table22.h100()
+    with pytest.raises(SystemExit, match="libtpu is not installed"):
+        accelerators.v5e()
 
 
 def test_table_22_is_run_where_there_is_a_gpu_and_compiled_elsewhere(monkeypatch):
