@@ -27,6 +27,13 @@ def zero_from(array: jax.Array) -> jax.Array:
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
 
 
+def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
+    """x, floating point, which is not there before `array` is."""
+    bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
+    zero = zero_from(array).astype(bits)
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero, x.dtype)
+
+
 @jax.custom_jvp
 def settle(x: jax.Array) -> jax.Array:
     """The same numbers, none infinite, computed once: all readers see the same bits.

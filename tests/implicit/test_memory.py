@@ -129,6 +129,46 @@ def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     assert ours <= 1.01 * forward + 4 * VOCABULARY * 1024, (ours, forward)
 
 
+def squares(params):
+    return sum(jnp.sum(w**2) for w in params)
+
+
+def absolute(params):
+    return sum(jax.tree.leaves(jax.tree.map(lambda w: jnp.mean(jnp.abs(w)), params)))
+
+
+@pytest.mark.parametrize("penalty", [squares, absolute])
+@pytest.mark.parametrize("name", ["rademacher", "low_rank"])
+def test_a_penalty_reads_one_leaf_at_a_time(name, penalty):
+    """A sum over each weight has no other operand that its noise could wait for."""
+    width = 512
+    shapes = [jax.ShapeDtypeStruct((width, width), jnp.float32)] * 8
+
+    def loss(params):
+        x = jnp.ones((32, width))
+        for w in params:
+            x = jnp.tanh(x @ w)
+        return jnp.mean(x**2) + 1e-3 * penalty(params)
+
+    estimator = zojax.estimator(getattr(directions, name)(), mu=1e-3)
+    ours = peak_of_donated_step(estimator, loss, shapes)
+    forward = peak(jax.jit(loss).lower(shapes).compile())
+    assert ours <= forward + 2.2 * 4 * width**2, (ours, forward)
+
+
+@pytest.mark.parametrize("name", ["rademacher", "low_rank"])
+def test_a_scaled_table_is_perturbed_where_it_is_looked_up(name):
+    shapes = jax.ShapeDtypeStruct((20_000, 64), jnp.float32)
+
+    def loss(table):
+        return jnp.sum((table * 8.0)[np.arange(16)] ** 2)
+
+    estimator = zojax.estimator(getattr(directions, name)(), mu=1e-3)
+    ours = peak_of_donated_step(estimator, loss, shapes)
+    forward = peak(jax.jit(loss).lower(shapes).compile())
+    assert ours <= 1.05 * forward, (ours, forward)
+
+
 @pytest.mark.parametrize("count", [1, 16])
 @pytest.mark.parametrize("name", ["rademacher", "normal"])
 def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):

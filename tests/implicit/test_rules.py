@@ -68,10 +68,19 @@ def windows(w, start, size):
 
 H = x(2, 4)
 INDEX = np.array([[3, 0], [1, 1], [2, 3]])
+NUMBER = jnp.float32(1.7)
 DYNAMIC = jnp.array(2)  # a traced index: captured, so a constant of the jaxpr
 NHWC, NCHW = ("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")
 
 CASES = [
+    # multiples
+    Case("times a number", lambda w: x(3, 4) @ (0.5 * w), (4, 5), kept="mul"),
+    Case("times a traced number", lambda w: x(3, 4) @ (w * NUMBER), (4, 5), kept="mul"),
+    Case("over a number", lambda w: (w / NUMBER)[INDEX[:, 0]], (4, 5), kept="div"),
+    Case("negative", lambda w: x(3, 4) @ -w, (4, 5), kept="neg"),
+    Case("number over", lambda w: x(3, 4) @ (NUMBER / (2 + w**2)), (4, 5), missing="low_rank"),
+    Case("times itself", lambda w: x(3, 4) @ (w * w), (4, 5), missing="low_rank"),
+    Case("times an array", lambda w: x(3, 4) @ (w * x(4, 5)), (4, 5), missing="low_rank"),
     # products
     Case("dot x@w", lambda w: x(3, 4) @ w, (4, 5), kept="dot_general"),
     Case("dot w@x", lambda w: w @ x(5, 2), (4, 5), kept="dot_general"),

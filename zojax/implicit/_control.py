@@ -21,8 +21,7 @@ def call(context, eqn, *operands):
 def scan(context, eqn, *operands):
     p = eqn.params
     consts, init, xs = _compat.scan_operands(eqn, operands)
-    # What no iteration changes is generated once, before the loop, when the loop is due.
-    consts = [context.waiting(x, beside=[*init, *xs]) for x in consts]
+    consts = _due(context, consts, beside=[*init, *xs])
     init = [context.plain(x, eqn) for x in init]
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
     stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
@@ -40,12 +39,23 @@ def scan(context, eqn, *operands):
     return [*carry, *ys]
 
 
+def _due(context, consts, beside):
+    """Noise that no iteration changes is generated once, before the loop, when the loop is due.
+
+    That of low rank is not generated: it stays what evaluations of one direction share.
+    """
+    return [
+        context.waiting(x, beside) if isinstance(x, Perturbed) and not x.is_factored else x
+        for x in consts
+    ]
+
+
 def while_loop(context, eqn, *operands):
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     cond_consts, body_consts = operands[:n], operands[n:m]
     init = [context.plain(x, eqn) for x in operands[m:]]
-    body_consts = [context.waiting(x, beside=init) for x in body_consts]
+    body_consts = _due(context, body_consts, beside=init)
     cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 

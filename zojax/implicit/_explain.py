@@ -26,7 +26,7 @@ class Event(NamedTuple):
     `kind` is "kept" (a view or a product that keeps the noise implicit), "slice" (dense noise is
     added to the part in use), "activation" (so is any noise to the entries that a lookup picked),
     "elementwise" (vectors, and whatever is broadcast against larger arrays) or "missing" (no rule:
-    a part was materialised although its noise has structure).
+    a part was materialised although its noise has structure or the part is only moved).
 
     Attributes:
       kind: as above.
@@ -101,8 +101,8 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
 
     Nothing is computed. Arrays may be `jax.ShapeDtypeStruct`s. In print, `kept` is noise that a view or
     a product took in its own form, a `part in use` is what one operation materialises while it reads it,
-    `looked up or broadcast` has the size of activations, and `NO RULE` is structured noise that was
-    materialised since a primitive could not use it.
+    `looked up or broadcast` has the size of activations, and `NO RULE` is low-rank noise that a primitive
+    could not use, or any noise of what is only moved (a pad, a carry, an output): it is materialised.
 
     Args:
       fun: the function, as for `evaluate`.

@@ -28,6 +28,8 @@ class Context:
     # id of an array: itself (which keeps the id its own), a time, and the array it is computed from
     # entry by entry, which exists by then.
     sources: dict = field(default_factory=dict)
+    # What is not computed entry by entry, in order: noise that is beside no array waits for the last.
+    milestones: list = field(default_factory=list)
     # id of a long vector: itself and the array that all its readers share. Noise of one is never made
     # inside of what reads it, so that to make it again would save no memory.
     vectors: dict = field(default_factory=dict)
@@ -56,12 +58,13 @@ class Context:
         return stored_once(array, source)
 
     def waiting(self, x, beside):
-        """`x`, whose noise waits for an array `beside` it: XLA would make that of all layers at once."""
+        """`x`, whose noise waits for an array `beside` it, or before: XLA would make all noise at once."""
         if not isinstance(x, Perturbed):
             return x
         # An entry of the array itself would be computed apart, and parts of the array be stored for it.
         pairs = [(y, self.source(y)[1]) for y in beside if _is_computed(y)]
         arrays = [source if _is_computed(source) else y for y, source in pairs]
+        arrays += self.milestones[-1:]
         # One that differs between devices where `x` does not would make `x` differ.
         array = next((y for y in arrays if varying_axes(y) <= varying_axes(x.base)), None)
         return x if array is None else x.after(array)
@@ -80,6 +83,8 @@ class Context:
             if isinstance(out, jax.core.Tracer):
                 time, source = latest or (len(self.sources), out)
                 self.sources[id(out)] = out, time, source
+                if _is_computed(out) and not _compat.is_elementwise(eqn):
+                    self.milestones.append(out)
 
     def interpret(self, jaxpr, consts, args) -> list:
         """The outputs of `jaxpr`, arrays or perturbed arrays."""
@@ -103,7 +108,7 @@ class Context:
 
     def interpret_body(self, eqn, jaxpr, consts, args) -> list[jax.Array]:
         """The outputs, as arrays, of a body that is traced apart: nothing made there is read outside."""
-        inner = replace(self, vectors={})
+        inner = replace(self, vectors={}, milestones=[])
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 

@@ -116,8 +116,12 @@ class Perturbed:
         return self.base.shape
 
     @property
+    def is_factored(self) -> bool:
+        return isinstance(self.join, Outer)
+
+    @property
     def is_low_rank(self) -> bool:
-        return isinstance(self.join, Outer) and self.whole is None
+        return self.is_factored and self.whole is None
 
     @property
     def is_vector(self) -> bool:
@@ -194,6 +198,9 @@ class Perturbed:
 
     def after(self, array: jax.Array) -> "Perturbed":
         """The same, whose noise cannot be generated before `array` is there."""
+        if self.is_factored:
+            left = _barriers.waiting(self.factors[0], array)
+            return self.replace(factors=(left, self.factors[1]))
         if not isinstance(self.join, Access) or self.join.shared or self.join.waits:
             return self
         rows = self.factors[0] ^ _barriers.zero_from(array)

@@ -101,6 +101,21 @@ def _same(context, eqn, *operands):
     ]
 
 
+def _times_number(context, eqn, *operands):
+    """w * s, w / s and -w, for one number s: the base and the scale of the noise are multiplied alike."""
+    w = next(x for x in operands if isinstance(x, Perturbed))
+    is_number = all(x is w or (not isinstance(x, Perturbed) and jnp.ndim(x) == 0) for x in operands)
+    multiplies = operands[0] is w or eqn.primitive.name == "mul"
+    if w.is_vector or sum(x is w for x in operands) > 1 or not (is_number and multiplies):
+        return fallback(context, eqn, *operands)
+    context.kept(w, eqn)
+    operator = getattr(lax, eqn.primitive.name)
+    dtype = w.scale.dtype
+    (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+    scale = operator(*(w.scale if x is w else lax.convert_element_type(x, dtype) for x in operands))
+    return [w.replace(base=base, scale=scale)]
+
+
 # --- products with low-rank noise -----------------------------------------------------------------
 
 
@@ -199,6 +214,7 @@ _IDENTITIES = ("copy", "name", "optimization_barrier", "pvary", "reshard")
 RULES = {
     **{name: partial(_view, rule) for name, rule in VIEWS.items()},
     **dict.fromkeys((*_IDENTITIES, "sharding_constraint"), _same),
+    **dict.fromkeys(("mul", "div", "neg"), _times_number),
     "split": _split,
     "convert_element_type": _convert,
     "dot_general": _dot_general,
