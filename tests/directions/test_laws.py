@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import zojax
-from zojax import directions, stencils
+from zojax import directions, noise, stencils
+from zojax.directions._permutation import permute
 
 D = 12
 SHAPES = {
@@ -180,8 +181,25 @@ def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
     _assert_trace(samples, (D / q - 1) * NORM2)
 
 
-def test_hadamard_leaves_d_over_q_minus_one_for_a_power_of_two():
-    d, q = 16, 4
+@pytest.mark.parametrize(("size", "count"), [(8, 4), (16, 8), (64, 32)])
+def test_a_small_permutation_joins_all_pairs_alike(size, count):
+    """What the variance of several rows of a Hadamard matrix rests on: the exclusive or of two places."""
+
+    def places(key):
+        seed = noise.make_seed(key)
+        return jax.vmap(lambda i: permute(seed, i, size))(jnp.arange(count, dtype=jnp.uint32))
+
+    drawn = np.asarray(jax.jit(jax.vmap(places))(jax.random.split(jax.random.key(0), 20_000)))
+    i, j = np.triu_indices(count, 1)
+    pairs = drawn[:, i] ^ drawn[:, j]
+    shares = np.stack([np.mean(pairs == x, axis=1) for x in range(1, size)], axis=1) * (size - 1)
+    error = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
+    assert np.all(np.abs(shares.mean(axis=0) - 1) < 5 * error)
+
+
+@pytest.mark.parametrize(("d", "q"), [(16, 4), (12, 8), (33, 32)])
+def test_hadamard_leaves_what_is_orthogonal_in_the_padded_space(d, q):
+    padded = 2 ** (d - 1).bit_length()
     g = np.linspace(-1, 2, d)
     estimator = zojax.estimator(directions.hadamard(), num_directions=q, mu=0.1)
     estimate = jax.jit(
@@ -195,7 +213,8 @@ def test_hadamard_leaves_d_over_q_minus_one_for_a_power_of_two():
     _assert_mean(samples, g)
     squares = np.sum((samples - g) ** 2, axis=1)
     error = squares.std(ddof=1) / np.sqrt(len(squares))
-    assert abs(squares.mean() - (d / q - 1) * (g @ g)) < 5 * error
+    trace = (padded / q - 1) * (d - 1) / (padded - 1) * (g @ g)
+    assert abs(squares.mean() - trace) < 5 * error
 
 
 EXACT = {

@@ -7,16 +7,17 @@ from jax import lax
 from zojax import noise
 from zojax._types import varying_like
 
-_ROUNDS = 4  # enough for a pseudo-random permutation (Luby and Rackoff, 1988)
-
 
 def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
     """The place of `index` (uint32) under the permutation that `seed` picks.
 
     A Feistel network over an even number of bits, applied again while it lands outside `size`
-    (cycle walking; Black and Rogaway, 2002): four tries at most on average.
+    (cycle walking; Black and Rogaway, 2002): four tries at most on average. Four rounds make a
+    pseudo-random permutation (Luby and Rackoff, 1988), but for small sizes: pairs of places are off by a
+    part of some 2^-half, and every two rounds more take that factor again.
     """
     half = max((size - 1).bit_length() + 1, 2) // 2
+    rounds = 2 + 2 * -(-5 // half)
     mask = jnp.uint32((1 << half) - 1)
 
     def feistel_round(r, x):
@@ -26,7 +27,7 @@ def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
 
     def walk(carry):
         x, _ = carry
-        return lax.fori_loop(0, _ROUNDS, feistel_round, x), False
+        return lax.fori_loop(0, rounds, feistel_round, x), False
 
     def outside(carry):
         x, untouched = carry

@@ -20,7 +20,8 @@ def hadamard() -> Direction:
     :math:`H_{ik} = (-1)^{\mathrm{popcount}(i \wedge k)}` has the padded size
     :math:`d' = 2^{\lceil \log_2 d \rceil}`; D is a random sign per coordinate, shared by the step,
     s one per direction, and pi a random permutation of the rows. Any q <= d' directions are orthogonal in
-    the padded space, so on a quadratic with d = d' the variance has trace :math:`(d/q - 1)\|g\|^2`, and
+    the padded space, so on a quadratic the variance has trace
+    :math:`(d'/q - 1) \frac{d - 1}{d' - 1} \|g\|^2`, which is :math:`(d/q - 1)\|g\|^2` for d = d', and
     q = d' gives the exact gradient for every d. Nothing is stored; entries are signs, as in `rademacher`.
 
     Returns:
