@@ -475,6 +475,12 @@ def test_a_schedule_of_mu_needs_a_step_count():
     np.testing.assert_allclose(out.grads, constant.grads, rtol=1e-5)
 
 
+def test_a_loss_without_aux_is_told_so():
+    for fun, got in ((jnp.sum, r"an array of shape \(\)"), (lambda x: [x, x], "list")):
+        with pytest.raises(TypeError, match=f"value, aux.*{got}; leave has_aux out"):
+            zojax.grad(fun, has_aux=True)(0, jnp.ones(2))
+
+
 def test_reduced_aux_keeps_its_dtypes_and_takes_keys():
     def loss(x):
         return jnp.sum(x), {"key": jax.random.key(7), "n": jnp.int32(3), "empty": jnp.zeros((0,))}

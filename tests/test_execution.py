@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.experimental import io_callback
 
 import zojax
 from zojax import directions, execution, stencils
@@ -202,3 +203,17 @@ def test_a_loss_that_cannot_be_batched_is_told_of_a_loop():
             grad(batch_size)
         assert any("batch_size=1" in note for note in error.value.__notes__)
     assert jnp.all(jnp.isfinite(grad(1)))
+
+
+def test_an_ordered_callback_is_told_of_a_loop():
+    def loss(w):
+        io_callback(lambda x: None, None, w[0], ordered=True)
+        return jnp.sum(w**2)
+
+    def grad(batch_size):
+        return zojax.grad(loss, zojax.estimator(num_directions=2, batch_size=batch_size))
+
+    with pytest.raises(ValueError, match="vmap") as error:
+        grad(2)(0, jnp.ones(2))
+    assert any("batch_size=1" in note for note in error.value.__notes__)
+    assert jnp.all(jnp.isfinite(grad(1)(0, jnp.ones(2))))

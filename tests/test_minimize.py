@@ -86,6 +86,17 @@ def test_key_replaces_that_of_the_transformation(result):
     assert not np.allclose(other.history, result.history[:5], rtol=1e-4)
 
 
+def test_a_state_of_another_run_is_refused():
+    adam = zojax.zeroth_order(optax.adam(0.1), source())
+    for other, x0, match in (
+        (zojax.zo_sgd(0.1, source()), X0, "another structure"),
+        (adam, jnp.zeros(4), r"float32\[4\] where tx.init\(x0\) has float32\[3\]"),
+        (zojax.zeroth_order(optax.adam(0.1), source(num_directions=2)), X0, r"float32\[2\] where"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            zojax.minimize(bowl, X0, adam, 2, state=other.init(x0))
+
+
 def test_deletes_nothing_of_the_caller():
     """The loop donates its buffers: parameters, keys and states of the caller are not among them."""
     key = jax.random.key(1)

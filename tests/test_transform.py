@@ -568,6 +568,16 @@ def test_errors_of_update(case):
     assert_matches(message, error.value)
 
 
+def test_update_needs_a_state_of_its_own():
+    tx, x = zojax.mezo(), jnp.ones(2)
+    for wrong in (x, optax.sgd(0.1).init(x)):
+        with pytest.raises(TypeError, match=r"state must be .* tx\.update\(None, state, params"):
+            tx.update(None, wrong, x, value_fn=bowl)
+    four = zojax.mezo(num_directions=4)
+    with pytest.raises(ValueError, match=r"step with 1 directions, .* has 4: .*tx\.init"):
+        four.update(None, tx.init(x), x, value_fn=bowl)
+
+
 def test_update_needs_params():
     tx = zojax.mezo()
     with pytest.raises(ValueError, match=r"parameters: tx\.update\(None, state, params"):

@@ -106,7 +106,11 @@ def _slice_arguments(axes, args: tuple, kwargs: dict, index):
 
 def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
-        raise TypeError(f"with has_aux=True the loss must return (value, aux), got {type(out)}.")
+        got = f"an array of shape {jnp.shape(out)}" if hasattr(out, "shape") else type(out).__name__
+        raise TypeError(
+            f"with has_aux=True the loss must return (value, aux), got {got}; "
+            "leave has_aux out for a loss that returns its value alone."
+        )
     value, aux = out if has_aux else (out, ())
     if isinstance(value, (tuple, list, dict)) or value is None:
         raise TypeError(

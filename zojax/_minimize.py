@@ -107,7 +107,8 @@ def minimize(
       A `MinimizeResult`.
 
     Raises:
-      ValueError, TypeError: counts that are not positive; a budget below one step; options that need
+      ValueError, TypeError: counts that are not positive; a budget below one step; a state that `tx` does
+        not have for these parameters; options that need
         the estimator of `tx` where it has none; a call inside `jit`, `vmap` or `grad`, where a
         `jax.lax.scan` over `tx.update` does the same.
 
@@ -137,7 +138,7 @@ def minimize(
     )
     structure_of(x0)  # raises for leaves that are no arrays
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
-    state = tx.init(params) if state is None else state
+    state = tx.init(params) if state is None else _like_init(state, tx, params)
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
     _require_host((params, state))
@@ -160,6 +161,25 @@ def minimize(
         state=state,
         message=message,
     )
+
+
+def _like_init(state, tx, params):
+    """The state, if it is one that `tx` has for these parameters; its keys may be of any kind."""
+    own = jax.eval_shape(tx.init, params)
+    theirs, ours = jax.tree.structure(state), jax.tree.structure(own)
+    if theirs != ours:
+        raise ValueError(
+            f"state has another structure than tx.init(x0): {theirs} instead of {ours}; "
+            "give the state of a result of this tx, or none."
+        )
+    for x, like in zip(jax.tree.leaves(state), jax.tree.leaves(own), strict=True):
+        is_key = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
+        if not is_key and (jnp.shape(x), jnp.asarray(x).dtype) != (like.shape, like.dtype):
+            raise ValueError(
+                f"state has {jnp.asarray(x).dtype}{list(jnp.shape(x))} where tx.init(x0) has "
+                f"{like.dtype}{list(like.shape)}; give the state of a result of this tx and x0."
+            )
+    return state
 
 
 def _require_host(arrays: PyTree) -> None:

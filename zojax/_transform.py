@@ -105,7 +105,9 @@ def zeroth_order(
     `state.value` is NaN; directions left out are counted in `state.estimator_state.skipped`.
 
     What stands before it in an optax chain is ignored too: put it inside,
-    `zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))`.
+    `zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))`. What wants other parameters
+    than the loss (`optax.lookahead`) or gradients at other points (`optax.contrib.sam`) is no `inner`: give
+    it those of `zojax.value_and_grad`.
 
     Outside `jit` an update is compiled, once for a function, shapes, and extras that are no arrays: pass an
     int that changes as `jnp.asarray(step)`. As under `jax.jit`, what the loss
@@ -125,8 +127,9 @@ def zeroth_order(
       `zojax.apply_updates`).
 
     Raises:
-      ValueError: no params, or a loss that is not scalar.
-      TypeError: an estimator in the place of `inner`, no value_fn, or an extra that it does not take.
+      ValueError: no params, a loss that is not scalar, or a state with another number of directions.
+      TypeError: a state that is none, an estimator in the place of `inner`, no value_fn, or an extra that
+        it does not take.
 
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=8), key=0)
@@ -199,6 +202,7 @@ def _updating(source: _Source) -> Callable:
             raise ValueError(
                 "zeroth_order needs the parameters: tx.update(None, state, params, ...)."
             )
+        _check_state(state, source.estimator.num_directions)
         if values is not None and value_fn is not None:
             raise TypeError(
                 "update got value_fn and values: values are evaluations that were made elsewhere; "
@@ -318,6 +322,19 @@ def _no_loss(*args, **kwargs):
         "the inner transformation evaluates the loss (as a line search does), and has none where values "
         "come from outside or a step is replayed from its coefficients."
     )
+
+
+def _check_state(state, num_directions: int) -> None:
+    if not isinstance(state, ZerothOrderState):
+        raise TypeError(
+            f"state must be what tx.init(params) returned, got a {type(state).__name__}; "
+            "the order is tx.update(None, state, params, value_fn=loss)."
+        )
+    if state.coefficients.shape != (num_directions,):
+        raise ValueError(
+            f"state is of a step with {state.coefficients.shape[0]} directions, and this transformation "
+            f"has {num_directions}: begin with tx.init(params)."
+        )
 
 
 def _check_extras(value_fn: Callable, extras: dict) -> None:

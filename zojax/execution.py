@@ -77,10 +77,12 @@ def evaluate(
         if batch_size >= num_directions:
             return _batch(direction, indices)
         return lax.map(direction, indices, batch_size=batch_size)
-    except NotImplementedError as error:
-        error.add_note(
-            "zojax evaluates directions in batches; batch_size=1 takes them one at a time."
-        )
+    except (NotImplementedError, ValueError) as error:
+        # The second is what JAX raises for an ordered callback.
+        if isinstance(error, NotImplementedError) or "vmap" in str(error):
+            error.add_note(
+                "zojax evaluates directions in batches; batch_size=1 takes them one at a time."
+            )
         raise
 
 
