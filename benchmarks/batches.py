@@ -13,7 +13,7 @@ import jax
 
 import zojax
 from benchmarks.contests import CONTESTS
-from benchmarks.measure import interleaved, positive, save
+from benchmarks.measure import cautious, interleaved, positive, save, spread
 from benchmarks.works import fill, make
 from zojax import directions
 
@@ -58,7 +58,8 @@ def measure(label: str, work, direction, sizes: list[int], rounds: int) -> dict:
         return lambda: run(params, batch)
 
     runs = {str(size): run_of(size) for size in sizes} | {"default": run_of(None)}
-    medians = {name: statistics.median(s) for name, s in interleaved(runs, rounds).items()}
+    seconds = interleaved(runs, rounds)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     best = min(medians, key=medians.get)
     return {
         "work": label,
@@ -66,7 +67,9 @@ def measure(label: str, work, direction, sizes: list[int], rounds: int) -> dict:
         **{f"{size}, ms": 1e3 * medians[str(size)] if size in sizes else "" for size in SIZES},
         "default, ms": 1e3 * medians["default"],
         "best": best,
-        "default / best": medians["default"] / medians[best],
+        "default / best": cautious(seconds["default"], seconds[best]),
+        "quartiles": spread(seconds["default"], seconds[best]),
+        "rounds": list(seconds.values()),
     }
 
 

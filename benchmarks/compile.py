@@ -2,17 +2,19 @@
 
     python -m benchmarks.compile
 
-The persistent cache is off, and the least of some tries counts: processor time beside other work on the
-machine errs upwards only. XLA compiles equal kernels of one program once, so that a program of two forwards
-costs little more than one of a single forward; both are given.
+The persistent cache is off, and every try compiles all programs anew, in shuffled order. XLA compiles equal
+kernels of one program once, so that a program of two forwards costs little more than one of a single
+forward; both are given.
 """
 
 import argparse
+import statistics
 import time
+from functools import partial
 
 import jax
 
-from benchmarks.measure import markdown, matching, positive, save
+from benchmarks.measure import against, cautious, in_turn, markdown, matching, positive, save
 from benchmarks.memory import DIRECTIONS, backward, forward, mezo
 from benchmarks.models import MODELS, Model
 
@@ -26,15 +28,12 @@ def two_forwards(model: Model):
     return jax.jit(both).lower(model.params, model.params, model.batch)
 
 
-def seconds(lower, tries: int) -> float:
-    """Least processor time of tracing, lowering and compiling anew."""
-    taken = []
-    for _ in range(tries):
-        jax.clear_caches()
-        start = time.process_time()
-        lower().compile()
-        taken.append(time.process_time() - start)
-    return min(taken)
+def seconds(lower) -> float:
+    """Processor time of tracing, lowering and compiling anew."""
+    jax.clear_caches()
+    start = time.process_time()
+    lower().compile()
+    return time.process_time() - start
 
 
 def measure(name: str, model: Model, tries: int) -> list[dict]:
@@ -45,23 +44,25 @@ def measure(name: str, model: Model, tries: int) -> list[dict]:
     }
     for label, direction in DIRECTIONS.items():
         programs[f"zojax.mezo, {label}"] = lambda d=direction: mezo(model, d)
-    taken = {label: seconds(lower, tries) for label, lower in programs.items()}
+    timers = {label: partial(seconds, lower) for label, lower in programs.items()}
+    taken = in_turn(timers, dict.fromkeys(timers, tries))
+    twice, both = [2 * s for s in taken["a forward"]], taken["two forwards, one program"]
     return [
         {
             "model": name,
             "program": label,
-            "seconds": value,
-            "/ two programs of a forward": value / (2 * taken["a forward"]),
-            "/ one program of two forwards": value / taken["two forwards, one program"],
+            "seconds": statistics.median(mine),
+            "/ two programs of a forward": cautious(mine, twice),
+            **against("one program of two forwards", mine, both),
         }
-        for label, value in taken.items()
+        for label, mine in taken.items()
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="M (159M, scan)", help="part of a model's name")
-    parser.add_argument("--tries", type=positive, default=3)
+    parser.add_argument("--tries", type=positive, default=5)
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     chosen = matching(MODELS, arguments.only)

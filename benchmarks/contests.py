@@ -23,7 +23,8 @@ import jax
 
 from benchmarks import measure
 from benchmarks.rivals import RIVALS
-from benchmarks.workers import SHORT, Failed, Worker
+from benchmarks.turns import SHORT
+from benchmarks.workers import Failed, Worker
 
 EVERY = list(RIVALS)
 HOSTS = [name for name, rival in RIVALS.items() if rival.module == "search"]

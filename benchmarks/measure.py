@@ -19,11 +19,13 @@ import jax
 import jaxlib
 
 from benchmarks import environments
+from benchmarks.turns import often
 
 ROOT = Path(__file__).parent.parent
 # Another folder for a trial run; an environment variable, since sections are processes of their own.
 RESULTS = Path(os.environ.get("ZOJAX_RESULTS") or Path(__file__).parent / "results")
 SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
+RESIDUAL = 0.25  # of a logarithm, beyond which values follow no power of a size
 FEW = 5  # rounds below which all of them must agree: quartiles would leave none or one out
 
 
@@ -35,14 +37,14 @@ def peak_bytes(compiled) -> int:
 
 
 def interleaved(contestants: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant, one after another in every round, in shuffled order.
+    """Seconds of each contestant, one after another in every round, in shuffled order; short steps repeat.
 
     Drift of the machine hits all of them alike, and so does what the one before leaves in the caches
     and the allocator.
     """
     for run in contestants.values():
         jax.block_until_ready(run())  # compile and warm up
-    timers = {name: partial(timed, run) for name, run in contestants.items()}
+    timers = {name: partial(often, partial(timed, run)) for name, run in contestants.items()}
     return in_turn(timers, dict.fromkeys(contestants, rounds))
 
 
@@ -107,10 +109,14 @@ def against(base: str, taken: list[float], theirs: list[float]) -> dict:
     return {f"/ {base}": cautious(taken, theirs), "quartiles": quartiles, "rounds": taken}
 
 
-def exponent(sizes: list[float], values: list[float]) -> float:
-    """b of value = a size^b, by least squares in logarithms."""
+def exponent(sizes: list[float], values: list[float]) -> float | str:
+    """b of value = a size^b, by least squares in logarithms; none where a value is far from that."""
+    if min(values) <= 0:
+        return "n/a (no power)"
     x, y = ([math.log(v) for v in values] for values in (sizes, values))
-    return statistics.linear_regression(x, y).slope
+    slope, start = statistics.linear_regression(x, y)
+    far = max(abs(b - slope * a - start) for a, b in zip(x, y, strict=True))
+    return "n/a (no power)" if far > RESIDUAL else slope
 
 
 def random_like(shapes, key: int = 0, scale: float = 0.02):

@@ -59,7 +59,7 @@ def measure(shape: tuple[int, ...], rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=positive, default=15)
+    parser.add_argument("--rounds", type=positive, default=31)
     arguments = parser.parse_args()
     save("noise", [row for shape in SHAPES for row in measure(shape, arguments.rounds)])
 

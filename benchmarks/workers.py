@@ -11,7 +11,6 @@ import os
 import re
 import resource
 import select
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,15 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import environments
+from benchmarks import environments, turns
 from benchmarks.rivals import RIVALS, Host
 
 ROOT = Path(__file__).parent.parent
 # Of a machine's free memory: what a program may need by the compiler's count. The process needs more, and
 # a machine without swap that runs out of memory ends more than the contestant.
 MEMORY = 0.6
-SHORT = 0.5  # seconds of a step
-TURN = 0.1  # seconds of a turn of short steps
 
 
 class Failed(RuntimeError):
@@ -80,16 +77,8 @@ class Worker:
         self.facts = self._answer(limit)
 
     def step(self, limit: float = 600) -> float:
-        """Seconds of one step; a short one is taken more often, and the median of all but the first counts.
-
-        The contestant before may have filled caches and memory with gigabytes of its own, and a step of
-        milliseconds is at the mercy of the scheduler.
-        """
-        if self.facts["first"] >= SHORT:
-            return self._step(limit)
-        first = self._step(limit)
-        more = min(20, max(1, int(TURN / first)))
-        return statistics.median(self._step(limit) for _ in range(more))
+        """Seconds of a turn, with `limit` for each of its steps."""
+        return turns.often(lambda: self._step(limit))
 
     def _step(self, limit: float) -> float:
         self._say("step")

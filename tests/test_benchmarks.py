@@ -16,6 +16,7 @@ import zojax
 from benchmarks import (
     accelerators,
     batches,
+    compile,
     contests,
     environments,
     measure,
@@ -26,6 +27,7 @@ from benchmarks import (
     scaling,
     step,
     table22,
+    turns,
     workers,
     works,
 )
@@ -75,6 +77,21 @@ def test_curves_of_some_optimizers_join_those_that_were_there(monkeypatch):
 def test_an_exponent_is_found_again():
     sizes = [1, 10, 100, 1000]
     assert measure.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
+
+
+def test_a_step_has_no_exponent():
+    for values in ([1.72, 1.72, 1.74, 15.4], [44.5, 85.4, 85.4, 85.4], [0, 1, 4, 16]):
+        assert measure.exponent([1, 4, 16, 64], values) == "n/a (no power)"
+
+
+def test_short_steps_are_repeated_in_a_turn_and_long_ones_are_not(monkeypatch):
+    seconds = iter([0.05, 3.0, 1.0, 0.5, 0.0, *[2.0] * 20])
+    took = lambda: next(seconds)  # noqa: E731
+    assert [turns.often(took) for _ in range(3)] == [2.0, 0.5, 2.0]
+    calls = []
+    monkeypatch.setattr(measure, "timed", lambda run: run() or 0.09)
+    assert measure.interleaved({"a": lambda: calls.append(1)}, 3) == {"a": [0.09] * 3}
+    assert len(calls) == 1 + 3 * 2
 
 
 def _row(name, seconds, peak, **more):
@@ -350,9 +367,34 @@ def test_a_missing_gpu_is_said_plainly(monkeypatch):
 
 def test_what_a_step_is_worth_is_a_mean_of_squares():
     row = quality.worth([0.6, -0.6], 4, 0.5)
-    assert row["cosine"] == 0
+    assert row["cosine"] == 0 and row["cosine^2"] == pytest.approx(0.36)
+    assert row["standard error"] == pytest.approx(0)
+    assert quality.worth([1.0, 0.0, 1.0, 0.0], 4, 1)["standard error"] == pytest.approx(
+        0.2887, 1e-3
+    )
     assert row["cosine^2 / evaluation"] == pytest.approx(0.09)
     assert row["cosine^2 / second"] == pytest.approx(0.72)
+
+
+def test_few_directions_have_cosines_of_many_keys(monkeypatch):
+    signs = {"rademacher": directions.rademacher()}
+    monkeypatch.setattr(quality, "DIRECTIONS", signs)
+    (row,) = quality.cosines([1], 3)
+    assert row["standard error"] < 0.05 * row["cosine^2"]
+    assert row["cosine^2"] == pytest.approx(1 / 2410, rel=0.1)  # of any direction: 1 / d
+
+
+def test_ratios_of_compilation_are_of_tries_and_all_are_kept(monkeypatch):
+    told = {"forward": 1.0, "two_forwards": 1.5, "backward": 3.0, "mezo": 4.0}
+    for name in told:
+        monkeypatch.setattr(compile, name, lambda *_, n=name: n)
+    monkeypatch.setattr(compile, "seconds", lambda lower: told[lower()])
+    rows = {row["program"]: row for row in compile.measure("M", None, 5)}
+    row = rows["zojax.mezo, signs"]
+    assert row["rounds"] == [4.0] * 5 and row["/ two programs of a forward"] == 2
+    assert row["/ one program of two forwards"] == pytest.approx(4 / 1.5)
+    few = compile.measure("M", None, 2)
+    assert {row["/ two programs of a forward"] for row in few} == {"n/a (rounds)"}
 
 
 @pytest.mark.parametrize("build", scaling.BUILDS.values(), ids=scaling.BUILDS)
@@ -366,9 +408,20 @@ def test_steps_of_scaling_donate_their_parameters_and_go_on(build):
 def test_the_default_batch_size_is_timed_beside_the_others(direction):
     work = works.make("mlp", {"batch": 2, "widths": (8, 4, 3)}, 8)
     row = batches.measure("mlp", work, direction, [1, 4], 3)
-    assert row["default, ms"] > 0 and row["default / best"] >= 1
+    assert row["default, ms"] > 0 and [len(taken) for taken in row["rounds"]] == [3] * 3
     assert row["1, ms"] > 0 and row["4, ms"] > 0 and row["2, ms"] == ""
     assert row["best"] in ("1", "4", "default") and row["directions"] == 4
+
+
+def test_batches_of_few_or_wild_rounds_have_no_ratio(monkeypatch):
+    work = works.make("mlp", {"batch": 2, "widths": (8, 4, 3)}, 8)
+    rounds = {"4": [1.0] * 4, "default": [2.0] * 4}
+    monkeypatch.setattr(batches, "interleaved", lambda runs, _: rounds)
+    row = batches.measure("mlp", work, directions.low_rank(), [4], 4)
+    assert row["default / best"] == 2 and row["quartiles"] == "2 to 2"
+    rounds["default"] = [1.0, 9.0, 1.0, 9.0]
+    row = batches.measure("mlp", work, directions.low_rank(), [4], 4)
+    assert row["default / best"] == "n/a (spread)" and row["rounds"] == list(rounds.values())
 
 
 def test_naive_estimates_agree_and_draw_each_direction_once():
