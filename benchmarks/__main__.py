@@ -182,4 +182,9 @@ def measure(arguments) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (
+        KeyboardInterrupt
+    ):  # with nothing measured: an environment was made, or pages were written
+        sys.exit(INTERRUPTED)

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(os.environ.get("ZOJAX_RESULTS") or Path(__file__).parent / "results")
 SPREAD = 0.5  # (upper - lower quartile) / median beyond which a ratio says nothing
 RESIDUAL = 0.25  # of a logarithm, beyond which values follow no power of a size
+LEAST = 3  # rounds of a ratio
 FEW = 5  # rounds below which all of them must agree: quartiles would leave none or one out
 
 
@@ -90,14 +91,16 @@ def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, floa
 
 
 def spread(numerator: list[float], denominator: list[float]) -> str:
-    """From the lower to the upper quartile of a ratio."""
+    """From the lower to the upper quartile of a ratio, where there may be one."""
+    if min(len(numerator), len(denominator)) < LEAST:
+        return ""
     _, low, high = ratio(numerator, denominator)
     return f"{low:.3g} to {high:.3g}"
 
 
 def cautious(numerator: list[float], denominator: list[float]) -> float | str:
     """The median ratio, or why there is none: too few common rounds, or quartiles too far apart."""
-    if min(len(numerator), len(denominator)) < 3:
+    if min(len(numerator), len(denominator)) < LEAST:
         return "n/a (rounds)"
     middle, low, high = ratio(numerator, denominator)
     return "n/a (spread)" if high - low > SPREAD * middle else middle

@@ -61,6 +61,7 @@ def test_of_few_rounds_all_must_agree_and_of_more_the_quartiles():
     ones, far = [1.0] * 5, [1.0, 1.0, 1.0, 1.0, 9.0]
     assert measure.cautious(far[1:], ones) == "n/a (spread)"
     assert measure.spread(far[1:], ones) == "1 to 9"
+    assert measure.spread(far[:2], ones) == ""
     assert measure.cautious(far, ones) == 1 and measure.spread(far, ones) == "1 to 1"
 
 
@@ -356,6 +357,28 @@ def test_an_interrupt_ends_with_what_was_done(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "Interrupted." in lines[1]
     assert [line.split() for line in lines[-2:]] == [["sphere", "1", "s"], ["mlp", "interrupted"]]
+
+
+def test_an_interrupted_section_is_ended(monkeypatch):
+    class Process:
+        def __init__(self, *_, **__):
+            self.stderr, self.ended = self, []
+            started.append(self)
+
+        def __iter__(self):
+            raise KeyboardInterrupt
+
+        def kill(self):
+            self.ended.append("kill")
+
+        def wait(self):
+            self.ended.append("wait")
+
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    with pytest.raises(KeyboardInterrupt):
+        sys.modules[command.__module__].run("noise", False, {})
+    assert started[0].ended == ["kill", "wait"]
 
 
 def test_a_missing_gpu_is_said_plainly(monkeypatch):
