@@ -8,7 +8,7 @@
 The pages show what a CPU measured; every other device has a page of its own, results/<device>/README.md.
 
 Each section is a process of its own: one that fails is a line in the summary, and the rest goes on.
-Sections that take hours run only by name.
+Sections that take hours run only by name, and some only on a CPU or a GPU: `--list` tells.
 """
 
 import argparse
