@@ -184,7 +184,5 @@ def measure(arguments) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (
-        KeyboardInterrupt
-    ):  # with nothing measured: an environment was made, or pages were written
+    except KeyboardInterrupt:  # while an environment was made, or pages were written
         sys.exit(INTERRUPTED)
