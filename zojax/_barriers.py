@@ -21,7 +21,10 @@ def zero_from(array: jax.Array) -> jax.Array:
     """
     if is_sharded(array):
         return np.uint32(0)
-    entry = lax.reshape(lax.slice(array, (0,) * array.ndim, (1,) * array.ndim), ())
+    # Axis by axis, the last first: for a reshape of all at once XLA lays out the array itself on a GPU.
+    entry = array
+    for axis in reversed(range(array.ndim)):
+        entry = lax.squeeze(lax.slice_in_dim(entry, 0, 1, axis=axis), (axis,))
     if jnp.issubdtype(array.dtype, jnp.floating):
         entry = lax.bitcast_convert_type(entry.astype(jnp.float32), jnp.uint32)
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
@@ -42,6 +45,11 @@ def settle(x: jax.Array) -> jax.Array:
     kernel allows. Where its CPU backend would drop a barrier, a loop of one trip stands in.
     """
     return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
+
+
+def settle_unless_cheap(x: jax.Array) -> jax.Array:
+    """`settle`, for noise: a GPU makes it again in less time than it reads it, and to the same bits."""
+    return lax.platform_dependent(x, cuda=lambda x: x, default=settle)
 
 
 def _one_trip(x):

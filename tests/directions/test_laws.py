@@ -173,6 +173,19 @@ def test_independent_directions_divide_the_covariance(name):
     _assert_trace(samples, TRACES[name][1] / 8)
 
 
+def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
+    """As a GPU has it, for which a loop over small terms is many small kernels."""
+    estimator = zojax.estimator(directions.rademacher(), num_directions=24, mu=MU)
+    params = {"w": jnp.ones((3, 2)), "b": jnp.ones(4), "s": jnp.ones(()), "t": jnp.ones(1)}
+    loop = zojax.grad(_quadratic, estimator)(0, params)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    of_gpu = zojax.estimator(directions.rademacher(), num_directions=24, mu=MU)
+    kernel = zojax.grad(lambda x: _quadratic(x), of_gpu)(0, params)
+    text = str(jax.make_jaxpr(zojax.grad(_quadratic, of_gpu))(0, params))
+    assert " scan[" not in text
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), kernel, loop)
+
+
 @pytest.mark.parametrize("name", ["orthogonal", "coordinate"])
 @pytest.mark.parametrize("q", [3, 8])
 def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):

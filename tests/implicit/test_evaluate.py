@@ -173,3 +173,28 @@ def test_report_reads_well():
     assert text.endswith("largest materialised part: 8 KiB; no rule for some uses of params['w']")
     assert report.largest_slice == 64 * 32 * 4 and len(report.missing) == 1
     assert np.all([leaf.name.startswith("params") for leaf in report.leaves.values()])
+
+
+def test_a_gpu_has_the_vectors_of_all_layers_before_the_loop(monkeypatch):
+    """The same numbers; what is drawn inside of the loop is a matrix alone."""
+    params = {"w": normal(0, (3, 4, 4)), "b": normal(1, (3, 4))}
+    direction, key = directions.rademacher(), jax.random.key(0)
+    drawn = direction.draw(direction.frame(key, 1, params), 0, params)
+
+    def loss(params, h):
+        return lax.scan(lambda h, p: (jnp.tanh(h @ p["w"] + p["b"]), None), h, params)[0]
+
+    def run():
+        fun = lambda p, h: evaluate(loss, p, drawn, 0.1, h)  # noqa: E731
+        body = next(
+            e.params["jaxpr"]
+            for e in jax.make_jaxpr(fun)(params, normal(2, (2, 4))).eqns
+            if e.primitive.name == "scan"
+        )
+        return fun(params, normal(2, (2, 4))), str(body)
+
+    here, body = run()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    there, of_gpu = run()
+    np.testing.assert_allclose(there, here, rtol=1e-5)
+    assert len(of_gpu) < 0.8 * len(body)

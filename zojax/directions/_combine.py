@@ -6,9 +6,11 @@ from jax import lax
 
 from zojax import noise as noises
 from zojax._barriers import settle
-from zojax._types import PyTree, accumulator_dtype, varying_like
+from zojax._types import PyTree, accumulator_dtype, total_size, varying_like
 
 _AT_ONCE = 16  # a loop's body is as much longer to compile
+# Entries of all terms together up to which they are summed in one kernel: where a loop is many small ones.
+_SUMMED = {"gpu": 2**24}
 
 
 def accumulate(draw):
@@ -38,10 +40,14 @@ def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:
     if count == 1:
         return term(0)
 
+    shapes = jax.eval_shape(term, 0)
+    if count * total_size(shapes) <= _SUMMED.get(jax.default_backend(), 0):
+        terms = jax.vmap(term)(jnp.arange(count))
+        return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
+
     def add(total, i):
         return jax.tree.map(jnp.add, total, term(i)), None
 
-    shapes = jax.eval_shape(term, 0)
     zeros = jax.tree.map(
         lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
     )

@@ -23,6 +23,7 @@ def scan(context, eqn, *operands):
     consts, init, xs = _compat.scan_operands(eqn, operands)
     consts = _due(context, consts, beside=[*init, *xs])
     init = [context.plain(x, eqn) for x in init]
+    xs = [_vectors_at_once(context, eqn, x, init) for x in xs]
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
     stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
     for x in xs:
@@ -37,6 +38,15 @@ def scan(context, eqn, *operands):
     options = {k: p[k] for k in ("length", "reverse", "unroll")}
     carry, ys = lax.scan(body, init, arrays, **options)
     return [*carry, *ys]
+
+
+def _vectors_at_once(context, eqn, x, beside):
+    """On a GPU small vectors of all layers are perturbed before the loop, where each would take kernels."""
+    is_stack = isinstance(x, Perturbed) and x.is_stack_of_vectors
+    if not is_stack or jax.default_backend() != "gpu":
+        return x
+    context.kept(x, eqn)
+    return context.waiting(x, beside).materialise()
 
 
 def _due(context, consts, beside):

@@ -29,6 +29,8 @@ from zojax import noise as noises
 from zojax._contract import contract
 from zojax._types import accumulator_dtype, is_float
 
+_SMALL_STACK = 2**21  # entries; the biases of a model of 30 billion parameters have fewer
+
 
 class Part(NamedTuple):
     """What a view does to an array that has only some of the operand's axes.
@@ -135,6 +137,12 @@ class Perturbed:
         alone = is_plain and self.join.has_words and not self.join.shared and self.whole is None
         return alone and self.sides == (1,) and self.base.size > noises.LONG
 
+    @property
+    def is_stack_of_vectors(self) -> bool:
+        """Random-access noise of vectors that a loop takes one by one, all of them small."""
+        is_plain = isinstance(self.join, Access) and len(self.shape) == 2
+        return is_plain and self.base.size <= _SMALL_STACK
+
     def axes(self, side: int) -> tuple[int, ...]:
         return tuple(a for a, s in enumerate(self.sides) if s == side)
 
@@ -217,7 +225,7 @@ class Perturbed:
         if self.is_long_vector:
             noise = self._noise_of_vector().astype(dtype)
             total = self.base.astype(dtype) + self.scale.astype(dtype) * noise
-            return _barriers.settle(total.astype(self.base.dtype))
+            return _barriers.settle_unless_cheap(total.astype(self.base.dtype))
         order = self.axes(0) + self.axes(1)
         noise = None
         if self.join is not None:
