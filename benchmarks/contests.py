@@ -35,7 +35,6 @@ MEZO = [
     *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES"),
     *("shardes, regenerated", "PyTorch MeZO"),
 ]
-LONG = ["inference", "zojax, signs", "zojax, normal", "naive lax.map"]
 FEW = ["inference", "zojax, signs", "naive lax.map", "PyTorch MeZO"]
 POPULATION = [
     *("inference, batched", "zojax, low rank", "zojax, low rank, normal"),
@@ -78,10 +77,6 @@ CONTESTS = {
     "sphere": [
         _entry(f"{name}, d = {d:.0e}", name, {"d": d}, count, DENSE)
         for d, count in ((10**4, 256), (10**6, 256), (10**8, 16))
-        for name in ("sphere", "rosenbrock")
-    ]
-    + [
-        _entry(f"{name}, d = 1e+08, 256 evaluations", name, {"d": 10**8}, 256, LONG)
         for name in ("sphere", "rosenbrock")
     ],
     "mlp": [

@@ -1,8 +1,8 @@
-"""How time and memory of one step grow with width, q, batch and layers: fitted exponents.
+"""How time and memory of one step grow with d, width, q, batch and layers: fitted exponents.
 
     python -m benchmarks.scaling
 
-A transformer; one thing grows, the rest stays. The exponent b of a size^b is a least-squares fit in
+A sphere for d, a transformer for the others; one thing grows, the rest stays. The exponent b of a size^b is a least-squares fit in
 logarithms, and there is none where a value is a quarter off, as beside a step. Peaks are the compiler's,
 less the parameters, which every step holds and, as they are donated, writes over.
 """
@@ -21,6 +21,7 @@ BASE = {
     **{"vocabulary": 1024, "heads": 4},
 }
 GROWS = {
+    "d": [10**5, 10**6, 10**7, 10**8],
     "width": [128, 256, 512, 1024],
     "q": [1, 4, 16, 64],
     "batch": [2, 8, 32, 128],
@@ -35,6 +36,8 @@ BUILDS = {
 
 def work_of(what: str, size: int, base: dict) -> works.Work:
     """The base work with one thing of another size; d grows with the square of the width."""
+    if what == "d":
+        return works.make("sphere", {"d": size}, 2)
     settings = dict(base)
     if what == "width":
         settings |= {"width": size, "hidden": 4 * size}
@@ -73,7 +76,7 @@ def measure(what: str, sizes: list[int], rounds: int, base: dict = BASE) -> list
         rows.append(
             {
                 "grows": what,
-                "sizes": " ".join(map(str, sizes)),
+                "sizes": " ".join(f"{size:g}" for size in sizes),
                 "step": name,
                 "ms": " ".join(f"{1e3 * s:.3g}" for s in seconds),
                 "exponent of time": exponent(sizes, seconds),
