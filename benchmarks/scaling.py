@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling
 
-A sphere for d, a transformer for the others; one thing grows, the rest stays. The exponent b of a size^b is a least-squares fit in
-logarithms, and there is none where a value is a quarter off, as beside a step. Peaks are the compiler's,
-less the parameters, which every step holds and, as they are donated, writes over.
+A sphere for d, a transformer for the others; one thing grows, the rest stays. The exponent b of a size^b is
+a least-squares fit in logarithms, and there is none where a value is a quarter off, as beside a step. Peaks
+are the compiler's, less the parameters, which every step holds and, as they are donated, writes over.
 """
 
 import argparse
