@@ -32,9 +32,17 @@ def zero_from(array: jax.Array) -> jax.Array:
 
 def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     """x, floating point, which is not there before `array` is."""
+    return _or_zero(x, zero_from(array))
+
+
+def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
+    """x, its bits joined by an or with a zero that the compiler cannot know to be one.
+
+    Not an exclusive or, which cancels where it is done twice, nor a mask of a bool's sign, which LLVM turns
+    into a choice and adds through.
+    """
     bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
-    zero = zero_from(array).astype(bits)
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero, x.dtype)
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero.astype(bits), x.dtype)
 
 
 @jax.custom_jvp
@@ -76,11 +84,7 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     they meet in one kernel. An or with a zero, which the compiler cannot know to be one as it cannot
     know that `finite` is, keeps them apart at no cost in memory and little in time.
     """
-    bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
-    # Not an exclusive or, which cancels where it is done twice, nor a mask of a bool's sign, which
-    # LLVM turns into a choice and adds through.
-    zero = (~jnp.isfinite(finite)).astype(bits)
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero, x.dtype)
+    return _or_zero(x, ~jnp.isfinite(finite))
 
 
 @jax.custom_jvp
