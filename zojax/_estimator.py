@@ -25,6 +25,7 @@ from zojax._types import (
     Schedule,
     as_key,
     require_count,
+    require_flag,
     require_kind,
     require_positive,
 )
@@ -124,6 +125,7 @@ def estimator(
     require_kind("shaping", shaping, Shaping)
     stencils.validate(stencil)
     require_positive("mu", mu)
+    require_flag("with_key", with_key)
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
         batch_size = min(require_count("batch_size", batch_size), n)

@@ -13,7 +13,14 @@ import optax
 from zojax._call import attributes_of, has_tracers, kept_with, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
-from zojax._types import PyTree, as_key, require_count, require_number, structure_of
+from zojax._types import (
+    PyTree,
+    as_key,
+    require_count,
+    require_flag,
+    require_number,
+    structure_of,
+)
 
 
 class MinimizeResult(NamedTuple):
@@ -127,6 +134,8 @@ def minimize(
         require_number("target", target)
         if np.isnan(target):
             raise ValueError("target must be a number, got nan; leave it out to have none.")
+    for name, value in (("progress", progress), ("jit", jit)):
+        require_flag(name, value)
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
+LARGEST_COUNT = 2**31 - 1  # of int32
 Schedule = Callable[[jax.Array], jax.Array]  # step count -> value
 
 
@@ -219,8 +220,8 @@ def require_rate(name: str, value) -> None:
     is_number = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
     if not is_number or np.ndim(value):
         raise TypeError(f"{name} must be a number or a schedule, got {brief(value)}.")
-    if not 0 <= float(value) < np.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {value}.")
+    if not 0 <= float(value) <= np.finfo(np.float32).max:
+        raise ValueError(f"{name} must be finite in float32 and not negative, got {value}.")
 
 
 def require_count(name: str, value) -> int:
@@ -238,6 +239,12 @@ def require_count(name: str, value) -> int:
         value = int(value)
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
+    if not 1 <= value <= LARGEST_COUNT:
+        raise ValueError(f"{name} must be from 1 to 2^31 - 1, got {value}.")
     return int(value)
+
+
+def require_flag(name: str, value) -> None:
+    """Raises TypeError unless `value` is a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {brief(value)}.")

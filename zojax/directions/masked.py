@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype, require_kind
+from zojax._types import Direction, PyTree, accumulator_dtype, brief, require_kind
 
 
 def masked(
@@ -96,9 +96,10 @@ def _may_select(mask) -> bool:
 def _checked(leaf: jax.ShapeDtypeStruct, mask):
     if isinstance(mask, (bool, np.bool_)):
         return bool(mask)
+    dtype = np.asarray(mask).dtype if not isinstance(mask, jax.Array) else mask.dtype
+    if dtype != jnp.bool_:
+        raise ValueError(f"mask leaves must be bool, got {brief(mask)}; compare or .astype(bool).")
     mask = jnp.asarray(mask)
-    if mask.dtype != jnp.bool_:
-        raise ValueError(f"mask leaves must be bool, got {mask.dtype}; compare or .astype(bool).")
     if mask.shape == () and not isinstance(mask, jax.core.Tracer):
         return bool(mask)
     if mask.shape != leaf.shape:
