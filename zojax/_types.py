@@ -220,8 +220,10 @@ def require_rate(name: str, value) -> None:
     is_number = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
     if not is_number or np.ndim(value):
         raise TypeError(f"{name} must be a number or a schedule, got {brief(value)}.")
-    if not 0 <= float(value) <= np.finfo(np.float32).max:
-        raise ValueError(f"{name} must be finite in float32 and not negative, got {value}.")
+    if not 0 <= float(value) < np.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}.")
+    if float(value) > np.finfo(np.float32).max:
+        raise ValueError(f"{name} must be finite in float32, got {value}.")
 
 
 def require_count(name: str, value) -> int:
@@ -239,8 +241,10 @@ def require_count(name: str, value) -> int:
         value = int(value)
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}.")
-    if not 1 <= value <= LARGEST_COUNT:
-        raise ValueError(f"{name} must be from 1 to 2^31 - 1, got {value}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    if value > LARGEST_COUNT:
+        raise ValueError(f"{name} must be at most 2^31 - 1, got {value}.")
     return int(value)
 
 
