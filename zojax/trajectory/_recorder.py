@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import warnings
-from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +23,15 @@ from zojax.trajectory import _identity, _log
 class _State(NamedTuple):
     """All that changes while a run is recorded.
 
-    A recorder replaces it in one assignment, so that an interrupt leaves the old one or the new one. Both
-    fit the file, whose bytes after `size` are the begin of `unfinished` and are written again.
+    A recorder replaces it in one assignment: an interrupt leaves the old state or the new one. Both fit
+    the file. Bytes after `size` are the beginning of `unfinished`, and are written again.
 
     Attributes:
       header: of the log; key, start and the like come with the first step.
       size: bytes of the file that are written for good.
       checksum: of these bytes.
       unfinished: the record that was being written after them.
-      pending: what is not written: rows of scalars, and payloads of other records.
+      pending: not written yet: arrays of steps, and payloads of other records between them.
       steps: that the run has taken, pending ones included; None before the first is recorded.
       hyperparameters: of the last step.
       sealed: the number of steps before the last seal, or None.
@@ -58,15 +57,14 @@ class Recorder:
     from `resume`.
 
     An exception, a full disk or Ctrl-C at any moment leaves a log that loads and a recorder that goes on;
-    `steps` says how many steps it has. After a kill the log has every step but, at most, the last
-    `every` - 1.
+    `steps` says how many steps it has. A kill loses at most the last `every` - 1 steps, which the run
+    takes again.
 
     Args:
       path: of the file.
       tx: what `zojax.zeroth_order` or a ready-made optimizer returned.
       params: the parameters that the run began with, before the first step.
-      every: steps a record. A run that is killed loses at most the steps of a record, which it then
-        takes again; `flush` ends a record early, for 5 bytes.
+      every: steps a record. `flush` ends a record early, for 5 bytes.
       seal_every: steps between seals. A seal is a digest of the parameters in 21 bytes, and a replay on
         another machine must arrive at it. `callback` and `append(state, params)` seal after their first
         step, then every `seal_every` steps; None for never. A seal copies all parameters to the
@@ -200,6 +198,8 @@ class Recorder:
                 f"the state has coefficients of shape {coefficients.shape[1:]} a step, but this "
                 f"recorder's tx has num_directions={self._directions}: give the recorder the tx of the run."
             )
+        if not steps:
+            return
         begun = int(state.count) - steps
         at = self._state
         if at.steps is None:
@@ -218,7 +218,7 @@ class Recorder:
         if at.header["columns"] > self._directions:
             both = [coefficients, np.asarray(values)[:, None]]
             coefficients = np.concatenate(both, axis=1, dtype=at.header["dtype"])
-        at = at._replace(pending=(*at.pending, *coefficients), steps=begun + steps)
+        at = _taken(at, coefficients)
         if params is not None and self._seal_is_due(at):
             at = _sealed(at, params)
         self._state = at
@@ -241,7 +241,7 @@ class Recorder:
         """Writes the first pending record whole. After an error or an interrupt, call it again."""
         self._require_unchanged()
         at = self._state
-        payload, count = _first_record(at)
+        payload, pending = _first_record(at)
         data, checksum = _log.encode_record(payload, at.checksum)
         if at.unfinished:
             self._file.truncate(at.size)
@@ -253,7 +253,7 @@ class Recorder:
             size=at.size + len(data),
             checksum=checksum,
             unfinished=b"",
-            pending=at.pending[count:],
+            pending=pending,
         )
 
     def _require_open(self) -> None:
@@ -272,7 +272,7 @@ class Recorder:
         """Raises ValueError unless the file is as this recorder left it."""
         try:
             is_same = os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             is_same = False
         if not is_same:
             raise ValueError(
@@ -345,22 +345,32 @@ def _sealed(at: _State, params: PyTree) -> _State:
     return at._replace(pending=(*at.pending, seal), sealed=at.steps)
 
 
-def _first_record(at: _State) -> tuple[bytes, int]:
-    """The payload of the first pending record, and how many pending entries are in it."""
-    if isinstance(at.pending[0], bytes):
-        return at.pending[0], 1
-    rows = list(takewhile(_is_row, at.pending[: at.header["every"]]))
-    return _log.encode_steps(np.stack(rows)), len(rows)
+def _taken(at: _State, steps: np.ndarray) -> _State:
+    """With more steps, in one array with those that wait last."""
+    *before, last = at.pending or (b"",)
+    if isinstance(last, bytes):
+        pending = (*at.pending, steps)
+    else:
+        pending = (*before, np.concatenate([last, steps]))
+    return at._replace(pending=pending, steps=at.steps + len(steps))
+
+
+def _first_record(at: _State) -> tuple[bytes, tuple]:
+    """The payload of the first pending record, and what is pending after it."""
+    first, *rest = at.pending
+    if isinstance(first, bytes):
+        return first, tuple(rest)
+    every = at.header["every"]
+    left = [first[every:]] if len(first) > every else []
+    return _log.encode_steps(first[:every]), (*left, *rest)
 
 
 def _is_complete(at: _State) -> bool:
     """Whether the first pending record takes no more steps."""
-    waiting = at.pending[: at.header["every"]]
-    return len(waiting) == at.header["every"] or not all(map(_is_row, waiting))
-
-
-def _is_row(entry: np.ndarray | bytes) -> bool:
-    return isinstance(entry, np.ndarray)
+    if not at.pending:
+        return False
+    first = at.pending[0]
+    return isinstance(first, bytes) or len(at.pending) > 1 or len(first) >= at.header["every"]
 
 
 def _lock(file) -> None:
