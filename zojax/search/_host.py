@@ -264,14 +264,15 @@ class _Log:
 
 def _scalar(returned) -> float:
     """A number, or an array with a single one; raises for all else."""
-    no_number = f"fun must return a real number, got {brief(returned)}."
     try:
         value = np.asarray(returned)
-        if returned is None or value.dtype.kind in "cSU":  # of which NumPy makes floats
-            raise TypeError(no_number)
-        value = value.astype(float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(no_number) from error
+        # Of None, and of these kinds, NumPy makes floats.
+        is_real = returned is not None and value.dtype.kind not in "cSU"
+        value = value.astype(float) if is_real else None
+    except (TypeError, ValueError):
+        value = None
+    if value is None:
+        raise TypeError(f"fun must return a real number, got {brief(returned)}.")
     if value.size != 1:
         raise TypeError(f"fun must return a scalar, got shape {value.shape}.")
     return value.item()
