@@ -21,7 +21,6 @@ from zojax.search._algorithm import (
 )
 from zojax.search.spaces import Space
 
-
 SPREAD = 0.25  # the first standard deviation, in units of the cube
 
 
@@ -44,9 +43,9 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
         search.minimize(fun, space, search.from_evosax("CMA_ES", 20, std_init=0.25), budget=..., key=...)
 
     The strategy works in the unit cube. Populations start uniform over it, distributions at its middle
-    with a standard deviation of 1/4 (`std_init` or `std_schedule` changes it). What it proposes outside is evaluated at the nearest point inside. A
-    failed evaluation counts as the worst one of its population. Needs evosax:
-    `pip install "zojax[search]"`.
+    with a standard deviation of 1/4, unless `std_init` or `std_schedule` is given. What it proposes outside
+    is evaluated at the nearest point inside. A failed evaluation counts as the worst one of its population.
+    Needs evosax: `pip install "zojax[search]"`.
 
     Args:
       strategy: a class of `evosax.algorithms`, or its name: "CMA_ES", "Sep_CMA_ES", "SNES", "SimpleES",

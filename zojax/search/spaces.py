@@ -13,10 +13,11 @@ by side, as d *encoded* coordinates between `low` and `high`:
     choice([...])               the position in the list                UNORDERED
     subset(n, max_size=k)       n zeros and ones                        UNORDERED
 
-so that an algorithm needs to know only boxes and kinds. The box of log_integers ends 1/2 beyond its bounds,
-so that both ends are as likely as their logarithms are wide. `Domain` says how to add a row. `Space.decode` turns encoded arrays into the
-user's pytree, inside a traced function too; `Space.point` does it in float64, for people and for functions
-on the host.
+so that an algorithm needs to know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to
+log(hi + 1/2): each integer has its own bin. `Domain` says how to write your own.
+
+`Space.decode` turns encoded arrays into the user's pytree, inside a traced function too; `Space.point` does
+it in float64, for people and for functions on the host.
 """
 
 import dataclasses
