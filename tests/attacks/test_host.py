@@ -54,20 +54,20 @@ def assert_true(partial, host, name):
 
 
 @pytest.mark.parametrize("fail", [raising(RuntimeError("no quota")), interrupted])
-@pytest.mark.parametrize("limit", [2, 7, 38, 150])
 @pytest.mark.parametrize("name", ["square_linf", "nes"])
-def test_a_model_that_fails_leaves_what_was_found(name, limit, fail):
-    host, whole = Failing(limit, fail), run(name, lambda images: np.asarray(model(images)))
-    with pytest.raises((RuntimeError, KeyboardInterrupt)) as caught:
-        run(name, host)
-    partial = caught.value.partial_result
-    assert_true(partial, host, name)
-    assert host.queries >= limit - 3
-    solved = np.asarray(partial.success)
-    assert solved.any() or limit < 100
-    np.testing.assert_array_equal(partial.queries[solved], np.asarray(whole.queries)[solved])
-    np.testing.assert_array_equal(partial.adversarial[solved], whole.adversarial[solved])
-    assert np.all(partial.queries <= whole.queries)
+def test_a_model_that_fails_leaves_what_was_found(name, fail):
+    whole = run(name, lambda images: np.asarray(model(images)))
+    for share in (0.01, 0.1, 0.5, 0.9):
+        host = Failing(int(share * whole.queries.sum()), fail)
+        with pytest.raises((RuntimeError, KeyboardInterrupt)) as caught:
+            run(name, host)
+        partial = caught.value.partial_result
+        assert_true(partial, host, name)
+        assert host.queries > host.limit - 3 and np.all(partial.queries <= whole.queries)
+        solved = np.asarray(partial.success)
+        assert solved.any() or share < 0.9
+        np.testing.assert_array_equal(partial.queries[solved], np.asarray(whole.queries)[solved])
+        np.testing.assert_array_equal(partial.adversarial[solved], whole.adversarial[solved])
 
 
 def test_the_images_of_an_interrupted_round_are_told_apart():
@@ -118,7 +118,7 @@ def test_late_scores_are_waited_for():
         return scores if len(calls) > 9 else np.full_like(scores, np.nan)
 
     result = run("square_linf", warming_up)
-    assert np.any(result.success) and int(result.unusable.sum()) == 27
+    assert np.any(result.success) and int(result.unusable.sum()) == 21
 
 
 SHAPES = {
