@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from zojax._call import has_tracers
 from zojax.attacks._warnings import warn
 
-_LEAST = 10  # equal losses in a row that no working model gives
+_LEAST = 10  # flat queries of an image, and no others, that call for a warning
 
 
 class Result(NamedTuple):
@@ -16,8 +17,8 @@ class Result(NamedTuple):
     Attributes:
       adversarial: float32, as x: the adversarial image, or the best that was seen. Inside the ball and
         inside [0, 1].
-      success: bool, whether it is adversarial. Where most queries are unusable, or all flat, False does
-        not mean that the model is robust: outside of `jit` a UserWarning says so.
+      success: bool, whether it is adversarial. False says nothing of an image of which most queries are
+        unusable or all are flat: `problems` names them.
       queries: int32, images that the model answered, at most the budget. The first is x itself, so an
         image that was misclassified from the start is solved by 1.
       norms: float32, the perturbation's length in the norm of the attack.
@@ -33,34 +34,36 @@ class Result(NamedTuple):
     unusable: jax.Array
     flat: jax.Array
 
+    def problems(self) -> list[str]:
+        """What is wrong with images that were not really attacked; empty for a sound result.
 
-def messages(unusable, flat, queries, success) -> list[str]:
-    """What to tell the user, from the fields of a `Result`; empty for a sound one."""
-    unusable, flat, queries, success = map(np.asarray, (unusable, flat, queries, success))
-    mute = ~success & (2 * unusable > queries)
-    deaf = ~success & ~mute & (flat >= _LEAST) & (flat + unusable >= queries - 1)
-    found = []
-    if mute.any():
-        i = np.argmax(mute)
-        found.append(
-            f"{mute.sum()} of {len(mute)} images were not attacked: the model gave unusable scores (not "
-            f"finite, or no probabilities), such as {unusable[i]} of {queries[i]} for image {i}. Check "
-            "the model and output=; see Result.unusable."
-        )
-    if deaf.any():
-        i = np.argmax(deaf)
-        found.append(
-            f"{deaf.sum()} of {len(deaf)} images were not attacked: their loss never changed, such as in "
-            f"{queries[i]} queries for image {i}. Hard labels need attacks.smoothed, rounded or saturated "
-            "probabilities need logits, a tiny eps needs a larger one; see Result.flat."
-        )
-    return found
+        Attacks warn of it themselves, but for those inside `jit`.
+        """
+        fields = self.success, self.queries, self.unusable, self.flat
+        success, queries, unusable, flat = map(np.asarray, fields)
+        mute = ~success & (2 * unusable > queries)
+        deaf = ~success & ~mute & (flat >= _LEAST) & (flat + unusable == queries - 1)
+        found = []
+        if mute.any():
+            i = np.argmax(mute)
+            found.append(
+                f"{mute.sum()} of {len(mute)} images were not attacked: the model gave unusable scores "
+                f"(not finite, or no probabilities), such as {unusable[i]} of {queries[i]} for image {i}. "
+                "Check the model and output=; see Result.unusable."
+            )
+        if deaf.any():
+            i = np.argmax(deaf)
+            found.append(
+                f"{deaf.sum()} of {len(deaf)} images were not attacked: their loss never changed, such as "
+                f"in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed, rounded or "
+                "saturated probabilities need logits, a tiny eps needs a larger one; see Result.flat."
+            )
+        return found
 
 
 def warned(result: Result) -> Result:
-    """The same result, after the warnings that it calls for; none where it is traced."""
-    fields = result.unusable, result.flat, result.queries, result.success
-    if not any(isinstance(field, jax.core.Tracer) for field in fields):
-        for message in messages(*fields):
-            warn(message)
+    """The same result, after warnings of its problems; none where it is traced."""
+    if not has_tracers(result):
+        for problem in result.problems():
+            warn(problem)
     return result
