@@ -1,0 +1,84 @@
+"""Settings of a `config.json`, each read as the type that it must have."""
+
+import sys
+
+from zojax.examples._files import read_json, shown
+
+__all__ = ["Settings"]
+
+
+class Settings:
+    """The settings of one file; a setting of another type or range is a ValueError with its name.
+
+    A setting that is null counts as missing, as in transformers.
+
+    Args:
+      path: a `pathlib.Path` to a JSON object.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._raw = {k: v for k, v in read_json(path).items() if v is not None}
+
+    def get(self, name, default=None):
+        """The raw value."""
+        return self._raw.get(name, default)
+
+    def count(self, name, default=None):
+        """A positive int."""
+        value = self._given(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.error(name, "it must be an integer, and it must be at least 1")
+        return value
+
+    def positive(self, name, default=None):
+        """A positive, finite float."""
+        value = self._given(name, default)
+        if not is_positive(value):
+            raise self.error(name, "it must be a positive number")
+        return float(value)
+
+    def flag(self, name, default):
+        """A bool."""
+        value = self._given(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, "it must be true or false")
+        return value
+
+    def option(self, name, options, default=None):
+        """One of `options`, strings."""
+        value = self._given(name, default)
+        if not isinstance(value, str) or value not in options:
+            raise ValueError(
+                f"{self.path} has {name} {shown(value)}; supported are {sorted(options)}."
+            )
+        return value
+
+    def table(self, name):
+        """An object; empty where it is missing."""
+        value = self._raw.get(name, {})
+        if not isinstance(value, dict):
+            raise self.error(name, "it must be an object")
+        return value
+
+    def require(self, **supported):
+        """Raises ValueError for a setting that the models here do not have."""
+        for name, value in supported.items():
+            if self._raw.get(name, value) != value:
+                raise self.error(name, f"supported is {value!r}")
+
+    def error(self, name, remedy):
+        """A ValueError about a setting, to be raised."""
+        return ValueError(f"{self.path} has {name}={shown(self._raw.get(name))}; {remedy}.")
+
+    def _given(self, name, default):
+        value = self._raw.get(name, default)
+        if value is None:
+            raise ValueError(f"{self.path} has no {name!r}; copy the model's own config.json.")
+        return value
+
+
+def is_positive(value):
+    """True for a positive, finite int or float."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < value <= sys.float_info.max
