@@ -64,22 +64,22 @@ def llama_names():
 def _llama(settings):
     settings.require(hidden_act="silu", rope_scaling=None, attention_bias=False, mlp_bias=False)
     settings.require(use_sliding_window=False)
-    heads, layers = settings.count("num_attention_heads"), settings.count("num_hidden_layers")
+    heads, width = settings.count("num_attention_heads"), settings.count("hidden_size")
     config = llama.Config(
         vocabulary=settings.count("vocab_size"),
-        width=settings.count("hidden_size"),
-        layers=layers,
+        width=width,
+        layers=settings.count("num_hidden_layers"),
         heads=heads,
         kv_heads=settings.count("num_key_value_heads", heads),
         hidden=settings.count("intermediate_size"),
         rope_theta=_rope_theta(settings),
         epsilon=settings.positive("rms_norm_eps", 1e-6),
     )
-    if config.width % (2 * heads):
+    if width % (2 * heads):
         raise settings.error("hidden_size", f"it must be a multiple of {2 * heads}, 2 x heads")
     if heads % config.kv_heads:
         raise settings.error("num_key_value_heads", f"it must divide {heads}, the heads")
-    settings.require(head_dim=config.width // heads)
+    settings.require(head_dim=width // heads)
     kinds = settings.get("layer_types", [])
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
         raise settings.error("layer_types", "supported is 'full_attention' in all layers")

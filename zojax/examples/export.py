@@ -79,7 +79,7 @@ def _check(config, params, biased):
     found = jax.tree.map(np.shape, params)
     if found != expected:
         for part, known in ((found, expected), (found["layers"], expected["layers"])):
-            for name in part.keys() ^ known.keys():
+            for name in sorted(part.keys() ^ known.keys()):
                 raise ValueError(
                     f"params has a wrong or missing {name!r}: the format has {sorted(known)}. "
                     "Merge adapters into the matrices, and drop shifts and prefixes."
