@@ -28,7 +28,7 @@ class Settings:
         """A positive int."""
         value = self._given(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.error(name, "it must be an integer, and it must be at least 1")
+            raise self.error(name, "it must be at least 1, an integer")
         return value
 
     def positive(self, name, default=None):
