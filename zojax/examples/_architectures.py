@@ -4,10 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zojax.examples._settings import is_positive
+from zojax.examples._files import shown
+from zojax.examples._settings import is_between
 from zojax.examples.models import gpt, llama
 
 __all__ = ["ARCHITECTURES", "Stored", "llama_names"]
+
+EPSILONS = 1e-30, 1.0  # float32 keeps them
+THETAS = 1.0, 1e30
 
 
 class Stored(NamedTuple):
@@ -73,7 +77,7 @@ def _llama(settings):
         kv_heads=settings.count("num_key_value_heads", heads),
         hidden=settings.count("intermediate_size"),
         rope_theta=_rope_theta(settings),
-        epsilon=settings.positive("rms_norm_eps", 1e-6),
+        epsilon=settings.between("rms_norm_eps", *EPSILONS, 1e-6),
     )
     if width % (2 * heads):
         raise settings.error("hidden_size", f"it must be a multiple of {2 * heads}, 2 x heads")
@@ -91,11 +95,13 @@ def _rope_theta(settings):
     rope = settings.table("rope_parameters")
     if rope.get("rope_type", "default") != "default":
         raise settings.error("rope_parameters", "supported is rope_type='default'")
-    own = rope.get("rope_theta")
-    theta = settings.positive("rope_theta", 1e4 if own is None else own)
-    if own is not None and not (is_positive(own) and own == theta):
-        raise settings.error("rope_parameters", f"its rope_theta must be {theta}, as beside it")
-    return theta
+    given = [t for t in (settings.get("rope_theta"), rope.get("rope_theta")) if t is not None]
+    if not all(is_between(theta, *THETAS) for theta in given) or len(set(given)) > 1:
+        raise ValueError(
+            f"{settings.path} has rope_theta={' and '.join(map(shown, given))}; it must be one number "
+            f"from {THETAS[0]:g} to {THETAS[1]:g}."
+        )
+    return float(given[0]) if given else 1e4
 
 
 def _gpt2(settings):
@@ -109,7 +115,7 @@ def _gpt2(settings):
         hidden=settings.count("n_inner", 4 * width),
         positions=settings.count("n_positions"),
         activation=settings.option("activation_function", gpt.ACTIVATIONS, "gelu_new"),
-        epsilon=settings.positive("layer_norm_epsilon", 1e-5),
+        epsilon=settings.between("layer_norm_epsilon", *EPSILONS, 1e-5),
     )
     if width % config.heads:
         raise settings.error("n_embd", f"it must be a multiple of {config.heads}, the heads")

@@ -73,9 +73,9 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     splits = {"held_out": held_out, "validation": validation}
     bare = model._replace(params=None)  # whoever trains may give them up
     of_kind = _labels if "label" in rows.fields else _texts
-    labels, objectives, outputs, scores = of_kind(bare, rows.outputs)
+    labels, objectives, outputs, scores = of_kind(bare, rows.outputs, path)
     taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
-    room = _check(bare, rows, tokens, taken)
+    room = _check(bare, rows, tokens, taken, path)
     begin = np.concatenate([tokens[i] for i in train[:100]])
     trained, frozen = divide(model, params, seed, begin)
     fill = partial(pad, longest=room)
@@ -92,35 +92,37 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     return Task(trained, frozen, objectives, outputs, scores, batches, split)
 
 
-def _check(model, rows, tokens, taken):
+def _check(model, rows, tokens, taken, path):
     """The most tokens of a text that the model has room for (None: any); raises for what does not suit."""
     positions = getattr(model.config, "positions", None)
     room = None if positions is None else positions - model.config.first_position - taken
     for text, ids in zip(rows.inputs, tokens, strict=True):
         start = shown(text)
         if not ids:
-            raise ValueError(f"the text {start} and its prompt have no token; leave it out.")
+            raise ValueError(
+                f"{path}: the text {start} and its prompt have no token; leave it out."
+            )
         if room is not None and len(ids) > room:
             raise ValueError(
-                f"the text {start} has {len(ids)} tokens, but the model has room for {room} beside what "
-                "it is to write, and its prefix; shorten it."
+                f"{path}: the text {start} has {len(ids)} tokens, but the model has room for {room} "
+                "beside its prefix and the completion; shorten it."
             )
     _check_known(model, max(map(max, tokens)))
     return room
 
 
-def _labels(model, outputs):
+def _labels(model, outputs, path):
     """Classification, by the first token of a label's name."""
     names = sorted(set(outputs))
     encoded = [_encoded(model, f" {name}") for name in names]
     if not all(encoded) or not all(name.strip() for name in names):
-        raise ValueError(f"labels must be names of a token at least, got {shown(names)}.")
+        raise ValueError(f"{path}: labels must be names of a token at least, got {shown(names)}.")
     first = [ids[0] for ids in encoded]
     if len(names) < 2:
-        raise ValueError(f"a task needs 2 labels at least, got {shown(names)}.")
+        raise ValueError(f"{path}: a task needs 2 labels at least, got {shown(names)}.")
     if len(set(first)) < len(names):
         raise ValueError(
-            f"the labels {shown(names)} must begin with different tokens, got {shown(first)}."
+            f"{path}: the labels {shown(names)} must begin with different tokens, got {shown(first)}."
         )
     chosen = np.array(first)
 
@@ -133,12 +135,14 @@ def _labels(model, outputs):
     return labels, *classification(logits)
 
 
-def _texts(model, outputs):
+def _texts(model, outputs, path):
     """Completions with the model's stop behind them; judged also by what the model writes itself."""
     stop = [] if model.stop is None else [model.stop]
     encoded = [_encoded(model, text) + stop for text in outputs]
     if not any(encoded):
-        raise ValueError("all completions are empty, and the model has no token that ends a text.")
+        raise ValueError(
+            f"{path}: all completions are empty, and the model has no token that ends a text."
+        )
     labels = np.full((len(encoded), max(map(len, encoded))), -1, np.int32)
     for row, ids in zip(labels, encoded, strict=True):
         row[: len(ids)] = ids
