@@ -55,7 +55,7 @@ class Estimator(NamedTuple):
       in_axes: as given to `zojax.estimator`.
       with_key: as given.
       scheduled: whether mu is a schedule, so that `step` matters.
-      stencil: as given.
+      stencil: as given, in Python floats.
     """
 
     init: Callable[[], EstimatorState]
@@ -122,8 +122,9 @@ def estimator(
     require_kind("direction", direction, Direction)
     require_kind("stencil", stencil, Stencil)
     require_kind("shaping", shaping, Shaping)
-    stencils.validate(stencil)
-    require_positive("mu", mu)
+    stencil = stencils.validated(stencil)
+    if not callable(mu):
+        require_positive("mu", mu)
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
         batch_size = min(require_count("batch_size", batch_size), n)

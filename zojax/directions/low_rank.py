@@ -55,7 +55,7 @@ def low_rank(
     ((5, 4), True)
     """
     rank = require_count("rank", rank)
-    if factors not in _FACTORS:
+    if not isinstance(factors, str) or factors not in _FACTORS:
         raise ValueError(f"factors must be one of {sorted(_FACTORS)}, got {factors!r}.")
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
