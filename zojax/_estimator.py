@@ -50,8 +50,8 @@ class Estimator(NamedTuple):
       asked: `asked(key, params, *, step=0) -> asked` without making the points.
       conclude: `conclude(asked, values, state, dtype=None) -> Estimate`, tell with the value and the next
         state.
-      combine: `combine(key, params, coefficients, dtype=None) -> grads`, what an estimate with this key and these
-        `Estimate.coefficients` had, to the bit; nothing is evaluated.
+      combine: `combine(key, params, coefficients, dtype=None) -> grads`, what an estimate with this key
+        and these `Estimate.coefficients` had, to the bit; nothing is evaluated.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.

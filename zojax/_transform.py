@@ -275,7 +275,9 @@ def _step_with_loss(source: _Source, value_fn, state: ZerothOrderState, params, 
                 "the inner transformation evaluates the loss (as a line search does), which has keys or "
                 "data of its own for every direction here: give all the same, or step without."
             )
-        floats = jax.tree.map(lambda p, x: x.astype(jnp.result_type(p)), floats_only(params), floats)
+        floats = jax.tree.map(
+            lambda p, x: x.astype(jnp.result_type(p)), floats_only(params), floats
+        )
         return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
 
     return _step(source, state, params, estimate, of_floats)
