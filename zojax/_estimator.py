@@ -40,7 +40,8 @@ class Estimator(NamedTuple):
     Attributes:
       init: `init() -> EstimatorState`.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
-        has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`. Outside `jit` it is
+        has_aux=False, in_axes=..., dtype=None) -> Estimate` of `fun(params, *args, **kwargs)`; `dtype`
+        is that of gradients of narrower leaves, such as float32 for float16. Outside `jit` it is
         compiled, once for a function, shapes, and what is no array: pass an int that changes as
         `jnp.asarray(n)`.
       ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
@@ -48,15 +49,16 @@ class Estimator(NamedTuple):
         which `estimate` need not do.
       tell: `tell(asked, values, *, state=None) -> grads`, for values of shape (evaluations,).
       asked: `asked(key, params, *, step=0) -> asked` without making the points.
-      conclude: `conclude(asked, values, state) -> Estimate`, tell with the value and the next state.
-      combine: `combine(key, params, coefficients) -> grads`, what an estimate with this key and these
-        `Estimate.coefficients` had, to the bit; nothing is evaluated.
+      conclude: `conclude(asked, values, state, dtype=None) -> Estimate`, tell with the value and the next
+        state.
+      combine: `combine(key, params, coefficients, dtype=None) -> grads`, what an estimate with this key
+        and these `Estimate.coefficients` had, to the bit; nothing is evaluated.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
       with_key: as given.
       scheduled: whether mu is a schedule, so that `step` matters.
-      stencil: as given.
+      stencil: as given, in Python floats.
     """
 
     init: Callable[[], EstimatorState]
@@ -123,8 +125,9 @@ def estimator(
     require_kind("direction", direction, Direction)
     require_kind("stencil", stencil, Stencil)
     require_kind("shaping", shaping, Shaping)
-    stencils.validate(stencil)
-    require_positive("mu", mu)
+    stencil = stencils.validated(stencil)
+    if not callable(mu):
+        require_positive("mu", mu)
     require_flag("with_key", with_key)
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
@@ -155,7 +158,18 @@ def estimator(
 
 def _init() -> EstimatorState:
     """The state before the first step."""
-    return EstimatorState(jnp.int32(0), jnp.zeros((), float), jnp.bool_(False))
+    count, value = partial(jnp.int32, 0), partial(jnp.zeros, (), float)
+    return EstimatorState(
+        skipped=count(),
+        previous=value(),
+        started=jnp.bool_(False),
+        used=count(),
+        flat=count(),
+        unresolved=count(),
+        clipped=count(),
+        first=value(),
+        least=value(),
+    )
 
 
 def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
@@ -173,12 +187,13 @@ def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
         step=0,
         has_aux=False,
         in_axes=default_in_axes,
+        dtype=None,
     ) -> Estimate:
         """The gradient of fun(params, *args, **kwargs), see `Estimate`; keywords as in `Estimator`."""
         if not isinstance(args, (tuple, list)):
             raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
         arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
-        return run(fun, arrays, has_aux, in_axes)
+        return run(fun, arrays, has_aux, in_axes, dtype)
 
     return estimate
 
@@ -187,9 +202,9 @@ def _combining(settings: Settings) -> Callable[..., PyTree]:
     # Compiled, as an estimate is: products and sums are then contracted alike, and bits equal.
     run = compiled_outside(partial(_estimate.combine, settings))
 
-    def combine(key, params, coefficients) -> PyTree:
+    def combine(key, params, coefficients, dtype=None) -> PyTree:
         """The gradient of an estimate with this key that had these coefficients, to the bit."""
-        return run(as_key(key), params, jnp.asarray(coefficients))
+        return run(as_key(key), params, jnp.asarray(coefficients), dtype)
 
     return combine
 
@@ -197,7 +212,7 @@ def _combining(settings: Settings) -> Callable[..., PyTree]:
 def _asking(settings: Settings) -> tuple[Callable, Callable, Callable, Callable]:
     """`Estimator.asked`, `ask`, `conclude` and `tell`."""
     points = jax.jit(partial(_ask_tell.points, settings))
-    concluded = jax.jit(partial(_ask_tell.conclude, settings))
+    concluded = jax.jit(partial(_ask_tell.conclude, settings), static_argnums=3)
 
     def asked_of(key, params, *, step=0) -> Asked:
         """What `tell` needs, without the points."""
@@ -208,9 +223,9 @@ def _asking(settings: Settings) -> tuple[Callable, Callable, Callable, Callable]
         asked = asked_of(key, params, step=step)
         return points(asked.key, params, asked.mu), asked
 
-    def conclude(asked: Asked, values, state=None) -> Estimate:
+    def conclude(asked: Asked, values, state=None, dtype=None) -> Estimate:
         """The estimate from values of shape (evaluations,) at the points of an ask."""
-        return concluded(asked, _ask_tell.check_values(settings, asked, values), state)
+        return concluded(asked, _ask_tell.check_values(settings, asked, values), state, dtype)
 
     def tell(asked: Asked, values, *, state=None) -> PyTree:
         """The gradient from values of shape (evaluations,) at the points of an ask."""

@@ -46,7 +46,9 @@ def value_and_grad(
 
     Returns:
       The function. value: as in `Estimate`. grads: the structure, shapes and dtypes of the
-      arguments; zeros for integer and bool leaves, None for keys.
+      arguments; zeros for integer and bool leaves, None for keys. In float16 and float8 an entry beyond
+      their range (65,504 in float16) is clipped to it, and a norm of such gradients may overflow:
+      `Estimator.estimate(..., dtype=jnp.float32)` clips nothing, and `Estimate.clipped` counts.
 
     Raises:
       TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,

@@ -194,23 +194,40 @@ def require_number(name: str, value) -> None:
 
 
 def require_positive(name: str, value) -> None:
-    """Raises unless `value` is a positive number; traced values and schedules are let through."""
-    if isinstance(value, jax.core.Tracer) or callable(value):
+    """Raises unless `value` is a positive number, not a schedule; traced values are let through."""
+    if isinstance(value, jax.core.Tracer):
         return
+    _require_no_schedule(name, value)
     number = np.asarray(value)
     if number.shape or number.dtype.kind not in "iuf" and not is_float(number):
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
-    if np.float32(number) == 0:
-        raise ValueError(f"{name} must be positive in float32 too, where {value} is 0.")
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
+    if not 0 < single < np.inf:
+        raise ValueError(
+            f"{name} must be positive and finite in float32 too, where {value} is {single:g}."
+        )
 
 
-def require_fraction(name: str, value) -> None:
-    """Raises unless `value` is a number in (0, 1]."""
+def require_fraction(name: str, value) -> float:
+    """A static number in (0, 1], as a float."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a static number, got a traced value; "
+            f"under optax.inject_hyperparams pass static_args={name!r}."
+        )
+    _require_no_schedule(name, value)
     require_rate(name, value)
-    if not 0 < value <= 1:
+    if not 0 < float(value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}.")
+    return float(value)
+
+
+def _require_no_schedule(name: str, value) -> None:
+    if callable(value):
+        raise TypeError(f"{name} must be a number, got {brief(value)}; it has no schedule.")
 
 
 def require_rate(name: str, value) -> None:

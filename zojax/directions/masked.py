@@ -29,6 +29,7 @@ def masked(
 
     Raises:
       ValueError: when nothing is selected, or a mask's structure or shape does not fit.
+      TypeError: when a predicate returns no bool.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> only_w = lambda path, leaf: jax.tree_util.keystr(path) == "['w']"
@@ -45,7 +46,9 @@ def masked(
     def resolve(like: PyTree) -> PyTree:
         """A bool or a bool array for every leaf of `like`."""
         if callable(mask):
-            chosen = jax.tree_util.tree_map_with_path(lambda p, leaf: bool(mask(p, leaf)), like)
+            chosen = jax.tree_util.tree_map_with_path(
+                lambda path, leaf: _answer(path, mask(path, leaf)), like
+            )
         else:
             chosen = jax.tree.map(_checked, like, _fit(mask, like))
         if not any(m is not False for m in jax.tree.leaves(chosen)):
@@ -87,6 +90,15 @@ def _fit(mask: PyTree, like: PyTree) -> PyTree:
         )
     except ValueError as error:
         raise ValueError(f"mask must have the structure of the parameters: {error}") from error
+
+
+def _answer(path, selected) -> bool:
+    if np.ndim(selected) or isinstance(selected, jax.core.Tracer):
+        raise TypeError(
+            f"mask must return a bool for params{jax.tree_util.keystr(path)}, got {brief(selected)}; "
+            "give a pytree of bool arrays to select entries."
+        )
+    return bool(selected)
 
 
 def _may_select(mask) -> bool:

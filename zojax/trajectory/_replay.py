@@ -65,8 +65,10 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
 def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrderState]:
     """The parameters and the state with which the logged run would have gone on.
 
-    All of the state is as it was, except the losses `value` and `estimator_state.previous`: both are NaN
-    where nothing depends on them, and the log has none.
+    All of the state is as it was, with two exceptions. The losses `value` and `estimator_state.previous`
+    are NaN where nothing depends on them, since the log has none. What only evaluations show (`used`,
+    `flat`, `unresolved`, `clipped`, `first` and `least` of `estimator_state`) is counted from the
+    resumption on.
 
     Args:
       params: what the run began with.
