@@ -22,6 +22,7 @@ from zojax._types import (
     mean_of,
     no_update,
     replace_floats,
+    require_floats,
     structure_of,
     total_size,
 )
@@ -233,12 +234,7 @@ def _weighted_sum(settings: Settings, frame, coefficients, like, structure) -> P
 def _structure(params: PyTree) -> PyTree:
     """Shapes and dtypes of all leaves, some of them floats."""
     structure = structure_of(params)
-    if not total_size(floats_only(structure)):
-        dtypes = [str(leaf.dtype) for leaf in jax.tree.leaves(structure)]
-        raise ValueError(
-            f"params has no float leaf to perturb, got leaves of dtype {dtypes}; "
-            "cast what should be trained to a floating dtype."
-        )
+    require_floats(structure)
     return structure
 
 

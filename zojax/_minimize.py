@@ -136,7 +136,7 @@ def minimize(
         if max_evaluations is None
         else min(num_steps, _affordable_steps(max_evaluations, per_step))
     )
-    structure_of(x0)  # raises for leaves that are no arrays
+    structure_of(x0, "x0")  # raises for leaves that are no arrays
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
     state = tx.init(params) if state is None else _like_init(state, tx, params)
     if key is not None:
