@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import attributes_of, has_tracers, kept_with, untraceable
+from zojax._call import attributes_of, has_tracers, kept_with, kept_with_loss, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 from zojax._types import PyTree, as_key, require_count, require_number, structure_of
@@ -234,7 +234,7 @@ def _device_loop(fun, tx, chunk, target):
     return advance
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun):
     """What is compiled for a function and an update lives as long as both do."""
     return kept_with(partial(_program, fun))

@@ -48,8 +48,8 @@ def require_no_wrapper() -> None:
         )
     if name is not None:
         raise TypeError(
-            f"zeroth_order cannot stand inside {name}, which sees no gradients and changes what the "
-            f"loss and the key are given. Put it inside: zeroth_order({name}(...))."
+            f"zeroth_order makes the gradients that {name} works on: put it inside, "
+            f"zeroth_order({name}(...), estimator)."
         )
 
 
