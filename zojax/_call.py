@@ -113,7 +113,11 @@ def compiled_call(fun: Callable) -> Callable:
     An object, also that of a method, is traced again when an attribute of it is another one.
     """
     make = partial(_Programs, fun)
-    lasting, programs_of, traced_programs_of = make(lambda: None), kept_with_loss(make), kept_with(make)
+    lasting, programs_of, traced_programs_of = (
+        make(lambda: None),
+        kept_with_loss(make),
+        kept_with(make),
+    )
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from zojax import _barriers, execution, implicit
 from zojax._arguments import Losses, losses
@@ -42,6 +43,9 @@ class EstimatorState(NamedTuple):
     skipped: jax.Array
     previous: jax.Array
     started: jax.Array
+
+
+export.register_namedtuple_serialization(EstimatorState, serialized_name="zojax.EstimatorState")
 
 
 class Estimate(NamedTuple):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import export
 
 from zojax import _barriers, _optax, implicit, noise
 from zojax._call import Same, compiled_call, compiled_outside
@@ -38,7 +39,14 @@ from zojax._types import (
 
 
 class ZerothOrderState(NamedTuple):
-    """State of `zeroth_order`.
+    """State of `zeroth_order`. Its types and shapes are the same from `init` on.
+
+    NumPy, flax and equinox cannot save typed keys. Let them save the state with raw key data,
+    `state._replace(rng_key=jax.random.key_data(state.rng_key))`. `update`, `replay`,
+    `zojax.minimize(state=)` and `zojax.trajectory.Recorder` take such a state as it is.
+
+    `jax.export` serializes a step that takes and returns a state. Register the optax states in it first:
+    `jax.export.register_namedtuple_serialization(optax.TraceState, serialized_name="optax.TraceState")`.
 
     Attributes:
       rng_key: the key of the run; step t uses `fold_in(rng_key, t)`, so any step can be replayed.
@@ -58,6 +66,9 @@ class ZerothOrderState(NamedTuple):
     coefficients: jax.Array
 
 
+export.register_namedtuple_serialization(ZerothOrderState, serialized_name="zojax.ZerothOrderState")
+
+
 class ZerothOrder(optax.GradientTransformationExtraArgs):
     """An optax transformation that also carries its `estimator`, for ask/tell loops, and `replay`.
 
@@ -66,7 +77,8 @@ class ZerothOrder(optax.GradientTransformationExtraArgs):
 
     Attributes:
       init: `init(params) -> ZerothOrderState`.
-      update: `update(None, state, params, *, value_fn, **extras) -> (updates, state)`, or with `values`.
+      update: `update(None, state, params, *, value_fn, inner_extras=None, **extras) -> (updates, state)`,
+        or with `values` in the place of `value_fn`.
       estimator: the `Estimator`.
       replay: as above.
     """
@@ -108,10 +120,26 @@ def zeroth_order(
     When no direction has a finite evaluation the update is zero, `inner` does not step, and
     `state.value` is NaN; directions left out are counted in `state.estimator_state.skipped`.
 
-    What stands before it in an optax chain is ignored too: put it inside,
-    `zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))`. What wants other parameters
-    than the loss (`optax.lookahead`) or gradients at other points (`optax.contrib.sam`) is no `inner`: give
-    it those of `zojax.value_and_grad`.
+    Extras that `value_fn` does not take and a transformation in `inner` takes by name go to `inner`. Where
+    both take it, or `value_fn` takes any, pass it to `inner` as `inner_extras={"name": x}`. A log holds no
+    extras: a run with such an `inner` is neither recorded nor replayed.
+
+    Where each transformation of optax belongs:
+
+    | transformation | place |
+    |---|---|
+    | `masked`, `partition`, `MultiSteps`, `apply_if_finite`, `flatten` | inside (1) |
+    | `conditionally_mask`, `contrib.schedule_free`, any other wrapper | inside (1) |
+    | line searches, `scale_by_polyak`, `contrib.reduce_on_plateau` | inside (2) |
+    | a stage before it in a chain, as `clip_by_global_norm` | inside (3) |
+    | `chain`, `named_chain`, `inject_hyperparams` | inside or around |
+    | `lookahead`, `contrib.sam`, `contrib.sophia` (its default Hessian) | nowhere (4) |
+
+    (1) `zeroth_order(optax.masked(...))`. Around it, `init` raises. (2) They read the value, which a chain
+    does not hand on. After it, `update` raises. (3) Before it a stage has no effect, since the updates
+    passed in are ignored. (4) Give them gradients of `zojax.value_and_grad` in a loop of your own.
+
+    Wrappers of your own are not recognised: they must pass parameters, state and extras on unchanged.
 
     Outside `jit` an update is compiled, once for a function, shapes, and extras that are no arrays: pass an
     int that changes as `jnp.asarray(step)`. As under `jax.jit`, what the loss
@@ -131,9 +159,11 @@ def zeroth_order(
       `zojax.apply_updates`).
 
     Raises:
-      ValueError: no params, a loss that is not scalar, or a state with another number of directions.
-      TypeError: a state that is none, an estimator in the place of `inner`, no value_fn, or an extra that
-        it does not take.
+      ValueError: no params or none of floating point, a loss that is not scalar, a state with another
+        number of directions, or a replay of an `inner` that takes extras.
+      TypeError: a state that is none, an estimator in the place of `inner`, no value_fn, an extra that
+        neither it nor `inner` takes, a leaf that is no array, or a transformation of optax in a place
+        where it cannot work.
 
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=8), key=0)
@@ -413,7 +443,9 @@ def _check_state(state, num_directions: int) -> None:
         )
 
 
-def _routed(source: _Source, value_fn, extras: dict, inner_extras: dict | None) -> tuple[dict, dict]:
+def _routed(
+    source: _Source, value_fn, extras: dict, inner_extras: dict | None
+) -> tuple[dict, dict]:
     """Extras of the loss, and those of inner: what the loss does not take by name, and inner does."""
     by_name = dict(inner_extras or {})
     for name in by_name:

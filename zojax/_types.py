@@ -131,7 +131,9 @@ def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
     paths = jax.tree_util.tree_leaves_with_path(tree)
     path = next(path for path, x in paths if x is leaf)
     dtype = getattr(leaf, "dtype", None)
+    got = f"{brief(leaf)} of dtype {dtype}"
     if not isinstance(leaf, (np.ndarray, np.generic)):
+        got = brief(leaf)
         remedy = (
             "split functions, settings and variables from the arrays first "
             "(equinox.partition, nnx.split, penzai's pz.unbind_params)"
@@ -139,9 +141,9 @@ def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
     elif not dtype.isnative:
         remedy = "swap its bytes with x.astype(x.dtype.newbyteorder('='))"
     else:
-        remedy = f"JAX has no dtype {dtype}: cast it, as with x.astype(np.float32), or leave it out"
+        remedy = "JAX lacks this dtype: cast it, as with x.astype(np.float32), or leave it out"
     return TypeError(
-        f"{name}{jax.tree_util.keystr(path)} must be an array or a number, got {brief(leaf)}; {remedy}."
+        f"{name}{jax.tree_util.keystr(path)} must be an array or a number, got {got}; {remedy}."
     )
 
 
