@@ -2,6 +2,7 @@
 
 import inspect
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -69,6 +70,37 @@ def kept_with(make: Callable[[Callable[[], Any]], Any]) -> Callable[[Callable], 
     return of
 
 
+def kept_with_loss(make: Callable[[Callable[[], Any]], Any]) -> Callable[[Callable], Any]:
+    """`kept_with`, which warns once of a third function with the same code: a closure made in each step.
+
+    The counts live as long as the programs of `make`, and each as long as its code.
+    """
+    counts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def counted(reference):
+        code = _code_of(reference())
+        if code is not None:
+            counts[code] = counts.get(code, 0) + 1
+            if counts[code] == 3:
+                warnings.warn(
+                    f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno}) is compiled for the "
+                    "third time, each time as a new function. Define it once, outside of the loop, and "
+                    "pass what changes as an argument: tx.update(None, state, params, value_fn=loss, "
+                    "batch=batch), value_and_grad(loss)(key, params, batch).",
+                    stacklevel=4,
+                )
+        return make(reference)
+
+    return kept_with(counted)
+
+
+def _code_of(fun) -> types.CodeType | None:
+    """The code of a function, also behind `jax.jit` and `partial`. Objects and their methods have none."""
+    while isinstance(fun, partial) or hasattr(fun, "__wrapped__"):
+        fun = fun.func if isinstance(fun, partial) else fun.__wrapped__
+    return fun.__code__ if isinstance(fun, types.FunctionType) else None
+
+
 def compiled_call(fun: Callable) -> Callable:
     """`jax.jit(fun)` for arguments of any kind.
 
@@ -80,7 +112,12 @@ def compiled_call(fun: Callable) -> Callable:
     does, the last few of them: arrays that a lambda holds are not kept by what was compiled for it.
     An object, also that of a method, is traced again when an attribute of it is another one.
     """
-    lasting, programs_of = _Programs(fun, lambda: None), kept_with(partial(_Programs, fun))
+    make = partial(_Programs, fun)
+    lasting, programs_of, traced_programs_of = (
+        make(lambda: None),
+        kept_with_loss(make),
+        kept_with(make),
+    )
 
     def call(*args, **kwargs):
         leaves, treedef = jax.tree.flatten((args, kwargs))
@@ -96,7 +133,10 @@ def compiled_call(fun: Callable) -> Callable:
             "zojax traces the loss. For a black box that JAX cannot trace use "
             "estimator.ask and estimator.tell, or zojax.minimize(..., jit=False)."
         ):
-            programs = lasting if loss is None else programs_of(loss)
+            if loss is None:
+                programs = lasting
+            else:  # a closure that is made while a program is traced is made once a program
+                programs = (traced_programs_of if has_tracers(leaves) else programs_of)(loss)
             return programs.run(treedef, static, [x for x in leaves if _is_traced(x)])
 
     return call

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from zojax import _barriers, execution, implicit
 from zojax._arguments import Losses, losses
@@ -23,6 +24,7 @@ from zojax._types import (
     mean_of,
     no_update,
     replace_floats,
+    require_floats,
     structure_of,
     total_size,
     varying_axes,
@@ -57,6 +59,9 @@ class EstimatorState(NamedTuple):
     clipped: jax.Array
     first: jax.Array
     least: jax.Array
+
+
+export.register_namedtuple_serialization(EstimatorState, serialized_name="zojax.EstimatorState")
 
 
 class Estimate(NamedTuple):
@@ -272,12 +277,7 @@ def _wide(leaf, dtype) -> jnp.dtype:
 def _structure(params: PyTree) -> PyTree:
     """Shapes and dtypes of all leaves, some of them floats."""
     structure = structure_of(params)
-    if not total_size(floats_only(structure)):
-        dtypes = [str(leaf.dtype) for leaf in jax.tree.leaves(structure)]
-        raise ValueError(
-            f"params has no float leaf to perturb, got leaves of dtype {dtypes}; "
-            "cast what should be trained to a floating dtype."
-        )
+    require_floats(structure)
     return structure
 
 

@@ -24,7 +24,9 @@ from zojax._types import (
     PyTree,
     Schedule,
     as_key,
+    require_arrays,
     require_count,
+    require_dtypes,
     require_flag,
     require_kind,
     require_positive,
@@ -192,6 +194,9 @@ def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
         """The gradient of fun(params, *args, **kwargs), see `Estimate`; keywords as in `Estimator`."""
         if not isinstance(args, (tuple, list)):
             raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
+        require_arrays("params", params)
+        require_dtypes("args", args)
+        require_dtypes("kwargs", kwargs)
         arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
         return run(fun, arrays, has_aux, in_axes, dtype)
 
@@ -204,6 +209,7 @@ def _combining(settings: Settings) -> Callable[..., PyTree]:
 
     def combine(key, params, coefficients, dtype=None) -> PyTree:
         """The gradient of an estimate with this key that had these coefficients, to the bit."""
+        require_arrays("params", params)
         return run(as_key(key), params, jnp.asarray(coefficients), dtype)
 
     return combine

@@ -12,7 +12,7 @@ import numpy as np
 from zojax._call import Same, compiled_call, kept_with
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
-from zojax._types import PyTree, as_key, brief, require_flag
+from zojax._types import PyTree, as_key, brief, require_arrays, require_dtypes, require_flag
 
 
 def mean_aux(aux: PyTree) -> PyTree:
@@ -82,7 +82,11 @@ def value_and_grad(
     choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
 
     def value_and_grad_fn(key, /, *args, **kwargs):
-        # The same for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+        # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+        for i in _places(numbers, len(args)):
+            require_arrays(f"args[{i}]", args[i])
+        require_dtypes("args", args)
+        require_dtypes("kwargs", kwargs)
         return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
     return value_and_grad_fn

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import attributes_of, has_tracers, kept_with, untraceable
+from zojax._call import attributes_of, has_tracers, kept_with, kept_with_loss, untraceable
 from zojax._failures import as_catch
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, apply_updates
@@ -188,7 +188,7 @@ def minimize(
     catch = as_catch(catch)
     if catch and jit:
         raise ValueError("catch is for functions on the host: pass jit=False with it.")
-    structure_of(x0)  # raises for leaves that are no arrays
+    structure_of(x0, "x0")  # raises for leaves that are no arrays
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
     state = tx.init(params) if state is None else _like_init(state, tx, params)
     if key is not None:
@@ -397,7 +397,7 @@ def _device_loop(fun, tx, chunk, target):
     return advance
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun):
     """What is compiled for a function and an update lives as long as both do."""
     return kept_with(partial(_program, fun))

@@ -79,24 +79,73 @@ def is_float(leaf) -> bool:
     return jnp.issubdtype(dtype, jnp.floating)
 
 
-def structure_of(params: PyTree) -> PyTree:
+def structure_of(params: PyTree, name: str = "params") -> PyTree:
     """A ShapeDtypeStruct for every leaf, with a sharding where that is part of its type.
 
     Raises TypeError for a leaf that is no array.
     """
+    require_arrays(name, params)
 
-    def describe(path, leaf):
-        try:
-            dtype = jnp.result_type(leaf)
-            sharding = jax.typeof(leaf).sharding if is_sharded(leaf) else None
-        except TypeError as error:
-            raise TypeError(
-                f"params{jax.tree_util.keystr(path)} must be an array or a number, got {leaf!r}; "
-                "split functions and settings from the arrays first (equinox.partition, nnx.split)."
-            ) from error
-        return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype, sharding=sharding)
+    def describe(leaf):
+        sharding = jax.typeof(leaf).sharding if is_sharded(leaf) else None
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf), sharding=sharding)
 
-    return jax.tree_util.tree_map_with_path(describe, params)
+    return jax.tree.map(describe, params)
+
+
+def require_arrays(name: str, tree: PyTree) -> None:
+    """Raises TypeError for a leaf that is no array or number of JAX."""
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.Array) and not _has_dtype_of_jax(leaf):
+            raise _not_an_array(name, tree, leaf)
+
+
+def require_floats(structure: PyTree) -> None:
+    """Raises ValueError unless a leaf is floating point."""
+    if not total_size(floats_only(structure)):
+        dtypes = [str(leaf.dtype) for leaf in jax.tree.leaves(structure)]
+        raise ValueError(
+            f"params has no float leaf to perturb, got leaves of dtype {dtypes}; "
+            "cast what should be trained to a floating dtype."
+        )
+
+
+def require_dtypes(name: str, tree: PyTree) -> None:
+    """Raises TypeError for a NumPy array of a dtype that JAX lacks; other leaves need not be arrays."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, (np.ndarray, np.generic)) and not _has_dtype_of_jax(leaf):
+            raise _not_an_array(name, tree, leaf)
+
+
+def _has_dtype_of_jax(leaf) -> bool:
+    """Whether a leaf, no array of JAX, can be made one. A wrapper that can is none: it may be mutable."""
+    if isinstance(leaf, (str, type)) or callable(getattr(leaf, "__jax_array__", None)):
+        return False
+    try:
+        dtype = jnp.result_type(leaf)
+    except TypeError:
+        return False
+    return any(jnp.issubdtype(dtype, kind) for kind in (np.number, np.bool_, jax.dtypes.extended))
+
+
+def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    path = next(path for path, x in paths if x is leaf)
+    dtype = getattr(leaf, "dtype", None)
+    got = f"{brief(leaf)} of dtype {dtype}"
+    if not isinstance(leaf, (np.ndarray, np.generic)):
+        got = brief(leaf)
+        remedy = (
+            "split functions, settings and variables from the arrays first "
+            "(equinox.partition, nnx.split, penzai's pz.unbind_params)"
+        )
+    elif not dtype.isnative:
+        remedy = "swap its bytes with x.astype(x.dtype.newbyteorder('='))"
+    else:
+        remedy = "JAX lacks this dtype: cast it, as with x.astype(np.float32), or leave it out"
+    return TypeError(
+        f"{name}{jax.tree_util.keystr(path)} must be an array or a number, got {got}; {remedy}."
+    )
 
 
 def is_sharded(x) -> bool:

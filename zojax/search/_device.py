@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._call import PROGRAMS, kept_with
+from zojax._call import PROGRAMS, kept_with_loss
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -241,7 +241,7 @@ class _Programs(NamedTuple):
     evaluate_again: Callable
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Programs]:
     @lru_cache(PROGRAMS)
     def of(problem: Problem, stops: bool) -> _Programs:
