@@ -43,27 +43,27 @@ def sparse(density: float) -> Direction:
     require_fraction("density", density)
     # A coordinate is kept when its 32-bit hash is below this.
     threshold = min(round(density * 2**32), 2**32 - 1)
+    draw = partial(_draw, density, threshold)
+    return Direction(_frame, draw, accumulate(draw))
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions, like
-        return noise.make_seed(key)
 
-    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
-        leaves, treedef = jax.tree.flatten(like)
-        signs = noise.child_seeds(seed, index, len(leaves))
-        # With an index that no direction has.
-        masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-        scale = float(1 / np.sqrt(density))
-        return treedef.unflatten(
-            [
-                noise.row_noise(
-                    _Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale
-                )
-                for i, leaf in enumerate(leaves)
-            ]
-        )
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions, like
+    return noise.make_seed(key)
 
-    return Direction(frame, draw, accumulate(draw))
+
+def _draw(density: float, threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
+    leaves, treedef = jax.tree.flatten(like)
+    signs = noise.child_seeds(seed, index, len(leaves))
+    # With an index that no direction has.
+    masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
+    scale = float(1 / np.sqrt(density))
+    return treedef.unflatten(
+        [
+            noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
+            for i, leaf in enumerate(leaves)
+        ]
+    )
 
 
 @partial(
