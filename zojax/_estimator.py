@@ -109,7 +109,7 @@ def estimator(
         shaping, an ill-formed stencil.
       TypeError: num_directions or batch_size not a static int, a wrong type among the choices.
 
-    >>> import jax.numpy as jnp, zojax
+    >>> import jax, jax.numpy as jnp, zojax
     >>> central = zojax.estimator(mu=1e-2, num_directions=4)
     >>> out = central.estimate(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(3))
     >>> out.grads.shape, int(out.used), central.evaluations
