@@ -142,7 +142,7 @@ def minimize(
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
     _require_host((params, state))
-    state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
+    state = _copied(state)  # donated too, and may hold the caller's key or alias
     advance = _device_loop(fun, tx, chunk, target) if jit else _host_loop(fun, tx, chunk, target)
     with progress_bar(limit, "step") if progress else nullcontext() as bar:
         params, state, history, message = _chunks(
@@ -204,8 +204,8 @@ def _chunks(advance, params, state, limit, target, callback, bar):
             Progress(
                 step=len(history),
                 value=history[-1],
-                params=jax.tree.map(jnp.copy, params),
-                state=jax.tree.map(jnp.copy, state),
+                params=_copied(params),
+                state=_copied(state),
                 values=np.asarray(values),
                 coefficients=c,
             )
@@ -215,6 +215,12 @@ def _chunks(advance, params, state, limit, target, callback, bar):
         if stop:
             return params, state, history, "stopped by callback"
     return params, state, history, None
+
+
+def _copied(tree: PyTree) -> PyTree:
+    """New arrays; NaN that mark what is not known yet are no result of a computation."""
+    with jax.debug_nans(False):
+        return jax.tree.map(jnp.copy, tree)
 
 
 def _device_loop(fun, tx, chunk, target):

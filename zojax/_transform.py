@@ -28,6 +28,7 @@ from zojax._types import (
     floats_only,
     is_float,
     no_update,
+    promoting,
     replace_floats,
     warn_of_resolution,
 )
@@ -167,7 +168,7 @@ def zeroth_order(
         init=partial(_init, source),
         update=_updating(source),
         estimator=estimator,
-        replay=compiled_outside(partial(_replay, source)),
+        replay=partial(_replayed, compiled_outside(partial(_replay, source))),
     )
 
 
@@ -253,8 +254,14 @@ def _step_with_values(source: _Source, state: ZerothOrderState, params, values):
     return _step(source, state, params, estimate, _no_loss)
 
 
+def _replayed(run: Callable, *args, **kwargs):
+    """`ZerothOrder.replay`. It has no loss; its NaN are markers, which `jax_debug_nans` lets through."""
+    with jax.debug_nans(False):
+        return run(*args, **kwargs)
+
+
 def _replay(source: _Source, state: ZerothOrderState, params, coefficients, value=jnp.nan):
-    """`ZerothOrder.replay`."""
+    """The step of `_replayed`."""
     used = jnp.sum(~jnp.isnan(coefficients))
     ok = (used > 0) & ~jnp.isnan(value)
     before = state.estimator_state
@@ -276,7 +283,7 @@ def _step(source: _Source, state: ZerothOrderState, params, estimate: Estimate, 
     value = estimate.value.astype(float_dtype())  # as a log has it
 
     def inner_update(grads, inner_state, floats, value):
-        return source.inner.update(
+        return promoting(source.inner.update)(
             grads, inner_state, floats, value=value, grad=grads, value_fn=value_fn
         )
 

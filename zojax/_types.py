@@ -4,6 +4,7 @@ A tree called `like` describes parameters without holding them: float leaves are
 `jax.ShapeDtypeStruct`s, every other leaf is `None`, so that directions see only what they perturb.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -84,6 +85,17 @@ def as_key(key) -> jax.Array:
         # The data of `jax.random.key(seed)`, which compiles two programs to make them.
         return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
     return jax.random.key(seed)
+
+
+def promoting(fun: Callable) -> Callable:
+    """`fun` under JAX's default promotion; the modes that are set are for the caller's own functions."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return fun(*args, **kwargs)
+
+    return call
 
 
 def brief(value) -> str:

@@ -80,7 +80,7 @@ def baseline() -> Shaping:
 
 def _less_the_others(v, valid):
     count = jnp.maximum(jnp.sum(valid), 2)
-    return (v - mean_of(v, valid, axis=0)) * (count / (count - 1))
+    return (v - mean_of(v, valid, axis=0)[None]) * (count / (count - 1))
 
 
 def standardize() -> Shaping:

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._call import PROGRAMS, compiled_call, untraceable
-from zojax._types import PyTree, as_key, require_count, require_positive
+from zojax._types import PyTree, as_key, promoting, require_count, require_positive
 from zojax.attacks import _ball, _losses
 
 _CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
@@ -238,6 +238,7 @@ def _compiled(attack: Attack, setting: Setting) -> _Compiled:
 # --- one round ------------------------------------------------------------------------------------
 
 
+@promoting
 def _start(attack, key, x, y) -> Progress:
     """Every image before its first query."""
 
@@ -256,6 +257,7 @@ def _active(state: Progress, budget: int, points: int) -> jax.Array:
     return ~state.solved & (state.queries + cost <= budget)
 
 
+@promoting
 def _propose(attack, eps, state: Progress) -> jax.Array:
     def one(s):
         points = attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
@@ -264,6 +266,7 @@ def _propose(attack, eps, state: Progress) -> jax.Array:
     return jax.vmap(one)(state)
 
 
+@promoting
 def _tell_first(attack, setting, state: Progress, outputs) -> Progress:
     """After the query of the images themselves."""
 
@@ -281,6 +284,7 @@ def _tell(attack, setting, eps, state: Progress, outputs) -> Progress:
     return _advance(attack, setting, eps, state, _propose(attack, eps, state), outputs)
 
 
+@promoting
 def _advance(attack, setting, eps, state: Progress, points, outputs) -> Progress:
     """Every active image after a round; the others as they were."""
 
@@ -311,6 +315,7 @@ def _advance(attack, setting, eps, state: Progress, points, outputs) -> Progress
     return jax.vmap(one)(state, active, points, outputs)
 
 
+@promoting
 def _result(norm, state: Progress) -> Result:
     norms = jax.vmap(lambda a, b: _ball.length(a - b, norm))(state.best, state.x)
     return Result(state.best, state.solved, state.queries, norms)
@@ -356,7 +361,7 @@ def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
         part = part._replace(solved=part.solved | (rows == count))  # a place without an image
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: running(part) > enough, advance, part)
-        state = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state, part)
+        state = _written(state, rows, part)
         free = ~_active(part, setting.budget, attack.points)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
@@ -368,6 +373,16 @@ def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
     first = jnp.where(jnp.arange(slots) < total, queue[:slots], count)
     state = lax.while_loop(more, rounds, (state, first, jnp.minimum(slots, total)))[0]
     return _result(attack.norm, state)
+
+
+def _written(state: Progress, rows: jax.Array, part: Progress) -> Progress:
+    """The state with a part of it in these rows. An image's key never changes."""
+    leaves = jax.tree.map(
+        lambda a, b: a.at[rows].set(b, mode="drop"),
+        state._replace(key=None),
+        part._replace(key=None),
+    )
+    return leaves._replace(key=state.key)
 
 
 def _in_batches(model, batch_size: int, points: jax.Array) -> jax.Array:
