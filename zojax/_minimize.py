@@ -13,7 +13,14 @@ import optax
 from zojax._call import attributes_of, has_tracers, kept_with, untraceable
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
-from zojax._types import PyTree, as_key, require_count, require_number, structure_of
+from zojax._types import (
+    PyTree,
+    as_key,
+    marking_nan,
+    require_count,
+    require_number,
+    structure_of,
+)
 
 
 class MinimizeResult(NamedTuple):
@@ -217,10 +224,9 @@ def _chunks(advance, params, state, limit, target, callback, bar):
     return params, state, history, None
 
 
+@marking_nan
 def _copied(tree: PyTree) -> PyTree:
-    """New arrays; NaN that mark what is not known yet are no result of a computation."""
-    with jax.debug_nans(False):
-        return jax.tree.map(jnp.copy, tree)
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _device_loop(fun, tx, chunk, target):

@@ -27,6 +27,7 @@ from zojax._types import (
     float_dtype,
     floats_only,
     is_float,
+    marking_nan,
     no_update,
     promoting,
     replace_floats,
@@ -168,7 +169,7 @@ def zeroth_order(
         init=partial(_init, source),
         update=_updating(source),
         estimator=estimator,
-        replay=partial(_replayed, compiled_outside(partial(_replay, source))),
+        replay=marking_nan(compiled_outside(partial(_replay, source))),
     )
 
 
@@ -254,14 +255,8 @@ def _step_with_values(source: _Source, state: ZerothOrderState, params, values):
     return _step(source, state, params, estimate, _no_loss)
 
 
-def _replayed(run: Callable, *args, **kwargs):
-    """`ZerothOrder.replay`. It has no loss; its NaN are markers, which `jax_debug_nans` lets through."""
-    with jax.debug_nans(False):
-        return run(*args, **kwargs)
-
-
 def _replay(source: _Source, state: ZerothOrderState, params, coefficients, value=jnp.nan):
-    """The step of `_replayed`."""
+    """`ZerothOrder.replay`."""
     used = jnp.sum(~jnp.isnan(coefficients))
     ok = (used > 0) & ~jnp.isnan(value)
     before = state.estimator_state

@@ -98,6 +98,17 @@ def promoting(fun: Callable) -> Callable:
     return call
 
 
+def marking_nan(fun: Callable) -> Callable:
+    """`fun`, which runs no loss, and in whose results NaN is a marker: `jax_debug_nans` lets it through."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.debug_nans(False):
+            return fun(*args, **kwargs)
+
+    return call
+
+
 def brief(value) -> str:
     """A value, or its type where it is long, as a tree of parameters in the place of a key."""
     text = repr(value)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from zojax._transform import ZerothOrder, apply_updates
-from zojax._types import PyTree, is_float, structure_of
+from zojax._types import PyTree, is_float, marking_nan, structure_of
 
 
 def identify(tx: ZerothOrder, params: PyTree) -> dict:
@@ -70,14 +70,13 @@ def _estimate(tx: ZerothOrder, params, state):
     return tx.estimator.estimate(state.rng_key, loss, params, **options).coefficients
 
 
+@marking_nan
 def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
     """One replayed step; row holds n coefficients and, where it is recorded, the value."""
     state = with_free(state, hyperparameters)
     value = row[n] if row.shape[0] > n else jnp.nan
     coefficients = row[:n].astype(state.coefficients.dtype)
-    with jax.debug_nans(False):  # a marker
-        value = jnp.asarray(value, state.value.dtype)
-        updates, state = tx.replay(state, params, coefficients, value)
+    updates, state = tx.replay(state, params, coefficients, jnp.asarray(value, state.value.dtype))
     return apply_updates(params, updates), state
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from zojax._call import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree
+from zojax._types import PyTree, marking_nan
 from zojax.trajectory import _identity
 from zojax.trajectory._log import Log, require_log
 
@@ -53,6 +53,7 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
     return resume(params, tx, log)[0]
 
 
+@marking_nan
 def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrderState]:
     """The parameters and the state with which the logged run would have gone on.
 
@@ -79,8 +80,7 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     params = jax.tree.map(jnp.asarray, params)
     state = tx.init(params)._replace(rng_key=log.key)
     tables = _tables(log, _identity.free(state.inner_state))
-    with jax.debug_nans(False):  # NaN marks directions left out, and values that were not recorded
-        params, state = _replaying(tx, log.steps)(params, state, log.scalars, tables)
+    params, state = _replaying(tx, log.steps)(params, state, log.scalars, tables)
     if log.end is not None and _identity.digest(params) != log.end:
         raise ValueError(
             "the replay arrived at other parameters than the run, which was recorded with "
