@@ -179,8 +179,13 @@ def checked_structure(settings: Settings, params: PyTree) -> PyTree:
 
 def begin(settings: Settings, key, mu: jax.Array, structure: PyTree) -> Step:
     like = floats_only(structure)
-    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    frame = _frame(settings, key, like)
     return Step(frame, mu, structure, like)
+
+
+def _frame(settings: Settings, key, like: PyTree) -> PyTree:
+    # A clone: directions are made again from the same key.
+    return settings.direction.frame(jax.random.clone(as_key(key)), settings.num_directions, like)
 
 
 def finish(settings: Settings, this: Step, values, state, aux, dtype=None) -> Estimate:
@@ -204,7 +209,7 @@ def combine(settings: Settings, key, params: PyTree, coefficients, dtype=None) -
     """The gradient of an estimate with this key that had these coefficients."""
     structure = _structure(params)
     like = floats_only(structure)
-    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    frame = _frame(settings, key, like)
     return _weighted_sum(settings, frame, coefficients, like, structure, dtype)[0]
 
 

@@ -80,16 +80,16 @@ def value_and_grad(
         raise TypeError(f"reduce_aux must be a function of the aux or None, got {reduce_aux!r}.")
     numbers, single = _numbers(argnums)
     choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
+    return partial(_estimated, fun, estimator, choices)
 
-    def value_and_grad_fn(key, /, *args, **kwargs):
-        # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
-        for i in _places(numbers, len(args)):
-            require_arrays(f"args[{i}]", args[i])
-        require_dtypes("args", args)
-        require_dtypes("kwargs", kwargs)
-        return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
-    return value_and_grad_fn
+def _estimated(fun: Callable, estimator: Estimator, choices: "_Choices", key, /, *args, **kwargs):
+    for i in _places(choices.numbers, len(args)):
+        require_arrays(f"args[{i}]", args[i])
+    require_dtypes("args", args)
+    require_dtypes("kwargs", kwargs)
+    # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+    return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
 
 @lru_cache(maxsize=1)
@@ -155,13 +155,12 @@ def grad(
     >>> bool(jnp.allclose(grads, jnp.array([3.0, -1.0]), atol=1e-5))
     True
     """
-    both = value_and_grad(fun, estimator, argnums, has_aux, reduce_aux)
+    return partial(_grad, value_and_grad(fun, estimator, argnums, has_aux, reduce_aux), has_aux)
 
-    def grad_fn(key, /, *args, **kwargs):
-        value, grads = both(key, *args, **kwargs)
-        return (grads, value[1]) if has_aux else grads
 
-    return grad_fn
+def _grad(value_and_grad_fn: Callable, has_aux: bool, key, /, *args, **kwargs):
+    value, grads = value_and_grad_fn(key, *args, **kwargs)
+    return (grads, value[1]) if has_aux else grads
 
 
 def _numbers(argnums) -> tuple[tuple[int, ...], bool]:

@@ -19,6 +19,7 @@ from zojax._types import (
     PyTree,
     as_key,
     floats_only,
+    marking_nan,
     replace_floats,
     require_count,
     require_flag,
@@ -194,7 +195,7 @@ def minimize(
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
     _require_host((params, state))
-    state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
+    state = _copied(state)  # donated too, and may hold the caller's key or alias
     before = facts(state)
     run = _Run(params, state, keep=not jit if keep_best is None else keep_best)
     loop = _device_loop if jit else partial(_host_loop, catch)
@@ -323,8 +324,8 @@ class _Run:
             Progress(
                 step=steps,
                 value=self.values[steps - 1],
-                params=jax.tree.map(jnp.copy, params),
-                state=jax.tree.map(jnp.copy, state),
+                params=_copied(params),
+                state=_copied(state),
                 values=np.asarray(self.values[steps - new : steps]),
                 coefficients=np.stack(rows),
             )
@@ -377,6 +378,11 @@ def _chunks(advance, run: _Run, limit, target, callback, bar) -> str | None:
         if stop:
             return "stopped by callback"
     return None
+
+
+@marking_nan
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _device_loop(fun, tx, chunk, target):

@@ -28,7 +28,9 @@ from zojax._types import (
     float_dtype,
     floats_only,
     is_float,
+    marking_nan,
     no_update,
+    promoting,
     replace_floats,
     require_arrays,
     require_dtypes,
@@ -374,7 +376,7 @@ def _step_with_values(source: _Source, state: ZerothOrderState, params, values, 
 
 def _replaying(source: _Source) -> Callable:
     """`ZerothOrder.replay`: checks, and a compiled step."""
-    step = compiled_outside(partial(_replay, source))
+    step = marking_nan(compiled_outside(partial(_replay, source)))
 
     def replay(state, params, coefficients, value=jnp.nan):
         """(updates, state) of the step that had these coefficients, see `ZerothOrder`."""
@@ -430,7 +432,7 @@ def _step(
 
     def inner_update(grads, inner_state, floats, value):
         given = {"value": value, "grad": grads, "value_fn": value_fn}
-        return source.inner.update(grads, inner_state, floats, **given, **inner_extras)
+        return promoting(source.inner.update)(grads, inner_state, floats, **given, **inner_extras)
 
     ok = estimate.used > 0
     grads = replace_floats(params, estimate.grads, other=lambda leaf: None)

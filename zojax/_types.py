@@ -4,6 +4,7 @@ A tree called `like` describes parameters without holding them: float leaves are
 `jax.ShapeDtypeStruct`s, every other leaf is `None`, so that directions see only what they perturb.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,11 @@ import numpy as np
 PyTree = Any
 LARGEST_COUNT = 2**31 - 1  # of int32
 Schedule = Callable[[jax.Array], jax.Array]  # step count -> value
+
+
+def _unlimited(like: PyTree) -> None:
+    """The largest number of directions of a step without one."""
+    del like
 
 
 class Direction(NamedTuple):
@@ -31,16 +37,26 @@ class Direction(NamedTuple):
     frame: Callable[[jax.Array, int, PyTree], PyTree]
     draw: Callable[[PyTree, jax.Array, PyTree], PyTree]
     combine: Callable[[PyTree, jax.Array, PyTree], PyTree]
-    max_directions: Callable[[PyTree], int | None] = lambda like: None
+    max_directions: Callable[[PyTree], int | None] = _unlimited
     shares_products: bool = False
+
+
+LARGEST_SEED = 2**32 - 1  # JAX without x64 keeps the last 32 bits of a seed
 
 
 def as_key(key) -> jax.Array:
     """A typed key from an int, a typed key or a legacy uint32 key.
 
+    An int is from 0 to 2^32 - 1, with x64 too: equal seeds are then equal keys. The value of a traced int
+    is not known; of it the last 32 bits count, or 64 under x64.
+
+    Raises:
+      ValueError: an int outside of that range, or an array of keys.
+      TypeError: anything else.
+
     >>> as_key(0) == as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
     Array(True, dtype=bool)
-    >>> as_key(2**31 - 1) == jax.random.key(2**31 - 1)
+    >>> as_key(2**32 - 1) == jax.random.key(2**32 - 1)
     Array(True, dtype=bool)
     """
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -54,15 +70,44 @@ def as_key(key) -> jax.Array:
     is_integer = (
         hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer) and key.shape == ()
     )
-    is_int = isinstance(key, int) and not isinstance(key, bool)
-    if is_int and 0 <= key < 2**31 and jax.config.jax_default_prng_impl == "threefry2x32":
-        # The data of `jax.random.key(key)`, which compiles two programs to make them.
-        return jax.random.wrap_key_data(np.array([0, key], np.uint32), impl="threefry2x32")
-    if is_integer or is_int:
+    if not is_integer and (not isinstance(key, int) or isinstance(key, bool)):
+        raise TypeError(
+            f"key must be an int or a jax.random key, got {brief(key)}; try jax.random.key(0)."
+        )
+    if isinstance(key, jax.core.Tracer):
         return jax.random.key(key)
-    raise TypeError(
-        f"key must be an int or a jax.random key, got {brief(key)}; try jax.random.key(0)."
-    )
+    seed = int(key)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(
+            f"key must be an int from 0 to 2**32 - 1, got {brief(key)}; take it modulo 2**32, or pass "
+            "a key, such as jax.random.fold_in(jax.random.key(0), 1)."
+        )
+    if jax.config.jax_default_prng_impl == "threefry2x32":
+        # The data of `jax.random.key(seed)`, which compiles two programs to make them.
+        return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
+    return jax.random.key(seed)
+
+
+def promoting(fun: Callable) -> Callable:
+    """`fun` under JAX's default promotion; the modes that are set are for the caller's own functions."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return fun(*args, **kwargs)
+
+    return call
+
+
+def marking_nan(fun: Callable) -> Callable:
+    """`fun`, which runs no loss, and in whose results NaN is a marker: `jax_debug_nans` lets it through."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.debug_nans(False):
+            return fun(*args, **kwargs)
+
+    return call
 
 
 def brief(value) -> str:

@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._call import PROGRAMS, compiled_call
-from zojax._types import PyTree, as_key, require_count
+from zojax._types import PyTree, as_key, promoting, require_count
 from zojax.attacks import _ball, _losses
 from zojax.attacks._checks import (
     PATIENCE,
@@ -303,6 +303,7 @@ def _compiled(attack: Attack, setting: Setting) -> _Compiled:
 # --- one round ------------------------------------------------------------------------------------
 
 
+@promoting
 def _start(attack, key, x, y) -> Progress:
     """Every image before its first query."""
 
@@ -336,6 +337,7 @@ def _active(state: Progress, budget: int, points: int) -> jax.Array:
     return ~state.solved & ~hopeless & (state.queries + cost <= budget)
 
 
+@promoting
 def _propose(attack, eps, state: Progress) -> jax.Array:
     def one(s):
         points = attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
@@ -344,6 +346,7 @@ def _propose(attack, eps, state: Progress) -> jax.Array:
     return jax.vmap(one)(state)
 
 
+@promoting
 def _tell_first(attack, setting, state: Progress, outputs, answered) -> Progress:
     """After the query of the images themselves, or of those that were answered."""
 
@@ -367,6 +370,7 @@ def _tell(attack, setting, eps, state: Progress, outputs, answered) -> Progress:
     return _advance(attack, setting, eps, state, _propose(attack, eps, state), outputs, answered)
 
 
+@promoting
 def _advance(attack, setting, eps, state: Progress, points, outputs, answered) -> Progress:
     """Every image after the points of a round that were answered; without any, as it was."""
 
@@ -412,6 +416,7 @@ def _count(bools: jax.Array) -> jax.Array:
     return jnp.sum(bools, dtype=jnp.int32)
 
 
+@promoting
 def _result(norm, layout, state: Progress) -> Result:
     norms = jax.vmap(lambda a, b: _ball.length(a - b, norm))(state.best, state.x)
     return Result(
@@ -476,7 +481,7 @@ def _run_compiled(
         part = part._replace(solved=part.solved | (rows == count))  # a place without an image
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: running(part) > enough, advance, part)
-        state = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state, part)
+        state = _written(state, rows, part)
         free = ~_active(part, setting.budget, attack.points)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
@@ -488,6 +493,16 @@ def _run_compiled(
     first = jnp.where(jnp.arange(slots) < total, queue[:slots], count)
     state = lax.while_loop(more, rounds, (state, first, jnp.minimum(slots, total)))[0]
     return _result(attack.norm, setting.layout, state), shares
+
+
+def _written(state: Progress, rows: jax.Array, part: Progress) -> Progress:
+    """The state with a part of it in these rows. An image's key never changes."""
+    leaves = jax.tree.map(
+        lambda a, b: a.at[rows].set(b, mode="drop"),
+        state._replace(key=None),
+        part._replace(key=None),
+    )
+    return leaves._replace(key=state.key)
 
 
 def _in_batches(model, batch_size: int, points: jax.Array) -> jax.Array:

@@ -294,7 +294,7 @@ def _ask_and_tell(problem: Problem, run: Run, args):
         keys = lift(partial(_keys, numbers))(run.key).reshape(-1)
     values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
-    allowed = numbers < problem.budget
+    allowed = (numbers < problem.budget)[None]
     told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
     state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
     return x.reshape(runs, batch, -1), told, state

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from zojax._transform import ZerothOrder, apply_updates
-from zojax._types import PyTree, is_float, structure_of
+from zojax._types import PyTree, is_float, marking_nan, structure_of
 
 
 def identify(tx: ZerothOrder, params: PyTree) -> dict:
@@ -71,6 +71,7 @@ def _estimate(tx: ZerothOrder, params, state):
     return tx.estimator.estimate(state.rng_key, loss, params, **options).coefficients
 
 
+@marking_nan
 def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
     """One replayed step; row holds n coefficients and, where it is recorded, the value."""
     state = with_free(state, hyperparameters)

@@ -12,7 +12,7 @@ import numpy as np
 
 from zojax._call import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree
+from zojax._types import PyTree, marking_nan
 from zojax.trajectory import _identity
 from zojax.trajectory._log import Log, digests, require_log
 
@@ -62,6 +62,7 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
     return resume(params, tx, log)[0]
 
 
+@marking_nan
 def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrderState]:
     """The parameters and the state with which the logged run would have gone on.
 
