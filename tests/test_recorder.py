@@ -117,13 +117,14 @@ def interrupt_at(moment):
 
 def interrupted(recorder, run, moment):
     """The appends that returned, and whether the interrupt came before the end."""
-    appended = 0
+    appended, seen = 0, []
     try:
-        with interrupt_at(moment), recorder:
+        with interrupt_at(moment) as seen, recorder:
             for params, state in run:
                 recorder.append(state, params)
                 appended += 1
     except KeyboardInterrupt:
+        assert recorder._file.closed or seen[-1][0] == "__exit__"  # before it can close
         return appended, True
     return appended, False
 
