@@ -656,11 +656,28 @@ for i, direction in enumerate([directions.normal(), directions.low_rank()]):
         found = trajectory.replay(start, tx, log)
         for k in host:
             assert np.asarray(found[k]).tobytes() == np.asarray(params[k]).tobytes(), (i, k)
+
+# A norm sums in an order that depends on the mesh: other bits do not go unnoticed.
+tx = zojax.zeroth_order(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))
+host = {"w": np.random.default_rng(0).normal(size=(64, 129)).astype(np.float32)}
+rows = {"w": jax.device_put(host["w"], NamedSharding(mesh, P("a")))}
+with trajectory.Recorder(f"{sys.argv[1]}/clipped", tx, host) as recorder:
+    run = zojax.minimize(lambda p: jnp.mean(p["w"] ** 2), rows, tx, 32, callback=recorder.callback)
+log = trajectory.load(f"{sys.argv[1]}/clipped")
+for start in (rows, host):
+    try:
+        found = trajectory.replay(start, tx, log)["w"]
+    except ValueError as error:
+        assert start is host, error
+        for text in ("after step", "on mesh (a=2, b=2); this is", "one device"):
+            assert text in str(error), error
+    else:
+        assert np.asarray(found).tobytes() == np.asarray(run.params["w"]).tobytes()
 print("sharded")
 """
 
 
-# Axes that are sharded by type: a log is of no mesh.
+# Axes that are sharded by type. Adam sums over no leaf: the mesh does not matter.
 EXPLICIT = """
 import os, sys
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"

@@ -79,6 +79,7 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     evaluated = task.split("held_out")
     continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
     assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
+    assert [step for step, _ in trajectory.load(log).seals] == [1, 2, 4, 8, 16, 32, 60]
     whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
     assert whole.outputs.keys() == continued.outputs.keys()
     for k, expected in whole.outputs.items():

@@ -300,13 +300,15 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=N
             batch = next(batches)
             params, state = step(params, state, task.frozen, batch)
             if recorder is not None:
-                recorder.append(state)
+                recorder.append(state, params)
             losses.append(float(state.value))
             bar.set_postfix(loss=f"{mean_of(losses[-20:]):.4g}", refresh=False)
             bar.update()
             if count in (steps // 2, steps):
                 outputs[count] = evaluate(params)
     if recorder is not None:
+        if recorder.steps:
+            recorder.seal(params)
         recorder.close()
     if said := zojax.verdict(state):
         print(f"warning: {said}", file=sys.stderr)

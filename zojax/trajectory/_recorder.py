@@ -65,10 +65,10 @@ class Recorder:
       tx: what `zojax.zeroth_order` or a ready-made optimizer returned.
       params: the parameters that the run began with, before the first step.
       every: steps a record. `flush` ends a record early, for 5 bytes.
-      seal_every: steps between seals. A seal is a digest of the parameters in 21 bytes, and a replay on
-        another machine must arrive at it. `callback` and `append(state, params)` seal after their first
-        step, then every `seal_every` steps; None for never. A seal copies all parameters to the
-        host and hashes them, about a second per GB.
+      seal_every: the most steps between seals; None for no seals. A seal is a digest of the parameters in
+        21 bytes, and a replay must arrive at it. `callback` and `append(state, params)` seal after 1, 2,
+        4, 8, ... steps, then every `seal_every` steps. A seal copies all parameters to the host and hashes
+        them, about a second per GB.
       note: anything for JSON that should be kept in the header of a new log.
 
     Raises:
@@ -87,7 +87,7 @@ class Recorder:
     ...     for _ in range(20):
     ...         updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
     ...         params = zojax.apply_updates(params, updates)
-    ...         recorder.append(state)
+    ...         recorder.append(state, params)
     >>> log = zojax.trajectory.load(path)
     >>> bool(jnp.all(zojax.trajectory.replay(params0, tx, log) == params))
     True
@@ -132,7 +132,7 @@ class Recorder:
         return self._state.steps or 0
 
     def append(self, state: ZerothOrderState, params: PyTree | None = None) -> None:
-        """Records the step that led to `state`, and to `params`, which are read when a seal is due."""
+        """Records the step that led to `state`; with `params`, those after the step, it seals the log."""
         _require_state(state)
         coefficients, value = np.asarray(state.coefficients), np.asarray(state.value)
         self._extend(state, coefficients[None], value[None], params)
@@ -144,11 +144,16 @@ class Recorder:
         self._extend(progress.state, coefficients, progress.values, progress.params)
 
     def seal(self, params: PyTree) -> None:
-        """Records a digest of the parameters after the last step: a replay must pass through them."""
+        """Records a digest of the parameters after the last step: a replay must pass through them.
+
+        A run that goes on later is sealed so; one that has ended takes `close(params)`.
+        """
         self._require_open()
-        if self._state.steps is None:
+        at = self._state
+        if at.steps is None:
             raise ValueError("no step was recorded yet: append one, then seal.")
-        self._state = _sealed(self._state, params)
+        if at.sealed != at.steps:
+            self._state = _sealed(at, params)
         self.flush()
 
     def flush(self) -> None:
@@ -235,7 +240,7 @@ class Recorder:
     def _seal_is_due(self, at: _State) -> bool:
         if self._seal_every is None:
             return False
-        return at.sealed is None or at.steps - at.sealed >= self._seal_every
+        return at.sealed is None or at.steps - at.sealed >= min(self._seal_every, at.sealed)
 
     def _write_record(self) -> None:
         """Writes the first pending record whole. After an error or an interrupt, call it again."""
