@@ -377,14 +377,13 @@ def _in_batches(programs: _Programs, log: _Log) -> None:
 def _as_completed(programs: _Programs, log: _Log) -> None:
     """Keeps as many evaluations running as the algorithm allows; each tells when it is done."""
     in_flight = log.task.problem.algorithm.in_flight
-    while log.why is None and (log.goes_on or len(log.pending)):
+    while True:
         while len(log.pending) < in_flight and log.goes_on:
             x, log.state = programs.ask(log.state)
             log.submit(np.asarray(x[0]))
-        future = log.pending.next_done()
+        future = log.pending.next_done(wait=log.why is None)
         if future is None:
-            log.stop_in_time()
-            return
+            return log.stop_in_time()
         x = log.pending.points[future]
         value = log.enter(future)
         log.tell(programs.tell(log.state, x[None], np.asarray([value], float_dtype())))

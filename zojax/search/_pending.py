@@ -74,12 +74,15 @@ class Pending:
                 break
         return self._has_value(future)
 
-    def next_done(self):
-        """The first evaluation that has a value, or an exception; None when waiting ends before."""
-        while self.points and self._goes_on():
+    def next_done(self, wait: bool):
+        """An evaluation that has a value, or an exception; None if none has before waiting ends."""
+        while self.points:
+            waits = wait and self._goes_on()
             try:
-                future = self.done.get(timeout=self._seconds())
+                future = self.done.get(timeout=self._seconds() if waits else 0.0)
             except Empty:
+                if not waits:
+                    return None
                 continue
             if self._has_value(future):
                 return future
