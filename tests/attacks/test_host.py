@@ -141,6 +141,23 @@ def test_outputs_that_depend_on_the_size_of_a_batch_lose_nothing(case):
     assert_true(caught.value.partial_result, host, "square_linf")
 
 
+def test_a_model_may_reuse_its_buffer():
+    buffer = np.zeros((3, CLASSES), np.float32)
+
+    def reusing(images):
+        out = buffer[: len(images)]
+        out[:] = model(images)
+        images[:] = np.nan  # also that of its input
+        return out
+
+    whole, found = (
+        run("square_linf", lambda images: np.asarray(model(images))),
+        run("square_linf", reusing),
+    )
+    for a, b in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_the_state_of_a_session_outlives_an_error():
     session = attacks.ask_tell(attacks.square_attack("linf", BUDGET), 0.2, BUDGET)
     state = session.init(5, X, Y)

@@ -1,4 +1,4 @@
-"""What can be wrong with the arguments of an attack and with a model's scores."""
+"""Checks of an attack's arguments and of a model's scores."""
 
 from typing import NamedTuple
 
@@ -124,9 +124,10 @@ def check_shares(shares: _losses.Shares) -> None:
     improper = np.asarray(shares.improper)
     if improper.any():
         i = np.argmax(improper)
+        total, least = float(shares.total[i]) + 0, float(shares.least[i]) + 0  # + 0: no "-0"
         raise ValueError(
             "output='probabilities' needs scores that are not negative and sum to one; those of image "
-            f"{i} sum to {float(shares.total[i]):.4g}, and the least is {float(shares.least[i]):.4g}. "
+            f"{i} sum to {total:.4g}, and the least is {least:.4g}. "
             "Pass output='logits', or divide each row by its sum."
         )
 

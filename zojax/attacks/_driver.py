@@ -4,8 +4,8 @@ An `Attack` is three pure functions of one image. The driver maps them over imag
 they propose onto the ball and the box before a model sees it, counts queries, and stops each image by
 itself. The same functions serve a compiled loop (`run`) and a model that JAX cannot trace (`ask_tell`).
 
-What ends a run on the host early is raised with the `Result` so far. An image whose first answers are all
-unusable is given up, since no budget would help.
+An exception that ends a run on the host carries the `Result` so far. An image is given up when its first
+answers are all unusable.
 
 An image's random numbers come from the key and from the image, not from its place in the batch, so its
 result is the same alone and in any company, but for the order in which XLA sums.
@@ -146,7 +146,7 @@ def _run_on_host(model, key, attack, x, y, eps, setting, batch_size) -> Result:
         while len(points := session.ask(state)):
             for i in range(0, len(points), batch_size):
                 part = points[i : i + batch_size]
-                answer = np.asarray(model(part))
+                answer = np.array(model(part))  # a copy: the model may reuse its buffer
                 check_outputs(answer, len(part), y, classes)
                 answers.append(answer)
                 classes = answer.shape[1]
@@ -160,7 +160,7 @@ def _run_on_host(model, key, attack, x, y, eps, setting, batch_size) -> Result:
 
 @contextmanager
 def _partial(result: Callable[[], Result]):
-    """Raises what is raised inside with the result so far as `.partial_result`."""
+    """Adds the result so far to an exception, as its attribute `partial_result`."""
     try:
         yield
     except BaseException as error:  # Ctrl-C, too
@@ -257,7 +257,7 @@ class _Session:
             check_shares(_losses.Shares.of(np.concatenate(answers)))
 
     def tell(self, state: Progress, answers: list[np.ndarray]) -> Progress:
-        """The state after the scores of all images of a round, or of the first of them."""
+        """The state after the scores of a round, or of its first images when it was interrupted."""
         if not answers:
             return state
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and counted
@@ -348,7 +348,7 @@ def _propose(attack, eps, state: Progress) -> jax.Array:
 
 @promoting
 def _tell_first(attack, setting, state: Progress, outputs, answered) -> Progress:
-    """After the query of the images themselves, or of those that were answered."""
+    """After the first query, x itself, of every answered image."""
 
     def one(s, out, answered):
         logits = _losses.as_logits(out, setting.output)
@@ -372,7 +372,7 @@ def _tell(attack, setting, eps, state: Progress, outputs, answered) -> Progress:
 
 @promoting
 def _advance(attack, setting, eps, state: Progress, points, outputs, answered) -> Progress:
-    """Every image after the points of a round that were answered; without any, as it was."""
+    """Every image after the answered points of a round; images without answers stay as they were."""
 
     def one(s, points, outputs, answered):
         logits = _losses.as_logits(outputs, setting.output)
@@ -446,8 +446,8 @@ def _run_compiled(
 ) -> tuple[Result, _losses.Shares]:
     """A few images are under attack at a time; when some are done, others take their places.
 
-    The model comes first: the program lives as long as it does. Also gives the sums and the least of the
-    scores of x; images whose scores cannot be probabilities, where these were promised, are not attacked.
+    The model comes first: the program lives as long as it does. The second result belongs to the scores of
+    x. Images whose scores are no probabilities, where these were promised, are not attacked.
     """
     count, eps = x.shape[0], jnp.minimum(eps, _FARTHEST)
     slots = max(1, min(count, batch_size // attack.points))

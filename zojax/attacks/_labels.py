@@ -54,7 +54,7 @@ def smoothed(
     >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
     >>> w = jax.random.normal(jax.random.key(2), (36, 3))
     >>> label_fn = lambda images: jnp.argmax(images.reshape(-1, 36) @ w, axis=1)
-    >>> model = attacks.smoothed(label_fn, num_classes=3)
+    >>> model = attacks.smoothed(label_fn, num_classes=3, radius=0.5)
     >>> found = attacks.bandits(0, model, x, label_fn(x), eps=0.4, budget=300, output="probabilities")
     >>> bool((label_fn(found.adversarial) != label_fn(x)).mean() > 0.5)
     True

@@ -1,4 +1,4 @@
-"""What an attack found, and the warnings that it calls for: no image passes as robust unseen."""
+"""The result of an attack, and its warnings: no image passes as robust because it was not attacked."""
 
 from typing import NamedTuple
 
@@ -35,9 +35,9 @@ class Result(NamedTuple):
     flat: jax.Array
 
     def problems(self) -> list[str]:
-        """What is wrong with images that were not really attacked; empty for a sound result.
+        """Warnings of images that were not really attacked; empty for a sound result.
 
-        Attacks warn of it themselves, but for those inside `jit`.
+        Attacks issue them, except inside `jit`.
         """
         fields = self.success, self.queries, self.unusable, self.flat
         success, queries, unusable, flat = map(np.asarray, fields)
@@ -55,14 +55,15 @@ class Result(NamedTuple):
             i = np.argmax(deaf)
             found.append(
                 f"{deaf.sum()} of {len(deaf)} images were not attacked: their loss never changed, such as "
-                f"in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed, rounded or "
-                "saturated probabilities need logits, a tiny eps needs a larger one; see Result.flat."
+                f"in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed (or its larger "
+                "radius), saturated probabilities need logits, a tiny eps needs a larger one; see "
+                "Result.flat."
             )
         return found
 
 
 def warned(result: Result) -> Result:
-    """The same result, after warnings of its problems; none where it is traced."""
+    """Warns of the result's problems, unless it is traced, and returns it."""
     if not has_tracers(result):
         for problem in result.problems():
             warn(problem)
