@@ -525,6 +525,14 @@ def test_differences_that_are_zero_are_warned_of(case):
     assert int(run.state.estimator_state.flat) == 20
 
 
+def test_directions_that_move_nothing_are_named():
+    tx = zojax.zo_sgd(1e-3, source(direction=zojax.directions.sparse(1e-9)))
+    with pytest.warns(
+        UserWarning, match="last direction moves no parameter: take a higher density"
+    ):
+        zojax.minimize(bowl, X0, tx, 3)
+
+
 def test_differences_below_the_resolution_are_warned_of():
     tx = zojax.zo_sgd(1e-9, source(mu=1e-6))
     with pytest.warns(

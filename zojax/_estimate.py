@@ -261,7 +261,7 @@ def _weighted_sum(settings: Settings, frame, coefficients, like, structure, dtyp
 
     sums = jax.tree.map(gradient, like, totals)
     counts = jax.tree.map(
-        lambda leaf, total: _beyond(total, at_least(leaf.dtype, dtype)), like, totals
+        lambda leaf, total: _beyond(total, at_least(leaf.dtype, dtype), c), like, totals
     )
     clipped = sum(jax.tree.leaves(counts), start=jnp.int32(0))
     return replace_floats(structure, sums, other=no_update), clipped
@@ -354,12 +354,12 @@ def saturated(x: jax.Array, dtype) -> jax.Array:
     return x.astype(dtype)
 
 
-def _beyond(x: jax.Array, dtype) -> jax.Array:
-    """How many entries `saturated` clips, on all devices of a `shard_map`."""
+def _beyond(x: jax.Array, dtype, coefficients: jax.Array) -> jax.Array:
+    """How many entries `saturated` clips, on all devices that share the coefficients."""
     if not _is_narrow(dtype):
         return jnp.int32(0)
     count = jnp.sum(jnp.abs(x) > float(jnp.finfo(dtype).max)).astype(jnp.int32)
-    axes = tuple(varying_axes(count))
+    axes = tuple(varying_axes(count) - varying_axes(coefficients))
     return jax.lax.psum(count, axes) if axes else count
 
 
