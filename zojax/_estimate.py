@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from zojax import _barriers, execution, implicit
 from zojax._arguments import Losses, losses
@@ -24,6 +25,7 @@ from zojax._types import (
     mean_of,
     no_update,
     replace_floats,
+    require_floats,
     structure_of,
     total_size,
     varying_axes,
@@ -58,6 +60,9 @@ class EstimatorState(NamedTuple):
     clipped: jax.Array
     first: jax.Array
     least: jax.Array
+
+
+export.register_namedtuple_serialization(EstimatorState, serialized_name="zojax.EstimatorState")
 
 
 class Estimate(NamedTuple):
@@ -175,8 +180,13 @@ def checked_structure(settings: Settings, params: PyTree) -> PyTree:
 
 def begin(settings: Settings, key, mu: jax.Array, structure: PyTree) -> Step:
     like = floats_only(structure)
-    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    frame = _frame(settings, key, like)
     return Step(frame, mu, structure, like)
+
+
+def _frame(settings: Settings, key, like: PyTree) -> PyTree:
+    # A clone: directions are made again from the same key.
+    return settings.direction.frame(jax.random.clone(as_key(key)), settings.num_directions, like)
 
 
 def finish(settings: Settings, this: Step, values, state, aux, dtype=None) -> Estimate:
@@ -200,7 +210,7 @@ def combine(settings: Settings, key, params: PyTree, coefficients, dtype=None) -
     """The gradient of an estimate with this key that had these coefficients."""
     structure = _structure(params)
     like = floats_only(structure)
-    frame = settings.direction.frame(as_key(key), settings.num_directions, like)
+    frame = _frame(settings, key, like)
     return _weighted_sum(settings, frame, coefficients, like, structure, dtype)[0]
 
 
@@ -270,12 +280,7 @@ def _weighted_sum(settings: Settings, frame, coefficients, like, structure, dtyp
 def _structure(params: PyTree) -> PyTree:
     """Shapes and dtypes of all leaves, some of them floats."""
     structure = structure_of(params)
-    if not total_size(floats_only(structure)):
-        dtypes = [str(leaf.dtype) for leaf in jax.tree.leaves(structure)]
-        raise ValueError(
-            f"params has no float leaf to perturb, got leaves of dtype {dtypes}; "
-            "cast what should be trained to a floating dtype."
-        )
+    require_floats(structure)
     return structure
 
 

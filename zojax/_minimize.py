@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._call import attributes_of, has_tracers, kept_with, untraceable
+from zojax._call import attributes_of, has_tracers, kept_with, kept_with_loss, untraceable
 from zojax._failures import as_catch
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, apply_updates
@@ -19,8 +19,10 @@ from zojax._types import (
     PyTree,
     as_key,
     floats_only,
+    marking_nan,
     replace_floats,
     require_count,
+    require_flag,
     require_number,
     structure_of,
 )
@@ -173,6 +175,8 @@ def minimize(
         require_number("target", target)
         if np.isnan(target):
             raise ValueError("target must be a number, got nan; leave it out to have none.")
+    for name, value in (("progress", progress), ("jit", jit)):
+        require_flag(name, value)
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
@@ -185,13 +189,13 @@ def minimize(
     catch = as_catch(catch)
     if catch and jit:
         raise ValueError("catch is for functions on the host: pass jit=False with it.")
-    structure_of(x0)  # raises for leaves that are no arrays
+    structure_of(x0, "x0")  # raises for leaves that are no arrays
     params = jax.tree.map(jnp.array, x0)  # a copy: the loop donates its parameters
     state = tx.init(params) if state is None else _like_init(state, tx, params)
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))
     _require_host((params, state))
-    state = jax.tree.map(jnp.copy, state)  # donated too, and may hold the caller's key or alias
+    state = _copied(state)  # donated too, and may hold the caller's key or alias
     before = facts(state)
     run = _Run(params, state, keep=not jit if keep_best is None else keep_best)
     loop = _device_loop if jit else partial(_host_loop, catch)
@@ -320,8 +324,8 @@ class _Run:
             Progress(
                 step=steps,
                 value=self.values[steps - 1],
-                params=jax.tree.map(jnp.copy, params),
-                state=jax.tree.map(jnp.copy, state),
+                params=_copied(params),
+                state=_copied(state),
                 values=np.asarray(self.values[steps - new : steps]),
                 coefficients=np.stack(rows),
             )
@@ -376,6 +380,11 @@ def _chunks(advance, run: _Run, limit, target, callback, bar) -> str | None:
     return None
 
 
+@marking_nan
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
+
+
 def _device_loop(fun, tx, chunk, target):
     """Up to `chunk` steps in one compiled while loop."""
     program = _programs(fun)(tx.update)(attributes_of(fun))
@@ -394,7 +403,7 @@ def _device_loop(fun, tx, chunk, target):
     return advance
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun):
     """What is compiled for a function and an update lives as long as both do."""
     return kept_with(partial(_program, fun))

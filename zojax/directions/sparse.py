@@ -51,27 +51,27 @@ def sparse(density: float) -> Direction:
         )
     # A coordinate is kept when its 32-bit hash is below this.
     threshold = round(density * 2**32)
+    draw = partial(_draw, threshold)
+    return Direction(_frame, draw, accumulate(draw))
+
+
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions, like
+    return noise.make_seed(key)
+
+
+def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
+    leaves, treedef = jax.tree.flatten(like)
+    signs = noise.child_seeds(seed, index, len(leaves))
+    # With an index that no direction has.
+    masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
     scale = math.sqrt(2**32 / threshold)
-
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions, like
-        return noise.make_seed(key)
-
-    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
-        leaves, treedef = jax.tree.flatten(like)
-        signs = noise.child_seeds(seed, index, len(leaves))
-        # With an index that no direction has.
-        masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-        return treedef.unflatten(
-            [
-                noise.row_noise(
-                    _Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale
-                )
-                for i, leaf in enumerate(leaves)
-            ]
-        )
-
-    return Direction(frame, draw, accumulate(draw))
+    return treedef.unflatten(
+        [
+            noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
+            for i, leaf in enumerate(leaves)
+        ]
+    )
 
 
 @partial(
