@@ -770,7 +770,7 @@ def test_inner_dtype_gives_the_inner_transformation_what_float16_would_clip():
     tx = in_float32(inner)
     state = tx.init(HALF)
     updates, after = tx.update(None, state, HALF, value_fn=steep)
-    assert seen == [(jnp.float32, jnp.float32, None)]
+    assert seen and all(x == (jnp.float32, jnp.float32, None) for x in seen)
     assert updates["w"].dtype == jnp.float16 and updates["b"].dtype == jnp.float32
     np.testing.assert_allclose(np.abs(updates["w"]), 0.1, rtol=1e-2)
     assert int(after.estimator_state.clipped) == 0
