@@ -745,6 +745,96 @@ def test_a_line_search_needs_one_loss_for_all_directions():
         tx.update(None, tx.init(params), params, value_fn=lambda p, key: bowl(p))
 
 
+# --- half precision -------------------------------------------------------------------------------
+
+HALF = {"w": jnp.ones(4, jnp.float16), "b": jnp.float32(2.0), "n": jnp.int32(3)}
+
+
+def steep(params):
+    return 1e6 * params["w"][0].astype(jnp.float32) + params["b"]
+
+
+def in_float32(inner, **options):
+    return zojax.zeroth_order(inner, zojax.estimator(mu=0.5), inner_dtype=jnp.float32, **options)
+
+
+def test_inner_dtype_gives_the_inner_transformation_what_float16_would_clip():
+    seen = []
+
+    def update(grads, state, params=None):
+        seen.append((grads["w"].dtype, params["w"].dtype, params["n"]))
+        return grads, state
+
+    spy = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    inner = optax.chain(spy, optax.clip_by_global_norm(1.0), optax.adam(0.1))
+    tx = in_float32(inner)
+    state = tx.init(HALF)
+    updates, after = tx.update(None, state, HALF, value_fn=steep)
+    assert seen and all(x == (jnp.float32, jnp.float32, None) for x in seen)
+    assert updates["w"].dtype == jnp.float16 and updates["b"].dtype == jnp.float32
+    np.testing.assert_allclose(np.abs(updates["w"]), 0.1, rtol=1e-2)
+    assert int(after.estimator_state.clipped) == 0
+    describe = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype, x.weak_type))
+    assert describe(jax.eval_shape(tx.init, HALF)) == describe(jax.eval_shape(lambda: after))
+    assert after.inner_state[2][0].mu["w"].dtype == jnp.float32
+    # Without it a norm of what was clipped overflows.
+    tx = zojax.zeroth_order(optax.clip_by_global_norm(1.0), zojax.estimator(mu=0.5))
+    updates, after = tx.update(None, tx.init(HALF), HALF, value_fn=steep)
+    assert not jnp.any(updates["w"]) and int(after.estimator_state.clipped) == 4
+
+
+def test_updates_beyond_float16_are_clipped():
+    tx = in_float32(optax.identity())
+    updates, _ = tx.update(None, tx.init(HALF), HALF, value_fn=steep)
+    assert jnp.all(jnp.isfinite(updates["w"])) and jnp.max(jnp.abs(updates["w"])) == 65504
+
+
+def test_with_inner_dtype_a_step_is_replayed_to_the_bit():
+    tx = in_float32(optax.adamw(0.1, weight_decay=0.1))
+    state = tx.init(HALF)
+    updates, after = tx.update(None, state, HALF, value_fn=steep)
+    again, replayed = tx.replay(state, HALF, after.coefficients, after.value)
+    assert_same_bits(again, updates)
+    assert_same_bits(replayed.inner_state, after.inner_state)
+    points, _ = tx.estimator.ask(jax.random.fold_in(state.rng_key, 0), HALF)
+    told, _ = tx.update(None, state, HALF, values=jax.vmap(steep)(points))
+    assert_close(told, updates, 1e-3)
+
+
+def test_with_inner_dtype_a_line_search_gives_the_loss_its_own_dtypes():
+    seen = set()
+
+    def loss(params):
+        seen.add(params["w"].dtype)
+        return jnp.sum(params["w"].astype(jnp.float32) ** 2)
+
+    search = optax.scale_by_backtracking_linesearch(5)
+    tx = in_float32(optax.chain(optax.sgd(1.0), search))
+    params = {"w": jnp.ones(4, jnp.float16)}
+    updates, state = tx.update(None, tx.init(params), params, value_fn=loss)
+    assert seen == {jnp.dtype(jnp.float16)} and updates["w"].dtype == jnp.float16
+
+
+def test_inner_dtype_takes_shapes_and_leaves_float32_alone():
+    shapes = jax.eval_shape(lambda: HALF)
+    assert in_float32(optax.sgd(0.1, momentum=0.9)).init(shapes).inner_state is not None
+    x = jnp.array([1.0, -2.0])
+    found = [
+        zojax.zeroth_order(optax.adam(0.1), zojax.estimator(), inner_dtype=dtype)
+        for dtype in (None, jnp.float32, "bfloat16")
+    ]
+    updates = [tx.update(None, tx.init(x), x, value_fn=bowl)[0] for tx in found]
+    assert_same_bits(updates[1:], [updates[0]] * 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, "half precision", 3, jnp.complex64, jax.random.key])
+def test_inner_dtypes_that_are_no_floats_are_refused(dtype):
+    with pytest.raises(
+        TypeError, match="inner_dtype must be a float dtype such as jnp.float32, got"
+    ):
+        zojax.zeroth_order(optax.sgd(0.1), inner_dtype=dtype)
+
+
 # --- leaves that are no arrays --------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from zojax._types import (
     Schedule,
     accumulator_dtype,
     as_key,
+    at_least,
     floats_only,
     mean_of,
     no_update,
@@ -265,18 +266,15 @@ def _weighted_sum(settings: Settings, frame, coefficients, like, structure, dtyp
     totals = settings.direction.combine(frame, c, like)
 
     def gradient(leaf, total):
-        total = _barriers.rounded(saturated(total, _wide(leaf, dtype)), c[0])
+        total = _barriers.rounded(saturated(total, at_least(leaf.dtype, dtype)), c[0])
         return total if leaf.sharding is None else jax.sharding.reshard(total, leaf.sharding)
 
     sums = jax.tree.map(gradient, like, totals)
-    counts = jax.tree.map(lambda leaf, total: _beyond(total, _wide(leaf, dtype)), like, totals)
+    counts = jax.tree.map(
+        lambda leaf, total: _beyond(total, at_least(leaf.dtype, dtype), c), like, totals
+    )
     clipped = sum(jax.tree.leaves(counts), start=jnp.int32(0))
     return replace_floats(structure, sums, other=no_update), clipped
-
-
-def _wide(leaf, dtype) -> jnp.dtype:
-    """The dtype of a leaf's gradient: its own, or a wider one that is asked for."""
-    return leaf.dtype if dtype is None else jnp.promote_types(leaf.dtype, dtype)
 
 
 def _structure(params: PyTree) -> PyTree:
@@ -361,12 +359,12 @@ def saturated(x: jax.Array, dtype) -> jax.Array:
     return x.astype(dtype)
 
 
-def _beyond(x: jax.Array, dtype) -> jax.Array:
-    """How many entries `saturated` clips, on all devices of a `shard_map`."""
+def _beyond(x: jax.Array, dtype, coefficients: jax.Array) -> jax.Array:
+    """How many entries `saturated` clips, on all devices that share the coefficients."""
     if not _is_narrow(dtype):
         return jnp.int32(0)
     count = jnp.sum(jnp.abs(x) > float(jnp.finfo(dtype).max)).astype(jnp.int32)
-    axes = tuple(varying_axes(count))
+    axes = tuple(varying_axes(count) - varying_axes(coefficients))
     return jax.lax.psum(count, axes) if axes else count
 
 

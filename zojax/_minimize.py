@@ -87,7 +87,7 @@ class MinimizeResult(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a callback sees after a chunk of k steps.
+    """What a callback sees after a chunk of k steps, or the part of one that an exception ended.
 
     Attributes:
       step: steps taken.

@@ -25,6 +25,7 @@ from zojax._estimator import estimator as make_estimator
 from zojax._types import (
     PyTree,
     as_key,
+    at_least,
     float_dtype,
     floats_only,
     is_float,
@@ -241,7 +242,7 @@ class _Source(NamedTuple):
         return floats if self.dtype is None else jax.tree.map(self._widened, floats)
 
     def _widened(self, leaf):
-        dtype = jnp.promote_types(jnp.result_type(leaf), self.dtype)
+        dtype = at_least(jnp.result_type(leaf), self.dtype)
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf.update(dtype=dtype)
         return jnp.asarray(leaf, dtype)

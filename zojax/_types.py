@@ -256,6 +256,16 @@ def accumulator_dtype(dtype) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
+def at_least(dtype, least) -> jnp.dtype:
+    """A float dtype, or `least` where that is given and has more bits.
+
+    >>> at_least(jnp.float16, jnp.float32), at_least(jnp.float64, jnp.float32), at_least(jnp.float16, None)
+    (dtype('float32'), dtype('float64'), dtype('float16'))
+    """
+    is_wide = least is None or jnp.finfo(least).bits <= jnp.finfo(dtype).bits
+    return jnp.dtype(dtype if is_wide else least)
+
+
 def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.Array:
     """The mean over the rows of a table that are valid, of all columns or, with axis 0, of each; else 0.
 

@@ -14,10 +14,14 @@ from zojax._types import PyTree, floats_only
 def verdict(state: Any) -> str:
     """What went wrong in the steps that led to a state; empty where nothing did.
 
-    The first of these that holds, with its number and a remedy: every evaluation was NaN or infinite; the
-    run diverged; most directions were left out; most differences were zero or below the resolution of the
-    values; entries of gradients were clipped. The run diverged where its last step has no finite value, or
-    a value of thrice the first at least that rose ten times as far above the first as any fell below.
+    The first of these that holds, with its number and a remedy:
+
+    - every evaluation was NaN or infinite;
+    - the run diverged: its last step has no finite value, or one that rose from the first by more than
+      twice the first and ten times the largest fall;
+    - most directions were left out;
+    - most differences were zero, or below the resolution of the values (`EstimatorState.unresolved`);
+    - entries of gradients were clipped to the range of their dtype.
 
     The counts are those of `state.estimator_state`: from `init` on, or from a resumption.
     `MinimizeResult.message` has the same for one call.
@@ -187,13 +191,15 @@ def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) 
     key = jax.random.fold_in(state.rng_key, step)
     mu = tx.estimator.asked(key, params, step=step).mu
     try:
-        still, lost = map(float, jax.jit(partial(_shares, tx))(key, params, mu))
+        still, lost, moved = map(int, jax.jit(partial(_moves, tx))(key, params, mu))
     except jax.errors.JaxRuntimeError:  # no memory: the run's result must not be lost to a remark
-        still = lost = 0.0
+        still, lost, moved = 0, 0, 1
+    if not moved:
+        return "the last direction moves no parameter: take a higher density, or another direction"
     dtypes = ", ".join(sorted({str(x.dtype) for x in jax.tree.leaves(floats_only(params))}))
-    if still > 0.5:
+    if 2 * still > moved:
         return f"x + mu z equals x in {dtypes}: raise mu from {mu:.2g}"
-    if lost > 0.5:
+    if 2 * lost > moved:
         return f"x + mu z equals mu z in {dtypes}: lower mu from {mu:.2g}"
     dtype = state.estimator_state.first.dtype
     return (
@@ -201,8 +207,8 @@ def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) 
     )
 
 
-def _shares(tx: ZerothOrder, key, params: PyTree, mu) -> tuple[jax.Array, jax.Array]:
-    """Of the entries that mu z moves: where x + mu z equals x, and where x is not 0 and it equals mu z."""
+def _moves(tx: ZerothOrder, key, params: PyTree, mu) -> jax.Array:
+    """Entries where x + mu z equals x, where it equals mu z and x is not 0, and where z is not 0."""
     first = jnp.zeros(tx.estimator.num_directions).at[0].set(1)
     z = tx.estimator.combine(key, params, first, jnp.float32)
 
@@ -215,8 +221,7 @@ def _shares(tx: ZerothOrder, key, params: PyTree, mu) -> tuple[jax.Array, jax.Ar
         )
 
     counts = jax.tree.map(of_leaf, floats_only(params), floats_only(z))
-    still, lost, moved = sum(jax.tree.leaves(counts))
-    return still / jnp.maximum(moved, 1), lost / jnp.maximum(moved, 1)
+    return sum(jax.tree.leaves(counts))
 
 
 def zeroth_order_state(state) -> ZerothOrderState:
