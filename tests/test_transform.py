@@ -1088,9 +1088,7 @@ def test_a_run_with_raw_key_data_is_recorded_and_resumed(tmp_path):
 
 
 for states in (optax.EmptyState, optax.TraceState):
-    jax.export.register_namedtuple_serialization(
-        states, serialized_name=f"optax.{states.__name__}"
-    )
+    jax.export.register_namedtuple_serialization(states, serialized_name=f"optax.{states.__name__}")
 
 
 def test_an_exported_step_takes_and_returns_the_state():
