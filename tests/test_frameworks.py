@@ -203,8 +203,11 @@ def save_with_equinox(state, path):
 def test_frameworks_save_a_state_with_raw_key_data(save, tmp_path):
     tx, params = zojax.zo_sgd(0.1, momentum=0.9, key=3), jnp.ones(3)
 
+    def bowl(x):
+        return jnp.sum(x**2)
+
     def step(state):
-        return tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+        return tx.update(None, state, params, value_fn=bowl)
 
     _, state = step(tx.init(params))
     raw = state._replace(rng_key=jax.random.key_data(state.rng_key))
