@@ -131,6 +131,13 @@ def test_stencils_may_hold_numpy_numbers():
         zojax.estimator(stencil=stencils.Stencil((np.float32("nan"),), (1.0,)))
 
 
+def test_stencils_may_hold_scalars_of_jax():
+    stencil = stencils.Stencil((jnp.float32(1), jnp.int32(-1)), (jnp.float32(0.5), -0.5))
+    assert zojax.estimator(stencil=stencil).stencil == stencils.central()
+    with pytest.raises(ValueError, match="finite numbers, got Array"):
+        zojax.estimator(stencil=stencils.Stencil((jnp.ones(2),), (1.0,)))
+
+
 # --- value_and_grad as in jax --------------------------------------------------------------------
 
 
@@ -395,6 +402,12 @@ def test_the_mean_is_over_the_directions_that_are_finite():
         (dict(mu=0.0), ValueError, "mu must be positive and finite, got 0.0"),
         (dict(mu=-1.0), ValueError, "mu must be positive"),
         (dict(mu=float("nan")), ValueError, "mu must be positive"),
+        (
+            dict(mu=1e39),
+            ValueError,
+            "mu must be positive and finite in float32 too, where 1e.39 is inf",
+        ),
+        (dict(mu=1e-46), ValueError, "in float32 too, where 1e-46 is 0"),
         (dict(num_directions=0), ValueError, "num_directions must be at least 1, got 0"),
         (dict(num_directions=1.5), TypeError, "num_directions must be an int, got 1.5"),
         (dict(batch_size=0), ValueError, "batch_size must be at least 1"),

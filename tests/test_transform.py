@@ -319,8 +319,10 @@ def test_coefficients_replay_a_step_to_the_bit(name):
             (after.inner_state, after.count, after.value, after.coefficients),
         )
         assert int(state.estimator_state.skipped) == int(after.estimator_state.skipped)
+        # What evaluations show stays as it was: a replay has none.
+        assert_same_bits(state.estimator_state[3:], before.estimator_state[3:])
         if tx.estimator.stencil.memory:
-            assert_same_bits(state.estimator_state, after.estimator_state)
+            assert_same_bits(state.estimator_state[:3], after.estimator_state[:3])
     assert tx.estimator.num_directions == after.coefficients.size
 
 

@@ -9,7 +9,7 @@ them belong inside: `zeroth_order(optax.MultiSteps(optax.adam(1e-3), 4), ...)`.
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax import export
 
 from zojax import _barriers, _optax, implicit, noise
 from zojax._call import Same, compiled_call, compiled_outside
-from zojax._estimate import Estimate, EstimatorState, coefficients_dtype
+from zojax._estimate import Estimate, EstimatorState, coefficients_dtype, saturated
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
 from zojax._types import (
@@ -28,7 +28,9 @@ from zojax._types import (
     float_dtype,
     floats_only,
     is_float,
+    marking_nan,
     no_update,
+    promoting,
     replace_floats,
     require_arrays,
     require_dtypes,
@@ -53,7 +55,7 @@ class ZerothOrderState(NamedTuple):
       count: int32, steps taken.
       value: the last step's value (`Estimate.value`), float32, or float64 under x64; NaN when no
         direction was finite.
-      estimator_state: directions skipped, and the memory of the stencil.
+      estimator_state: directions skipped, the memory of the stencil, and what `zojax.verdict` reads.
       inner_state: state of the inner transformation.
       coefficients: the last step's `Estimate.coefficients`: with the key, all that its update came from.
     """
@@ -108,6 +110,7 @@ def zeroth_order(
     inner: optax.GradientTransformation | None = None,
     estimator: Estimator | None = None,
     key: int | jax.Array = 0,
+    inner_dtype: Any = None,
 ) -> ZerothOrder:
     """Feeds `inner` with gradients estimated from values of `value_fn`.
 
@@ -147,11 +150,19 @@ def zeroth_order(
     an object that is called, or whose method is, are looked at again, at the price of a compilation when
     one is new.
 
+    Gradients have the dtypes of the parameters. In float16 and float8 an entry beyond their range (65,504
+    in float16) is clipped to it, and `state.estimator_state.clipped` counts these entries; a norm of such
+    gradients may overflow, so that `optax.clip_by_global_norm` gives zeros. With
+    `inner_dtype=jnp.float32` nothing is clipped before the updates.
+
     Args:
       inner: any optax transformation; the identity by default, so that the estimate itself is the
         update and the transformation can head a chain.
       estimator: how to estimate; `zojax.estimator()` by default.
       key: of the run.
+      inner_dtype: the dtype of what `inner` is given of narrower float leaves, gradients and parameters,
+        and so of its state; its updates are cast to the dtypes of the parameters, clipped to their
+        range. None: the dtypes of the parameters.
 
     Returns:
       A `ZerothOrder`: a `GradientTransformationExtraArgs` with the attribute `estimator`. Updates have
@@ -163,7 +174,7 @@ def zeroth_order(
         number of directions, or a replay of an `inner` that takes extras.
       TypeError: a state that is none, an estimator in the place of `inner`, no value_fn, an extra that
         neither it nor `inner` takes, a leaf that is no array, or a transformation of optax in a place
-        where it cannot work.
+        where it cannot work, or an `inner_dtype` that is no float.
 
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=8), key=0)
@@ -199,6 +210,7 @@ def zeroth_order(
         optax.GradientTransformationExtraArgs(inner.init, _optax.accepting(inner.update)),
         estimator,
         as_key(key),
+        _float_dtype(inner_dtype),
         _optax.extra_names(inner.update),
         _optax.required_names(inner.update),
     )
@@ -219,8 +231,32 @@ class _Source(NamedTuple):
     inner: optax.GradientTransformationExtraArgs
     estimator: Estimator
     key: jax.Array
+    dtype: jnp.dtype | None
     inner_extras: frozenset[str]
     required: frozenset[str]
+
+    def floats(self, params: PyTree) -> PyTree:
+        """The float leaves, as `inner` sees them."""
+        floats = floats_only(params)
+        return floats if self.dtype is None else jax.tree.map(self._widened, floats)
+
+    def _widened(self, leaf):
+        dtype = jnp.promote_types(jnp.result_type(leaf), self.dtype)
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=dtype)
+        return jnp.asarray(leaf, dtype)
+
+
+def _float_dtype(dtype) -> jnp.dtype | None:
+    if dtype is None:
+        return None
+    try:
+        found = jax.dtypes.canonicalize_dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"inner_dtype must be a float dtype such as jnp.float32, got {dtype!r}.")
+    return found
 
 
 def _init(source: _Source, params: PyTree) -> ZerothOrderState:
@@ -235,7 +271,7 @@ def _init(source: _Source, params: PyTree) -> ZerothOrderState:
         # Not computed: `jax_debug_nans` would object.
         value=jax.device_put(np.asarray(np.nan, float_dtype())),
         estimator_state=source.estimator.init(),
-        inner_state=_inner_state(source, floats),
+        inner_state=_inner_state(source, source.floats(params)),
         coefficients=jax.device_put(np.full(n, np.nan, coefficients_dtype(floats))),
     )
 
@@ -312,6 +348,7 @@ def _step_with_loss(
         extras,
         state=state.estimator_state,
         step=state.count,
+        dtype=source.dtype,
     )
 
     differ = source.estimator.with_key or source.estimator.in_axes is not None
@@ -322,6 +359,9 @@ def _step_with_loss(
                 "the inner transformation evaluates the loss (as a line search does), which has keys or "
                 "data of its own for every direction here: give all the same, or step without."
             )
+        floats = jax.tree.map(
+            lambda p, x: x.astype(jnp.result_type(p)), floats_only(params), floats
+        )
         return value_fn(replace_floats(params, floats), **{**extras, **kwargs})
 
     return _step(source, state, params, estimate, of_floats, inner_extras)
@@ -330,13 +370,13 @@ def _step_with_loss(
 def _step_with_values(source: _Source, state: ZerothOrderState, params, values, inner_extras):
     key = noise.fold_in(state.rng_key, state.count)
     asked = source.estimator.asked(key, params, step=state.count)
-    estimate = source.estimator.conclude(asked, values, state.estimator_state)
+    estimate = source.estimator.conclude(asked, values, state.estimator_state, source.dtype)
     return _step(source, state, params, estimate, _no_loss, inner_extras)
 
 
 def _replaying(source: _Source) -> Callable:
     """`ZerothOrder.replay`: checks, and a compiled step."""
-    step = compiled_outside(partial(_replay, source))
+    step = marking_nan(compiled_outside(partial(_replay, source)))
 
     def replay(state, params, coefficients, value=jnp.nan):
         """(updates, state) of the step that had these coefficients, see `ZerothOrder`."""
@@ -357,14 +397,23 @@ def _replay(source: _Source, state: ZerothOrderState, params, coefficients, valu
     used = jnp.sum(~jnp.isnan(coefficients))
     ok = (used > 0) & ~jnp.isnan(value)
     before = state.estimator_state
-    after = EstimatorState(
+    after = before._replace(  # the rest counts what evaluations show
         skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
         previous=jnp.where(ok, value, before.previous).astype(before.previous.dtype),
         started=before.started | (used > 0),
     )
     key = noise.fold_in(state.rng_key, state.count)
-    grads = source.estimator.combine(key, params, coefficients)
-    estimate = Estimate(jnp.asarray(value), grads, (), used, after, coefficients)
+    grads = source.estimator.combine(key, params, coefficients, source.dtype)
+    estimate = Estimate(
+        value=jnp.asarray(value),
+        grads=grads,
+        aux=(),
+        used=used,
+        state=after,
+        coefficients=coefficients,
+        flat=jnp.int32(0),
+        clipped=jnp.int32(0),
+    )
     return _step(source, state, params, estimate, _no_loss, {})
 
 
@@ -383,20 +432,21 @@ def _step(
 
     def inner_update(grads, inner_state, floats, value):
         given = {"value": value, "grad": grads, "value_fn": value_fn}
-        return source.inner.update(grads, inner_state, floats, **given, **inner_extras)
+        return promoting(source.inner.update)(grads, inner_state, floats, **given, **inner_extras)
 
     ok = estimate.used > 0
     grads = replace_floats(params, estimate.grads, other=lambda leaf: None)
     updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
-        grads, state.inner_state, floats_only(params), value
+        grads, state.inner_state, source.floats(params), value
     )
 
-    def settled(u):
+    def settled(p, u):
         u = jnp.where(ok, u, jnp.zeros_like(u))
+        u = u if source.dtype is None else saturated(u, jnp.result_type(p))
         # Rounded before it is added: the same bits in one program with the sum as in two.
         return _barriers.rounded(u, finite) if is_float(u) else u
 
-    updates = jax.tree.map(settled, updates)
+    updates = jax.tree.map(settled, floats_only(params), updates)
     inner_state = jax.tree.map(_with_type_of, inner_state, state.inner_state)
     return replace_floats(params, updates, other=no_update), ZerothOrderState(
         rng_key=state.rng_key,

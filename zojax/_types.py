@@ -4,6 +4,7 @@ A tree called `like` describes parameters without holding them: float leaves are
 `jax.ShapeDtypeStruct`s, every other leaf is `None`, so that directions see only what they perturb.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
+LARGEST_COUNT = 2**31 - 1  # of int32
 Schedule = Callable[[jax.Array], jax.Array]  # step count -> value
+
+
+def _unlimited(like: PyTree) -> None:
+    """The largest number of directions of a step without one."""
+    del like
 
 
 class Direction(NamedTuple):
@@ -30,16 +37,26 @@ class Direction(NamedTuple):
     frame: Callable[[jax.Array, int, PyTree], PyTree]
     draw: Callable[[PyTree, jax.Array, PyTree], PyTree]
     combine: Callable[[PyTree, jax.Array, PyTree], PyTree]
-    max_directions: Callable[[PyTree], int | None] = lambda like: None
+    max_directions: Callable[[PyTree], int | None] = _unlimited
     shares_products: bool = False
+
+
+LARGEST_SEED = 2**32 - 1  # JAX without x64 keeps the last 32 bits of a seed
 
 
 def as_key(key) -> jax.Array:
     """A typed key from an int, a typed key or a legacy uint32 key.
 
+    An int is from 0 to 2^32 - 1, with x64 too: equal seeds are then equal keys. The value of a traced int
+    is not known; of it the last 32 bits count, or 64 under x64.
+
+    Raises:
+      ValueError: an int outside of that range, or an array of keys.
+      TypeError: anything else.
+
     >>> as_key(0) == as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
     Array(True, dtype=bool)
-    >>> as_key(2**31 - 1) == jax.random.key(2**31 - 1)
+    >>> as_key(2**32 - 1) == jax.random.key(2**32 - 1)
     Array(True, dtype=bool)
     """
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -53,15 +70,44 @@ def as_key(key) -> jax.Array:
     is_integer = (
         hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer) and key.shape == ()
     )
-    is_int = isinstance(key, int) and not isinstance(key, bool)
-    if is_int and 0 <= key < 2**31 and jax.config.jax_default_prng_impl == "threefry2x32":
-        # The data of `jax.random.key(key)`, which compiles two programs to make them.
-        return jax.random.wrap_key_data(np.array([0, key], np.uint32), impl="threefry2x32")
-    if is_integer or is_int:
+    if not is_integer and (not isinstance(key, int) or isinstance(key, bool)):
+        raise TypeError(
+            f"key must be an int or a jax.random key, got {brief(key)}; try jax.random.key(0)."
+        )
+    if isinstance(key, jax.core.Tracer):
         return jax.random.key(key)
-    raise TypeError(
-        f"key must be an int or a jax.random key, got {brief(key)}; try jax.random.key(0)."
-    )
+    seed = int(key)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(
+            f"key must be an int from 0 to 2**32 - 1, got {brief(key)}; take it modulo 2**32, or pass "
+            "a key, such as jax.random.fold_in(jax.random.key(0), 1)."
+        )
+    if jax.config.jax_default_prng_impl == "threefry2x32":
+        # The data of `jax.random.key(seed)`, which compiles two programs to make them.
+        return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
+    return jax.random.key(seed)
+
+
+def promoting(fun: Callable) -> Callable:
+    """`fun` under JAX's default promotion; the modes that are set are for the caller's own functions."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return fun(*args, **kwargs)
+
+    return call
+
+
+def marking_nan(fun: Callable) -> Callable:
+    """`fun`, which runs no loss, and in whose results NaN is a marker: `jax_debug_nans` lets it through."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.debug_nans(False):
+            return fun(*args, **kwargs)
+
+    return call
 
 
 def brief(value) -> str:
@@ -242,23 +288,40 @@ def require_number(name: str, value) -> None:
 
 
 def require_positive(name: str, value) -> None:
-    """Raises unless `value` is a positive number; traced values and schedules are let through."""
-    if isinstance(value, jax.core.Tracer) or callable(value):
+    """Raises unless `value` is a positive number, not a schedule; traced values are let through."""
+    if isinstance(value, jax.core.Tracer):
         return
+    _require_no_schedule(name, value)
     number = np.asarray(value)
     if number.shape or number.dtype.kind not in "iuf" and not is_float(number):
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (number > 0 and np.isfinite(number)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
-    if np.float32(number) == 0:
-        raise ValueError(f"{name} must be positive in float32 too, where {value} is 0.")
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
+    if not 0 < single < np.inf:
+        raise ValueError(
+            f"{name} must be positive and finite in float32 too, where {value} is {single:g}."
+        )
 
 
-def require_fraction(name: str, value) -> None:
-    """Raises unless `value` is a number in (0, 1]."""
+def require_fraction(name: str, value) -> float:
+    """A static number in (0, 1], as a float."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a static number, got a traced value; "
+            f"under optax.inject_hyperparams pass static_args={name!r}."
+        )
+    _require_no_schedule(name, value)
     require_rate(name, value)
-    if not 0 < value <= 1:
+    if not 0 < float(value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}.")
+    return float(value)
+
+
+def _require_no_schedule(name: str, value) -> None:
+    if callable(value):
+        raise TypeError(f"{name} must be a number, got {brief(value)}; it has no schedule.")
 
 
 def require_rate(name: str, value) -> None:
@@ -270,6 +333,8 @@ def require_rate(name: str, value) -> None:
         raise TypeError(f"{name} must be a number or a schedule, got {brief(value)}.")
     if not 0 <= float(value) < np.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value}.")
+    if float(value) > np.finfo(np.float32).max:
+        raise ValueError(f"{name} must be finite in float32, got {value}.")
 
 
 def require_count(name: str, value) -> int:
@@ -289,4 +354,12 @@ def require_count(name: str, value) -> int:
         raise TypeError(f"{name} must be an int, got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}.")
+    if value > LARGEST_COUNT:
+        raise ValueError(f"{name} must be at most 2^31 - 1, got {value}.")
     return int(value)
+
+
+def require_flag(name: str, value) -> None:
+    """Raises TypeError unless `value` is a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {brief(value)}.")
