@@ -904,6 +904,9 @@ TAKING_ARGUMENTS = {
 def test_an_argument_of_the_loss_of_another_dtype_is_named(name):
     with pytest.raises(TypeError, match=f"^{name} must be an array .* dtype object; JAX lacks"):
         TAKING_ARGUMENTS[name](np.array([1, None]))
+    # A wrapper may change, and would be part of the program.
+    with pytest.raises(TypeError, match=f"^{name} must be an array .*Variable object.*split"):
+        TAKING_ARGUMENTS[name](Variable(jnp.ones(2)))
     TAKING_ARGUMENTS[name]("text is static")
 
 
@@ -1078,6 +1081,11 @@ def test_inner_gets_its_extras_beside_values():
 EXTRAS = {
     "typo": ({"bost": 1.0}, r"extra 'bost' .*it takes \[\], and inner \['boost'\]"),
     "typo of inner": ({"inner_extras": {"bost": 1.0}}, r"inner_extras has 'bost'.*\['boost'\]"),
+    "no dict": ({"inner_extras": 1.0}, "inner_extras must be a dict .* got 1.0"),
+    "an object": (
+        {"inner_extras": {"boost": np.array([None])}},
+        r"^inner_extras\['boost'\] must be",
+    ),
     "missing": ({}, r"inner requires \['boost'\], which .*boost=\.\.\..*inner_extras="),
 }
 

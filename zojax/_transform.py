@@ -7,7 +7,7 @@ them belong inside: `zeroth_order(optax.MultiSteps(optax.adam(1e-3), 4), ...)`.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from zojax._types import (
     PyTree,
     as_key,
     at_least,
+    brief,
     float_dtype,
     floats_only,
     is_float,
@@ -287,7 +288,7 @@ def _inner_state(source: _Source, floats: PyTree) -> optax.OptState:
 
     def step(floats, state, value):
         given = {"value": value, "grad": floats, "value_fn": lambda *_, **__: jnp.zeros_like(value)}
-        return source.inner.update(floats, state, floats, **given)[1]
+        return promoting(source.inner.update)(floats, state, floats, **given)[1]
 
     after = jax.eval_shape(step, floats, state, number)
     return jax.tree.map(_with_type_of, state, after)
@@ -329,6 +330,7 @@ def _updating(source: _Source) -> Callable:
             )
         require_arrays("params", params)
         require_dtypes("extras", extras)
+        require_dtypes("inner_extras", inner_extras)
         extras, inner_extras = _routed(source, value_fn, extras, inner_extras)
         if values is not None:
             warn_of_resolution(values)
@@ -498,6 +500,10 @@ def _routed(
     source: _Source, value_fn, extras: dict, inner_extras: dict | None
 ) -> tuple[dict, dict]:
     """Extras of the loss, and those of inner: what the loss does not take by name, and inner does."""
+    if not isinstance(inner_extras, Mapping | None):
+        raise TypeError(
+            f"inner_extras must be a dict from names to values, got {brief(inner_extras)}."
+        )
     by_name = dict(inner_extras or {})
     for name in by_name:
         if name not in source.inner_extras:

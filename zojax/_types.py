@@ -156,9 +156,10 @@ def require_floats(structure: PyTree) -> None:
 
 
 def require_dtypes(name: str, tree: PyTree) -> None:
-    """Raises TypeError for a NumPy array of a dtype that JAX lacks; other leaves need not be arrays."""
+    """Raises TypeError for an array of a dtype that JAX lacks, or in a wrapper. Others may be static."""
     for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, (np.ndarray, np.generic)) and not _has_dtype_of_jax(leaf):
+        is_array = isinstance(leaf, (np.ndarray, np.generic)) or hasattr(leaf, "__jax_array__")
+        if is_array and not _has_dtype_of_jax(leaf):
             raise _not_an_array(name, tree, leaf)
 
 
