@@ -123,7 +123,7 @@ def run(
     jit: bool,
 ) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
-    x, y = _check_images(x, y)
+    key, (x, y) = as_key(key), _check_images(x, y)
     setting = _check_setting(attack, eps, budget, targeted, output)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
@@ -133,9 +133,7 @@ def run(
     if jit:
         _check_outputs(_output_shape(model, jnp.shape(x)), jnp.shape(x)[0], y)
         arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
-        return _run_compiled(
-            model, as_key(key), attack, *arrays, float_of(eps), setting, batch_size
-        )
+        return _run_compiled(model, key, attack, *arrays, float_of(eps), setting, batch_size)
     session = ask_tell(attack, eps, budget, targeted, output)
     state = session.init(key, x, y)
     while len(points := session.ask(state)):
