@@ -53,8 +53,8 @@ class Estimate(NamedTuple):
       aux: what the loss returned beside its value, stacked over evaluations on a leading axis.
       used: int32, directions whose evaluations were all finite.
       state: the next EstimatorState.
-      coefficients: c, of shape (N,); NaN for a direction that was left out. float32, or float64 where
-        a parameter is.
+      coefficients: c, of shape (N,); NaN for a direction that was left out, which `jax_debug_nans`
+        raises. float32, or float64 where a parameter is.
     """
 
     value: jax.Array
