@@ -76,8 +76,8 @@ class Estimate(NamedTuple):
       aux: what the loss returned beside its value, stacked over evaluations on a leading axis.
       used: int32, directions whose evaluations were all finite.
       state: the next EstimatorState.
-      coefficients: c, of shape (N,); NaN for a direction that was left out. float32, or float64 where
-        a parameter is.
+      coefficients: c, of shape (N,); NaN for a direction that was left out, which `jax_debug_nans`
+        raises. float32, or float64 where a parameter is.
       flat: int32, the used directions whose values are all equal although their points differ: mu is too
         small for the parameters or the values to resolve, or so large that x is lost in x + mu z. With a
         stencil of one point, those whose value equals the previous step's mean.

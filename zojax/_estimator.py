@@ -38,6 +38,10 @@ from zojax.stencils import Stencil
 class Estimator(NamedTuple):
     """Pure functions that estimate a gradient; made by `zojax.estimator`.
 
+    A copy gives the same bits and compiles its own programs: by `copy.deepcopy`, by cloudpickle, and by
+    pickle where its direction, shaping and schedule can be pickled, as those of zojax can. What holds optax
+    transformations, searches and rounds of attacks need cloudpickle.
+
     Attributes:
       init: `init() -> EstimatorState`.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,

@@ -41,14 +41,21 @@ class Direction(NamedTuple):
     shares_products: bool = False
 
 
-LARGEST_SEED = 2**32 - 1  # JAX without x64 keeps the last 32 bits of a seed
+def require_seed(name: str, value) -> int:
+    """The int, if it has 32 bits: without x64 JAX keeps no more of a seed."""
+    seed = int(value)
+    if not 0 <= seed < 2**32:
+        raise ValueError(
+            f"{name} must be from 0 to 2**32 - 1, got {brief(value)}; take it modulo 2**32."
+        )
+    return seed
 
 
 def as_key(key) -> jax.Array:
     """A typed key from an int, a typed key or a legacy uint32 key.
 
-    An int is from 0 to 2^32 - 1, with x64 too: equal seeds are then equal keys. The value of a traced int
-    is not known; of it the last 32 bits count, or 64 under x64.
+    An int is from 0 to 2^32 - 1, with or without x64. Of a traced int, whose value is not known, JAX takes
+    the last 32 bits, or 64 under x64.
 
     Raises:
       ValueError: an int outside of that range, or an array of keys.
@@ -76,12 +83,7 @@ def as_key(key) -> jax.Array:
         )
     if isinstance(key, jax.core.Tracer):
         return jax.random.key(key)
-    seed = int(key)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(
-            f"key must be an int from 0 to 2**32 - 1, got {brief(key)}; take it modulo 2**32, or pass "
-            "a key, such as jax.random.fold_in(jax.random.key(0), 1)."
-        )
+    seed = require_seed("key", key)
     if jax.config.jax_default_prng_impl == "threefry2x32":
         # The data of `jax.random.key(seed)`, which compiles two programs to make them.
         return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")

@@ -90,6 +90,7 @@ def test_a_budget_of_one_is_enough_for_all():
     "given, message",
     [
         (["--images", "0"], "--images must be positive, got 0; try 100."),
+        (["--seed", "4294967296"], "--seed must be from 0 to 2**32 - 1, got 4294967296;"),
         (["--linf", "-0.1"], "--linf must be positive, got -0.1; try 0.2."),
         (["--linf", "nan"], "--linf must be finite, got nan; try 0.2."),
         (["--l2", "inf"], "--l2 must be finite, got inf; try 2.0."),

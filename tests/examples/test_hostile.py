@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from benchmarks._reliability_files import hostile
+from benchmarks.reliability.files import hostile
 from zojax.examples import _huggingface, _jsonl, export
 from zojax.examples.models import llama
 

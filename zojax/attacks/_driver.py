@@ -118,6 +118,7 @@ def run(
     jit: bool,
 ) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
+    key = as_key(key)
     setting = check_setting(attack.points, eps, budget, targeted, output, layout)
     x, y = check_images(x, y, layout)
     if batch_size is None:
@@ -126,13 +127,11 @@ def run(
     if not callable(model):
         raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
     if not jit:
-        result = _run_on_host(model, as_key(key), attack, x, y, eps, setting, batch_size)
+        result = _run_on_host(model, key, attack, x, y, eps, setting, batch_size)
         return warned(result)
     check_outputs(output_of(model, jnp.shape(x)), jnp.shape(x)[0], y)
     arrays = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
-    result, shares = _run_compiled(
-        model, as_key(key), attack, *arrays, float_of(eps), setting, batch_size
-    )
+    result, shares = _run_compiled(model, key, attack, *arrays, float_of(eps), setting, batch_size)
     if output == "probabilities":
         with _partial(lambda: result):
             check_shares(shares)

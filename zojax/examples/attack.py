@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import attacks
+from zojax._types import require_seed
 from zojax.examples import _images, _report
 from zojax.examples.models import cnn
 
@@ -94,6 +95,7 @@ def settle(args):
         if not 0 < value < math.inf:
             wanted = "positive" if value <= 0 else "finite"
             raise ValueError(f"--{name} must be {wanted}, got {value}; try {default}.")
+    require_seed("--seed", args.seed)
     check_budget(args)
     return args
 

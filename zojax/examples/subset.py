@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
+from zojax._types import require_seed
 from zojax.examples import _report
 
 __all__ = ["Table", "greedy", "load", "main", "make_loss", "make_parser"]
@@ -229,8 +230,7 @@ def main(argv=None):
     with _report.refusing(parser, "matplotlib", "tqdm"):
         _report.require_picture(args.out)
         args.data = list(dict.fromkeys(args.data))
-        if args.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {args.seed}.")
+        require_seed("--seed", args.seed)
         tables = {name: load(name, args.seed) for name in args.data}
         check(args, tables)
     rows = [row for name, table in tables.items() for row in compare(name, table, args)]

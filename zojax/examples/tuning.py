@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
+from zojax._types import require_seed
 from zojax.examples import _report, _trainings
 
 __all__ = ["Tuned", "choose", "judge", "main", "make_losses", "make_parser", "tune"]
@@ -203,6 +204,7 @@ def settle(args):
         raise ValueError(
             f"--budget must be at least {least}, start + finalists * seeds + runs, got {args.budget}."
         )
+    require_seed("--seed", args.seed)
     return args
 
 

@@ -1,6 +1,6 @@
 """Hostile model folders and tasks: each is loaded, or refused by a ValueError that names the file.
 
-    python -m benchmarks._reliability_files
+    python -m benchmarks.reliability.files
 
 A small valid folder is changed in one file a run: types swapped, keys dropped or doubled, values huge or
 nested, bytes flipped, cut off or replaced by junk.
