@@ -7,6 +7,7 @@ A tree called `like` describes parameters without holding them: float leaves are
 import functools
 import warnings
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -99,6 +100,17 @@ def promoting(fun: Callable) -> Callable:
             return fun(*args, **kwargs)
 
     return call
+
+
+@contextmanager
+def unbatchable(remedy: str):
+    """Adds a remedy to the errors of functions that JAX cannot `vmap`, such as ordered callbacks."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:  # the second of ordered callbacks
+        if isinstance(error, NotImplementedError) or "vmap" in str(error):
+            error.add_note(remedy)
+        raise
 
 
 def marking_nan(fun: Callable) -> Callable:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS, kept_with_loss
+from zojax._types import unbatchable
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -313,11 +314,12 @@ def _evaluate(problem: Problem, x, args, keys):
         value = problem.fun(problem.space.decode(x), *args, **extra)
         return problem.sign * _scalar(value)
 
-    if not problem.with_key:
-        if len(x) == 1:
-            return objective(x[0], None)[None]
-        return jax.vmap(lambda x: objective(x, None))(x)
-    return jax.vmap(objective)(x, keys)
+    if not problem.with_key and len(x) == 1:
+        return objective(x[0], None)[None]
+    with unbatchable(
+        "zojax evaluates several points at once: pass jit=False, which calls fun for one at a time."
+    ):
+        return jax.vmap(objective)(x, keys)
 
 
 def _scalar(returned) -> jax.Array:
