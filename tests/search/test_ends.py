@@ -426,12 +426,29 @@ def test_evaluations_that_never_end_are_left_when_the_executor_is_shut_down(monk
         hangs.clear()
 
 
-def test_an_executor_that_was_shut_down_before_is_refused():
+def test_an_executor_that_takes_nothing():
     pool = ThreadPoolExecutor(2)
     pool.shutdown()
-    with pytest.raises(RuntimeError, match="cannot schedule new futures") as raised:
+    with pytest.raises(
+        ValueError, match="which was shut down: keep it open until the search returns"
+    ):
         run(host_bowl, algorithm=search.asracos(), executor=pool)
-    assert "keep it open until the search is over" in raised.value.__notes__[0]
+
+    class Closes(Executor):
+        _shutdown = False
+
+        def submit(self, fun, /, *args, **kwargs):
+            self._shutdown = self.knows
+            raise RuntimeError("closed")
+
+    closes = Closes()
+    closes.knows = True  # as when a pool is shut down while the first program is compiled
+    result = run(host_bowl, algorithm=search.random_search(4), executor=closes)
+    assert result.message == "executor was shut down: closed" and result.evaluations == 0
+    closes = Closes()
+    closes.knows = False
+    with pytest.raises(RuntimeError, match="closed"):
+        run(host_bowl, algorithm=search.random_search(4), executor=closes)
 
 
 class Loses(Executor):

@@ -22,6 +22,7 @@ from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host
 from zojax.search._once import OnceState, is_listed, never_twice
+from zojax.search._pending import is_shut_down
 from zojax.search._task import Clock, Outcome, Problem, Task, reserved
 from zojax.search.asracos import asracos
 from zojax.search.default import default_algorithm
@@ -501,6 +502,11 @@ def _require_callables(fun, executor, callback) -> None:
         raise TypeError(
             "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
             f"got {executor!r}."
+        )
+    if is_shut_down(executor):
+        raise ValueError(
+            f"executor must take evaluations, got {executor!r}, which was shut down: keep it open "
+            "until the search returns."
         )
 
 

@@ -55,11 +55,10 @@ class Pending:
         return future
 
     def raise_refusal(self) -> None:
-        """Raises what an executor raised that took no evaluation, unless it broke."""
-        if self.error is not None and not isinstance(self.error, BrokenExecutor):
-            self.error.add_note(
-                "executor took no evaluation: keep it open until the search is over."
-            )
+        """Raises an executor's first exception, unless it is shut down or broken."""
+        known = isinstance(self.error, BrokenExecutor) or is_shut_down(self.executor)
+        if self.error is not None and not known:
+            self.error.add_note("executor took no evaluation.")
             raise self.error
 
     def wait_for(self, future) -> bool:
@@ -103,7 +102,7 @@ class Pending:
             self.drop(future, running=False)
 
     def _goes_on(self) -> bool:
-        if self.lost is None and _is_shut_down(self.executor):
+        if self.lost is None and is_shut_down(self.executor):
             self._lose()
         return time.monotonic() < self.end
 
@@ -128,7 +127,7 @@ class Pending:
             self.error = error
             if isinstance(error, BrokenExecutor):
                 self.lost = f"executor broke: {error}"
-            elif error is not None or _is_shut_down(self.executor):
+            elif error is not None or is_shut_down(self.executor):
                 self.lost = f"executor was shut down{'' if error is None else f': {error}'}"
             else:
                 self.lost = "executor cancelled an evaluation"
@@ -145,6 +144,6 @@ class _Later:
         return True
 
 
-def _is_shut_down(executor: Executor | None) -> bool:
+def is_shut_down(executor: Executor | None) -> bool:
     """Whether a pool of the standard library knows so; others say it when they are given work."""
     return any(getattr(executor, name, None) is True for name in ("_shutdown", "_shutdown_thread"))

@@ -13,7 +13,8 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
 
     `portfolio()`, with `sracos()` for noise where there are less than some 20 evaluations a coordinate; but
     in a continuum with fewer than two, where no coordinate can be looked at alone, its searches of random
-    subspaces: `sre()`.
+    subspaces: `sre()`. It notices noise on its own, but only `minimize(..., with_key=True)` says so to
+    `minimize`, which then reports the mean of fresh values.
 
     Args:
       space: a pytree of domains or a `Space`.

@@ -48,7 +48,8 @@ def snes(population: int | None = None) -> Algorithm:
     for a population of n in mirrored pairs, utilities u by rank, eta = (3 + ln d) / (5 sqrt d). Every
     evaluation moves every coordinate, so the noise of evaluations averages out, and the best point is not
     the luckiest sample. Integers are rounded; a coordinate without order has a share for each option,
-    which moves towards the utilities' by a tenth.
+    which moves towards the utilities' by a tenth. `best` gives the mean with the average value of the last
+    population, which is above the mean's own value: `minimize` evaluates the mean again.
 
     Args:
       population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d, at most 1024.
