@@ -1,5 +1,6 @@
 """evosax's strategies through our ask and tell."""
 
+import functools
 import sys
 
 import jax
@@ -110,14 +111,16 @@ def test_arguments_of_the_constructor_arrive():
         state = algorithm.init(jax.random.key(0), CUBE, 100)
         return np.std((algorithm.ask(CUBE, state)[0] - CUBE.low) / (CUBE.high - CUBE.low))
 
-    def tenth(generation):
+    def narrowly(generation):
         return 0.01
 
     def factory(population_size, solution):
-        return Open_ES(population_size, solution, std_schedule=tenth)
+        return Open_ES(population_size, solution, std_schedule=narrowly)
 
-    narrow = search.from_evosax("Open_ES", 32, std_schedule=tenth)
-    assert 0.005 < widths(narrow) < 0.02 and widths(search.from_evosax(factory, 32)) < 0.02
+    narrow = search.from_evosax("Open_ES", 32, std_schedule=narrowly)
+    assert 0.005 < widths(narrow) < 0.02
+    for make in (factory, functools.partial(Open_ES, std_schedule=narrowly)):
+        assert widths(search.from_evosax(make, 32)) < 0.02
     assert 0.15 < widths(search.from_evosax("Open_ES", 32)) < 0.3  # 1/4, at the bounds less
 
 
@@ -131,6 +134,9 @@ def test_errors_say_what_there_is(monkeypatch):
         search.from_evosax("Open_ES", sigma=1.0).init(jax.random.key(0), space, 10)
     with pytest.raises(TypeError, match="SV_CMA_ES needs num_populations: pass from_evosax"):
         search.from_evosax("SV_CMA_ES")
+    several = functools.partial(strategies.SV_CMA_ES, num_populations=2)
+    with pytest.raises(ValueError, match="makes 32 points .* not 16: pass its num_populations"):
+        search.from_evosax(several).init(jax.random.key(0), space, 10)
     with pytest.raises(ValueError, match="num_populations must be"):
         search.from_evosax("SV_CMA_ES", num_populations=0)
     strategy = strategies.SNES(8, jnp.zeros(5))
