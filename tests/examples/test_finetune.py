@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zojax
 from zojax import trajectory
 from zojax.examples import (
     _assets,
@@ -34,6 +36,7 @@ def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in ("best bias", "forward passes", "peak memory", "evaluations of the loss: 1,920"):
         assert words in printed
+    assert " 0.0 MiB" not in printed and re.search(r"forward pass \d+\.\d KiB, ratio", printed)
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -50,6 +53,59 @@ def test_every_optimizer_lowers_the_loss(optimizer):
     assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
     before, after = (_report.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
+
+
+def test_a_run_that_diverged_says_so_and_what_to_do(tmp_path, capsys):
+    given = ["--data", "digits", "--steps", "6", "--learning-rate", "30"]
+    assert finetune.main([*given, "--out", str(tmp_path / "curve.png")]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"diverged: negative log-likelihood 2\.\d before, \S*e\+\d+ after", printed)
+    assert "Lower --learning-rate, now 30; try 3." in printed
+    widest = max(map(len, printed.split("held-out:")[1].splitlines()[1:8]))
+    assert widest < 80  # numbers of 24 digits would break the table
+
+
+@pytest.mark.parametrize(
+    "objective, curve, skipped, words, diverged",
+    [
+        ("nll", {0: 2.0, 9: 1.0}, 0, [], False),
+        ("nll", {0: 2.0, 9: 2.1}, 0, ["not improved", "2 before, 2.1 after", "--steps"], False),
+        ("nll", {0: 2.0, 5: 1.0, 9: 49944}, 0, ["diverged", "5e+04", "--learning-rate"], True),
+        ("nll", {0: 2.0, 9: float("nan")}, 0, ["diverged", "nan after"], True),
+        ("nll", {0: float("inf"), 9: 1.0}, 0, ["was inf", "do not fit"], True),
+        ("nll", {0: 2.0, 9: 1.0}, 80, ["62% of the directions", "Lower --mu, now 0.01"], False),
+        ("accuracy", {0: 0.1, 9: 0.3}, 0, ["not improved", "1 - accuracy"], False),
+        ("f1", {0: 0.9, 9: 0.3}, 0, [], False),
+    ],
+)
+def test_verdicts_have_the_number_and_the_remedy(objective, curve, skipped, words, diverged):
+    given = ["--data", "digits", "--num-directions", "8"]
+    args = finetune.settle(finetune.make_parser().parse_args(given))
+    args.objective = objective
+    state = zojax.mezo(0.1).init({"w": jnp.ones(3)})._replace(count=jnp.int32(16))
+    seen = state.estimator_state._replace(skipped=jnp.int32(skipped))
+    text, found = finetune.verdict(args, curve, state._replace(estimator_state=seen))
+    assert found is diverged and bool(text) == bool(words)
+    for word in words:
+        assert word in text
+
+
+def test_evaluations_have_a_bar_of_their_own(monkeypatch):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append((self.desc, self.total))
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits", "--steps", "2"]))
+    task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
+    finetune.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
+    evaluations = [("evaluating: ", 1)]
+    assert sorted(bars) == sorted([("", 2), *3 * evaluations])
 
 
 KILLED = """
@@ -78,7 +134,9 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
     evaluated = task.split("held_out")
     continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
+    assert "60/60" in capsys.readouterr().err  # the bar counts all steps of the run
     assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
+    assert [step for step, _ in trajectory.load(log).seals] == [1, 2, 4, 8, 16, 32, 60]
     whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
     assert whole.outputs.keys() == continued.outputs.keys()
     for k, expected in whole.outputs.items():

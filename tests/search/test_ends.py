@@ -1,16 +1,20 @@
 """How searches end before their budget is spent: interrupts, callbacks, executors that break."""
 
+import itertools
 import math
 import os
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from zojax import search
-from zojax.search import _host
+from zojax.search import _host, _pending
 
 BOX = search.space(search.uniform(-1, 1, (3,)))
 RESET = search.coordinate_reset()
@@ -28,23 +32,26 @@ def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
     return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)
 
 
-def interrupts_after(count, fun=host_bowl):
+def interrupts_after(count, fun=host_bowl, error=KeyboardInterrupt):
     calls = []
 
     def interrupted(*args):
         calls.append(1)
         if len(calls) > count:
-            raise KeyboardInterrupt
+            raise error
         return fun(*args)
 
     return interrupted
 
 
-def interrupt(monkeypatch, **after):
+def interrupt(monkeypatch, error=KeyboardInterrupt, **after):
     """Interrupts a program of a search on the host after so many calls."""
     programs = _host._compile(RESET, search.space(BOX))
     programs = programs._replace(
-        **{name: interrupts_after(count, getattr(programs, name)) for name, count in after.items()}
+        **{
+            name: interrupts_after(count, getattr(programs, name), error)
+            for name, count in after.items()
+        }
     )
     monkeypatch.setattr(_host, "_compile", lambda *problem: programs)
 
@@ -182,8 +189,6 @@ def test_a_pool_whose_processes_die():
 
 
 def test_given_points_are_evaluated_at_once_by_an_executor():
-    import threading
-
     barrier = threading.Barrier(4, timeout=20)
 
     def together(x):
@@ -238,7 +243,246 @@ def test_patience_may_be_longer_than_any_run():
 
 def test_the_message_names_what_made_everything_fail():
     with pytest.warns(UserWarning, match="counts as inf"):
-        result = run(lambda x: math.sqrt(-1 - x[0] ** 2), jit=False)
+        result = run(lambda x: math.sqrt(-1 - x[0] ** 2), jit=False, catch=(ValueError,))
     assert "no evaluation succeeded: ValueError: " in result.message
     mostly = run(lambda x: jnp.where(x[0] > 0, jnp.nan, bowl(x)))
     assert mostly.failures > 0 and "succeeded" not in mostly.message
+
+
+class Boom(Exception):
+    """Raised by callbacks."""
+
+
+def raises_after(count, error):
+    def callback(progress):
+        if progress.evaluations >= count:
+            raise error
+
+    return callback
+
+
+@pytest.mark.parametrize("error", [Boom("boom"), SystemExit(3)])
+@pytest.mark.parametrize("fun, jit", [(bowl, True), (host_bowl, False)])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_what_a_callback_raises_has_the_result_so_far(fun, jit, repeats, error):
+    with pytest.raises(type(error)) as raised:
+        run(fun, jit=jit, callback=raises_after(7, error), repeats=repeats)
+    assert raised.value is error and raised.traceback[-1].name == "callback"
+    partial = raised.value.partial_result
+    assert isinstance(partial, search.SearchResult)
+    assert partial.evaluations == 7 * (repeats if jit else 1)
+    assert partial.message == f"ended by {type(error).__name__}: {error}"
+    assert partial.best_value == partial.history.values.min() == partial.run_values.min()
+    assert host_bowl(partial.best) == pytest.approx(partial.best_value, rel=1e-5)
+
+
+def test_what_is_raised_in_a_later_run_has_the_runs_before():
+    seen = []
+
+    def callback(progress):
+        seen.append(progress)
+        if len(seen) == 70:
+            raise Boom
+
+    with pytest.raises(Boom) as raised:
+        run(host_bowl, jit=False, callback=callback, repeats=3)
+    assert raised.value.partial_result.evaluations == 70
+    assert raised.value.partial_result.run_values.shape == (2,)
+
+
+def test_what_is_raised_before_a_later_run_has_the_runs_before(monkeypatch):
+    interrupt(monkeypatch, error=Boom, start=1)
+    with pytest.raises(Boom) as raised:
+        run(host_bowl, jit=False, budget=5, repeats=2)
+    assert raised.value.partial_result.evaluations == 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Boom])
+@pytest.mark.parametrize(
+    "algorithm",
+    [RESET, search.random_search(7), pytest.param(None, marks=pytest.mark.slow)],  # to compile
+    ids="reset batch default".split(),
+)
+def test_the_value_just_told_is_kept(algorithm, error):
+    """Each callback of a new best value raises: it is the result's."""
+
+    def run_until(count):
+        best = []
+
+        def callback(progress):
+            if not best or progress.best_value < best[-1]:
+                best.append(progress.best_value)
+            if len(best) == count:
+                raise error
+
+        options = {"algorithm": algorithm, "jit": False, "callback": callback}
+        if error is KeyboardInterrupt:
+            return run(host_bowl, **options), best
+        with pytest.raises(Boom) as raised:
+            run(host_bowl, **options)
+        return raised.value.partial_result, best
+
+    for count in (1, 2, 3, 4):
+        result, best = run_until(count)
+        assert len(best) == count
+        assert result.best_value == best[-1] == result.history.values.min()
+        assert host_bowl(result.best) == result.best_value
+
+
+def test_an_interrupt_at_any_moment_leaves_a_result_that_agrees_with_its_history():
+    """Interrupted at the n-th line of the loop's own code, for many n."""
+    import sys
+
+    programs = _host._compile(RESET, search.space(BOX))
+    programs.inject(programs.start(jax.random.key(0), 60), np.zeros(3, np.float32), np.float32(1))
+    lines = found = 0
+    after = 0
+
+    def trace(frame, event, arg):
+        nonlocal lines
+        if frame.f_code.co_filename != _host.__file__:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == after:
+                raise KeyboardInterrupt
+        return trace
+
+    for after in range(150, 1200, 7):
+        lines = 0
+        old = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            result = run(host_bowl, jit=False, budget=12)
+        except KeyboardInterrupt:
+            continue
+        finally:
+            sys.settrace(old)
+        found += result.message == "interrupted"
+        if result.evaluations:
+            assert result.best_value == result.history.values.min(), after
+    assert found > 30
+
+
+def test_values_that_the_algorithm_cannot_tell_apart_do_not_hide_the_least():
+    with pytest.warns(UserWarning, match="less than float32 resolves"):
+        result = run(lambda x: 1.0 + 1e-9 * host_bowl(x), jit=False)
+    assert result.best_value == result.history.values.min()
+
+
+def returned_within(seconds, call):
+    """What a call returns, in a thread of its own, so that a search that hangs only fails."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert found, f"it did not return within {seconds} s"
+    return found[0]
+
+
+class Shuts:
+    """A function that shuts its executor down in its fifth call, and may hang from then on."""
+
+    def __init__(self, hangs=None, **how):
+        self.pool, self.how, self.hangs = ThreadPoolExecutor(2), how, hangs
+        self.numbers = itertools.count(1)
+
+    def __call__(self, x):
+        number = next(self.numbers)
+        if number == 5:
+            self.pool.shutdown(wait=False, **self.how)
+        if number >= 5 and self.hangs is not None:
+            self.hangs.wait()
+        return host_bowl(x)
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+@pytest.mark.parametrize(
+    "algorithm",
+    [search.asracos(in_flight=2), search.asracos(in_flight=60), search.random_search(20)],
+    ids=["few", "all", "batch"],
+)
+def test_an_executor_that_is_shut_down_ends_the_search_with_what_was_found(algorithm, cancel):
+    fun = Shuts(cancel_futures=cancel)
+    result = returned_within(30, lambda: run(fun, algorithm=algorithm, executor=fun.pool))
+    assert result.message.startswith("executor was shut down")
+    assert 4 <= result.evaluations and result.failures == 0
+    if cancel or algorithm.in_flight == 2:
+        assert result.evaluations < 60
+    assert result.best_value == result.history.values.min()
+
+
+def test_evaluations_that_never_end_are_left_when_the_executor_is_shut_down(monkeypatch):
+    monkeypatch.setattr(_pending, "GRACE", 0.2)
+    hangs = threading.Event()
+    for algorithm in (search.asracos(in_flight=2), search.random_search(20)):
+        fun = Shuts(hangs, cancel_futures=True)
+        call = partial(run, fun, algorithm=algorithm, executor=fun.pool)
+        try:
+            result = returned_within(30, call)
+        finally:
+            hangs.set()
+        assert result.message.startswith("executor was shut down") and result.evaluations == 4
+        hangs.clear()
+
+
+def test_an_executor_that_was_shut_down_before_is_refused():
+    pool = ThreadPoolExecutor(2)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures") as raised:
+        run(host_bowl, algorithm=search.asracos(), executor=pool)
+    assert "keep it open until the search is over" in raised.value.__notes__[0]
+
+
+class Loses(Executor):
+    """An executor whose futures, from the fifth on, never end or are cancelled."""
+
+    def __init__(self, cancels):
+        self.count, self.cancels = 0, cancels
+
+    def submit(self, fun, /, *args, **kwargs):
+        self.count += 1
+        future = Future()
+        if self.count < 5:
+            future.set_result(fun(*args, **kwargs))
+        elif self.cancels:
+            future.cancel()
+        else:
+            future.set_running_or_notify_cancel()
+        return future
+
+
+@pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
+def test_time_bounds_the_wait_for_an_executor(algorithm):
+    options = {"algorithm": algorithm, "executor": Loses(cancels=False), "time_budget": 1.0}
+    result = returned_within(30, partial(run, host_bowl, **options))
+    assert result.message == "time budget of 1 s spent" and result.evaluations == 4
+    assert result.best_value == result.history.values.min()
+
+
+@pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
+def test_cancelled_evaluations_end_the_search(algorithm):
+    result = returned_within(
+        30, lambda: run(host_bowl, algorithm=algorithm, executor=Loses(cancels=True), repeats=2)
+    )
+    assert result.message == "executor cancelled an evaluation" and result.evaluations == 4
+
+
+def test_a_batch_keeps_values_that_came_before_the_executor_broke():
+    result = run(host_bowl, algorithm=search.random_search(30), executor=Breaks(20, raises=False))
+    assert result.evaluations == 20 and result.best_value == result.history.values.min()
+
+
+def test_a_timeout_or_cancellation_of_the_function_itself_is_a_failure():
+    from concurrent.futures import CancelledError
+
+    for error in (TimeoutError, CancelledError):
+
+        def fails(x, error=error):
+            if x[0] > 0:
+                raise error
+            return host_bowl(x)
+
+        with ThreadPoolExecutor(2) as pool, pytest.warns(UserWarning, match=error.__name__):
+            result = run(fails, algorithm=search.asracos(in_flight=2), executor=pool)
+        assert result.evaluations == 60 and 0 < result.failures < 60

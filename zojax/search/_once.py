@@ -11,7 +11,13 @@ import numpy as np
 from jax import lax
 
 from zojax.noise import mix
-from zojax.search._algorithm import Algorithm, bounds_of, float_dtype, span_of
+from zojax.search._algorithm import (
+    Algorithm,
+    bounds_of,
+    float_dtype,
+    promoting_all,
+    span_of,
+)
 from zojax.search._arrays import set_row
 from zojax.search._random import index_from, to_unit
 from zojax.search.domains import ORDERED, UNORDERED, Domain
@@ -76,7 +82,9 @@ def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, m
     def best(state):
         return algorithm.best(state.inner)
 
-    return algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
+    return promoting_all(
+        algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
+    )
 
 
 @functools.lru_cache(maxsize=16)  # each holds the points of its space

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import PyTree
+from zojax._types import PyTree, promoting
 from zojax.search._random import sample_unit
 from zojax.search.domains import CONTINUOUS, Domain, namespace_of, require_domain
 
@@ -91,6 +91,7 @@ class Space:
         """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
         return self.from_unit(sample_unit(key, (num, self.dimension)))
 
+    @promoting
     def from_unit(self, u: jax.Array) -> jax.Array:
         """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""
         low, high = jnp.asarray(self.low, u.dtype), jnp.asarray(self.high, u.dtype)
@@ -100,6 +101,7 @@ class Space:
         x = (low - cell) + u * (high - low + 2 * cell)
         return self.clip(x)
 
+    @promoting
     def clip(self, x: jax.Array) -> jax.Array:
         """The nearest encoded point of the space, shape (..., d)."""
         xp = namespace_of(x)
@@ -116,6 +118,7 @@ class Space:
         ]
         return xp.concatenate([part.reshape(*x.shape[:-1], -1) for part in parts], axis=-1)
 
+    @promoting
     def decode(self, x: jax.Array) -> PyTree:
         """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
         x = x if hasattr(x, "dtype") else np.asarray(x)
