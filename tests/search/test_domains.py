@@ -4,7 +4,7 @@ import enum
 import functools
 import math
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -336,8 +336,9 @@ class Bare(search.Domain):
     pass
 
 
+@dataclass(frozen=True)
 class Unhashable(Whole):
-    __hash__ = None
+    data: list = field(default_factory=list)
 
 
 @pytest.mark.parametrize(

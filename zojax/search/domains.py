@@ -650,8 +650,12 @@ def require_domain(domain: Domain) -> None:
             )
     elif domain.is_continuum:
         _require_resolution(name, low, high, low, high)
-    if type(domain).__hash__ is None:
-        raise TypeError(f"{name} must be hashable: make it a @dataclass(frozen=True).")
+    try:
+        hash(domain)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be hashable: make it a @dataclass(frozen=True) of hashable fields."
+        ) from error
 
 
 def namespace_of(x):
@@ -786,7 +790,7 @@ def _options(name: str, options) -> tuple:
     if len(options) < 2:
         raise ValueError(f"{name} needs at least two options, got {options!r}{CONSTANT}.")
     for option in options:
-        nested = _domain_in(option, set())
+        nested = _domain_in(option, {})
         if nested is not None:
             raise TypeError(
                 f"options of {name} must be values, got {option!r}, which holds the domain {nested}: "
@@ -796,13 +800,13 @@ def _options(name: str, options) -> tuple:
     return options
 
 
-def _domain_in(option, seen: set[int]) -> Domain | None:
-    """A domain that hides in an option, at any depth."""
+def _domain_in(option, seen: dict) -> Domain | None:
+    """A domain that hides in an option, at any depth; `seen` holds objects by their ids."""
     if isinstance(option, Domain):
         return option
-    if id(option) in seen:
+    if id(option) in seen or isinstance(option, (str, int, float, np.generic)):
         return None
-    seen.add(id(option))
+    seen[id(option)] = option
     found = (_domain_in(part, seen) for part in _parts(option))
     return next((domain for domain in found if domain is not None), None)
 

@@ -47,6 +47,9 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
     is evaluated at the nearest point inside. A failed evaluation counts as the worst one of its population.
     Needs evosax: `pip install "zojax[search]"`.
 
+    Where a strategy's own formulas break down it proposes NaN, and all evaluations fail from then on:
+    "LM_MA_ES" with a population_size above 2 d.
+
     Args:
       strategy: a class of `evosax.algorithms`, or its name: "CMA_ES", "Sep_CMA_ES", "SNES", "SimpleES",
         "DifferentialEvolution", "PSO", ...; or a function (population_size=, solution=) -> strategy, which
@@ -92,6 +95,12 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
                 raise ValueError(
                     f"{name} with population_size {population_size}: {error}"
                 ) from error
+            points = getattr(algorithm, "total_population_size", algorithm.population_size)
+            if points != batch_size:
+                raise ValueError(
+                    f"{_name(make)} makes {points} points for a population_size of {population_size}, not "
+                    f"{batch_size}: pass its num_populations to from_evosax."
+                )
             return algorithm, algorithm.default_params
 
     def build(d: int):
@@ -188,13 +197,17 @@ def _maker(strategy) -> Callable:
 def _sorted(make: Callable, settings: dict) -> tuple[dict, dict]:
     """Settings of the constructor, and of the parameters."""
     signature = inspect.signature(make).parameters
-    needed = {n for n, p in signature.items() if p.default is p.empty and p.kind != p.VAR_KEYWORD}
+    needed = {
+        name
+        for name, p in signature.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
     missing = needed - {"population_size", "solution", *settings}
     if missing:
         name = sorted(missing)[0]
         raise TypeError(f"{_name(make)} needs {name}: pass from_evosax(..., {name}=...).")
     arguments = {name: value for name, value in settings.items() if name in signature}
-    if "std_schedule" in signature:
+    if isinstance(make, type) and "std_schedule" in signature:
         arguments = {"std_schedule": _constant_spread} | arguments
     return arguments, {name: v for name, v in settings.items() if name not in signature}
 

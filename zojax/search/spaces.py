@@ -169,9 +169,10 @@ class Space:
 
     def _split(self, x) -> list:
         """The coordinates of each domain, (..., *shape)."""
-        ends = np.cumsum(self._lengths).tolist()
-        parts = [x[..., end - n : end] for end, n in zip(ends, self._lengths, strict=True)]
-        parts = [x] if len(self.domains) == 1 else parts
+        parts = [x]
+        if len(self.domains) > 1:
+            ends = np.cumsum(self._lengths).tolist()
+            parts = [x[..., end - n : end] for end, n in zip(ends, self._lengths, strict=True)]
         return [
             part.reshape(x.shape[:-1] + d.shape)
             for d, part in zip(self.domains, parts, strict=True)
