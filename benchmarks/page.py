@@ -20,7 +20,7 @@ NORMAL = {"zojax, signs": "zojax, normal", "zojax, low rank": "zojax, low rank, 
 # Of a GPU: a population's examples a second as a part of plain inference's, and a step's time in forwards.
 THROUGHPUT, FORWARDS = 0.97, 1.05
 # Results whose rows are a table as they are.
-PLAIN = "cosine scaling batches noise memory step population table22 compile policy".split()
+PLAIN = "cosine scaling batches noise memory step population table22 compile policy reliability leaks".split()
 
 # work, peer, how much faster, and how many times less memory zojax is meant to be
 TARGETS = [

@@ -5,8 +5,9 @@ images, compiled as one program in which each image stops by itself. Models that
 through `jit=False`, or `ask_tell` where no function can be called at all.
 """
 
-from zojax.attacks._driver import AskTell, Attack, Result, ask_tell
+from zojax.attacks._driver import AskTell, Attack, ask_tell
 from zojax.attacks._labels import smoothed
+from zojax.attacks._result import Result
 from zojax.attacks.bandits import bandits, bandits_attack
 from zojax.attacks.nes import nes, nes_attack
 from zojax.attacks.simba import simba, simba_attack, simba_dct

@@ -66,7 +66,7 @@ def smoothed(
     def around(x):
         own = jax.random.fold_in(key, checksum(x.astype(jnp.float32)))
         noise = jax.random.uniform(own, (m, *x.shape), x.dtype, minval=-radius, maxval=radius)
-        return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
+        return jnp.concatenate([x[None], jnp.clip(x[None] + noise, 0.0, 1.0)])
 
     @jax.jit  # on the host, too, one program for each number of images
     def neighbourhoods(images):
@@ -79,7 +79,8 @@ def smoothed(
         # Whole votes are counted, exactly in any order.
         votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0)
         ballots = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
-        shares = jnp.sum(votes[:, None] * ballots, axis=1) / (2 * m + 1)
+        cast = jnp.sum(votes[None, :, None] * ballots, axis=1)
+        shares = cast / jnp.maximum(jnp.sum(cast, axis=1, keepdims=True), 1.0)
         known = (labels[:, :1] >= 0) & (labels[:, :1] < classes)
         return jnp.where(known, shares, jnp.nan)
 

@@ -308,6 +308,8 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=N
                 outputs[count] = evaluate(params)
     if recorder is not None:
         recorder.close()
+    if said := zojax.verdict(state):
+        print(f"warning: {said}", file=sys.stderr)
     if steps not in outputs:
         outputs[steps] = evaluate(params)
     labels = np.concatenate([batch["label"] for batch in evaluated])

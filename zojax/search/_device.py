@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._call import PROGRAMS, kept_with
+from zojax._call import PROGRAMS, kept_with_loss
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -19,7 +19,9 @@ from zojax.search._task import (
     Task,
     first_state,
     keeps_points,
+    mean_and_error,
     one_after_another,
+    stopped_by,
 )
 
 REPORTS = 100
@@ -70,28 +72,39 @@ def on_device(task: Task) -> Outcome:
 
     if task.report is None:
         run = programs.advance(start(budget), np.int32(budget), *inputs)
-        parts, why = [_history(run)], None
+        parts, why, ended_by = [_history(run)], None, None
     else:
-        run, parts, why = _in_parts(programs.advance_a_copy, start, inputs, task)
+        run, parts, why, ended_by = _in_parts(programs.advance_a_copy, start, inputs, task)
     if not free and len(known_x):
         shape = len(known_x), problem.runs
         parts = [
             (np.broadcast_to(values[:, None], shape), _as_points(problem, known_x)),
             *parts,
         ]
-    return _outcome(task, run, parts, why)
+    outcome = _outcome(task, run, parts, why)
+    if ended_by is not None:
+        return stopped_by(ended_by, outcome)
+    if outcome.stopped or not task.reserve:
+        return outcome
+    try:
+        outcome = _look_again(programs.evaluate_again, task, run, outcome)
+    except KeyboardInterrupt as error:
+        return stopped_by(error, outcome)
+    return _last_report(task, outcome)
 
 
 def _in_parts(advance: Callable, start: Callable, inputs, task: Task):
-    """(run, histories, why): some 100 calls, a report after each; an interrupt ends it between two of them.
+    """(run, histories, why, exception): some 100 calls, a report after each.
 
-    Where a clock is watched the calls begin short, and grow while they take less than a moment.
+    An interrupt, or an exception of the report, ends it between two calls. Where a clock is watched the
+    calls begin short, and grow while they take less than a moment.
     """
     problem, budget = task.problem, task.problem.budget
     batch, longest = problem.algorithm.batch_size, max(1, budget // REPORTS)
-    step = max(batch, min(longest, FIRST) if task.timed else longest)
+    timed = task.clock is not None
+    step = max(batch, min(longest, FIRST) if timed else longest)
     run = start(max(batch, longest))
-    until, parts, why = 0, {}, None
+    until, parts, why, ended_by = 0, {}, None, None
     try:
         while until < budget and why is None and np.asarray(run.running).any():
             until = min(budget, max(until + step, int(run.evaluations) + 1))
@@ -103,14 +116,14 @@ def _in_parts(advance: Callable, start: Callable, inputs, task: Task):
             x, value = _recommendations(problem, run.state)
             i = int(np.argmin(value))
             why = task.report(int(run.evaluations), x[i], float(value[i]))
-            if task.timed and len(parts) > 1:  # the first call may have compiled
+            if timed and len(parts) > 1:  # the first call may have compiled
                 step = max(batch, min(longest, 2 * step) if seconds < MOMENT else step // 2)
-    except KeyboardInterrupt:
+    except BaseException as error:
         if not int(run.evaluations):
             raise
-        why = "interrupted"
+        ended_by = error
         parts[until] = parts.get(until) or _history(run)  # the last call may have come to its end
-    return run, list(parts.values()) or [_history(run)], why
+    return run, list(parts.values()) or [_history(run)], why, ended_by
 
 
 def _history(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -139,12 +152,46 @@ def _outcome(task: Task, run: Run, parts: list, why: str | None) -> Outcome:
     return Outcome(
         x=x,
         value=value,
+        value_error=np.full(len(value), np.nan) if task.problem.is_noisy else None,
         values=[history[:n, r].astype(np.float64) for r, n in enumerate(used)],
         points=[points[:n, r] for r, n in enumerate(used)] if keeps_points(task.problem) else None,
         state=run.state,
         message=why,
         stopped=stopped,
     )
+
+
+def _look_again(evaluate: Callable, task: Task, run: Run, outcome: Outcome) -> Outcome:
+    """The outcome after `reserve` evaluations of each run's recommended point, with their means."""
+    x, used = outcome.x.astype(float_dtype()), np.asarray(run.used)
+    batches = -(-task.reserve // task.problem.algorithm.batch_size)
+    several = batches if task.clock is None else 1  # in one call, without a look at the clock
+    calls = []
+    for first in range(0, batches, several):
+        calls.append(np.asarray(evaluate(several, x, used, np.int32(first), task.args, run.key)))
+        if task.clock is not None and task.clock.why_stop():
+            break
+    again = np.concatenate(calls, axis=1)[:, : task.reserve].astype(np.float64)
+    both = [mean_and_error(row, old) for row, old in zip(again, outcome.value, strict=True)]
+    mean, error = np.transpose(both)
+    points = outcome.points
+    if points is not None:
+        rows = np.repeat(x[:, None], again.shape[1], axis=1)
+        points = [np.concatenate(both) for both in zip(points, rows, strict=True)]
+    values = [np.concatenate(both) for both in zip(outcome.values, again, strict=True)]
+    return outcome._replace(value=mean, value_error=error, values=values, points=points)
+
+
+def _last_report(task: Task, outcome: Outcome) -> Outcome:
+    """The outcome after a report of the recommended point's mean value."""
+    if task.report is None:
+        return outcome
+    i = int(np.argmin(outcome.value))
+    try:
+        why = task.report(len(outcome.values[i]), outcome.x[i], float(outcome.value[i]))
+    except BaseException as error:
+        return stopped_by(error, outcome)
+    return outcome if why is None else outcome._replace(message=why, stopped=True)
 
 
 @lru_cache(PROGRAMS)
@@ -191,9 +238,10 @@ class _Programs(NamedTuple):
     advance: Callable  # `_steps`, which may use the memory of the run that it is given
     advance_a_copy: Callable  # which may not: after an interrupt that run must still be there
     evaluate_known: Callable
+    evaluate_again: Callable
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Programs]:
     @lru_cache(PROGRAMS)
     def of(problem: Problem, stops: bool) -> _Programs:
@@ -203,8 +251,14 @@ def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Program
         def evaluate_known(*inputs):
             return _evaluate_known(problem._replace(fun=fun()), *inputs)
 
+        def evaluate_again(*inputs):
+            return _evaluate_again(problem._replace(fun=fun()), *inputs)
+
         return _Programs(
-            jax.jit(advance, donate_argnums=0), jax.jit(advance), jax.jit(evaluate_known)
+            jax.jit(advance, donate_argnums=0),
+            jax.jit(advance),
+            jax.jit(evaluate_known),
+            jax.jit(evaluate_again, static_argnums=0),
         )
 
     return of
@@ -240,7 +294,7 @@ def _ask_and_tell(problem: Problem, run: Run, args):
         keys = lift(partial(_keys, numbers))(run.key).reshape(-1)
     values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
-    allowed = numbers < problem.budget
+    allowed = (numbers < problem.budget)[None]
     told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
     state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
     return x.reshape(runs, batch, -1), told, state
@@ -287,6 +341,24 @@ def _evaluate_known(problem: Problem, x, args, key):
     if problem.with_key:
         keys = _keys(jnp.arange(len(x)), evaluation_key(key))
     values = _evaluate(problem, x, args, keys)
+    return jnp.where(jnp.isfinite(values), values, jnp.inf)
+
+
+def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
+    """Values (runs, batches * batch_size) of a point of each run, x (runs, d), batch after batch.
+
+    `used` (runs,) evaluations and `first` batches of them come before.
+    """
+    runs, batch = problem.runs, problem.algorithm.batch_size
+
+    def evaluate(i):
+        numbers = used[:, None] + (first + i) * batch + jnp.arange(batch)
+        keys = None
+        if problem.with_key:
+            keys = jax.vmap(_keys)(numbers, key.reshape(runs)).reshape(-1)
+        return _evaluate(problem, jnp.repeat(x, batch, axis=0), args, keys).reshape(runs, batch)
+
+    values = jnp.moveaxis(lax.map(evaluate, jnp.arange(batches)), 0, 1).reshape(runs, -1)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 

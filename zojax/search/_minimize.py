@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._call import kept_with
+from zojax._failures import as_catch
 from zojax._progress import progress_bar
 from zojax._types import PyTree, as_key, require_count, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host
 from zojax.search._once import OnceState, is_listed, never_twice
-from zojax.search._task import Outcome, Problem, Task
+from zojax.search._task import Clock, Outcome, Problem, Task, reserved
 from zojax.search.asracos import asracos
 from zojax.search.default import default_algorithm
 from zojax.search.domains import X64
@@ -80,17 +81,21 @@ class SearchResult(NamedTuple):
 
     Attributes:
       best: the best point, as the user's pytree.
-      best_value: its value; what the algorithm believes it to be where values are noisy.
+      best_value: its value. Of a noisy search, the mean of fresh evaluations of `best`.
+      best_error: the standard error of that mean. None where nothing said that values are noisy; nan where
+        the search ended without these evaluations, and `best_value` is what the algorithm believes.
       history: of the best run.
       evaluations: of all runs together; points of `init_values` are not counted.
       failures: evaluations that raised or were not finite.
       message: why the search ended.
-      run_values: (repeats,) the best value of each run; fewer where the search was stopped before.
+      run_values: (repeats,) the best value of each run; fewer where the search was stopped before. With
+        noise their least, `best_value`, is somewhat too good.
       state: the algorithm's last state (with a leading axis of runs when repeats > 1).
     """
 
     best: PyTree
     best_value: float
+    best_error: float | None
     history: History
     evaluations: int
     failures: int
@@ -101,7 +106,8 @@ class SearchResult(NamedTuple):
     def __str__(self) -> str:
         failed = f" ({self.failures} failed)" if self.failures else ""
         ended = f"{self.evaluations} evaluations{failed}: {self.message}"
-        return f"best value {self.best_value:.6g} at {self.best}\n{ended}"
+        error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
+        return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
 
     def plot(self, ax=None):
         """Draws values and the best so far against evaluations (needs matplotlib); returns the axes."""
@@ -127,7 +133,7 @@ class SearchProgress(NamedTuple):
     Attributes:
       evaluations: of each run so far.
       best: the best point so far, as the user's pytree.
-      best_value: its value.
+      best_value: its value, which luck makes too good where values are noisy.
     """
 
     evaluations: int
@@ -153,6 +159,7 @@ def minimize(
     jit: bool | None = None,
     with_key: bool = False,
     executor: Executor | None = None,
+    catch: tuple[type[Exception], ...] = (),
     callback: Callable[[SearchProgress], Any] | None = None,
     progress: bool = False,
 ) -> SearchResult:
@@ -160,10 +167,16 @@ def minimize(
 
     A function that JAX can trace runs with the algorithm inside one compiled program; any other is called
     on the host, one point at a time, or as many at once as the algorithm keeps in flight
-    (`search.asracos`) when an executor is given. An evaluation that raises (on the host) or is not finite
-    counts as inf and is reported; it never ends the search. A keyboard interrupt or an executor that breaks
-    does, and what was found is returned; a compiled search notices an interrupt where it has a callback, a
-    bar or a time budget, and else loses the run that was going on.
+    (`search.asracos`) when an executor is given.
+
+    An evaluation that is not finite, or raises on the host, counts as inf and is reported. It does not end
+    the search, unless the first 10 evaluations (or all of fewer) raise the same type of exception or return
+    no number: then that exception is raised. Pass `catch` for exceptions that belong to the function.
+
+    What was found is returned when a keyboard interrupt, or an executor that breaks, is shut down or
+    cancels an evaluation, ends the search. Any other exception, such as a callback's, is raised with an
+    attribute `partial_result`, the `SearchResult` so far. A compiled search notices an interrupt where it
+    has a callback, a bar or a time budget, and else loses the run that was going on.
 
     As under `jax.jit`, what a traced function reads besides its arguments (globals, closures) is read when
     it is traced, and not again in later searches with the same function: pass in `args` what changes.
@@ -174,6 +187,11 @@ def minimize(
     No point of a finite space is evaluated twice, as far as a short search for another one goes, unless
     the algorithm is one for noisy functions or `with_key` is given: pass one of these where values are
     noisy. A space of up to 65,536 points ends when all of them were evaluated.
+
+    A search counts as noisy with `with_key`, or with an algorithm for noisy functions (`snes`, `ssracos`,
+    `resample`, `ponss`). From a budget of 100 on, such a search keeps 1 in 64 evaluations, 4 at least, to
+    evaluate the recommended point: `best_value` is their mean, `best_error` its standard error. With any
+    other algorithm a noisy function without a key is taken for one without noise.
 
     Algorithms are told float32 values unless x64 is enabled: subtract a large constant that they share.
     Integers of a compiled function have 32 bits then, and overflow silently. Where its values are integers,
@@ -192,7 +210,8 @@ def minimize(
       init_values: their values, if known already; they cost no evaluations.
       target: end a run once its best value is at least as good as this.
       patience: end a run after so many evaluations without improvement.
-      time_budget: seconds after which the search ends; compiling counts.
+      time_budget: seconds after which the search ends; compiling counts. Evaluations that an executor has
+        not finished by then are left behind.
       maximize: search for the largest value instead.
       repeats: independent runs, side by side in one program when compiled.
       jit: whether to trace `fun`; tried by default, with two calls beside the budget whose argument holds
@@ -200,6 +219,7 @@ def minimize(
         evaluation.
       with_key: call `fun(point, *args, key=key)`, a key of its own for every evaluation.
       executor: of `concurrent.futures`, for host functions; processes, threads, or a cluster's.
+      catch: exception types that count as failed evaluations however often they are raised, on the host.
       callback: called with a `SearchProgress` some 100 times a run (host functions: after every
         evaluation); a true result ends the search, with all its runs.
       progress: show a bar (needs tqdm).
@@ -211,6 +231,7 @@ def minimize(
       ValueError: a bad argument, with its name, its value and the remedy.
       TypeError: an argument of the wrong type; a space that holds something else than domains.
       KeyboardInterrupt: one that came before any evaluation was done.
+      Exception: that of a callback, or of `fun` where all of its first 10 evaluations raised one like it.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-5, 5), "kind": search.choice([1, 2, 3])}
@@ -227,6 +248,7 @@ def minimize(
     space = as_space(space)
     _require_no_tracers(key, args, init_points, init_values)
     _require_callables(fun, executor, callback)
+    catch = as_catch(catch)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
     _require_numbers(target, patience, time_budget)
     if not isinstance(args, (tuple, list)):
@@ -249,16 +271,19 @@ def minimize(
     enough += len(points) if known_values is None else 0
     exhausts = once is not algorithm and is_listed(space, budget) and enough <= budget
     jit = _is_compiled(jit, executor, fun, space, args, with_key)
+    is_noisy = with_key or algorithm.repeats_points
+    reserve = reserved(algorithm, budget, len(points)) if is_noisy else 0
     problem = Problem(
         fun=_traced_anew(fun) if jit else fun,
         space=space,
         algorithm=once,
-        budget=int(enough) if exhausts else budget,
+        budget=int(enough) if exhausts else budget - reserve,
         runs=repeats,
         sign=sign,
         with_key=with_key,
     )
-    with _Reporter(problem, callback, progress, time_budget) as report:
+    clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
+    with _Reporter(problem, callback, progress and problem.budget + reserve, clock) as report:
         task = Task(
             problem=problem,
             key=as_key(key),
@@ -268,12 +293,17 @@ def minimize(
             target=None if target is None else sign * target,
             patience=patience,
             report=report if report.is_wanted else None,
-            timed=time_budget is not None,
+            clock=clock,
+            reserve=reserve,
+            catch=catch,
         )
         outcome = on_device(task) if jit else on_host(task, executor)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
     result = _result(problem, outcome)
+    if outcome.raised is not None:
+        outcome.raised.partial_result = result
+        raise outcome.raised
     if jit and not with_key:
         _warn_of_overflow(problem, args, result)
     return result
@@ -288,10 +318,11 @@ def _result(problem: Problem, outcome: Outcome) -> SearchResult:
     message = outcome.message
     if failures == evaluations > 0:
         message += "; no evaluation succeeded"
-        message += f": {outcome.error}" if outcome.error else ""
+        message += f": {outcome.failure}" if outcome.failure else ""
     return SearchResult(
         best=space.point(outcome.x[best]),
         best_value=float(sign * outcome.value[best]),
+        best_error=None if outcome.value_error is None else float(outcome.value_error[best]),
         history=History(
             values=sign * values,
             best_values=sign * np.minimum.accumulate(values),
@@ -329,13 +360,12 @@ def _warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
 
 
 class _Reporter:
-    """Tells callback and bar how a search goes, and whether its time is over."""
+    """Tells callback and bar (of so many evaluations) how a search goes, and whether its time is over."""
 
-    def __init__(self, problem: Problem, callback, progress: bool, seconds: float | None):
-        self.problem, self.callback, self.seconds = problem, callback, seconds
-        self.bar = progress_bar(problem.budget, "evaluation") if progress else None
-        self.is_wanted = progress or callback is not None or seconds is not None
-        self.began = time.monotonic()
+    def __init__(self, problem: Problem, callback, bar: int, clock: Clock | None):
+        self.problem, self.callback, self.clock = problem, callback, clock
+        self.bar = progress_bar(bar, "evaluation") if bar else None
+        self.is_wanted = bar > 0 or callback is not None or clock is not None
 
     def __enter__(self):
         return self
@@ -352,9 +382,7 @@ class _Reporter:
         if self.callback is not None:
             if self.callback(SearchProgress(evaluations, self.problem.space.point(x), value)):
                 return "stopped by callback"
-        if self.seconds is not None and time.monotonic() - self.began >= self.seconds:
-            return f"time budget of {self.seconds:g} s spent"
-        return None
+        return None if self.clock is None else self.clock.why_stop()
 
 
 def _chosen(algorithm, space: Space, budget: int, executor) -> Algorithm:

@@ -20,6 +20,10 @@ from zojax.search.sracos import require_exploration
 
 SMOOTH = 0.5  # of a rate that is remembered for the next turn
 LEAST = 10  # turns that must be left for the noisy member to take over
+SHARE, FEW = (
+    128,
+    4,
+)  # of a noisy budget one evaluation in so many, at least so many, compares two answers
 STARTS = 10  # random points at most, of which the best is where members begin
 BUDGET_OF_START = 10  # evaluations in the budget for each of them
 
@@ -51,6 +55,10 @@ class PortfolioState(NamedTuple):
     left: jax.Array  # evaluations left of its turn
     before: jax.Array  # the best value when its turn began
     rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn, -inf: has none
+    sums: (
+        jax.Array
+    )  # (2,) of values of x and of the noisy member's answer, at the end of the budget
+    counts: jax.Array  # (2,) and their numbers
 
 
 @reused
@@ -64,8 +72,10 @@ def portfolio(
     start is evaluated twice (where it fails, the best point of a turn): if the values differ the function
     is noisy, and every turn ends with another look at the best point. While turns gain more than two values
     of a point differ by, noise does not matter; once the last turn of no member does, gains are luck, and
-    what is left of the budget goes to the `noisy` member, from the best point. Where a budget has fewer
-    than ten turns that one begins, and shares them with the last member alone.
+    what is left of the budget goes to the `noisy` member, from the best point. The last evaluations (1 in
+    128 of the budget, at least 4) go to its answer and to that best point, by turns: the lower mean is the
+    answer. Where a budget has fewer than ten turns the noisy member begins, and shares them with the last
+    member alone.
 
     By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
     two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
@@ -130,6 +140,8 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         left=jnp.int32(_turn(space)),
         before=jnp.asarray(np.inf, float_dtype()),
         rates=jnp.asarray([np.inf] * len(members) + [-np.inf], float_dtype()),
+        sums=jnp.zeros(2, float_dtype()),
+        counts=jnp.zeros(2, jnp.int32),
     )
 
 
@@ -144,7 +156,9 @@ def _ask(team: Team, space, state: PortfolioState):
 
     def ask_again(state):
         start = state.starts[jnp.minimum(state.evaluations, len(state.starts) - 1)]
-        return jnp.where(_begins(state), start, state.x)[None], state
+        answer, _ = team.noisy.best(state.noisy_member)
+        best = jnp.where(_closes(state) & (_place(state) == 1), answer, state.x)
+        return jnp.where(_begins(state), start, best)[None], state
 
     return _switch(state, ask_member, ask_noisy, ask_again)
 
@@ -172,7 +186,12 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
         other = state._replace(compared=state.compared | ~_begins(state))
         # Not the same at the start, nor in a small space, where no point is evaluated twice.
         same = ~_begins(state) & jnp.all(x[0] == state.x)
-        return where(same, seen, keep_best(other, x[0], values[0]))
+        here = jnp.arange(2) == _place(state)
+        compared = state._replace(
+            sums=state.sums + jnp.where(here, values[0], 0), counts=state.counts + here
+        )
+        earlier = where(same, seen, keep_best(other, x[0], values[0]))
+        return where(_closes(state), compared, earlier)
 
     again, earlier = _looks_again(state), state.evaluations
     state = _switch(state, tell_member, tell_noisy, tell_again)
@@ -188,6 +207,17 @@ def _begins(state: PortfolioState) -> jax.Array:
     return state.evaluations < len(state.starts)
 
 
+def _closes(state: PortfolioState) -> jax.Array:
+    """Whether the noisy member has ended, and its answer is compared with the best point."""
+    share = jnp.maximum(state.budget // SHARE, FEW)
+    return state.noisy & (state.evaluations >= state.budget - share)
+
+
+def _place(state: PortfolioState) -> jax.Array:
+    """Which of the two answers is evaluated: 0 the best point, 1 that of the noisy member."""
+    return state.evaluations % 2
+
+
 def _looks_again(state: PortfolioState) -> jax.Array:
     """Whether no member is asked: at the start, of which the best is evaluated twice, and, with noise, for
     another look at the best point at the end of every turn."""
@@ -198,7 +228,8 @@ def _looks_again(state: PortfolioState) -> jax.Array:
 def _switch(state: PortfolioState, member, noisy, again):
     """Whose turn it is: member(i, state), noisy(state), or again(state), for another look."""
     n = len(state.members)
-    which = jnp.where(state.noisy, n, jnp.where(_looks_again(state), n + 1, state.active))
+    repeats = _closes(state) | (~state.noisy & _looks_again(state))
+    which = jnp.where(repeats, n + 1, jnp.where(state.noisy, n, state.active))
     return lax.switch(which, [*(partial(member, i) for i in range(n)), noisy, again], state)
 
 
@@ -207,10 +238,17 @@ def _inject(team: Team, space, state: PortfolioState, x, value) -> PortfolioStat
 
 
 def _best(team: Team, state: PortfolioState):
-    """The noisy member's answer, once it works, unless it is clearly worse than where it began."""
+    """The noisy member's answer, once it works, if it is better than where it began.
+
+    Values of the two are comparable where both were evaluated at the end; before, it must not be clearly
+    worse.
+    """
     x, value = team.noisy.best(state.noisy_member)
     better = state.noisy & (value < state.value + state.noise)
-    return where(better, (x, value), (state.x, state.value))
+    early = where(better, (x, value), (state.x, state.value))
+    mean = state.sums / jnp.maximum(state.counts, 1)
+    late = where(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
+    return where(jnp.all(state.counts > 0), late, early)
 
 
 def _default_members(space: Space) -> tuple[Algorithm, ...]:

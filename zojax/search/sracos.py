@@ -13,7 +13,6 @@ from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row
 from zojax.search._random import Random, advance, index_from, make_random, unit, words
-from zojax.search.domains import LogUniform, Uniform
 from zojax.search.spaces import Space
 
 REPLACEMENTS = ("worst", "random", "margin")
@@ -138,10 +137,10 @@ def propose_from(
         u = unit(random, 1)
         good = entry(positives, index_from(u[0], len(positives)))
         x = _box.sample(space, later, points, good, bad, parity)
-        x = x if is_continuum(space) else space.clip(x)
+        x = x if space.is_continuum else space.clip(x)
         return uniform_if(space, explores, last, x), advance(last)
 
-    known = [] if is_continuum(space) else [points]
+    known = [] if space.is_continuum else [points]
     known += [] if taken is None else [taken]
     return distinct(attempt, random, known)
 
@@ -247,11 +246,6 @@ def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) ->
         return lax.cond(jnp.any(operands[1]), *branches, *operands), True
 
     return choose(uniform.consts, wanted, random, x)
-
-
-def is_continuum(space: Space) -> bool:
-    """Whether two proposals that are equal are an accident."""
-    return all(isinstance(d, (Uniform, LogUniform)) for d in space.domains)
 
 
 def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):

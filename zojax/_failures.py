@@ -1,0 +1,73 @@
+"""A programming error stops a loop of host evaluations early, instead of using up its budget."""
+
+from typing import NamedTuple
+
+LIMIT = 10  # evaluations that fail alike, from the first on, before the error is raised
+
+
+class Failures(NamedTuple):
+    """Counts evaluations for as long as all of them raise the same type of exception.
+
+    One success, another type, or a type in `catch` ends the count for good.
+
+    Attributes:
+      catch: exception types that count as failed evaluations and are never raised.
+      count: evaluations so far.
+      first: the exception of the first evaluation; None once evaluations differ.
+
+    >>> failures = Failures()
+    >>> for _ in range(LIMIT):
+    ...     failures = failures.of(KeyError("lr"))
+    >>> failures.is_fatal, failures.first
+    (True, KeyError('lr'))
+    >>> failures = Failures().of(KeyError("lr")).of(None)  # the second evaluation succeeded
+    >>> failures.is_fatal, failures.first
+    (False, None)
+    """
+
+    catch: tuple[type[Exception], ...] = ()
+    count: int = 0
+    first: Exception | None = None
+
+    def of(self, error: Exception | None) -> "Failures":
+        """The count after one more evaluation, which raised `error`, or returned a number (None)."""
+        counts = error is not None and not isinstance(error, self.catch)
+        alike = counts and (self.count == 0 or type(error) is type(self.first))
+        return self._replace(
+            count=self.count + 1,
+            first=(error if self.first is None else self.first) if alike else None,
+        )
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether the first `LIMIT` evaluations all failed alike: raise `explained()`."""
+        return self.first is not None and self.count >= LIMIT
+
+    def explained(self) -> Exception:
+        """The first exception with a note that names the count and `catch`.
+
+        Also for the end of a loop with fewer evaluations, where `first` is not None.
+        """
+        name = type(self.first).__name__
+        note = (
+            f"All {self.count} evaluations raised {name}. "
+            f"Pass catch=({name},) to count them as failed evaluations instead."
+        )
+        if note not in getattr(self.first, "__notes__", []):
+            self.first.add_note(note)
+        return self.first
+
+
+def as_catch(catch) -> tuple[type[Exception], ...]:
+    """The argument `catch` of a host loop, a tuple of exception types.
+
+    Raises:
+      TypeError: anything else.
+    """
+    if isinstance(catch, tuple) and all(
+        isinstance(kind, type) and issubclass(kind, Exception) for kind in catch
+    ):
+        return catch
+    raise TypeError(
+        f"catch must be a tuple of exception types, such as (RuntimeError,), got {catch!r}."
+    )
