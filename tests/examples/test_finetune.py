@@ -98,13 +98,13 @@ def test_evaluations_have_a_bar_of_their_own(monkeypatch):
     class Bar(tqdm.tqdm):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            bars.append((self.desc, self.total))
+            bars.append((self.desc.removesuffix(": "), self.total))
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits", "--steps", "2"]))
     task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
     finetune.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
-    evaluations = [("evaluating: ", 1)]
+    evaluations = [("evaluating", 1)]
     assert sorted(bars) == sorted([("", 2), *3 * evaluations])
 
 
