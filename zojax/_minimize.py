@@ -270,7 +270,7 @@ def _steps(fun: Callable, update: Callable, chunk: int, params, state, limit, st
 
     def more(carry):
         i, limit, value, *_ = carry
-        return (i < limit) & ~(value <= stop_at)
+        return (i < limit) & ~((i > 0) & (value <= stop_at))
 
     def step(carry):
         i, limit, _, params, state, values, coefficients = carry
@@ -282,7 +282,7 @@ def _steps(fun: Callable, update: Callable, chunk: int, params, state, limit, st
         return i + 1, limit, found.value, params, state, values, coefficients
 
     found = _zeroth_order_state(state)
-    value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
+    value, c = jnp.zeros_like(found.value), found.coefficients
     records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
     start = (jnp.int32(0), limit, value, params, state, *records)
     i, _, _, params, state, *records = jax.lax.while_loop(more, step, start)
