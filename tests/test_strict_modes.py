@@ -287,3 +287,35 @@ def test_runs_under_strict_modes(run, tmp_path):
     arguments = [tmp_path / "run.log"] if run is minimized else []
     with strict():
         run(*arguments)
+
+
+def walled(x):
+    """NaN beyond a wall: some directions are left out."""
+    total = jnp.sum(x**2)
+    return jnp.where(x[0] > 1, jnp.nan, total)
+
+
+def test_a_loss_that_is_nan_is_found():
+    def loss(x):
+        return jnp.log(-jnp.sum(x**2))
+
+    estimator, x = zojax.estimator(num_directions=2), jnp.ones(3)
+    with jax.debug_nans(True):
+        with pytest.raises(FloatingPointError, match="in log"):
+            zojax.grad(loss, estimator)(0, x)
+        with pytest.raises(FloatingPointError, match="in while"):
+            zojax.minimize(loss, x, zojax.zo_sgd(0.1, estimator), 2)
+
+
+def test_a_replay_of_directions_that_were_left_out_passes(tmp_path):
+    source, x0 = zojax.estimator(stencil=stencils.forward(), num_directions=3), jnp.ones(3)
+    tx = zojax.zeroth_order(optax.adam(0.01), source)
+    with trajectory.Recorder(tmp_path / "run.log", tx, x0) as recorder:
+        found = zojax.minimize(walled, x0, tx, 4, callback=recorder.callback)
+        recorder.close(found.params)
+    assert 0 < found.skipped < 6 and jnp.all(found.params != x0)
+    log = trajectory.load(tmp_path / "run.log")
+    with jax.debug_nans(True):
+        params, state = trajectory.resume(x0, tx, log)
+        tx.replay(state, params, state.coefficients)
+    np.testing.assert_array_equal(params, found.params)

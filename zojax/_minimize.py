@@ -427,7 +427,7 @@ def _steps(fun: Callable, update: Callable, chunk: int, params, state, best, lim
 
     def more(carry):
         i, limit, value, *_ = carry
-        return (i < limit) & ~(value <= stop_at)
+        return (i < limit) & ~((i > 0) & (value <= stop_at))
 
     def step(carry):
         i, limit, _, params, state, best, values, coefficients = carry
@@ -440,7 +440,7 @@ def _steps(fun: Callable, update: Callable, chunk: int, params, state, best, lim
         return i + 1, limit, found.value, params, state, best, values, coefficients
 
     found = zeroth_order_state(state)
-    value, c = jnp.full_like(found.value, jnp.nan), found.coefficients
+    value, c = jnp.zeros_like(found.value), found.coefficients
     records = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
     start = (jnp.int32(0), limit, value, params, state, best, *records)
     i, _, _, params, state, best, *records = jax.lax.while_loop(more, step, start)
