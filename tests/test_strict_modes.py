@@ -173,6 +173,7 @@ CASES = {
         "grad": lambda: zojax.grad(loss)(jax.random.key(0), PARAMS),
         "minimize": minimized,
         "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
+        "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
         "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
     },
     optimizers: {
