@@ -316,7 +316,7 @@ def require_positive(name: str, value) -> None:
     """Raises unless `value` is a positive number, not a schedule; traced values are let through."""
     if isinstance(value, jax.core.Tracer):
         return
-    _require_no_schedule(name, value)
+    require_no_schedule(name, value)
     number = np.asarray(value)
     if number.shape or number.dtype.kind not in "iuf" and not is_float(number):
         raise TypeError(f"{name} must be a number, got {value!r}.")
@@ -337,14 +337,15 @@ def require_fraction(name: str, value) -> float:
             f"{name} must be a static number, got a traced value; "
             f"under optax.inject_hyperparams pass static_args={name!r}."
         )
-    _require_no_schedule(name, value)
+    require_no_schedule(name, value)
     require_rate(name, value)
     if not 0 < float(value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}.")
     return float(value)
 
 
-def _require_no_schedule(name: str, value) -> None:
+def require_no_schedule(name: str, value) -> None:
+    """Raises TypeError for a function."""
     if callable(value):
         raise TypeError(f"{name} must be a number, got {brief(value)}; it has no schedule.")
 
@@ -360,6 +361,8 @@ def require_rate(name: str, value) -> None:
         raise ValueError(f"{name} must be finite and not negative, got {value}.")
     if float(value) > np.finfo(np.float32).max:
         raise ValueError(f"{name} must be finite in float32, got {value}.")
+    if isinstance(value, int) and value > LARGEST_COUNT:
+        raise ValueError(f"{name} must be a float above 2^31 - 1, got the int {value}.")
 
 
 def require_count(name: str, value) -> int:

@@ -4,13 +4,14 @@ Each argument of each public function is replaced in turn by each hostile value.
 through counts as accepted. The result is used, too: optimizers take a step, algorithms search.
 """
 
+import contextlib
 import inspect
+import io
 import random
 import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -50,7 +51,7 @@ FUNCTIONS = {"fun", "model", "callback", "label_fn", "mask", "reduce_aux", "mu",
 FUNCTIONS |= {"learning_rate", "weight_decay", "momentum", "inner"}
 # What a message calls an argument whose name says less.
 ALIASES = {"x0": "params", "tree": "space"}
-SECONDS = 20  # of a call, which is then counted as hanging
+SECONDS = 60  # of a call, which is then counted as hanging
 
 
 def _model(images):
@@ -67,7 +68,8 @@ def _step(tx) -> None:
 
 
 def _estimate(**choices) -> None:
-    zojax.estimator(**choices).estimate(0, _loss, jnp.ones(3))
+    estimator = zojax.estimator(**choices)
+    estimator.estimate(0, _loss, jnp.ones(3), state=estimator.init())
 
 
 def _search(algorithm) -> None:
@@ -149,32 +151,60 @@ def calls() -> dict[str, tuple[Callable, dict, Callable]]:
 
 def invalid_arguments(runs: int, seed: int) -> dict[str, int]:
     """Counts the calls, those that were accepted, and those whose error does not name its argument."""
-    cases = list(_cases())
-    random.Random(seed).shuffle(cases)
-    counts = {"runs": 0, "accepted": 0, "refused": 0, "unnamed": 0}
-    public = calls()
-    for name, argument, hostile in cases[:runs]:
+    public, counts = calls(), {"runs": 0, "accepted": 0, "refused": 0, "unnamed": 0}
+    drawn = list(cases(public))
+    random.Random(seed).shuffle(drawn)
+    for name, argument, hostile in drawn[:runs]:
         function, valid, use = public[name]
-        with time_limit(SECONDS):
-            error = _error(function, valid | {argument: HOSTILE[hostile]}, use)
-        named = isinstance(error, (ValueError, TypeError)) and _names(error, argument)
+        given = valid | {argument: HOSTILE[hostile]}
+        error = error_of(lambda given=given, function=function, use=use: use(function(**given)))
+        named = error is None or is_named(error, argument)
         kind = "accepted" if error is None else "refused" if named else "unnamed"
         counts["runs"] += 1
         counts[kind] += 1
-        if kind == "unnamed":
+        if not named:
             print(f"{name}({argument}={hostile}): {type(error).__name__}: {str(error)[:100]!r}")
     return counts
 
 
-def _cases() -> Iterator[tuple[str, str, str]]:
-    for name, (function, *_) in calls().items():
+def cases(public: dict[str, tuple]) -> Iterator[tuple[str, str, str]]:
+    """Function, argument and hostile value, by name."""
+    for name, (function, *_) in public.items():
         for argument in inspect.signature(function).parameters:
             for hostile, value in HOSTILE.items():
                 if not (callable(value) and argument in FUNCTIONS):
                     yield name, argument, hostile
 
 
-@contextmanager
+def error_of(call: Callable[[], Any]) -> Exception | None:
+    """What a call raises; TimeoutError where it takes too long."""
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(io.StringIO()),
+            time_limit(SECONDS),
+        ):
+            warnings.simplefilter("ignore")
+            jax.block_until_ready(call())
+    except Exception as error:  # of any type: that is what is counted
+        return error
+    return None
+
+
+def is_named(error: Exception, argument: str) -> bool:
+    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note.
+
+    An OSError names its file.
+    """
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return True
+    text = " ".join([str(error), *getattr(error, "__notes__", [])])
+    names = "|".join({argument, ALIASES.get(argument, argument)})
+    found = re.search(rf"\b({names})\b", text)
+    return isinstance(error, (ValueError, TypeError)) and found is not None
+
+
+@contextlib.contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
     """Raises TimeoutError in what takes longer, unless compiled code keeps the thread."""
 
@@ -188,20 +218,3 @@ def time_limit(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _error(function: Callable, arguments: dict[str, Any], use: Callable) -> Exception | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            jax.block_until_ready(use(function(**arguments)))
-    except Exception as error:  # of any type: that is what is counted
-        return error
-    return None
-
-
-def _names(error: Exception, argument: str) -> bool:
-    """Whether the message, or a note of it, has the argument as a word."""
-    text = " ".join([str(error), *getattr(error, "__notes__", [])])
-    names = "|".join({argument, ALIASES.get(argument, argument)})
-    return re.search(rf"\b({names})\b", text) is not None

@@ -24,7 +24,7 @@ class Setting(NamedTuple):
 
 
 def check_norm(norm: str) -> str:
-    if norm not in _ball.NORMS:
+    if not isinstance(norm, str) or norm not in _ball.NORMS:
         raise ValueError(f"norm must be one of {list(_ball.NORMS)}, got {norm!r}.")
     return norm
 
@@ -38,7 +38,7 @@ def check_setting(points: int, eps, budget, targeted, output, layout) -> Setting
             "output='labels' is not enough for an attack that compares scores; give it logits or "
             "probabilities, or attacks.smoothed(label_fn, num_classes) with output='probabilities'."
         )
-    if output not in _losses.OUTPUTS:
+    if not isinstance(output, str) or output not in _losses.OUTPUTS:
         raise ValueError(f"output must be one of {list(_losses.OUTPUTS)}, got {output!r}.")
     budget = require_count("budget", budget)
     if 1 < budget <= points:

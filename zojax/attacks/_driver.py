@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._call import PROGRAMS, compiled_call
-from zojax._types import PyTree, as_key, promoting, require_count
+from zojax._types import PyTree, as_key, promoting, require_count, require_flag
 from zojax.attacks import _ball, _losses
 from zojax.attacks._checks import (
     PATIENCE,
@@ -119,6 +119,7 @@ def run(
 ) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
     key = as_key(key)
+    require_flag("jit", jit)
     setting = check_setting(attack.points, eps, budget, targeted, output, layout)
     x, y = check_images(x, y, layout)
     if batch_size is None:

@@ -59,6 +59,8 @@ def smoothed(
     >>> bool((label_fn(found.adversarial) != label_fn(x)).mean() > 0.5)
     True
     """
+    if not callable(label_fn):
+        raise TypeError(f"label_fn must be a function of a batch of images, got {label_fn!r}.")
     m, classes = require_count("samples", samples), require_count("num_classes", num_classes)
     require_positive("radius", radius)
     key = as_key(key)

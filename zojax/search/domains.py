@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import float_dtype
+from zojax._types import LARGEST_COUNT, float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched
@@ -780,6 +780,8 @@ def _shape(shape) -> tuple[int, ...]:
     sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
     if any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
         raise ValueError(f"shape must be a size or a tuple of sizes, 1 or more, got {shape!r}.")
+    if math.prod(map(int, sizes)) > LARGEST_COUNT:
+        raise ValueError(f"shape must have at most 2^31 - 1 entries, got {shape!r}.")
     return tuple(int(n) for n in sizes)
 
 
@@ -847,7 +849,7 @@ def _number(name: str, argument: str, value) -> float | int:
 
 def _require_positive(name: str, low) -> None:
     if low <= 0:
-        raise ValueError(f"{name} needs a positive lower bound, got {low}.")
+        raise ValueError(f"low of {name} must be a positive lower bound, got {low}.")
 
 
 def _integers(name: str, **values) -> tuple[int, ...]:

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from zojax._types import require_count
+from zojax._types import require_count, require_flag, require_number
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row
@@ -73,6 +72,7 @@ def sracos(
     """
     require_replacement(replacement)
     require_exploration(exploration)
+    require_flag("parity", parity)
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
     learn = partial(tell_point, replacement)
@@ -270,11 +270,14 @@ def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
 
 
 def require_replacement(replacement) -> None:
-    if replacement not in REPLACEMENTS:
+    if not isinstance(replacement, str) or replacement not in REPLACEMENTS:
         raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
 
 
 def require_exploration(value, name: str = "exploration") -> None:
     """Traced values pass."""
-    if not isinstance(value, jax.core.Tracer) and not 0 <= np.asarray(value) <= 1:
+    if isinstance(value, jax.core.Tracer):
+        return
+    require_number(name, value)
+    if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")

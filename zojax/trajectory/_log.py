@@ -114,13 +114,20 @@ def load(path, damaged: str = "raise") -> Log:
     """
     if damaged not in ("raise", "drop"):
         raise ValueError(f'damaged must be "raise" or "drop", got {damaged!r}.')
-    parsed = parse(Path(path).read_bytes(), path)
+    parsed = parse(as_path(path).read_bytes(), path)
     if damaged == "raise":
         require_intact(parsed)
     if parsed.cut or parsed.damage:
         dropped = parsed.cut or f"{parsed.damage} The bytes from there on are dropped."
         warnings.warn(dropped, stacklevel=2)
     return parsed.log
+
+
+def as_path(path) -> Path:
+    """Raises TypeError for what is no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or a pathlib.Path, got {brief(path)}.")
+    return Path(path)
 
 
 def require_intact(parsed: Parsed) -> None:
@@ -159,7 +166,7 @@ def save(path, log: Log) -> None:
     for payload in _payloads(log):
         data, checksum = encode_record(payload, checksum)
         records.append(data)
-    with open(path, "xb") as file:
+    with open(as_path(path), "xb") as file:
         try:
             file.write(b"".join(records))
             file.flush()

@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -116,7 +115,7 @@ class Recorder:
         self._directions = tx.estimator.num_directions
         self._placements = _identity.placements(params)
         self._process = os.getpid()
-        self._path = Path(path).absolute()
+        self._path = _log.as_path(path).absolute()
         self._file = open(self._path, "a+b", buffering=0)
         try:
             _lock(self._file)
