@@ -124,7 +124,7 @@ def interrupted(recorder, run, moment):
                 recorder.append(state, params)
                 appended += 1
     except KeyboardInterrupt:
-        assert recorder._file.closed or seen[-1][0] == "__exit__"  # before it can close
+        assert recorder._file.closed or seen[-1][0] in ("__enter__", "__exit__")
         return appended, True
     return appended, False
 
