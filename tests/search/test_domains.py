@@ -158,6 +158,10 @@ def test_values_are_all_values(name):
     assert len(np.unique(reached.round(4), axis=0)) == len(rows)
 
 
+def distance(n):
+    return abs(n - 5.4)
+
+
 @pytest.mark.parametrize("domain", [Whole(3, 6), Whole(3, 6, UNORDERED), Even(4, 10)])
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("memory", ["listed", "hashed"])
@@ -165,7 +169,7 @@ def test_every_value_of_an_own_domain_is_evaluated_once(domain, jit, memory, mon
     if memory == "hashed":
         monkeypatch.setattr(_once, "LISTED", (0, 0))
     result = search.minimize(
-        lambda n: abs(n - 5.4),
+        distance,
         domain,
         search.random_search(),
         budget=4 if memory == "hashed" else 20,
