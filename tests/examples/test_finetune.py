@@ -364,7 +364,7 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
         1
     ]
     old = {name: note[name] for name in ("data", "objective", "batch", "seed")}
-    for name, kept in [("old", old), ("none", None)]:
+    for name, kept in [("old", old), ("none", None), ("number", 5)]:
         with trajectory.Recorder(tmp_path / name, tx, task.params, note=kept) as recorder:
             recorder.append(state)
     finetune.check_log(tmp_path / "old", tx, task.params, note)
@@ -372,8 +372,9 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
     other = finetune.make_optimizer(args)
     with pytest.raises(ValueError, match="another optimizer: its direction, its inner"):
         finetune.check_log(tmp_path / "old", other, task.params, finetune.note_of(args))
-    with pytest.raises(ValueError, match="not recorded by this command"):
-        finetune.check_log(tmp_path / "none", tx, task.params, note)
+    for name in ("none", "number"):
+        with pytest.raises(ValueError, match="not recorded by this command"):
+            finetune.check_log(tmp_path / name, tx, task.params, note)
 
 
 def test_help_lists_every_option(capsys):
