@@ -66,25 +66,35 @@ def test_a_run_that_diverged_says_so_and_what_to_do(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "objective, curve, skipped, words, diverged",
+    "objective, curve, losses, words, diverged",
     [
-        ("nll", {0: 2.0, 9: 1.0}, 0, [], False),
-        ("nll", {0: 2.0, 9: 2.1}, 0, ["not improved", "2 before, 2.1 after", "--steps"], False),
-        ("nll", {0: 2.0, 5: 1.0, 9: 49944}, 0, ["diverged", "5e+04", "--learning-rate"], True),
-        ("nll", {0: 2.0, 9: float("nan")}, 0, ["diverged", "nan after"], True),
-        ("nll", {0: float("inf"), 9: 1.0}, 0, ["was inf", "do not fit"], True),
-        ("nll", {0: 2.0, 9: 1.0}, 80, ["62% of the directions", "Lower --mu, now 0.01"], False),
-        ("accuracy", {0: 0.1, 9: 0.3}, 0, ["not improved", "1 - accuracy"], False),
-        ("f1", {0: 0.9, 9: 0.3}, 0, [], False),
+        ("nll", {0: 2.0, 9: 1.0}, [2.0, 1.0], [], False),
+        (
+            "nll",
+            {0: 2.0, 9: 2.1},
+            [2.0, 1.9],
+            ["not improved", "2 before, 2.1 after", "--steps"],
+            False,
+        ),
+        ("nll", {0: 2.0, 9: 49944}, [2.0, 1.0], ["diverged", "5e+04", "--learning-rate"], True),
+        ("nll", {0: 2.0, 9: float("nan")}, [2.0, 1.0], ["diverged", "nan after"], True),
+        ("nll", {0: float("inf"), 9: 1.0}, [2.0, 1.0], ["was inf", "do not fit"], True),
+        ("nll", {0: 2.0, 9: 1.0}, [np.nan, np.nan], ["every evaluation was NaN", "lower mu"], True),
+        ("nll", {0: 2.0, 9: 1.0}, [2.0, 2.0], ["100 % of differences are zero"], False),
+        ("accuracy", {0: 0.1, 9: 0.3}, [2.0, 1.0], ["not improved", "1 - accuracy"], False),
+        ("f1", {0: 0.9, 9: 0.3}, [2.0, 1.0], [], False),
     ],
 )
-def test_verdicts_have_the_number_and_the_remedy(objective, curve, skipped, words, diverged):
-    given = ["--data", "digits", "--num-directions", "8"]
-    args = finetune.settle(finetune.make_parser().parse_args(given))
+def test_verdicts_have_the_number_and_the_remedy(objective, curve, losses, words, diverged):
+    args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits"]))
     args.objective = objective
-    state = zojax.mezo(0.1).init({"w": jnp.ones(3)})._replace(count=jnp.int32(16))
-    seen = state.estimator_state._replace(skipped=jnp.int32(skipped))
-    text, found = finetune.verdict(args, curve, state._replace(estimator_state=seen))
+    tx, params = zojax.mezo(0.1), {"w": jnp.ones(3)}
+    state, (first, last) = tx.init(params), losses
+    apart = 0.1 * (last - first)  # of a direction's two values
+    for loss in losses:
+        values = jnp.array([loss + apart, loss - apart])
+        _, state = tx.update(None, state, params, values=values)
+    text, found = finetune.verdict(args, curve, state)
     assert found is diverged and bool(text) == bool(words)
     for word in words:
         assert word in text
@@ -355,7 +365,7 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
         1
     ]
     old = {name: note[name] for name in ("data", "objective", "batch", "seed")}
-    for name, kept in [("old", old), ("none", None)]:
+    for name, kept in [("old", old), ("none", None), ("number", 5)]:
         with trajectory.Recorder(tmp_path / name, tx, task.params, note=kept) as recorder:
             recorder.append(state)
     finetune.check_log(tmp_path / "old", tx, task.params, note)
@@ -363,8 +373,9 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
     other = finetune.make_optimizer(args)
     with pytest.raises(ValueError, match="another optimizer: its direction, its inner"):
         finetune.check_log(tmp_path / "old", other, task.params, finetune.note_of(args))
-    with pytest.raises(ValueError, match="not recorded by this command"):
-        finetune.check_log(tmp_path / "none", tx, task.params, note)
+    for name in ("none", "number"):
+        with pytest.raises(ValueError, match="not recorded by this command"):
+            finetune.check_log(tmp_path / name, tx, task.params, note)
 
 
 def test_help_lists_every_option(capsys):

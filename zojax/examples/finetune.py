@@ -378,7 +378,7 @@ def points(task, result, objective):
 
 
 def verdict(args, curve, state):
-    """Whether the run went wrong, and the remedy.
+    """Whether the run went wrong, and the remedy: what the split shows, then what the state does.
 
     Args:
       args: the settled arguments.
@@ -386,20 +386,18 @@ def verdict(args, curve, state):
       state: the optimizer's last state.
 
     Returns:
-      `(text, diverged)`; "" where the run improved the objective. A run diverged if the objective is no
-      number, or a likelihood loss more than doubled.
+      `(text, diverged)`; "" where the run improved the objective. A run diverged if its last training
+      loss or the objective is no number, or if a likelihood loss more than doubled.
     """
     before, *_, after = curve.values()
     what, rate = OBJECTIVES[args.objective], args.learning_rate
-    skipped = int(state.estimator_state.skipped) / max(1, int(state.count) * args.num_directions)
     if not math.isfinite(before):
         return f"before training the {what} was {before}: the model and the task do not fit.", True
     if not math.isfinite(after) or (args.objective == "nll" and after > 2 * before):
         text = f"diverged: {what} {before:.2g} before, {after:.2g} after."
         return f"{text} Lower --learning-rate, now {rate:g}; try {rate / 10:g}.", True
-    if skipped > 0.5:
-        text = f"{skipped:.0%} of the directions had a loss that is no number, and were left out."
-        return f"{text} Lower --mu, now {args.mu:g}; try {args.mu / 10:g}.", False
+    if seen := zojax.verdict(state):
+        return f"{seen}.", math.isnan(float(state.value))
     if after >= before:
         text = f"not improved: {what} {before:.4g} before, {after:.4g} after."
         return (
