@@ -309,7 +309,7 @@ ERRORS = {
     "a leaf that is no array": (
         {"x0": {"activation": "tanh"}},
         TypeError,
-        r"params\['activation'\] must be an array",
+        r"x0\['activation'\] must be an array",
     ),
     "no number": ({"fun": lambda x: (1, 2), "jit": False}, TypeError, r"a number, got \(1, 2\)"),
     "a line search on the host": (
