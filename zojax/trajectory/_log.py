@@ -112,7 +112,7 @@ def load(path, damaged: str = "raise") -> Log:
     ...     zojax.trajectory.load(path, damaged="drop").steps
     20
     """
-    if damaged not in ("raise", "drop"):
+    if not isinstance(damaged, str) or damaged not in ("raise", "drop"):
         raise ValueError(f'damaged must be "raise" or "drop", got {damaged!r}.')
     parsed = parse(as_path(path).read_bytes(), path)
     if damaged == "raise":
