@@ -1,7 +1,7 @@
 """Logs under attack: Ctrl-C, full disks, kills, damaged bytes. Each function counts what went wrong.
 
-"Unreadable" counts logs that do not load, "lost" steps that a call had promised and the log does not have,
-"wrong" logs that hold other steps than the run.
+Unreadable logs do not load. Lost steps were promised by a call, and are not in the log. Wrong logs hold
+other steps than the run.
 """
 
 import json
