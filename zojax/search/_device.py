@@ -352,13 +352,16 @@ def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
     runs, batch = problem.runs, problem.algorithm.batch_size
 
     def evaluate(i):
-        numbers = used[:, None] + (first + i) * batch + jnp.arange(batch)
+        row = (first + i) * batch + jnp.arange(batch, dtype=jnp.int32)
+        numbers = used[:, None] + row[None]
         keys = None
         if problem.with_key:
             keys = jax.vmap(_keys)(numbers, key.reshape(runs)).reshape(-1)
         return _evaluate(problem, jnp.repeat(x, batch, axis=0), args, keys).reshape(runs, batch)
 
-    values = jnp.moveaxis(lax.map(evaluate, jnp.arange(batches)), 0, 1).reshape(runs, -1)
+    values = jnp.moveaxis(lax.map(evaluate, jnp.arange(batches, dtype=jnp.int32)), 0, 1).reshape(
+        runs, -1
+    )
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 
