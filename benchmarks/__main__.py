@@ -69,6 +69,9 @@ SECTIONS = {
     "attacks": Section(("attacks",), None, "attacks beside ART", False, False),
     "tuning": Section(("tuning",), None, "hyper-parameters", False, False),
     "search": Section(("search",), None, "searches beside other libraries", False, False),
+    "reliability": Section(
+        ("reliability",), ("--quick",), "interrupts, hostile inputs", False, False
+    ),
     "accelerators": Section(("accelerators", "tpu-v5e"), None, "peaks for a TPU v5e", False, False),
 }
 

@@ -23,9 +23,10 @@ def _axes(rows: int, columns: int):
 def _style(method: str, others: list[str]) -> dict:
     if method in OURS:
         return {"color": OURS[method], "linewidth": 2.2, "label": method}
-    palette = ["C0", "C2", "C4", "C5", "C6", "C7", "C8", "C9", "0.2", "0.6"]
-    color = palette[others.index(method) % len(palette)]
-    return {"color": color, "linewidth": 1, "label": method}
+    palette = ["C0", "C2", "C4", "C5", "C6", "C7", "C8", "C9"]
+    again, color = divmod(others.index(method), len(palette))
+    style = ("-", "--", ":")[again % 3]
+    return {"color": palette[color], "linestyle": style, "linewidth": 1, "label": method}
 
 
 def curves(rows: list[dict], path: Path) -> None:
@@ -42,9 +43,15 @@ def curves(rows: list[dict], path: Path) -> None:
                     row["at"], np.maximum(row["curve"], 1e-10), **_style(row["method"], others)
                 )
         ax.set_title(name, fontsize=9)
-    for ax in axes.ravel()[len(names) :]:
-        ax.set_visible(False)
-    _legend(figure, axes)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("best value so far")
+    figure.align_ylabels(axes[:, 0])
+    for ax in axes.ravel()[: len(names)][-4:]:  # the lowest panel of each column
+        ax.set_xlabel("evaluations")
+    free = axes.ravel()[len(names) :]
+    for ax in free:
+        ax.set_axis_off()
+    _legend(figure, axes, free[0] if len(free) else None)
     figure.savefig(path, dpi=110)
 
 
@@ -62,14 +69,17 @@ def ecdf(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _legend(figure, axes) -> None:
+def _legend(figure, axes, free=None) -> None:
+    """One legend for all panels: from a panel that is free to the right, else below."""
     found = {}
     for ax in axes.ravel():
         handles, labels = ax.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8
-    )
+    given = found.values(), found.keys()
+    if free is None:
+        figure.legend(*given, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    else:
+        free.legend(*given, loc="upper left", ncols=3, frameon=False).set_in_layout(False)
 
 
 def draw(results: dict, folder: Path) -> None:

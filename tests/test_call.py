@@ -1,6 +1,8 @@
 """What is compiled once, and what is looked at again."""
 
+import functools
 import gc
+import warnings
 import weakref
 
 import jax
@@ -188,3 +190,88 @@ def test_a_loss_that_lives_is_traced_once_by_all_who_take_it():
     for key in range(3):
         zojax.value_and_grad(loss)(key, jnp.ones(2))
     assert len(traces) == 1
+
+
+def closure(batch):
+    return lambda x: jnp.sum(x) + jnp.mean(batch)
+
+
+def jitted(batch):
+    return jax.jit(lambda x: jnp.sum(x) + jnp.mean(batch))
+
+
+def bound(batch):
+    return functools.partial(sum_and_mean, batch)
+
+
+def sum_and_mean(batch, x):
+    return jnp.sum(x) + jnp.mean(batch)
+
+
+def model_of(batch):
+    return lambda images: jnp.tile(jnp.mean(batch), (images.shape[0], 3))
+
+
+def third_time(call, make, times=5):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i in range(times):
+            call(make(jnp.full(3, float(i))))
+    messages = [str(w.message) for w in caught]
+    return [m for m in messages if "is compiled for the third time" in m]
+
+
+@pytest.mark.parametrize("make", [closure, jitted, bound])
+@pytest.mark.parametrize("name", ["update", "estimate", "value_and_grad", "minimize", "search"])
+def test_a_loss_that_is_made_in_each_step_is_warned_of_once(name, make):
+    source, tx = zojax.estimator(), zojax.mezo(0.1)
+    call = {
+        "update": lambda loss: tx.update(None, tx.init(jnp.ones(2)), jnp.ones(2), value_fn=loss),
+        "estimate": lambda loss: source.estimate(0, loss, jnp.ones(2)),
+        "value_and_grad": lambda loss: zojax.value_and_grad(loss, source)(0, jnp.ones(2)),
+    }.get(name, UPDATES[name])
+    (message,) = third_time(call, make)
+    code = sum_and_mean.__qualname__ if make is bound else make.__name__
+    assert code in message and "test_call.py" in message
+    assert "pass what changes as an argument: tx.update(" in message
+
+
+def test_a_model_that_is_made_for_each_attack_is_warned_of_once():
+    def attack(model):
+        attacks.square(0, model, IMAGES, jnp.zeros(4, int), 0.1, budget=3)
+
+    assert len(third_time(attack, model_of)) == 1
+
+
+SILENT = {
+    "two functions": (lambda estimators: estimators[0], closure, 2),
+    "one function": (lambda estimators: estimators[0], lambda batch: bowl, 5),
+    "another estimator each": (lambda estimators: estimators.pop(), closure, 5),
+    "objects that are called": (lambda estimators: estimators[0], Holder, 5),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_no_warning_where_no_program_could_be_shared(case):
+    choose, make, times = SILENT[case]
+    estimators = [zojax.estimator() for _ in range(times)]
+
+    def call(loss):
+        choose(estimators).estimate(0, loss, jnp.ones(2))
+
+    assert not third_time(call, make, times)
+
+
+def test_a_closure_of_a_step_that_is_traced_again_is_not_warned_of():
+    tx = zojax.mezo(0.1)
+
+    @jax.jit
+    def step(state, batch):
+        return tx.update(None, state, jnp.ones(2), value_fn=closure(batch))
+
+    assert not third_time(lambda size: step(tx.init(jnp.ones(2)), size), grow())
+
+
+def grow():
+    sizes = iter(range(1, 9))
+    return lambda batch: jnp.ones(next(sizes))

@@ -131,6 +131,13 @@ def test_stencils_may_hold_numpy_numbers():
         zojax.estimator(stencil=stencils.Stencil((np.float32("nan"),), (1.0,)))
 
 
+def test_stencils_may_hold_scalars_of_jax():
+    stencil = stencils.Stencil((jnp.float32(1), jnp.int32(-1)), (jnp.float32(0.5), -0.5))
+    assert zojax.estimator(stencil=stencil).stencil == stencils.central()
+    with pytest.raises(ValueError, match="finite numbers, got Array"):
+        zojax.estimator(stencil=stencils.Stencil((jnp.ones(2),), (1.0,)))
+
+
 # --- value_and_grad as in jax --------------------------------------------------------------------
 
 
@@ -386,6 +393,100 @@ def test_the_mean_is_over_the_directions_that_are_finite():
     np.testing.assert_allclose(grads[k], 2 * g[k], rtol=1e-4)  # d / used = 2 / 1
 
 
+# --- values and gradients beyond what dtypes resolve -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mu, flat, unresolved", [(1e-8, 5, 5), (1e-6, 0, 5), (1e-2, 0, 0), (1e18, 5, 5)]
+)
+@pytest.mark.parametrize("stencil", ["central", "forward"])
+def test_directions_with_equal_values_are_counted(mu, flat, unresolved, stencil):
+    estimator = zojax.estimator(directions.coordinate(), STENCILS[stencil], mu=mu, num_directions=5)
+    if stencil == "forward" and mu == 1e18:  # x itself has another value
+        flat = unresolved = 0
+    x, state = jnp.arange(1.0, 6.0), estimator.init()
+    for step in range(1, 3):
+        out = estimator.estimate(step, lambda x: jnp.sum(x**2), x, state=state)
+        state = out.state
+        assert (int(out.flat), int(out.used)) == (flat, 5)
+        assert (int(state.flat), int(state.unresolved), int(state.used)) == (
+            step * flat,
+            step * unresolved,
+            step * 5,
+        )
+    assert state.first == state.least == out.value
+
+
+def test_directions_left_out_are_not_flat():
+    estimator = zojax.estimator(num_directions=3)
+    _, asked = estimator.ask(0, jnp.ones(2))
+    values = jnp.array([1.0, 1.0, jnp.nan, jnp.nan, 2.0, 3.0])
+    out = estimator.conclude(asked, values, estimator.init())
+    assert (int(out.flat), int(out.used), int(out.state.skipped)) == (1, 2, 1)
+
+
+def test_a_single_point_is_compared_with_the_previous_step():
+    estimator = zojax.estimator(stencil=stencils.one_point(), mu=0.1)
+    state, flat = estimator.init(), []
+    for value in (0.0, 0.0, 3.0, 3.0, jnp.nan, 3.0, 2.0):
+        _, asked = estimator.ask(0, jnp.ones(2))
+        out = estimator.conclude(asked, [value], state)
+        state = out.state
+        flat.append(int(out.flat))
+    assert flat == [0, 1, 0, 1, 0, 1, 0] and int(state.flat) == 3
+    assert (float(state.first), float(state.least), int(state.used)) == (0.0, 0.0, 6)
+    assert int(estimator.conclude(asked, [2.0]).flat) == 0  # nothing to compare with
+
+
+def test_first_and_least_are_of_finite_steps():
+    estimator, state = zojax.estimator(mu=0.1), zojax.estimator().init()
+    for value in (jnp.nan, -1.0, -5.0, jnp.inf, 4.0):
+        _, asked = estimator.ask(0, jnp.ones(2))
+        state = estimator.conclude(asked, [value, value], state).state
+    assert (float(state.first), float(state.least)) == (-1.0, -5.0)
+
+
+@pytest.mark.parametrize("num_directions", [1, 3])
+def test_clipped_entries_are_counted(num_directions):
+    def loss(p):
+        return 5e4 * sum(jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(p))
+
+    params = {
+        "half": jnp.ones((2, 3), jnp.float16),
+        "brain": jnp.ones(3, jnp.bfloat16),
+        "eight": jnp.ones(2, jnp.float8_e5m2),
+    }
+    estimator = zojax.estimator(directions.normal(), mu=0.5, num_directions=num_directions)
+    out = estimator.estimate(3, loss, params, state=estimator.init())
+    wide = estimator.estimate(3, loss, params, dtype=jnp.float32)
+    assert jax.tree.leaves(jax.tree.map(lambda x: x.dtype, wide.grads)) == [jnp.float32] * 3
+    beyond = int(jnp.sum(jnp.abs(wide.grads["half"]) > 65504))
+    beyond += int(jnp.sum(jnp.abs(wide.grads["eight"]) > 57344))
+    assert 0 < beyond < 8 and int(out.clipped) == int(out.state.clipped) == beyond
+    assert int(wide.clipped) == 0
+    clipped = jnp.clip(wide.grads["half"], -65504, 65504).astype(jnp.float16)
+    np.testing.assert_array_equal(out.grads["half"], clipped)
+    again = estimator.combine(3, params, out.coefficients, dtype=jnp.float32)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(wide.grads), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_wider_dtype_narrows_nothing():
+    with jax.enable_x64(True):
+        params = {"a": jnp.ones(2, jnp.float64), "n": jnp.int32(1)}
+        out = zojax.estimator().estimate(0, lambda p: jnp.sum(p["a"]), params, dtype=jnp.float32)
+    assert out.grads["a"].dtype == jnp.float64 and out.grads["n"].dtype == jnp.int32
+
+
+def test_counts_do_not_overflow():
+    estimator = zojax.estimator(num_directions=3)
+    _, asked = estimator.ask(0, jnp.ones(2))
+    most = jnp.int32(2**31 - 1)
+    state = estimator.init()._replace(used=most - 1, flat=most - 3)
+    state = estimator.conclude(asked, jnp.ones(6), state).state
+    assert int(state.used) == int(state.flat) == 2**31 - 1
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -395,6 +496,12 @@ def test_the_mean_is_over_the_directions_that_are_finite():
         (dict(mu=0.0), ValueError, "mu must be positive and finite, got 0.0"),
         (dict(mu=-1.0), ValueError, "mu must be positive"),
         (dict(mu=float("nan")), ValueError, "mu must be positive"),
+        (
+            dict(mu=1e39),
+            ValueError,
+            "mu must be positive and finite in float32 too, where 1e.39 is inf",
+        ),
+        (dict(mu=1e-46), ValueError, "in float32 too, where 1e-46 is 0"),
         (dict(num_directions=0), ValueError, "num_directions must be at least 1, got 0"),
         (dict(num_directions=1.5), TypeError, "num_directions must be an int, got 1.5"),
         (dict(batch_size=0), ValueError, "batch_size must be at least 1"),

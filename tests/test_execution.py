@@ -217,3 +217,36 @@ def test_an_ordered_callback_is_told_of_a_loop():
         grad(2)(0, jnp.ones(2))
     assert any("batch_size=1" in note for note in error.value.__notes__)
     assert jnp.all(jnp.isfinite(grad(1)(0, jnp.ones(2))))
+
+
+def total_on_the_host(x):
+    return np.float32(np.sum(x**2))
+
+
+SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
+CALLBACKS = {
+    "pure": lambda x: jax.pure_callback(total_on_the_host, SCALAR, x),
+    "ordered": lambda x: io_callback(total_on_the_host, SCALAR, x, ordered=True),
+}
+
+
+def entry_points(fun, batch_size=None):
+    estimator = zojax.estimator(num_directions=2, batch_size=batch_size)
+    tx, x = zojax.zo_sgd(0.1, estimator), jnp.ones(2)
+    return {
+        "estimate": lambda: estimator.estimate(0, fun, x),
+        "value_and_grad": lambda: zojax.value_and_grad(fun, estimator)(0, x),
+        "update": lambda: tx.update(None, tx.init(x), x, value_fn=fun),
+        "minimize": lambda: zojax.minimize(fun, x, tx, 2),
+    }
+
+
+@pytest.mark.parametrize("name", ["estimate", "value_and_grad", "update", "minimize"])
+@pytest.mark.parametrize("kind", CALLBACKS)
+def test_callbacks_are_told_of_the_batch_size_by_default(kind, name):
+    fun = CALLBACKS[kind]
+    with pytest.raises((NotImplementedError, ValueError), match="vmap") as error:
+        entry_points(fun)[name]()
+    remedy = "batch_size=1 takes them one at a time: give it to zojax.estimator"
+    assert sum(remedy in note for note in error.value.__notes__) == 1
+    jax.block_until_ready(jax.tree.leaves(entry_points(fun, batch_size=1)[name]()))

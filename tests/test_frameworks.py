@@ -8,6 +8,7 @@ import functools
 
 import equinox as eqx
 import flax.linen as linen
+import flax.serialization
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -168,3 +169,49 @@ def test_trains_parameters_that_are_modules(name):
     result = zojax.minimize(loss, params, tx, 60, chunk_size=60)
     assert result.history[-1] < 0.7 * result.history[0]
     assert jax.tree.structure(result.params) == jax.tree.structure(params)
+
+
+def test_flax_variables_and_modules_are_trees_of_their_arrays():
+    tx = zojax.zo_sgd(0.1)
+    layer = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    arrays = {"w": layer.kernel[...], "b": layer.bias[...]}
+    wrapped = {"w": layer.kernel, "b": layer.bias}
+
+    def step(params, loss):
+        updates, _ = tx.update(None, tx.init(params), params, value_fn=loss)
+        return jax.tree.leaves(zojax.apply_updates(params, updates))
+
+    expected = step(arrays, lambda p: jnp.sum((p["w"] + p["b"]) ** 2))
+    found = step(wrapped, lambda p: jnp.sum((p["w"][...] + p["b"][...]) ** 2))
+    of_module = step(layer, lambda m: jnp.sum((m.kernel[...] + m.bias[...]) ** 2))
+    for leaf, other, third in zip(expected, found, of_module, strict=True):
+        np.testing.assert_allclose(other, leaf, rtol=1e-6)
+        np.testing.assert_allclose(third, leaf, rtol=1e-6)
+
+
+def save_with_flax(state, path):
+    path.write_bytes(flax.serialization.to_bytes(state))
+    return flax.serialization.from_bytes(state, path.read_bytes())
+
+
+def save_with_equinox(state, path):
+    eqx.tree_serialise_leaves(path, state)
+    return eqx.tree_deserialise_leaves(path, state)
+
+
+@pytest.mark.parametrize("save", [save_with_flax, save_with_equinox])
+def test_frameworks_save_a_state_with_raw_key_data(save, tmp_path):
+    tx, params = zojax.zo_sgd(0.1, momentum=0.9, key=3), jnp.ones(3)
+
+    def bowl(x):
+        return jnp.sum(x**2)
+
+    def step(state):
+        return tx.update(None, state, params, value_fn=bowl)
+
+    _, state = step(tx.init(params))
+    raw = state._replace(rng_key=jax.random.key_data(state.rng_key))
+    updates, after = step(save(raw, tmp_path / "state"))
+    expected, _ = step(state)
+    np.testing.assert_array_equal(updates, expected)
+    assert int(after.count) == 2

@@ -273,7 +273,11 @@ def test_values_that_are_not_finite(jit, result):
 
 def test_a_target_is_not_met_by_nan():
     run = zojax.minimize(lambda x: jnp.nan * x[0], X0, TX, 3, target=1.0)
-    assert run.steps == 3 and run.message == "all steps taken"
+    assert run.steps == 3
+    assert run.message == (
+        "all steps taken; every evaluation was NaN or infinite (12 directions in 3 steps): "
+        "evaluate the loss at the first parameters, then lower mu"
+    )
 
 
 ERRORS = {
@@ -305,7 +309,7 @@ ERRORS = {
     "a leaf that is no array": (
         {"x0": {"activation": "tanh"}},
         TypeError,
-        r"params\['activation'\] must be an array",
+        r"x0\['activation'\] must be an array",
     ),
     "no number": ({"fun": lambda x: (1, 2), "jit": False}, TypeError, r"a number, got \(1, 2\)"),
     "a line search on the host": (
@@ -318,6 +322,8 @@ ERRORS = {
         ValueError,
         "line search",
     ),
+    "catch on the device": ({"catch": (ValueError,)}, ValueError, "catch is for.*jit=False"),
+    "catch no tuple": ({"catch": ValueError, "jit": False}, TypeError, "catch must be a tuple"),
     "vector": ({"fun": lambda x: x}, ValueError, r"scalar, got shape \(3,\)"),
 }
 
@@ -402,3 +408,269 @@ def test_values_have_the_precision_of_x64():
 def test_targets_that_are_no_numbers_are_refused(target, kind):
     with pytest.raises(kind, match="target must be"):
         zojax.minimize(bowl, X0, TX, 2, target=target)
+
+
+# --- the best step ---------------------------------------------------------------------------------
+
+
+def rough(x):
+    """Steps of TX overshoot in it: the last value is not the least."""
+    return 8.0 * bowl(x)
+
+
+def host_rough(x):
+    return 8.0 * host_bowl(x)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_the_best_parameters_are_those_before_the_step_of_the_least_value(jit):
+    tx = zojax.zo_sgd(0.1, source(stencil=stencils.forward()), key=1)
+    fun = rough if jit else host_rough
+    run = zojax.minimize(fun, X0, tx, 12, chunk_size=5, jit=jit, keep_best=True)
+    least = int(np.argmin(run.history))
+    assert 0 < least < 11 and run.best_value == run.history[least]
+    # A forward stencil visits x: the value is that of the parameters, to rounding.
+    assert host_rough(np.asarray(run.best_params)) == pytest.approx(run.best_value, rel=1e-5)
+    before = zojax.minimize(fun, X0, tx, least, chunk_size=5, jit=jit)
+    np.testing.assert_allclose(run.best_params, before.params, rtol=1e-5)
+
+
+def test_compiled_runs_keep_the_best_parameters_where_asked(result):
+    assert result.best_params is None and result.best_value == result.history.min()
+    host = zojax.minimize(host_bowl, X0, TX, 2, jit=False)
+    assert host.best_params.shape == X0.shape
+    kept = zojax.minimize(bowl, X0, TX, 40, chunk_size=10, keep_best=True)
+    np.testing.assert_array_equal(kept.params, result.params)
+    np.testing.assert_array_equal(kept.history, result.history)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_without_a_finite_value_there_is_no_best(jit):
+    run = zojax.minimize(lambda x: np.nan * x[0], X0, TX, 2, jit=jit, keep_best=True)
+    assert run.best_params is None and np.isnan(run.best_value)
+
+
+def test_the_best_parameters_have_all_leaves():
+    x0 = {"w": jnp.zeros(2), "n": jnp.int32(3), "rng": jax.random.key(0)}
+    run = zojax.minimize(lambda p: jnp.sum((p["w"] - p["n"]) ** 2), x0, TX, 4, keep_best=True)
+    assert run.best_params["w"].shape == (2,) and int(run.best_params["n"]) == 3
+    assert run.best_params["rng"] == x0["rng"]
+
+
+def test_plot_draws_values_and_the_least_so_far(result):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    ax = result.plot()
+    values, least = ax.get_lines()
+    np.testing.assert_array_equal(values.get_ydata(), result.history)
+    np.testing.assert_array_equal(least.get_ydata(), np.minimum.accumulate(result.history))
+    assert ax.get_yscale() == "log" and result.plot(ax) is ax
+    plt.close(ax.figure)
+
+
+# --- what went wrong -------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_says_so():
+    run = zojax.minimize(lambda x: jnp.sum(x**4), jnp.ones(50), zojax.mezo(1.0), 40)
+    assert re.fullmatch(
+        r"all steps taken; diverged: the value rose from 50 to \S+ \(least 50\): lower the learning rate",
+        run.message,
+    )
+    assert f"{run.value:.4g}" in run.message and run.value > 1e3
+
+
+def test_a_run_that_ends_in_nan_says_so():
+    run = zojax.minimize(bowl, X0, zojax.mezo(1e30), 3)
+    assert "diverged: the last step has no finite value" in run.message
+    assert np.isnan(run.value) and np.isfinite(run.best_value)
+
+
+UNRESOLVED = {
+    "mu too small for x": (
+        1e-8,
+        bowl,
+        jnp.float32,
+        r"x \+ mu z equals x in float32: raise mu from 1e-08",
+    ),
+    "mu too small for bfloat16": (
+        1e-4,
+        bowl,
+        jnp.bfloat16,
+        "equals x in bfloat16: raise mu from 0.0001",
+    ),
+    "mu too large": (1e18, bowl, jnp.float32, "equals mu z in float32: lower mu from 1e.18"),
+    "a constant added": (
+        1e-4,
+        lambda x: 1e6 + bowl(x),
+        jnp.float32,
+        r"values near 1e\+06 are too close in float32: raise mu from 0.0001, .*subtract a constant",
+    ),
+    "a constant": (
+        0.1,
+        lambda x: 3.0 + 0 * x[0],
+        jnp.float32,
+        "check that it depends on the param",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNRESOLVED)
+def test_differences_that_are_zero_are_warned_of(case):
+    mu, fun, dtype, remedy = UNRESOLVED[case]
+    tx = zojax.zo_sgd(1e-3, source(mu=mu))
+    with pytest.warns(UserWarning, match="100 % of differences are zero: .*" + remedy):
+        run = zojax.minimize(fun, jnp.array([1.0, 2.0, 5.0], dtype), tx, 5)
+    assert re.search("all steps taken; 100 % of differences are zero: .*" + remedy, run.message)
+    assert int(run.state.estimator_state.flat) == 20
+
+
+def test_directions_that_move_nothing_are_named():
+    tx = zojax.zo_sgd(1e-3, source(direction=zojax.directions.sparse(1e-9)))
+    with pytest.warns(
+        UserWarning, match="last direction moves no parameter: take a higher density"
+    ):
+        zojax.minimize(bowl, X0, tx, 3)
+
+
+def test_differences_below_the_resolution_are_warned_of():
+    tx = zojax.zo_sgd(1e-9, source(mu=1e-6))
+    with pytest.warns(
+        UserWarning, match="below the resolution of the values: .*raise mu from 1e-06"
+    ):
+        zojax.minimize(lambda x: jnp.sum(x**2), jnp.arange(1.0, 6.0), tx, 5)
+
+
+def test_a_converged_run_is_not_warned_of(recwarn):
+    def far(x):
+        return 1e4 + bowl(x)
+
+    run = zojax.minimize(far, X0, zojax.zo_sgd(0.1, source(mu=1.0)), 100, chunk_size=5)
+    assert re.fullmatch(
+        r"all steps taken; \d\d % of differences are zero: the values resolve no further progress; "
+        "stop earlier, raise mu, or subtract a constant",
+        run.message,
+    )
+    assert not recwarn.list
+
+
+def test_the_verdict_is_of_this_call_alone():
+    with pytest.warns(UserWarning):
+        first = zojax.minimize(lambda x: 3.0 + 0 * x[0], X0, TX, 20)
+    again = zojax.minimize(bowl, X0, TX, 4, state=first.state)
+    assert again.message == "all steps taken"
+
+
+def test_the_verdict_of_a_chain(recwarn):
+    tx = optax.chain(zojax.zeroth_order(estimator=source(mu=1e-8)), optax.sgd(0.1))
+    with pytest.warns(UserWarning, match="100 % of differences are zero: raise mu, "):
+        run = zojax.minimize(bowl, 1 + X0, tx, 5)
+    assert run.message.endswith(zojax.verdict(run.state))
+
+
+# --- what ends a run on the host early ---------------------------------------------------------------
+
+
+class Broken(Exception):
+    pass
+
+
+def failing_at(call, error, fun=host_bowl):
+    calls = []
+
+    def failing(x):
+        calls.append(1)
+        if len(calls) == call:
+            raise error
+        return fun(x)
+
+    return failing
+
+
+def test_an_interrupt_returns_what_was_found():
+    expected = zojax.minimize(host_bowl, X0, TX, 3, jit=False)
+    seen = []
+    run = zojax.minimize(
+        failing_at(3 * 8 + 5, KeyboardInterrupt()),
+        X0,
+        TX,
+        40,
+        jit=False,
+        chunk_size=2,
+        callback=lambda progress: seen.extend(progress.values),
+    )
+    assert run.message == "interrupted" and run.steps == 3 and run.evaluations == 24
+    np.testing.assert_array_equal(run.params, expected.params)
+    np.testing.assert_array_equal(run.history, expected.history)
+    np.testing.assert_array_equal(seen, run.history)  # the begun chunk too
+    rest = zojax.minimize(host_bowl, run.params, TX, 2, jit=False, state=run.state)
+    whole = zojax.minimize(host_bowl, X0, TX, 5, jit=False)
+    np.testing.assert_array_equal(rest.params, whole.params)
+
+
+def test_an_interrupt_before_the_first_step_is_raised():
+    with pytest.raises(KeyboardInterrupt):
+        zojax.minimize(failing_at(2, KeyboardInterrupt()), X0, TX, 4, jit=False)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_interrupt_in_the_callback_returns_what_was_found(jit):
+    def callback(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    fun = bowl if jit else host_bowl
+    run = zojax.minimize(fun, X0, TX, 40, jit=jit, chunk_size=2, callback=callback)
+    assert run.message == "interrupted" and run.steps == 4
+    expected = zojax.minimize(fun, X0, TX, 4, jit=jit, chunk_size=2)
+    np.testing.assert_array_equal(run.params, expected.params)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_exception_of_the_callback_carries_what_was_found(jit):
+    calls = []
+
+    def callback(progress):
+        calls.append(progress.step)
+        if progress.step == 4:
+            raise Broken("plotting")
+
+    with pytest.raises(Broken, match="plotting") as caught:
+        zojax.minimize(
+            bowl if jit else host_bowl, X0, TX, 40, jit=jit, chunk_size=2, callback=callback
+        )
+    result = caught.value.partial_result
+    assert result.steps == 4 and result.message == "ended by Broken" and calls == [2, 4]
+    assert int(result.state.count) == 4 and result.history.shape == (4,)
+
+
+def test_an_exception_of_a_host_function_is_raised_at_once_with_what_was_found():
+    for call, steps in ((1, 0), (8 * 3 + 1, 3)):
+        error = Broken("no licence")
+        with pytest.raises(Broken, match="no licence") as caught:
+            zojax.minimize(failing_at(call, error), X0, TX, 10, jit=False)
+        assert caught.value is error and caught.traceback[-1].name == "failing"
+        result = error.partial_result
+        assert result.steps == steps == len(result.history)
+        assert np.isnan(result.value) == (steps == 0)
+
+
+def test_a_function_without_a_number_ends_the_run_at_the_first_evaluation():
+    calls = []
+    with pytest.raises(TypeError, match="fun must return a number, got None"):
+        zojax.minimize(lambda x: calls.append(1), X0, TX, 10, jit=False, catch=(TypeError,))
+    assert len(calls) == 1
+
+
+def test_caught_exceptions_leave_their_direction_out():
+    fun = failing_at(11, Broken("once"))
+    run = zojax.minimize(fun, X0, TX, 3, jit=False, catch=(Broken,))
+    assert run.steps == 3 and run.skipped == 1
+    assert run.message == "all steps taken; 1 evaluations raised, the last Broken('once')"
+
+    def always(x):
+        raise Broken("always")
+
+    run = zojax.minimize(always, X0, TX, 2, jit=False, catch=(LookupError, Broken))
+    assert run.skipped == 8 and "every evaluation was NaN" in run.message
+    assert run.message.endswith("16 evaluations raised, the last Broken('always')")

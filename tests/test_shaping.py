@@ -64,6 +64,8 @@ def test_clip_bounds_the_coefficients():
         shaping.clip(0)
     with pytest.raises(TypeError, match="limit must be a number, got 'a'"):
         shaping.clip("a")
+    with pytest.raises(TypeError, match="limit must be a number, got .*no schedule"):
+        shaping.clip(lambda step: 1.0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -318,8 +319,10 @@ def test_coefficients_replay_a_step_to_the_bit(name):
             (after.inner_state, after.count, after.value, after.coefficients),
         )
         assert int(state.estimator_state.skipped) == int(after.estimator_state.skipped)
+        # What evaluations show stays as it was: a replay has none.
+        assert_same_bits(state.estimator_state[3:], before.estimator_state[3:])
         if tx.estimator.stencil.memory:
-            assert_same_bits(state.estimator_state, after.estimator_state)
+            assert_same_bits(state.estimator_state[:3], after.estimator_state[:3])
     assert tx.estimator.num_directions == after.coefficients.size
 
 
@@ -497,7 +500,7 @@ def test_with_an_exact_estimate_a_run_equals_the_first_order_run(name):
         value = quadratic(b[0])
         a, b = zeroth(*a), first(*b)
         assert_close((a[0], a[1].value), (b[0], value), 1e-3)
-    assert zeroth._cache_size() == first._cache_size()
+    assert zeroth._cache_size() == 1
 
 
 def test_the_default_inner_heads_a_chain():
@@ -740,3 +743,464 @@ def test_a_line_search_needs_one_loss_for_all_directions():
     params = jnp.ones(2)
     with pytest.raises(ValueError, match="keys or data of its own for every direction"):
         tx.update(None, tx.init(params), params, value_fn=lambda p, key: bowl(p))
+
+
+# --- half precision -------------------------------------------------------------------------------
+
+HALF = {"w": jnp.ones(4, jnp.float16), "b": jnp.float32(2.0), "n": jnp.int32(3)}
+
+
+def steep(params):
+    return 1e6 * params["w"][0].astype(jnp.float32) + params["b"]
+
+
+def in_float32(inner, **options):
+    return zojax.zeroth_order(inner, zojax.estimator(mu=0.5), inner_dtype=jnp.float32, **options)
+
+
+def test_inner_dtype_gives_the_inner_transformation_what_float16_would_clip():
+    seen = []
+
+    def update(grads, state, params=None):
+        seen.append((grads["w"].dtype, params["w"].dtype, params["n"]))
+        return grads, state
+
+    spy = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    inner = optax.chain(spy, optax.clip_by_global_norm(1.0), optax.adam(0.1))
+    tx = in_float32(inner)
+    state = tx.init(HALF)
+    updates, after = tx.update(None, state, HALF, value_fn=steep)
+    assert seen and all(x == (jnp.float32, jnp.float32, None) for x in seen)
+    assert updates["w"].dtype == jnp.float16 and updates["b"].dtype == jnp.float32
+    np.testing.assert_allclose(np.abs(updates["w"]), 0.1, rtol=1e-2)
+    assert int(after.estimator_state.clipped) == 0
+    describe = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype, x.weak_type))
+    assert describe(jax.eval_shape(tx.init, HALF)) == describe(jax.eval_shape(lambda: after))
+    assert after.inner_state[2][0].mu["w"].dtype == jnp.float32
+    # Without it a norm of what was clipped overflows.
+    tx = zojax.zeroth_order(optax.clip_by_global_norm(1.0), zojax.estimator(mu=0.5))
+    updates, after = tx.update(None, tx.init(HALF), HALF, value_fn=steep)
+    assert not jnp.any(updates["w"]) and int(after.estimator_state.clipped) == 4
+
+
+def test_updates_beyond_float16_are_clipped():
+    tx = in_float32(optax.identity())
+    updates, _ = tx.update(None, tx.init(HALF), HALF, value_fn=steep)
+    assert jnp.all(jnp.isfinite(updates["w"])) and jnp.max(jnp.abs(updates["w"])) == 65504
+
+
+def test_with_inner_dtype_a_step_is_replayed_to_the_bit():
+    tx = in_float32(optax.adamw(0.1, weight_decay=0.1))
+    state = tx.init(HALF)
+    updates, after = tx.update(None, state, HALF, value_fn=steep)
+    again, replayed = tx.replay(state, HALF, after.coefficients, after.value)
+    assert_same_bits(again, updates)
+    assert_same_bits(replayed.inner_state, after.inner_state)
+    points, _ = tx.estimator.ask(jax.random.fold_in(state.rng_key, 0), HALF)
+    told, _ = tx.update(None, state, HALF, values=jax.vmap(steep)(points))
+    assert_close(told, updates, 1e-3)
+
+
+def test_with_inner_dtype_a_line_search_gives_the_loss_its_own_dtypes():
+    seen = set()
+
+    def loss(params):
+        seen.add(params["w"].dtype)
+        return jnp.sum(params["w"].astype(jnp.float32) ** 2)
+
+    search = optax.scale_by_backtracking_linesearch(5)
+    tx = in_float32(optax.chain(optax.sgd(1.0), search))
+    params = {"w": jnp.ones(4, jnp.float16)}
+    updates, state = tx.update(None, tx.init(params), params, value_fn=loss)
+    assert seen == {jnp.dtype(jnp.float16)} and updates["w"].dtype == jnp.float16
+
+
+def test_inner_dtype_takes_shapes_and_leaves_float32_alone():
+    shapes = jax.eval_shape(lambda: HALF)
+    assert in_float32(optax.sgd(0.1, momentum=0.9)).init(shapes).inner_state is not None
+    x = jnp.array([1.0, -2.0])
+    found = [
+        zojax.zeroth_order(optax.adam(0.1), zojax.estimator(), inner_dtype=dtype)
+        for dtype in (None, jnp.float32, "bfloat16")
+    ]
+    updates = [tx.update(None, tx.init(x), x, value_fn=bowl)[0] for tx in found]
+    assert_same_bits(updates[1:], [updates[0]] * 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, "half precision", 3, jnp.complex64, jax.random.key])
+def test_inner_dtypes_that_are_no_floats_are_refused(dtype):
+    with pytest.raises(
+        TypeError, match="inner_dtype must be a float dtype such as jnp.float32, got"
+    ):
+        zojax.zeroth_order(optax.sgd(0.1), inner_dtype=dtype)
+
+
+# --- leaves that are no arrays --------------------------------------------------------------------
+
+
+class Variable:
+    """A mutable wrapper of an array, as models of some libraries hold."""
+
+    def __init__(self, value):
+        self.value, self.shape, self.dtype = value, value.shape, value.dtype
+
+    def __jax_array__(self):
+        return self.value
+
+
+BAD_LEAVES = {
+    "text": ("float32", "'float32'; split functions"),
+    "object": (object(), "<object object.*split functions"),
+    "wrapper": (Variable(jnp.ones(2)), "Variable object.*split .* variables .*nnx.split"),
+    "objects": (np.array([1, None]), "dtype object; JAX lacks .* cast it"),
+    "texts": (np.array(["a"]), "dtype <U1; JAX lacks"),
+    "dates": (np.array(["2020-01-01"], "datetime64[D]"), r"dtype datetime64\[D\]; JAX lacks"),
+    "big endian": (np.ones(2, ">f4"), r"dtype >f4; swap its bytes with x\.astype"),
+    "long double": (np.longdouble(1), "dtype .*; JAX lacks"),
+}
+MEZO, ESTIMATOR = zojax.mezo(), zojax.estimator()
+STATE = MEZO.init(jnp.ones(2))
+
+
+def loss_of_first(params):
+    return jnp.sum(params["ok"] ** 2)
+
+
+TAKING_PARAMS = {
+    "init": lambda p: MEZO.init(p),
+    "update": lambda p: MEZO.update(None, STATE, p, value_fn=loss_of_first),
+    "update with values": lambda p: MEZO.update(None, STATE, p, values=[1.0, 2.0]),
+    "replay": lambda p: MEZO.replay(STATE, p, STATE.coefficients),
+    "estimate": lambda p: ESTIMATOR.estimate(0, loss_of_first, p),
+    "ask": lambda p: ESTIMATOR.ask(0, p),
+    "combine": lambda p: ESTIMATOR.combine(0, p, [1.0]),
+    "value_and_grad": lambda p: zojax.value_and_grad(loss_of_first)(0, p),
+    "minimize": lambda p: zojax.minimize(loss_of_first, p, MEZO, 2),
+    "minimize on the host": lambda p: zojax.minimize(loss_of_first, p, MEZO, 2, jit=False),
+    "Recorder": lambda p: zojax.trajectory.Recorder("never opened", MEZO, p),
+}
+
+
+@pytest.mark.parametrize("entry", TAKING_PARAMS)
+@pytest.mark.parametrize("kind", BAD_LEAVES)
+def test_a_leaf_that_is_no_array_is_named_before_anything_is_compiled(entry, kind):
+    leaf, message = BAD_LEAVES[kind]
+    name = {"minimize": "x0", "minimize on the host": "x0", "value_and_grad": r"args\[0\]"}
+    pattern = (
+        rf"^{name.get(entry, 'params')}\['bad'\] must be an array or a number, got .*{message}"
+    )
+    with pytest.raises(TypeError, match=pattern):
+        TAKING_PARAMS[entry]({"ok": jnp.ones(2), "bad": leaf})
+
+
+TAKING_ARGUMENTS = {
+    r"extras\['x'\]": lambda x: step_on(MEZO, jnp.ones(2), lambda p, x: jnp.sum(p), x=x),
+    r"args\[0\]": lambda x: ESTIMATOR.estimate(0, lambda p, x: jnp.sum(p), jnp.ones(2), (x,)),
+    r"kwargs\['x'\]": lambda x: zojax.value_and_grad(lambda p, x: jnp.sum(p))(0, jnp.ones(2), x=x),
+}
+
+
+@pytest.mark.parametrize("name", TAKING_ARGUMENTS)
+def test_an_argument_of_the_loss_of_another_dtype_is_named(name):
+    with pytest.raises(TypeError, match=f"^{name} must be an array .* dtype object; JAX lacks"):
+        TAKING_ARGUMENTS[name](np.array([1, None]))
+    # A wrapper may change, and would be part of the program.
+    with pytest.raises(TypeError, match=f"^{name} must be an array .*Variable object.*split"):
+        TAKING_ARGUMENTS[name](Variable(jnp.ones(2)))
+    TAKING_ARGUMENTS[name]("text is static")
+
+
+@pytest.mark.parametrize("inner", [optax.sgd(0.1), optax.lbfgs()])
+@pytest.mark.parametrize("params", [{}, None, {"n": jnp.arange(3)}, [jnp.ones(2, complex)]])
+def test_init_needs_a_float_leaf(inner, params):
+    with pytest.raises(
+        ValueError, match="params has no float leaf to perturb, got leaves of dtype"
+    ):
+        zojax.zeroth_order(inner).init(params)
+
+
+# --- what optax puts around a source, and inside ------------------------------------------------------
+
+MASK = {"a": True, "b": False}
+TWO = {"a": jnp.ones(3), "b": jnp.ones(2)}
+AROUND = {
+    "optax.masked": lambda tx: optax.masked(tx, MASK),
+    "optax.partition": lambda tx: optax.partition(
+        {True: tx, False: optax.set_to_zero()}, lambda _: MASK
+    ),
+    "optax.MultiSteps": lambda tx: optax.MultiSteps(tx, 2),
+    "optax.apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "optax.flatten": lambda tx: optax.flatten(tx),
+    "optax.conditionally_mask": lambda tx: optax.transforms.conditionally_mask(tx, lambda t: t > 1),
+    "optax.conditionally_transform": lambda tx: optax.transforms.conditionally_transform(
+        tx, lambda t: t > 1
+    ),
+    "optax.contrib.schedule_free": lambda tx: optax.contrib.schedule_free(tx, 0.1),
+    "optax.contrib.mechanize": lambda tx: optax.contrib.mechanize(tx),
+}
+NOWHERE = {
+    "optax.lookahead": lambda tx: optax.lookahead(tx, 5, 0.5),
+    "optax.contrib.sam": lambda tx: optax.contrib.sam(tx, optax.sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", AROUND)
+def test_a_wrapper_around_a_source_is_refused_by_init(name, jit):
+    source = optax.chain(zojax.zeroth_order(), optax.sgd(0.1))
+    for tx in (zojax.mezo(), source):
+        init = AROUND[name](tx).init
+        with pytest.raises(TypeError, match=rf"put it inside, zeroth_order\({name}\(\.\.\.\)"):
+            (jax.jit(init) if jit else init)(TWO)
+
+
+@pytest.mark.parametrize("name", NOWHERE)
+def test_what_needs_other_gradients_is_refused_around_and_inside(name):
+    with pytest.raises(TypeError, match=f"cannot stand inside {name}: it .*zojax.value_and_grad"):
+        NOWHERE[name](zojax.mezo()).init(TWO)
+    inner = optax.chain(NOWHERE[name](optax.sgd(0.1)), optax.scale(0.5))
+    with pytest.raises(TypeError, match=f"inner must take .* got {name}: it .*value_and_grad"):
+        zojax.zeroth_order(inner).init(TWO)
+
+
+def test_the_default_hessian_of_sophia_is_refused():
+    inner = optax.contrib.sophia(0.1, hessian_diagonal_fn=_hutchinson())
+    with pytest.raises(TypeError, match="got optax.contrib.sophia: .*obj_fn.*hessian_diagonal_fn"):
+        zojax.zeroth_order(inner).init(TWO)
+    squares = optax.stateless(lambda grads, _: jax.tree.map(jnp.square, grads))
+    tx = zojax.zeroth_order(optax.contrib.sophia(0.1, hessian_diagonal_fn=squares))
+    jax.eval_shape(lambda: step_on(tx, jnp.ones(2), bowl))
+
+
+def _hutchinson():
+    return optax.contrib.hutchinson_estimator_diag_hessian(jax.random.key(0))
+
+
+READERS = {
+    "scale_by_polyak": optax.scale_by_polyak(),
+    "scale_by_backtracking_linesearch": optax.scale_by_backtracking_linesearch(5),
+    "scale_by_zoom_linesearch": optax.scale_by_zoom_linesearch(5),
+    "reduce_on_plateau": optax.contrib.reduce_on_plateau(),
+    "momo": optax.contrib.momo(),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_stage_after_a_source_that_reads_the_value_is_refused(name):
+    stage = READERS[name]
+    for tx in (
+        optax.chain(optax.clip(1.0), zojax.zeroth_order(), stage),
+        optax.named_chain(("source", zojax.mezo()), ("reader", stage)),
+    ):
+        message = rf"{name} stands after .* requires .*'value'.*inside: zeroth_order\(optax\.chain"
+        with pytest.raises(TypeError, match=message):
+            step_on(tx, jnp.ones(2), bowl)
+
+
+def test_multi_steps_inside_hands_on_the_value():
+    polyak = optax.polyak_sgd(max_learning_rate=1.0)
+    updates = [
+        step_on(zojax.zeroth_order(inner), jnp.arange(3.0), bowl)[0]
+        for inner in (polyak, optax.MultiSteps(polyak, 1))
+    ]
+    assert jnp.any(updates[0] != 0)
+    assert_close(*updates)
+
+
+# --- extras of inner ----------------------------------------------------------------------------------
+
+
+def boosting():
+    """-boost * gradient, where boost is an extra argument."""
+
+    def update(updates, state, params=None, *, boost, **extras):
+        del params, extras
+        return jax.tree.map(lambda u: -boost * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def optional_boost():
+    def update(updates, state, params=None, *, boost=1.0):
+        return jax.tree.map(lambda u: -boost * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+BOOSTS = {
+    "alone": boosting(),
+    "optional": optional_boost(),
+    "chained": optax.chain(optax.clip(1e6), boosting()),
+    "named": optax.named_chain(("boost", boosting())),
+    "masked": optax.masked(boosting(), True),
+    "multi_steps": optax.MultiSteps(boosting(), 1),
+}
+
+
+def scaled(x, scale):
+    return scale * bowl(x)
+
+
+@pytest.mark.parametrize("name", BOOSTS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_the_loss_does_not_take_goes_to_inner(name, jit):
+    tx, x = zojax.zeroth_order(BOOSTS[name]), jnp.arange(3.0)
+    grads, _ = step_on(zojax.zeroth_order(), x, scaled, scale=2.0)
+
+    def step(boost):
+        return tx.update(None, tx.init(x), x, value_fn=scaled, scale=2.0, boost=boost)[0]
+
+    assert_close((jax.jit(step) if jit else step)(0.5), -0.5 * grads)
+
+
+def test_inner_extras_go_to_inner_where_the_loss_takes_the_name_too():
+    tx, x = zojax.zeroth_order(boosting()), jnp.arange(3.0)
+
+    def boosted(x, boost):
+        return boost * bowl(x)
+
+    def of_anything(x, **extras):
+        return extras["boost"] * bowl(x)
+
+    grads, _ = step_on(zojax.zeroth_order(), x, bowl)
+    for value_fn in (boosted, of_anything):
+        updates, _ = step_on(tx, x, value_fn, boost=2.0, inner_extras={"boost": 0.5})
+        assert_close(updates, -0.5 * 2.0 * grads)
+
+
+def test_inner_gets_its_extras_beside_values():
+    tx, x, values = zojax.zeroth_order(boosting()), jnp.arange(3.0), [2.0, 1.0]
+    grads, _ = zojax.zeroth_order().update(None, tx.init(x), x, values=values)
+    updates, _ = tx.update(None, tx.init(x), x, values=values, boost=0.5)
+    assert jnp.any(grads != 0)
+    assert_close(updates, -0.5 * grads)
+    with pytest.raises(TypeError, match="values and an extra 'batch', which no loss takes"):
+        tx.update(None, tx.init(x), x, values=values, boost=0.5, batch=1)
+
+
+EXTRAS = {
+    "typo": ({"bost": 1.0}, r"extra 'bost' .*it takes \[\], and inner \['boost'\]"),
+    "typo of inner": ({"inner_extras": {"bost": 1.0}}, r"inner_extras has 'bost'.*\['boost'\]"),
+    "no dict": ({"inner_extras": 1.0}, "inner_extras must be a dict .* got 1.0"),
+    "an object": (
+        {"inner_extras": {"boost": np.array([None])}},
+        r"^inner_extras\['boost'\] must be",
+    ),
+    "missing": ({}, r"inner requires \['boost'\], which .*boost=\.\.\..*inner_extras="),
+}
+
+
+@pytest.mark.parametrize("case", EXTRAS)
+def test_errors_of_extras_of_inner(case):
+    extras, message = EXTRAS[case]
+    with pytest.raises(TypeError, match=message):
+        step_on(zojax.zeroth_order(boosting()), jnp.ones(2), bowl, **extras)
+
+
+def test_a_chain_that_requires_an_extra_says_how_to_give_it():
+    tx = zojax.zeroth_order(optax.chain(boosting()))
+    for call in (
+        lambda: step_on(tx, jnp.ones(2), bowl),
+        lambda: zojax.minimize(bowl, jnp.ones(2), tx, 2),
+    ):
+        with pytest.raises(TypeError, match="boost") as error:
+            call()
+        assert_matches(r"inner takes \['boost'\]: pass .*tx\.update.*minimize", error.value)
+
+
+@pytest.mark.parametrize("name", BOOSTS)
+def test_a_run_with_extras_of_inner_is_not_recorded(name, tmp_path):
+    tx = zojax.zeroth_order(BOOSTS[name])
+    state = tx.init(jnp.ones(2))
+    with pytest.raises(ValueError, match=r"inner takes \['boost'\] .*only an inner .* recorded"):
+        tx.replay(state, jnp.ones(2), state.coefficients)
+    with pytest.raises(ValueError, match=r"inner takes \['boost'\]"):
+        zojax.trajectory.Recorder(tmp_path / "run.log", tx, jnp.ones(2))
+
+
+# --- types of the state, and how to save it -----------------------------------------------------------
+
+COMMON_INNERS = INNERS | {
+    "adam": optax.adam(0.1),
+    "adamw": optax.adamw(0.1),
+    "adafactor": optax.adafactor(0.1),
+    "dog": optax.contrib.dog(0.1),
+    "lamb": optax.lamb(0.1),
+    "lion": optax.lion(0.1),
+    "momo_adam": optax.contrib.momo_adam(0.1),
+    "muon": optax.contrib.muon(0.1),
+    "prodigy": optax.contrib.prodigy(0.1),
+    "rmsprop": optax.rmsprop(0.1, momentum=0.9),
+    "schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 10), 0.9),
+    "zoom": optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(3)),
+}
+STABLE = {name: make(0) for name, make in OPTIMIZERS.items()} | {
+    f"inner {name}": zojax.zeroth_order(inner) for name, inner in COMMON_INNERS.items()
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", STABLE)
+def test_the_types_of_a_state_are_those_of_init(name, dtype):
+    """Another type is another program: such a step compiles twice, and is no body of a scan."""
+    tx, params = STABLE[name], {"w": jnp.ones((2, 2)), "b": jnp.ones(3, dtype)}
+
+    def value_fn(params):
+        return sum(bowl(x.astype(jnp.float32)) for x in jax.tree.leaves(params))
+
+    before = jax.eval_shape(tx.init, params)
+    after = jax.eval_shape(lambda: tx.update(None, tx.init(params), params, value_fn=value_fn)[1])
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
+def with_raw_key(state):
+    return state._replace(rng_key=jax.random.key_data(state.rng_key))
+
+
+def test_a_state_with_raw_key_data_goes_on(tmp_path):
+    tx, x = zojax.zo_sgd(0.1, zojax.estimator(num_directions=2), momentum=0.9, key=3), jnp.ones(3)
+    _, state = step_on(tx, x, bowl)
+    np.savez(tmp_path / "state.npz", *jax.tree.leaves(with_raw_key(state)))
+    with np.load(tmp_path / "state.npz") as saved:
+        raw = jax.tree.unflatten(jax.tree.structure(state), saved.values())
+    assert raw.rng_key.dtype == np.uint32
+    expected, after = tx.update(None, state, x, value_fn=bowl)
+    updates, raw_after = tx.update(None, raw, x, value_fn=bowl)
+    assert_same_bits((updates, raw_after), (expected, with_raw_key(after)))
+    assert_same_bits(tx.replay(raw, x, after.coefficients, after.value)[0], expected)
+    for fun, jit in ((bowl, True), (lambda x: float(np.sum(x**2)), False)):
+        runs = [zojax.minimize(fun, x, tx, 2, state=s, jit=jit).params for s in (raw, state)]
+        assert_same_bits(*runs)
+
+
+def test_a_run_with_raw_key_data_is_recorded_and_resumed(tmp_path):
+    tx, x = zojax.mezo(0.1, key=3), jnp.ones(3)
+    state = with_raw_key(tx.init(x))
+    with zojax.trajectory.Recorder(tmp_path / "run.log", tx, x) as recorder:
+        updates, state = tx.update(None, state, x, value_fn=bowl)
+        recorder.append(state)
+    log = zojax.trajectory.load(tmp_path / "run.log")
+    params, resumed = zojax.trajectory.resume(x, tx, log)
+    assert_same_bits(params, zojax.apply_updates(x, updates))
+    assert_same_bits(with_raw_key(resumed).rng_key, state.rng_key)
+
+
+for states in (optax.EmptyState, optax.TraceState):
+    jax.export.register_namedtuple_serialization(states, serialized_name=f"optax.{states.__name__}")
+
+
+def test_an_exported_step_takes_and_returns_the_state():
+    tx, x = zojax.zo_sgd(0.1, momentum=0.9, key=3), jnp.ones(3)
+
+    def step(params, state):
+        updates, state = tx.update(None, state, params, value_fn=bowl)
+        return params + updates, state
+
+    exported = jax.export.export(jax.jit(step))(x, tx.init(x))
+    loaded = jax.export.deserialize(exported.serialize())
+    mine, theirs = (x, tx.init(x)), (x, tx.init(x))
+    for _ in range(2):
+        mine, theirs = step(*mine), loaded.call(*theirs)
+    assert_close(theirs, mine)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zojax._gradient import grad, value_and_grad
     from zojax._minimize import MinimizeResult, Progress, minimize
     from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
+    from zojax._verdict import verdict
     from zojax.directions import Direction
     from zojax.optimizers.ars import ars
     from zojax.optimizers.mezo import mezo
@@ -62,6 +63,7 @@ __all__ = [
     "stencils",
     "trajectory",
     "value_and_grad",
+    "verdict",
     "zeroth_order",
     "zo_sgd",
 ]
@@ -74,6 +76,7 @@ _HOMES = {
     "zojax._gradient": ("grad", "value_and_grad"),
     "zojax._minimize": ("MinimizeResult", "Progress", "minimize"),
     "zojax._transform": ("ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"),
+    "zojax._verdict": ("verdict",),
     "zojax.directions": ("Direction",),
     "zojax.optimizers": ("ars", "mezo", "open_es", "spsa", "zo_sgd"),
     "zojax.shaping": ("Shaping",),

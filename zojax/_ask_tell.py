@@ -66,14 +66,14 @@ def check_values(settings: Settings, asked: Asked, values) -> jax.Array:
     return values.astype(accumulator_dtype(values.dtype))
 
 
-def conclude(settings: Settings, asked: Asked, values: jax.Array, state) -> Estimate:
+def conclude(settings: Settings, asked: Asked, values: jax.Array, state, dtype=None) -> Estimate:
     """The estimate from the values of an ask's points."""
     structure = asked.treedef.unflatten(asked.leaves)
     this = begin(settings, asked.key, asked.mu, structure)
     moved = values[settings.centered :].reshape(settings.num_directions, -1)
     if settings.centered:
         moved = insert_center(settings.stencil, moved, values[0])
-    return finish(settings, this, moved, state, ())
+    return finish(settings, this, moved, state, (), dtype)
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:

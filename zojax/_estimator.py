@@ -12,19 +12,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from zojax import _ask_tell, _estimate, stencils
 from zojax._ask_tell import Asked
-from zojax._call import compiled_outside
+from zojax._call import compiled_outside, jitted
 from zojax._estimate import Estimate, EstimatorState, Settings
 from zojax._types import (
     Direction,
     PyTree,
     Schedule,
     as_key,
+    require_arrays,
     require_count,
+    require_dtypes,
+    require_flag,
     require_kind,
     require_positive,
 )
@@ -36,10 +38,15 @@ from zojax.stencils import Stencil
 class Estimator(NamedTuple):
     """Pure functions that estimate a gradient; made by `zojax.estimator`.
 
+    A copy gives the same bits and compiles its own programs: by `copy.deepcopy`, by cloudpickle, and by
+    pickle where its direction, shaping and schedule can be pickled, as those of zojax can. What holds optax
+    transformations, searches and rounds of attacks need cloudpickle.
+
     Attributes:
       init: `init() -> EstimatorState`.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
-        has_aux=False, in_axes=...) -> Estimate` of `fun(params, *args, **kwargs)`. Outside `jit` it is
+        has_aux=False, in_axes=..., dtype=None) -> Estimate` of `fun(params, *args, **kwargs)`; `dtype`
+        is that of gradients of narrower leaves, such as float32 for float16. Outside `jit` it is
         compiled, once for a function, shapes, and what is no array: pass an int that changes as
         `jnp.asarray(n)`.
       ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
@@ -47,15 +54,16 @@ class Estimator(NamedTuple):
         which `estimate` need not do.
       tell: `tell(asked, values, *, state=None) -> grads`, for values of shape (evaluations,).
       asked: `asked(key, params, *, step=0) -> asked` without making the points.
-      conclude: `conclude(asked, values, state) -> Estimate`, tell with the value and the next state.
-      combine: `combine(key, params, coefficients) -> grads`, what an estimate with this key and these
-        `Estimate.coefficients` had, to the bit; nothing is evaluated.
+      conclude: `conclude(asked, values, state, dtype=None) -> Estimate`, tell with the value and the next
+        state.
+      combine: `combine(key, params, coefficients, dtype=None) -> grads`, what an estimate with this key
+        and these `Estimate.coefficients` had, to the bit; nothing is evaluated.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
       with_key: as given.
       scheduled: whether mu is a schedule, so that `step` matters.
-      stencil: as given.
+      stencil: as given, in Python floats.
     """
 
     init: Callable[[], EstimatorState]
@@ -110,7 +118,7 @@ def estimator(
         shaping, an ill-formed stencil.
       TypeError: num_directions or batch_size not a static int, a wrong type among the choices.
 
-    >>> import jax.numpy as jnp, zojax
+    >>> import jax, jax.numpy as jnp, zojax
     >>> central = zojax.estimator(mu=1e-2, num_directions=4)
     >>> out = central.estimate(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(3))
     >>> out.grads.shape, int(out.used), central.evaluations
@@ -122,8 +130,10 @@ def estimator(
     require_kind("direction", direction, Direction)
     require_kind("stencil", stencil, Stencil)
     require_kind("shaping", shaping, Shaping)
-    stencils.validate(stencil)
-    require_positive("mu", mu)
+    stencil = stencils.validated(stencil)
+    if not callable(mu):
+        require_positive("mu", mu)
+    require_flag("with_key", with_key)
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
         batch_size = min(require_count("batch_size", batch_size), n)
@@ -133,15 +143,20 @@ def estimator(
             "ask for more directions or choose another shaping."
         )
     settings = Settings(direction, stencil, shaping, mu, n, batch_size, with_key)
-    asked, ask, conclude, tell = _asking(settings)
+    # Partials of functions of the module, not closures, so that an estimator can be pickled.
+    asked = partial(_ask_tell.asked, settings)
+    conclude = partial(_conclude, settings, jitted(partial(_ask_tell.conclude, settings), (3,)))
+    run = compiled_outside(partial(_estimate.estimate, settings))
+    # Compiled, as an estimate is: products and sums are then contracted alike, and bits equal.
+    combined = compiled_outside(partial(_estimate.combine, settings))
     return Estimator(
         init=_init,
-        estimate=_estimating(settings, in_axes),
-        ask=ask,
-        tell=tell,
+        estimate=partial(_estimated, run, in_axes=in_axes),
+        ask=partial(_ask, asked, jitted(partial(_ask_tell.points, settings))),
+        tell=partial(_tell, conclude),
         asked=asked,
         conclude=conclude,
-        combine=_combining(settings),
+        combine=partial(_combine, combined),
         num_directions=n,
         evaluations=settings.evaluations,
         in_axes=in_axes,
@@ -153,65 +168,63 @@ def estimator(
 
 def _init() -> EstimatorState:
     """The state before the first step."""
-    return EstimatorState(jnp.int32(0), jnp.zeros((), float), jnp.bool_(False))
+    count, value = partial(jnp.int32, 0), partial(jnp.zeros, (), float)
+    return EstimatorState(
+        skipped=count(),
+        previous=value(),
+        started=jnp.bool_(False),
+        used=count(),
+        flat=count(),
+        unresolved=count(),
+        clipped=count(),
+        first=value(),
+        least=value(),
+    )
 
 
-def _estimating(settings: Settings, default_in_axes) -> Callable[..., Estimate]:
+def _estimated(
+    run: Callable,
+    key,
+    fun,
+    params,
+    args=(),
+    kwargs=None,
+    *,
+    state=None,
+    step=0,
+    has_aux=False,
+    in_axes=None,
+    dtype=None,
+) -> Estimate:
     """`Estimator.estimate`: part of the program that is being traced, else a program of its own."""
-    run = compiled_outside(partial(_estimate.estimate, settings))
-
-    def estimate(
-        key,
-        fun,
-        params,
-        args=(),
-        kwargs=None,
-        *,
-        state=None,
-        step=0,
-        has_aux=False,
-        in_axes=default_in_axes,
-    ) -> Estimate:
-        """The gradient of fun(params, *args, **kwargs), see `Estimate`; keywords as in `Estimator`."""
-        if not isinstance(args, (tuple, list)):
-            raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
-        arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
-        return run(fun, arrays, has_aux, in_axes)
-
-    return estimate
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
+    require_arrays("params", params)
+    require_dtypes("args", args)
+    require_dtypes("kwargs", kwargs)
+    arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
+    return run(fun, arrays, has_aux, in_axes, dtype)
 
 
-def _combining(settings: Settings) -> Callable[..., PyTree]:
-    # Compiled, as an estimate is: products and sums are then contracted alike, and bits equal.
-    run = compiled_outside(partial(_estimate.combine, settings))
-
-    def combine(key, params, coefficients) -> PyTree:
-        """The gradient of an estimate with this key that had these coefficients, to the bit."""
-        return run(as_key(key), params, jnp.asarray(coefficients))
-
-    return combine
+def _combine(run: Callable, key, params, coefficients, dtype=None) -> PyTree:
+    """`Estimator.combine`."""
+    require_arrays("params", params)
+    return run(as_key(key), params, jnp.asarray(coefficients), dtype)
 
 
-def _asking(settings: Settings) -> tuple[Callable, Callable, Callable, Callable]:
-    """`Estimator.asked`, `ask`, `conclude` and `tell`."""
-    points = jax.jit(partial(_ask_tell.points, settings))
-    concluded = jax.jit(partial(_ask_tell.conclude, settings))
+def _ask(asked_of: Callable, points: Callable, key, params, *, step=0) -> tuple[PyTree, Asked]:
+    """`Estimator.ask`."""
+    asked = asked_of(key, params, step=step)
+    return points(asked.key, params, asked.mu), asked
 
-    def asked_of(key, params, *, step=0) -> Asked:
-        """What `tell` needs, without the points."""
-        return _ask_tell.asked(settings, key, params, step=step)
 
-    def ask(key, params, *, step=0) -> tuple[PyTree, Asked]:
-        """The points of an estimate, on a leading axis of every leaf, and what `tell` needs."""
-        asked = asked_of(key, params, step=step)
-        return points(asked.key, params, asked.mu), asked
+def _conclude(
+    settings: Settings, run: Callable, asked: Asked, values, state=None, dtype=None
+) -> Estimate:
+    """`Estimator.conclude`."""
+    return run(asked, _ask_tell.check_values(settings, asked, values), state, dtype)
 
-    def conclude(asked: Asked, values, state=None) -> Estimate:
-        """The estimate from values of shape (evaluations,) at the points of an ask."""
-        return concluded(asked, _ask_tell.check_values(settings, asked, values), state)
 
-    def tell(asked: Asked, values, *, state=None) -> PyTree:
-        """The gradient from values of shape (evaluations,) at the points of an ask."""
-        return conclude(asked, values, state).grads
-
-    return asked_of, ask, conclude, tell
+def _tell(conclude: Callable, asked: Asked, values, *, state=None) -> PyTree:
+    """`Estimator.tell`."""
+    return conclude(asked, values, state).grads

@@ -12,7 +12,7 @@ import numpy as np
 from zojax._call import Same, compiled_call, kept_with
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
-from zojax._types import PyTree, as_key
+from zojax._types import PyTree, as_key, brief, require_arrays, require_dtypes, require_flag
 
 
 def mean_aux(aux: PyTree) -> PyTree:
@@ -46,7 +46,9 @@ def value_and_grad(
 
     Returns:
       The function. value: as in `Estimate`. grads: the structure, shapes and dtypes of the
-      arguments; zeros for integer and bool leaves, None for keys.
+      arguments; zeros for integer and bool leaves, None for keys. In float16 and float8 an entry beyond
+      their range (65,504 in float16) is clipped to it, and a norm of such gradients may overflow:
+      `Estimator.estimate(..., dtype=jnp.float32)` clips nothing, and `Estimate.clipped` counts.
 
     Raises:
       TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,
@@ -73,15 +75,21 @@ def value_and_grad(
             "mu is a schedule, and value_and_grad has no step count: pass a number, "
             "or use zojax.zeroth_order."
         )
-    single = isinstance(argnums, (int, np.integer))
-    numbers = (int(argnums),) if single else tuple(argnums)
+    require_flag("has_aux", has_aux)
+    if reduce_aux is not None and not callable(reduce_aux):
+        raise TypeError(f"reduce_aux must be a function of the aux or None, got {reduce_aux!r}.")
+    numbers, single = _numbers(argnums)
     choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
+    return partial(_estimated, fun, estimator, choices)
 
-    def value_and_grad_fn(key, /, *args, **kwargs):
-        # The same for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
-        return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
-    return value_and_grad_fn
+def _estimated(fun: Callable, estimator: Estimator, choices: "_Choices", key, /, *args, **kwargs):
+    for i in _places(choices.numbers, len(args)):
+        require_arrays(f"args[{i}]", args[i])
+    require_dtypes("args", args)
+    require_dtypes("kwargs", kwargs)
+    # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
+    return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
 
 
 @lru_cache(maxsize=1)
@@ -147,13 +155,22 @@ def grad(
     >>> bool(jnp.allclose(grads, jnp.array([3.0, -1.0]), atol=1e-5))
     True
     """
-    both = value_and_grad(fun, estimator, argnums, has_aux, reduce_aux)
+    return partial(_grad, value_and_grad(fun, estimator, argnums, has_aux, reduce_aux), has_aux)
 
-    def grad_fn(key, /, *args, **kwargs):
-        value, grads = both(key, *args, **kwargs)
-        return (grads, value[1]) if has_aux else grads
 
-    return grad_fn
+def _grad(value_and_grad_fn: Callable, has_aux: bool, key, /, *args, **kwargs):
+    value, grads = value_and_grad_fn(key, *args, **kwargs)
+    return (grads, value[1]) if has_aux else grads
+
+
+def _numbers(argnums) -> tuple[tuple[int, ...], bool]:
+    """argnums as a tuple of ints, and whether it was a single one."""
+    single = not isinstance(argnums, (tuple, list))
+    numbers = (argnums,) if single else tuple(argnums)
+    for number in numbers:
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
+            raise TypeError(f"argnums must be an int or a sequence of ints, got {brief(argnums)}.")
+    return tuple(map(int, numbers)), single
 
 
 def _places(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:

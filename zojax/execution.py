@@ -13,7 +13,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from zojax import noise
-from zojax._types import PyTree
+from zojax._types import PyTree, unbatchable
 
 # Perturbed coordinates per batch of dense directions: beyond it the points of a batch fall out of the
 # cache of a CPU core, and evaluating one at a time is as fast or faster (`python -m benchmarks.batches`).
@@ -73,17 +73,13 @@ def evaluate(
 
     if batch_size == 1:
         return _loop(direction, indices)
-    try:
+    with unbatchable(
+        "zojax evaluates directions in batches; batch_size=1 takes them one at a time: give it to "
+        "zojax.estimator, or to the optimizer."
+    ):
         if batch_size >= num_directions:
             return _batch(direction, indices)
         return lax.map(direction, indices, batch_size=batch_size)
-    except (NotImplementedError, ValueError) as error:
-        # The second is what JAX raises for an ordered callback.
-        if isinstance(error, NotImplementedError) or "vmap" in str(error):
-            error.add_note(
-                "zojax evaluates directions in batches; batch_size=1 takes them one at a time."
-            )
-        raise
 
 
 def _in_cache(draw, evaluation, indices, points):

@@ -13,6 +13,7 @@ ranked estimate is an ascent direction of another objective, not the gradient of
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,12 @@ __all__ = [
 Stage = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def _unchanged(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """A stage that does nothing."""
+    del valid
+    return x
+
+
 class Shaping(NamedTuple):
     """The two stages, and the fewest directions for which they mean anything.
 
@@ -44,8 +51,8 @@ class Shaping(NamedTuple):
       min_directions: fewest N.
     """
 
-    values: Stage = lambda values, valid: values
-    coefficients: Stage = lambda coefficients, valid: coefficients
+    values: Stage = _unchanged
+    coefficients: Stage = _unchanged
     min_directions: int = 1
 
 
@@ -68,12 +75,12 @@ def baseline() -> Shaping:
     >>> baseline().values(jnp.array([[1.0], [2.0], [6.0]]), jnp.array([True, True, True])).ravel()
     Array([-3. , -1.5,  4.5], dtype=float32)
     """
+    return Shaping(_less_the_others, min_directions=2)
 
-    def values(v, valid):
-        count = jnp.maximum(jnp.sum(valid), 2)
-        return (v - mean_of(v, valid, axis=0)) * (count / (count - 1))
 
-    return Shaping(values, min_directions=2)
+def _less_the_others(v, valid):
+    count = jnp.maximum(jnp.sum(valid), 2)
+    return (v - mean_of(v, valid, axis=0)[None]) * (count / (count - 1))
 
 
 def standardize() -> Shaping:
@@ -82,11 +89,11 @@ def standardize() -> Shaping:
     >>> standardize().values(jnp.array([[1.0, 3.0]]), jnp.array([True]))
     Array([[-1.,  1.]], dtype=float32)
     """
+    return Shaping(_standardized)
 
-    def values(v, valid):
-        return _divide(v - mean_of(v, valid), _std(v, valid))
 
-    return Shaping(values)
+def _standardized(v, valid):
+    return _divide(v - mean_of(v, valid), _std(v, valid))
 
 
 def by_std() -> Shaping:
@@ -102,7 +109,11 @@ def by_std() -> Shaping:
     >>> by_std().values(jnp.array([[1.0, 3.0]]), jnp.array([True]))
     Array([[1., 3.]], dtype=float32)
     """
-    return Shaping(lambda v, valid: _divide(v, _std(v, valid)))
+    return Shaping(_by_std)
+
+
+def _by_std(v, valid):
+    return _divide(v, _std(v, valid))
 
 
 def centered_ranks() -> Shaping:
@@ -115,13 +126,13 @@ def centered_ranks() -> Shaping:
     >>> centered_ranks().values(jnp.array([[9.0], [1.0], [4.0]]), jnp.ones(3, bool)).ravel()
     Array([ 0.5, -0.5,  0. ], dtype=float32)
     """
+    return Shaping(_centered_ranks)
 
-    def values(v, valid):
-        rank, count = _ranks(v, valid)
-        share = rank / jnp.maximum(count - 1, 1).astype(rank.dtype)
-        return jnp.where(count > 1, share - 0.5, 0)  # a value alone has no rank
 
-    return Shaping(values)
+def _centered_ranks(v, valid):
+    rank, count = _ranks(v, valid)
+    share = rank / jnp.maximum(count - 1, 1).astype(rank.dtype)
+    return jnp.where(count > 1, share - 0.5, 0)  # a value alone has no rank
 
 
 def nes_utilities() -> Shaping:
@@ -138,14 +149,14 @@ def nes_utilities() -> Shaping:
     >>> nes_utilities().values(jnp.array([[9.0], [1.0]]), jnp.ones(2, bool)).ravel()
     Array([ 0.5, -0.5], dtype=float32)
     """
+    return Shaping(_nes_utilities)
 
-    def values(v, valid):
-        rank, count = _ranks(v, valid)
-        utility = jnp.maximum(0.0, jnp.log(count / 2 + 1) - jnp.log(rank + 1))
-        utility = jnp.where(valid[:, None], utility, 0.0)
-        return 1 / jnp.maximum(count, 1) - _divide(utility, jnp.sum(utility))
 
-    return Shaping(values)
+def _nes_utilities(v, valid):
+    rank, count = _ranks(v, valid)
+    utility = jnp.maximum(0.0, jnp.log(count / 2 + 1) - jnp.log(rank + 1))
+    utility = jnp.where(valid[:, None], utility, 0.0)
+    return 1 / jnp.maximum(count, 1) - _divide(utility, jnp.sum(utility))
 
 
 def top(b: int) -> Shaping:
@@ -170,15 +181,15 @@ def top(b: int) -> Shaping:
            [0., 0.]], dtype=float32)
     """
     b = require_count("b", b)
+    return Shaping(partial(_of_the_best, b), min_directions=b)
 
-    def values(v, valid):
-        best = jnp.where(valid, jnp.min(v, axis=1), jnp.inf)
-        place = jnp.argsort(jnp.argsort(best))
-        kept = valid & (place < b)
-        share = jnp.sum(valid) / jnp.maximum(jnp.sum(kept), 1)
-        return jnp.where(kept[:, None], share * _divide(v, _std(v, kept)), 0)
 
-    return Shaping(values, min_directions=b)
+def _of_the_best(b, v, valid):
+    best = jnp.where(valid, jnp.min(v, axis=1), jnp.inf)
+    place = jnp.argsort(jnp.argsort(best))
+    kept = valid & (place < b)
+    share = jnp.sum(valid) / jnp.maximum(jnp.sum(kept), 1)
+    return jnp.where(kept[:, None], share * _divide(v, _std(v, kept)), 0)
 
 
 def clip(limit: float) -> Shaping:
@@ -194,7 +205,12 @@ def clip(limit: float) -> Shaping:
     Array([-2.,  1.], dtype=float32)
     """
     require_positive("limit", limit)
-    return Shaping(coefficients=lambda c, valid: jnp.clip(c, -limit, limit))
+    return Shaping(coefficients=partial(_clipped, limit))
+
+
+def _clipped(limit, c, valid):
+    del valid
+    return jnp.clip(c, -limit, limit)
 
 
 def _std(v, valid):

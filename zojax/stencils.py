@@ -8,6 +8,7 @@ same way, e.g. `Stencil(offsets=(1, -1, 2, -2), weights=(2/3, -2/3, -1/12, 1/12)
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 __all__ = ["Stencil", "central", "forward", "one_point", "one_point_residual"]
@@ -75,18 +76,25 @@ def one_point_residual() -> Stencil:
     return Stencil(offsets=(1.0,), weights=(1.0,), memory=-1.0)
 
 
-def validate(stencil: Stencil) -> None:
-    """Raises ValueError unless offsets and weights are finite, not empty, and pair up."""
+def validated(stencil: Stencil) -> Stencil:
+    """The stencil in Python floats; raises unless they are finite, not empty, and pair up."""
     if not all(isinstance(part, (tuple, list)) for part in stencil[:2]):
         raise TypeError(f"stencil offsets and weights must be tuples of floats, got {stencil}.")
     for number in (*stencil.offsets, *stencil.weights, stencil.memory):
-        if not isinstance(number, _REAL) or not math.isfinite(number):
+        if not _is_number(number) or not math.isfinite(number):
             raise ValueError(f"stencil must have finite numbers, got {number!r} in {stencil}.")
     if not stencil.offsets or len(stencil.offsets) != len(stencil.weights):
         raise ValueError(
             f"stencil needs one weight per offset and at least one of each, got {stencil}."
         )
-    if not any(stencil.offsets):
+    offsets, weights = (tuple(map(float, part)) for part in stencil[:2])
+    if not any(offsets):
         raise ValueError(f"stencil must have an offset other than 0, got {stencil}.")
-    if len(set(stencil.offsets)) != len(stencil.offsets):
+    if len(set(offsets)) != len(offsets):
         raise ValueError(f"stencil offsets must differ from one another, got {stencil}.")
+    return Stencil(offsets, weights, float(stencil.memory))
+
+
+def _is_number(x) -> bool:
+    is_scalar = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.ndim == 0
+    return isinstance(x, _REAL) or is_scalar and x.dtype.kind in "iuf"

@@ -205,7 +205,8 @@ def test_outputs_that_are_not_finite_are_no_success(name):
         return jnp.where(moved[:, None], jnp.nan, jnp.array([1.0, 0.0, 0.0]))
 
     grey = jnp.full((2, SIZE, SIZE), 0.5)
-    result = attack(5, broken, grey, jnp.zeros(2, int), eps, norm, 40)
+    with pytest.warns(UserWarning, match="39 of 40 for image 0"):
+        result = attack(5, broken, grey, jnp.zeros(2, int), eps, norm, 40)
     assert not np.any(result.success) and np.all(np.isfinite(result.adversarial))
 
 
@@ -277,8 +278,11 @@ def test_what_is_no_probability_is_never_a_success(jit):
         return np.tile(np.array([-3.0, -2.0, -0.5], np.float32), (len(x), 1))
 
     given = {"model": scores if not jit else lambda x: jnp.asarray(scores(x)), "jit": jit}
-    found = attacks.square(**GOOD | given | {"y": Y * 0 + 2}, output="probabilities")
+    with pytest.raises(ValueError, match=r"sum to -5.5, and the least is -3.*logits") as caught:
+        attacks.square(**GOOD | given | {"y": Y * 0 + 2}, output="probabilities")
+    found = caught.value.partial_result
     assert not np.any(found.success)
+    assert np.all(found.queries == 1) and np.all(found.unusable == 1)
 
 
 def test_a_model_that_cannot_be_traced_says_how_to_run_it():
@@ -394,10 +398,11 @@ def test_a_class_that_is_ruled_out_can_be_left_and_no_score_is_no_prediction():
         found, expected = attack(5, with_one_more, X, Y, eps, norm, BUDGET), attacked(name)
         np.testing.assert_array_equal(found.success, expected.success)
         assert found.success.any()
-    nothing = attacks.square(
-        0, lambda im: 0 * model(im), X, Y, 0.2, budget=3, targeted=True, output="probabilities"
-    )
-    assert not nothing.success.any()
+    with pytest.raises(ValueError, match="sum to 0, and the least is 0") as caught:
+        attacks.square(
+            0, lambda im: 0 * model(im), X, Y, 0.2, budget=3, targeted=True, output="probabilities"
+        )
+    assert not caught.value.partial_result.success.any()
 
 
 @pytest.mark.parametrize("jit", [True, False])
@@ -408,9 +413,18 @@ def test_labels_that_are_no_class_are_never_adversarial(jit):
     scores = attacks.smoothed(label_fn, CLASSES, samples=3)
     assert np.isnan(scores(X)).all()
     for targeted in (True, False):
-        result = attacks.square(
-            0, scores, X, 0 * Y, 0.2, budget=3, targeted=targeted, output="probabilities", jit=jit
-        )
+        with pytest.warns(UserWarning, match="7 of 7 images were not attacked"):
+            result = attacks.square(
+                0,
+                scores,
+                X,
+                0 * Y,
+                0.2,
+                budget=3,
+                targeted=targeted,
+                output="probabilities",
+                jit=jit,
+            )
         assert not result.success.any()
     with pytest.raises(ValueError, match=r"label_fn must return one int for each of 28.*\(28, 3\)"):
         attacks.smoothed(model, CLASSES, samples=3)(X)

@@ -400,3 +400,61 @@ def test_low_rank_refuses_other_ranks(rank, error):
 def test_low_rank_refuses_unknown_factors():
     with pytest.raises(ValueError, match="factors"):
         directions.low_rank(factors="uniform")
+
+
+@pytest.mark.parametrize("density", [2**-32, 3e-10, 1e-9, 3e-7, 0.1, 1, np.float32(0.3)])
+def test_sparse_is_calibrated_for_every_density(density):
+    """E z^2 is the share of hashes that keep a coordinate, times the squared scale."""
+    direction, like = directions.sparse(density), jax.ShapeDtypeStruct((3,), jnp.float32)
+    noise_of_leaf = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
+    kept = noise_of_leaf.source.threshold / 2**32
+    assert kept * noise_of_leaf.scale**2 == pytest.approx(1, rel=1e-9)
+    assert kept == pytest.approx(float(density), abs=2**-33)
+
+
+def test_sparse_with_density_one_keeps_the_largest_hash(monkeypatch):
+    monkeypatch.setattr(noise, "threefry", lambda seed, a, b: (jnp.full_like(b, 2**32 - 1), a))
+    direction, like = directions.sparse(1.0), jax.ShapeDtypeStruct((3,), jnp.float32)
+    seed = jnp.zeros(2, jnp.uint32)
+    assert jnp.all(direction.draw((seed[0], seed[1]), 0, like).dense() != 0)
+
+
+def test_sparse_takes_numbers_of_numpy_and_jax():
+    like = jax.ShapeDtypeStruct((300,), jnp.float32)
+
+    def drawn(density):
+        direction = directions.sparse(density)
+        return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like).dense()
+
+    for number in (np.float64(0.25), np.float16(0.25), jnp.float32(0.25), jnp.bfloat16(0.25)):
+        np.testing.assert_array_equal(drawn(number), drawn(0.25))
+
+
+@pytest.mark.parametrize(
+    "density, error, match",
+    [
+        (1e-10, ValueError, r"density must be at least 2\^-32 = 2.33e-10, got 1e-10"),
+        (lambda step: 0.1, TypeError, "density must be a number, got .*it has no schedule"),
+        ("0.1", TypeError, "density must be a number"),
+        (jnp.ones(2), TypeError, "density must be a number"),
+    ],
+)
+def test_sparse_says_why_a_density_is_refused(density, error, match):
+    with pytest.raises(error, match=match):
+        directions.sparse(density)
+
+
+def test_sparse_refuses_a_traced_density_by_name():
+    with pytest.raises(TypeError, match="density must be a static number.*static_args='density'"):
+        jax.jit(lambda p: directions.sparse(p).max_directions(()))(0.1)
+
+
+def test_a_predicate_that_returns_an_array_is_refused_by_leaf():
+    direction = directions.masked(directions.rademacher(), lambda path, leaf: np.ones(3, bool))
+    with pytest.raises(TypeError, match=r"mask must return a bool for params\['w'\]"):
+        zojax.grad(lambda p: jnp.sum(p["w"]), zojax.estimator(direction))(0, {"w": jnp.ones(3)})
+
+
+def test_low_rank_names_factors_that_are_no_string():
+    with pytest.raises(ValueError, match="factors must be one of"):
+        directions.low_rank(factors=["normal"])

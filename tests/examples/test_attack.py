@@ -1,5 +1,6 @@
 """The command line on scikit-learn's digits: attacks succeed, and the report and the picture say so."""
 
+import shlex
 import warnings
 
 import jax
@@ -13,10 +14,10 @@ from zojax.examples.models import cnn
 def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
     out = tmp_path / "attack.png"
     given = ["--data", "digits", "--epochs", "8", "--images", "16", "--budget", "300"]
-    assert attack.main([*given, "--attacks", "Square, Linf", "--out", str(out)]) == 0
+    assert attack.main([*given, "--attacks", "square-linf", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    row = next(line for line in printed.splitlines() if line.startswith("Square, Linf"))
-    assert float(row.split()[3].rstrip("%")) >= 80
+    row = next(line for line in printed.splitlines() if line.startswith("square-linf"))
+    assert float(row.split()[2].rstrip("%")) >= 80
     assert "16 images" in printed and str(out) in printed
     assert out.read_bytes().startswith(b"\x89PNG")
 
@@ -43,15 +44,42 @@ def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
     def certain(images):
         return jax.nn.one_hot(np.zeros(images.shape[0], int), 10)
 
-    given = ["--data", "digits", "--budget", "20", "--attacks", "Square, Linf"]
+    given = ["--data", "digits", "--budget", "20", "--attacks", "square-linf"]
     args = attack.settle(attack.make_parser().parse_args(given))
-    failed = attack.run("Square, Linf", args, certain, x, y)
+    failed = attack.run("square-linf", args, certain, x, y)
     assert not np.any(failed.result.success)
     assert "0.0%" in attack.table([failed])
+    assert "square-linf: 3 of 3 images were not attacked: their loss never" in attack.table(
+        [failed]
+    )
     assert attack.draw(tmp_path / "none.png", [failed], certain, x, y, 20, False).exists()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attack.draw(tmp_path / "one.png", [failed], certain, x, y, 1, False)
+
+
+def test_no_name_needs_quotes_on_a_command_line():
+    assert all(shlex.quote(name) == name for name in attack.ATTACKS)
+    assert (
+        attack.make_parser().parse_args(["--attacks", "nes-linf", "zoo-l2"]).attacks[1] == "zoo-l2"
+    )
+
+
+def test_the_table_says_which_queries_are_counted():
+    success, queries = np.array([True, True, True, False]), np.array([10, 20, 60, 110])
+    none = np.zeros(4, int)
+    result = attack.attacks.Result(none, success, queries, np.full(4, 0.5), none, none)
+    found = attack.table([attack.Run("square-l2", "l2", 1.0, result, 2.0, 1.0)])
+    above, head, row = found.splitlines()
+    assert row.split()[3:7] == ["30", "20", "50", "0.50"]
+    for title, word in (
+        ("queries of solved", "mean"),
+        ("queries of solved", "median"),
+        ("queries", "of all"),
+        ("norm of", "solved"),
+    ):
+        start, above_start = head.rindex(word), above.rindex(title)  # one stands above the other
+        assert start < above_start + len(title) and above_start < start + len(word)
 
 
 def test_a_budget_of_one_is_enough_for_all():
@@ -62,11 +90,12 @@ def test_a_budget_of_one_is_enough_for_all():
     "given, message",
     [
         (["--images", "0"], "--images must be positive, got 0; try 100."),
+        (["--seed", "4294967296"], "--seed must be from 0 to 2**32 - 1, got 4294967296;"),
         (["--linf", "-0.1"], "--linf must be positive, got -0.1; try 0.2."),
         (["--linf", "nan"], "--linf must be finite, got nan; try 0.2."),
         (["--l2", "inf"], "--l2 must be finite, got inf; try 2.0."),
-        (["--budget", "50"], "--budget 50 is less than the 101 queries that NES, Linf needs"),
-        (["--budget", "20", "--attacks", "ZOO, L2"], "the 33 queries that ZOO, L2 needs"),
+        (["--budget", "50"], "--budget 50 is less than the 101 queries that nes-linf needs"),
+        (["--budget", "20", "--attacks", "zoo-l2"], "the 33 queries that zoo-l2 needs"),
     ],
 )
 def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zojax
 from zojax import trajectory
 from zojax.examples import (
     _assets,
@@ -34,6 +36,7 @@ def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in ("best bias", "forward passes", "peak memory", "evaluations of the loss: 1,920"):
         assert words in printed
+    assert " 0.0 MiB" not in printed and re.search(r"forward pass \d+\.\d KiB, ratio", printed)
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -50,6 +53,69 @@ def test_every_optimizer_lowers_the_loss(optimizer):
     assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
     before, after = (_report.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
+
+
+def test_a_run_that_diverged_says_so_and_what_to_do(tmp_path, capsys):
+    given = ["--data", "digits", "--steps", "6", "--learning-rate", "30"]
+    assert finetune.main([*given, "--out", str(tmp_path / "curve.png")]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"diverged: negative log-likelihood 2\.\d before, \S*e\+\d+ after", printed)
+    assert "Lower --learning-rate, now 30; try 3." in printed
+    widest = max(map(len, printed.split("held-out:")[1].splitlines()[1:8]))
+    assert widest < 80  # numbers of 24 digits would break the table
+
+
+@pytest.mark.parametrize(
+    "objective, curve, losses, words, diverged",
+    [
+        ("nll", {0: 2.0, 9: 1.0}, [2.0, 1.0], [], False),
+        (
+            "nll",
+            {0: 2.0, 9: 2.1},
+            [2.0, 1.9],
+            ["not improved", "2 before, 2.1 after", "--steps"],
+            False,
+        ),
+        ("nll", {0: 2.0, 9: 49944}, [2.0, 1.0], ["diverged", "5e+04", "--learning-rate"], True),
+        ("nll", {0: 2.0, 9: float("nan")}, [2.0, 1.0], ["diverged", "nan after"], True),
+        ("nll", {0: float("inf"), 9: 1.0}, [2.0, 1.0], ["was inf", "do not fit"], True),
+        ("nll", {0: 2.0, 9: 1.0}, [np.nan, np.nan], ["every evaluation was NaN", "lower mu"], True),
+        ("nll", {0: 2.0, 9: 1.0}, [2.0, 2.0], ["100 % of differences are zero"], False),
+        ("accuracy", {0: 0.1, 9: 0.3}, [2.0, 1.0], ["not improved", "1 - accuracy"], False),
+        ("f1", {0: 0.9, 9: 0.3}, [2.0, 1.0], [], False),
+    ],
+)
+def test_verdicts_have_the_number_and_the_remedy(objective, curve, losses, words, diverged):
+    args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits"]))
+    args.objective = objective
+    tx, params = zojax.mezo(0.1), {"w": jnp.ones(3)}
+    state, (first, last) = tx.init(params), losses
+    apart = 0.1 * (last - first)  # of a direction's two values
+    for loss in losses:
+        values = jnp.array([loss + apart, loss - apart])
+        _, state = tx.update(None, state, params, values=values)
+    text, found = finetune.verdict(args, curve, state)
+    assert found is diverged and bool(text) == bool(words)
+    for word in words:
+        assert word in text
+
+
+def test_evaluations_have_a_bar_of_their_own(monkeypatch):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append((self.desc.removesuffix(": "), self.total))
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits", "--steps", "2"]))
+    task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
+    finetune.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
+    evaluations = [("evaluating", 1)]
+    assert sorted(bars) == sorted([("", 2), *3 * evaluations])
 
 
 KILLED = """
@@ -78,7 +144,9 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
     evaluated = task.split("held_out")
     continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
+    assert "60/60" in capsys.readouterr().err  # the bar counts all steps of the run
     assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
+    assert [step for step, _ in trajectory.load(log).seals] == [1, 2, 4, 8, 16, 32, 60]
     whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
     assert whole.outputs.keys() == continued.outputs.keys()
     for k, expected in whole.outputs.items():
@@ -297,7 +365,7 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
         1
     ]
     old = {name: note[name] for name in ("data", "objective", "batch", "seed")}
-    for name, kept in [("old", old), ("none", None)]:
+    for name, kept in [("old", old), ("none", None), ("number", 5)]:
         with trajectory.Recorder(tmp_path / name, tx, task.params, note=kept) as recorder:
             recorder.append(state)
     finetune.check_log(tmp_path / "old", tx, task.params, note)
@@ -305,8 +373,9 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
     other = finetune.make_optimizer(args)
     with pytest.raises(ValueError, match="another optimizer: its direction, its inner"):
         finetune.check_log(tmp_path / "old", other, task.params, finetune.note_of(args))
-    with pytest.raises(ValueError, match="not recorded by this command"):
-        finetune.check_log(tmp_path / "none", tx, task.params, note)
+    for name in ("none", "number"):
+        with pytest.raises(ValueError, match="not recorded by this command"):
+            finetune.check_log(tmp_path / name, tx, task.params, note)
 
 
 def test_help_lists_every_option(capsys):

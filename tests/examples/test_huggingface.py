@@ -58,7 +58,7 @@ def changed(tmp_path, kind, **settings):
         ("llama", {"num_hidden_layers": 4}, "no tensor model.layers.3"),
         ("llama", {"intermediate_size": 48}, r"shape \(24, 40\), expected \(24, 48\)"),
         ("opt", {"do_layer_norm_before": False}, "do_layer_norm_before=False"),
-        ("gpt2", {"activation_function": "silu"}, "activation 'silu'; supported are"),
+        ("gpt2", {"activation_function": "silu"}, "activation_function 'silu'; supported are"),
     ],
 )
 def test_what_does_not_fit_is_named(kind, settings, message, tmp_path):

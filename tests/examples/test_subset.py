@@ -50,7 +50,8 @@ def test_poss_finds_the_best_triple(table, tmp_path, capsys):
     [
         (["--sizes", "0"], "--sizes must be positive, got 0."),
         (["--runs", "0"], "--runs must be positive, got 0."),
-        (["--seed", "-1"], "--seed must not be negative, got -1."),
+        (["--seed", "-1"], "--seed must be from 0 to 2**32 - 1, got -1;"),
+        (["--seed", "4294967296"], "--seed must be from 0 to 2**32 - 1, got 4294967296;"),
         (
             ["--data", "breast_cancer", "--sizes", "16"],
             "--sizes must be at most 15 for breast_cancer",

@@ -76,6 +76,7 @@ def test_tuning_survives_failures_and_beats_bad_hyper_parameters(tmp_path, capsy
     "given, message",
     [
         (["--runs", "0"], "--runs must be positive, got 0."),
+        (["--seed", "-1"], "--seed must be from 0 to 2**32 - 1, got -1;"),
         (["--budget", "20"], "--budget must be at least 38"),
     ],
 )

@@ -85,6 +85,40 @@ for loop in (scan, while_loop):
         _, actual = zojax.value_and_grad(loss, source)(0, w, x)
         np.testing.assert_allclose(actual, expected, rtol=1e-3)
 """
+# A float16 leaf of which each device holds a part, and the same on islands with keys of their own.
+HALF = """
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+w = jnp.ones(8, jnp.float16)
+
+
+def steps(tx, state, w, value):
+    def step(carry, _):
+        w, state = carry
+        updates, state = tx.update(None, state, w, value_fn=value)
+        return (optax.apply_updates(w, updates), state), None
+
+    return jax.lax.scan(step, (w, state), length=3)[0]
+
+
+def parts(w):
+    value = lambda w: 1e6 * jax.lax.psum(jnp.sum(w.astype(jnp.float32) ** 2), "d")
+    return steps(tx, tx.init(w), w, value)[1].estimator_state.clipped
+
+
+tx = zojax.zeroth_order(optax.sgd(1e-9), zojax.estimator(zojax.directions.normal(), mu=0.5))
+clipped = jax.jit(jax.shard_map(parts, mesh=mesh, in_specs=P("d"), out_specs=P()))(w)
+assert 3 < clipped <= 24, clipped
+
+
+def island(key, w):
+    tx = zojax.zeroth_order(optax.sgd(1e-9), zojax.estimator(mu=0.5), key[0])
+    _, state = tx.update(None, tx.init(w), w, value_fn=lambda w: 1e6 * w[0].astype(jnp.float32))
+    return state.estimator_state.clipped[None]
+
+
+run = jax.shard_map(island, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"))
+assert jax.jit(run)(jax.random.split(jax.random.key(0), 4), w).tolist() == [8] * 4
+"""
 # A key for every device, parameters and data for all.
 ISLANDS = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
@@ -132,7 +166,7 @@ with jax.set_mesh(mesh):
 """
 
 
-@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, ISLANDS, EXPLICIT])
+@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT])
 def test_a_mesh(program):
     program = START + program + 'print("sharded")'
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """One table of all algorithms, and the properties that they share."""
 
+from dataclasses import dataclass
 from functools import cache, partial
 
 import jax
@@ -8,6 +9,23 @@ import numpy as np
 import pytest
 
 from zojax import search
+from zojax.search.domains import ORDERED
+
+
+@dataclass(frozen=True)
+class Die(search.Domain):
+    """A user's own domain, whose coordinates begin at 3."""
+
+    low = 3
+    high = 6
+    kind = ORDERED
+
+    def decode(self, x):
+        return x.astype(int)
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
 
 MIXED = search.space(
     {
@@ -17,6 +35,7 @@ MIXED = search.space(
         "layers": search.integers(0, 9),
         "kind": search.choice([1, 2, 3]),
         "level": search.ordered([0.1, 0.2, 0.5]),
+        "own": Die(),
     }
 )
 CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
@@ -125,6 +144,7 @@ def test_proposals_are_inside_the_space_and_of_the_right_type(name):
     if space is MIXED:
         assert np.issubdtype(point["width"].dtype, np.integer)
         assert set(point["kind"].tolist()) <= {1, 2, 3}
+        assert set(point["own"].tolist()) <= {3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("name", MONOTONE)

@@ -1,5 +1,6 @@
 """evosax's strategies through our ask and tell."""
 
+import functools
 import sys
 
 import jax
@@ -9,7 +10,9 @@ import pytest
 
 from zojax import search
 
-pytest.importorskip("evosax", reason="needs the search extra: pip install 'zojax[search]'")
+strategies = pytest.importorskip(
+    "evosax.algorithms", reason="needs the search extra: pip install 'zojax[search]'"
+)
 
 
 def test_cma_es_finds_the_optimum_of_an_ellipsoid():
@@ -57,12 +60,88 @@ def test_failures_do_not_reach_the_distribution():
     assert algorithm.best(state)[1] == 0
 
 
+def uniform(key):
+    return jax.random.uniform(key, (5,))
+
+
+ARGUMENTS = {  # of the strategies that need some
+    "RandomSearch": {"sampling_fn": uniform},
+    "SV_CMA_ES": {"num_populations": 2},
+    "SV_Open_ES": {"num_populations": 2},
+}
+CUBE = search.space(search.uniform(-2, 3, (5,)))
+
+
+def population_of(algorithm, steps=1):
+    """The proposals of some steps on a bowl, (steps, batch_size, d), and their values."""
+
+    def step(state, _):
+        x, state = algorithm.ask(CUBE, state)
+        values = jnp.sum((x - 0.7) ** 2, axis=1)
+        return algorithm.tell(CUBE, state, x, values), (x, values)
+
+    def run(key):
+        return jax.lax.scan(step, algorithm.init(key, CUBE, 100), None, steps)[1]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["LM_MA_ES", "CMAAnchoredLES", *ARGUMENTS])
+def test_strategies_are_built_outside_of_the_trace(name):
+    algorithm = search.from_evosax(name, 8, **ARGUMENTS.get(name, {}))
+    x, values = jax.eval_shape(population_of(algorithm), jax.random.key(0))
+    assert x.shape == (1, algorithm.batch_size, 5) and values.shape == x.shape[:2]
+    assert algorithm.batch_size == 8 * ARGUMENTS.get(name, {}).get("num_populations", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", strategies.algorithms)
+def test_every_strategy_searches(name):
+    algorithm = search.from_evosax(name, 8, **ARGUMENTS.get(name, {}))
+    x, values = map(np.asarray, jax.jit(population_of(algorithm, 50))(jax.random.key(0)))
+    assert (x >= CUBE.low).all() and (x <= CUBE.high).all()
+    assert len(np.unique(x.reshape(-1, 5), axis=0)) > len(x)
+    assert values.min() < np.median(values[0])
+
+
+def test_arguments_of_the_constructor_arrive():
+    from evosax.algorithms import Open_ES
+
+    def widths(algorithm):
+        state = algorithm.init(jax.random.key(0), CUBE, 100)
+        return np.std((algorithm.ask(CUBE, state)[0] - CUBE.low) / (CUBE.high - CUBE.low))
+
+    def narrowly(generation):
+        return 0.01
+
+    def factory(population_size, solution):
+        return Open_ES(population_size, solution, std_schedule=narrowly)
+
+    narrow = search.from_evosax("Open_ES", 32, std_schedule=narrowly)
+    assert 0.005 < widths(narrow) < 0.02
+    for make in (factory, functools.partial(Open_ES, std_schedule=narrowly)):
+        assert widths(search.from_evosax(make, 32)) < 0.02
+    assert 0.15 < widths(search.from_evosax("Open_ES", 32)) < 0.3  # 1/4, at the bounds less
+
+
 def test_errors_say_what_there_is(monkeypatch):
     with pytest.raises(ValueError, match="evosax has no strategy 'CMAES'; it has .*CMA_ES"):
         search.from_evosax("CMAES")
     space = search.space(search.uniform(0, 1))
     with pytest.raises(ValueError, match="SNES has no setting 'sigma'; it has .*std_init"):
         search.from_evosax("SNES", sigma=1.0).init(jax.random.key(0), space, 10)
+    with pytest.raises(ValueError, match="Open_ES has no setting 'sigma'; it has .*std_schedule"):
+        search.from_evosax("Open_ES", sigma=1.0).init(jax.random.key(0), space, 10)
+    with pytest.raises(TypeError, match="SV_CMA_ES needs num_populations: pass from_evosax"):
+        search.from_evosax("SV_CMA_ES")
+    several = functools.partial(strategies.SV_CMA_ES, num_populations=2)
+    with pytest.raises(ValueError, match="makes 32 points .* not 16: pass its num_populations"):
+        search.from_evosax(several).init(jax.random.key(0), space, 10)
+    with pytest.raises(ValueError, match="num_populations must be"):
+        search.from_evosax("SV_CMA_ES", num_populations=0)
+    strategy = strategies.SNES(8, jnp.zeros(5))
+    with pytest.raises(TypeError, match="must be a class of evosax.*pass its class and settings"):
+        search.from_evosax(strategy)
     with pytest.raises(ValueError, match="evosax searches a continuum"):
         search.from_evosax("SNES").init(jax.random.key(0), search.space(search.integers(0, 5)), 10)
     monkeypatch.setitem(sys.modules, "evosax", None)

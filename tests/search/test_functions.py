@@ -299,3 +299,22 @@ def test_transformations_of_a_search_are_refused_with_a_remedy():
     for mapped in (jax.vmap(best), jax.jit(best)):
         with pytest.raises(TypeError, match="repeats= .* ask and tell"):
             mapped(jax.random.split(jax.random.key(0), 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": search.random_search(3)},
+        {"repeats": 2},
+        {"init_points": [np.zeros(2), np.ones(2)]},
+    ],
+)
+def test_callbacks_that_cannot_be_batched_are_told_of_the_host(options):
+    def fun(x):
+        scalar = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.pure_callback(lambda x: np.float32(np.sum(x**2)), scalar, x)
+
+    with pytest.raises(NotImplementedError, match="vmap") as error:
+        run(fun, BOX, budget=6, **options)
+    assert any("pass jit=False" in note for note in error.value.__notes__)
+    assert run(fun, BOX, budget=6, jit=False, **options).failures == 0

@@ -3,10 +3,37 @@
 Every attack is a pure function `attack(key, model, x, y, eps, norm, budget, targeted)` over a batch of
 images, compiled as one program in which each image stops by itself. Models that JAX cannot trace go
 through `jit=False`, or `ask_tell` where no function can be called at all.
+
+`success` is False for an image that withstood the attack, and for one that was not really attacked.
+
+- `Result.unusable` counts scores that are not finite, or no probabilities; `Result.flat` counts equal ones.
+- Attacks warn of images with nothing else. Inside `jit` call `Result.problems` afterwards.
+- `output="probabilities"` refuses scores of x that are negative or do not sum to one.
+- A host model without one finite score in its first 10 calls is refused.
+
+An exception of a host model, or Ctrl-C, is raised at once. Its attribute `partial_result` is the `Result`
+so far, for all images, with all queries that the model answered. A compiled attack returns all or nothing.
+
+>>> import numpy as np
+>>> from zojax import attacks
+>>> def model(images):  # its quota is 20 images
+...     if model.answered + len(images) > 20:
+...         raise RuntimeError("quota exceeded")
+...     model.answered += len(images)
+...     total = images.sum(axis=(1, 2))
+...     return np.stack([total, 0 * total], axis=1)
+>>> model.answered = 0
+>>> try:
+...     found = attacks.square(0, model, np.full((3, 4, 4), 0.5), np.zeros(3, int), eps=0.1, jit=False)
+... except RuntimeError as error:
+...     found = error.partial_result
+>>> found.queries.sum()
+Array(18, dtype=int32)
 """
 
-from zojax.attacks._driver import AskTell, Attack, Result, ask_tell
+from zojax.attacks._driver import AskTell, Attack, ask_tell
 from zojax.attacks._labels import smoothed
+from zojax.attacks._result import Result
 from zojax.attacks.bandits import bandits, bandits_attack
 from zojax.attacks.nes import nes, nes_attack
 from zojax.attacks.simba import simba, simba_attack, simba_dct

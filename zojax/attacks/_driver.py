@@ -4,11 +4,15 @@ An `Attack` is three pure functions of one image. The driver maps them over imag
 they propose onto the ball and the box before a model sees it, counts queries, and stops each image by
 itself. The same functions serve a compiled loop (`run`) and a model that JAX cannot trace (`ask_tell`).
 
+An exception that ends a run on the host carries the `Result` so far. An image is given up when its first
+answers are all unusable.
+
 An image's random numbers come from the key and from the image, not from its place in the batch, so its
 result is the same alone and in any company, but for the order in which XLA sums.
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -19,9 +23,21 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._call import PROGRAMS, compiled_call, untraceable
-from zojax._types import PyTree, as_key, require_count, require_positive
+from zojax._call import PROGRAMS, compiled_call
+from zojax._types import PyTree, as_key, promoting, require_count, require_flag
 from zojax.attacks import _ball, _losses
+from zojax.attacks._checks import (
+    PATIENCE,
+    Setting,
+    check_heard,
+    check_images,
+    check_outputs,
+    check_setting,
+    check_shares,
+    output_of,
+)
+from zojax.attacks._layout import inward, outward
+from zojax.attacks._result import Result, warned
 
 _CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
 _ACCELERATOR_BATCH = 1024
@@ -53,31 +69,14 @@ class Attack(NamedTuple):
     update: Callable[..., PyTree]
 
 
-class Result(NamedTuple):
-    """What an attack found; the leading axis runs over images.
-
-    Attributes:
-      adversarial: float32, as x: the adversarial image, or the best that was seen. Inside the ball and
-        inside [0, 1].
-      success: bool, whether it is adversarial.
-      queries: int32, images shown to the model, at most the budget. The first is x itself, so an image
-        that was misclassified from the start is solved by 1.
-      norms: float32, the perturbation's length in the norm of the attack.
-    """
-
-    adversarial: jax.Array
-    success: jax.Array
-    queries: jax.Array
-    norms: jax.Array
-
-
 class AskTell(NamedTuple):
     """Pure functions for models that live elsewhere; made by `ask_tell`.
 
     Attributes:
       init: `init(key, x, y) -> state`.
       ask: `ask(state) -> points`, NumPy images of shape (n, ...) to evaluate; n = 0 when all is done.
-      tell: `tell(state, outputs) -> state`, for outputs of shape (n, classes).
+      tell: `tell(state, outputs) -> state`, for outputs of shape (n, classes). The state is a value: after
+        an error the last one is still good.
       result: `result(state) -> Result`, at any time.
     """
 
@@ -98,15 +97,10 @@ class Progress(NamedTuple):
     solved: jax.Array
     best: jax.Array
     best_loss: jax.Array
+    first_loss: jax.Array
+    unusable: jax.Array
+    flat: jax.Array
     inner: PyTree
-
-
-class Setting(NamedTuple):
-    """What the driver knows beside the attack."""
-
-    budget: int
-    targeted: bool
-    output: str
 
 
 def run(
@@ -119,32 +113,59 @@ def run(
     budget: int,
     targeted: bool,
     output: str,
+    layout: str | None,
     batch_size: int | None,
     jit: bool,
 ) -> Result:
     """Attacks a batch of images: one compiled program, or rounds of ask and tell for `jit=False`."""
-    x, y = _check_images(x, y)
-    setting = _check_setting(attack, eps, budget, targeted, output)
+    key = as_key(key)
+    require_flag("jit", jit)
+    setting = check_setting(attack.points, eps, budget, targeted, output, layout)
+    x, y = check_images(x, y, layout)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
     batch_size = require_count("batch_size", batch_size)
     if not callable(model):
         raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
-    if jit:
-        _check_outputs(_output_shape(model, jnp.shape(x)), jnp.shape(x)[0], y)
-        arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
-        return _run_compiled(
-            model, as_key(key), attack, *arrays, float_of(eps), setting, batch_size
-        )
-    session = ask_tell(attack, eps, budget, targeted, output)
-    state = session.init(key, x, y)
-    while len(points := session.ask(state)):
-        parts = [points[i : i + batch_size] for i in range(0, len(points), batch_size)]
-        outputs = [np.asarray(model(part)) for part in parts]
-        for part, out in zip(parts, outputs, strict=True):
-            _check_outputs(out.shape, len(part), y)
-        state = session.tell(state, np.concatenate(outputs))
-    return session.result(state)
+    if not jit:
+        result = _run_on_host(model, key, attack, x, y, eps, setting, batch_size)
+        return warned(result)
+    check_outputs(output_of(model, jnp.shape(x)), jnp.shape(x)[0], y)
+    arrays = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
+    result, shares = _run_compiled(model, key, attack, *arrays, float_of(eps), setting, batch_size)
+    if output == "probabilities":
+        with _partial(lambda: result):
+            check_shares(shares)
+    return warned(result)
+
+
+def _run_on_host(model, key, attack, x, y, eps, setting, batch_size) -> Result:
+    session = _Session(attack, setting, eps)
+    state, answers, calls, heard, classes = session.init(key, x, y), [], 0, False, None
+    with _partial(lambda: session.result(session.tell(state, answers))):
+        while len(points := session.ask(state)):
+            for i in range(0, len(points), batch_size):
+                part = points[i : i + batch_size]
+                answer = np.array(model(part))  # a copy: the model may reuse its buffer
+                check_outputs(answer, len(part), y, classes)
+                answers.append(answer)
+                classes = answer.shape[1]
+                calls, heard = calls + 1, heard or bool(np.any(np.isfinite(answer)))
+                check_heard(heard, calls)
+            session.check(state, answers)
+            # One assignment: an interrupt finds the answers in the list or in the state.
+            state, answers = session.tell(state, answers), []
+        return session.result(state)
+
+
+@contextmanager
+def _partial(result: Callable[[], Result]):
+    """Adds the result so far to an exception, as its attribute `partial_result`."""
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C, too
+        error.partial_result = result()
+        raise
 
 
 def ask_tell(
@@ -153,6 +174,8 @@ def ask_tell(
     budget: int = 1000,
     targeted: bool = False,
     output: str = "logits",
+    *,
+    layout: str | None = None,
 ) -> AskTell:
     """An attack on a model that is reached by other means than a function call.
 
@@ -163,12 +186,17 @@ def ask_tell(
         (`square`, `simba`), gradient estimates take more: 10,000 by default in their own functions.
       targeted: whether y is the class to reach instead of the class to leave.
       output: "logits" or "probabilities": what `tell` is given.
+      layout: "nhwc" or "nchw", the axes of x and of all images that you get; None is "nhwc", with a
+        warning where x looks like "nchw".
 
     Returns:
       An `AskTell`. Only images that are not solved and have budget left are asked about.
 
     Raises:
       ValueError, TypeError: as the attacks.
+
+    Warns:
+      UserWarning: in `result`, for images that were not really attacked (`Result.unusable`, `.flat`).
 
     >>> import numpy as np
     >>> from zojax import attacks
@@ -182,31 +210,68 @@ def ask_tell(
     """
     if not isinstance(attack, Attack):
         raise TypeError(f"attack must be an Attack, got {attack!r}; try attacks.square_attack().")
-    setting = _check_setting(attack, eps, budget, targeted, output)
-    eps = jnp.minimum(jnp.float32(eps), _FARTHEST)
-    compiled = _compiled(attack, setting)
+    setting = check_setting(attack.points, eps, budget, targeted, output, layout)
+    session = _Session(attack, setting, eps)
 
     def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> Progress:
-        x, y = _check_images(x, y)
-        return compiled.start(as_key(key), jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
-
-    def ask(state: Progress) -> np.ndarray:
-        active = np.asarray(_active(state, setting.budget, attack.points))
-        points = state.x[:, None] if _fresh(state) else compiled.propose(eps, state)
-        return np.asarray(points)[active].reshape((-1,) + state.x.shape[1:])
+        return session.init(as_key(key), *check_images(x, y, layout))
 
     def tell(state: Progress, outputs: ArrayLike) -> Progress:
         outputs = np.asarray(outputs)
-        active = np.asarray(_active(state, setting.budget, attack.points))
-        points = 1 if _fresh(state) else attack.points
-        _check_outputs(outputs.shape, int(active.sum()) * points, state.y)
-        table = np.zeros((len(active), points, outputs.shape[1]), np.float32)
-        table[active] = outputs.reshape(-1, points, outputs.shape[1])
-        if _fresh(state):
-            return compiled.tell_first(state, table[:, 0])
-        return compiled.tell(eps, state, table)
+        check_outputs(outputs, session.asked(state).sum(), state.y)
+        session.check(state, [outputs])
+        return session.tell(state, [outputs])
 
-    return AskTell(init, ask, tell, compiled.result)
+    def result(state: Progress) -> Result:
+        return warned(session.result(state))
+
+    return AskTell(init, session.ask, tell, result)
+
+
+class _Session:
+    """The rounds of an attack on the host, between NumPy images and lists of NumPy scores."""
+
+    def __init__(self, attack: Attack, setting: Setting, eps):
+        self.attack, self.setting = attack, setting
+        self.eps = jnp.minimum(jnp.float32(eps), _FARTHEST)
+        self.compiled = _compiled(attack, setting)
+
+    def init(self, key, x, y) -> Progress:
+        x = inward(jnp.asarray(x, jnp.float32), self.setting.layout)
+        return self.compiled.start(key, x, jnp.asarray(y, jnp.int32))
+
+    def asked(self, state: Progress) -> np.ndarray:
+        """Which points of a round are shown to the model, as bools of shape (images, points)."""
+        points = 1 if _fresh(state) else self.attack.points
+        active = np.asarray(_active(state, self.setting.budget, self.attack.points))
+        return np.repeat(active[:, None], points, axis=1)
+
+    def ask(self, state: Progress) -> np.ndarray:
+        points = state.x[:, None] if _fresh(state) else self.compiled.propose(self.eps, state)
+        images = np.asarray(points)[self.asked(state)]
+        return np.ascontiguousarray(outward(images, self.setting.layout))
+
+    def check(self, state: Progress, answers: list[np.ndarray]) -> None:
+        """Raises if the scores of the images themselves cannot be probabilities."""
+        if self.setting.output == "probabilities" and _fresh(state):
+            check_shares(_losses.Shares.of(np.concatenate(answers)))
+
+    def tell(self, state: Progress, answers: list[np.ndarray]) -> Progress:
+        """The state after the scores of a round, or of its first images when it was interrupted."""
+        if not answers:
+            return state
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and counted
+            outputs = np.concatenate(answers).astype(np.float32)
+        answered = self.asked(state)
+        answered[answered] = np.arange(answered.sum()) < len(outputs)
+        table = np.full((*answered.shape, outputs.shape[1]), np.nan, np.float32)
+        table[answered] = outputs
+        if _fresh(state):
+            return self.compiled.tell_first(state, table[:, 0], answered[:, 0])
+        return self.compiled.tell(self.eps, state, table, answered)
+
+    def result(self, state: Progress) -> Result:
+        return self.compiled.result(state)
 
 
 def _fresh(state: Progress) -> bool:
@@ -231,31 +296,48 @@ def _compiled(attack: Attack, setting: Setting) -> _Compiled:
         propose=jax.jit(partial(_propose, attack)),
         tell_first=jax.jit(partial(_tell_first, attack, setting)),
         tell=jax.jit(partial(_tell, attack, setting)),
-        result=jax.jit(partial(_result, attack.norm)),
+        result=jax.jit(partial(_result, attack.norm, setting.layout)),
     )
 
 
 # --- one round ------------------------------------------------------------------------------------
 
 
+@promoting
 def _start(attack, key, x, y) -> Progress:
     """Every image before its first query."""
 
     def one(x, y):
-        inf = jnp.float32(jnp.inf)
+        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
         own = noise.fold_in(key, checksum(x))
-        zero = jnp.int32(0)
-        return Progress(own, x, y, zero, zero, jnp.bool_(False), x, inf, attack.init(own, x, inf))
+        # Traced arguments cannot be refused: no scores are usable for -1, which is no class.
+        y = jnp.where(jnp.all((x >= 0) & (x <= 1)), y, -1)
+        return Progress(
+            key=own,
+            x=x,
+            y=y,
+            t=zero,
+            queries=zero,
+            solved=jnp.bool_(False),
+            best=x,
+            best_loss=inf,
+            first_loss=inf,
+            unusable=zero,
+            flat=zero,
+            inner=attack.init(own, x, inf),
+        )
 
     return jax.vmap(one)(x, y)
 
 
 def _active(state: Progress, budget: int, points: int) -> jax.Array:
-    """Images that are not solved and can pay for another round."""
+    """Images that are not solved, were not given up, and can pay for another round."""
     cost = jnp.where(state.queries == 0, 1, points)
-    return ~state.solved & (state.queries + cost <= budget)
+    hopeless = (state.unusable == state.queries) & (state.queries >= PATIENCE)
+    return ~state.solved & ~hopeless & (state.queries + cost <= budget)
 
 
+@promoting
 def _propose(attack, eps, state: Progress) -> jax.Array:
     def one(s):
         points = attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
@@ -264,56 +346,87 @@ def _propose(attack, eps, state: Progress) -> jax.Array:
     return jax.vmap(one)(state)
 
 
-def _tell_first(attack, setting, state: Progress, outputs) -> Progress:
-    """After the query of the images themselves."""
+@promoting
+def _tell_first(attack, setting, state: Progress, outputs, answered) -> Progress:
+    """After the first query, x itself, of every answered image."""
 
-    def one(s, out):
+    def one(s, out, answered):
         logits = _losses.as_logits(out, setting.output)
         loss, hit = _losses.judge(logits, s.y, setting.targeted, attack.loss)
-        return s._replace(
-            queries=jnp.int32(1), solved=hit, best_loss=loss, inner=attack.init(s.key, s.x, loss)
+        after = s._replace(
+            queries=jnp.int32(1),
+            solved=hit,
+            best_loss=loss,
+            first_loss=loss,
+            unusable=jnp.isinf(loss).astype(jnp.int32),
+            inner=attack.init(s.key, s.x, loss),
         )
+        return _where(answered, after, s)
 
-    return jax.vmap(one)(state, outputs)
-
-
-def _tell(attack, setting, eps, state: Progress, outputs) -> Progress:
-    return _advance(attack, setting, eps, state, _propose(attack, eps, state), outputs)
+    return jax.vmap(one)(state, outputs, answered)
 
 
-def _advance(attack, setting, eps, state: Progress, points, outputs) -> Progress:
-    """Every active image after a round; the others as they were."""
+def _tell(attack, setting, eps, state: Progress, outputs, answered) -> Progress:
+    return _advance(attack, setting, eps, state, _propose(attack, eps, state), outputs, answered)
 
-    def one(s, active, points, outputs):
+
+@promoting
+def _advance(attack, setting, eps, state: Progress, points, outputs, answered) -> Progress:
+    """Every image after the answered points of a round; images without answers stay as they were."""
+
+    def one(s, points, outputs, answered):
         logits = _losses.as_logits(outputs, setting.output)
         losses, hits = jax.vmap(lambda z: _losses.judge(z, s.y, setting.targeted, attack.loss))(
             logits
         )
+        losses, hits = jnp.where(answered, losses, jnp.inf), hits & answered
         key = noise.fold_in(s.key, s.t)
         ranks = jnp.where(hits, -jnp.inf, losses)
         first = jnp.argmin(ranks)
         better = ranks[first] < s.best_loss
+        usable = jnp.isfinite(losses)
         after = Progress(
             key=s.key,
             x=s.x,
             y=s.y,
             t=s.t + 1,
-            queries=s.queries + attack.points,
+            queries=s.queries + _count(answered),
             solved=jnp.any(hits),
             best=jnp.where(better, points[first], s.best),
             best_loss=jnp.where(better, ranks[first], s.best_loss),
+            first_loss=s.first_loss,
+            unusable=s.unusable + _count(answered & ~usable),
+            flat=s.flat + _count(usable & (losses == s.first_loss)),
             inner=attack.update(key, s.inner, s.x, eps, s.t, points, losses),
         )
-        keep = partial(jnp.where, active)
-        return jax.tree.map(keep, after._replace(key=0), s._replace(key=0))._replace(key=s.key)
+        return _where(jnp.any(answered), after, s)
 
-    active = _active(state, setting.budget, attack.points)
-    return jax.vmap(one)(state, active, points, outputs)
+    return jax.vmap(one)(state, points, outputs, answered)
 
 
-def _result(norm, state: Progress) -> Result:
+def _where(condition, after: Progress, before: Progress) -> Progress:
+    """One state or the other; the key, which both have, cannot be selected."""
+    kept = jax.tree.map(
+        partial(jnp.where, condition), after._replace(key=0), before._replace(key=0)
+    )
+    return kept._replace(key=before.key)
+
+
+def _count(bools: jax.Array) -> jax.Array:
+    return jnp.sum(bools, dtype=jnp.int32)
+
+
+@promoting
+def _result(norm, layout, state: Progress) -> Result:
     norms = jax.vmap(lambda a, b: _ball.length(a - b, norm))(state.best, state.x)
-    return Result(state.best, state.solved, state.queries, norms)
+    return Result(
+        adversarial=outward(state.best, layout),
+        success=state.solved,
+        queries=state.queries,
+        norms=norms,
+        unusable=state.unusable,
+        flat=state.flat,
+    )
 
 
 def checksum(x: jax.Array) -> jax.Array:
@@ -328,23 +441,35 @@ def checksum(x: jax.Array) -> jax.Array:
 
 
 @compiled_call
-def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
+def _run_compiled(
+    model, key, attack, x, y, eps, setting, batch_size
+) -> tuple[Result, _losses.Shares]:
     """A few images are under attack at a time; when some are done, others take their places.
 
-    The model comes first: the program lives as long as it does.
+    The model comes first: the program lives as long as it does. The second result belongs to the scores of
+    x. Images whose scores are no probabilities, where these were promised, are not attacked.
     """
     count, eps = x.shape[0], jnp.minimum(eps, _FARTHEST)
     slots = max(1, min(count, batch_size // attack.points))
-    evaluate = partial(_in_batches, model, batch_size)
-    state = _tell_first(attack, setting, _start(attack, key, x, y), evaluate(x))
+
+    def evaluate(points):
+        return _in_batches(model, batch_size, outward(points, setting.layout))
+
+    outputs = jnp.asarray(evaluate(x), jnp.float32)
+    shares, everyone = _losses.Shares.of(outputs), jnp.ones(count, bool)
+    state = _tell_first(attack, setting, _start(attack, key, x, y), outputs, everyone)
     waiting = _active(state, setting.budget, attack.points)
+    if setting.output == "probabilities":
+        waiting &= ~shares.improper
     queue, total = jnp.argsort(~waiting), jnp.sum(waiting)
 
     def advance(part):
         points = _propose(attack, eps, part)
         outputs = evaluate(points.reshape((-1,) + x.shape[1:]))
         outputs = outputs.reshape((*points.shape[:2], -1))
-        return _advance(attack, setting, eps, part, points, outputs)
+        active = _active(part, setting.budget, attack.points)
+        answered = jnp.broadcast_to(active[:, None], points.shape[:2])
+        return _advance(attack, setting, eps, part, points, outputs, answered)
 
     def running(part):
         return jnp.sum(_active(part, setting.budget, attack.points))
@@ -356,7 +481,7 @@ def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
         part = part._replace(solved=part.solved | (rows == count))  # a place without an image
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: running(part) > enough, advance, part)
-        state = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state, part)
+        state = _written(state, rows, part)
         free = ~_active(part, setting.budget, attack.points)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
@@ -367,7 +492,17 @@ def _run_compiled(model, key, attack, x, y, eps, setting, batch_size) -> Result:
 
     first = jnp.where(jnp.arange(slots) < total, queue[:slots], count)
     state = lax.while_loop(more, rounds, (state, first, jnp.minimum(slots, total)))[0]
-    return _result(attack.norm, state)
+    return _result(attack.norm, setting.layout, state), shares
+
+
+def _written(state: Progress, rows: jax.Array, part: Progress) -> Progress:
+    """The state with a part of it in these rows. An image's key never changes."""
+    leaves = jax.tree.map(
+        lambda a, b: a.at[rows].set(b, mode="drop"),
+        state._replace(key=None),
+        part._replace(key=None),
+    )
+    return leaves._replace(key=state.key)
 
 
 def _in_batches(model, batch_size: int, points: jax.Array) -> jax.Array:
@@ -382,92 +517,6 @@ def _in_batches(model, batch_size: int, points: jax.Array) -> jax.Array:
     return outputs.reshape((-1,) + outputs.shape[2:])[:n]
 
 
-# --- what can be wrong --------------------------------------------------------------------------------
-
-
 def float_of(value):
     """A float that is traced, so that another value needs no other program."""
     return jnp.asarray(value, jnp.float32)
-
-
-def check_norm(norm: str) -> str:
-    if norm not in _ball.NORMS:
-        raise ValueError(f"norm must be one of {list(_ball.NORMS)}, got {norm!r}.")
-    return norm
-
-
-def _check_setting(attack, eps, budget, targeted, output) -> Setting:
-    require_positive("eps", eps)
-    if not isinstance(targeted, (bool, np.bool_)):
-        raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
-    if output == "labels":
-        raise ValueError(
-            "output='labels' is not enough for an attack that compares scores; give it logits or "
-            "probabilities, or attacks.smoothed(label_fn, num_classes) with output='probabilities'."
-        )
-    if output not in _losses.OUTPUTS:
-        raise ValueError(f"output must be one of {list(_losses.OUTPUTS)}, got {output!r}.")
-    budget = require_count("budget", budget)
-    if 1 < budget <= attack.points:
-        raise ValueError(
-            f"budget must allow the image itself and a round of {attack.points} queries, "
-            f"{attack.points + 1} in all, got {budget}; ask for fewer queries a round."
-        )
-    return Setting(budget, bool(targeted), output)
-
-
-def _check_images(x, y) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
-    """Images and classes as arrays."""
-    x, y = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, y))
-    shape = jnp.shape(x)
-    if len(shape) < 2 or shape[0] == 0:
-        raise ValueError(
-            f"x must be a batch of at least one image, got shape {shape}; add a leading axis."
-        )
-    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        raise TypeError(
-            f"x must be floating point in [0, 1], got {jnp.result_type(x)}; divide by 255."
-        )
-    if jnp.ndim(y) == 0:
-        raise ValueError(
-            f"x and y must be batches, got one class for x of shape {shape}; pass x[None], y[None]."
-        )
-    if jnp.shape(y) != shape[:1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
-        raise ValueError(
-            f"y must hold one integer class per image, shape {shape[:1]}, "
-            f"got {jnp.result_type(y)} of shape {jnp.shape(y)}."
-        )
-    if not isinstance(x, jax.core.Tracer):
-        low, high = float(jnp.min(x)), float(jnp.max(x))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"x must lie in [0, 1], got values from {low} to {high}; rescale it.")
-    return x, y
-
-
-def _output_shape(model, shape: tuple[int, ...]) -> tuple[int, ...]:
-    with untraceable("zojax traces the model. For one that JAX cannot trace pass jit=False."):
-        found = jax.eval_shape(model, jax.ShapeDtypeStruct(shape, jnp.float32))
-    if not hasattr(found, "shape"):
-        raise TypeError(f"the model must return an array of scores, got a {type(found).__name__}.")
-    return found.shape
-
-
-def _check_outputs(shape: tuple[int, ...], count: int, y) -> None:
-    if shape == (count,):
-        raise ValueError(
-            f"the model must return one row of scores for each of its {count} images, got shape {shape}: "
-            "for a function that gives labels pass attacks.smoothed(label_fn, num_classes) with "
-            "output='probabilities'."
-        )
-    if len(shape) != 2 or shape[0] != count or shape[1] < 2:
-        raise ValueError(
-            f"the model must return one row of scores for each of its {count} images and at least "
-            f"2 classes, got shape {shape}."
-        )
-    if not isinstance(y, jax.core.Tracer):
-        low, high = int(np.min(y)), int(np.max(y))
-        if low < 0 or high >= shape[1]:
-            raise ValueError(
-                f"y must hold classes from 0 to {shape[1] - 1}, as many as the model's scores, "
-                f"got {low} to {high}."
-            )

@@ -54,11 +54,13 @@ def smoothed(
     >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
     >>> w = jax.random.normal(jax.random.key(2), (36, 3))
     >>> label_fn = lambda images: jnp.argmax(images.reshape(-1, 36) @ w, axis=1)
-    >>> model = attacks.smoothed(label_fn, num_classes=3)
+    >>> model = attacks.smoothed(label_fn, num_classes=3, radius=0.5)
     >>> found = attacks.bandits(0, model, x, label_fn(x), eps=0.4, budget=300, output="probabilities")
     >>> bool((label_fn(found.adversarial) != label_fn(x)).mean() > 0.5)
     True
     """
+    if not callable(label_fn):
+        raise TypeError(f"label_fn must be a function of a batch of images, got {label_fn!r}.")
     m, classes = require_count("samples", samples), require_count("num_classes", num_classes)
     require_positive("radius", radius)
     key = as_key(key)
@@ -66,7 +68,7 @@ def smoothed(
     def around(x):
         own = jax.random.fold_in(key, checksum(x.astype(jnp.float32)))
         noise = jax.random.uniform(own, (m, *x.shape), x.dtype, minval=-radius, maxval=radius)
-        return jnp.concatenate([x[None], jnp.clip(x + noise, 0.0, 1.0)])
+        return jnp.concatenate([x[None], jnp.clip(x[None] + noise, 0.0, 1.0)])
 
     @jax.jit  # on the host, too, one program for each number of images
     def neighbourhoods(images):
@@ -79,7 +81,8 @@ def smoothed(
         # Whole votes are counted, exactly in any order.
         votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0)
         ballots = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
-        shares = jnp.sum(votes[:, None] * ballots, axis=1) / (2 * m + 1)
+        cast = jnp.sum(votes[None, :, None] * ballots, axis=1)
+        shares = cast / jnp.maximum(jnp.sum(cast, axis=1, keepdims=True), 1.0)
         known = (labels[:, :1] >= 0) & (labels[:, :1] < classes)
         return jnp.where(known, shares, jnp.nan)
 

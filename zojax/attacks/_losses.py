@@ -6,12 +6,15 @@ to 1 has no differences left.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 OUTPUTS = ("logits", "probabilities")
 _RULED_OUT = -1e30  # far below any logit, and differences of it are finite
+_TOLERANCE = 0.05  # of the sum of probabilities, which a model may round
 ClassLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -25,29 +28,50 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     return logits[label] - jax.nn.logsumexp(_others(logits, label))
 
 
+class Shares(NamedTuple):
+    """The sum and the least entry of each row of scores."""
+
+    total: jax.Array | np.ndarray
+    least: jax.Array | np.ndarray
+
+    @classmethod
+    def of(cls, outputs: jax.Array | np.ndarray) -> "Shares":
+        return cls(outputs.sum(axis=-1), outputs.min(axis=-1))
+
+    @property
+    def improper(self) -> jax.Array | np.ndarray:
+        """Whether a row cannot be probabilities; False for NaN."""
+        return (self.least < 0) | (abs(self.total - 1) > _TOLERANCE)
+
+
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:
     """Float32 logits; the logarithms of probabilities are logits of the same probabilities.
 
-    NaN, which is never adversarial, for what cannot be probabilities: one below 0, or all of them 0. A
-    logit of -inf, as a class that is ruled out has it, becomes one that can be compared.
+    NaN, which is never adversarial, for rows that are no probabilities, and for rows of -inf. A logit of
+    -inf beside others, as a class that is ruled out has it, becomes one that can be compared.
     """
     outputs = jnp.asarray(outputs, jnp.float32)
     if output == "probabilities":
         logits = jnp.log(jnp.maximum(outputs, jnp.finfo(jnp.float32).tiny))
-        possible = (outputs >= 0) & jnp.any(outputs > 0, axis=-1, keepdims=True)
-        return jnp.where(possible, logits, jnp.nan)
-    return jnp.where(jnp.isneginf(outputs), _RULED_OUT, outputs)
+        return jnp.where(Shares.of(outputs).improper[..., None], jnp.nan, logits)
+    ruled_out = jnp.isneginf(outputs)
+    logits = jnp.where(ruled_out, _RULED_OUT, outputs)
+    return jnp.where(jnp.all(ruled_out, axis=-1, keepdims=True), jnp.nan, logits)
 
 
 def judge(
     logits: jax.Array, label: jax.Array, targeted: bool, loss: ClassLoss
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one image's logits, and whether it is adversarial; inf and False if not finite."""
+    """The loss of one image's logits, and whether it is adversarial.
+
+    inf and False if the scores are unusable: not all finite, or without the label's class.
+    """
     value = loss(logits, label)
     hit = jnp.argmax(logits) == label
-    finite = jnp.all(jnp.isfinite(logits)) & jnp.isfinite(value)
+    known = (label >= 0) & (label < logits.shape[0])
+    usable = known & jnp.all(jnp.isfinite(logits)) & jnp.isfinite(value)
     value, wanted = (-value, hit) if targeted else (value, ~hit)
-    return jnp.where(finite, value, jnp.inf), finite & wanted
+    return jnp.where(usable, value, jnp.inf), usable & wanted
 
 
 def _others(logits, label):

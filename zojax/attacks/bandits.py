@@ -11,7 +11,9 @@ from jax.typing import ArrayLike
 from zojax._types import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Model, Result
+from zojax.attacks._checks import check_norm
+from zojax.attacks._driver import Attack, Model
+from zojax.attacks._result import Result
 
 
 class BanditsState(NamedTuple):
@@ -37,6 +39,7 @@ def bandits(
     prior_rate: float = 0.1,
     learning_rate: float = 0.2,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -73,6 +76,8 @@ def bandits(
       prior_rate: h, the learning rate of the prior.
       learning_rate: eta, in units of eps; 0.2 is the paper's 0.01 at eps = 0.05.
       output: what the model returns: "logits" or "probabilities".
+      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
+        where x looks like "nchw".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
@@ -81,7 +86,13 @@ def bandits(
       A `Result`.
 
     Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
+        model, for scores that are no probabilities where these were promised.
+      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
+        so far.
+
+    Warns:
+      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Ilyas et al., `Prior convictions: black-box adversarial attacks with bandits and priors
@@ -97,7 +108,9 @@ def bandits(
     (True, True)
     """
     attack = bandits_attack(norm, tiles, mu, exploration, prior_rate, learning_rate)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def bandits_attack(
@@ -115,7 +128,7 @@ def bandits_attack(
     for name, value in numbers.items():
         require_positive(name, value)
     tiles = None if tiles is None else require_count("tiles", tiles)
-    return _rounds(_driver.check_norm(norm), tiles, *map(float, numbers.values()))
+    return _rounds(check_norm(norm), tiles, *map(float, numbers.values()))
 
 
 @lru_cache

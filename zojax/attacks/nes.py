@@ -9,8 +9,10 @@ from zojax import directions
 from zojax._estimator import estimator
 from zojax._types import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
+from zojax.attacks._checks import check_norm
 from zojax.attacks._descent import descend
-from zojax.attacks._driver import Attack, Model, Result
+from zojax.attacks._driver import Attack, Model
+from zojax.attacks._result import Result
 
 
 def nes(
@@ -27,6 +29,7 @@ def nes(
     mu: float = 0.01,
     learning_rate: float = 0.2,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -56,6 +59,8 @@ def nes(
       mu: smoothing radius, in units of the image.
       learning_rate: eta, in units of eps; 0.2 is the paper's 0.01 at eps = 0.05.
       output: what the model returns: "logits" or "probabilities".
+      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
+        where x looks like "nchw".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
@@ -64,7 +69,13 @@ def nes(
       A `Result`.
 
     Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
+        model, for scores that are no probabilities where these were promised.
+      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
+        so far.
+
+    Warns:
+      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Ilyas et al., `Black-box adversarial attacks with limited queries and information
@@ -80,7 +91,9 @@ def nes(
     (True, True)
     """
     attack = nes_attack(norm, num_directions, mu, learning_rate)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def nes_attack(
@@ -90,7 +103,7 @@ def nes_attack(
     require_positive("mu", mu)
     require_positive("learning_rate", learning_rate)
     n = require_count("num_directions", num_directions)
-    return _rounds(_driver.check_norm(norm), n, float(mu), float(learning_rate))
+    return _rounds(check_norm(norm), n, float(mu), float(learning_rate))
 
 
 @lru_cache

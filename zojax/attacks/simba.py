@@ -12,7 +12,9 @@ from zojax import noise
 from zojax._types import require_fraction, require_positive
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Model, Result
+from zojax.attacks._checks import check_norm
+from zojax.attacks._driver import Attack, Model
+from zojax.attacks._result import Result
 from zojax.directions._permutation import permute
 
 
@@ -38,6 +40,7 @@ def simba(
     *,
     step: float = 0.2,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -61,6 +64,8 @@ def simba(
       targeted: whether y is the class to reach instead of the class to leave.
       step: alpha, the length of one step.
       output: what the model returns: "logits" or "probabilities".
+      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
+        where x looks like "nchw".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
@@ -69,7 +74,13 @@ def simba(
       A `Result`.
 
     Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
+        model, for scores that are no probabilities where these were promised.
+      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
+        so far.
+
+    Warns:
+      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
@@ -84,7 +95,9 @@ def simba(
     (True, True)
     """
     attack = simba_attack(norm, step)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def simba_dct(
@@ -100,6 +113,7 @@ def simba_dct(
     step: float = 0.2,
     frequencies: float = 0.25,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -109,8 +123,8 @@ def simba_dct(
     normalised, for the lowest frequencies u and v: smooth directions, of which fewer are needed.
 
     Args:
-      key, model, x, y, eps, norm, budget, targeted, step, output, batch_size, jit: as in `simba`; images
-        are (height, width) or (height, width, channels).
+      key, model, x, y, eps, norm, budget, targeted, step, output, layout, batch_size, jit: as in `simba`;
+        images are (height, width) or have an axis of channels.
       frequencies: the fraction of frequencies u < fraction * H, v < fraction * W; (0, 1].
 
     Returns:
@@ -132,7 +146,9 @@ def simba_dct(
     (True, True)
     """
     attack = simba_attack(norm, step, frequencies)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None = None) -> Attack:
@@ -141,7 +157,7 @@ def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None 
     if frequencies is not None:
         require_fraction("frequencies", frequencies)
     fraction = None if frequencies is None else float(frequencies)
-    return _rounds(_driver.check_norm(norm), float(step), fraction)
+    return _rounds(check_norm(norm), float(step), fraction)
 
 
 @lru_cache

@@ -9,10 +9,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._types import require_fraction
+from zojax._types import require_count, require_fraction
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._driver import Attack, Model, Result
+from zojax.attacks._checks import check_norm
+from zojax.attacks._driver import Attack, Model
+from zojax.attacks._result import Result
 
 # The fraction p is halved after these iterations of 10,000; other budgets stretch the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -37,6 +39,7 @@ def square(
     *,
     p: float = 0.05,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -62,6 +65,8 @@ def square(
       targeted: whether y is the class to reach instead of the class to leave.
       p: first fraction of the pixels in a window, in (0, 1].
       output: what the model returns: "logits" or "probabilities".
+      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
+        where x looks like "nchw".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
@@ -70,7 +75,13 @@ def square(
       A `Result`.
 
     Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
+        model, for scores that are no probabilities where these were promised.
+      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
+        so far.
+
+    Warns:
+      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Andriushchenko et al., `Square attack: a query-efficient black-box adversarial attack via random
@@ -86,13 +97,15 @@ def square(
     (True, True)
     """
     attack = square_attack(norm, budget, p)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> Attack:
     """The rounds of `square`, for `ask_tell`; the budget sets the pace of its schedule."""
     require_fraction("p", p)
-    return _rounds(_driver.check_norm(norm), _driver.require_count("budget", budget), float(p))
+    return _rounds(check_norm(norm), require_count("budget", budget), float(p))
 
 
 @lru_cache

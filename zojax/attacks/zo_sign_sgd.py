@@ -10,8 +10,10 @@ from zojax import directions, stencils
 from zojax._estimator import estimator
 from zojax._types import require_count, require_positive
 from zojax.attacks import _driver, _losses
+from zojax.attacks._checks import check_norm
 from zojax.attacks._descent import descend
-from zojax.attacks._driver import Attack, Model, Result
+from zojax.attacks._driver import Attack, Model
+from zojax.attacks._result import Result
 
 
 def zo_sign_sgd(
@@ -28,6 +30,7 @@ def zo_sign_sgd(
     mu: float = 0.01,
     learning_rate: float = 0.05,
     output: str = "logits",
+    layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
@@ -57,6 +60,8 @@ def zo_sign_sgd(
       mu: smoothing radius, in units of the image.
       learning_rate: eta, in units of eps.
       output: what the model returns: "logits" or "probabilities".
+      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
+        where x looks like "nchw".
       batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
         elsewhere by default.
       jit: False calls the model on the host, with NumPy images that are not solved.
@@ -65,7 +70,13 @@ def zo_sign_sgd(
       A `Result`.
 
     Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
+      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
+        model, for scores that are no probabilities where these were promised.
+      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
+        so far.
+
+    Warns:
+      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Liu et al., `signSGD via zeroth-order oracle <https://openreview.net/forum?id=BJe-DsC5Fm>`_, 2019.
@@ -80,7 +91,9 @@ def zo_sign_sgd(
     (True, True)
     """
     attack = zo_sign_sgd_attack(norm, num_directions, mu, learning_rate)
-    return _driver.run(key, attack, model, x, y, eps, budget, targeted, output, batch_size, jit)
+    return _driver.run(
+        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
+    )
 
 
 def zo_sign_sgd_attack(
@@ -90,7 +103,7 @@ def zo_sign_sgd_attack(
     require_positive("mu", mu)
     require_positive("learning_rate", learning_rate)
     n = require_count("num_directions", num_directions)
-    return _rounds(_driver.check_norm(norm), n, float(mu), float(learning_rate))
+    return _rounds(check_norm(norm), n, float(mu), float(learning_rate))
 
 
 @lru_cache

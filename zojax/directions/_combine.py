@@ -1,5 +1,7 @@
 """sum_i c_i z_i: the plain way, one direction after another, for any direction that can be drawn."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -20,19 +22,19 @@ def accumulate(draw):
     accumulator exists either: a step with as many takes no more memory than with one. Of more, 16 are
     added in one pass over it.
     """
+    return partial(_combined, draw)
 
-    def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
-        def term(i):
-            noise = draw(frame, i, like)
-            return jax.tree.map(
-                lambda leaf, z: None if z is None else _scaled(coefficients[i], z, leaf.dtype),
-                like,
-                noise,
-            )
 
-        return jax.tree.map(_without_padding, like, _sum(term, frame, coefficients))
+def _combined(draw, frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
+    def term(i):
+        noise = draw(frame, i, like)
+        return jax.tree.map(
+            lambda leaf, z: None if z is None else _scaled(coefficients[i], z, leaf.dtype),
+            like,
+            noise,
+        )
 
-    return combine
+    return jax.tree.map(_without_padding, like, _sum(term, frame, coefficients))
 
 
 def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:

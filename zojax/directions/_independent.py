@@ -1,5 +1,7 @@
 """Directions whose entries are independent: one seed a step, one child seed a leaf and direction."""
 
+from functools import partial
+
 import jax
 
 from zojax import noise
@@ -9,16 +11,18 @@ from zojax.directions._combine import accumulate
 
 def independent(source) -> Direction:
     """The direction whose leaves are filled by `source` (`noise.Signs`, `noise.Normals`)."""
+    draw = partial(_draw, source)
+    return Direction(_frame, draw, accumulate(draw))
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions, like
-        return noise.make_seed(key)
 
-    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
-        leaves, treedef = jax.tree.flatten(like)
-        seeds = noise.child_seeds(seed, index, len(leaves))
-        return treedef.unflatten(
-            [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
-        )
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions, like
+    return noise.make_seed(key)
 
-    return Direction(frame, draw, accumulate(draw))
+
+def _draw(source, seed: jax.Array, index, like: PyTree) -> PyTree:
+    leaves, treedef = jax.tree.flatten(like)
+    seeds = noise.child_seeds(seed, index, len(leaves))
+    return treedef.unflatten(
+        [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
+    )

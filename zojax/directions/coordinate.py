@@ -30,52 +30,55 @@ def coordinate() -> Direction:
     >>> bool(jnp.allclose(grads, jnp.array([2.0, 4.0, 6.0]), atol=1e-2))
     True
     """
+    return Direction(_frame, _draw, _combine, max_directions=total_size)
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions
-        if total_size(like) >= 2**32:
-            raise ValueError(
-                f"coordinate() numbers coordinates with 32 bits, got d = {total_size(like)}; "
-                "use directions.masked to perturb a part, or directions.rademacher."
-            )
-        return noise.make_seed(key)
 
-    def place(seed, index, like):
-        """The flat coordinate of direction `index` and its sign."""
-        index = jnp.asarray(index).astype(jnp.uint32)
-        flat = permute(seed, index, total_size(like))
-        bits, _ = noise.threefry((seed[0], seed[1]), flat, jnp.full_like(flat, 2**31))
-        return flat, jnp.where(bits & 1, -1.0, 1.0).astype(jnp.float32)
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions
+    if total_size(like) >= 2**32:
+        raise ValueError(
+            f"coordinate() numbers coordinates with 32 bits, got d = {total_size(like)}; "
+            "use directions.masked to perturb a part, or directions.rademacher."
+        )
+    return noise.make_seed(key)
 
-    def draw(seed, index, like: PyTree) -> PyTree:
-        flat, sign = place(seed, index, like)
-        scale = sign * np.float32(np.sqrt(total_size(like)))
-        leaves, treedef = jax.tree.flatten(like)
-        drawn = []
-        for start, leaf in zip(_starts(leaves), leaves, strict=True):
-            width = leaf.shape[-1] if leaf.shape else 1
-            local = flat - np.uint32(start)  # wraps to a huge row for earlier leaves
-            inside = (flat >= np.uint32(start)) & (local < np.uint32(_size(leaf)))
-            row = jnp.where(inside, local // np.uint32(max(width, 1)), np.uint32(2**32 - 1))
-            source = noise.OneHot(row, local % np.uint32(max(width, 1)))
-            drawn.append(noise.row_noise(source, leaf.shape, scale))
-        return treedef.unflatten(drawn)
 
-    def combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
-        """Scatters N scalars: O(d + N), not O(d N)."""
-        flat, sign = jax.vmap(lambda i: place(seed, i, like))(jnp.arange(coefficients.shape[0]))
-        scale = sign * np.float32(np.sqrt(total_size(like)))
-        weights = coefficients * scale.astype(coefficients.dtype)
-        leaves, treedef = jax.tree.flatten(like)
-        sums = []
-        for start, leaf in zip(_starts(leaves), leaves, strict=True):
-            zeros = jnp.zeros(_size(leaf), accumulator_dtype(leaf.dtype))
-            # Wrapped or not, a place outside the leaf is out of bounds, and dropped.
-            total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
-            sums.append(total.reshape(leaf.shape))
-        return treedef.unflatten(sums)
+def _place(seed, index, like):
+    """The flat coordinate of direction `index` and its sign."""
+    index = jnp.asarray(index).astype(jnp.uint32)
+    flat = permute(seed, index, total_size(like))
+    bits, _ = noise.threefry((seed[0], seed[1]), flat, jnp.full_like(flat, 2**31))
+    return flat, jnp.where(bits & 1, -1.0, 1.0).astype(jnp.float32)
 
-    return Direction(frame, draw, combine, max_directions=total_size)
+
+def _draw(seed, index, like: PyTree) -> PyTree:
+    flat, sign = _place(seed, index, like)
+    scale = sign * np.float32(np.sqrt(total_size(like)))
+    leaves, treedef = jax.tree.flatten(like)
+    drawn = []
+    for start, leaf in zip(_starts(leaves), leaves, strict=True):
+        width = leaf.shape[-1] if leaf.shape else 1
+        local = flat - np.uint32(start)  # wraps to a huge row for earlier leaves
+        inside = (flat >= np.uint32(start)) & (local < np.uint32(_size(leaf)))
+        row = jnp.where(inside, local // np.uint32(max(width, 1)), np.uint32(2**32 - 1))
+        source = noise.OneHot(row, local % np.uint32(max(width, 1)))
+        drawn.append(noise.row_noise(source, leaf.shape, scale))
+    return treedef.unflatten(drawn)
+
+
+def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
+    """Scatters N scalars: O(d + N), not O(d N)."""
+    flat, sign = jax.vmap(lambda i: _place(seed, i, like))(jnp.arange(coefficients.shape[0]))
+    scale = sign * np.float32(np.sqrt(total_size(like)))
+    weights = coefficients * scale.astype(coefficients.dtype)
+    leaves, treedef = jax.tree.flatten(like)
+    sums = []
+    for start, leaf in zip(_starts(leaves), leaves, strict=True):
+        zeros = jnp.zeros(_size(leaf), accumulator_dtype(leaf.dtype))
+        # Wrapped or not, a place outside the leaf is out of bounds, and dropped.
+        total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
+        sums.append(total.reshape(leaf.shape))
+    return treedef.unflatten(sums)
 
 
 def _size(leaf) -> int:

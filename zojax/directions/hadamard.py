@@ -40,32 +40,33 @@ def hadamard() -> Direction:
     >>> bool(jnp.allclose(grads, jnp.array([2.0, 1.0, 0.0]), atol=1e-3))
     True
     """
+    return Direction(_frame, _draw, accumulate(_draw), max_directions=_padded)
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions
-        if total_size(like) > 2**31:
-            raise ValueError(
-                f"hadamard() numbers coordinates with 31 bits, got d = {total_size(like)}; "
-                "use directions.masked to perturb a part, or directions.rademacher."
-            )
-        return noise.make_seed(key)
 
-    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
-        row = permute(seed, jnp.asarray(index).astype(jnp.uint32), _padded(like))
-        leaves, treedef = jax.tree.flatten(like)
-        # The signs D do not depend on the direction: child seeds of one fixed, unused index.
-        seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-        # Every row is 1 at the first coordinate; with a sign of its own no direction tells of another.
-        words = noise.row_keys(seed, jnp.uint32(2**32 - 3))
-        flip = noise.mix(words, jnp.asarray(index).astype(jnp.uint32)) >> np.uint32(31)
-        start, drawn = 0, []
-        for leaf, leaf_seed in zip(leaves, seeds, strict=True):
-            source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(leaf_seed))
-            drawn.append(noise.row_noise(source, leaf.shape))
-            start += leaf.size
-        return treedef.unflatten(drawn)
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions
+    if total_size(like) > 2**31:
+        raise ValueError(
+            f"hadamard() numbers coordinates with 31 bits, got d = {total_size(like)}; "
+            "use directions.masked to perturb a part, or directions.rademacher."
+        )
+    return noise.make_seed(key)
 
-    return Direction(frame, draw, accumulate(draw), max_directions=_padded)
+
+def _draw(seed: jax.Array, index, like: PyTree) -> PyTree:
+    row = permute(seed, jnp.asarray(index).astype(jnp.uint32), _padded(like))
+    leaves, treedef = jax.tree.flatten(like)
+    # The signs D do not depend on the direction: child seeds of one fixed, unused index.
+    seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
+    # Every row is 1 at the first coordinate; with a sign of its own no direction tells of another.
+    words = noise.row_keys(seed, jnp.uint32(2**32 - 3))
+    flip = noise.mix(words, jnp.asarray(index).astype(jnp.uint32)) >> np.uint32(31)
+    start, drawn = 0, []
+    for leaf, leaf_seed in zip(leaves, seeds, strict=True):
+        source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(leaf_seed))
+        drawn.append(noise.row_noise(source, leaf.shape))
+        start += leaf.size
+    return treedef.unflatten(drawn)
 
 
 def _padded(like: PyTree) -> int:

@@ -1,6 +1,7 @@
 """Low-rank directions: leaves perturbed by outer products, so that directions share products."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -55,52 +56,64 @@ def low_rank(
     ((5, 4), True)
     """
     rank = require_count("rank", rank)
-    if factors not in _FACTORS:
+    if not isinstance(factors, str) or factors not in _FACTORS:
         raise ValueError(f"factors must be one of {sorted(_FACTORS)}, got {factors!r}.")
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
+    draw = partial(_draw, rank, source, vectors)
+    return Direction(
+        frame=partial(_frame, vectors),
+        draw=draw,
+        combine=partial(_combine, draw, vectors),
+        max_directions=partial(_max_directions, vectors),
+        shares_products=True,
+    )
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
-        rest = _split(like)[1]
-        seed = noise.make_seed(key)
-        if not jax.tree.leaves(rest):
-            return seed, None
-        return seed, vectors.frame(noise.fold_in(key, 1), num_directions, rest)
 
-    def draw(frame: PyTree, index, like: PyTree) -> PyTree:
-        matrices, rest = _split(like)
-        leaves, treedef = jax.tree.flatten(matrices)
-        parts = [_parts(leaf.shape) for leaf in leaves]
-        seed = noise.child_seeds(frame[0], index, 1)[0]
-        drawn = noise.low_rank_noise(source, seed, parts, rank) if leaves else []
-        rest = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-        return _merge(like, treedef.unflatten(drawn), rest)
+def _frame(vectors: Direction, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
+    rest = _split(like)[1]
+    seed = noise.make_seed(key)
+    if not jax.tree.leaves(rest):
+        return seed, None
+    return seed, vectors.frame(noise.fold_in(key, 1), num_directions, rest)
 
-    def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
-        """One matrix product a leaf, over directions and rank together."""
-        matrices, rest = _split(like)
-        leaves, treedef = jax.tree.flatten(matrices)
 
-        def weighted(i, c):
-            drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
-            return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
+def _draw(rank: int, source, vectors: Direction, frame: PyTree, index, like: PyTree) -> PyTree:
+    matrices, rest = _split(like)
+    leaves, treedef = jax.tree.flatten(matrices)
+    parts = [_parts(leaf.shape) for leaf in leaves]
+    seed = noise.child_seeds(frame[0], index, 1)[0]
+    drawn = noise.low_rank_noise(source, seed, parts, rank) if leaves else []
+    rest = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
+    return _merge(like, treedef.unflatten(drawn), rest)
 
-        if coefficients.shape[0] == 1:  # drawn as for the evaluation: compilers draw once for both
-            factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
-        else:
-            factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-        sums = [
-            _product(a, b).astype(accumulator_dtype(leaf.dtype))
-            for (a, b), leaf in zip(factors, leaves, strict=True)
-        ]
-        rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
-        return _merge(like, treedef.unflatten(sums), rest)
 
-    def max_directions(like: PyTree) -> int | None:
-        rest = _split(like)[1]
-        return vectors.max_directions(rest) if jax.tree.leaves(rest) else None
+def _combine(
+    draw, vectors: Direction, frame: PyTree, coefficients: jax.Array, like: PyTree
+) -> PyTree:
+    """One matrix product a leaf, over directions and rank together."""
+    matrices, rest = _split(like)
+    leaves, treedef = jax.tree.flatten(matrices)
 
-    return Direction(frame, draw, combine, max_directions, shares_products=True)
+    def weighted(i, c):
+        drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
+        return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
+
+    if coefficients.shape[0] == 1:  # drawn as for the evaluation: compilers draw once for both
+        factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
+    else:
+        factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
+    sums = [
+        _product(a, b).astype(accumulator_dtype(leaf.dtype))
+        for (a, b), leaf in zip(factors, leaves, strict=True)
+    ]
+    rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
+    return _merge(like, treedef.unflatten(sums), rest)
+
+
+def _max_directions(vectors: Direction, like: PyTree) -> int | None:
+    rest = _split(like)[1]
+    return vectors.max_directions(rest) if jax.tree.leaves(rest) else None
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

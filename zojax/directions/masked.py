@@ -1,13 +1,14 @@
 """A direction confined to a part of the parameters: named leaves, or entries of leaves."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype, require_kind
+from zojax._types import Direction, PyTree, accumulator_dtype, brief, require_kind
 
 
 def masked(
@@ -29,6 +30,7 @@ def masked(
 
     Raises:
       ValueError: when nothing is selected, or a mask's structure or shape does not fit.
+      TypeError: when a predicate returns no bool.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> only_w = lambda path, leaf: jax.tree_util.keystr(path) == "['w']"
@@ -41,42 +43,54 @@ def masked(
     require_kind("direction", direction, Direction)
     if not callable(mask) and not any(map(_may_select, jax.tree.leaves(mask))):
         raise ValueError("mask selects nothing; there is nothing to perturb.")
+    stages = [partial(f, direction, mask) for f in (_frame, _draw, _combine, _max_directions)]
+    return Direction(*stages, shares_products=direction.shares_products)
 
-    def resolve(like: PyTree) -> PyTree:
-        """A bool or a bool array for every leaf of `like`."""
-        if callable(mask):
-            chosen = jax.tree_util.tree_map_with_path(lambda p, leaf: bool(mask(p, leaf)), like)
-        else:
-            chosen = jax.tree.map(_checked, like, _fit(mask, like))
-        if not any(m is not False for m in jax.tree.leaves(chosen)):
-            raise ValueError("mask selects no float leaf; there is nothing to perturb.")
-        return chosen
 
-    def part(like: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf, m: None if m is False else leaf, like, resolve(like))
+def _resolve(mask, like: PyTree) -> PyTree:
+    """A bool or a bool array for every leaf of `like`."""
+    if callable(mask):
+        chosen = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _answer(path, mask(path, leaf)), like
+        )
+    else:
+        chosen = jax.tree.map(_checked, like, _fit(mask, like))
+    if not any(m is not False for m in jax.tree.leaves(chosen)):
+        raise ValueError("mask selects no float leaf; there is nothing to perturb.")
+    return chosen
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
-        return direction.frame(key, num_directions, part(like))
 
-    def draw(frame: PyTree, index, like: PyTree) -> PyTree:
-        def apply(leaf, m, z):
-            return z if z is None or m is True else noise.MaskedNoise(z, m)
+def _part(mask, like: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf, m: None if m is False else leaf, like, _resolve(mask, like))
 
-        return jax.tree.map(apply, like, resolve(like), direction.draw(frame, index, part(like)))
 
-    def combine(frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
-        def apply(leaf, m, total):
-            if total is None:
-                return jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype))
-            return total if m is True else jnp.where(m, total, 0)
+def _frame(direction: Direction, mask, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
+    return direction.frame(key, num_directions, _part(mask, like))
 
-        total = direction.combine(frame, coefficients, part(like))
-        return jax.tree.map(apply, like, resolve(like), total)
 
-    def max_directions(like: PyTree) -> int | None:
-        return direction.max_directions(part(like))
+def _draw(direction: Direction, mask, frame: PyTree, index, like: PyTree) -> PyTree:
+    def apply(leaf, m, z):
+        return z if z is None or m is True else noise.MaskedNoise(z, m)
 
-    return Direction(frame, draw, combine, max_directions, direction.shares_products)
+    return jax.tree.map(
+        apply, like, _resolve(mask, like), direction.draw(frame, index, _part(mask, like))
+    )
+
+
+def _combine(
+    direction: Direction, mask, frame: PyTree, coefficients: jax.Array, like: PyTree
+) -> PyTree:
+    def apply(leaf, m, total):
+        if total is None:
+            return jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype))
+        return total if m is True else jnp.where(m, total, 0)
+
+    total = direction.combine(frame, coefficients, _part(mask, like))
+    return jax.tree.map(apply, like, _resolve(mask, like), total)
+
+
+def _max_directions(direction: Direction, mask, like: PyTree) -> int | None:
+    return direction.max_directions(_part(mask, like))
 
 
 def _fit(mask: PyTree, like: PyTree) -> PyTree:
@@ -89,6 +103,15 @@ def _fit(mask: PyTree, like: PyTree) -> PyTree:
         raise ValueError(f"mask must have the structure of the parameters: {error}") from error
 
 
+def _answer(path, selected) -> bool:
+    if np.ndim(selected) or isinstance(selected, jax.core.Tracer):
+        raise TypeError(
+            f"mask must return a bool for params{jax.tree_util.keystr(path)}, got {brief(selected)}; "
+            "give a pytree of bool arrays to select entries."
+        )
+    return bool(selected)
+
+
 def _may_select(mask) -> bool:
     return isinstance(mask, jax.core.Tracer) or bool(np.any(mask))
 
@@ -96,9 +119,10 @@ def _may_select(mask) -> bool:
 def _checked(leaf: jax.ShapeDtypeStruct, mask):
     if isinstance(mask, (bool, np.bool_)):
         return bool(mask)
+    dtype = np.asarray(mask).dtype if not isinstance(mask, jax.Array) else mask.dtype
+    if dtype != jnp.bool_:
+        raise ValueError(f"mask leaves must be bool, got {brief(mask)}; compare or .astype(bool).")
     mask = jnp.asarray(mask)
-    if mask.dtype != jnp.bool_:
-        raise ValueError(f"mask leaves must be bool, got {mask.dtype}; compare or .astype(bool).")
     if mask.shape == () and not isinstance(mask, jax.core.Tracer):
         return bool(mask)
     if mask.shape != leaf.shape:

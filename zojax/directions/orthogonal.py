@@ -32,23 +32,21 @@ def orthogonal() -> Direction:
     >>> bool(jnp.allclose(grads, jnp.array([2.0, 1.0]), atol=1e-3))
     True
     """
+    return Direction(_frame, _draw, accumulate(_draw), max_directions=total_size)
 
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        normals = jax.random.normal(key, (total_size(like), num_directions))
-        q, r = jnp.linalg.qr(normals)
-        # The sign fixes QR's freedom; without it the columns are not uniform (Mezzadri, 2007).
-        return q * jnp.where(jnp.diagonal(r) < 0, -1, 1) * np.sqrt(total_size(like))
 
-    def draw(frame: jax.Array, index, like: PyTree) -> PyTree:
-        column = frame[:, index].astype(jnp.float32)
-        leaves, treedef = jax.tree.flatten(like)
-        sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
-        parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
-        return treedef.unflatten(
-            [
-                noise.StoredNoise(p.reshape(leaf.shape))
-                for p, leaf in zip(parts, leaves, strict=True)
-            ]
-        )
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    normals = jax.random.normal(key, (total_size(like), num_directions))
+    q, r = jnp.linalg.qr(normals)
+    # The sign fixes QR's freedom; without it the columns are not uniform (Mezzadri, 2007).
+    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None] * np.sqrt(total_size(like))
 
-    return Direction(frame, draw, accumulate(draw), max_directions=total_size)
+
+def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
+    column = frame[:, index].astype(jnp.float32)
+    leaves, treedef = jax.tree.flatten(like)
+    sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
+    parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
+    return treedef.unflatten(
+        [noise.StoredNoise(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
+    )

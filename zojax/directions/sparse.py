@@ -1,5 +1,6 @@
 """A random part of the coordinates, new at every step and shared by the step's directions."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,20 +14,22 @@ from zojax.directions._combine import accumulate
 
 
 def sparse(density: float) -> Direction:
-    r""":math:`z_k = m_k s_k / \sqrt p`, with m_k = 1 with probability p = `density`.
+    r""":math:`z_k = m_k s_k / \sqrt p`, with m_k = 1 with probability p, the `density`.
 
     The mask m is drawn anew at each step and shared by its directions, so the update of a step
     touches about p d coordinates; s are signs. E zz' = I over steps. One central
     difference on a quadratic has a variance of trace :math:`(d - 2 + 1/p)\|g\|^2`.
 
     Args:
-      density: p, in (0, 1].
+      density: p, in [2^-32, 1], the same in all steps. It is rounded to a multiple of 2^-32, the
+        resolution of a mask. With p below 1/d most steps move no coordinate.
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when the density is outside (0, 1].
+      ValueError: when the density is outside [2^-32, 1].
+      TypeError: when it is a schedule, traced, or no number.
 
     References:
       Liu et al., `Sparse MeZO <https://arxiv.org/abs/2402.15751>`_, 2024 (there with a mask from the
@@ -40,30 +43,35 @@ def sparse(density: float) -> Direction:
     >>> 900 < int(jnp.sum(z != 0)) < 1100
     True
     """
-    require_fraction("density", density)
-    # A coordinate is kept when its 32-bit hash is below this.
-    threshold = min(round(density * 2**32), 2**32 - 1)
-
-    def frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-        del num_directions, like
-        return noise.make_seed(key)
-
-    def draw(seed: jax.Array, index, like: PyTree) -> PyTree:
-        leaves, treedef = jax.tree.flatten(like)
-        signs = noise.child_seeds(seed, index, len(leaves))
-        # With an index that no direction has.
-        masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-        scale = float(1 / np.sqrt(density))
-        return treedef.unflatten(
-            [
-                noise.row_noise(
-                    _Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale
-                )
-                for i, leaf in enumerate(leaves)
-            ]
+    density = require_fraction("density", density)
+    if density < 2**-32:
+        raise ValueError(
+            f"density must be at least 2^-32 = {2**-32:.3g}, got {density:.3g}: "
+            "directions.coordinate() moves one coordinate at a time."
         )
+    # A coordinate is kept when its 32-bit hash is below this.
+    threshold = round(density * 2**32)
+    draw = partial(_draw, threshold)
+    return Direction(_frame, draw, accumulate(draw))
 
-    return Direction(frame, draw, accumulate(draw))
+
+def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    del num_directions, like
+    return noise.make_seed(key)
+
+
+def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
+    leaves, treedef = jax.tree.flatten(like)
+    signs = noise.child_seeds(seed, index, len(leaves))
+    # With an index that no direction has.
+    masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
+    scale = math.sqrt(2**32 / threshold)
+    return treedef.unflatten(
+        [
+            noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
+            for i, leaf in enumerate(leaves)
+        ]
+    )
 
 
 @partial(
@@ -87,4 +95,5 @@ class _Kept:
 
     def _mask(self, rows, columns):
         word, _ = noise.threefry((self.mask_seed[0], self.mask_seed[1]), rows, columns)
-        return (word < np.uint32(self.threshold)).astype(jnp.float32)
+        # Not `word < threshold`: 2^32 is no uint32.
+        return (word <= np.uint32(self.threshold - 1)).astype(jnp.float32)

@@ -1,6 +1,7 @@
 """Uniform on the sphere of radius sqrt(d): a normal direction over all leaves, rescaled."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +34,12 @@ def sphere() -> Direction:
     True
     """
     gaussian = normal()
-
-    def draw(frame, index, like: PyTree) -> PyTree:
-        noise = gaussian.draw(frame, index, like)
-        squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
-        scale = jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
-        return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scale), like, noise)
-
+    draw = partial(_draw, gaussian)
     return Direction(gaussian.frame, draw, accumulate(draw))
+
+
+def _draw(gaussian: Direction, frame, index, like: PyTree) -> PyTree:
+    noise = gaussian.draw(frame, index, like)
+    squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
+    scale = jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
+    return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scale), like, noise)

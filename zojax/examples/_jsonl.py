@@ -4,7 +4,6 @@ Lines are `{"text": ..., "label": ...}`: the label is the first token of its nam
 they are `{"prompt": ..., "completion": ...}`: the completion is written after the prompt as it stands.
 """
 
-import json
 import pathlib
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.examples import _completions, _huggingface, _report
+from zojax.examples._files import parse_json, refusing, shown
 from zojax.examples._tasks import Task, classification, in_order, pad
 from zojax.examples._trained import PREFIX, divide, joined
 
@@ -58,23 +58,26 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     if stop is not None:
         ids = _encoded(model, stop)
         if len(ids) != 1:
-            raise ValueError(f"stop must be one token of the model, got {stop!r}, which is {ids}.")
+            raise ValueError(
+                f"stop must be one token of the model, got {shown(stop)}, which is {shown(ids)}."
+            )
         model = model._replace(stop=ids[0])
     template = _KINDS[rows.fields] if prompt is None else prompt
     if template.count("{}") != 1:
         raise ValueError(f"prompt must have one {{}} for the text, got {template!r}.")
-    encoded = model.tokenizer.encode_batch([template.replace("{}", text) for text in rows.inputs])
+    with refusing("tokenizer.json cannot encode the texts of the task"):
+        encoded = model.tokenizer.encode_batch([template.replace("{}", t) for t in rows.inputs])
     tokens = [e.ids for e in encoded]
     order = np.random.default_rng(0).permutation(len(tokens))
     held_out, validation, train = np.split(order, [int(s * len(tokens)) for s in _SPLITS])
     splits = {"held_out": held_out, "validation": validation}
+    bare = model._replace(params=None)  # whoever trains may give them up
+    of_kind = _labels if "label" in rows.fields else _texts
+    labels, objectives, outputs, scores = of_kind(bare, rows.outputs, path)
+    taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
+    room = _check(bare, rows, tokens, taken, path)
     begin = np.concatenate([tokens[i] for i in train[:100]])
     trained, frozen = divide(model, params, seed, begin)
-    model = model._replace(params=None)  # whoever trains may give them up
-    of_kind = _labels if "label" in rows.fields else _texts
-    labels, objectives, outputs, scores = of_kind(model, rows.outputs)
-    taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
-    room = _check(model, rows, tokens, taken)
     fill = partial(pad, longest=room)
 
     def batches(seed, size):
@@ -89,42 +92,38 @@ def task(weights, path, params, seed, dtype=np.float32, prompt=None, stop=None):
     return Task(trained, frozen, objectives, outputs, scores, batches, split)
 
 
-def _check(model, rows, tokens, taken):
+def _check(model, rows, tokens, taken, path):
     """The most tokens of a text that the model has room for (None: any); raises for what does not suit."""
     positions = getattr(model.config, "positions", None)
     room = None if positions is None else positions - model.config.first_position - taken
     for text, ids in zip(rows.inputs, tokens, strict=True):
-        start = repr(text[:40])
+        start = shown(text)
         if not ids:
-            raise ValueError(f"the text {start} and its prompt have no token; leave it out.")
+            raise ValueError(
+                f"{path}: the text {start} and its prompt have no token; leave it out."
+            )
         if room is not None and len(ids) > room:
             raise ValueError(
-                f"the text {start} has {len(ids)} tokens, but the model has room for {room} beside what "
-                "it is to write, and its prefix; shorten it."
+                f"{path}: the text {start} has {len(ids)} tokens, but the model has room for {room} "
+                "beside its prefix and the completion; shorten it."
             )
-    known = model.config.vocabulary
-    highest = max(
-        max(ids) for ids in [*tokens, *(_encoded(model, text) for text in rows.outputs)] if ids
-    )
-    if highest >= known:
-        raise ValueError(
-            f"tokenizer.json makes token {highest}, but the model has a vocabulary of {known}: "
-            "they do not belong together."
-        )
+    _check_known(model, max(map(max, tokens)))
     return room
 
 
-def _labels(model, outputs):
+def _labels(model, outputs, path):
     """Classification, by the first token of a label's name."""
     names = sorted(set(outputs))
     encoded = [_encoded(model, f" {name}") for name in names]
     if not all(encoded) or not all(name.strip() for name in names):
-        raise ValueError(f"labels must be names of a token at least, got {names}.")
+        raise ValueError(f"{path}: labels must be names of a token at least, got {shown(names)}.")
     first = [ids[0] for ids in encoded]
     if len(names) < 2:
-        raise ValueError(f"a task needs 2 labels at least, got {names}.")
+        raise ValueError(f"{path}: a task needs 2 labels at least, got {shown(names)}.")
     if len(set(first)) < len(names):
-        raise ValueError(f"the labels {names} must begin with different tokens, got {first}.")
+        raise ValueError(
+            f"{path}: the labels {shown(names)} must begin with different tokens, got {shown(first)}."
+        )
     chosen = np.array(first)
 
     def logits(params, frozen, batch):
@@ -136,12 +135,14 @@ def _labels(model, outputs):
     return labels, *classification(logits)
 
 
-def _texts(model, outputs):
+def _texts(model, outputs, path):
     """Completions with the model's stop behind them; judged also by what the model writes itself."""
     stop = [] if model.stop is None else [model.stop]
     encoded = [_encoded(model, text) + stop for text in outputs]
     if not any(encoded):
-        raise ValueError("all completions are empty, and the model has no token that ends a text.")
+        raise ValueError(
+            f"{path}: all completions are empty, and the model has no token that ends a text."
+        )
     labels = np.full((len(encoded), max(map(len, encoded))), -1, np.int32)
     for row, ids in zip(labels, encoded, strict=True):
         row[: len(ids)] = ids
@@ -169,7 +170,19 @@ def _texts(model, outputs):
 
 
 def _encoded(model, text):
-    return model.tokenizer.encode(text, add_special_tokens=False).ids
+    with refusing(f"tokenizer.json cannot encode {shown(text)}"):
+        ids = model.tokenizer.encode(text, add_special_tokens=False).ids
+    _check_known(model, max(ids, default=0))
+    return ids
+
+
+def _check_known(model, token):
+    known = model.config.vocabulary
+    if token >= known:
+        raise ValueError(
+            f"tokenizer.json makes token {token}, but the model has a vocabulary of {known}: "
+            "they do not belong together."
+        )
 
 
 def read(path):
@@ -189,19 +202,22 @@ def read(path):
         raise ValueError(f"--task {path} is no file; it is a JSONL file, one object a line.")
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"--task {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8: {error}.") from error
     fields, rows = None, []
     for number, line in enumerate(text.split("\n"), 1):  # strings may hold other ends of lines
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 fields = fields or next(f for f in _KINDS if set(f) <= set(row))
                 rows.append(tuple(_as_text(row[name]) for name in fields))
             except (ValueError, KeyError, TypeError, StopIteration) as error:
                 wanted = " or ".join(" and ".join(f) for f in ([fields] if fields else _KINDS))
                 raise ValueError(
-                    f"line {number} of {path} must be an object with {wanted}, got {line!r}."
+                    f"line {number} of {path} must be an object with {wanted}, strings or numbers, "
+                    f"got {shown(line)}."
                 ) from error
     if len(rows) < 10:
         raise ValueError(f"{path} needs 10 examples at least, got {len(rows)}.")
@@ -210,5 +226,7 @@ def read(path):
 
 def _as_text(value):
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise TypeError(f"neither a string nor a number: {value!r}")
-    return str(value)
+        raise TypeError(f"neither a string nor a number: {shown(value)}")
+    text = str(value)
+    text.encode()  # a lone surrogate is no text
+    return text

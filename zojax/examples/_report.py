@@ -24,6 +24,8 @@ __all__ = [
     "calibrated",
     "classification",
     "completion",
+    "of_bytes",
+    "of_seconds",
     "peak_bytes",
     "plot",
     "refusing",
@@ -140,15 +142,36 @@ def seconds(functions, repeats=7):
     return [statistics.median(record[1:]) for record in times]
 
 
-def plot(path, losses, points, label, what="negative log-likelihood"):
-    """Draws a loss curve.
+def of_bytes(count):
+    """A number of bytes in words.
+
+    >>> of_bytes(39000), of_bytes(2.5 * 2**30)
+    ('38.1 KiB', '2.5 GiB')
+    """
+    power = max(1, min(4, int(np.log2(max(1, count)) // 10)))
+    return f"{count / 2 ** (10 * power):.1f} {'KMGT'[power - 1]}iB"
+
+
+def of_seconds(seconds):
+    """A time in words.
+
+    >>> of_seconds(0.000923), of_seconds(2.5)
+    ('0.92 ms', '2.5 s')
+    """
+    return f"{1e3 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"
+
+
+def plot(path, losses, points, *, label, start, what, title):
+    """Draws a loss curve, with a line at its value before training.
 
     Args:
       path: where the PNG goes.
-      losses: training loss of every step.
+      losses: training loss of every step, NaN where it is not known.
       points: dict from a number of steps to the loss of a split there.
-      label: what the points are called.
-      what: what the loss is called.
+      label: name of the split.
+      start: name of the model before training.
+      what: name of the loss.
+      title: of the picture.
 
     Returns:
       The absolute path.
@@ -159,14 +182,25 @@ def plot(path, losses, points, label, what="negative log-likelihood"):
     mean = np.convolve(losses, np.ones(width) / width, mode="valid")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
+    before = next(iter(points.values()))
+    axes.axhline(before, color="0.5", linewidth=1, linestyle=":", label=f"{label}, {start}")
     axes.plot(np.arange(1, len(losses) + 1), losses, color="0.85", linewidth=1)
     middle = np.arange(len(mean)) + (width + 1) / 2
     axes.plot(middle, mean, color="C0", label=f"training batches, mean of {width}")
     axes.plot(list(points), list(points.values()), "o-", color="C3", label=label)
-    axes.set(xlabel="step", ylabel=what)
+    axes.set(xlabel="step", ylabel=what, title=title)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if _decades([*losses, *points.values()]) > 2:  # a run that diverged, too
+        axes.set_yscale("log")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return save_figure(figure, path)
+
+
+def _decades(values):
+    """Powers of ten between the least and the greatest positive number; 0 if one is not positive."""
+    known = np.array(values)[np.isfinite(values)]
+    return np.log10(known.max() / known.min()) if len(known) and known.min() > 0 else 0.0
 
 
 def save_figure(figure, path, dpi=150):

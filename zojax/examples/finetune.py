@@ -12,6 +12,9 @@ completion (`python -m zojax.examples.export` makes both). What is trained is th
 text) or `full`. `--objective accuracy` or `f1` trains what has no gradient: right
 choices, or the overlap of what the model writes with the completions. With `--log` the run is recorded,
 and continues from there if it was cut off, to the bit.
+
+A run that did not help says so at its end, with a remedy. The exit status is 0; 1 if the run diverged; 2 if
+arguments or files do not fit.
 """
 
 import argparse
@@ -81,12 +84,14 @@ class Result(NamedTuple):
       losses: Training loss of every step, the mean over its evaluations.
       outputs: Dict from a number of steps to the task's outputs on the evaluated split.
       labels: `(N, ...)`, of the evaluated split.
+      state: The optimizer's last state.
     """
 
     params: object
     losses: list[float]
     outputs: dict[int, np.ndarray]
     labels: np.ndarray
+    state: zojax.ZerothOrderState
 
 
 def make_parser():
@@ -95,7 +100,8 @@ def make_parser():
         prog="python -m zojax.examples.finetune",
         description="Fine-tune a model with forward passes only, and compare it with zero-shot.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="Settings shown as None depend on --data, --params and --objective.",
+        epilog="Settings shown as None depend on --data, --params and --objective. "
+        "Exit status: 0; 1 if the run diverged; 2 if arguments or files do not fit.",
     )
     add = parser.add_argument
     add(
@@ -229,7 +235,7 @@ def digest_of(path):
 def check_log(log, tx, params, note):
     """Refuses the log of another run before anything is trained."""
     logged = logged_note(log)
-    if logged is not None and "data" not in logged:
+    if logged is not None and (not isinstance(logged, dict) or "data" not in logged):
         raise ValueError(f"{log} was not recorded by this command. Choose another path.")
     for name, value in note.items():
         then = value if logged is None else logged.get(name, value)  # older logs have fewer names
@@ -272,7 +278,8 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=N
     step, forward = make_step(task.objectives[objective], tx), jax.jit(task.outputs)
 
     def evaluate(params):
-        return np.concatenate([forward(params, task.frozen, batch) for batch in evaluated])
+        bar = tqdm(evaluated, "evaluating", leave=False, file=sys.stderr, unit="batch", delay=1)
+        return np.concatenate([forward(params, task.frozen, batch) for batch in bar])
 
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     state = tx.init(params)
@@ -288,23 +295,33 @@ def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=N
     losses = [float("nan")] * taken
     for _ in range(taken):
         next(batches)
-    for count in (
-        bar := tqdm(range(taken + 1, steps + 1), unit="step", file=sys.stderr, initial=taken)
-    ):
-        batch = next(batches)
-        params, state = step(params, state, task.frozen, batch)
-        if recorder is not None:
-            recorder.append(state)
-        losses.append(float(state.value))
-        bar.set_postfix(loss=f"{np.nanmean(losses[-20:]):.4f}", refresh=False)
-        if count in (steps // 2, steps):
-            outputs[count] = evaluate(params)
+    with tqdm(total=steps, initial=taken, unit="step", file=sys.stderr) as bar:
+        for count in range(taken + 1, steps + 1):
+            batch = next(batches)
+            params, state = step(params, state, task.frozen, batch)
+            if recorder is not None:
+                recorder.append(state, params)
+            losses.append(float(state.value))
+            bar.set_postfix(loss=f"{mean_of(losses[-20:]):.4g}", refresh=False)
+            bar.update()
+            if count in (steps // 2, steps):
+                outputs[count] = evaluate(params)
     if recorder is not None:
+        if recorder.steps:
+            recorder.seal(params)
         recorder.close()
+    if said := zojax.verdict(state):
+        print(f"warning: {said}", file=sys.stderr)
     if steps not in outputs:
         outputs[steps] = evaluate(params)
     labels = np.concatenate([batch["label"] for batch in evaluated])
-    return Result(params, losses, outputs, labels)
+    return Result(params, losses, outputs, labels, state)
+
+
+def mean_of(losses):
+    """The mean of those that are numbers; NaN if there is none."""
+    known = [loss for loss in losses if not math.isnan(loss)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def measure(task, tx, params, batch, objective="nll"):
@@ -340,11 +357,17 @@ def table(task, name, result):
     lines = [f"{'':14} " + " ".join(f"{c:>9}" for c in columns)]
     for model, rows in ((name, before), ("fine-tuned", after)):
         for suffix, scores in rows.items():
-            cells = (f"{v:9.4f}" if c == "NLL" else f"{v:9.1%}" for c, v in scores.items())
+            cells = (f"{of_nll(v):>9}" if c == "NLL" else f"{v:9.1%}" for c, v in scores.items())
             lines.append(f"{suffix if suffix else model:14} " + " ".join(cells))
     *_, control = before
-    change = after[""]["NLL"] / before[control]["NLL"] - 1
-    return "\n".join([*lines, "", f"fine-tuned against {name}{control}: NLL {change:+.1%}"])
+    ratio = after[""]["NLL"] / before[control]["NLL"]
+    change = f"{ratio - 1:+.1%}" if ratio < 10 else f"x {ratio:.2g}"
+    return "\n".join([*lines, "", f"fine-tuned against {name}{control}: NLL {change}"])
+
+
+def of_nll(value):
+    """Four decimals, or two digits and the exponent where they would not fit a column."""
+    return f"{value:.4f}" if value < 1000 else f"{value:.2g}"
 
 
 def points(task, result, objective):
@@ -354,12 +377,47 @@ def points(task, result, objective):
     return {k: (sign < 0) + sign * s[column] for k, s in scores.items()}
 
 
+def verdict(args, curve, state):
+    """Whether the run went wrong, and the remedy: what the split shows, then what the state does.
+
+    Args:
+      args: the settled arguments.
+      curve: the objective by the number of steps, see `points`.
+      state: the optimizer's last state.
+
+    Returns:
+      `(text, diverged)`; "" where the run improved the objective. A run diverged if its last training
+      loss or the objective is no number, or if a likelihood loss more than doubled.
+    """
+    before, *_, after = curve.values()
+    what, rate = OBJECTIVES[args.objective], args.learning_rate
+    if not math.isfinite(before):
+        return f"before training the {what} was {before}: the model and the task do not fit.", True
+    if not math.isfinite(after) or (args.objective == "nll" and after > 2 * before):
+        text = f"diverged: {what} {before:.2g} before, {after:.2g} after."
+        return f"{text} Lower --learning-rate, now {rate:g}; try {rate / 10:g}.", True
+    if seen := zojax.verdict(state):
+        return f"{seen}.", math.isnan(float(state.value))
+    if after >= before:
+        text = f"not improved: {what} {before:.4g} before, {after:.4g} after."
+        return (
+            f"{text} Raise --steps, now {args.steps}, or try other values of --learning-rate.",
+            False,
+        )
+    return "", False
+
+
+def start_of(args):
+    """The name of the model before training."""
+    return "untrained" if args.data == "digits" else "zero-shot"
+
+
 def describe(args, task, result, measured, per_step, elapsed):
     """The closing report as text; `per_step` is the number of evaluations in a step."""
-    split, mib = args.evaluate_on.replace("_", "-"), 2**20
+    split = args.evaluate_on.replace("_", "-")
     size = sum(p.size for p in jax.tree.leaves(result.params))
     step, passes = measured["step_seconds"], per_step * measured["forward_seconds"]
-    held, forward = measured["step_bytes"] / mib, measured["forward_bytes"] / mib
+    held, forward = measured["step_bytes"], measured["forward_bytes"]
     control = (
         "; each best bias is fitted on these same examples" if "accuracy" in task.objectives else ""
     )
@@ -368,10 +426,11 @@ def describe(args, task, result, measured, per_step, elapsed):
 {args.batch} on {OBJECTIVES[args.objective]}, seed {args.seed}
 {split}: {len(result.labels)} examples{control}
 
-{table(task, "untrained" if args.data == "digits" else "zero-shot", result)}
-time: step {step:.3g} s, {per_step} forward passes of its batch {passes:.3g} s, \
-ratio {step / passes:.2f}
-peak memory: step {held:.1f} MiB, forward pass {forward:.1f} MiB, ratio {held / forward:.3f}
+{table(task, start_of(args), result)}
+time: step {_report.of_seconds(step)}, {per_step} forward passes of its batch \
+{_report.of_seconds(passes)}, ratio {step / passes:.2f}
+peak memory: step {_report.of_bytes(held)}, forward pass {_report.of_bytes(forward)}, \
+ratio {held / forward:.4g}
 evaluations of the loss: {args.steps * per_step:,}; total time {elapsed:.0f} s"""
 
 
@@ -396,8 +455,13 @@ def main(argv=None):
     measured = measure(task, tx, result.params, next(batches), args.objective)
     elapsed = time.perf_counter() - start
     print(describe(args, task, result, measured, tx.estimator.evaluations, elapsed))
-    print(f"loss curve: {_report.plot(args.out, result.losses, curve, label, what)}")
-    return 0
+    title = f"{args.optimizer} on {args.data}: {args.params}, {args.batch} examples a step"
+    words = dict(label=label, start=start_of(args), what=what, title=title)
+    print(f"loss curve: {_report.plot(args.out, result.losses, curve, **words)}")
+    text, diverged = verdict(args, curve, result.state)
+    if text:
+        print(f"\n{text}")
+    return int(diverged)
 
 
 if __name__ == "__main__":

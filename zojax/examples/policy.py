@@ -213,17 +213,19 @@ def draw(path, name, task, trained):
       The absolute path.
     """
     from matplotlib.figure import Figure  # without pyplot, which may want a display
+    from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3.7, 1.7))
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3.5, 1.5))
     axis = top.subplots()
     for color, runs in enumerate(trained):
         for k, r in enumerate(runs):
             label = r.method if k == 0 else None
             axis.plot(*r.curve.T, color=f"C{color}", alpha=0.8, linewidth=1.3, label=label)
     if name in SOLVED:
-        axis.axhline(SOLVED[name], color="0.6", linewidth=1, linestyle=":")
+        axis.axhline(SOLVED[name], color="0.6", linewidth=1, linestyle=":", label="solved")
     axis.set(xlabel="environment steps", ylabel="mean return of the population")
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_title(_control.ENVIRONMENTS[name], fontsize=11)
     axis.grid(color="0.92")
     axis.legend(frameon=False)

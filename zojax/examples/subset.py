@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
+from zojax._types import require_seed
 from zojax.examples import _report
 
 __all__ = ["Table", "greedy", "load", "main", "make_loss", "make_parser"]
@@ -207,12 +208,16 @@ def plot(path, rows):
     for ax, name in zip(axes[0], names, strict=True):
         here = [row for row in rows if row["data"] == name]
         sizes = [row["k"] for row in here]
-        for method, color in (("greedy", "C7"), ("poss", "C3")):
+        # Greedy is wide and pale: often both choose the same columns.
+        for method, look in (
+            ("greedy", {"color": "0.75", "lw": 4, "ms": 8}),
+            ("poss", {"color": "C3", "lw": 1.5, "ms": 4}),
+        ):
             for half, style in enumerate(("o-", "o--")):
                 label = f"{method}, {('training', 'test')[half]}"
-                errors = [row[method][half] for row in here]
-                ax.plot(sizes, errors, style, color=color, ms=4, label=label)
+                ax.plot(sizes, [row[method][half] for row in here], style, label=label, **look)
         ax.set(title=name, xlabel="columns", ylabel="mean squared error")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False)
     return _report.save_figure(figure, path)
@@ -225,8 +230,7 @@ def main(argv=None):
     with _report.refusing(parser, "matplotlib", "tqdm"):
         _report.require_picture(args.out)
         args.data = list(dict.fromkeys(args.data))
-        if args.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {args.seed}.")
+        require_seed("--seed", args.seed)
         tables = {name: load(name, args.seed) for name in args.data}
         check(args, tables)
     rows = [row for name, table in tables.items() for row in compare(name, table, args)]

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
+from zojax._types import require_seed
 from zojax.examples import _report, _trainings
 
 __all__ = ["Tuned", "choose", "judge", "main", "make_losses", "make_parser", "tune"]
@@ -42,6 +43,8 @@ METHODS = {  # (space, evaluations) -> algorithm
     "random search": lambda space, budget: search.random_search(),
     "zojax.search": search.default_algorithm,
 }
+# Color and width of a curve; both searches begin alike, and the wider curve shows beneath.
+LOOKS = {"untuned": ("0.4", 1), "random search": ("#6aaed6", 3.5), "zojax.search": ("C3", 1.5)}
 JUDGED = 32  # fresh trainings behind every figure that is reported
 
 
@@ -201,6 +204,7 @@ def settle(args):
         raise ValueError(
             f"--budget must be at least {least}, start + finalists * seeds + runs, got {args.budget}."
         )
+    require_seed("--seed", args.seed)
     return args
 
 
@@ -249,26 +253,44 @@ def describe(point):
 
 
 def plot(path, lines):
-    """Draws all values and the least so far against trainings; returns the absolute path."""
+    """Draws all values and the least so far against trainings; returns the absolute path.
+
+    Dashed lines are the chosen points' losses with fresh seeds. Failed trainings stand at the top.
+    """
     from matplotlib.figure import Figure  # without pyplot, which may want a display
 
     names = list(dict.fromkeys(line["data"] for line in lines))
-    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(names), 4.6), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         here = [line for line in lines if line["data"] == name]
-        for color, line in zip(("0.6", "C7", "C3"), here, strict=True):
+        low, high = limits(here)
+        for line in here:
             values, fresh = line["tuned"].values, float(np.mean(line["losses"].validation))
-            count = np.arange(1, len(values) + 1)
-            ax.plot(count, values, ".", ms=3, alpha=0.4, color=color)
-            ax.step(count, np.minimum.accumulate(values), where="post", color=color)
+            color, width = LOOKS[line["method"]]
+            count, shown = np.arange(1, len(values) + 1), np.minimum(values, high)
+            if len(values):
+                ax.plot(count, shown, ".", ms=4, alpha=0.5, color=color, clip_on=False)
+                least = np.minimum.accumulate(shown)
+                ax.step(count, least, where="post", color=color, lw=width)
             label = f"{line['method']}: {fresh:.3f} on fresh seeds"
             ax.axhline(fresh, ls="--", lw=1, color=color, label=label)
         ax.set(title=name, xlabel="trainings", ylabel="validation loss", yscale="log")
-        ax.set_ylim(top=5)
+        ax.set(xlim=(0, None), ylim=(low, high))
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return _report.save_figure(figure, path)
+
+
+def limits(lines):
+    """The range of losses that a panel shows: all but the worst quarter of the finite values."""
+    fresh = [float(np.mean(line["losses"].validation)) for line in lines]
+    values = np.concatenate([line["tuned"].values for line in lines])
+    values = values[np.isfinite(values)]
+    known = np.array([f for f in fresh if np.isfinite(f)])
+    most = np.append(known, np.quantile(values, 0.75) if len(values) else [])
+    least = np.append(known, values)
+    return (max(1e-6, 0.8 * least.min()), 1.2 * most.max()) if len(least) else (0.1, 10.0)
 
 
 def main(argv=None):

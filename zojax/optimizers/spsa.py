@@ -6,7 +6,7 @@ import optax
 
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, require_positive, require_rate
+from zojax._types import Direction, require_no_schedule, require_positive, require_rate
 
 
 def spsa(
@@ -57,12 +57,9 @@ def spsa(
     3.03
     """
     for name, gain in (("a", a), ("c", c)):
-        if callable(gain):
-            raise TypeError(
-                f"{name} must be a number, got {gain!r}; alpha and gamma say how it decays."
-            )
         require_positive(name, gain)
     for name, value in (("A", A), ("alpha", alpha), ("gamma", gamma)):
+        require_no_schedule(name, value)
         require_rate(name, value)
 
     def radius(k):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import float_dtype
+from zojax._types import float_dtype, promoting
 from zojax.search.spaces import Space
 
 
@@ -52,15 +52,25 @@ class Algorithm(NamedTuple):
 
 def reused(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
     """Equal settings give the same object, so that a program is compiled once for them."""
-    remembered = functools.lru_cache(maxsize=64, typed=True)(factory)
+
+    def new(*args, **settings) -> Algorithm:
+        return promoting_all(factory(*args, **settings))
+
+    remembered = functools.lru_cache(maxsize=64, typed=True)(new)
 
     @functools.wraps(factory)
     def make(*args, **settings) -> Algorithm:
         # Arrays, which may be traced, have no hash.
         hashable = all(isinstance(s, Hashable) for s in (*args, *settings.values()))
-        return (remembered if hashable else factory)(*args, **settings)
+        return (remembered if hashable else new)(*args, **settings)
 
     return make
+
+
+def promoting_all(algorithm: Algorithm) -> Algorithm:
+    """The algorithm, all of whose functions are `promoting`."""
+    names = "init", "ask", "tell", "best", "inject"
+    return algorithm._replace(**{name: promoting(getattr(algorithm, name)) for name in names})
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._call import PROGRAMS, kept_with
+from zojax._call import PROGRAMS, kept_with_loss
+from zojax._types import unbatchable
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (
@@ -241,7 +242,7 @@ class _Programs(NamedTuple):
     evaluate_again: Callable
 
 
-@kept_with
+@kept_with_loss
 def _programs(fun: Callable[[], Callable]) -> Callable[[Problem, bool], _Programs]:
     @lru_cache(PROGRAMS)
     def of(problem: Problem, stops: bool) -> _Programs:
@@ -294,7 +295,7 @@ def _ask_and_tell(problem: Problem, run: Run, args):
         keys = lift(partial(_keys, numbers))(run.key).reshape(-1)
     values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
     # Of the last batch only what the budget allows is told, and counted.
-    allowed = numbers < problem.budget
+    allowed = (numbers < problem.budget)[None]
     told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
     state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
     return x.reshape(runs, batch, -1), told, state
@@ -313,11 +314,12 @@ def _evaluate(problem: Problem, x, args, keys):
         value = problem.fun(problem.space.decode(x), *args, **extra)
         return problem.sign * _scalar(value)
 
-    if not problem.with_key:
-        if len(x) == 1:
-            return objective(x[0], None)[None]
-        return jax.vmap(lambda x: objective(x, None))(x)
-    return jax.vmap(objective)(x, keys)
+    if not problem.with_key and len(x) == 1:
+        return objective(x[0], None)[None]
+    with unbatchable(
+        "zojax evaluates several points at once: pass jit=False, which calls fun for one at a time."
+    ):
+        return jax.vmap(objective)(x, keys)
 
 
 def _scalar(returned) -> jax.Array:

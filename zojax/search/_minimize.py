@@ -248,6 +248,7 @@ def minimize(
         )
     space = as_space(space)
     _require_no_tracers(key, args, init_points, init_values)
+    key = as_key(key)
     _require_callables(fun, executor, callback)
     catch = as_catch(catch)
     _require_flags(maximize=maximize, with_key=with_key, progress=progress)
@@ -287,7 +288,7 @@ def minimize(
     with _Reporter(problem, callback, progress and problem.budget + reserve, clock) as report:
         task = Task(
             problem=problem,
-            key=as_key(key),
+            key=key,
             args=args,
             known_x=known_x,
             known_values=known_values,

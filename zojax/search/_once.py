@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable
-from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,16 @@ import numpy as np
 from jax import lax
 
 from zojax.noise import mix
-from zojax.search._algorithm import Algorithm, bounds_of, float_dtype, span_of
+from zojax.search._algorithm import (
+    Algorithm,
+    bounds_of,
+    float_dtype,
+    promoting_all,
+    span_of,
+)
 from zojax.search._arrays import set_row
 from zojax.search._random import index_from, to_unit
-from zojax.search.domains import ORDERED, UNORDERED, Domain, LogIntegers, Subset
+from zojax.search.domains import ORDERED, UNORDERED, Domain
 from zojax.search.spaces import Space
 
 LISTED = 2**12, 2**16  # points of a space that is always listed, and at most
@@ -77,7 +82,9 @@ def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, m
     def best(state):
         return algorithm.best(state.inner)
 
-    return algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
+    return promoting_all(
+        algorithm._replace(init=init, ask=ask, tell=tell, best=best, inject=inject)
+    )
 
 
 @functools.lru_cache(maxsize=16)  # each holds the points of its space
@@ -146,7 +153,8 @@ def _hashed(algorithm: Algorithm, space: Space) -> Algorithm:
 
 def _hash(x: jax.Array, salt: int) -> jax.Array:
     """A word from an encoded point (d,) and a number."""
-    bits = lax.bitcast_convert_type(x.astype(float_dtype()), jnp.uint32).reshape(-1)
+    x = jnp.where(x == 0, 0, x.astype(float_dtype()))  # -0.0 is the same point
+    bits = lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
     entries = mix((bits, np.uint32(salt)), lax.iota(jnp.uint32, len(bits)))
     return mix((np.uint32(salt), np.uint32(0)), jnp.sum(entries, dtype=jnp.uint32))
 
@@ -178,16 +186,12 @@ def all_points(space: Space) -> np.ndarray:
 
 
 def _values(domain: Domain) -> np.ndarray:
-    """Every encoded value of a domain, an array of them included, one a row."""
-    if isinstance(domain, Subset):
-        chosen = [c for k in range(domain.max_size + 1) for c in combinations(range(domain.n), k)]
-        rows = np.zeros((len(chosen), domain.n))
-        for row, members in zip(rows, chosen, strict=True):
-            row[list(members)] = 1
-        return rows
-    if isinstance(domain, LogIntegers):
-        entry = np.log(np.arange(domain.lowest, domain.highest + 1))
-    else:
-        entry = np.arange(domain.size, dtype=float)
-    count = math.prod(domain.shape)
-    return np.reshape(list(product(entry, repeat=count)), (-1, count))
+    """Every encoded value of a domain, an array of them included, flat, one a row."""
+    values, shape = domain.values(), (domain.count, *domain.shape)
+    if np.shape(values) != shape:
+        raise ValueError(
+            f"values() of {domain} must have shape (count, *shape) = {shape}, got {np.shape(values)}."
+        )
+    if domain.snap is not None and not np.allclose(domain.snap(values), values, rtol=0, atol=1e-9):
+        raise ValueError(f"values() of {domain} must hold only values that its snap leaves alone.")
+    return np.reshape(values, (len(values), -1))

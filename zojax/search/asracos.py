@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._types import require_count, require_flag
 from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search._arrays import put_row
 from zojax.search.spaces import Space
@@ -72,6 +72,7 @@ def asracos(
     in_flight = require_count("in_flight", in_flight)
     require_replacement(replacement)
     require_exploration(exploration)
+    require_flag("parity", parity)
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
 

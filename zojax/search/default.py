@@ -1,6 +1,6 @@
 """The algorithm of a search that names none."""
 
-from zojax._types import PyTree
+from zojax._types import PyTree, require_count
 from zojax.search._algorithm import Algorithm
 from zojax.search.portfolio import has_few_turns, portfolio
 from zojax.search.spaces import space as as_space
@@ -31,7 +31,7 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     >>> search.default_algorithm(wide, budget=300) is search.sre()
     True
     """
-    space = as_space(space)
+    space, budget = as_space(space), require_count("budget", budget)
     if space.is_continuous and space.dimension > max(10, budget / 2):
         return sre()
     return portfolio(noisy=sracos()) if has_few_turns(space, budget) else portfolio()

@@ -4,15 +4,20 @@ Encoded coordinates are float32 unless x64 is enabled. Domains that float32 cann
 when they are made: more than 2^24 integers, or a range with fewer than 1,024 float32 numbers in it.
 """
 
+import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import float_dtype
+from zojax._types import LARGEST_COUNT, float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched
@@ -23,19 +28,86 @@ X64 = "enable x64: jax.config.update('jax_enable_x64', True)"
 class Domain:
     """What one variable, or an array of independent ones, may be: a leaf of a space.
 
-    Every domain has `shape`, its `kind`, its encoded bounds `low` and `high`, the number of values
-    `size` of one entry (inf for a continuum), and four functions between encoded coordinates and values:
-    `snap` (to the nearest coordinate that stands for a value), `decode` (traceable), `to_python` (one
-    point, as plain Python and NumPy) and `encode`. `traceable` says whether a traced function can be given
-    its values; `slack` how far outside of the encoded bounds the rounding of a value to float32 may be.
+    Subclass it for a domain of your own. Algorithms see *encoded* coordinates: floats of shape
+    (..., *shape), with any leading axes. A frozen dataclass is hashable, so equal searches compile once.
+
+    A subclass defines
+
+    - `kind`: CONTINUOUS (coordinates are any numbers), ORDERED or UNORDERED (whole numbers), all three from
+      `zojax.search.domains`;
+    - `low`, `high`: the bounds of every coordinate, both included;
+    - `decode(x)`: values from encoded coordinates. JAX traces it; on the host x is a NumPy array.
+
+    and, where the default does not fit,
+
+    - `shape`: of the encoded coordinates, () by default;
+    - `encode(value)`: the inverse of `decode`, which `init_points` need;
+    - `to_python(x)`: `decode` for host functions and results, from float64;
+    - `snap(x)`: the nearest coordinates that stand for a value, where not all of them do;
+    - `count`, `values()`: with a `snap` and finitely many values, how many and which;
+    - `traceable`: False if `decode` cannot be traced;
+    - `slack`: how far outside the bounds `encode` may round.
+
+    >>> from dataclasses import dataclass
+    >>> from zojax import search
+    >>> from zojax.search.domains import ORDERED
+    >>> @dataclass(frozen=True)
+    ... class PowersOfTwo(search.Domain):
+    ...     low: int
+    ...     high: int
+    ...     kind = ORDERED
+    ...
+    ...     def decode(self, x):
+    ...         return 2 ** x.astype(int)
+    ...
+    ...     def encode(self, value):
+    ...         return np.log2(value)
+    >>> found = search.minimize(lambda n: abs(n - 30), PowersOfTwo(3, 6), budget=50, key=0,
+    ...                         init_points=[8])
+    >>> found.best, sorted(found.history.points.tolist())
+    (32, [8, 16, 32, 64])
     """
 
-    shape: tuple[int, ...]
-    traceable = True
-    slack = 0.0
+    kind: int
+    low: float
+    high: float
+    shape: tuple[int, ...] = ()
+    traceable: bool = True
+    slack: float = 0.0
+    snap: Callable | None = None
+
+    @property
+    def is_continuum(self) -> bool:
+        """Whether every point between the bounds stands for a value."""
+        return self.kind == CONTINUOUS and self.snap is None
+
+    @property
+    def count(self) -> float:
+        """How many values there are, of the whole array: an int, or inf."""
+        if self.kind == CONTINUOUS:
+            return math.inf
+        return int(self.high - self.low + 1) ** math.prod(self.shape)
+
+    def values(self) -> np.ndarray:
+        """Every value of a finite domain, encoded, shape (count, *shape)."""
+        if self.kind == CONTINUOUS:
+            raise NotImplementedError(
+                f"{self} has {self.count} values: define values() to list them."
+            )
+        return _combinations(np.arange(self.low, self.high + 1), self.shape)
+
+    def decode(self, x):
+        raise NotImplementedError(
+            f"{type(self).__name__} must define decode(x): see search.Domain."
+        )
 
     def to_python(self, x: np.ndarray):
-        return _plain(self.decode(x))
+        return jax.tree.map(_plain, self.decode(x))
+
+    def encode(self, value) -> np.ndarray:
+        raise NotImplementedError(
+            f"{type(self).__name__} must define encode(value), the inverse of decode, for init_points."
+        )
 
 
 @dataclass(frozen=True)
@@ -46,14 +118,10 @@ class Uniform(Domain):
     high: float
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
-    size = math.inf
 
     @property
     def slack(self):
         return 1e-6 * max(abs(self.low), abs(self.high))
-
-    def snap(self, x):
-        return x
 
     def decode(self, x):
         return x
@@ -82,7 +150,6 @@ class LogUniform(Domain):
     highest: float
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
-    size = math.inf
     slack = 1e-6  # of logarithms: relative to the value
 
     @property
@@ -96,9 +163,6 @@ class LogUniform(Domain):
     @property
     def traceable(self):
         return _fits_float(self.lowest, self.highest)
-
-    def snap(self, x):
-        return x
 
     def decode(self, x):
         _require_traceable(self, x)
@@ -136,12 +200,9 @@ class Grid(Domain):
     def traceable(self):
         return not self.integral or _fits_int(self.first, self.last)
 
-    def snap(self, x):
-        return namespace_of(x).round(x)
-
     def decode(self, x):
         _require_traceable(self, x)
-        index = self.snap(x)
+        index = namespace_of(x).round(x)
         if self.integral:
             index = index.astype(_int_dtype(x))
         return self.first + self.step * index
@@ -171,46 +232,56 @@ class Grid(Domain):
 
 @dataclass(frozen=True)
 class LogIntegers(Domain):
-    """The integers lowest ... highest, even in the logarithm."""
+    """The integers lowest ... highest, even in the logarithm: n stands for [log(n - 1/2), log(n + 1/2)]."""
 
     lowest: int
     highest: int
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
-    slack = 1e-12  # NumPy's logarithm may differ from Python's
 
     @property
     def low(self):
-        return math.log(self.lowest)
+        return math.log(self.lowest - 0.5)
 
     @property
     def high(self):
-        return math.log(self.highest)
+        return math.log(self.highest + 0.5)
 
     @property
     def size(self):
         return self.highest - self.lowest + 1
 
-    def snap(self, x):
-        xp = namespace_of(x)
-        return xp.log(xp.round(xp.exp(x)))
+    @property
+    def count(self):
+        return self.size ** math.prod(self.shape)
 
     @property
     def traceable(self):
         return _fits_int(self.highest)
 
+    def values(self):
+        return _combinations(np.log(np.arange(self.lowest, self.highest + 1)), self.shape)
+
+    def snap(self, x):
+        return namespace_of(x).log(self._nearest(x))
+
     def decode(self, x):
         _require_traceable(self, x)
-        xp = namespace_of(x)
-        # Clipped before too: of a rounded logarithm the exponential may lie beyond the type.
-        value = xp.clip(xp.round(xp.exp(x)), self.lowest, self.highest)
-        return xp.clip(value.astype(_int_dtype(x)), self.lowest, self.highest)
+        # Clipped again: a float32 may round beyond the largest integer.
+        value = self._nearest(x).astype(_int_dtype(x))
+        return namespace_of(x).clip(value, self.lowest, self.highest)
 
     def encode(self, value):
         number = _numbers(self, value)
         if np.any(number != np.round(number)):
             raise ValueError(f"{value!r} is not one of the values of {self}.")
-        return _log(number)
+        inside = (number >= self.lowest) & (number <= self.highest)
+        return _log(np.where(inside, number, np.nan))
+
+    def _nearest(self, x):
+        xp = namespace_of(x)
+        # As floats: the integers may be beyond int32.
+        return xp.clip(xp.round(xp.exp(x)), float(self.lowest), float(self.highest))
 
     def __str__(self):
         return f"log_integers({self.lowest}, {self.highest}){_times(self.shape)}"
@@ -234,7 +305,7 @@ class Choice(Domain):
         return len(self.options)
 
     def __eq__(self, other):
-        return isinstance(other, Choice) and self._identity == other._identity
+        return type(other) is type(self) and self._identity == other._identity
 
     def __hash__(self):
         return hash(self._identity)
@@ -245,37 +316,37 @@ class Choice(Domain):
         options = tuple((type(o), repr(o)) for o in self.options)
         return options, self.kind, self.shape
 
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """The options as an array: bool, int64 or float64 if all are numbers, else object."""
+        return _table_of(self.options)
+
     @property
     def traceable(self) -> bool:
         """Whether the options are numbers, and of a size that a traced function can be given."""
-        if all(isinstance(o, (int, np.integer, np.bool_)) for o in self.options):
-            return _fits_int(*map(int, self.options))
-        return self._holds_numbers and _fits_float(*self.options)
-
-    @property
-    def _holds_numbers(self) -> bool:
-        return all(isinstance(o, (int, float, np.number, np.bool_)) for o in self.options)
-
-    def snap(self, x):
-        return namespace_of(x).round(x)
+        if self._table.dtype == object:
+            return False
+        fits = _fits_float if self._table.dtype.kind == "f" else _fits_int
+        return fits(*self._table.tolist())
 
     def decode(self, x):
-        if not self._holds_numbers:
+        if self._table.dtype == object:
             raise TypeError(
                 f"{self} holds options that are no numbers, which a traced function cannot be given: pass "
                 "jit=False, or choose among indices, choice(range(n)), and use lax.switch."
             )
         _require_traceable(self, x)
         xp = namespace_of(x)
-        return xp.asarray(self.options)[xp.round(x).astype(np.int32)]
+        return xp.asarray(self._table)[xp.round(x).astype(np.int32)]
 
     def to_python(self, x):
         index = np.round(x).astype(int)
-        if index.ndim == 0:
-            return self.options[int(index)]
-        values = np.empty(len(self.options), object)
-        values[:] = self.options
-        return values[index]
+        if index.ndim:
+            return self._table[index]
+        option = self.options[int(index)]
+        # Numbers are of one type, as on the device; an IntEnum is its own number.
+        is_itself = self._table.dtype == object or isinstance(option, Enum)
+        return option if is_itself else self._table[index].item()
 
     def encode(self, value):
         flat = [value]
@@ -307,26 +378,37 @@ class Subset(Domain):
     kind = UNORDERED
     low = 0
     high = 1
-    size = 2
 
     @property
     def shape(self):
         return (self.n,)
 
+    @property
+    def count(self):
+        return sum(math.comb(self.n, k) for k in range(self.max_size + 1))
+
+    def values(self):
+        sizes = range(self.max_size + 1)
+        chosen = [c for k in sizes for c in itertools.combinations(range(self.n), k)]
+        rows = np.zeros((len(chosen), self.n))
+        for row, members in zip(rows, chosen, strict=True):
+            row[list(members)] = 1
+        return rows
+
     def snap(self, x):
-        """Bits; of more than `max_size`, a hash of all of them chooses which stay: no index is favoured."""
-        xp = namespace_of(x)
-        bits = xp.round(x)
+        """Of more than `max_size` bits a hash of all of them chooses which stay: no index is favoured."""
         if self.max_size == self.n:
-            return bits
-        is_member = bits > 0.5
+            return x
+        xp = namespace_of(x)
+        is_member = x > 0.5
         names = np.arange(self.n, dtype=np.uint32) * np.uint32(0x9E3779B9)
+        names = np.broadcast_to(names, x.shape)
         together = xp.sum(
             xp.where(is_member, _scrambled(names), np.uint32(0)), -1, np.uint32, keepdims=True
         )
         places = xp.where(is_member, _scrambled(names ^ together), np.uint32(2**32 - 1))
         last = xp.sort(places, axis=-1)[..., self.max_size - 1 : self.max_size]
-        return xp.where(is_member & (places <= last), bits, 0)
+        return xp.where(is_member & (places <= last), x, 0)
 
     def decode(self, x):
         return x > 0.5
@@ -350,6 +432,8 @@ def uniform(
     low: float, high: float, shape: int | tuple[int, ...] = (), *, step: float | None = None
 ) -> Domain:
     """Real numbers between two bounds, `low` and `high` included; with a step, low, low + step, ...
+
+    Samples are uniform; with a step every value is equally likely.
 
     Args:
       low, high: the bounds.
@@ -384,6 +468,8 @@ def uniform(
 def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> Domain:
     """Positive real numbers whose logarithm is uniform: learning rates, decays, scales.
 
+    Samples below x have probability log(x / low) / log(high / low).
+
     Args:
       low, high: the bounds, both included.
       shape: a size or a tuple of sizes, for an array of independent ones.
@@ -407,7 +493,7 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
 
 
 def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: int = 1) -> Domain:
-    """Integers low, low + step, ..., up to and including `high`.
+    """Integers low, low + step, ..., up to and including `high`; samples are equally likely.
 
     Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host. In a
     compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
@@ -440,8 +526,10 @@ def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: in
 def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Domain:
     """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes.
 
-    Beyond a million float32 does not tell the logarithms of neighbours apart, and some are left out. In a
-    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
+    A sample is n with probability log((n + 1/2) / (n - 1/2)) / log((high + 1/2) / (low - 1/2)): of 1 to 8
+    .388, .180, .119, .089, .071, .059, .051, .044. Beyond a million float32 does not tell the logarithms of
+    neighbours apart, and some are left out. In a compiled function all integers have 32 bits, and what is
+    computed from them may overflow: `1.0 * n`.
 
     Args:
       low, high: the bounds.
@@ -467,17 +555,20 @@ def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Doma
 
 
 def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
-    """One of several options that have no order.
+    """One of several options that have no order; samples are equally likely.
+
+    Numbers are decoded to one type, bool, int or float: 1 of [1, 2.5] is 1.0. Arrays of them are NumPy's on
+    the host (bool, int64, float64), arrays of other options hold objects.
 
     Args:
-      options: at least two, anything; numbers can be given to a traced function.
+      options: at least two, anything but domains; numbers can be given to a traced function.
       shape: a size or a tuple of sizes, for an array of independent ones.
 
     Returns:
       A `Domain` of the options.
 
     Raises:
-      TypeError: options that are no list; a string is none.
+      TypeError: options that are no list (a string is none); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
 
     >>> print(choice(["adam", "sgd"]))
@@ -489,15 +580,17 @@ def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
 def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
     """One of several options in their order: neighbours in the list are alike.
 
+    Samples and types are those of `choice`.
+
     Args:
-      options: at least two, anything; numbers can be given to a traced function.
+      options: at least two, anything but domains; numbers can be given to a traced function.
       shape: a size or a tuple of sizes, for an array of independent ones.
 
     Returns:
       A `Domain` of the options.
 
     Raises:
-      TypeError: options that are no list; a string is none.
+      TypeError: options that are no list (a string is none); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
 
     >>> print(ordered([0.0, 0.1, 0.5]))
@@ -508,6 +601,8 @@ def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
 
 def subset(n: int, *, max_size: int) -> Domain:
     """Subsets of range(n) with at most `max_size` members, as boolean masks of shape (n,).
+
+    A sample holds each member with probability 1/2; of more than `max_size`, that many stay.
 
     Args:
       n: how many things there are.
@@ -527,6 +622,40 @@ def subset(n: int, *, max_size: int) -> Domain:
     if not 1 <= max_size <= n:
         raise ValueError(f"max_size must lie between 1 and n = {n}, got {max_size}.")
     return Subset(n, max_size)
+
+
+def require_domain(domain: Domain) -> None:
+    """Raises for a domain of one's own that does not keep the contract of `Domain`."""
+    name = type(domain).__name__
+    missing = [a for a in ("kind", "low", "high") if not hasattr(domain, a)]
+    if missing:
+        raise TypeError(f"{name} must define {' and '.join(missing)}: see search.Domain.")
+    if domain.kind not in (CONTINUOUS, ORDERED, UNORDERED):
+        raise ValueError(
+            f"kind of {name} must be CONTINUOUS, ORDERED or UNORDERED, got {domain.kind!r}: "
+            "import them from zojax.search.domains."
+        )
+    if _shape(domain.shape) != domain.shape:
+        raise ValueError(f"shape of {name} must be a tuple of sizes, got {domain.shape!r}.")
+    low, high = _bounds(name, domain.low, domain.high)
+    if domain.kind != CONTINUOUS:
+        if low % 1 or high % 1:
+            raise ValueError(
+                f"{name} has whole coordinates, and needs whole bounds, got {low} and {high}."
+            )
+        if max(-low, high) > 2 ** _exact_bits():
+            raise ValueError(
+                f"bounds of {name} must lie within 2^{_exact_bits()}, got {low} and {high}: "
+                "encode an offset, and add the rest in decode."
+            )
+    elif domain.is_continuum:
+        _require_resolution(name, low, high, low, high)
+    try:
+        hash(domain)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be hashable: make it a @dataclass(frozen=True) of hashable fields."
+        ) from error
 
 
 def namespace_of(x):
@@ -550,11 +679,44 @@ def _plain(value):
     return value.item() if value.ndim == 0 else value
 
 
+def _combinations(entry: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Every array of a shape whose entries are among these, shape (number of arrays, *shape)."""
+    rows = list(itertools.product(entry, repeat=math.prod(shape)))
+    return np.reshape(rows, (-1, *shape))
+
+
 def _numbers(domain: Domain, value) -> np.ndarray:
     try:
-        return np.asarray(value, float)
+        numbers = np.asarray(value, float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a value of {domain} must hold numbers, got {value!r}.") from error
+    if numbers.shape != domain.shape:
+        raise ValueError(
+            f"a value of {domain} must have shape {domain.shape}, got {numbers.shape}."
+        )
+    return numbers
+
+
+def _table_of(options: tuple) -> np.ndarray:
+    numbers = [_number_in(option) for option in options]
+    if None not in numbers:
+        types = [kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers)]
+        try:
+            return np.array(numbers, (types or [float])[0])
+        except OverflowError:  # beyond int64 or float64: Python's own
+            pass
+    table = np.empty(len(options), object)
+    for i, option in enumerate(options):
+        table[i] = option
+    return table
+
+
+def _number_in(option) -> bool | int | float | None:
+    """An option as Python's number, from Python, NumPy or JAX; None if it is none."""
+    if isinstance(option, (np.generic, np.ndarray, jax.Array)) and option.ndim == 0:
+        is_real = any(jnp.issubdtype(option.dtype, t) for t in (np.bool_, np.integer, np.floating))
+        return option.item() if is_real else None
+    return option if isinstance(option, (int, float)) else None
 
 
 def _log(number: np.ndarray) -> np.ndarray:
@@ -574,11 +736,16 @@ def _equal(a, b) -> bool:
         return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
     if isinstance(a, (list, tuple)) and isinstance(b, type(a)):
         return len(a) == len(b) and all(map(_equal, a, b))
-    return bool(a == b)
+    return bool(a == b) or bool(a != a and b != b)  # nan
 
 
 def _x64() -> bool:
     return float_dtype() == np.float64
+
+
+def _exact_bits() -> int:
+    """Of whole numbers that floats hold without a gap."""
+    return 53 if _x64() else 24
 
 
 def _fits_int(*values: int) -> bool:
@@ -613,6 +780,8 @@ def _shape(shape) -> tuple[int, ...]:
     sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
     if any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
         raise ValueError(f"shape must be a size or a tuple of sizes, 1 or more, got {shape!r}.")
+    if math.prod(map(int, sizes)) > LARGEST_COUNT:
+        raise ValueError(f"shape must have at most 2^31 - 1 entries, got {shape!r}.")
     return tuple(int(n) for n in sizes)
 
 
@@ -622,7 +791,42 @@ def _options(name: str, options) -> tuple:
     options = tuple(options)
     if len(options) < 2:
         raise ValueError(f"{name} needs at least two options, got {options!r}{CONSTANT}.")
+    for option in options:
+        nested = _domain_in(option, {})
+        if nested is not None:
+            raise TypeError(
+                f"options of {name} must be values, got {option!r}, which holds the domain {nested}: "
+                "search all variables side by side, {'kind': choice(['svc', 'knn']), 'svc': uniform(0, 1), "
+                "'knn': integers(1, 9)}, and let fun read those of its kind."
+            )
     return options
+
+
+def _domain_in(option, seen: dict) -> Domain | None:
+    """A domain that hides in an option, at any depth; `seen` holds objects by their ids."""
+    if isinstance(option, Domain):
+        return option
+    if id(option) in seen or isinstance(option, (str, int, float, np.generic)):
+        return None
+    seen[id(option)] = option
+    found = (_domain_in(part, seen) for part in _parts(option))
+    return next((domain for domain in found if domain is not None), None)
+
+
+def _parts(option) -> Iterable:
+    """What a container holds."""
+    if isinstance(option, Mapping):
+        return [*option.keys(), *option.values()]
+    if isinstance(option, (list, tuple, set, frozenset)):
+        return option
+    if isinstance(option, np.ndarray) and option.dtype == object:
+        return option.ravel().tolist()
+    if isinstance(option, functools.partial):
+        return [option.args, option.keywords]
+    if dataclasses.is_dataclass(option) and not isinstance(option, type):
+        return [getattr(option, f.name, None) for f in dataclasses.fields(option)]
+    leaves = jax.tree.leaves(option, is_leaf=lambda x: x is not option)  # a registered class
+    return [] if len(leaves) == 1 and leaves[0] is option else leaves
 
 
 def _bounds(name: str, low, high) -> tuple[float, float]:
@@ -645,7 +849,7 @@ def _number(name: str, argument: str, value) -> float | int:
 
 def _require_positive(name: str, low) -> None:
     if low <= 0:
-        raise ValueError(f"{name} needs a positive lower bound, got {low}.")
+        raise ValueError(f"low of {name} must be a positive lower bound, got {low}.")
 
 
 def _integers(name: str, **values) -> tuple[int, ...]:
@@ -663,7 +867,7 @@ def _integers(name: str, **values) -> tuple[int, ...]:
 
 def _require_few(name: str, size: int, remedy: str) -> None:
     """Positions on a grid are floats: there may be as many as floats count without a gap."""
-    bits = 53 if _x64() else 24
+    bits = _exact_bits()
     if size > 2**bits:
         x64 = "" if _x64() else f", or {X64}"
         raise ValueError(f"{name} would have {size:,} values, more than 2^{bits}: {remedy}{x64}.")

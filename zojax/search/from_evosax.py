@@ -1,5 +1,8 @@
 """evosax's algorithms, asked and told as ours: CMA-ES, natural and differential evolution."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +21,8 @@ from zojax.search._algorithm import (
 )
 from zojax.search.spaces import Space
 
+SPREAD = 0.25  # the first standard deviation, in units of the cube
+
 
 class EvosaxState(NamedTuple):
     """The strategy's own state and parameters; points are in the unit cube."""
@@ -32,28 +37,33 @@ class EvosaxState(NamedTuple):
 
 
 @reused
-def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> Algorithm:
+def from_evosax(strategy: str | Callable, population_size: int = 16, **settings) -> Algorithm:
     """An algorithm of evosax for continuous spaces, as one of ours.
 
         search.minimize(fun, space, search.from_evosax("CMA_ES", 20, std_init=0.25), budget=..., key=...)
 
     The strategy works in the unit cube. Populations start uniform over it, distributions at its middle
-    with a standard deviation of 1/4. What it proposes outside is evaluated at the nearest point inside. A
-    failed evaluation counts as the worst one of its population. Needs evosax:
-    `pip install "zojax[search]"`.
+    with a standard deviation of 1/4, unless `std_init` or `std_schedule` is given. What it proposes outside
+    is evaluated at the nearest point inside. A failed evaluation counts as the worst one of its population.
+    Needs evosax: `pip install "zojax[search]"`.
+
+    Where a strategy's own formulas break down it proposes NaN, and all evaluations fail from then on:
+    "LM_MA_ES" with a population_size above 2 d.
 
     Args:
       strategy: a class of `evosax.algorithms`, or its name: "CMA_ES", "Sep_CMA_ES", "SNES", "SimpleES",
-        "DifferentialEvolution", "PSO", ...
-      population_size: points of one ask.
-      **settings: parameters of the strategy to change from their defaults, such as std_init. Floats may
-        be traced.
+        "DifferentialEvolution", "PSO", ...; or a function (population_size=, solution=) -> strategy, which
+        is told a solution of shape (d,).
+      population_size: points of one ask; with `num_populations`, of each population.
+      **settings: arguments of the strategy's constructor, such as optimizer or num_populations, and
+        parameters to change from their defaults, such as std_init. Parameters may be traced.
 
     Returns:
       An `Algorithm`.
 
     Raises:
       ImportError: evosax is not installed.
+      TypeError: a strategy that is no class or function; one that needs further settings.
       ValueError: evosax has no such strategy, or the strategy no such setting; a population_size below 2,
         or one that the strategy does not take; a space that is not continuous.
 
@@ -66,22 +76,41 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
     >>> bool(found.best_value < 1e-3)
     True
     """
-    make = _strategy_class(strategy)
+    make = _maker(strategy)
     if require_count("population_size", population_size) < 2:
         raise ValueError(f"population_size must be at least 2, got {population_size}.")
+    arguments, parameters = _sorted(make, settings)
+    num_populations = arguments.get("num_populations", 1)
+    batch_size = population_size * require_count("num_populations", num_populations)
+
+    @functools.lru_cache(maxsize=16)
+    def construct(d: int, dtype):
+        """The strategy and its default parameters; strategies compute with numbers that are not traced."""
+        with jax.ensure_compile_time_eval():
+            solution = jnp.zeros(d, dtype)
+            try:
+                algorithm = make(population_size=population_size, solution=solution, **arguments)
+            except AssertionError as error:
+                name = _name(make)
+                raise ValueError(
+                    f"{name} with population_size {population_size}: {error}"
+                ) from error
+            points = getattr(algorithm, "total_population_size", algorithm.population_size)
+            if points != batch_size:
+                raise ValueError(
+                    f"{_name(make)} makes {points} points for a population_size of {population_size}, not "
+                    f"{batch_size}: pass its num_populations to from_evosax."
+                )
+            return algorithm, algorithm.default_params
 
     def build(d: int):
-        try:
-            algorithm = make(population_size=population_size, solution=jnp.zeros(d, float_dtype()))
-        except AssertionError as error:
-            name = make.__name__
-            raise ValueError(f"{name} with population_size {population_size}: {error}") from error
-        unknown = [name for name in settings if not hasattr(algorithm.default_params, name)]
+        algorithm, defaults = construct(d, float_dtype())
+        unknown = [name for name in parameters if not hasattr(defaults, name)]
         if unknown:
-            known = ", ".join(sorted(vars(algorithm.default_params)))
-            raise ValueError(f"{make.__name__} has no setting {unknown[0]!r}; it has {known}.")
-        spread = {"std_init": 0.25} if hasattr(algorithm.default_params, "std_init") else {}
-        return algorithm, algorithm.default_params.replace(**(spread | settings))
+            known = ", ".join(sorted({*vars(defaults), *_optional(make)}))
+            raise ValueError(f"{_name(make)} has no setting {unknown[0]!r}; it has {known}.")
+        spread = {"std_init": SPREAD} if hasattr(defaults, "std_init") else {}
+        return algorithm, defaults.replace(**(spread | parameters))
 
     def init(key, space: Space, budget: int) -> EvosaxState:
         del budget
@@ -93,14 +122,14 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
         d = space.dimension
         algorithm, params = build(d)
         key, sample_key, init_key = jax.random.split(key, 3)
-        population = jax.random.uniform(sample_key, (population_size, d), float_dtype())
+        population = jax.random.uniform(sample_key, (batch_size, d), float_dtype())
         return EvosaxState(
             seed=jax.random.bits(key, (2,), jnp.uint32),
-            strategy=_start(algorithm, init_key, population, jnp.zeros(population_size), params),
+            strategy=_start(algorithm, init_key, population, jnp.zeros(batch_size), params),
             params=jax.tree.map(jnp.asarray, params),
             told=jnp.int32(0),
             population=population,
-            x=jnp.asarray(space.low, float_dtype()),
+            x=space.clip(bounds_of(space)[0]),
             value=jnp.asarray(jnp.inf, float_dtype()),
         )
 
@@ -143,20 +172,57 @@ def from_evosax(strategy: str | type, population_size: int = 16, **settings) -> 
             strategy = strategy.replace(mean=jnp.where(early, point, strategy.mean))
         return keep_best(state._replace(population=population, strategy=strategy), x, value)
 
-    return Algorithm(init, ask, tell, recommended, inject, batch_size=population_size)
+    return Algorithm(init, ask, tell, recommended, inject, batch_size=batch_size)
 
 
-def _strategy_class(strategy) -> type:
+def _maker(strategy) -> Callable:
+    """The class that is meant, or a function."""
     try:
         from evosax import algorithms
     except ImportError as error:
         raise ImportError('from_evosax needs evosax: pip install "zojax[search]".') from error
-    if not isinstance(strategy, str):
+    if callable(strategy):
         return strategy
+    if not isinstance(strategy, str):
+        raise TypeError(
+            f"strategy must be a class of evosax, its name or a function, got {strategy!r}: "
+            "the dimension is that of the space, pass its class and settings."
+        )
     if strategy not in algorithms.algorithms:
         known = ", ".join(sorted(algorithms.algorithms))
         raise ValueError(f"evosax has no strategy {strategy!r}; it has {known}.")
     return algorithms.algorithms[strategy]
+
+
+def _sorted(make: Callable, settings: dict) -> tuple[dict, dict]:
+    """Settings of the constructor, and of the parameters."""
+    signature = inspect.signature(make).parameters
+    needed = {
+        name
+        for name, p in signature.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    missing = needed - {"population_size", "solution", *settings}
+    if missing:
+        name = sorted(missing)[0]
+        raise TypeError(f"{_name(make)} needs {name}: pass from_evosax(..., {name}=...).")
+    arguments = {name: value for name, value in settings.items() if name in signature}
+    if isinstance(make, type) and "std_schedule" in signature:
+        arguments = {"std_schedule": _constant_spread} | arguments
+    return arguments, {name: v for name, v in settings.items() if name not in signature}
+
+
+def _constant_spread(generation) -> float:
+    del generation
+    return SPREAD
+
+
+def _optional(make: Callable) -> set[str]:
+    return set(inspect.signature(make).parameters) - {"population_size", "solution"}
+
+
+def _name(make: Callable) -> str:
+    return getattr(make, "__name__", repr(make))
 
 
 def _key_of(state: EvosaxState, draw) -> jax.Array:
@@ -172,6 +238,8 @@ def _start(algorithm, key, population, fitness, params):
     if _has_population(algorithm):
         return algorithm.init(key, population, fitness, params)
     middle = jnp.full(population.shape[1], 0.5, population.dtype)
+    if hasattr(algorithm, "num_populations"):
+        middle = jnp.broadcast_to(middle, (algorithm.num_populations, len(middle)))
     return algorithm.init(key, middle, params)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._types import require_count, require_flag
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import insert_sorted
@@ -61,6 +61,7 @@ def racos(
     True
     """
     require_exploration(exploration)
+    require_flag("parity", parity)
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zojax._types import require_count
-from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused
+from zojax.search._algorithm import Algorithm, bounds_of, keep_best, recommended, reused
 from zojax.search._random import Random, draw, make_random
 from zojax.search.spaces import Space
 
@@ -41,7 +41,7 @@ def random_search(batch_size: int = 1) -> Algorithm:
     def init(key, space: Space, budget: int) -> RandomSearchState:
         del budget
         return RandomSearchState(
-            make_random(key), jnp.asarray(space.low, float_dtype()), jnp.asarray(jnp.inf)
+            make_random(key), space.clip(bounds_of(space)[0]), jnp.asarray(jnp.inf)
         )
 
     def ask(space, state):

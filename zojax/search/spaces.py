@@ -13,9 +13,11 @@ by side, as d *encoded* coordinates between `low` and `high`:
     choice([...])               the position in the list                UNORDERED
     subset(n, max_size=k)       n zeros and ones                        UNORDERED
 
-so that an algorithm needs to know only boxes and kinds. `Space.decode` turns encoded arrays into the
-user's pytree, inside a traced function too; `Space.point` does it in float64, for people and for functions
-on the host.
+so that an algorithm needs to know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to
+log(hi + 1/2): each integer has its own bin. `Domain` says how to write your own.
+
+`Space.decode` turns encoded arrays into the user's pytree, inside a traced function too; `Space.point` does
+it in float64, for people and for functions on the host.
 """
 
 import dataclasses
@@ -28,18 +30,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import PyTree
+from zojax._types import PyTree, promoting
 from zojax.search._random import sample_unit
-from zojax.search.domains import (
-    CONTINUOUS,
-    Choice,
-    Domain,
-    Grid,
-    LogUniform,
-    Subset,
-    Uniform,
-    namespace_of,
-)
+from zojax.search.domains import CONTINUOUS, Domain, namespace_of, require_domain
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,7 @@ class Space:
     @cached_property
     def size(self) -> float:
         """How many points there are: an int, or inf."""
-        counts = [
-            sum(math.comb(domain.n, i) for i in range(domain.max_size + 1))
-            if isinstance(domain, Subset)
-            else domain.size**length
-            for domain, length in zip(self.domains, self._lengths, strict=True)
-        ]
+        counts = [domain.count for domain in self.domains]
         # Not times inf: an int may be too large for a float.
         return math.inf if math.inf in counts else math.prod(counts)
 
@@ -94,10 +82,16 @@ class Space:
     def is_discrete(self) -> bool:
         return bool(np.all(self.kinds != CONTINUOUS))
 
+    @property
+    def is_continuum(self) -> bool:
+        """Whether every point of the box is one of the space, and equal proposals are an accident."""
+        return all(domain.is_continuum for domain in self.domains)
+
     def sample(self, key, num: int) -> jax.Array:
         """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
         return self.from_unit(sample_unit(key, (num, self.dimension)))
 
+    @promoting
     def from_unit(self, u: jax.Array) -> jax.Array:
         """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""
         low, high = jnp.asarray(self.low, u.dtype), jnp.asarray(self.high, u.dtype)
@@ -107,27 +101,29 @@ class Space:
         x = (low - cell) + u * (high - low + 2 * cell)
         return self.clip(x)
 
+    @promoting
     def clip(self, x: jax.Array) -> jax.Array:
         """The nearest encoded point of the space, shape (..., d)."""
         xp = namespace_of(x)
         x = xp.clip(x, self.low.astype(x.dtype), self.high.astype(x.dtype))
-        if all(isinstance(d, (Uniform, LogUniform)) for d in self.domains):
+        if self.is_discrete:
+            x = xp.round(x)
+        elif not self.is_continuous:
+            x = xp.where(self.kinds == CONTINUOUS, x, xp.round(x))
+        if all(domain.snap is None for domain in self.domains):
             return x
-        if all(isinstance(d, (Grid, Choice)) for d in self.domains):
-            return xp.round(x)
-        return xp.concatenate(
-            [d.snap(part) for d, part in zip(self.domains, self._split(x), strict=True)], axis=-1
-        )
+        parts = [
+            part if d.snap is None else d.snap(part)
+            for d, part in zip(self.domains, self._split(x), strict=True)
+        ]
+        return xp.concatenate([part.reshape(*x.shape[:-1], -1) for part in parts], axis=-1)
 
+    @promoting
     def decode(self, x: jax.Array) -> PyTree:
         """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
         x = x if hasattr(x, "dtype") else np.asarray(x)
-        return self.treedef.unflatten(
-            [
-                d.decode(part).reshape(x.shape[:-1] + d.shape)
-                for d, part in zip(self.domains, self._split(x), strict=True)
-            ]
-        )
+        parts = zip(self.domains, self._split(x), strict=True)
+        return self.treedef.unflatten([d.decode(part) for d, part in parts])
 
     def point(self, x) -> PyTree:
         """One point (d,) as the user wrote it: Python scalars, options themselves, NumPy arrays.
@@ -135,24 +131,23 @@ class Space:
         Of points (n, d), the leaves are arrays with a leading axis.
         """
         x = np.array(x, float)  # which is then the user's own
-        return self.treedef.unflatten(
-            [
-                d.to_python(part.reshape(x.shape[:-1] + d.shape))
-                for d, part in zip(self.domains, self._split(x), strict=True)
-            ]
-        )
+        parts = zip(self.domains, self._split(x), strict=True)
+        return self.treedef.unflatten([d.to_python(part) for d, part in parts])
 
     def encode(self, point: PyTree) -> np.ndarray:
         """The encoded (d,) of one of the user's points; raises ValueError for one outside the space."""
-        values = self._match(point)
-        x = np.concatenate(
-            [np.ravel(d.encode(v)) for d, v in zip(self.domains, values, strict=True)] or [[]]
-        )
+        parts = zip(self.domains, self._match(point), strict=True)
+        x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
         slack = self._per_coordinate("slack")
         outside = ~((x >= self.low - slack) & (x <= self.high + slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
-        return np.clip(x, self.low, self.high)
+        x = np.clip(x, self.low, self.high)
+        nearest = self.clip(x)
+        rounding = 1e-6 * np.where(self.kinds == CONTINUOUS, self.high - self.low, 1)
+        if (np.abs(nearest - x) > rounding + slack).any():
+            raise ValueError(f"{point!r} is not one of the points of the space\n{self}")
+        return nearest
 
     def __str__(self):
         paths = jax.tree_util.tree_flatten_with_path(
@@ -173,25 +168,23 @@ class Space:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _split(self, x) -> list:
-        if len(self.domains) == 1:
-            return [x]
-        ends = np.cumsum(self._lengths).tolist()
-        return [x[..., end - length : end] for end, length in zip(ends, self._lengths, strict=True)]
+        """The coordinates of each domain, (..., *shape)."""
+        parts = [x]
+        if len(self.domains) > 1:
+            ends = np.cumsum(self._lengths).tolist()
+            parts = [x[..., end - n : end] for end, n in zip(ends, self._lengths, strict=True)]
+        return [
+            part.reshape(x.shape[:-1] + d.shape)
+            for d, part in zip(self.domains, parts, strict=True)
+        ]
 
     def _match(self, point: PyTree) -> list:
         try:
-            values = self.treedef.flatten_up_to(point)
+            return self.treedef.flatten_up_to(point)
         except ValueError as error:
             raise ValueError(
                 f"{point!r} does not have the structure of the space\n{self}"
             ) from error
-        for domain, value in zip(self.domains, values, strict=True):
-            # Options may themselves be arrays or lists: a Choice checks its values.
-            if not isinstance(domain, Choice) and np.shape(value) != domain.shape:
-                raise ValueError(
-                    f"a value of {domain} must have shape {domain.shape}, got {np.shape(value)}."
-                )
-        return values
 
 
 def space(tree: PyTree) -> Space:
@@ -204,8 +197,8 @@ def space(tree: PyTree) -> Space:
       A `Space`.
 
     Raises:
-      TypeError: a leaf that is no domain.
-      ValueError: no leaf at all.
+      TypeError: a leaf that is no domain; one of your own that lacks what a `Domain` has.
+      ValueError: no leaf at all; bounds of a domain of your own that cannot be searched.
 
     >>> from zojax import search
     >>> tree = {"lr": search.log_uniform(1e-4, 1.0), "act": search.choice(["a", "b"])}
@@ -223,9 +216,20 @@ def space(tree: PyTree) -> Space:
                 f"space must be a pytree of domains such as search.uniform(0, 1), got {leaf!r} in it: "
                 "pass constants in args, and register classes (jax.tree_util.register_dataclass)."
             )
+        require_domain(leaf)
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _coordinates(domain: Domain, value) -> np.ndarray:
+    """A value of a domain, encoded, flat."""
+    encoded = np.asarray(domain.encode(value), float)
+    if encoded.shape != domain.shape:
+        raise ValueError(
+            f"encode of {domain} must return shape {domain.shape}, got {encoded.shape} for {value!r}."
+        )
+    return encoded.ravel()
 
 
 def _shown(count: float) -> str:

@@ -5,15 +5,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from zojax._types import require_count
+from zojax._types import require_count, require_flag, require_number
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row
 from zojax.search._random import Random, advance, index_from, make_random, unit, words
-from zojax.search.domains import LogUniform, Uniform
 from zojax.search.spaces import Space
 
 REPLACEMENTS = ("worst", "random", "margin")
@@ -74,6 +72,7 @@ def sracos(
     """
     require_replacement(replacement)
     require_exploration(exploration)
+    require_flag("parity", parity)
     if num_positives is not None:
         num_positives = require_count("num_positives", num_positives)
     learn = partial(tell_point, replacement)
@@ -138,10 +137,10 @@ def propose_from(
         u = unit(random, 1)
         good = entry(positives, index_from(u[0], len(positives)))
         x = _box.sample(space, later, points, good, bad, parity)
-        x = x if is_continuum(space) else space.clip(x)
+        x = x if space.is_continuum else space.clip(x)
         return uniform_if(space, explores, last, x), advance(last)
 
-    known = [] if is_continuum(space) else [points]
+    known = [] if space.is_continuum else [points]
     known += [] if taken is None else [taken]
     return distinct(attempt, random, known)
 
@@ -249,11 +248,6 @@ def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) ->
     return choose(uniform.consts, wanted, random, x)
 
 
-def is_continuum(space: Space) -> bool:
-    """Whether two proposals that are equal are an accident."""
-    return all(isinstance(d, (Uniform, LogUniform)) for d in space.domains)
-
-
 def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
     """(x, random) of an attempt that is none of the `known` points (each (n, d)), if one comes in time."""
     x, random = attempt(random)
@@ -276,11 +270,14 @@ def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
 
 
 def require_replacement(replacement) -> None:
-    if replacement not in REPLACEMENTS:
+    if not isinstance(replacement, str) or replacement not in REPLACEMENTS:
         raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
 
 
 def require_exploration(value, name: str = "exploration") -> None:
     """Traced values pass."""
-    if not isinstance(value, jax.core.Tracer) and not 0 <= np.asarray(value) <= 1:
+    if isinstance(value, jax.core.Tracer):
+        return
+    require_number(name, value)
+    if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._types import require_count
+from zojax._types import require_count, require_flag
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential, where
 from zojax.search.spaces import Space
 from zojax.search.sracos import (
@@ -98,6 +98,7 @@ def ssracos(
     num_positives = require_count("num_positives", num_positives)
     require_replacement(replacement)
     require_exploration(exploration)
+    require_flag("parity", parity)
     require_exploration(blend, "blend")
 
     settings = Suspicion(times, idle, blend)

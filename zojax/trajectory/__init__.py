@@ -8,7 +8,7 @@ without a loss or data. A run that was cut off continues from its log as if noth
     with Recorder(path, tx, params) as recorder:
         for batch in batches:
             params, state = step(params, state, batch)
-            recorder.append(state)
+            recorder.append(state, params)
 
     params = replay(params0, tx, load(path))
 """

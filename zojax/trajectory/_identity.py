@@ -3,6 +3,7 @@
 import hashlib
 import re
 from functools import partial
+from itertools import zip_longest
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from zojax._transform import ZerothOrder, apply_updates
-from zojax._types import PyTree, is_float, structure_of
+from zojax._types import PyTree, is_float, marking_nan, structure_of
 
 
 def identify(tx: ZerothOrder, params: PyTree) -> dict:
@@ -49,7 +50,7 @@ def evaluation(tx: ZerothOrder, params: PyTree) -> str:
 
 
 def _one_device():
-    """Without the mesh that is set: a run goes on, and is replayed, on any."""
+    """Without the mesh that is set: the optimizer is the same on any, even where its sums are not."""
     return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
@@ -70,6 +71,7 @@ def _estimate(tx: ZerothOrder, params, state):
     return tx.estimator.estimate(state.rng_key, loss, params, **options).coefficients
 
 
+@marking_nan
 def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
     """One replayed step; row holds n coefficients and, where it is recorded, the value."""
     state = with_free(state, hyperparameters)
@@ -112,10 +114,39 @@ def check(header: dict, found: dict) -> None:
         )
 
 
+def require_leaves(header: dict, params: PyTree) -> None:
+    """Raises ValueError unless the parameters have the leaves of the log's."""
+    given = [
+        (jax.tree_util.keystr(path), jnp.result_type(x).name, list(np.shape(x)))
+        for path, x in jax.tree_util.tree_leaves_with_path(jax.tree.map(_data, params))
+    ]
+    logged = [(path, dtype, shape) for path, dtype, shape, _ in header["leaves"]]
+    for a, b in zip_longest(given, logged, fillvalue=("", "nothing", "")):
+        if a != b:
+            raise ValueError(
+                f"params are not those of the run: params{a[0]} is {a[1]}{a[2]}, the log's params{b[0]} "
+                f"{b[1]}{b[2]}. Give the parameters after the step."
+            )
+
+
 def made_with() -> dict:
     from zojax import __version__
 
     return {"jax": jax.__version__, "platform": jax.default_backend(), "zojax": __version__}
+
+
+def placements(params: PyTree) -> list[str]:
+    """How each leaf is sharded, in words."""
+    return [_placement(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def _placement(leaf) -> str:
+    sharding = getattr(leaf, "sharding", None)
+    devices = len(sharding.device_set) if sharding is not None else 1
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        axes = ", ".join(f"{name}={size}" for name, size in sharding.mesh.shape.items())
+        return f"{sharding.spec} on mesh ({axes})"
+    return "one device" if devices == 1 else f"{type(sharding).__name__} over {devices} devices"
 
 
 def digest(params: PyTree) -> str:
@@ -156,14 +187,19 @@ def _describe(params: PyTree) -> dict:
     """For every leaf's path its dtype, shape and a digest of its values."""
 
     def one(leaf):
-        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
+        leaf = _data(leaf)
         array = np.asarray(leaf, jnp.result_type(leaf))
         values = hashlib.blake2b(np.ascontiguousarray(array), digest_size=8)
         return [array.dtype.name, list(array.shape), values.hexdigest()]
 
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path): one(leaf) for path, leaf in leaves}
+
+
+def _data(leaf):
+    """The words of a key, and any other leaf as it is."""
+    is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _program_digest(program) -> str:

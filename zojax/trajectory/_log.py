@@ -3,14 +3,16 @@
     header   "zojax\\n", version (uint16), length (uint32), compressed JSON, CRC-32 of all this
     record   kind (uint8), payload, CRC-32 of everything recorded so far, header included
 
-A kind below 254 is a number of steps, whose scalars follow; 254 is a change of hyperparameters, 255 the
-digest of the final parameters. Numbers are little-endian. Since a checksum covers all that came
+Kinds 1 to 253 are a number of steps, whose scalars follow. Kind 0 is a seal, the digest of the parameters
+after the steps so far. Kind 254 is a change of hyperparameters, kind 255 the digest of the final
+parameters. Numbers are little-endian. Since a checksum covers all that came
 before it, a record is right only in its place. Files only grow: a run that was killed leaves at worst one
 incomplete record at the end. What is shorter than its first bytes say was cut off; what is complete and has
 another checksum is corrupt.
 """
 
 import json
+import os
 import struct
 import warnings
 import zlib
@@ -25,7 +27,7 @@ import numpy as np
 from zojax._types import brief
 
 MAGIC, VERSION = b"zojax\n", 1
-HYPERPARAMETERS, END = 254, 255
+SEAL, HYPERPARAMETERS, END = 0, 254, 255
 _DIGEST_BYTES = 16
 
 
@@ -39,12 +41,14 @@ class Log(NamedTuple):
       hyperparameters: of `optax.inject_hyperparams`, those that are no schedules: pairs of the step
         from which they hold and a dict.
       end: the digest of the final parameters, or None.
+      seals: pairs of a number of steps and the digest of the parameters after them.
     """
 
     header: dict[str, Any]
     scalars: np.ndarray
     hyperparameters: tuple[tuple[int, dict], ...] = ()
     end: str | None = None
+    seals: tuple[tuple[int, str], ...] = ()
 
     @property
     def start(self) -> int:
@@ -64,27 +68,75 @@ class Log(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A log, and where the intact part of its file ends."""
+    """The intact part of a file.
+
+    Attributes:
+      log: of the intact part.
+      size: bytes of the intact part.
+      checksum: of the intact part.
+      cut: why the bytes after it are no loss, a record that was never complete; "" without such bytes.
+      damage: why the bytes after it are a loss; "" without such bytes.
+    """
 
     log: Log
     size: int
     checksum: int
+    cut: str = ""
+    damage: str = ""
 
 
-def load(path) -> Log:
+def load(path, damaged: str = "raise") -> Log:
     """Reads a log; a last record that was cut off is dropped, with a warning.
 
     Args:
       path: of the file.
+      damaged: what to do with a corrupt file. "raise" raises; "drop" gives the intact steps before the
+        damage, with a warning.
 
     Returns:
       A `Log`.
 
     Raises:
-      ValueError: when the file is no log, is of a newer version, or is corrupt, and from which step.
+      ValueError: when the file is no log, is of a newer version, has a corrupt header, or is corrupt
+        from a step on, which the error names.
       OSError: when it cannot be read.
+
+    >>> import os, tempfile, warnings, jax.numpy as jnp, zojax
+    >>> path, tx, params = os.path.join(tempfile.mkdtemp(), "run"), zojax.mezo(0.1), jnp.ones(3)
+    >>> with zojax.trajectory.Recorder(path, tx, params, every=10, seal_every=None) as recorder:
+    ...     run = zojax.minimize(
+    ...         lambda x: jnp.sum(x**2), params, tx, 50, callback=recorder.callback)
+    >>> with open(path, "r+b") as file:
+    ...     _ = file.seek(-100, os.SEEK_END), file.write(bytes(100))  # as after a power failure
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     zojax.trajectory.load(path, damaged="drop").steps
+    20
     """
-    return parse(Path(path).read_bytes(), path).log
+    if not isinstance(damaged, str) or damaged not in ("raise", "drop"):
+        raise ValueError(f'damaged must be "raise" or "drop", got {damaged!r}.')
+    parsed = parse(as_path(path).read_bytes(), path)
+    if damaged == "raise":
+        require_intact(parsed)
+    if parsed.cut or parsed.damage:
+        dropped = parsed.cut or f"{parsed.damage} The bytes from there on are dropped."
+        warnings.warn(dropped, stacklevel=2)
+    return parsed.log
+
+
+def as_path(path) -> Path:
+    """Raises TypeError for what is no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a str or a pathlib.Path, got {brief(path)}.")
+    return Path(path)
+
+
+def require_intact(parsed: Parsed) -> None:
+    """Raises ValueError for a corrupt file."""
+    if parsed.damage:
+        raise ValueError(
+            f"{parsed.damage} Read the {parsed.log.steps} intact steps before it with "
+            "trajectory.load(path, damaged='drop'); trajectory.save writes them to another path."
+        )
 
 
 def save(path, log: Log) -> None:
@@ -96,6 +148,7 @@ def save(path, log: Log) -> None:
 
     Raises:
       FileExistsError: when something is at `path`; nothing is written.
+      OSError: when the file cannot be written; nothing is left at `path`.
 
     >>> import os, tempfile, jax.numpy as jnp, zojax
     >>> from zojax import trajectory
@@ -109,22 +162,31 @@ def save(path, log: Log) -> None:
     50
     """
     require_log(log)
-    with open(path, "xb") as file:
-        data, checksum = encode_header(log.header)
-        file.write(data)
-        for payload in _payloads(log):
-            data, checksum = encode_record(payload, checksum)
-            file.write(data)
+    checksum, records = 0, []
+    for payload in _payloads(log):
+        data, checksum = encode_record(payload, checksum)
+        records.append(data)
+    with open(as_path(path), "xb") as file:
+        try:
+            file.write(b"".join(records))
+            file.flush()
+        except BaseException:
+            os.unlink(path)  # half a log, which a second attempt would find in its way
+            raise
 
 
 def _payloads(log: Log) -> Iterator[bytes]:
-    """The records of a log: of `every` steps, or fewer where hyperparameters change."""
+    """Header and records: of `every` steps, or fewer before a change of hyperparameters or a seal."""
+    yield encode_header(log.header)
     changes = {step - log.start: values for step, values in log.hyperparameters}
-    for first, stop in pairwise(sorted({0, *changes, log.steps})):
+    seals = {step - log.start: digest for step, digest in log.seals}
+    for first, stop in pairwise(sorted({0, *changes, *seals, log.steps})):
         if first in changes:
             yield encode_hyperparameters(changes[first])
         for i in range(first, stop, log.header["every"]):
             yield encode_steps(log.scalars[i : min(i + log.header["every"], stop)])
+        if stop in seals:
+            yield encode_seal(seals[stop])
     if log.end is not None:
         yield encode_end(log.end)
 
@@ -159,9 +221,18 @@ def truncate(log: Log, steps: int) -> Log:
         raise TypeError(f"steps must be an int, got {steps!r}.")
     if not 0 <= steps <= log.steps:
         raise ValueError(f"steps must be from 0 to {log.steps}, which the log has, got {steps}.")
-    kept = tuple(c for c in log.hyperparameters if c[0] < log.start + steps)
-    end = log.end if steps == log.steps else None
-    return log._replace(scalars=log.scalars[:steps], hyperparameters=kept, end=end)
+    stop = log.start + steps
+    return log._replace(
+        scalars=log.scalars[:steps],
+        hyperparameters=tuple(c for c in log.hyperparameters if c[0] < stop),
+        end=log.end if steps == log.steps else None,
+        seals=tuple(s for s in log.seals if s[0] <= stop),
+    )
+
+
+def digests(log: Log) -> dict[int, str]:
+    """The digest of the parameters after every sealed step, the final ones included."""
+    return dict(log.seals) | ({log.start + log.steps: log.end} if log.end else {})
 
 
 def merge(*logs: Log) -> Log:
@@ -223,8 +294,18 @@ def merge(*logs: Log) -> Log:
             scalars=np.concatenate([whole.scalars, log.scalars[shared:]]),
             hyperparameters=tuple(sorted(changes.items())),
             end=_end_of_both(whole, log),
+            seals=_seals_of_both(whole, log),
         )
     return whole
+
+
+def _seals_of_both(a: Log, b: Log) -> tuple[tuple[int, str], ...]:
+    """The final parameters of an earlier part are a seal of the whole."""
+    seals, others = digests(a), digests(b)
+    for step in sorted(seals.keys() & others.keys()):
+        if seals[step] != others[step]:
+            raise ValueError(f"the logs disagree on the parameters after step {step}.")
+    return tuple(sorted((seals | others).items()))
 
 
 def _end_of_both(a: Log, b: Log) -> str | None:
@@ -260,15 +341,13 @@ def require_log(log) -> None:
 # --- bytes ----------------------------------------------------------------------------------------
 
 
-def encode_header(header: dict) -> tuple[bytes, int]:
-    """The bytes of a header, and the checksum so far."""
+def encode_header(header: dict) -> bytes:
     body = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
-    data = MAGIC + struct.pack("<HI", VERSION, len(body)) + body
-    return data + struct.pack("<I", zlib.crc32(data)), zlib.crc32(data)
+    return MAGIC + struct.pack("<HI", VERSION, len(body)) + body
 
 
 def encode_record(payload: bytes, checksum: int) -> tuple[bytes, int]:
-    """The bytes of a record, and the checksum so far."""
+    """The bytes of a record, or of the header after checksum 0, and the checksum so far."""
     checksum = zlib.crc32(payload, checksum)
     return payload + struct.pack("<I", checksum), checksum
 
@@ -281,6 +360,10 @@ def encode_steps(scalars: np.ndarray) -> bytes:
 def encode_hyperparameters(values: dict) -> bytes:
     body = json.dumps(values, separators=(",", ":")).encode()
     return struct.pack("<BI", HYPERPARAMETERS, len(body)) + body
+
+
+def encode_seal(digest: str) -> bytes:
+    return struct.pack("<B", SEAL) + bytes.fromhex(digest)
 
 
 def encode_end(digest: str) -> bytes:
@@ -306,7 +389,7 @@ def begun_header(data: bytes) -> str | None:
 
 
 def parse(data: bytes, path) -> Parsed:
-    """A log from the bytes of a file."""
+    """The intact part of a file; raises ValueError without a header."""
     if begun_header(data) is not None:
         where = "ends in its header" if data else "is empty"
         raise ValueError(f"{path} {where}: no step was recorded.")
@@ -322,7 +405,9 @@ def parse(data: bytes, path) -> Parsed:
     body = data[position : position + length]
     checksum = zlib.crc32(data[: position + length])
     if data[position + length : position + length + 4] != struct.pack("<I", checksum):
-        raise ValueError(f"{path} is corrupt: the checksum of its header is wrong.")
+        raise ValueError(
+            f"{path} is corrupt: the checksum of its header is wrong. Without it no step can be read."
+        )
     return _parse_records(
         json.loads(zlib.decompress(body)), data, position + length + 4, checksum, path
     )
@@ -330,31 +415,24 @@ def parse(data: bytes, path) -> Parsed:
 
 def _parse_records(header, data, position, checksum, path) -> Parsed:
     dtype = np.dtype(header["dtype"]).newbyteorder("<")
-    rows, changes, end, steps = [], [], None, 0
+    rows, changes, seals, end, steps, cut, damage = [], [], [], None, 0, "", ""
     while position < len(data):
         stop = position + _payload_size(header, dtype, data, position)
         found = zlib.crc32(data[position:stop], checksum)
         if stop == position or data[stop : stop + 4] != struct.pack("<I", found):
             rest = len(data) - position
             place = f"step {header['start'] + steps}, at byte {position}"
-            is_short = position < stop and len(data) < stop + 4
-            if (
-                not is_short
-                or rest > _largest(header, dtype)
-                or _is_whole(data[position:], checksum)
-            ):
-                raise ValueError(
-                    f"{path} is corrupt after {place} of {len(data)}: a checksum is wrong. "
-                    "Nothing from there on can be trusted."
-                )
-            warnings.warn(
-                f"{path} ends in a record that was cut off: {rest} bytes after {place} are dropped.",
-                stacklevel=4,
-            )
+            is_short = position < stop and len(data) < stop + 4 and rest <= _largest(header, dtype)
+            if is_short and not _is_whole(data[position:], checksum):
+                cut = f"{path} ends in a record that was cut off: {rest} bytes after {place} are dropped."
+            else:
+                damage = f"{path} is corrupt after {place} of {len(data)}: a checksum is wrong."
             break
         kind, payload = data[position], data[position + 1 : stop]
         if kind == END:
             end = payload.hex()
+        elif kind == SEAL:
+            seals.append((header["start"] + steps, payload.hex()))
         elif kind == HYPERPARAMETERS:
             changes.append((header["start"] + steps, json.loads(payload[4:])))
         else:
@@ -363,17 +441,18 @@ def _parse_records(header, data, position, checksum, path) -> Parsed:
         checksum, position = found, stop + 4
     empty = np.zeros((0, header["columns"]), dtype)
     scalars = np.concatenate([empty, *rows]).astype(header["dtype"])
-    return Parsed(Log(header, scalars, tuple(changes), end), position, checksum)
+    log = Log(header, scalars, tuple(changes), end, tuple(seals))
+    return Parsed(log, position, checksum, cut, damage)
 
 
 def _payload_size(header, dtype, data, position) -> int:
     """Bytes of the record's kind and payload, as its first bytes say; 0 for what is no record."""
     kind = data[position]
-    if kind == END:
+    if kind in (SEAL, END):
         return 1 + _DIGEST_BYTES
     if kind == HYPERPARAMETERS:
         return 5 + int.from_bytes(data[position + 1 : position + 5], "little")
-    if 0 < kind <= header["every"]:
+    if kind <= header["every"]:
         return 1 + kind * header["columns"] * dtype.itemsize
     return 0
 
@@ -381,7 +460,7 @@ def _payload_size(header, dtype, data, position) -> int:
 def _is_whole(rest: bytes, checksum) -> bool:
     """Whether bytes are a record but for the first of them, which says how many there are."""
     payload, found = rest[1:-4], rest[-4:]
-    checksums = (zlib.crc32(bytes([kind]) + payload, checksum) for kind in range(1, 256))
+    checksums = (zlib.crc32(bytes([kind]) + payload, checksum) for kind in range(256))
     return any(found == struct.pack("<I", checksum) for checksum in checksums)
 
 

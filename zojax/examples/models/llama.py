@@ -20,7 +20,18 @@ import numpy as np
 
 from zojax.examples.models.attention import attend, positions_of, read, with_past
 
-__all__ = ["Config", "blocks", "extend", "forward", "init", "logits", "readout", "shapes"]
+__all__ = [
+    "Config",
+    "bias_shapes",
+    "blocks",
+    "extend",
+    "forward",
+    "frequencies",
+    "init",
+    "logits",
+    "readout",
+    "shapes",
+]
 
 
 class Config(NamedTuple):
@@ -71,6 +82,13 @@ def shapes(config):
         "down": (depth, hidden, width),
     }
     return {"embed": (config.vocabulary, width), "layers": layers, "norm": (width,)}
+
+
+def bias_shapes(config):
+    """The shapes of the layers' further parameters in Qwen2: biases of query, key and value."""
+    kv_width = config.width // config.heads * config.kv_heads
+    widths = {"query_bias": config.width, "key_bias": kv_width, "value_bias": kv_width}
+    return {name: (config.layers, width) for name, width in widths.items()}
 
 
 def init(key, config, dtype=jnp.float32):
@@ -225,11 +243,15 @@ def _projected(layer, name, x):
     return y if bias is None else y + bias
 
 
+def frequencies(config):
+    """`(size / 2,)` float64, the rotary frequencies of a head."""
+    size = config.width // config.heads
+    return config.rope_theta ** (-np.arange(0, size, 2) / size)
+
+
 def _angles(config, bound, positions):
     # Half-split rotary embedding: entry i of a head is paired with entry i + size / 2.
-    size = config.width // config.heads
-    frequency = config.rope_theta ** (-np.arange(0, size, 2) / size)
-    angles = np.arange(bound)[:, None] * frequency
+    angles = np.arange(bound)[:, None] * frequencies(config)
     tables = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     return tuple(jnp.asarray(table)[positions] for table in tables)
 

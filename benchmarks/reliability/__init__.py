@@ -1,0 +1,1 @@
+"""Reliability: random inputs, interrupts and failures, counted. `python -m benchmarks.reliability`."""

@@ -1,0 +1,220 @@
+"""Hostile arguments for everything public: an error is a ValueError or TypeError that names its argument.
+
+Each argument of each public function is replaced in turn by each hostile value. A call that goes
+through counts as accepted. The result is used, too: optimizers take a step, algorithms search.
+"""
+
+import contextlib
+import inspect
+import io
+import random
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import zojax
+from zojax import attacks, directions, search, shaping, stencils, trajectory
+
+HOSTILE = {
+    "None": None,
+    "text": "text",
+    "-1": -1,
+    "0": 0,
+    "-0.5": -0.5,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "2**70": 2**70,
+    "True": True,
+    "list": [1, "a"],
+    "dict": {"a": object()},
+    "object": object(),
+    "function of nothing": lambda: 1,
+    "type": int,
+    "array": np.ones((2, 3)),
+    "traced type": jnp.float32,
+    "complex": 1j,
+    "bytes": b"\xff",
+}
+X = np.full((2, 4, 4), 0.5, np.float32)
+BOX = {"x": search.uniform(-1, 1), "kind": search.choice(["a", "b"])}
+
+
+# Arguments that take functions: what a function raises is its own error, and is raised as it is.
+FUNCTIONS = {"fun", "model", "callback", "label_fn", "mask", "reduce_aux", "mu", "a", "c"}
+FUNCTIONS |= {"learning_rate", "weight_decay", "momentum", "inner"}
+# What a message calls an argument whose name says less.
+ALIASES = {"x0": "params", "tree": "space"}
+SECONDS = 60  # of a call, which is then counted as hanging
+
+
+def _model(images):
+    return jnp.stack([images.sum((1, 2)), 8.0 + 0 * images.sum((1, 2))], axis=1)
+
+
+def _loss(params, key=None):
+    return jnp.sum(params**2)
+
+
+def _step(tx) -> None:
+    params = jnp.ones(3)
+    tx.update(None, tx.init(params), params, value_fn=_loss)
+
+
+def _estimate(**choices) -> None:
+    estimator = zojax.estimator(**choices)
+    estimator.estimate(0, _loss, jnp.ones(3), state=estimator.init())
+
+
+def _search(algorithm) -> None:
+    search.minimize(lambda p: p["x"] ** 2, BOX, algorithm, budget=12, key=0, jit=False)
+
+
+def calls() -> dict[str, tuple[Callable, dict, Callable]]:
+    """By name: a public function, valid arguments, and a use of its result."""
+
+    def nothing(made):
+        return None
+
+    def direction(made):
+        return _estimate(direction=made)
+
+    def shaped(made):
+        return _estimate(shaping=made, num_directions=4)
+
+    box = search.space(BOX)
+    found = {
+        "estimator": (zojax.estimator, {}, lambda e: e.estimate(0, _loss, jnp.ones(3))),
+        "value_and_grad": (zojax.value_and_grad, {"fun": _loss}, lambda f: f(0, jnp.ones(3))),
+        "zeroth_order": (zojax.zeroth_order, {"inner": optax.sgd(0.1)}, _step),
+        "minimize": (
+            zojax.minimize,
+            {"fun": _loss, "x0": jnp.ones(3), "tx": zojax.mezo(0.1), "num_steps": 2},
+            nothing,
+        ),
+        "search.minimize": (
+            search.minimize,
+            {"fun": lambda p: float(p["x"]), "space": BOX, "budget": 12, "key": 0, "jit": False},
+            nothing,
+        ),
+        "search.space": (search.space, {"tree": BOX}, nothing),
+        "search.uniform": (search.uniform, {"low": 0.0, "high": 1.0}, search.space),
+        "search.integers": (search.integers, {"low": 0, "high": 5}, search.space),
+        "search.log_uniform": (search.log_uniform, {"low": 0.1, "high": 1.0}, search.space),
+        "search.log_integers": (search.log_integers, {"low": 1, "high": 5}, search.space),
+        "search.choice": (search.choice, {"options": ["a", "b"]}, search.space),
+        "search.ordered": (search.ordered, {"options": [1, 2]}, search.space),
+        "search.subset": (search.subset, {"n": 4, "max_size": 2}, search.space),
+        "search.default_algorithm": (
+            search.default_algorithm,
+            {"space": box, "budget": 9},
+            nothing,
+        ),
+        "directions.low_rank": (directions.low_rank, {"rank": 1}, direction),
+        "directions.sparse": (directions.sparse, {"density": 0.5}, direction),
+        "directions.masked": (
+            directions.masked,
+            {"direction": directions.normal(), "mask": True},
+            direction,
+        ),
+        "shaping.top": (shaping.top, {"b": 2}, shaped),
+        "shaping.clip": (shaping.clip, {"limit": 1.0}, shaped),
+        "stencils.Stencil": (
+            stencils.Stencil,
+            {"offsets": (1.0, -1.0), "weights": (0.5, -0.5)},
+            lambda made: _estimate(stencil=made),
+        ),
+        "trajectory.load": (trajectory.load, {"path": "missing.log"}, nothing),
+        "attacks.smoothed": (
+            attacks.smoothed,
+            {"label_fn": lambda images: jnp.zeros(len(images), int), "num_classes": 2},
+            nothing,
+        ),
+    }
+    required = {"zo_sgd": {"learning_rate": 0.1}, "spsa": {"a": 0.1, "c": 0.1, "A": 1.0}}
+    for name in ("zo_sgd", "mezo", "spsa", "open_es", "ars"):
+        found[name] = (getattr(zojax, name), required.get(name, {}), _step)
+    for name in ("nes", "bandits", "zoo", "zo_sign_sgd", "simba", "simba_dct", "square"):
+        norm = "l2" if name in ("simba", "simba_dct", "zoo") else "linf"
+        valid = {"key": 0, "model": _model, "x": X, "y": np.array([0, 1]), "eps": 0.3, "norm": norm}
+        found[f"attacks.{name}"] = (getattr(attacks, name), valid | {"budget": 120}, nothing)
+    for name in "racos sracos asracos ssracos snes random_search coordinate_search".split():
+        found[f"search.{name}"] = (getattr(search, name), {}, _search)
+    return found
+
+
+def invalid_arguments(runs: int, seed: int) -> dict[str, int]:
+    """Counts the calls, those that were accepted, and those whose error does not name its argument."""
+    public, counts = calls(), {"runs": 0, "accepted": 0, "refused": 0, "unnamed": 0}
+    drawn = list(cases(public))
+    random.Random(seed).shuffle(drawn)
+    for name, argument, hostile in drawn[:runs]:
+        function, valid, use = public[name]
+        given = valid | {argument: HOSTILE[hostile]}
+        error = error_of(lambda given=given, function=function, use=use: use(function(**given)))
+        named = error is None or is_named(error, argument)
+        kind = "accepted" if error is None else "refused" if named else "unnamed"
+        counts["runs"] += 1
+        counts[kind] += 1
+        if not named:
+            print(f"{name}({argument}={hostile}): {type(error).__name__}: {str(error)[:100]!r}")
+    return counts
+
+
+def cases(public: dict[str, tuple]) -> Iterator[tuple[str, str, str]]:
+    """Function, argument and hostile value, by name."""
+    for name, (function, *_) in public.items():
+        for argument in inspect.signature(function).parameters:
+            for hostile, value in HOSTILE.items():
+                if not (callable(value) and argument in FUNCTIONS):
+                    yield name, argument, hostile
+
+
+def error_of(call: Callable[[], Any]) -> Exception | None:
+    """What a call raises; TimeoutError where it takes too long."""
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(io.StringIO()),
+            time_limit(SECONDS),
+        ):
+            warnings.simplefilter("ignore")
+            jax.block_until_ready(call())
+    except Exception as error:  # of any type: that is what is counted
+        return error
+    return None
+
+
+def is_named(error: Exception, argument: str) -> bool:
+    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note.
+
+    An OSError names its file.
+    """
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return True
+    text = " ".join([str(error), *getattr(error, "__notes__", [])])
+    names = "|".join({argument, ALIASES.get(argument, argument)})
+    found = re.search(rf"\b({names})\b", text)
+    return isinstance(error, (ValueError, TypeError)) and found is not None
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, unless compiled code keeps the thread."""
+
+    def stop(*_):
+        raise TimeoutError(f"took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

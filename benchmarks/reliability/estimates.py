@@ -1,0 +1,177 @@
+"""Random estimators against a float64 reference in NumPy, which shares nothing with zojax but the noise."""
+
+import math
+import random
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zojax
+from zojax import directions, shaping, stencils
+
+
+def _has_axes(path, leaf) -> bool:
+    del path
+    return leaf.ndim > 0
+
+
+DIRECTIONS = {
+    "rademacher": directions.rademacher,
+    "normal": directions.normal,
+    "sphere": directions.sphere,
+    "coordinate": directions.coordinate,
+    "orthogonal": directions.orthogonal,
+    "hadamard": directions.hadamard,
+    "low_rank": partial(directions.low_rank, 1),
+    "sparse": partial(directions.sparse, 0.5),
+    "masked": lambda: directions.masked(directions.rademacher(), _has_axes),
+}
+STENCILS = {
+    "central": stencils.central(),
+    "forward": stencils.forward(),
+    "one_point": stencils.one_point(),
+    "one_point_residual": stencils.one_point_residual(),
+    "fourth order": stencils.Stencil((1, -1, 2, -2), (2 / 3, -2 / 3, -1 / 12, 1 / 12)),
+}
+SHAPINGS = {
+    "none": shaping.none,
+    "baseline": shaping.baseline,
+    "standardize": shaping.standardize,
+    "by_std": shaping.by_std,
+    "centered_ranks": shaping.centered_ranks,
+    "nes_utilities": shaping.nes_utilities,
+    "top": partial(shaping.top, 2),
+    "clip": partial(shaping.clip, 0.5),
+}
+SHAPES = [(3,), (1,), (7, 5), (2, 3, 4), (), (16, 2), (0, 3)]
+
+
+def random_estimates(runs: int, seed: int) -> dict[str, int]:
+    """Counts the runs, and those whose gradient differs from the reference by more than rounding."""
+    draw = random.Random(seed)
+    wrong = [case for case in (_case(draw, i) for i in range(runs)) if not _agrees(*case)]
+    for case in wrong:
+        print("wrong:", case[0])
+    return {"runs": runs, "wrong": len(wrong)}
+
+
+def _case(draw: random.Random, i: int) -> tuple[dict, dict, int]:
+    """Choices by name, the parameters, and the key; every member of each choice comes up in turn."""
+    choices = {
+        "direction": list(DIRECTIONS)[i % len(DIRECTIONS)],
+        "stencil": draw.choice(list(STENCILS)),
+        "shaping": draw.choice(list(SHAPINGS)),
+        "num_directions": draw.randint(2, 5),
+        "batch_size": draw.choice([None, 1, 2, 3, 100]),
+        "mu": draw.choice([0.05, 0.2, 1.0]),
+        "dtype": draw.choice(["float32", "float64"]),
+    }
+    normal = np.random.default_rng(draw.getrandbits(32)).normal
+    shapes = [(5,), *(draw.choice(SHAPES) for _ in range(draw.randint(0, 2)))]
+    params = {
+        f"leaf {k}": np.asarray(normal(size=s), choices["dtype"]) for k, s in enumerate(shapes)
+    }
+    params["count"] = np.int32(3)
+    return choices, params, draw.getrandbits(30)
+
+
+def loss(params, xp=jnp):
+    """Smooth, neither even nor odd in any leaf."""
+    leaves = [x for name, x in sorted(params.items()) if name != "count"]
+    return sum(xp.sum(xp.sin(x + k) + 0.1 * x**2) for k, x in enumerate(leaves, start=1))
+
+
+def _agrees(choices: dict, params: dict, key: int) -> bool:
+    """Compares `estimate` with the reference, at a tolerance from the resolution of the values."""
+    with jax.enable_x64(choices["dtype"] == "float64"):
+        direction, n, mu = (
+            DIRECTIONS[choices["direction"]](),
+            choices["num_directions"],
+            choices["mu"],
+        )
+        estimator = zojax.estimator(
+            direction,
+            STENCILS[choices["stencil"]],
+            SHAPINGS[choices["shaping"]](),
+            mu=mu,
+            num_directions=n,
+            batch_size=choices["batch_size"],
+        )
+        found = estimator.estimate(key, loss, params, state=estimator.init()).grads
+        z = _directions(direction, key, n, params)
+        expected, size = _reference(choices, params, z)
+        # The length of a direction on the sphere is a float32, rounded as each program does.
+        exact = choices["dtype"] == "float64" and choices["direction"] != "sphere"
+        eps = float(np.finfo("float64" if exact else "float32").eps)
+        return int(found["count"]) == 0 and all(
+            np.allclose(
+                np.asarray(found[name], float), expected[name], rtol=0, atol=400 * eps * size
+            )
+            and found[name].dtype == params[name].dtype
+            for name in expected
+        )
+
+
+def _directions(direction, key: int, n: int, params: dict) -> list[dict]:
+    """z_0 ... z_{n-1} as float64 arrays, zero where a direction does not move a leaf."""
+    like = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype) if x.dtype.kind == "f" else None
+        for name, x in params.items()
+    }
+    frame = direction.frame(jax.random.key(key), n, like)
+    drawn = [direction.draw(frame, jnp.int32(i), like) for i in range(n)]
+    return [
+        {
+            name: np.zeros(x.shape) if z[name] is None else np.asarray(z[name].dense(), float)
+            for name, x in params.items()
+            if x.dtype.kind == "f"
+        }
+        for z in drawn
+    ]
+
+
+def _reference(choices: dict, params: dict, z: list[dict]) -> tuple[dict, float]:
+    """sum_i c_i z_i in float64, and the size of the numbers that it came from."""
+    stencil, n = STENCILS[choices["stencil"]], len(z)
+    mu = float(np.float32(choices["mu"]))  # as zojax keeps it
+
+    def value(o, zi):
+        return loss({k: np.asarray(params[k], float) + mu * o * zi[k] for k in zi}, np)
+
+    values = np.array([[value(o, zi) for o in stencil.offsets] for zi in z])
+    c = _shape_values(choices["shaping"], values) @ np.array(stencil.weights)
+    c = (c + stencil.memory * values.mean()) / mu
+    if choices["shaping"] == "clip":
+        c = np.clip(c, -0.5, 0.5)
+    grads = {name: sum(ci * zi[name] for ci, zi in zip(c, z, strict=True)) / n for name in z[0]}
+    largest = max(np.abs(zi[name]).max(initial=0) for zi in z for name in zi)
+    spread = values.std() if choices["shaping"] in ("standardize", "by_std", "top") else 1.0
+    return grads, max(1, np.abs(values).max()) * largest / (mu * min(1.0, spread))
+
+
+def _shape_values(name: str, v: np.ndarray) -> np.ndarray:
+    """The shapings of tables of values, from their formulas."""
+    n = len(v)
+    below, through = (
+        compare.outer(v, v).sum(axis=(2, 3)) for compare in (np.greater, np.greater_equal)
+    )
+    ranks = (below + 1 + through) / 2
+    if name == "baseline":
+        return np.array([v[i] - np.delete(v, i, axis=0).mean(axis=0) for i in range(n)])
+    if name == "standardize":
+        return (v - v.mean()) / v.std()
+    if name == "by_std":
+        return v / v.std()
+    if name == "centered_ranks":
+        return (ranks - 1) / (v.size - 1) - 0.5
+    if name == "nes_utilities":
+        utility = np.maximum(0, math.log(v.size / 2 + 1) - np.log(ranks))
+        return 1 / v.size - utility / utility.sum()
+    if name == "top":
+        kept = np.argsort(v.min(axis=1))[:2]
+        out = np.zeros_like(v)
+        out[kept] = n / 2 * v[kept] / v[kept].std()
+        return out
+    return v

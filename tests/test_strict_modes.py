@@ -1,0 +1,322 @@
+"""Everything public runs under all of JAX's strict modes at once.
+
+They refuse arrays of unequal ranks or dtypes, NaN in a program's results, and a key that is used twice; JAX
+checks its own invariants. A public function without a case fails.
+"""
+
+import inspect
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zojax
+from zojax import (
+    attacks,
+    directions,
+    implicit,
+    noise,
+    optimizers,
+    search,
+    shaping,
+    stencils,
+    trajectory,
+)
+
+
+@contextmanager
+def strict():
+    with (
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.debug_nans(True),
+        jax.enable_checks(True),
+        jax.debug_key_reuse(True),
+    ):
+        yield
+
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3, jnp.bfloat16), "n": jnp.int32(1)}
+IMAGE = np.linspace(0.1, 0.9, 36, dtype=np.float32).reshape(1, 6, 6)
+MIXED = search.space({"x": search.uniform(-1, 1, (2,)), "n": search.integers(0, 3)})
+CONTINUUM = search.space(search.uniform(-1, 1, (3,)))
+SUBSETS = search.space(search.subset(6, max_size=2))
+
+
+def loss(params):
+    return jnp.sum(params["w"] ** 2) + jnp.sum(params["b"].astype(jnp.float32))
+
+
+def estimate(direction=None):
+    zojax.estimator(direction, num_directions=2).estimate(jax.random.key(0), loss, PARAMS)
+
+
+def ask_and_tell(stencil):
+    """The direction draws with JAX, once for the points and once for the gradient."""
+    source = zojax.estimator(directions.orthogonal(), stencil, num_directions=2)
+    points, asked = source.ask(jax.random.key(0), PARAMS)
+    source.tell(asked, jnp.arange(1.0, source.evaluations + 1), state=source.init())
+
+
+def shape(chosen):
+    values, valid = jnp.array([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]]), jnp.array([True, True, False])
+    chosen.coefficients(chosen.values(values, valid)[:, 0], valid)
+
+
+def step(tx):
+    """Two updates, and a replay of the second."""
+    state = tx.init(PARAMS)
+    for _ in range(2):
+        before = state
+        updates, state = tx.update(None, state, PARAMS, value_fn=loss)
+    tx.replay(before, PARAMS, state.coefficients)
+
+
+def minimized(path=None):
+    """A run on the device, recorded, replayed and continued, and a few steps on the host."""
+    tx, x0 = zojax.mezo(0.01), {"w": jnp.ones(3)}
+
+    def fun(params):
+        return jnp.sum(params["w"] ** 2)
+
+    with trajectory.Recorder(path, tx, x0) as recorder:
+        found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
+        recorder.close(found.params)
+    log = trajectory.load(path)
+    trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
+    # One after the other: together they refuse any `lax.scan` over a key.
+    with jax.enable_checks(False):
+        trajectory.replay(x0, tx, log)
+    with jax.debug_key_reuse(False):
+        params, state = trajectory.resume(x0, tx, log)
+    zojax.minimize(fun, params, tx, 2, state=state)
+    zojax.minimize(lambda params: np.sum(params["w"] ** 2), x0, tx, 2, jit=False)
+
+
+def searched(algorithm, space=MIXED):
+    """Two asks and tells in one program."""
+
+    @jax.jit
+    def run(key):
+        state = algorithm.init(key, space, 12)
+        for _ in range(2):
+            x, state = algorithm.ask(space, state)
+            state = algorithm.tell(space, state, x, jnp.sum(x**2, axis=1))
+        return algorithm.best(state)
+
+    run(jax.random.key(0))
+
+
+def search_minimize():
+    def fun(point, key=None):
+        return jnp.sum(point["x"] ** 2) + point["n"].astype(jnp.float32)
+
+    settings = dict(space=MIXED, algorithm=search.random_search(2), budget=6)
+    search.minimize(fun, **settings, key=0, repeats=2, with_key=True)
+    search.minimize(lambda point: float(point["n"]), **settings, key=0, jit=False)
+
+
+def sampled(domain):
+    space = search.space(domain)
+    space.decode(space.sample(jax.random.key(0), 2))
+
+
+def model(images):
+    total = jnp.sum(images, axis=(1, 2))
+    return jnp.stack([total, 36 - total, jnp.zeros_like(total)], axis=1)
+
+
+def attack(name, **settings):
+    getattr(attacks, name)(
+        jax.random.key(0), model, IMAGE, np.zeros(1, int), 0.01, budget=60, **settings
+    )
+
+
+def attack_elsewhere():
+    session = attacks.ask_tell(attacks.square_attack(), 0.01, budget=4)
+    state = session.init(jax.random.key(0), IMAGE, np.zeros(1, int))
+    while len(points := session.ask(state)):
+        state = session.tell(state, model(points))
+    session.result(state)
+
+
+def smoothed():
+    attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), 3, samples=4)(IMAGE)
+
+
+def noises():
+    """Each kind of noise, from a key."""
+    seed = noise.make_seed(noise.fold_in(jax.random.key(0), 1))
+    for kind in (noise.Signs, noise.Normals):
+        noise.row_noise(kind(noise.child_seeds(seed, 0, 1)[0]), (2, 3)).dense()
+    noise.low_rank_noise(noise.Signs, seed, [((2,), (3,))], 1)[0].dense()
+
+
+def draw(direction):
+    like = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
+
+
+def settled_update():
+    implicit.settled_update(
+        lambda grads, state, params, value: (grads, state), jnp.bool_(True), jnp.float32(1)
+    )(jnp.ones(3), jnp.ones(3), jnp.ones(3), jnp.float32(1))
+
+
+CASES = {
+    zojax: {
+        "apply_updates": lambda: zojax.apply_updates({"w": jnp.ones(3)}, {"w": jnp.ones(3)}),
+        "estimator": estimate,
+        "grad": lambda: zojax.grad(loss)(jax.random.key(0), PARAMS),
+        "minimize": minimized,
+        "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
+        "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
+        "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
+    },
+    optimizers: {
+        "ars": lambda: step(zojax.ars(num_directions=2)),
+        "mezo": lambda: step(zojax.mezo(0.1, weight_decay=0.1)),
+        "open_es": lambda: step(zojax.open_es(population=4)),
+        "spsa": lambda: step(zojax.spsa(0.1, 0.1)),
+        "zo_sgd": lambda: step(zojax.zo_sgd(0.1, momentum=0.9)),
+    },
+    directions: {
+        "coordinate": lambda: estimate(directions.coordinate()),
+        "hadamard": lambda: estimate(directions.hadamard()),
+        "low_rank": lambda: estimate(directions.low_rank()),
+        "masked": lambda: estimate(
+            directions.masked(directions.normal(), lambda _, leaf: leaf.ndim == 2)
+        ),
+        "normal": lambda: estimate(directions.normal()),
+        "orthogonal": lambda: estimate(directions.orthogonal()),
+        "rademacher": lambda: estimate(directions.rademacher()),
+        "sparse": lambda: estimate(directions.sparse(0.5)),
+        "sphere": lambda: estimate(directions.sphere()),
+    },
+    stencils: {
+        "central": lambda: ask_and_tell(stencils.central()),
+        "forward": lambda: ask_and_tell(stencils.forward()),
+        "one_point": lambda: ask_and_tell(stencils.one_point()),
+        "one_point_residual": lambda: ask_and_tell(stencils.one_point_residual()),
+    },
+    shaping: {
+        "baseline": lambda: shape(shaping.baseline()),
+        "by_std": lambda: shape(shaping.by_std()),
+        "centered_ranks": lambda: shape(shaping.centered_ranks()),
+        "clip": lambda: shape(shaping.clip(1.0)),
+        "nes_utilities": lambda: shape(shaping.nes_utilities()),
+        "none": lambda: shape(shaping.none()),
+        "standardize": lambda: shape(shaping.standardize()),
+        "top": lambda: shape(shaping.top(1)),
+    },
+    noise: dict.fromkeys(
+        ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
+    ),
+    implicit: {
+        "evaluate": lambda: implicit.evaluate(
+            jnp.sum, jnp.ones((2, 3)), draw(directions.low_rank()), jnp.float32(0.1)
+        ),
+        "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
+        "settled_update": settled_update,
+    },
+    trajectory: dict.fromkeys(
+        ["Recorder", "load", "merge", "replay", "resume", "save", "truncate"], minimized
+    ),
+    search: {
+        "asracos": lambda: searched(search.asracos()),
+        "choice": lambda: sampled(search.choice([1, 2, 3])),
+        "coordinate_reset": lambda: searched(search.coordinate_reset()),
+        "coordinate_search": lambda: searched(search.coordinate_search()),
+        "default_algorithm": lambda: searched(search.default_algorithm(MIXED, 12)),
+        "from_evosax": lambda: searched(search.from_evosax("SimpleES", 4), CONTINUUM),
+        "integers": lambda: sampled(search.integers(0, 3)),
+        "log_integers": lambda: sampled(search.log_integers(1, 8)),
+        "log_uniform": lambda: sampled(search.log_uniform(0.1, 1)),
+        "minimize": search_minimize,
+        "ordered": lambda: sampled(search.ordered([0.1, 0.2])),
+        "ponss": lambda: searched(search.ponss(0.1, 2), SUBSETS),
+        "portfolio": lambda: searched(search.portfolio()),
+        "poss": lambda: searched(search.poss(), SUBSETS),
+        "pposs": lambda: searched(search.pposs(2), SUBSETS),
+        "quasi_newton": lambda: searched(search.quasi_newton()),
+        "racos": lambda: searched(search.racos()),
+        "random_search": lambda: searched(search.random_search()),
+        "resample": lambda: searched(search.resample(search.random_search(), 2)),
+        "snes": lambda: searched(search.snes()),
+        "space": lambda: sampled(MIXED),
+        "sracos": lambda: searched(search.sracos()),
+        "sre": lambda: searched(search.sre(search.random_search(), low_dimension=1), CONTINUUM),
+        "ssracos": lambda: searched(search.ssracos(times=2)),
+        "subset": lambda: sampled(search.subset(4, max_size=2)),
+        "uniform": lambda: sampled(search.uniform(-1, 1, (2,))),
+    },
+    attacks: {
+        "ask_tell": attack_elsewhere,
+        "bandits": lambda: attack("bandits"),
+        "nes": lambda: attack("nes", num_directions=4),
+        "simba": lambda: attack("simba"),
+        "simba_dct": lambda: attack("simba_dct"),
+        "smoothed": smoothed,
+        "square": lambda: attack("square"),
+        "zo_sign_sgd": lambda: attack("zo_sign_sgd", num_directions=4),
+        "zoo": lambda: attack("zoo", coordinates=4),
+    },
+}
+# A factory of rounds is run by the attack of its name, an optimizer by its package.
+INDIRECT = {name for name in attacks.__all__ if name.endswith("_attack")} | set(optimizers.__all__)
+
+
+@pytest.mark.parametrize("module", CASES, ids=lambda module: module.__name__)
+def test_every_public_function_has_a_case(module):
+    public = {name for name in module.__all__ if inspect.isroutine(getattr(module, name))}
+    listed = {name for name in CASES[module] if inspect.isroutine(getattr(module, name))}
+    assert listed == (public - INDIRECT if module is not optimizers else public)
+
+
+# Several names may share a case.
+RUNS = {}
+for module, cases in CASES.items():
+    for name, run in cases.items():
+        RUNS.setdefault(run, f"{module.__name__}.{name}")
+
+
+@pytest.mark.parametrize("run", RUNS, ids=RUNS.values())
+def test_runs_under_strict_modes(run, tmp_path):
+    arguments = [tmp_path / "run.log"] if run is minimized else []
+    with strict():
+        run(*arguments)
+
+
+def walled(x):
+    """NaN beyond a wall: some directions are left out."""
+    total = jnp.sum(x**2)
+    return jnp.where(x[0] > 1, jnp.nan, total)
+
+
+def test_a_loss_that_is_nan_is_found():
+    def loss(x):
+        return jnp.log(-jnp.sum(x**2))
+
+    estimator, x = zojax.estimator(num_directions=2), jnp.ones(3)
+    with jax.debug_nans(True):
+        with pytest.raises(FloatingPointError, match="in log"):
+            zojax.grad(loss, estimator)(0, x)
+        with pytest.raises(FloatingPointError, match="in while"):
+            zojax.minimize(loss, x, zojax.zo_sgd(0.1, estimator), 2)
+
+
+def test_a_replay_of_directions_that_were_left_out_passes(tmp_path):
+    source, x0 = zojax.estimator(stencil=stencils.forward(), num_directions=3), jnp.ones(3)
+    tx = zojax.zeroth_order(optax.adam(0.01), source)
+    with trajectory.Recorder(tmp_path / "run.log", tx, x0) as recorder:
+        found = zojax.minimize(walled, x0, tx, 4, callback=recorder.callback)
+        recorder.close(found.params)
+    assert 0 < found.skipped < 6 and jnp.all(found.params != x0)
+    log = trajectory.load(tmp_path / "run.log")
+    with jax.debug_nans(True):
+        params, state = trajectory.resume(x0, tx, log)
+        tx.replay(state, params, state.coefficients)
+    np.testing.assert_array_equal(params, found.params)
