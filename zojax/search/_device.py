@@ -352,15 +352,23 @@ def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
     `used` (runs,) evaluations and `first` batches of them come before.
     """
     runs, batch = problem.runs, problem.algorithm.batch_size
+    rows = jnp.repeat(x, batch, axis=0)
 
-    def evaluate(i):
-        numbers = used[:, None] + (first + i) * batch + jnp.arange(batch)
+    def more(carry):
+        return carry[0] < batches
+
+    def step(carry):  # the key is carried: a scan would use it in every step
+        i, key, values = carry
         keys = None
         if problem.with_key:
-            keys = jax.vmap(_keys)(numbers, key.reshape(runs)).reshape(-1)
-        return _evaluate(problem, jnp.repeat(x, batch, axis=0), args, keys).reshape(runs, batch)
+            later = (first + i) * batch + jnp.arange(batch, dtype=jnp.int32)
+            keys = jax.vmap(_keys)(used[:, None] + later[None], key.reshape(runs)).reshape(-1)
+        new = _evaluate(problem, rows, args, keys).reshape(runs, batch)
+        return i + 1, key, lax.dynamic_update_index_in_dim(values, new, i, 0)
 
-    values = jnp.moveaxis(lax.map(evaluate, jnp.arange(batches)), 0, 1).reshape(runs, -1)
+    values = jnp.zeros((batches, runs, batch), float_dtype())
+    values = lax.while_loop(more, step, (jnp.int32(0), key, values))[2]
+    values = jnp.moveaxis(values, 0, 1).reshape(runs, -1)
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 

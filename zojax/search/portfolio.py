@@ -188,7 +188,8 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
         same = ~_begins(state) & jnp.all(x[0] == state.x)
         here = jnp.arange(2) == _place(state)
         compared = state._replace(
-            sums=state.sums + jnp.where(here, values[0], 0), counts=state.counts + here
+            sums=state.sums + jnp.where(here, values[0], 0),
+            counts=state.counts + jnp.where(here, 1, 0),
         )
         earlier = where(same, seen, keep_best(other, x[0], values[0]))
         return where(_closes(state), compared, earlier)
@@ -246,7 +247,7 @@ def _best(team: Team, state: PortfolioState):
     x, value = team.noisy.best(state.noisy_member)
     better = state.noisy & (value < state.value + state.noise)
     early = where(better, (x, value), (state.x, state.value))
-    mean = state.sums / jnp.maximum(state.counts, 1)
+    mean = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
     late = where(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
     return where(jnp.all(state.counts > 0), late, early)
 
