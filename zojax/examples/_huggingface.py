@@ -144,10 +144,7 @@ _BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq
 
 def _check_unused(tensors, config):
     """Raises ValueError for tensors that the model does not use, but for buffers of the right value."""
-    unused = tensors.take_unused()
-    for name in filter(_BUFFER.fullmatch, list(unused)):
-        if _is_buffer(name, tensors.read(name), config):
-            unused.remove(name)
+    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
     if unused:
         raise ValueError(
             f"{tensors.folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} "
@@ -155,9 +152,11 @@ def _check_unused(tensors, config):
         )
 
 
-def _is_buffer(name, array, config):
-    """Whether a buffer has the value that the model here computes."""
-    array = np.asarray(array, np.float64)
+def _is_buffer(name, tensors, config):
+    """Whether a tensor is a buffer, of the value that the model here computes."""
+    if not _BUFFER.fullmatch(name):
+        return False
+    array = np.asarray(tensors.read(name), np.float64)
     if name.endswith("inv_freq"):
         if not isinstance(config, llama.Config):
             return False

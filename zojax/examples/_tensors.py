@@ -71,11 +71,9 @@ class Tensors:
             with np.errstate(over="ignore"):  # of float64
                 return np.asarray(self._file_of[known].get_tensor(known))
 
-    def take_unused(self):
-        """Sorted names of the tensors that were not used; from now on they are."""
-        unused = sorted(self._file_of.keys() - self._used)
-        self._used |= set(unused)
-        return unused
+    def unused(self):
+        """Sorted names of the tensors whose shape nobody has asked for."""
+        return sorted(self._file_of.keys() - self._used)
 
 
 def _open(path):
