@@ -79,6 +79,10 @@ def sampled(space):
     return space.sample(8, 3), space.encode(space.point(space.low))
 
 
+def labels(images):
+    return (np.asarray(images).sum(axis=(1, 2)) > 8).astype(int)
+
+
 USED = {
     "estimator": (lambda: zojax.estimator(num_directions=2), estimates, COPIES),
     "grad": (lambda: zojax.grad(loss), gradients, COPIES),
@@ -86,6 +90,7 @@ USED = {
     "optimizer": (lambda: zojax.open_es(population=4, key=1), updates, OF_CLOSURES),
     "session": (lambda: attacks.ask_tell(attacks.square_attack(), 0.1, 6), rounds, OF_CLOSURES),
     "algorithm": (search.sracos, found, OF_CLOSURES),
+    "smoothed": (lambda: attacks.smoothed(labels, 2, samples=4), lambda f: f(IMAGES), OF_CLOSURES),
     "space": (lambda: SPACE, sampled, COPIES),
 }
 
