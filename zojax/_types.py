@@ -365,8 +365,8 @@ def require_rate(name: str, value) -> None:
         raise ValueError(f"{name} must be a float above 2^31 - 1, got the int {value}.")
 
 
-def require_count(name: str, value) -> int:
-    """A positive static int, or an error that says how to make it one."""
+def require_count(name: str, value, most: float = LARGEST_COUNT) -> int:
+    """A positive static int up to `most`, or an error that says how to make it one."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"{name} must be a static int, got a traced value; "
@@ -382,7 +382,7 @@ def require_count(name: str, value) -> int:
         raise TypeError(f"{name} must be an int, got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}.")
-    if value > LARGEST_COUNT:
+    if value > most:
         raise ValueError(f"{name} must be at most 2^31 - 1, got {value}.")
     return int(value)
 

@@ -526,7 +526,7 @@ def _require_numbers(target, patience, time_budget) -> None:
     if time_budget is not None and time_budget <= 0:
         raise ValueError(f"time_budget must be positive seconds, got {time_budget}.")
     if patience is not None:
-        require_count("patience", patience)
+        require_count("patience", patience, most=math.inf)
 
 
 def _require_list(name: str, value) -> list:
