@@ -2,10 +2,11 @@
 
 import enum
 import inspect
+import itertools
 import types
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -85,27 +86,30 @@ class kept_with_loss(kept_with):
     """
 
     def __init__(self, make: Callable[[Callable[[], Any]], Any]):
-        super().__init__(partial(_counted, weakref.WeakKeyDictionary(), make))
+        # Counters by the code object itself: equal codes of two notebook cells are two.
+        super().__init__(partial(_counted, kept_with(_counter), make))
         self.uncounted = make
 
     def __reduce__(self):
         return type(self), (self.uncounted,)
 
 
-def _counted(counts: weakref.WeakKeyDictionary, make: Callable, reference: Callable[[], Any]):
+def _counted(counter_of: kept_with, make: Callable, reference: Callable[[], Any]):
     """`make(reference)`, after one more function with its code."""
     code = _code_of(reference())
-    if code is not None:
-        counts[code] = counts.get(code, 0) + 1
-        if counts[code] == 3:
-            warnings.warn(
-                f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno}) is compiled for the "
-                "third time, each time as a new function. Define it once, outside of the loop, and "
-                "pass what changes as an argument: tx.update(None, state, params, value_fn=loss, "
-                "batch=batch), value_and_grad(loss)(key, params, batch).",
-                stacklevel=4,
-            )
+    if code is not None and next(counter_of(code)) == 3:
+        warnings.warn(
+            f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno}) is compiled for the third "
+            "time, each time as a new function. Define it once, outside of the loop, and pass what "
+            "changes as an argument: tx.update(None, state, params, value_fn=loss, batch=batch), "
+            "value_and_grad(loss)(key, params, batch).",
+            stacklevel=5,
+        )
     return make(reference)
+
+
+def _counter(code: Callable[[], types.CodeType]) -> Iterator[int]:
+    return itertools.count(1)
 
 
 def _code_of(fun) -> types.CodeType | None:
