@@ -1,6 +1,5 @@
 """evosax's algorithms, asked and told as ours: CMA-ES, natural and differential evolution."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -83,7 +82,7 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
     num_populations = arguments.get("num_populations", 1)
     batch_size = population_size * require_count("num_populations", num_populations)
 
-    @functools.lru_cache(maxsize=16)
+    @_remembered
     def construct(d: int, dtype):
         """The strategy and its default parameters; strategies compute with numbers that are not traced."""
         with jax.ensure_compile_time_eval():
@@ -210,6 +209,21 @@ def _sorted(make: Callable, settings: dict) -> tuple[dict, dict]:
     if isinstance(make, type) and "std_schedule" in signature:
         arguments = {"std_schedule": _constant_spread} | arguments
     return arguments, {name: v for name, v in settings.items() if name not in signature}
+
+
+class _remembered:
+    """A function that keeps what it returned for each arguments. A copy begins with nothing kept."""
+
+    def __init__(self, fun: Callable):
+        self.fun, self.kept = fun, {}
+
+    def __call__(self, *key):
+        if key not in self.kept:
+            self.kept[key] = self.fun(*key)
+        return self.kept[key]
+
+    def __reduce__(self):
+        return type(self), (self.fun,)
 
 
 def _constant_spread(generation) -> float:
