@@ -37,10 +37,10 @@ def verdict(state: Any) -> str:
       ValueError: a state of several runs.
 
     >>> import jax.numpy as jnp, zojax
-    >>> tx, params = zojax.mezo(1.0), jnp.ones(50)
+    >>> tx, params, loss = zojax.mezo(1.0), jnp.ones(50), lambda x: jnp.sum(x**4)
     >>> state = tx.init(params)
     >>> for _ in range(4):
-    ...     updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**4))
+    ...     updates, state = tx.update(None, state, params, value_fn=loss)
     ...     params = zojax.apply_updates(params, updates)
     >>> zojax.verdict(state)
     'diverged: the value rose from 50 to ... (least 50): lower the learning rate'
