@@ -125,7 +125,7 @@ def test_the_quality_plot_shows_every_curve(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("panels", [2, 5])
 def test_the_search_curves_have_names_and_styles_of_their_own(panels, monkeypatch, tmp_path):
-    methods = ["zojax default", *(f"peer {i}" for i in range(12))]
+    methods = ["zojax default", *(f"peer {i}" for i in range(9))]
     rows = [
         {"problem": f"p{i}", "method": m, "at": [1, 10, 100], "curve": [10.0, 3.0 + k, 1.0 + k]}
         for i in range(panels)
