@@ -4,6 +4,7 @@ import gc
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +36,14 @@ def resources() -> dict[str, int]:
 def leaks(calls: int) -> list[dict]:
     """A row for each entry point: what is there after the calls beyond what was there before."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ThreadPoolExecutor(2) as executor,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter(
+            "ignore"
+        )  # of functions that are compiled each time, as they are here
         for name, (call, times) in entry_points(Path(folder), executor, calls).items():
             for _ in range(WARM_UP if times > FRESH else 3):
                 call()
@@ -52,7 +60,7 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
     """Calls by name, and how often each is made."""
     x, estimator, tx = jnp.ones(4), zojax.estimator(), zojax.zeroth_order(optax.adam(0.1))
     state, space = tx.init(x), {"x": search.uniform(-1, 1, (2,))}
-    algorithm, images = search.sracos(), np.full((2, 4, 4), 0.5, np.float32)
+    images = np.full((2, 4, 4), 0.5, np.float32)
     labels, log = np.array([0, 1]), folder / "run.log"
 
     def loss(params):
@@ -72,9 +80,7 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
             recorder.append(tx.update(None, state, x, value_fn=loss)[1])
         return trajectory.load(log)
 
-    def searched(**options):
-        fun = (lambda p: jnp.sum(p["x"] ** 2)) if options.get("fresh") else host
-        options.pop("fresh", None)
+    def searched(fun, algorithm, **options):
         return search.minimize(fun, space, algorithm, budget=10, key=0, **options)
 
     def host(point):
@@ -91,8 +97,10 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
         "minimize": lambda: zojax.minimize(loss, x, tx, 5),
         "minimize, on the host": lambda: zojax.minimize(host_loss, x, tx, 2, jit=False),
         "Recorder and load": record,
-        "search.minimize, on the host": lambda: searched(jit=False),
-        "search.minimize, executor": lambda: searched(executor=executor),
+        "search.minimize, on the host": lambda: searched(host, search.sracos(), jit=False),
+        "search.minimize, executor": lambda: searched(
+            host, search.asracos(in_flight=2), executor=executor
+        ),
         "attack": lambda: attack(True),
         "attack, on the host": lambda: attack(False),
     }
@@ -102,7 +110,9 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
             None, state, x, value_fn=lambda p: jnp.sum(p**2)
         ),
         "minimize, a function each": lambda: zojax.minimize(lambda p: jnp.sum(p**2), x, tx, 5),
-        "search.minimize, a function each": lambda: searched(fresh=True),
+        "search.minimize, a function each": lambda: searched(
+            lambda p: jnp.sum(p["x"] ** 2), search.sracos()
+        ),
         "zeroth_order, one each": lambda: zojax.zeroth_order(optax.adam(0.1)).init(x),
     }
     return {name: (call, calls) for name, call in same.items()} | {

@@ -289,7 +289,7 @@ def _ask_and_tell(problem: Problem, run: Run, args):
     batch = algorithm.batch_size
     lift = (lambda f: f) if runs == 1 else jax.vmap
     x, state = lift(partial(algorithm.ask, space))(run.state)
-    numbers = run.evaluations + jnp.arange(batch)
+    numbers = run.evaluations + jnp.arange(batch, dtype=jnp.int32)
     keys = None
     if problem.with_key:
         keys = lift(partial(_keys, numbers))(run.key).reshape(-1)

@@ -17,7 +17,7 @@ import numpy as np
 from zojax._call import kept_with
 from zojax._failures import as_catch
 from zojax._progress import progress_bar
-from zojax._types import PyTree, as_key, require_count, require_number
+from zojax._types import PyTree, as_key, require_count, require_flag, require_number
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host
@@ -174,8 +174,8 @@ def minimize(
     the search, unless the first 10 evaluations (or all of fewer) raise the same type of exception or return
     no number: then that exception is raised. Pass `catch` for exceptions that belong to the function.
 
-    What was found is returned when a keyboard interrupt, or an executor that breaks, is shut down or
-    cancels an evaluation, ends the search. Any other exception, such as a callback's, is raised with an
+    A keyboard interrupt ends the search and returns the result so far. So does an executor that breaks, is
+    shut down or cancels an evaluation. Any other exception, such as a callback's, is raised with an
     attribute `partial_result`, the `SearchResult` so far. A compiled search notices an interrupt where it
     has a callback, a bar or a time budget, and else loses the run that was going on.
 
@@ -251,7 +251,8 @@ def minimize(
     key = as_key(key)
     _require_callables(fun, executor, callback)
     catch = as_catch(catch)
-    _require_flags(maximize=maximize, with_key=with_key, progress=progress)
+    for name, flag in (("maximize", maximize), ("with_key", with_key), ("progress", progress)):
+        require_flag(name, flag)
     _require_numbers(target, patience, time_budget)
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
@@ -408,7 +409,7 @@ def _is_compiled(jit, executor, fun: Callable, space: Space, args, with_key: boo
     """Whether the search is to be one program, as the user says or as `fun` allows."""
     if jit is None:
         jit = executor is None and _is_traceable(fun, space, args, with_key)
-    _require_flags(jit=jit)
+    require_flag("jit", jit)
     if jit and executor is not None:
         raise ValueError("executor is for functions on the host: pass jit=False with it.")
     if jit:
@@ -508,12 +509,6 @@ def _require_callables(fun, executor, callback) -> None:
             f"executor must take evaluations, got {executor!r}, which was shut down: keep it open "
             "until the search returns."
         )
-
-
-def _require_flags(**flags) -> None:
-    for name, value in flags.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
 def _require_numbers(target, patience, time_budget) -> None:
