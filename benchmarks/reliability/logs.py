@@ -140,6 +140,7 @@ def _in_a_process(name: str, runs: int, seed: int) -> dict[str, int]:
 
 def _interrupts(runs: int, seed: int) -> dict[str, int]:
     rng, counts = random.Random(seed), _counts(runs)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     zojax.minimize(loss, P0, TX, 10, chunk_size=CHUNK)  # compiles
     longest, hits = np.zeros((0, 2), np.float32), 0
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,11 @@ def raising(error):
 
 
 def interrupted():
-    signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(name, host, batch_size=3, **options):
