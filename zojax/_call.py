@@ -102,7 +102,7 @@ def _counted(counter_of: kept_with, make: Callable, reference: Callable[[], Any]
             f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno}) is compiled for the third "
             "time, each time as a new function. Define it once, outside of the loop, and pass what "
             "changes as an argument: tx.update(None, state, params, value_fn=loss, batch=batch), "
-            "value_and_grad(loss)(key, params, batch).",
+            "value_and_grad(loss)(key, params, batch), search.minimize(fun, space, args=(batch,), ...).",
             stacklevel=5,
         )
     return make(reference)
