@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import measure
@@ -63,13 +64,12 @@ def main(argv=None) -> int:
     share = 10 if options.quick else 1
     with tempfile.TemporaryDirectory() as trial:
         if options.quick:
-            measure.RESULTS = measure.Path(trial)
-        rows = [_row(name, share, options.seed) for name in names if name != LEAKS]
-        if rows:
-            measure.save("reliability", [*_others(names, options.quick), *rows])
-        if LEAKS in names:
-            print()
-            measure.save("leaks", leaks.leaks(CALLS // share))
+            measure.RESULTS = Path(trial)
+        for name in names:
+            if name == LEAKS:
+                measure.save(LEAKS, leaks.leaks(CALLS // share))
+            else:
+                _save(_row(name, share, options.seed))
     return 0
 
 
@@ -81,9 +81,10 @@ def _row(name: str, share: int, seed: int) -> dict:
     return row | {"s": time.perf_counter() - start}
 
 
-def _others(names: list[str], quick: bool) -> list[dict]:
-    """The saved rows of the sections that do not run now."""
-    return [] if quick else [r for r in measure.saved("reliability") if r["section"] not in names]
+def _save(row: dict) -> None:
+    """Writes a row among those of the other sections, in the sections' order, and prints the table."""
+    rows = {r["section"]: r for r in measure.saved("reliability")} | {row["section"]: row}
+    measure.save("reliability", [rows[name] for name in SECTIONS if name in rows])
 
 
 if __name__ == "__main__":
