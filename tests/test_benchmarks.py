@@ -760,6 +760,7 @@ def test_results_are_saved_with_versions(monkeypatch, tmp_path, capsys):
     assert measure.saved("trial", "a device") == [{"a": 1.0}] and not measure.saved("other", "b")
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_everything_ends_well():
     """In an environment without the other libraries: their rows say so."""
     command = [sys.executable, "-m", "benchmarks", "--quick"]

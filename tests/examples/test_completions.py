@@ -143,8 +143,11 @@ finetune.main(sys.argv[1:])
     "options",
     [
         ["--params", "lora", "--objective", "nll"],
-        ["--params", "prefix", "--objective", "f1"],
-        ["--params", "norms", "--learning-rate", "0.1", "--dtype", "bf16"],
+        pytest.param(["--params", "prefix", "--objective", "f1"], marks=pytest.mark.slow),
+        pytest.param(
+            ["--params", "norms", "--learning-rate", "0.1", "--dtype", "bf16"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda options: " ".join(options[1::2]),
 )
