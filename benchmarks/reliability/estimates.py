@@ -147,7 +147,8 @@ def _reference(choices: dict, params: dict, z: list[dict]) -> tuple[dict, float]
         c = np.clip(c, -0.5, 0.5)
     grads = {name: sum(ci * zi[name] for ci, zi in zip(c, z, strict=True)) / n for name in z[0]}
     largest = max(np.abs(zi[name]).max(initial=0) for zi in z for name in zi)
-    spread = values.std() if choices["shaping"] in ("standardize", "by_std", "top") else 1.0
+    is_divided = choices["shaping"] in ("standardize", "by_std", "top") and values.std() > 0
+    spread = values.std() if is_divided else 1.0
     return grads, max(1, np.abs(values).max()) * largest / (mu * min(1.0, spread))
 
 
@@ -161,9 +162,9 @@ def _shape_values(name: str, v: np.ndarray) -> np.ndarray:
     if name == "baseline":
         return np.array([v[i] - np.delete(v, i, axis=0).mean(axis=0) for i in range(n)])
     if name == "standardize":
-        return (v - v.mean()) / v.std()
+        return _over(v - v.mean(), v.std())
     if name == "by_std":
-        return v / v.std()
+        return _over(v, v.std())
     if name == "centered_ranks":
         return (ranks - 1) / (v.size - 1) - 0.5
     if name == "nes_utilities":
@@ -172,6 +173,11 @@ def _shape_values(name: str, v: np.ndarray) -> np.ndarray:
     if name == "top":
         kept = np.argsort(v.min(axis=1))[:2]
         out = np.zeros_like(v)
-        out[kept] = n / 2 * v[kept] / v[kept].std()
+        out[kept] = n / 2 * _over(v[kept], v[kept].std())
         return out
     return v
+
+
+def _over(v: np.ndarray, std: float) -> np.ndarray:
+    """v / std; equal values, as of a sparse direction without a coordinate, carry no direction."""
+    return v / std if std > 0 else np.zeros_like(v)
