@@ -177,6 +177,8 @@ def minimize(
             raise ValueError("target must be a number, got nan; leave it out to have none.")
     for name, value in (("progress", progress), ("jit", jit)):
         require_flag(name, value)
+    keep_best = not jit if keep_best is None else keep_best
+    require_flag("keep_best", keep_best)
     num_steps = require_count("num_steps", num_steps)
     default_chunk = min(100, max(1, num_steps // 50))
     chunk = require_count("chunk_size", default_chunk if chunk_size is None else chunk_size)
@@ -197,7 +199,7 @@ def minimize(
     _require_host((params, state))
     state = _copied(state)  # donated too, and may hold the caller's key or alias
     before = facts(state)
-    run = _Run(params, state, keep=not jit if keep_best is None else keep_best)
+    run = _Run(params, state, keep=keep_best)
     loop = _device_loop if jit else partial(_host_loop, catch)
     advance = loop(fun, tx, chunk, target)
     try:

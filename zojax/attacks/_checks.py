@@ -52,6 +52,9 @@ def check_setting(points: int, eps, budget, targeted, output, layout) -> Setting
 def check_images(x, y, layout) -> tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]:
     """Images and classes as arrays."""
     x, y = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, y))
+    for name, array in (("x", x), ("y", y)):
+        if not any(jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
+            raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}.")
     shape = jnp.shape(x)
     if len(shape) < 2 or shape[0] == 0:
         raise ValueError(

@@ -5,7 +5,7 @@ import optax
 
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Schedule, require_rate
+from zojax._types import Schedule, require_flag, require_rate
 
 
 def zo_sgd(
@@ -40,4 +40,7 @@ def zo_sgd(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
+    require_flag("nesterov", nesterov)
+    if momentum is not None:
+        require_rate("momentum", momentum)
     return zeroth_order(optax.sgd(learning_rate, momentum, nesterov), estimator, key)
