@@ -40,6 +40,8 @@ def test_errors_of_a_factory_name_the_argument(name):
         ("zo_sgd", "momentum", "list"),
         ("zo_sgd", "nesterov", "text"),
         ("attacks.square", "y", "list"),
+        ("attacks.square", "layout", "array"),
+        ("zeroth_order", "inner", "dict"),
         ("spsa", "alpha", "type"),
         ("attacks.square", "jit", "text"),
         ("attacks.smoothed", "label_fn", "object"),

@@ -200,7 +200,7 @@ def zeroth_order(
             "inner must be an optax transformation that takes gradients, got one that estimates them: "
             "pass what is inside of it, such as optax.sgd(0.1)."
         )
-    if not hasattr(inner, "update"):
+    if not all(callable(getattr(inner, name, None)) for name in ("init", "update")):
         raise TypeError(
             f"inner must be an optax transformation, got {inner}; "
             "did you forget to call it, as in optax.sgd(0.1)?"

@@ -44,7 +44,7 @@ SECTIONS = {
         estimates.random_estimates, 300, "random estimators beside NumPy, float64"
     ),
     "arguments": Section(
-        arguments.invalid_arguments, 500, "hostile values for each argument of everything public"
+        arguments.invalid_arguments, 1500, "hostile values for each argument of everything public"
     ),
 }
 LEAKS = "leaks"

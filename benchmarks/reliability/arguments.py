@@ -55,7 +55,8 @@ SECONDS = 60  # of a call, which is then counted as hanging
 
 
 def _model(images):
-    return jnp.stack([images.sum((1, 2)), 8.0 + 0 * images.sum((1, 2))], axis=1)
+    total = images.reshape(len(images), -1).sum(axis=1)
+    return jnp.stack([total, 8.0 + 0 * total], axis=1)
 
 
 def _loss(params, key=None):
@@ -100,7 +101,13 @@ def calls() -> dict[str, tuple[Callable, dict, Callable]]:
         ),
         "search.minimize": (
             search.minimize,
-            {"fun": lambda p: float(p["x"]), "space": BOX, "budget": 12, "key": 0, "jit": False},
+            {
+                "fun": lambda p, key=None: float(p["x"]),
+                "space": BOX,
+                "budget": 12,
+                "key": 0,
+                "jit": False,
+            },
             nothing,
         ),
         "search.space": (search.space, {"tree": BOX}, nothing),

@@ -12,7 +12,7 @@ Images = TypeVar("Images", jax.Array, np.ndarray)
 
 
 def check_layout(layout: str | None) -> str | None:
-    if layout is not None and layout not in LAYOUTS:
+    if layout is not None and not (isinstance(layout, str) and layout in LAYOUTS):
         raise ValueError(f"layout must be one of {list(LAYOUTS)} or None, got {layout!r}.")
     return layout
 
