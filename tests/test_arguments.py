@@ -1,7 +1,9 @@
 """Hostile arguments of everything public: an error is a ValueError or TypeError that names its argument."""
 
+import numpy as np
 import pytest
 
+import zojax
 from benchmarks.reliability import arguments
 
 PUBLIC = arguments.calls()
@@ -52,6 +54,12 @@ def test_errors_of_a_use_name_the_argument(name, argument, hostile):
     given = valid | {argument: arguments.HOSTILE[hostile]}
     error = arguments.error_of(lambda: use(function(**given)))
     assert error is not None and arguments.is_named(error, argument), error
+
+
+@pytest.mark.parametrize("argnums", [(0, 1), [0, 1], range(2), np.arange(2)])
+def test_argnums_may_be_any_sequence_of_ints(argnums):
+    grads = zojax.grad(lambda a, b: a * b, argnums=argnums)(0, 1.0, 2.0)
+    assert len(grads) == 2
 
 
 def test_a_message_names_an_argument_as_a_word():

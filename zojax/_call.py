@@ -154,9 +154,8 @@ class compiled_call:
         ):
             if loss is None:
                 programs = self.lasting
-            elif has_tracers(
-                leaves
-            ):  # a closure that is made while a program is traced is made once
+            elif has_tracers(leaves):
+                # A closure that is made while a program is traced is made once.
                 programs = self.traced_programs_of(loss)
             else:
                 programs = self.programs_of(loss)

@@ -1,6 +1,6 @@
 """Drop-ins for `jax.value_and_grad` and `jax.grad`: the key first, then the loss's own arguments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -165,7 +165,7 @@ def _grad(value_and_grad_fn: Callable, has_aux: bool, key, /, *args, **kwargs):
 
 def _numbers(argnums) -> tuple[tuple[int, ...], bool]:
     """argnums as a tuple of ints, and whether it was a single one."""
-    single = not isinstance(argnums, (tuple, list))
+    single = not isinstance(argnums, Iterable)
     numbers = (argnums,) if single else tuple(argnums)
     for number in numbers:
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
