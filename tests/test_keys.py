@@ -7,7 +7,7 @@ import pytest
 
 import zojax
 from zojax import attacks, search
-from zojax._types import as_key
+from zojax._keys import as_key
 
 IMAGE = np.full((1, 4, 4), 0.5, np.float32)
 SESSION = attacks.ask_tell(attacks.square_attack(), 0.1, budget=5)

@@ -11,13 +11,19 @@ import zojax
 ROOT = Path(zojax.__file__).parent
 NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-BASE = {"_types", "_barriers", "_contract", "noise"}
+SMALL = {"_checks", "_keys", "_numerics", "_sharding", "_trees"}
+BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATE = BASE | CHOICES | {"implicit"}
 ESTIMATOR = ESTIMATE | {"_arguments", "_ask_tell", "_call", "_estimate"}
 ALLOWED = {  # what each part may import
-    "_types": set(),
-    "_barriers": {"_types"},
+    "_checks": set(),
+    "_keys": {"_checks"},
+    "_numerics": set(),
+    "_sharding": set(),
+    "_trees": {"_checks", "_sharding"},
+    "_direction": {"_trees"},
+    "_barriers": {"_sharding"},
     "_contract": set(),
     "_failures": set(),
     "noise": {"_barriers"},
@@ -27,7 +33,7 @@ ALLOWED = {  # what each part may import
     "execution": BASE,
     "implicit": BASE | {"implicit"},
     "_call": set(),
-    "_optax": {"_types"},
+    "_optax": {"_trees"},
     "_arguments": BASE,
     "_estimate": ESTIMATE | {"_arguments"},
     "_ask_tell": BASE | {"_estimate"},
@@ -36,9 +42,9 @@ ALLOWED = {  # what each part may import
     "_transform": ESTIMATOR | {"_estimator", "_optax"},
     "_progress": set(),
     "_verdict": BASE | {"_transform"},
-    "_minimize": BASE | {"_call", "_failures", "_progress", "_transform", "_verdict"},
-    "search": BASE | {"search", "_call", "_failures", "_progress"},
-    "attacks": ESTIMATOR | {"_estimator", "_failures", "attacks"},
+    "_minimize": BASE | {"_call", "_progress", "_transform", "_verdict"},
+    "search": BASE | {"search", "_call", "_progress"},
+    "attacks": ESTIMATOR | {"_estimator", "attacks"},
     "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
     "trajectory": BASE | {"__version__", "_call", "_transform", "trajectory"},
 }

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import PyTree, accumulator_dtype
+from zojax._numerics import accumulator_dtype
+from zojax._trees import PyTree
 
 
 class Losses(NamedTuple):

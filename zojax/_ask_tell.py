@@ -15,7 +15,9 @@ from zojax._estimate import (
     insert_center,
     smoothing,
 )
-from zojax._types import PyTree, accumulator_dtype, as_key, structure_of, warn_of_resolution
+from zojax._keys import as_key
+from zojax._numerics import accumulator_dtype, warn_of_resolution
+from zojax._trees import PyTree, structure_of
 
 
 @partial(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import is_sharded
+from zojax._sharding import is_sharded
 
 
 def zero_from(array: jax.Array) -> jax.Array:

@@ -11,24 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from optax import Schedule
 
 from zojax import _barriers, execution, implicit
 from zojax._arguments import Losses, losses
-from zojax._types import (
-    Direction,
+from zojax._direction import Direction
+from zojax._keys import as_key
+from zojax._numerics import accumulator_dtype, at_least, mean_of
+from zojax._sharding import varying_axes
+from zojax._trees import (
     PyTree,
-    Schedule,
-    accumulator_dtype,
-    as_key,
-    at_least,
     floats_only,
-    mean_of,
     no_update,
     replace_floats,
     require_floats,
     structure_of,
     total_size,
-    varying_axes,
 )
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil

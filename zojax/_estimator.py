@@ -13,23 +13,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from optax import Schedule
 
 from zojax import _ask_tell, _estimate, stencils
 from zojax._ask_tell import Asked
 from zojax._call import compiled_outside, jitted
+from zojax._checks import require_count, require_flag, require_kind, require_positive
+from zojax._direction import Direction
 from zojax._estimate import Estimate, EstimatorState, Settings
-from zojax._types import (
-    Direction,
-    PyTree,
-    Schedule,
-    as_key,
-    require_arrays,
-    require_count,
-    require_dtypes,
-    require_flag,
-    require_kind,
-    require_positive,
-)
+from zojax._keys import as_key
+from zojax._trees import PyTree, require_arrays, require_dtypes
 from zojax.directions import rademacher
 from zojax.shaping import Shaping, none
 from zojax.stencils import Stencil

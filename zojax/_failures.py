@@ -1,5 +1,6 @@
-"""A programming error stops a loop of host evaluations early, instead of using up its budget."""
+"""Errors of the user's functions: those that stop a loop early, and those that need a remedy."""
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 LIMIT = 10  # evaluations that fail alike, from the first on, before the error is raised
@@ -71,3 +72,14 @@ def as_catch(catch) -> tuple[type[Exception], ...]:
     raise TypeError(
         f"catch must be a tuple of exception types, such as (RuntimeError,), got {catch!r}."
     )
+
+
+@contextmanager
+def unbatchable(remedy: str):
+    """Adds a remedy to the errors of functions that JAX cannot `vmap`, such as ordered callbacks."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:  # the second of ordered callbacks
+        if isinstance(error, NotImplementedError) or "vmap" in str(error):
+            error.add_note(remedy)
+        raise

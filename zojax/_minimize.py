@@ -12,20 +12,13 @@ import numpy as np
 import optax
 
 from zojax._call import attributes_of, has_tracers, kept_with, kept_with_loss, untraceable
+from zojax._checks import require_count, require_flag, require_number
 from zojax._failures import as_catch
+from zojax._keys import as_key
+from zojax._numerics import marking_nan
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder, apply_updates
-from zojax._types import (
-    PyTree,
-    as_key,
-    floats_only,
-    marking_nan,
-    replace_floats,
-    require_count,
-    require_flag,
-    require_number,
-    structure_of,
-)
+from zojax._trees import PyTree, floats_only, replace_floats, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
 
 

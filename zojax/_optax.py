@@ -13,7 +13,7 @@ import jax
 import optax
 from optax.tree_utils import _state_utils
 
-from zojax._types import PyTree
+from zojax._trees import PyTree
 
 # These hand parameters, state and extra arguments through to what they hold.
 _TRANSPARENT = {"chain", "named_chain", "inject_hyperparams"}

@@ -19,26 +19,22 @@ from jax import export
 
 from zojax import _barriers, _optax, implicit, noise
 from zojax._call import Same, compiled_call, compiled_outside
+from zojax._checks import brief
 from zojax._estimate import Estimate, EstimatorState, coefficients_dtype, saturated
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
-from zojax._types import (
+from zojax._keys import as_key
+from zojax._numerics import at_least, float_dtype, marking_nan, promoting, warn_of_resolution
+from zojax._trees import (
     PyTree,
-    as_key,
-    at_least,
-    brief,
-    float_dtype,
     floats_only,
     is_float,
-    marking_nan,
     no_update,
-    promoting,
     replace_floats,
     require_arrays,
     require_dtypes,
     require_floats,
     structure_of,
-    warn_of_resolution,
 )
 
 

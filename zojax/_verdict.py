@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree, floats_only
+from zojax._trees import PyTree, floats_only
 
 
 def verdict(state: Any) -> str:

@@ -13,7 +13,8 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from zojax import noise
-from zojax._types import PyTree, unbatchable
+from zojax._failures import unbatchable
+from zojax._trees import PyTree
 
 # Perturbed coordinates per batch of dense directions: beyond it the points of a batch fall out of the
 # cache of a CPU core, and evaluating one at a time is as fast or faster (`python -m benchmarks.batches`).

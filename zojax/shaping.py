@@ -19,7 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import mean_of, require_count, require_positive
+from zojax._checks import require_count, require_positive
+from zojax._numerics import mean_of
 
 __all__ = [
     "Shaping",

@@ -10,7 +10,7 @@ from tests.implicit._helpers import close, materialised, noises, normal
 from tests.implicit._models import MODELS
 from tests.implicit.test_models import reference
 from zojax import directions, noise
-from zojax._types import floats_only, structure_of
+from zojax._trees import floats_only, structure_of
 from zojax.implicit import evaluate, explain
 
 DIRECTIONS = {

@@ -8,7 +8,7 @@ import pytest
 
 from tests.implicit._helpers import close, materialised, noises
 from tests.implicit._models import MODELS
-from zojax._types import is_float
+from zojax._trees import is_float
 from zojax.directions.low_rank import cut
 from zojax.implicit import evaluate, explain
 

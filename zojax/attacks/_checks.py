@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._call import untraceable
-from zojax._types import require_count, require_positive
+from zojax._checks import require_count, require_positive
 from zojax.attacks import _ball, _losses
 from zojax.attacks._layout import check_layout, check_shape
 

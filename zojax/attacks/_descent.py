@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 
 from zojax._estimator import Estimator
-from zojax._types import PyTree
+from zojax._trees import PyTree
 from zojax.attacks import _ball
 from zojax.attacks._driver import Attack
 from zojax.attacks._losses import ClassLoss

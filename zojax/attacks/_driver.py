@@ -24,7 +24,10 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._call import PROGRAMS, compiled_call
-from zojax._types import PyTree, as_key, promoting, require_count, require_flag
+from zojax._checks import require_count, require_flag
+from zojax._keys import as_key
+from zojax._numerics import promoting
+from zojax._trees import PyTree
 from zojax.attacks import _ball, _losses
 from zojax.attacks._checks import (
     PATIENCE,

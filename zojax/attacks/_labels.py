@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import as_key, require_count, require_positive
+from zojax._checks import require_count, require_positive
+from zojax._keys import as_key
 from zojax.attacks._driver import checksum
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from zojax._types import require_count, require_positive
+from zojax._checks import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._checks import check_norm

@@ -6,8 +6,8 @@ import jax
 from jax.typing import ArrayLike
 
 from zojax import directions
+from zojax._checks import require_count, require_positive
 from zojax._estimator import estimator
-from zojax._types import require_count, require_positive
 from zojax.attacks import _ball, _driver, _losses
 from zojax.attacks._checks import check_norm
 from zojax.attacks._descent import descend

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._types import require_fraction, require_positive
+from zojax._checks import require_fraction, require_positive
 from zojax.attacks import _driver, _losses
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._checks import check_norm

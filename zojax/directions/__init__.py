@@ -3,7 +3,7 @@
 A direction is a `Direction`: pure functions that make it from a key, so that nothing of it is stored.
 """
 
-from zojax._types import Direction
+from zojax._direction import Direction
 from zojax.directions.coordinate import coordinate
 from zojax.directions.hadamard import hadamard
 from zojax.directions.low_rank import low_rank

@@ -8,7 +8,9 @@ from jax import lax
 
 from zojax import noise as noises
 from zojax._barriers import settle
-from zojax._types import PyTree, accumulator_dtype, total_size, varying_like
+from zojax._numerics import accumulator_dtype
+from zojax._sharding import varying_like
+from zojax._trees import PyTree, total_size
 
 _AT_ONCE = 16  # a loop's body is as much longer to compile
 # Entries of all terms together up to which they are summed in one kernel: where a loop is many small ones.

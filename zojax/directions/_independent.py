@@ -5,7 +5,8 @@ from functools import partial
 import jax
 
 from zojax import noise
-from zojax._types import Direction, PyTree
+from zojax._direction import Direction
+from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
-from zojax._types import varying_like
+from zojax._sharding import varying_like
 
 
 def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:

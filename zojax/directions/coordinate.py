@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype, total_size
+from zojax._direction import Direction
+from zojax._numerics import accumulator_dtype
+from zojax._trees import PyTree, total_size
 from zojax.directions._permutation import permute
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 
 from zojax import noise
-from zojax._types import Direction, PyTree, total_size
+from zojax._direction import Direction
+from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions._permutation import permute
 

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
+from zojax._checks import require_count, require_kind
 from zojax._contract import contract
-from zojax._types import Direction, PyTree, accumulator_dtype, require_count, require_kind
+from zojax._direction import Direction
+from zojax._numerics import accumulator_dtype
+from zojax._trees import PyTree
 from zojax.directions.rademacher import rademacher
 
 _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}

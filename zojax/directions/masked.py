@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, accumulator_dtype, brief, require_kind
+from zojax._checks import brief, require_kind
+from zojax._direction import Direction
+from zojax._numerics import accumulator_dtype
+from zojax._trees import PyTree
 
 
 def masked(

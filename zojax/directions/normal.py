@@ -1,7 +1,7 @@
 """Independent standard normals: Gaussian smoothing, as in MeZO, OpenES and Nesterov-Spokoiny."""
 
 from zojax import noise
-from zojax._types import Direction
+from zojax._direction import Direction
 from zojax.directions._independent import independent
 
 

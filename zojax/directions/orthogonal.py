@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, total_size
+from zojax._direction import Direction
+from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 
 

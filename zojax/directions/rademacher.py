@@ -1,7 +1,7 @@
 """Independent signs: SPSA's direction, the least variance among independent entries, the default."""
 
 from zojax import noise
-from zojax._types import Direction
+from zojax._direction import Direction
 from zojax.directions._independent import independent
 
 

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import noise
-from zojax._types import Direction, PyTree, require_fraction
+from zojax._checks import require_fraction
+from zojax._direction import Direction
+from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
 
 

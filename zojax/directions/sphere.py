@@ -6,7 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from zojax._types import Direction, PyTree, total_size
+from zojax._direction import Direction
+from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
 

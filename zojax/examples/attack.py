@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import attacks
-from zojax._types import require_seed
+from zojax._keys import require_seed
 from zojax.examples import _images, _report
 from zojax.examples.models import cnn
 

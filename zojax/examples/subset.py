@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
-from zojax._types import require_seed
+from zojax._keys import require_seed
 from zojax.examples import _report
 
 __all__ = ["Table", "greedy", "load", "main", "make_loss", "make_parser"]

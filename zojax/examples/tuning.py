@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import search
-from zojax._types import require_seed
+from zojax._keys import require_seed
 from zojax.examples import _report, _trainings
 
 __all__ = ["Tuned", "choose", "judge", "main", "make_losses", "make_parser", "tune"]

@@ -10,7 +10,7 @@ with each perturbed leaf replaced by `Perturbed(base, scale, noise)`:
 - any other operation materialises the operand it reads, where it reads it, and nothing else.
 """
 
-from zojax._types import PyTree
+from zojax._trees import PyTree
 from zojax.implicit._explain import Event, Leaf, Report, explain, strict_context
 from zojax.implicit._interpret import Context, require_noise, run
 from zojax.implicit._rounding import settled_update

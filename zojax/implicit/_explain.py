@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import Direction, PyTree, floats_only, structure_of
+from zojax._direction import Direction
+from zojax._trees import PyTree, floats_only, structure_of
 from zojax.implicit import _compat
 from zojax.implicit._interpret import Context, require_noise, run
 from zojax.implicit._perturbed import Outer, Perturbed

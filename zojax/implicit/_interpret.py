@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from zojax._barriers import stored_once
-from zojax._types import PyTree, varying_axes, varying_like
+from zojax._sharding import varying_axes, varying_like
+from zojax._trees import PyTree
 from zojax.implicit import _compat
 from zojax.implicit._control import CONTROL
 from zojax.implicit._perturbed import Perturbed, perturb

@@ -27,7 +27,8 @@ from jax.sharding import PartitionSpec
 from zojax import _barriers
 from zojax import noise as noises
 from zojax._contract import contract
-from zojax._types import accumulator_dtype, is_float
+from zojax._numerics import accumulator_dtype
+from zojax._trees import is_float
 
 _SMALL_STACK = 2**21  # entries; the biases of a model of 30 billion parameters have fewer
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from zojax import _barriers
-from zojax._types import varying_like
+from zojax._sharding import varying_like
 from zojax.implicit import _compat
 
 _PRODUCTS = {"mul", "square", "integer_pow"}

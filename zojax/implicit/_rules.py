@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax._contract import contract
-from zojax._types import accumulator_dtype
+from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
 from zojax.implicit._convolve import convolve
 from zojax.implicit._perturbed import Access, Perturbed

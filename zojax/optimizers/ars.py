@@ -4,14 +4,15 @@ import jax
 import optax
 
 from zojax import directions, shaping
+from zojax._checks import require_count, require_rate
+from zojax._direction import Direction
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule, require_count, require_rate
 
 
 def ars(
-    learning_rate: float | Schedule = 0.02,
-    mu: float | Schedule = 0.03,
+    learning_rate: float | optax.Schedule = 0.02,
+    mu: float | optax.Schedule = 0.03,
     num_directions: int = 16,
     num_top: int | None = None,
     direction: Direction | None = None,

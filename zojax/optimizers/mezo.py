@@ -5,14 +5,15 @@ from typing import Any
 import jax
 import optax
 
+from zojax._checks import require_rate
+from zojax._direction import Direction
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule, require_rate
 
 
 def mezo(
-    learning_rate: float | Schedule = 1e-6,
-    mu: float | Schedule = 1e-3,
+    learning_rate: float | optax.Schedule = 1e-6,
+    mu: float | optax.Schedule = 1e-3,
     num_directions: int = 1,
     weight_decay: float = 0.0,
     mask: Any = None,

@@ -4,14 +4,15 @@ import jax
 import optax
 
 from zojax import directions, shaping
+from zojax._checks import require_count, require_rate
+from zojax._direction import Direction
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, Schedule, require_count, require_rate
 
 
 def open_es(
-    learning_rate: float | Schedule = 1e-2,
-    mu: float | Schedule = 2e-2,
+    learning_rate: float | optax.Schedule = 1e-2,
+    mu: float | optax.Schedule = 2e-2,
     population: int = 256,
     weight_decay: float = 5e-3,
     direction: Direction | None = None,

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from zojax._checks import require_no_schedule, require_positive, require_rate
+from zojax._direction import Direction
 from zojax._estimator import estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Direction, require_no_schedule, require_positive, require_rate
 
 
 def spsa(

@@ -3,13 +3,13 @@
 import jax
 import optax
 
+from zojax._checks import require_flag, require_rate
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax._types import Schedule, require_flag, require_rate
 
 
 def zo_sgd(
-    learning_rate: float | Schedule,
+    learning_rate: float | optax.Schedule,
     estimator: Estimator | None = None,
     momentum: float | None = None,
     nesterov: bool = False,

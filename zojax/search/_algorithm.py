@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import float_dtype, promoting
+from zojax._numerics import float_dtype, promoting
 from zojax.search.spaces import Space
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS, kept_with_loss
-from zojax._types import unbatchable
+from zojax._failures import unbatchable
 from zojax.search._algorithm import float_dtype
 from zojax.search._random import evaluation_key, split
 from zojax.search._task import (

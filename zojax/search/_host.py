@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS
+from zojax._checks import brief
 from zojax._failures import Failures
-from zojax._types import brief, warn_of_resolution
+from zojax._numerics import warn_of_resolution
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._packed import Packed, pack, unpack
 from zojax.search._pending import Pending

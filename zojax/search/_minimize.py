@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._call import kept_with
+from zojax._checks import require_count, require_flag, require_number
 from zojax._failures import as_catch
+from zojax._keys import as_key
 from zojax._progress import progress_bar
-from zojax._types import PyTree, as_key, require_count, require_flag, require_number
+from zojax._trees import PyTree
 from zojax.search._algorithm import Algorithm, float_dtype
 from zojax.search._device import on_device, type_of_values
 from zojax.search._host import on_host

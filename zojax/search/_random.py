@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import as_key, float_dtype
+from zojax._keys import as_key
+from zojax._numerics import float_dtype
 from zojax.noise import make_seed, mix, row_keys
 
 # Rows of a key that no draw of its stream reaches.

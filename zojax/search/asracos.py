@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count, require_flag
+from zojax._checks import require_count, require_flag
 from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search._arrays import put_row
 from zojax.search.spaces import Space

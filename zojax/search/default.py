@@ -1,6 +1,7 @@
 """The algorithm of a search that names none."""
 
-from zojax._types import PyTree, require_count
+from zojax._checks import require_count
+from zojax._trees import PyTree
 from zojax.search._algorithm import Algorithm
 from zojax.search.portfolio import has_few_turns, portfolio
 from zojax.search.spaces import space as as_space

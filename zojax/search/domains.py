@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import LARGEST_COUNT, float_dtype
+from zojax._checks import LARGEST_COUNT
+from zojax._numerics import float_dtype
 
 CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 FEWEST = 1024  # floats in a range, below which it cannot be searched

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search._algorithm import (
     Algorithm,
     bounds_of,

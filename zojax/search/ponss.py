@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential, where
 from zojax.search._pareto import mutate, size_of, subset_of

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import require_kind
+from zojax._checks import require_kind
 from zojax.search._algorithm import Algorithm, float_dtype, keep_best, reused, where
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.coordinate_search import coordinate_search

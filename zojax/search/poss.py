@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused
 from zojax.search._arrays import put_row

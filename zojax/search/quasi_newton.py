@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search._algorithm import (
     Algorithm,
     bounds_of,

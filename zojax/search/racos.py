@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count, require_flag
+from zojax._checks import require_count, require_flag
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import insert_sorted

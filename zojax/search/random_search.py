@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search._algorithm import Algorithm, bounds_of, keep_best, recommended, reused
 from zojax.search._random import Random, draw, make_random
 from zojax.search.spaces import Space

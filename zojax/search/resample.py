@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.search._algorithm import Algorithm, reused
 
 

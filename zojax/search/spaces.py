@@ -30,7 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._types import PyTree, promoting
+from zojax._numerics import promoting
+from zojax._trees import PyTree
 from zojax.search._random import sample_unit
 from zojax.search.domains import CONTINUOUS, Domain, namespace_of, require_domain
 

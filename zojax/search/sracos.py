@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._types import require_count, require_flag, require_number
+from zojax._checks import require_count, require_flag, require_number
 from zojax.search import _box
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential
 from zojax.search._arrays import put_row

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._types import require_count
+from zojax._checks import require_count
 from zojax.noise import Normals, make_seed
 from zojax.search._algorithm import Algorithm, float_dtype, keep_best, recommended, reused, where
 from zojax.search._random import split

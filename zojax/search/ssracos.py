@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._types import require_count, require_flag
+from zojax._checks import require_count, require_flag
 from zojax.search._algorithm import Algorithm, float_dtype, reused, sequential, where
 from zojax.search.spaces import Space
 from zojax.search.sracos import (

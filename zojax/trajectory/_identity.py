@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, apply_updates
-from zojax._types import PyTree, is_float, marking_nan, structure_of
+from zojax._trees import PyTree, is_float, structure_of
 
 
 def identify(tx: ZerothOrder, params: PyTree) -> dict:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from zojax._types import brief
+from zojax._checks import brief
 
 MAGIC, VERSION = b"zojax\n", 1
 SEAL, HYPERPARAMETERS, END = 0, 254, 255

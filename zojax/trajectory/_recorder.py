@@ -14,8 +14,9 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
+from zojax._checks import brief, require_count
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree, brief, require_count
+from zojax._trees import PyTree
 from zojax.trajectory import _identity, _log
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._call import PROGRAMS
+from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._types import PyTree, marking_nan
+from zojax._trees import PyTree
 from zojax.trajectory import _identity
 from zojax.trajectory._log import Log, digests, require_log
 

@@ -1,0 +1,81 @@
+"""Numerics: dtypes of sums, means without overflow, and the modes of JAX in which zojax computes."""
+
+import functools
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def promoting(fun: Callable) -> Callable:
+    """`fun` under JAX's default promotion; the modes that are set are for the caller's own functions."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return fun(*args, **kwargs)
+
+    return call
+
+
+def marking_nan(fun: Callable) -> Callable:
+    """`fun`, which runs no loss, and in whose results NaN is a marker: `jax_debug_nans` lets it through."""
+
+    @functools.wraps(fun)
+    def call(*args, **kwargs):
+        with jax.debug_nans(False):
+            return fun(*args, **kwargs)
+
+    return call
+
+
+def float_dtype() -> jnp.dtype:
+    """float64 where it is enabled, else float32."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+def warn_of_resolution(values) -> None:
+    """Warns of host values that differ by less than the floats resolve to which they will be rounded."""
+    if any(isinstance(x, jax.Array) for x in jax.tree.leaves(values)):  # rounded already, or traced
+        return
+    values = np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        return
+    finite = values[np.isfinite(values)]
+    dtype = float_dtype()
+    close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
+    if len(finite) > 1 and 0 < np.ptp(finite) < close:
+        warnings.warn(
+            f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in fun, "
+            "or enable x64: jax.config.update('jax_enable_x64', True).",
+            stacklevel=3,
+        )
+
+
+def accumulator_dtype(dtype) -> jnp.dtype:
+    """float64 for float64, else float32: sums never run in less."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
+def at_least(dtype, least) -> jnp.dtype:
+    """A float dtype, or `least` where that is given and has more bits.
+
+    >>> at_least(jnp.float16, jnp.float32), at_least(jnp.float64, jnp.float32), at_least(jnp.float16, None)
+    (dtype('float32'), dtype('float64'), dtype('float16'))
+    """
+    is_wide = least is None or jnp.finfo(least).bits <= jnp.finfo(dtype).bits
+    return jnp.dtype(dtype if is_wide else least)
+
+
+def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.Array:
+    """The mean over the rows of a table that are valid, of all columns or, with axis 0, of each; else 0.
+
+    No sum is infinite on the way: entries are scaled by a power of two, which rounds nothing.
+    """
+    share = 2.0 ** -table.size.bit_length()
+    total = jnp.sum(jnp.where(valid[:, None], share * table, 0), axis=axis)
+    columns = table.shape[1] if axis is None else 1
+    count = jnp.maximum(jnp.sum(valid), 1).astype(table.dtype)
+    return total / (share * columns * count)
