@@ -11,7 +11,7 @@ import zojax
 ROOT = Path(zojax.__file__).parent
 NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-SMALL = {"_checks", "_keys", "_numerics", "_sharding", "_trees"}
+SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATE = BASE | CHOICES | {"implicit"}
@@ -20,6 +20,7 @@ ALLOWED = {  # what each part may import
     "_checks": set(),
     "_keys": {"_checks"},
     "_numerics": set(),
+    "_scalars": {"_checks"},
     "_sharding": set(),
     "_trees": {"_checks", "_sharding"},
     "_direction": {"_trees"},

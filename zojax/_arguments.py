@@ -9,6 +9,7 @@ import numpy as np
 
 from zojax import noise
 from zojax._numerics import accumulator_dtype
+from zojax._scalars import traced_scalar
 from zojax._trees import PyTree
 
 
@@ -113,19 +114,9 @@ def _scalar_loss(out, has_aux: bool) -> tuple[jax.Array, PyTree]:
             "leave has_aux out for a loss that returns its value alone."
         )
     value, aux = out if has_aux else (out, ())
-    if isinstance(value, (tuple, list, dict)) or value is None:
-        raise TypeError(
-            f"the loss must return a scalar, got {type(value).__name__}; "
-            "if it returns (value, aux), pass has_aux=True to value_and_grad or estimate; "
-            "zeroth_order and minimize take the value alone."
-        )
-    value = jnp.asarray(value)
-    if value.shape != ():
-        raise ValueError(
-            f"the loss must return a scalar, got shape {value.shape}; take its mean or sum."
-        )
-    if not jnp.issubdtype(value.dtype, jnp.floating) and not jnp.issubdtype(
-        value.dtype, jnp.integer
-    ):
-        raise TypeError(f"the loss must return a real number, got dtype {value.dtype}.")
+    value = traced_scalar(
+        value,
+        remedy="; if it returns (value, aux), pass has_aux=True to value_and_grad or estimate; "
+        "zeroth_order and minimize take the value alone",
+    )
     return value.astype(accumulator_dtype(value.dtype)), aux

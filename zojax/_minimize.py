@@ -17,6 +17,7 @@ from zojax._failures import as_catch
 from zojax._keys import as_key
 from zojax._numerics import marking_nan
 from zojax._progress import progress_bar
+from zojax._scalars import host_scalar
 from zojax._transform import ZerothOrder, apply_updates
 from zojax._trees import PyTree, floats_only, replace_floats, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
@@ -456,7 +457,7 @@ def _host_loop(catch, fun, tx, chunk, target):
         except catch as error:
             run.caught, run.error = run.caught + 1, error
             return np.nan
-        return _as_float(value)
+        return host_scalar(value)
 
     def step(run: _Run) -> None:
         params, state, _, best = run.taken
@@ -480,13 +481,6 @@ def _host_loop(catch, fun, tx, chunk, target):
                 break
 
     return advance
-
-
-def _as_float(value) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"fun must return a number, got {value!r}.") from error
 
 
 def _to_host(x: jax.Array):
