@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.extend import source_info_util
@@ -18,6 +18,16 @@ def inner_jaxpr(eqn: JaxprEqn) -> tuple[Any, Sequence]:
     """The jaxpr of a call-like equation, and its constants."""
     params = eqn.params
     return open_jaxpr(next(params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params))
+
+
+def operand_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
+    """Shape and dtype of the first operand."""
+    return cast(jax.core.ShapedArray, eqn.invars[0].aval)
+
+
+def output_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
+    """Shape and dtype of the first output."""
+    return cast(jax.core.ShapedArray, eqn.outvars[0].aval)
 
 
 def scan_operands(eqn: JaxprEqn, operands: Sequence) -> tuple[list, list, list]:

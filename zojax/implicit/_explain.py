@@ -197,7 +197,9 @@ def strict_context() -> Context:
 
 def _kind(x: Perturbed, eqn: JaxprEqn | None) -> str:
     known = _registry.lookup(_name(eqn))
-    is_broadcast = eqn is not None and known.broadcasts and eqn.outvars[0].aval.size > x.base.size
+    is_broadcast = (
+        eqn is not None and known.broadcasts and _compat.output_type(eqn).size > x.base.size
+    )
     if x.is_vector or is_broadcast:
         return "elementwise"
     if x.is_activation:

@@ -153,6 +153,7 @@ def require_noise(noise: PyTree) -> None:
 
 def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs):
     """fun(params + scale * noise, *args, **kwargs) under `context`."""
+    treedef: Any  # mypy knows no methods of it
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in paths]
     noises = treedef.flatten_up_to(noise)

@@ -182,12 +182,8 @@ def of_even_length(noise: Noise) -> Noise:
     XLA's CPU backend vectorises no long loop of odd length, which takes ten times as long. Cut the entry
     off behind `_barriers.settle`: XLA does not compute entries that a slice drops.
     """
-    is_vector = isinstance(noise, RowNoise) and noise.row.ndim == 0 and noise.width is not None
-    if (
-        is_vector
-        and isinstance(noise.source, EndlessSource)
-        and noise.width % 2
-        and noise.width > LONG
-    ):
-        return dataclasses.replace(noise, width=noise.width + 1)
-    return noise
+    if not isinstance(noise, RowNoise) or noise.width is None or noise.row.ndim:
+        return noise
+    if noise.width <= LONG or noise.width % 2 == 0 or not isinstance(noise.source, EndlessSource):
+        return noise
+    return dataclasses.replace(noise, width=noise.width + 1)

@@ -76,9 +76,8 @@ def _due(context: Context, consts, beside) -> list:
 def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, body_consts = operands[:n], operands[n:m]
     init = [context.plain(x, eqn) for x in operands[m:]]
-    body_consts = _due(context, body_consts, beside=init)
+    cond_consts, body_consts = operands[:n], _due(context, operands[n:m], beside=init)
     cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 

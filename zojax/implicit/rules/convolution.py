@@ -1,6 +1,7 @@
 """Convolutions with low-rank noise: `rank` output channels, then the factor of the output channels."""
 
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.extend.core import JaxprEqn
 
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
+from zojax.implicit import _compat
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
@@ -24,7 +26,7 @@ def conv(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     if not _serves(eqn, rhs, out_axis):
         return context.fallback(eqn, lhs, rhs)
     lhs = context.stored(context.plain(lhs, eqn))
-    dtype = accumulator_dtype(eqn.outvars[0].aval.dtype)
+    dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
     side = rhs.sides[out_axis]
     kernel = jnp.moveaxis(rhs.factors[1 - side].astype(dtype), -1, out_axis)
     options = eqn.params | {"preferred_element_type": dtype}
@@ -36,7 +38,7 @@ def conv(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     factor = rhs.factors[side].astype(dtype)
     noise = contract(rhs.scale.astype(dtype) * thin, names, factor, (feature, "rank"), out)
     context.kept(rhs, eqn)
-    return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
+    return [(base + noise).astype(_compat.output_type(eqn).dtype)]
 
 
 def _serves(eqn: JaxprEqn, kernel, out_axis: int) -> bool:
@@ -93,11 +95,12 @@ def _times(x: jax.Array, taps: jax.Array, precision, dtype) -> jax.Array:
         dims = (((x.ndim - 1,), (0,)), ((), ()))
         return lax.dot_general(x, taps, dims, precision=precision, preferred_element_type=dtype)
     shape = (*x.shape[:-1], taps.shape[1])
-    return sum(
+    terms = (
         lax.broadcast_in_dim(x[..., i], shape, range(x.ndim - 1))
         * lax.broadcast_in_dim(taps[i], shape, (x.ndim - 1,))
         for i in range(len(taps))
     )
+    return cast(jax.Array, sum(terms))
 
 
 def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
@@ -127,4 +130,4 @@ def _shifted_sum(y: jax.Array, window, strides, dilation) -> jax.Array:
         first, last = (0, *start, i * channels), (len(y), *stop, (i + 1) * channels)
         return lax.slice(y, first, last, (1, *strides, 1))
 
-    return sum(shifted(i, tap) for i, tap in enumerate(np.ndindex(*window)))
+    return cast(jax.Array, sum(shifted(i, tap) for i, tap in enumerate(np.ndindex(*window))))

@@ -4,6 +4,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from zojax.implicit import _compat
 from zojax.implicit._perturbed import Part, Perturbed
 from zojax.implicit._view import view
 from zojax.noise import Access
@@ -24,7 +25,7 @@ def _always(eqn: JaxprEqn) -> bool:
 def gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     """Gathers from one factor only; of the other, it takes whole slices."""
     dims, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    shape = eqn.invars[0].aval.shape
+    shape = _compat.operand_type(eqn).shape
     gone = {*dims.collapsed_slice_dims, *dims.operand_batching_dims}
     touched = gone | {a for a, n in enumerate(sizes) if n != shape[a]}
     kept = [a for a in range(len(shape)) if a not in gone]
@@ -37,7 +38,7 @@ def gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     fills = eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP
     if not touched or touched - set(axes) or (fills and drops):
         return None
-    batch = [o for o in range(len(eqn.outvars[0].aval.shape)) if o not in dims.offset_dims]
+    batch = [o for o in range(len(_compat.output_type(eqn).shape)) if o not in dims.offset_dims]
     outs = tuple(sorted(batch + [out_of[a] for a in axes if a in out_of]))
     inner = _inner_dimensions(
         dims, axes, [outs.index(out_of[a]) for a in axes if a in out_of], indexed

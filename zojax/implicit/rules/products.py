@@ -6,7 +6,6 @@ Under `vmap` over directions, all share the first product. The second term is in
 """
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jax.extend.core import JaxprEqn
 
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
+from zojax.implicit import _compat
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
@@ -23,7 +23,7 @@ from zojax.implicit._walk import Context
 @rule("dot_general")
 def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     w = _largest_low_rank(lhs, rhs)
-    dtype = eqn.outvars[0].aval.dtype
+    dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
         return context.fallback(eqn, lhs, rhs)
     other = rhs if w is lhs else lhs
@@ -34,7 +34,7 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
     noise = _times_factors(other.astype(dtype), names, w, w_names, out, w is rhs, _precision(eqn))
     context.kept(w, eqn)
-    return [(base + noise).astype(eqn.outvars[0].aval.dtype)]
+    return [(base + noise).astype(_compat.output_type(eqn).dtype)]
 
 
 def _largest_low_rank(*operands) -> Perturbed | None:
@@ -67,9 +67,9 @@ def _precision(eqn: JaxprEqn):
 
 def _times_factors(
     x: jax.Array,
-    names: Sequence[str],
+    names: tuple[str, ...],
     w: Perturbed,
-    w_names: Sequence[str],
+    w_names: tuple[str, ...],
     out: tuple[str, ...],
     w_is_rhs: bool,
     precision,
@@ -85,7 +85,9 @@ def _times_factors(
         factors.append((factor.astype(dtype), (*(w_names[a] for a in axes), "rank"), summed))
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
-    lhs, rhs = ((x, names), (a, a_names)) if w_is_rhs else ((a, a_names), (x, names))
-    left = tuple(n for n in dict.fromkeys((*lhs[1], *rhs[1])) if n in wanted)
-    thin = w.scale.astype(dtype) * contract(*lhs, *rhs, left, precision)
+    lhs, rhs = (x, a) if w_is_rhs else (a, x)
+    lhs_names, rhs_names = (names, a_names) if w_is_rhs else (a_names, names)
+    left = tuple(n for n in dict.fromkeys((*lhs_names, *rhs_names)) if n in wanted)
+    product = contract(lhs, lhs_names, rhs, rhs_names, left, precision)
+    thin = w.scale.astype(dtype) * product
     return contract(thin, left, b, b_names, out, precision)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 from jax import lax
 from jax.extend.core import JaxprEqn
@@ -29,7 +31,7 @@ def transpose(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
 def _trims_a_vector(eqn: JaxprEqn, operand: Perturbed) -> bool:
     """x[1:] and the like, of odd length: a slice of the whole vector is cheaper, see
     `noise.of_even_length`."""
-    kept = eqn.outvars[0].aval.size
+    kept = _compat.output_type(eqn).size
     is_odd = eqn.params["strides"] is None and kept % 2 == 1
     return is_odd and operand.is_long_vector and kept > 0.75 * operand.base.size
 
@@ -62,10 +64,14 @@ def split(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
         last = first + base.shape[axis]
         start = [first if a == axis else 0 for a in range(len(shape))]
         limit = [last if a == axis else n for a, n in enumerate(shape)]
-        piece = operand.viewed(lambda axes, _, s=start, e=limit: _sliced(shape, s, e, None, axes))
-        outs.append(piece.replace(base=base))
+        piece = operand.viewed(partial(_piece, shape, start, limit))
+        outs.append(cast(Perturbed, piece).replace(base=base))  # a slice mixes no axes
         first = last
     return outs
+
+
+def _piece(shape, start, limit, axes, takes_new) -> Part:
+    return _sliced(shape, start, limit, None, axes)
 
 
 @view("rev")
@@ -92,7 +98,7 @@ def squeeze(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
 
 @view("reshape", elementwise=True, moves=True)
 def reshape(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
-    old, new = _shape(eqn), eqn.outvars[0].aval.shape
+    old, new = _shape(eqn), _compat.output_type(eqn).shape
     if eqn.params["dimensions"] is not None or math.prod(old) == 0:
         return None
     outs = [o for o, n in enumerate(new) if n == 1] if takes_new else []
@@ -127,12 +133,12 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
 
 def _reshaped(eqn: JaxprEqn, outs: tuple[int, ...]) -> Part:
     """A part with a new shape only."""
-    shape = tuple(eqn.outvars[0].aval.shape[o] for o in outs)
+    shape = tuple(_compat.output_type(eqn).shape[o] for o in outs)
     return Part(outs, lambda x: lax.reshape(x, shape), lambda n: Range(n.start, shape))
 
 
 def _grows(eqn: JaxprEqn) -> bool:
-    return eqn.outvars[0].aval.size > eqn.invars[0].aval.size
+    return _compat.output_type(eqn).size > _compat.operand_type(eqn).size
 
 
 def _repeats(eqn: JaxprEqn, operand: Perturbed) -> bool:
@@ -164,4 +170,4 @@ def all_gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
 
 
 def _shape(eqn: JaxprEqn) -> tuple[int, ...]:
-    return eqn.invars[0].aval.shape
+    return _compat.operand_type(eqn).shape
