@@ -88,6 +88,5 @@ def _times_factors(
     lhs, rhs = (x, a) if w_is_rhs else (a, x)
     lhs_names, rhs_names = (names, a_names) if w_is_rhs else (a_names, names)
     left = tuple(n for n in dict.fromkeys((*lhs_names, *rhs_names)) if n in wanted)
-    product = contract(lhs, lhs_names, rhs, rhs_names, left, precision)
-    thin = w.scale.astype(dtype) * product
+    thin = w.scale.astype(dtype) * contract(lhs, lhs_names, rhs, rhs_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
