@@ -26,7 +26,7 @@ ALLOWED = {  # what each part may import
     "_barriers": {"_sharding"},
     "_contract": set(),
     "_failures": set(),
-    "noise": {"_barriers"},
+    "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
     "stencils": BASE,
     "shaping": BASE,
