@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from zojax.examples import _images, attack
-from zojax.examples.models import cnn
+from zojax.examples import _cnn, _images, attack
 
 
 def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
@@ -25,7 +24,7 @@ def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
 def test_the_network_learns_and_no_image_is_in_both_parts():
     images = _images.digits()
     params = _images.train(images, epochs=8)
-    logits = np.asarray(cnn.forward(params, images.test_x))
+    logits = np.asarray(_cnn.forward(params, images.test_x))
     assert _images.accuracy(logits, images.test_y) > 0.85
     assert images.train_x.shape[0] + images.test_x.shape[0] == 1797
     train = {image.tobytes() for image in images.train_x}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.examples.models import mlp
+from zojax.examples import _mlp
 
 __all__ = ["ENVIRONMENTS", "Episodes", "Task", "frames", "make", "merge", "no_statistics"]
 
@@ -106,13 +106,13 @@ def _policy(actions, size, hidden):
     outputs = actions.n if discrete else int(np.prod(actions.shape))
 
     def init(key):
-        *layers, last = mlp.init(key, (size, *hidden, outputs))
+        *layers, last = _mlp.init(key, (size, *hidden, outputs))
         return (*layers, jax.tree.map(jnp.zeros_like, last))
 
     def act(params, statistics, observations):
         mean = statistics.total / statistics.count
         spread = jnp.sqrt(jnp.maximum(statistics.squares / statistics.count - mean**2, 1e-4))
-        out = mlp.forward(params, jnp.clip((observations - mean) / spread, -5.0, 5.0))
+        out = _mlp.forward(params, jnp.clip((observations - mean) / spread, -5.0, 5.0))
         if discrete:
             return jnp.argmax(out, axis=-1)
         low, high = jnp.min(actions.low), jnp.max(actions.high)

@@ -11,19 +11,13 @@ import os
 import pathlib
 import statistics
 import time
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import optimize, special
 
-from zojax.examples._assets import AssetError
+from zojax.lm import AssetError
 
 __all__ = [
-    "Score",
-    "calibrated",
-    "classification",
-    "completion",
     "of_bytes",
     "of_seconds",
     "peak_bytes",
@@ -31,82 +25,8 @@ __all__ = [
     "refusing",
     "require_picture",
     "save_figure",
-    "score",
     "seconds",
 ]
-
-
-class Score(NamedTuple):
-    """Mean negative log-likelihood in nats, and accuracy."""
-
-    nll: float
-    accuracy: float
-
-
-def score(logits, labels, bias=0.0):
-    """Scores logits plus a per-class bias.
-
-    Args:
-      logits: `(N, C)` floats.
-      labels: `(N,)` integers.
-      bias: `(C,)` floats, or 0.
-
-    Returns:
-      A `Score`.
-    """
-    log_likelihood = special.log_softmax(logits + bias, axis=1)[np.arange(len(labels)), labels]
-    hits = np.argmax(logits + bias, axis=1) == labels
-    return Score(float(-log_likelihood.mean()), float(hits.mean()))
-
-
-def calibrated(logits, labels):
-    """Scores logits with the bias that minimises their likelihood loss on these same examples.
-
-    Args:
-      logits: `(N, C)` floats.
-      labels: `(N,)` integers.
-
-    Returns:
-      A `Score`.
-    """
-    counts = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
-
-    def nll(bias):
-        return score(logits, labels, bias).nll
-
-    def slope(bias):
-        return special.softmax(logits + bias, axis=1).mean(axis=0) - counts
-
-    best = optimize.minimize(nll, np.zeros(logits.shape[1]), jac=slope, method="BFGS")
-    return score(logits, labels, best.x)
-
-
-def classification(logits, labels):
-    """Rows of a table: what is behind a model's name, and its scores by their columns' names.
-
-    >>> rows = classification(np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
-    >>> list(rows), round(rows[""]["NLL"], 3), rows[""]["accuracy"]
-    (['', '  + best bias'], 0.41, 1.0)
-    """
-    found = {"": score(logits, labels)}
-    if len(np.unique(labels)) > 1:  # else a bias alone is always right
-        found["  + best bias"] = calibrated(logits, labels)
-    return {name: {"NLL": s.nll, "accuracy": s.accuracy} for name, s in found.items()}
-
-
-def completion(judged, labels):
-    """The same for prompts and completions; NLL is that of a token.
-
-    Args:
-      judged: `(N, 4)` floats: a completion's NLL, its tokens, F1 and exact match of what was written.
-      labels: not needed.
-
-    >>> completion(np.array([[2.0, 1, 1, 1], [1.0, 2, 0.5, 0]]), None)
-    {'': {'NLL': 1.0, 'F1': 0.75, 'exact': 0.5}}
-    """
-    del labels
-    nll, tokens, f1, exact = map(float, np.mean(judged, axis=0))
-    return {"": {"NLL": nll / tokens, "F1": f1, "exact": exact}}
 
 
 def peak_bytes(compiled):

@@ -19,8 +19,7 @@ import numpy as np
 
 from zojax import attacks
 from zojax._keys import require_seed
-from zojax.examples import _images, _report
-from zojax.examples.models import cnn
+from zojax.examples import _cnn, _images, _report
 
 __all__ = ["Run", "main", "make_parser", "run"]
 
@@ -261,7 +260,7 @@ def main(argv=None):
     )
 
     def model(x):
-        return cnn.forward(params, x)
+        return _cnn.forward(params, x)
 
     logits = np.asarray(jax.jit(model)(images.test_x))
     known = np.isfinite(logits).all(axis=1) & (logits.argmax(axis=1) == images.test_y)

@@ -29,14 +29,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import zojax
-from zojax import trajectory
-from zojax.examples import _jsonl, _report, _tasks
+from zojax import lm, trajectory
+from zojax.examples import _report
+from zojax.examples._digits import digits_task
 
-__all__ = ["Result", "main", "make_optimizer", "make_parser", "train"]
+__all__ = ["main", "make_optimizer", "make_parser"]
 
 DIRECTIONS = {
     "rademacher": zojax.directions.rademacher,
@@ -76,22 +76,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "bf16": jnp.bfloat16
 OBJECTIVES = {"nll": "negative log-likelihood", "accuracy": "1 - accuracy", "f1": "1 - F1"}
 
 
-class Result(NamedTuple):
-    """What `train` returns.
-
-    Attributes:
-      params: The trained pytree.
-      losses: Training loss of every step, the mean over its evaluations.
-      outputs: Dict from a number of steps to the task's outputs on the evaluated split.
-      labels: `(N, ...)`, of the evaluated split.
-      state: The optimizer's last state.
-    """
-
-    params: object
-    losses: list[float]
-    outputs: dict[int, np.ndarray]
-    labels: np.ndarray
-    state: zojax.ZerothOrderState
+TASKS = {"reviews": lm.reviews_task, "digits": digits_task}
+PARAMS = ("shifts", "norms", "lora", "prefix", "full")
 
 
 def make_parser():
@@ -106,7 +92,7 @@ def make_parser():
     add = parser.add_argument
     add(
         "--data",
-        choices=tuple(_tasks.TASKS),
+        choices=tuple(TASKS),
         help="what to learn; reviews, unless --weights is given",
     )
     add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
@@ -119,7 +105,7 @@ def make_parser():
         default="float32",
         help="of --weights; with --params full bf16 rounds small updates away",
     )
-    add("--params", choices=_tasks.PARAMS, help="what to train; lora and prefix need --weights")
+    add("--params", choices=PARAMS, help="what to train; lora and prefix need --weights")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
@@ -188,24 +174,13 @@ def make_optimizer(args):
     return zojax.spsa(gain, args.mu, horizon, **sampling)
 
 
-def make_step(loss, tx):
-    """One step on an objective, compiled: `(params, state, frozen, batch) -> (params, state)`."""
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, frozen, batch):
-        updates, state = tx.update(None, state, params, value_fn=loss, frozen=frozen, batch=batch)
-        return optax.apply_updates(params, updates), state
-
-    return step
-
-
 def make_task(args):
     """The task that the arguments name."""
     if args.data == "jsonl":
         given = args.weights, args.task, args.params, args.seed, DTYPES[args.dtype]
-        task = _jsonl.task(*given, prompt=args.prompt, stop=args.stop)
+        task = lm.jsonl_task(*given, prompt=args.prompt, stop=args.stop)
     else:
-        task = _tasks.TASKS[args.data](args.params, args.seed)
+        task = TASKS[args.data](args.params, args.seed)
     if args.objective not in task.objectives:
         raise ValueError(
             f"--objective {args.objective} does not fit this task; it has {list(task.objectives)}."
@@ -257,73 +232,6 @@ def logged_note(log):
         return None
 
 
-def train(task, tx, steps, batches, evaluated, log=None, objective="nll", note=None):
-    """Runs `steps` steps, evaluating before, half-way and after.
-
-    Args:
-      task: A `zojax.examples._tasks.Task`.
-      tx: A zojax optimizer.
-      steps: Number of steps.
-      batches: An iterator of batches.
-      evaluated: A list of batches.
-      log: The path of a trajectory: recorded, and continued where it exists.
-      objective: One of `task.objectives`.
-      note: Kept in a new log.
-
-    Returns:
-      A `Result`; losses of steps that were taken before are NaN.
-    """
-    from tqdm import tqdm
-
-    step, forward = make_step(task.objectives[objective], tx), jax.jit(task.outputs)
-
-    def evaluate(params):
-        bar = tqdm(evaluated, "evaluating", leave=False, file=sys.stderr, unit="batch", delay=1)
-        return np.concatenate([forward(params, task.frozen, batch) for batch in bar])
-
-    params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
-    state = tx.init(params)
-    outputs = {0: evaluate(params)}
-    recorder = None if log is None else trajectory.Recorder(log, tx, params, note=note)
-    if recorder is not None and recorder.steps:
-        past = trajectory.load(log)
-        if past.steps >= steps // 2:
-            half = trajectory.truncate(past, steps // 2)
-            outputs[steps // 2] = evaluate(trajectory.replay(params, tx, half))
-        params, state = trajectory.resume(params, tx, past)
-    taken = int(state.count)
-    losses = [float("nan")] * taken
-    for _ in range(taken):
-        next(batches)
-    with tqdm(total=steps, initial=taken, unit="step", file=sys.stderr) as bar:
-        for count in range(taken + 1, steps + 1):
-            batch = next(batches)
-            params, state = step(params, state, task.frozen, batch)
-            if recorder is not None:
-                recorder.append(state, params)
-            losses.append(float(state.value))
-            bar.set_postfix(loss=f"{mean_of(losses[-20:]):.4g}", refresh=False)
-            bar.update()
-            if count in (steps // 2, steps):
-                outputs[count] = evaluate(params)
-    if recorder is not None:
-        if recorder.steps:
-            recorder.seal(params)
-        recorder.close()
-    if said := zojax.verdict(state):
-        print(f"warning: {said}", file=sys.stderr)
-    if steps not in outputs:
-        outputs[steps] = evaluate(params)
-    labels = np.concatenate([batch["label"] for batch in evaluated])
-    return Result(params, losses, outputs, labels, state)
-
-
-def mean_of(losses):
-    """The mean of those that are numbers; NaN if there is none."""
-    known = [loss for loss in losses if not math.isnan(loss)]
-    return sum(known) / len(known) if known else math.nan
-
-
 def measure(task, tx, params, batch, objective="nll"):
     """Time and memory of one step, and of one evaluation of the objective on the same batch.
 
@@ -332,7 +240,7 @@ def measure(task, tx, params, batch, objective="nll"):
     """
     carry = jax.tree.map(lambda x: x.copy(), (params, tx.init(params)))
     loss = task.objectives[objective]
-    step = make_step(loss, tx).lower(*carry, task.frozen, batch).compile()
+    step = lm.make_step(loss, tx).lower(*carry, task.frozen, batch).compile()
     forward = jax.jit(loss).lower(params, task.frozen, batch).compile()
 
     def run_step():
@@ -449,7 +357,9 @@ def main(argv=None):
         if args.log is not None:
             check_log(args.log, tx, task.params, note)
     evaluated = task.split(args.evaluate_on)
-    result = train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
+    result = lm.train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
+    if said := zojax.verdict(result.state):
+        print(f"warning: {said}", file=sys.stderr)
     label, what = args.evaluate_on.replace("_", "-"), OBJECTIVES[args.objective]
     curve = points(task, result, args.objective)
     measured = measure(task, tx, result.params, next(batches), args.objective)

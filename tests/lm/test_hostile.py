@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.reliability.files import hostile
-from zojax.examples import _huggingface, _jsonl, export
-from zojax.examples.models import llama
+from zojax import lm
+from zojax.lm import llama
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")
 DEEP = "[" * 10**5
@@ -25,7 +25,7 @@ def copied(tmp_path, kind="llama"):
     return shutil.copytree(FOLDERS / kind, tmp_path / kind)
 
 
-def refused(folder, *words, load=_huggingface.load):
+def refused(folder, *words, load=lm.load):
     """Loads, and looks for words in the error, which is short."""
     with pytest.raises(ValueError) as caught:
         load(folder)
@@ -117,7 +117,7 @@ def test_an_index_of_the_same_files_changes_nothing(index, tmp_path):
     places = {name: f"{'ab'[i >= 9]}.safetensors" for i, name in enumerate(names)}
     if index:
         (folder / INDEX).write_text(json.dumps({"weight_map": places}))
-    found, expected = _huggingface.load(folder), _huggingface.load(FOLDERS / "llama")
+    found, expected = lm.load(folder), lm.load(FOLDERS / "llama")
     jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
 
 
@@ -187,7 +187,7 @@ def test_a_saved_constant_must_be_the_models(kind, name, right, wrong, tmp_path)
     folder = copied(tmp_path, kind)
     tensors = load_file(folder / WEIGHTS)
     save_file(tensors | {name: right.astype(np.float32)}, folder / WEIGHTS)
-    assert _huggingface.load(folder).params["layers"]
+    assert lm.load(folder).params["layers"]
     save_file(tensors | {name: wrong.astype(np.float32)}, folder / WEIGHTS)
     refused(folder, "1 tensors", name)
 
@@ -197,16 +197,16 @@ def test_a_tied_head_may_be_stored_twice(tmp_path):
     tensors = load_file(folder / WEIGHTS)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
     save_file(tensors, folder / WEIGHTS)
-    assert "head" not in _huggingface.load(folder).params
+    assert "head" not in lm.load(folder).params
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_what_is_written_reads_back_to_the_bit(kind, dtype, tmp_path):
     """Llama's head is untied, and Qwen2 has biases."""
-    model = _huggingface.load(FOLDERS / kind, dtype)
-    export.write_model(tmp_path / "new", model.config, model.params, None, model.stop)
-    found = _huggingface.load(tmp_path / "new", dtype)
+    model = lm.load(FOLDERS / kind, dtype)
+    lm.save(tmp_path / "new", model._replace(tokenizer=None))
+    found = lm.load(tmp_path / "new", dtype)
     assert (found.config, found.stop) == (model.config, model.stop)
     assert ("head" in found.params) == (kind == "llama")
     assert jax.tree.structure(found.params) == jax.tree.structure(model.params)
@@ -226,7 +226,7 @@ def test_parameters_without_a_place_in_the_format_are_not_dropped(tmp_path):
         (params | {"norm": np.ones(4)}, "float64.*cast them"),
     ]:
         with pytest.raises(ValueError, match=message):
-            export.write_model(tmp_path, config, wrong, None, None)
+            lm.save(tmp_path, lm.Model(llama, config, wrong))
     assert not list(tmp_path.iterdir())
 
 
@@ -249,9 +249,9 @@ def test_parameters_without_a_place_in_the_format_are_not_dropped(tmp_path):
 def test_a_bad_line_is_quoted_in_60_characters(line, quoted, tmp_path):
     path = tmp_path / "task.jsonl"
     path.write_text('{"text": "a", "label": 1}\n' + line)
-    refused(path, "line 2", quoted, load=_jsonl.read)
+    refused(path, "line 2", quoted, load=lm.read_jsonl)
     with pytest.raises(ValueError) as caught:
-        _jsonl.read(path)
+        lm.read_jsonl(path)
     assert len(str(caught.value).split("got ", 1)[1]) <= 61
 
 
@@ -273,7 +273,7 @@ def test_a_tokenizer_that_cannot_encode_is_refused(fault, tmp_path):
     (folder / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))
     message = "belong together" if fault == "a token too many" else "cannot encode"
     with pytest.raises(ValueError, match=f"tokenizer.json.*{message}"):
-        _jsonl.task(folder, folder / "task.jsonl", "norms", 0, prompt="{}")
+        lm.jsonl_task(folder, folder / "task.jsonl", "norms", 0, prompt="{}")
 
 
 def test_random_damage_is_refused_by_name_or_harmless():

@@ -1,21 +1,26 @@
-"""What a `config.json` says about a model: its config here, and where each parameter is stored."""
+"""Architectures of `config.json`: the model's config, and the name of each stored parameter."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zojax.examples._files import shown
-from zojax.examples._settings import is_between
-from zojax.examples.models import gpt, llama
+from zojax.lm._files import shown
+from zojax.lm.huggingface._config_file import ConfigFile, is_between
+from zojax.lm.huggingface._tensors import Tensors
+from zojax.lm.models import gpt, llama
 
 __all__ = ["ARCHITECTURES", "Stored", "llama_names"]
 
-EPSILONS = 1e-30, 1.0  # float32 keeps them
+EPSILONS = 1e-30, 1.0  # positive in float32
 THETAS = 1.0, 1e30
+
+Architecture = tuple[ModuleType, Any, dict[str, "Stored"]]  # module, config, places
 
 
 class Stored(NamedTuple):
-    """Where a parameter is stored.
+    """The place of a parameter in the files.
 
     Attributes:
       name: of the tensor, with `{}` for the layer.
@@ -27,26 +32,26 @@ class Stored(NamedTuple):
     part: int | None = None
     transposed: bool = False
 
-    def of_layer(self, i):
+    def of_layer(self, i: int) -> "Stored":
         """The place in layer i."""
         return self._replace(name=self.name.format(i))
 
-    def shape(self, tensors):
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
         """The parameter's shape in a `Tensors`."""
         shape = tensors.shape(self.name)
         if self.part is not None and shape and shape[-1] % 3 == 0:
             shape = (*shape[:-1], shape[-1] // 3)
         return shape[::-1] if self.transposed else shape
 
-    def read(self, tensors):
+    def read(self, tensors: Tensors) -> np.ndarray:
         """The parameter as a NumPy array."""
         array = tensors.read(self.name)
         array = array if self.part is None else np.split(array, 3, axis=-1)[self.part]
         return array.T if self.transposed else array
 
 
-def llama_names():
-    """The `Stored` of each parameter of `zojax.examples.models.llama`."""
+def llama_names() -> dict[str, Stored]:
+    """The `Stored` of each parameter of `zojax.lm.llama`."""
     layer = "model.layers.{}."
     names = {
         "embed": Stored("model.embed_tokens.weight"),
@@ -65,7 +70,7 @@ def llama_names():
     return names
 
 
-def _llama(settings):
+def _llama(settings: ConfigFile) -> Architecture:
     settings.require(hidden_act="silu", rope_scaling=None, attention_bias=False, mlp_bias=False)
     settings.require(use_sliding_window=False)
     heads, width = settings.count("num_attention_heads"), settings.count("hidden_size")
@@ -90,8 +95,8 @@ def _llama(settings):
     return llama, config, llama_names()
 
 
-def _rope_theta(settings):
-    """The base of the rotary frequencies; newer versions of transformers keep it in a table."""
+def _rope_theta(settings: ConfigFile) -> float:
+    """The base of the rotary frequencies. Newer versions of transformers keep it in a table."""
     rope = settings.table("rope_parameters")
     if rope.get("rope_type", "default") != "default":
         raise settings.error("rope_parameters", "supported is rope_type='default'")
@@ -104,7 +109,7 @@ def _rope_theta(settings):
     return float(given[0]) if given else 1e4
 
 
-def _gpt2(settings):
+def _gpt2(settings: ConfigFile) -> Architecture:
     settings.require(scale_attn_by_inverse_layer_idx=False, scale_attn_weights=True)
     width = settings.count("n_embd")
     config = gpt.Config(
@@ -138,7 +143,7 @@ def _gpt2(settings):
     return gpt, config, names
 
 
-def _opt(settings):
+def _opt(settings: ConfigFile) -> Architecture:
     width = settings.count("hidden_size")
     settings.require(do_layer_norm_before=True, word_embed_proj_dim=width, enable_bias=True)
     settings.require(layer_norm_elementwise_affine=True, _remove_final_layer_norm=False)
@@ -172,5 +177,9 @@ def _opt(settings):
     return gpt, config, names
 
 
-# model_type: settings -> (module, its config, where its parameters are stored)
-ARCHITECTURES = {"llama": _llama, "qwen2": _llama, "gpt2": _gpt2, "opt": _opt}
+ARCHITECTURES: dict[str, Callable[[ConfigFile], Architecture]] = {  # by model_type
+    "llama": _llama,
+    "qwen2": _llama,
+    "gpt2": _gpt2,
+    "opt": _opt,
+}

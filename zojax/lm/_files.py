@@ -1,9 +1,12 @@
-"""Files that others wrote: whatever is wrong with one is a ValueError with its name and a remedy."""
+"""Files from elsewhere: any damage is a ValueError with the file's name and a remedy."""
 
 import contextlib
 import json
 import math
+import pathlib
 import reprlib
+from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["parse_json", "read_json", "refusing", "shown"]
 
@@ -12,8 +15,8 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
 
-def shown(value):
-    """A value's repr, cut to 60 characters; nesting and length cost nothing.
+def shown(value: object) -> str:
+    """A value's repr, cut to 60 characters before it is made whole.
 
     >>> shown("a" * 10**7)[:5], len(shown("a" * 10**7))
     ("'aaaa", 60)
@@ -22,7 +25,7 @@ def shown(value):
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def parse_json(text):
+def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Args:
@@ -47,11 +50,11 @@ def parse_json(text):
         raise ValueError("it is nested too deeply") from error
 
 
-def read_json(path):
+def read_json(path: pathlib.Path) -> dict:
     """The object in a JSON file.
 
     Args:
-      path: a `pathlib.Path`.
+      path: of the file.
 
     Returns:
       A dict.
@@ -71,10 +74,10 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def refusing(message):
-    """Raises `ValueError(f"{message}: {reason}.")` for any error of a library in its block.
+def refusing(message: str) -> Iterator[None]:
+    """Turns any error in its block into `ValueError(f"{message}: {reason}.")`.
 
-    The Rust libraries raise bare `Exception`s; their panics derive from `BaseException` alone.
+    The Rust libraries raise bare `Exception`s. Their panics derive from `BaseException`.
 
     >>> with refusing("x.json is not a tokenizer"):
     ...     raise Exception("Model missing.")
@@ -90,7 +93,7 @@ def refusing(message):
         raise ValueError(f"{message}: {reason or type(error).__name__}.") from error
 
 
-def _object(pairs):
+def _object(pairs: list[tuple[str, Any]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -99,7 +102,7 @@ def _object(pairs):
     return found
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"the number {shown(text)} is not finite")

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.examples.models.attention import attend, positions_of, read, with_past
+from zojax.lm.models.attention import attend, positions_of, read, with_past
 
 __all__ = [
     "Config",

@@ -15,7 +15,7 @@ def generate(model, config, params, tokens, lengths, new):
     """The most likely next token, again and again.
 
     Args:
-      model: `zojax.examples.models.llama` or `gpt`.
+      model: `zojax.lm.llama` or `gpt`.
       config: of that model.
       params: as for `model.forward`.
       tokens: `(B, T)` integers, prompts padded on the right with any id.

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax.examples import _smollm2
-from zojax.examples.models import llama
+from zojax.lm import _smollm2, llama
 
 CONFIG = llama.Config(vocabulary=50, width=24, layers=3, heads=6, kv_heads=2, hidden=40)
 REFERENCE = pathlib.Path(__file__).with_name("reference_logits.npz")
@@ -142,7 +141,7 @@ def test_unpermute_restores_the_half_split_order():
 
 @pytest.fixture(scope="module")
 def smollm2():
-    return _smollm2.load()
+    return _smollm2.smollm2()
 
 
 @pytest.mark.slow
@@ -153,7 +152,7 @@ def test_logits_equal_those_of_transformers(smollm2, prompt):
         rows = reference["rows"]
     found = llama.forward(
         _smollm2.CONFIG,
-        smollm2[0],
+        smollm2.params,
         tokens[None],
         positions=np.array([len(tokens) - 1]),
         rows=rows,
@@ -165,12 +164,12 @@ def test_logits_equal_those_of_transformers(smollm2, prompt):
 def test_tokens_equal_those_of_transformers(smollm2):
     prompt = "Review: It's a charming 1999 film, and often very funny.\nSentiment:"
     with np.load(REFERENCE) as reference:
-        assert smollm2[1].encode(prompt).ids == reference["tokens_1"].tolist()
+        assert smollm2.tokenizer.encode(prompt).ids == reference["tokens_1"].tolist()
 
 
 @pytest.mark.slow
 def test_the_capital_of_france(smollm2):
-    params, tokenizer = smollm2
+    params, tokenizer = smollm2.params, smollm2.tokenizer
     tokens = np.array([tokenizer.encode("The capital of France is").ids])
     last = llama.forward(_smollm2.CONFIG, params, tokens)[0, -1]
     assert tokenizer.decode([int(last.argmax())]) == " Paris"

@@ -1,8 +1,12 @@
-"""The tensors of a folder's safetensors files: each is used once, or named in an error."""
+"""Tensors of a folder's safetensors files. Unused and doubled tensors are errors."""
+
+import pathlib
+from typing import Any
 
 import numpy as np
 
-from zojax.examples._files import read_json, refusing, shown
+from zojax.lm._extras import require
+from zojax.lm._files import read_json, refusing, shown
 
 __all__ = ["INDEX", "Tensors"]
 
@@ -11,19 +15,21 @@ FLOATS = ("BF16", "F16", "F32", "F64")
 
 
 class Tensors:
-    """All tensors of a folder, by name. Nothing is read before `read`.
+    """All tensors of a folder, by name. Only `read` reads them.
 
     Args:
-      folder: a `pathlib.Path`.
+      folder: its path.
 
     Raises:
       ValueError: if there is no file, a file is damaged, two files have the same tensor, or the files
-        are not those of the index.
+        differ from the index.
     """
 
-    def __init__(self, folder):
-        self.folder, self._file_of, self._used = folder, {}, set()
-        path_of = {}
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self._file_of: dict[str, Any] = {}
+        self._used: set[str] = set()
+        path_of: dict[str, pathlib.Path] = {}
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise ValueError(f"{folder} has no *.safetensors file.")
@@ -39,13 +45,13 @@ class Tensors:
         if (folder / INDEX).exists():
             _check_index(folder / INDEX, {name: path.name for name, path in path_of.items()})
 
-    def find(self, name):
-        """The name in the files: some were saved without the prefix of the model's head."""
+    def find(self, name: str) -> str | None:
+        """The name in the files; some files omit the model's prefix. None if it is missing."""
         bare = name.removeprefix("model.").removeprefix("transformer.")
         return next((known for known in (name, bare) if known in self._file_of), None)
 
-    def shape(self, name):
-        """The shape of a tensor of floats; it counts as used.
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a float tensor, which counts as used from now on.
 
         Raises:
           ValueError: if it is missing or of another dtype.
@@ -64,27 +70,28 @@ class Tensors:
         self._used.add(known)
         return shape
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """The tensor as a NumPy array."""
         known = self.find(name)
+        if known is None:
+            raise ValueError(f"{self.folder} has no tensor {name}.")
         with refusing(f"the tensor {known} of {self.folder} cannot be read"):
             with np.errstate(over="ignore"):  # of float64
                 return np.asarray(self._file_of[known].get_tensor(known))
 
-    def unused(self):
-        """Sorted names of the tensors whose shape nobody has asked for."""
+    def unused(self) -> list[str]:
+        """Sorted names of the tensors that `shape` was not asked for."""
         return sorted(self._file_of.keys() - self._used)
 
 
-def _open(path):
-    from safetensors import safe_open
-
+def _open(path: pathlib.Path) -> Any:
+    safetensors = require("safetensors")
     with refusing(f"{path} is not a safetensors file, or cut off"):
-        return safe_open(path, framework="flax")  # numpy alone does not know bfloat16
+        return safetensors.safe_open(path, framework="flax")  # numpy alone does not know bfloat16
 
 
-def _check_index(path, file_of):
-    """Raises ValueError unless the index and the files have the same tensors in the same places."""
+def _check_index(path: pathlib.Path, file_of: dict[str, str]) -> None:
+    """Raises ValueError unless the index names the same file for each tensor."""
     claimed = read_json(path).get("weight_map")
     if not isinstance(claimed, dict):
         raise ValueError(f"{path} must have an object weight_map, got {shown(claimed)}.")

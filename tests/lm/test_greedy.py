@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zojax
-from zojax.examples import _huggingface
+from zojax import lm
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")
 KINDS = ("llama", "qwen2", "gpt2", "opt")
@@ -29,11 +29,11 @@ def slowly(forward, prompt, new):
 @pytest.mark.parametrize("prefix", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_cache_changes_nothing_and_rows_do_not_see_one_another(kind, prefix):
-    model = _huggingface.load(FOLDERS / kind)
+    model = lm.load(FOLDERS / kind)
     params, lengths = model.params, np.array([7, 3, 1])
     tokens = np.random.default_rng(1).integers(0, 61, (3, 7))
     if prefix:
-        made = _huggingface.prefix(model, params, np.arange(prefix) + 5)
+        made = lm.prefix(model, params, np.arange(prefix) + 5)
         made = jax.tree.map(lambda a: a + 0.1, made)  # no token has these
         params = {**params, "layers": {**params["layers"], **made}}
     got = jax.jit(lambda p, t: model.generate(p, t, lengths, 6))(params, tokens)
@@ -46,9 +46,9 @@ def test_the_cache_changes_nothing_and_rows_do_not_see_one_another(kind, prefix)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prefix_is_what_its_tokens_would_be_in_front(kind):
-    model = _huggingface.load(FOLDERS / kind)
+    model = lm.load(FOLDERS / kind)
     front, tokens = np.array([9, 4, 31]), np.random.default_rng(0).integers(0, 61, (2, 6))
-    made = _huggingface.prefix(model, model.params, front)
+    made = lm.prefix(model, model.params, front)
     params = {**model.params, "layers": {**model.params["layers"], **made}}
     whole = np.concatenate([np.broadcast_to(front, (2, 3)), tokens], axis=1)
     expected = model.forward(model.params, whole)[:, 3:]
@@ -59,7 +59,7 @@ def test_a_prefix_is_what_its_tokens_would_be_in_front(kind):
 @pytest.mark.parametrize("direction", ["rademacher", "low_rank"])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_generation_under_a_perturbation_is_that_of_perturbed_parameters(kind, direction):
-    model = _huggingface.load(FOLDERS / kind)
+    model = lm.load(FOLDERS / kind)
     params = jax.tree.map(jnp.asarray, model.params)
     tokens, lengths = np.random.default_rng(1).integers(0, 61, (3, 7)), np.array([7, 3, 1])
     direction = getattr(zojax.directions, direction)()

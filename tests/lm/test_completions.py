@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax import trajectory
-from zojax.examples import _completions, _huggingface, export, finetune
-from zojax.examples.models import llama
+from zojax import lm, trajectory
+from zojax.examples import finetune
+from zojax.lm import llama
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")
 
@@ -37,24 +37,24 @@ def test_f1_counts_tokens_as_often_as_they_occur():
     for part, kept in zip(padded, cut, strict=True):
         for row, tokens in zip(part, kept, strict=True):
             row[: len(tokens)] = tokens
-    found = jax.jit(_completions.f1, static_argnums=2)(padded[0], rows[1], stop)
+    found = jax.jit(lm.f1, static_argnums=2)(padded[0], rows[1], stop)
     expected = [slow_f1(a, b) for a, b in zip(*cut, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    equal = _completions.exact(padded[0], rows[1], stop)
+    equal = lm.exact(padded[0], rows[1], stop)
     np.testing.assert_array_equal(equal, [a == b for a, b in zip(*cut, strict=True)])
     assert 0 < np.mean(equal) < np.mean(expected) < 1
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_the_loss_is_that_of_the_completion_alone(kind):
-    model = _huggingface.load(FOLDERS / kind)
+    model = lm.load(FOLDERS / kind)
     prompts, completions = [[5, 9, 30, 2], [7]], [[11], [40, 41, 8]]
     batch = {
         "tokens": np.array([prompts[0], [7, 0, 0, 0]]),
         "position": np.array([3, 0]),
         "label": np.array([[11, -1, -1], completions[1]]),
     }
-    found = jax.jit(lambda p: _completions.nll(model, p, batch))(model.params)
+    found = jax.jit(lambda p: lm.completion_nll(model, p, batch))(model.params)
     for row, prompt, completion in zip(found, prompts, completions, strict=True):
         text = np.array([prompt + completion])
         scores = jax.nn.log_softmax(model.forward(model.params, text))[0]
@@ -88,7 +88,7 @@ def trained(given, steps, **options):
     task, tx = finetune.make_task(args), finetune.make_optimizer(args)
     batches, evaluated = task.batches(0, args.batch), task.split("validation")
     options = {"objective": args.objective, **options}
-    found = finetune.train(task, tx, steps, batches, evaluated, **options)
+    found = lm.train(task, tx, steps, batches, evaluated, **options)
     scores = [task.scores(found.outputs[k], found.labels)[""] for k in (0, steps)]
     return task, found, scores
 
@@ -206,9 +206,9 @@ def test_an_exported_model_is_read_again_to_the_bit(tmp_path):
     make_task(tmp_path, "llama", rows=10)
     config = llama.Config(vocabulary=61, width=24, layers=3, heads=6, kv_heads=2, hidden=40)
     params = llama.init(jax.random.key(0), config)
-    tokenizer = _huggingface.load(tmp_path / "model").tokenizer
-    export.write_model(tmp_path / "exported", config, params, tokenizer, 2)
-    found = _huggingface.load(tmp_path / "exported")
+    tokenizer = lm.load(tmp_path / "model").tokenizer
+    lm.save(tmp_path / "exported", lm.Model(llama, config, params, tokenizer, 2))
+    found = lm.load(tmp_path / "exported")
     assert (found.config, found.stop) == (config, 2)
     assert jax.tree.structure(found.params) == jax.tree.structure(params)
     for a, b in zip(*map(jax.tree.leaves, (found.params, params)), strict=True):

@@ -1,7 +1,7 @@
 """GPT-2- and OPT-shaped language models in pure JAX: learned positions, layer norms, biases everywhere.
 
 The two differ in the activation and in where positions begin to count. As in
-`zojax.examples.models.llama` layers are stacked and scanned, and sequences are padded on the
+`zojax.lm.llama` layers are stacked and scanned, and sequences are padded on the
 right, which causal attention never sees.
 
 Sources: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Zhang et al.,
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zojax.examples.models.attention import attend, positions_of, read, with_past
+from zojax.lm.models.attention import attend, positions_of, read, with_past
 
 __all__ = ["ACTIVATIONS", "Config", "extend", "forward", "logits", "shapes"]
 
@@ -90,7 +90,7 @@ def forward(config, params, tokens, *, positions=None, rows=None):
       config: a `Config`.
       params: a dict shaped as `shapes` says, float32 or bfloat16; `"head"`, `(V, D)`, where
         the readout is not the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
-        `prefix_key` and `prefix_value` a prefix, as in `zojax.examples.models.llama`.
+        `prefix_key` and `prefix_value` a prefix, as in `zojax.lm.llama`.
       tokens: `(B, T)` integers, padded on the right with any id.
       positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
       rows: `(K,)` integers, the token ids that get a logit; None gives all of them.

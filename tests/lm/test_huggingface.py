@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax.examples import _huggingface
+from zojax import lm
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")  # see make_reference_models.py
 KINDS = ("llama", "qwen2", "gpt2", "opt")
@@ -23,7 +23,7 @@ def reference(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_equal_those_of_transformers(kind):
     tokens, logits = reference(kind)
-    model = _huggingface.load(FOLDERS / kind)
+    model = lm.load(FOLDERS / kind)
     found = jax.jit(model.forward)(model.params, tokens)
     assert np.abs(logits).max() > 1 and found.dtype == jnp.float32
     np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
@@ -36,7 +36,7 @@ def test_logits_equal_those_of_transformers(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_stays_close(kind):
     tokens, logits = reference(kind)
-    model = _huggingface.load(FOLDERS / kind, jnp.bfloat16)
+    model = lm.load(FOLDERS / kind, jnp.bfloat16)
     assert {p.dtype for p in jax.tree.leaves(model.params)} == {np.dtype(jnp.bfloat16)}
     found = jax.jit(model.forward)(model.params, tokens)
     assert found.dtype == jnp.float32
@@ -63,12 +63,12 @@ def changed(tmp_path, kind, **settings):
 )
 def test_what_does_not_fit_is_named(kind, settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        _huggingface.load(changed(tmp_path, kind, **settings))
+        lm.load(changed(tmp_path, kind, **settings))
 
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="has no config.json"):
-        _huggingface.load(tmp_path)
+        lm.load(tmp_path)
     shutil.copy(FOLDERS / "gpt2" / "config.json", tmp_path)
     with pytest.raises(ValueError, match="no .*safetensors file"):
-        _huggingface.load(tmp_path)
+        lm.load(tmp_path)

