@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from zojax import lm
 from zojax.examples import export, finetune
 from zojax.lm import llama
-from zojax.lm.tasks import _review_texts
 
 CONFIG = llama.Config(vocabulary=64, width=32, layers=2, heads=4, kv_heads=2, hidden=48)
 WORDS = [
@@ -31,11 +30,11 @@ def folder(tmp_path, monkeypatch, capsys):
     labels = rng.integers(0, 2, 60).astype(np.int32)
     rest = [" ".join(f"w{j}" for j in rng.integers(0, 58, n)) for n in rng.integers(1, 9, 60)]
     texts = [f"{('bad', 'good')[y]} {words}" for y, words in zip(labels, rest, strict=True)]
-    splits = _review_texts.Splits(None, None, _review_texts.Reviews(texts, labels))
+    splits = lm.Splits(None, None, lm.Reviews(texts, labels))
     params = llama.init(jax.random.key(0), CONFIG)
     model = lm.Model(llama, CONFIG, params, tokenizer, WORDS.index("<|im_end|>"))
     monkeypatch.setattr(lm, "smollm2", lambda: model)
-    monkeypatch.setattr(_review_texts, "load", lambda: splits)
+    monkeypatch.setattr(lm, "reviews", lambda: splits)
     assert export.main([str(tmp_path / "out"), "--examples", "40"]) == 0
     assert "completions.jsonl" in capsys.readouterr().out
     return tmp_path / "out", params, splits.train

@@ -16,10 +16,10 @@ import pytest
 
 import zojax
 from zojax import lm, trajectory
-from zojax.examples import finetune
+from zojax.examples import _finetune_options, _finetune_report, finetune
 from zojax.examples._digits import digits_task
 from zojax.lm import assets
-from zojax.lm.tasks import _review_texts
+from zojax.lm.tasks import _reviews
 
 REFERENCE = pathlib.Path(__file__).parents[1] / "lm" / "reference_models"
 
@@ -34,7 +34,7 @@ def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("optimizer", finetune.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", _finetune_options.OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(optimizer):
     rate = "0.01" if optimizer in ("adam", "open_es") else "0.03"
     given = ["--data", "digits", "--steps", "60", "--optimizer", optimizer, "--learning-rate", rate]
@@ -88,7 +88,7 @@ def test_verdicts_have_the_number_and_the_remedy(objective, curve, losses, words
     for loss in losses:
         values = jnp.array([loss + apart, loss - apart])
         _, state = tx.update(None, state, params, values=values)
-    text, found = finetune.verdict(args, curve, state)
+    text, found = _finetune_report.verdict(args, curve, state)
     assert found is diverged and bool(text) == bool(words)
     for word in words:
         assert word in text
@@ -388,7 +388,7 @@ def test_help_lists_every_option(capsys):
         (["--params", "norms"], "--params norms does not fit --data digits; it takes full."),
         (["--steps", "0"], "--steps must be positive, got 0; try 1000."),
         (["--mu", "-1"], "--mu must be positive, got -1.0; try 0.01."),
-        (["--learning-rate", "nan"], "--learning-rate must be positive, got nan; try 0.1."),
+        (["--learning-rate", "nan"], "--learning-rate must be finite, got nan; try 0.1."),
         (["--seed", "-1"], "--seed must be from 0 to"),
         (["--prompt", "{}"], "--prompt '{}' is for --weights"),
         (["--weights", "a", "--task", "b"], "--data digits does not go with --weights"),
@@ -416,7 +416,7 @@ def test_a_failed_download_ends_the_program_with_advice(tmp_path, monkeypatch, c
 
 def test_reviews_are_labelled_by_the_sign_of_a_clear_score():
     table = "1\t2.5\tgreat\n2\t-0.5\tmeh\r\n3\t-1\tbad\twith a tab\n4\t-3\tgreat\n"
-    found = _review_texts.parse(table)
+    found = _reviews.parse(table)
     assert found.texts == ["great", "bad\twith a tab"]
     assert found.labels.tolist() == [1, 0]
 

@@ -7,19 +7,19 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks import page, search_plots
-from zojax.examples import _report, _trainings, subset, tuning
+from zojax.examples import _plots, _trainings, subset, tuning
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """Figures in the order in which they were written; files are written too."""
-    found, save = [], _report.save_figure
+    found, save = [], _plots.save_figure
 
     def kept(figure, path, dpi=150):
         found.append(figure)
         return save(figure, path, dpi)
 
-    monkeypatch.setattr(_report, "save_figure", kept)
+    monkeypatch.setattr(_plots, "save_figure", kept)
     return found
 
 
@@ -53,8 +53,8 @@ def whole(ticks):
 def test_a_loss_curve_has_a_title_and_the_loss_before_training(figures, tmp_path):
     losses = [float("nan")] * 3 + list(np.geomspace(2, 1, 7))
     words = dict(label="held-out", start="zero-shot", what="NLL", title="mezo on reviews")
-    _report.plot(tmp_path / "a.png", losses, {0: 2.0, 5: 1.5, 10: 1.2}, **words)
-    _report.plot(tmp_path / "b.png", [1.0, 1e9], {0: 2.0, 1: 1e4, 2: 1e12}, **words)
+    _plots.loss_curve(tmp_path / "a.png", losses, {0: 2.0, 5: 1.5, 10: 1.2}, **words)
+    _plots.loss_curve(tmp_path / "b.png", [1.0, 1e9], {0: 2.0, 1: 1e4, 2: 1e12}, **words)
     for figure, points in zip(figures, ([2.0, 1.5, 1.2], [2.0, 1e4, 1e12]), strict=True):
         check(figure)
         (ax,) = figure.axes

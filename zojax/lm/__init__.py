@@ -5,7 +5,7 @@ A model is a config, a dict of arrays and pure functions, so any zojax optimizer
 - **Models**: `llama` and `gpt`, generation with a cache; `Model` keeps one with its tokenizer.
 - **Files**: `load` and `save` local Hugging Face folders without torch; `smollm2` downloads a small model.
 - **Trained parts**: `partition` into trained and frozen parameters; `lora` and `prefix` adapters.
-- **Tasks**: `jsonl_task` from your own file, `reviews_task`; objectives need no gradient (accuracy, F1).
+- **Tasks**: `jsonl_task` from your own file, `reviews_task`. Objectives may have no gradient: accuracy, F1.
 - **Training**: `train`, with a log that continues to the bit after a kill.
 
 The extra `finetune` installs the optional packages. This module imports without them.
@@ -23,7 +23,9 @@ from zojax.lm.tasks._batches import balanced, in_order, pad, shuffled
 from zojax.lm.tasks._completions import completion_nll, exact, f1, write
 from zojax.lm.tasks._jsonl import Rows, read_jsonl
 from zojax.lm.tasks._jsonl_task import jsonl_task
-from zojax.lm.tasks._reviews import reviews_task
+from zojax.lm.tasks._reviews import Reviews, Splits, reviews
+from zojax.lm.tasks._reviews_task import PROMPT as REVIEW_PROMPT
+from zojax.lm.tasks._reviews_task import reviews_task
 from zojax.lm.tasks._scores import (
     Score,
     calibrated,
@@ -36,8 +38,11 @@ from zojax.lm.tasks._task import Task, classification, mean_nll
 __all__ = [
     "AssetError",
     "Model",
+    "REVIEW_PROMPT",
+    "Reviews",
     "Rows",
     "Score",
+    "Splits",
     "Task",
     "Trained",
     "balanced",
@@ -62,6 +67,7 @@ __all__ = [
     "partition",
     "prefix",
     "read_jsonl",
+    "reviews",
     "reviews_task",
     "save",
     "score",

@@ -1,114 +1,96 @@
-"""The sentiment of movie reviews with SmolLM2-135M-Instruct.
+"""Movie-review snippets with human sentiment scores, in a fixed split.
 
-The layers below the first trained one see no perturbed parameter. They run once for every review, before
-training; the steps start from their outputs.
+The snippets and the mean score of some fifteen raters, from -4 to 4, ship in the source archive of
+vaderSentiment (MIT). Snippets whose score is at least 1 in size are kept; the label is its sign.
+
+Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
+Media Text", ICWSM 2014.
 """
 
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+import io
+import tarfile
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from zojax.lm import _smollm2
-from zojax.lm._adapters import combine
-from zojax.lm._extras import require
-from zojax.lm._model import Model
-from zojax.lm.models import llama
-from zojax.lm.tasks import _review_texts
-from zojax.lm.tasks._batches import balanced, in_order, shuffled
-from zojax.lm.tasks._task import Batch, Task, classification
+from zojax.lm.assets import Asset, fetch
 
-__all__ = ["PROMPT", "reviews_task"]
+__all__ = ["ARCHIVE", "Reviews", "Splits", "parse", "reviews"]
 
-PROMPT = "Review: {}\nSentiment:"
-VERBALIZERS = (" negative", " positive")
-FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
-POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
+ARCHIVE = Asset(
+    requirement="vaderSentiment==3.3.2",
+    filename="vaderSentiment-3.3.2.tar.gz",
+    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    options=("--no-binary", "vaderSentiment"),
+)
+_INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+_TABLE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
-def reviews_task(params: str, seed: int = 0) -> Task:
-    """The sentiment of movie reviews, as a choice between two next tokens of SmolLM2-135M-Instruct.
+class Reviews(NamedTuple):
+    """Labelled texts.
+
+    Attributes:
+      texts: a list of strings.
+      labels: `(len(texts),)` int32, 1 where the review is positive.
+    """
+
+    texts: list[str]
+    labels: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "Reviews":
+        """The reviews at `indices`."""
+        return Reviews([self.texts[i] for i in indices], self.labels[indices])
+
+
+class Splits(NamedTuple):
+    """Three disjoint `Reviews`."""
+
+    held_out: Reviews
+    validation: Reviews
+    train: Reviews
+
+
+def reviews(sizes: tuple[int, int] = (512, 512)) -> Splits:
+    """Held-out, validation and training reviews, in a fixed split.
 
     Args:
-      params: the trained part. `"shifts"`: vectors added after each norm of the upper layers, zero at
-        first; `"norms"`: the gains of these norms; `"full"`: every weight.
-      seed: unused. Pretrained weights and split are fixed.
+      sizes: numbers of held-out and of validation reviews; the rest is for training.
 
     Returns:
-      A `Task`.
+      `Splits`.
 
     Raises:
-      ValueError: for other `params`, and from `batches` for an odd batch size.
-      AssetError: if the model or the reviews cannot be downloaded.
-      ModuleNotFoundError: without the extra `finetune`.
+      AssetError: if the archive cannot be downloaded or is not the expected one.
     """
-    del seed
-    if params not in ("shifts", "norms", "full"):
-        raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
-    model = _smollm2.smollm2()
-    texts = _review_texts.load()
-    rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
-    splits = {name: _tokenised(model, r) for name, r in texts._asdict().items()}
-    trained, frozen, lower = _divide(model.params, params, rows)
-    prepared = _preparation(model, lower)
-
-    def logits(params, frozen, batch):
-        whole = combine(params, frozen)
-        x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
-        x = llama.blocks(model.config, whole["layers"], x)
-        words = whole["words"] if "words" in whole else whole["embed"][rows]
-        return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
-
-    def batches(seed: int, size: int) -> Iterator[Batch]:
-        if size % 2:
-            raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
-        return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
-
-    return Task(
-        trained,
-        frozen,
-        *classification(logits),
-        batches,
-        split=lambda name: prepared(in_order(splits[name])),
-    )
+    with tarfile.open(fetch(ARCHIVE)) as outer:
+        inner = io.BytesIO(_member(outer, _INNER))
+    with tarfile.open(fileobj=inner) as archive:
+        found = parse(_member(archive, _TABLE).decode("utf-8"))
+    order = np.random.default_rng(0).permutation(len(found.texts))
+    parts = np.split(order, np.cumsum(sizes))
+    return Splits(*(found.take(part) for part in parts))
 
 
-def _tokenised(model: Model, texts: _review_texts.Reviews) -> tuple[list[list[int]], np.ndarray]:
-    encoded = model.tokenizer.encode_batch([PROMPT.format(text) for text in texts.texts])
-    return [e.ids for e in encoded], texts.labels
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} of the archive is not a file.")
+    return file.read()
 
 
-def _preparation(model: Model, lower: dict) -> Callable[[list[Batch]], list[Batch]]:
-    """A function that runs the frozen lower layers of batches, if there are any."""
-    if not lower:
-        return lambda batches: batches
-    embed, run = model.params["embed"], jax.jit(partial(llama.blocks, model.config))
+def parse(table: str) -> Reviews:
+    """Reads lines of `number, mean score, text`, separated by tabs.
 
-    def prepare(batch: Batch) -> Batch:
-        hidden = run(lower, embed[batch["tokens"]])
-        return {"hidden": hidden, "position": batch["position"], "label": batch["label"]}
+    Args:
+      table: the text of the table.
 
-    def prepared(batches: list[Batch]) -> list[Batch]:
-        options = dict(leave=False, delay=1, unit="batch", file=sys.stderr)
-        bar = require("tqdm").tqdm(batches, "frozen layers", **options)
-        return [jax.block_until_ready(prepare(batch)) for batch in bar]
-
-    return prepared
-
-
-def _divide(weights: dict, params: str, rows: np.ndarray) -> tuple[dict, dict, dict]:
-    """Trained and frozen parts of the weights, and the frozen layers below the first trained."""
-    if params == "full":
-        return jax.tree.map(jnp.asarray, weights), {"layers": {}}, {}
-    lower = jax.tree.map(lambda w: jnp.asarray(w[:FIRST_TRAINED]), weights["layers"])
-    upper = jax.tree.map(lambda w: jnp.asarray(w[FIRST_TRAINED:]), weights["layers"])
-    norm, words = jnp.asarray(weights["norm"]), jnp.asarray(weights["embed"][rows])
-    frozen = {"layers": upper, "norm": norm, "words": words}
-    if params == "norms":
-        gains = {name: upper[name] for name in ("attention_norm", "mlp_norm")}
-        return {"layers": gains, "norm": norm}, frozen, lower
-    zeros = jnp.zeros_like(upper["attention_norm"])
-    return {"layers": {"attention_shift": zeros, "mlp_shift": zeros}}, frozen, lower
+    Returns:
+      `Reviews` with a score of at least 1 in size; the first of equal texts.
+    """
+    scores: dict[str, float] = {}
+    for line in table.splitlines():
+        _, score, text = line.split("\t", 2)
+        if abs(float(score)) >= 1:
+            scores.setdefault(text, float(score))
+    return Reviews(list(scores), (np.array(list(scores.values())) > 0).astype(np.int32))
