@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks import page, search_plots
-from zojax.examples import _plots, _trainings, subset, tuning
+from zojax.examples import _plots, _trainings, _tuning_report, subset
 
 
 @pytest.fixture
@@ -67,9 +67,7 @@ def test_a_loss_curve_has_a_title_and_the_loss_before_training(figures, tmp_path
 
 
 def test_columns_are_whole_and_equal_curves_are_both_seen(figures, tmp_path):
-    rows = [
-        {"data": "digits", "k": k, "greedy": (1 / k, 2 / k), "poss": (1 / k, 2 / k)} for k in (3, 4)
-    ]
+    rows = [subset.Choice("digits", k, (1 / k, 2 / k), (1 / k, 2 / k), [], 1.0) for k in (3, 4)]
     subset.plot(tmp_path / "a.png", rows)
     check(figures[0])
     (ax,) = figures[0].axes
@@ -89,13 +87,13 @@ def test_the_tuning_plot_shows_every_curve(figures, tmp_path):
         values = np.exp(rng.normal(-2, 1, count))
         values[::10] = np.inf
         losses = _trainings.Losses(*np.full((3, 4), fresh))
-        tuned = tuning.Tuned({}, values, 4, count)
-        lines.append({"data": "digits", "method": method, "tuned": tuned, "losses": losses})
-    tuning.plot(tmp_path / "a.png", lines)
+        tuned = _tuning_report.Tuned({}, values, 4, count)
+        lines.append(_tuning_report.Comparison("digits", method, tuned, losses, 1.0))
+    _tuning_report.plot(tmp_path / "a.png", lines)
     check(figures[0])
     (ax,) = figures[0].axes
     colors = {line.get_label().split(":")[0]: line.get_color() for line in ax.lines}
-    named = [colors[line["method"]] for line in lines]
+    named = [colors[line.method] for line in lines]
     assert len(set(named)) == 3
     low, high = np.log(ax.get_ylim())
     for line in ax.lines:  # curves fill the panel, and none leaves it

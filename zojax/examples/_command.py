@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from zojax.lm import AssetError
 
-__all__ = ["fill", "make_parser", "refusing", "require_picture", "require_positive"]
+__all__ = ["fill", "make_parser", "refusing", "require_picture", "require_positive", "require_seed"]
 
 
 def make_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -46,6 +46,12 @@ def require_positive(args: argparse.Namespace, name: str, default: Any) -> None:
         wanted = "positive" if value <= 0 else "finite"
         option = name.replace("_", "-")
         raise ValueError(f"--{option} must be {wanted}, got {value}; try {default}.")
+
+
+def require_seed(args: argparse.Namespace) -> None:
+    """Raises ValueError for a `--seed` that is no key."""
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"--seed must be from 0 to 2**32 - 1, got {args.seed}; try 0.")
 
 
 def require_picture(path: str) -> None:
