@@ -17,8 +17,9 @@ def recorded(tmp_path_factory):
 
     def write(note):
         path = folder / repr(note)
-        with trajectory.Recorder(path, TX, PARAMS, note=note) as recorder:
-            recorder.append(state)
+        if not path.exists():
+            with trajectory.Recorder(path, TX, PARAMS, note=note) as recorder:
+                recorder.append(state)
         return path
 
     return write

@@ -53,10 +53,13 @@ def test_low_rank_directions_improve():
     given = [*REDUCED, "--seeds", "1", "--generations", "30"]
     args = policy.settle(policy.make_parser().parse_args(given))
 
+    control = _control.make("cartpole", (8,))
+    fresh = partial(rollouts.play, control.environment, control.act, episodes=100)
+
     class Bar:
         update = set_postfix = lambda self, *args, **kwargs: None
 
-    (run,), _ = policy.train(_control.make("cartpole", (8,)), "open_es, low rank", args, Bar())
+    (run,), _ = policy.train(control, "open_es, low rank", args, fresh, Bar())
     check(run, 30)
 
 

@@ -8,8 +8,9 @@ each with several seeds. A PNG shows the learning curves and an episode of the b
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,62 +18,9 @@ import numpy as np
 import zojax
 from zojax import directions, rollouts
 from zojax.examples import _command, _control, _policy_report
+from zojax.examples._policy_options import make_parser, settle
 
-__all__ = ["METHODS", "make_parser", "settle", "train"]
-
-METHODS = ("open_es", "open_es, low rank", "ars")
-
-
-class PopulationDefaults(NamedTuple):
-    """Defaults that depend on the environment."""
-
-    generations: int
-    population: int
-    episodes: int
-    learning_rate: float
-    ars_rate: float
-    mu: float
-
-
-DEFAULTS = {
-    "cartpole": PopulationDefaults(40, 128, 4, 0.05, 0.1, 0.2),
-    "pendulum": PopulationDefaults(200, 256, 4, 0.03, 0.06, 0.1),
-    "acrobot": PopulationDefaults(60, 128, 4, 0.05, 0.1, 0.2),
-    "mountaincar": PopulationDefaults(60, 128, 4, 0.05, 0.1, 0.5),
-    "breakout": PopulationDefaults(100, 256, 2, 0.01, 0.06, 0.1),
-}
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
-    parser = _command.make_parser(
-        "policy",
-        "Train policies with evolution strategies and augmented random search.",
-        "Settings shown as None have defaults that depend on --env.",
-    )
-    add = parser.add_argument
-    add("--env", choices=tuple(_control.ENVIRONMENTS), default="cartpole", help="what to control")
-    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="how to train")
-    add("--seeds", type=int, default=3, help="runs of each method")
-    add("--generations", type=int, help="training steps")
-    add("--population", type=int, help="policies in a generation; even")
-    add("--episodes", type=int, help="episodes of each policy in a generation")
-    add("--learning-rate", type=float, help="of Adam, for open_es")
-    add("--ars-rate", type=float, help="learning rate of ars")
-    add("--mu", type=float, help="standard deviation of the population")
-    add("--hidden", type=int, nargs="+", default=[32, 32], help="widths of the policy's layers")
-    return parser
-
-
-def settle(args: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the defaults that depend on the environment; raises ValueError for misfits."""
-    _command.require_positive(args, "seeds", 3)
-    _command.fill(args, DEFAULTS[args.env])
-    if min(args.hidden, default=1) < 1:
-        raise ValueError(f"--hidden must be positive numbers of units, got {args.hidden}.")
-    if args.population % 2:
-        raise ValueError(f"--population must be even, got {args.population}.")
-    return args
+__all__ = ["main", "make_optimizer", "train"]
 
 
 def make_optimizer(method: str, args: argparse.Namespace) -> zojax.ZerothOrder:
@@ -84,7 +32,7 @@ def make_optimizer(method: str, args: argparse.Namespace) -> zojax.ZerothOrder:
 
 
 def train(
-    control: _control.Control, method: str, args: argparse.Namespace, bar: Any
+    control: _control.Control, method: str, args: argparse.Namespace, fresh: Callable, bar: Any
 ) -> tuple[list[_policy_report.TrainedPolicy], float]:
     """Trains all seeds of one method with one compiled program.
 
@@ -92,16 +40,15 @@ def train(
       control: the environment and its policy.
       method: one of `METHODS`.
       args: the command line's arguments.
+      fresh: `(params, statistics, key) -> Episodes`, plays the trained policy.
       bar: has `update(generations)` and `set_postfix(...)`, such as `tqdm`.
 
     Returns:
       `(trained, compile_seconds)`.
     """
-    tx, play = (
-        make_optimizer(method, args),
-        partial(rollouts.play, control.environment, control.act),
-    )
-    generation = rollouts.make_generation(partial(play, episodes=args.episodes), tx)
+    tx, act = make_optimizer(method, args), control.act
+    play = partial(rollouts.play, control.environment, act, episodes=args.episodes)
+    generation = rollouts.make_generation(play, tx)
     chunk = next(n for n in range(min(10, args.generations), 0, -1) if args.generations % n == 0)
 
     def start(seed):
@@ -112,23 +59,20 @@ def train(
     began = time.perf_counter()
     keys = jax.random.split(jax.random.key(0), chunk)
     run = jax.jit(partial(jax.lax.scan, generation)).lower(start(0), keys).compile()
-    test = jax.jit(partial(play, episodes=100)).lower(*start(0)[::2], keys[0]).compile()
     compile_seconds, trained = time.perf_counter() - began, []
     for seed in range(args.seeds):
-        began, carry, returns, steps = time.perf_counter(), start(seed), [], []
+        began, carry, curve = time.perf_counter(), start(seed), []
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), args.generations)
         for part in keys.reshape(-1, chunk):
-            carry, (found, taken) = run(carry, part)
-            returns.extend(np.asarray(found))
-            steps.extend(np.asarray(taken))
+            carry, (returns, steps) = run(carry, part)
+            curve.append(np.stack([steps, returns], axis=1, dtype=np.float64))
             bar.update(chunk)
             bar.set_postfix(method=method, seed=seed, mean=f"{returns[-1]:.1f}")
-        seconds = time.perf_counter() - began
-        fresh = test(*carry[::2], jax.random.fold_in(jax.random.key(seed), 2)).returns
-        curve = np.stack([np.cumsum(steps, dtype=np.float64), returns], axis=1)
-        trained.append(
-            _policy_report.TrainedPolicy(method, carry, curve, np.asarray(fresh), seconds)
-        )
+        seconds, curve = time.perf_counter() - began, np.concatenate(curve)
+        curve[:, 0] = np.cumsum(curve[:, 0])
+        key = jax.random.fold_in(jax.random.key(seed), 2)
+        returns = np.asarray(fresh(carry.params, carry.statistics, key).returns)
+        trained.append(_policy_report.TrainedPolicy(method, carry, curve, returns, seconds))
     return trained, compile_seconds
 
 
@@ -144,8 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     total = len(args.methods) * args.seeds * args.generations
+    fresh = jax.jit(partial(rollouts.play, control.environment, control.act, episodes=100))
     with tqdm(total=total, unit="generation", file=sys.stderr) as bar:
-        trained = [train(control, method, args, bar) for method in args.methods]
+        trained = [train(control, method, args, fresh, bar) for method in args.methods]
     print(_policy_report.describe(args, trained))
     path = _policy_report.draw(args.out, args.env, control, [runs for runs, _ in trained])
     print(f"\ntotal time {time.perf_counter() - start:.0f} s; picture: {path}")
