@@ -59,7 +59,7 @@ def test_episodes_are_those_by_hand():
     returns, lengths, met = by_hand(key, 3)
     assert found.lengths.tolist() == lengths.tolist() and len(set(lengths)) > 1
     np.testing.assert_allclose(found.returns, returns, rtol=1e-5)
-    assert float(found.statistics.count) == len(met)
+    assert float(found.statistics.weight) == len(met)
     np.testing.assert_allclose(found.statistics.total, [met.sum()], rtol=1e-5)
     np.testing.assert_allclose(found.statistics.squares, [(met**2).sum()], rtol=1e-5)
 
@@ -106,5 +106,5 @@ def test_a_generation_is_ask_play_and_tell():
     np.testing.assert_allclose(carry.params["speed"], expected, rtol=1e-5)
     np.testing.assert_allclose(mean, returns.mean(), rtol=1e-5)
     assert int(steps) == sum(int(p.lengths.sum()) for p in played)
-    counted = NONE.count + sum(p.statistics.count for p in played)
-    np.testing.assert_allclose(carry.statistics.count, counted, rtol=1e-6)
+    counted = NONE.weight + sum(p.statistics.weight for p in played)
+    np.testing.assert_allclose(carry.statistics.weight, counted, rtol=1e-6)

@@ -83,7 +83,7 @@ _HOMES = {
     "zojax.stencils": ("Stencil",),
 }
 _SUBPACKAGES = {
-    *("attacks", "directions", "execution", "implicit", "noise", "optimizers"),
+    *("attacks", "directions", "execution", "implicit", "lm", "noise", "optimizers", "rollouts"),
     *("search", "shaping", "stencils", "trajectory"),
 }
 

@@ -31,12 +31,12 @@ class Statistics(NamedTuple):
     """Sums over observations.
 
     Attributes:
-      count: `()`, how many.
+      weight: `()`, their number.
       total: `(size,)`, their sum.
       squares: `(size,)`, the sum of their squares.
     """
 
-    count: jax.Array
+    weight: jax.Array
     total: jax.Array
     squares: jax.Array
 
@@ -111,8 +111,8 @@ def normalise(statistics: Statistics, observations: jax.Array, limit: float = 5.
     Returns:
       `(..., size)`.
     """
-    mean = statistics.total / statistics.count
-    spread = jnp.sqrt(jnp.maximum(statistics.squares / statistics.count - mean**2, 1e-4))
+    mean = statistics.total / statistics.weight
+    spread = jnp.sqrt(jnp.maximum(statistics.squares / statistics.weight - mean**2, 1e-4))
     return jnp.clip((observations - mean) / spread, -limit, limit)
 
 
@@ -146,7 +146,7 @@ def play(
     >>> def act(speed, observations):
     ...     return jnp.full(len(observations), speed)
     >>> found = play(line, act, 0.5, no_statistics(1), jax.random.key(0), episodes=2)
-    >>> found.returns.tolist(), found.lengths.tolist(), float(found.statistics.count)
+    >>> found.returns.tolist(), found.lengths.tolist(), float(found.statistics.weight)
     ([6.0, 6.0], [6, 6], 12.0)
     """
     first, later = jax.random.split(key)

@@ -92,7 +92,7 @@ def test_episodes_end_and_their_sums_are_those_of_one_at_a_time(name):
     env, settings = gymnax.make(_control.ENVIRONMENTS[name])
     seen = jax.vmap(lambda s: env.observe(jax.random.key(0), s, None, settings))(states)
     seen = np.asarray(seen, np.float64).reshape(control.steps, -1)[:length]
-    assert float(played.statistics.count) == length
+    assert float(played.statistics.weight) == length
     np.testing.assert_allclose(played.statistics.total, seen.sum(0), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(played.statistics.squares, (seen**2).sum(0), rtol=1e-3, atol=1e-2)
 

@@ -113,8 +113,7 @@ def _success(axes: Any, attacked: Sequence[Attacked], budget: int) -> None:
             linestyle="-" if r.norm == "linf" else "--",
             label=f"{r.name}, eps {r.eps:g}",
         )
-    limits = dict(xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
-    _plots.style(axes, xlabel="queries", **limits)
+    _plots.style(axes, xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")
     axes.legend(frameon=False, loc="upper left", fontsize=9)

@@ -35,8 +35,9 @@ def measure(task: lm.Task, tx: zojax.ZerothOrder, params, batch, objective: str 
         carry = step(*carry, task.frozen, batch)
         return carry
 
-    times = _seconds([run_step, partial(forward, params, task.frozen, batch)])
-    return Cost(*times, _peak_bytes(step), _peak_bytes(forward))
+    run_forward = partial(forward, params, task.frozen, batch)
+    step_seconds, forward_seconds = _seconds([run_step, run_forward])
+    return Cost(step_seconds, forward_seconds, _peak_bytes(step), _peak_bytes(forward))
 
 
 def _peak_bytes(compiled: Any) -> int:

@@ -94,7 +94,8 @@ def draw(
     axis.legend(frameon=False)
     best = max((r for runs in trained for r in runs), key=lambda r: r.returns.mean())
     watch = partial(rollouts.watch, control.environment, control.act, steps=control.steps)
-    episode = jax.jit(watch)(best.carry.params, best.carry.statistics, jax.random.key(9))
-    frames(name, *episode, bottom.subplots(1, 8))
+    params, _, met = best.carry
+    states, alive = jax.jit(watch)(params, met, jax.random.key(9))
+    frames(name, states, alive, bottom.subplots(1, 8))
     bottom.suptitle(f"{best.method}: one episode of the trained policy", fontsize=10)
     return _plots.save_figure(figure, path, dpi=130)

@@ -61,14 +61,14 @@ def train(
     run = jax.jit(partial(jax.lax.scan, generation)).lower(start(0), keys).compile()
     compile_seconds, trained = time.perf_counter() - began, []
     for seed in range(args.seeds):
-        began, carry, curve = time.perf_counter(), start(seed), []
+        began, carry, parts = time.perf_counter(), start(seed), []
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), args.generations)
         for part in keys.reshape(-1, chunk):
             carry, (returns, steps) = run(carry, part)
-            curve.append(np.stack([steps, returns], axis=1, dtype=np.float64))
+            parts.append(np.stack([steps, returns], axis=1, dtype=np.float64))
             bar.update(chunk)
             bar.set_postfix(method=method, seed=seed, mean=f"{returns[-1]:.1f}")
-        seconds, curve = time.perf_counter() - began, np.concatenate(curve)
+        seconds, curve = time.perf_counter() - began, np.concatenate(parts)
         curve[:, 0] = np.cumsum(curve[:, 0])
         key = jax.random.fold_in(jax.random.key(seed), 2)
         returns = np.asarray(fresh(carry.params, carry.statistics, key).returns)

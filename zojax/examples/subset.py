@@ -90,7 +90,7 @@ def compare(name: str, table: Table, args: argparse.Namespace) -> Iterator[Choic
 
 def report(choices: list[Choice]) -> str:
     """The choices as a table of text."""
-    rows = [("data", "k", "greedy: train", "test", "poss: train", "test", "s")]
+    rows: list[tuple] = [("data", "k", "greedy: train", "test", "poss: train", "test", "s")]
     for c in choices:
         errors = (f"{error:.4f}" for error in (*c.greedy, *c.poss))
         rows.append((c.data, str(c.k), *errors, f"{c.seconds:.1f}"))

@@ -83,7 +83,7 @@ def tune(data: str, method: Callable, args: argparse.Namespace, key: jax.Array) 
         budget=budget,
         key=search_key,
         init_points=[row(points, i) for i in range(args.start)],
-        init_values=known,
+        init_values=list(known),
         repeats=args.runs,
         with_key=True,
         progress=True,
@@ -123,7 +123,8 @@ def choose(fun: Callable, points: Any, seeds: int, key: jax.Array) -> tuple[Any,
     number = len(jax.tree.leaves(points)[0])
     repeated = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), seeds, axis=0), points)
     values = failed_to_inf(side_by_side(fun, repeated, jax.random.split(key, number * seeds)))
-    return row(points, np.argmin(values.reshape(number, seeds).mean(axis=1))), values
+    best = int(np.argmin(values.reshape(number, seeds).mean(axis=1)))
+    return row(points, best), values
 
 
 def judge(

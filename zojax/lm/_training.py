@@ -43,7 +43,7 @@ class Trained(NamedTuple):
     state: ZerothOrderState
 
 
-def make_step(loss: Callable[..., jax.Array], tx: ZerothOrder) -> Callable:
+def make_step(loss: Callable[..., jax.Array], tx: ZerothOrder) -> Any:
     """One compiled step on an objective: `(params, state, frozen, batch) -> (params, state)`."""
 
     @partial(jax.jit, donate_argnums=(0, 1))

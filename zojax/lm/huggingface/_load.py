@@ -57,10 +57,10 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
         outer["head"] = outer["embed"]
     _check_shapes(tensors, places, outer, layers, config)
     _check_unused(tensors, config)
-    params = {name: _read(tensors, places[name], dtype) for name in outer}
-    if is_tied and "head" in params:
-        _check_tied(folder, params["embed"], params.pop("head"))
-    params = {name: jnp.asarray(array) for name, array in params.items()}
+    arrays = {name: _read(tensors, places[name], dtype) for name in outer}
+    if is_tied and "head" in arrays:
+        _check_tied(folder, arrays["embed"], arrays.pop("head"))
+    params = {name: jnp.asarray(array) for name, array in arrays.items()}
     stacks = {n: _read_stack(tensors, places[n], shape, dtype) for n, shape in layers.items()}
     return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
 

@@ -44,7 +44,13 @@ class Reviews(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Three disjoint `Reviews`."""
+    """Three disjoint `Reviews`.
+
+    Attributes:
+      held_out: for reporting.
+      validation: for choosing settings.
+      train: for training.
+    """
 
     held_out: Reviews
     validation: Reviews

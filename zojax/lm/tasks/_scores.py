@@ -13,7 +13,12 @@ __all__ = ["Score", "calibrated", "classification_scores", "completion_scores", 
 
 
 class Score(NamedTuple):
-    """Mean negative log-likelihood in nats, and accuracy."""
+    """The scores of a split.
+
+    Attributes:
+      nll: mean negative log-likelihood in nats.
+      accuracy: fraction of right choices.
+    """
 
     nll: float
     accuracy: float
