@@ -1,5 +1,7 @@
 """The noise itself: the published generator, access to any part, and the distribution of the entries."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,13 +94,15 @@ VIEWS = {
 def test_a_view_equals_the_view_of_the_whole(source, view):
     z = noise.row_noise(source, (5, 3, 40))
     index = VIEWS[view]
-    assert jnp.array_equal(z.take(index).dense(), index(z.dense()))
-    assert z.take(index).shape == index(z.dense()).shape
+    seen = dataclasses.replace(z, row=index(z.row.array()))
+    assert jnp.array_equal(seen.dense(), index(z.dense()))
+    assert seen.shape == index(z.dense()).shape
 
 
 def test_a_slice_inside_scan_equals_the_whole(source):
     z = noise.row_noise(source, (4, 3, 40))
-    _, slices = lax.scan(lambda c, row: (c, z.take(lambda _: row).dense()), None, z.row.array())
+    rows = z.row.array()
+    _, slices = lax.scan(lambda c, row: (c, dataclasses.replace(z, row=row).dense()), None, rows)
     assert jnp.array_equal(slices, z.dense())
 
 

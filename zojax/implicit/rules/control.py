@@ -1,24 +1,36 @@
 """Control flow: the same loop or branch, over a body that sees perturbed arrays.
 
-Perturbed operands are captured by the new bodies, as a Python function captures its variables; what
-`scan` slices is passed as arrays, one slice of the base and of a factor to each iteration. Carries
-are materialised: an iteration changes them.
+The new bodies capture perturbed operands, as a Python function captures variables. `scan` slices arrays:
+each iteration gets a slice of the base and a slice of a factor. An iteration changes its carry, so carries
+are materialised.
 """
 
 import jax
 from jax import lax
+from jax.extend.core import JaxprEqn
 
-from zojax.implicit import _compat
+from zojax.implicit import _compat, _registry
 from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._registry import rule
+from zojax.implicit._walk import Context
 
 
-def call(context, eqn, *operands):
-    """Calls are evaluated in place; their derivative rules do not matter to values."""
+def _has_elementwise_body(eqn: JaxprEqn) -> bool:
+    return all(map(_registry.is_elementwise, _compat.inner_jaxpr(eqn)[0].eqns))
+
+
+@rule("jit", elementwise=_has_elementwise_body, inlined=True)
+@rule("closed_call", inlined=True)
+@rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body)
+@rule("remat2")
+def call(context: Context, eqn: JaxprEqn, *operands) -> list:
+    """Evaluates the body in place. Values do not need its derivative rules."""
     jaxpr, consts = _compat.inner_jaxpr(eqn)
     return context.interpret(jaxpr, consts, operands)
 
 
-def scan(context, eqn, *operands):
+@rule("scan", moves=True)
+def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     consts, init, xs = _compat.scan_operands(eqn, operands)
     consts = _due(context, consts, beside=[*init, *xs])
@@ -40,8 +52,8 @@ def scan(context, eqn, *operands):
     return [*carry, *ys]
 
 
-def _vectors_at_once(context, eqn, x, beside):
-    """On a GPU small vectors of all layers are perturbed before the loop, where each would take kernels."""
+def _vectors_at_once(context: Context, eqn: JaxprEqn, x, beside):
+    """On a GPU, materialises small vectors of all layers before the loop, to launch fewer kernels."""
     is_stack = isinstance(x, Perturbed) and x.is_stack_of_vectors
     if not is_stack or jax.default_backend() != "gpu":
         return x
@@ -49,10 +61,10 @@ def _vectors_at_once(context, eqn, x, beside):
     return context.waiting(x, beside).materialise()
 
 
-def _due(context, consts, beside):
-    """Noise that no iteration changes is generated once, before the loop, when the loop is due.
+def _due(context: Context, consts, beside) -> list:
+    """Constants of a loop, whose noise waits for the operands of the loop: then XLA makes it once, late.
 
-    That of low rank is not generated: it stays what evaluations of one direction share.
+    Low-rank noise needs no wait: its factors exist, and the evaluations of a direction share them.
     """
     return [
         context.waiting(x, beside) if isinstance(x, Perturbed) and not x.is_factored else x
@@ -60,12 +72,12 @@ def _due(context, consts, beside):
     ]
 
 
-def while_loop(context, eqn, *operands):
+@rule("while", moves=True)
+def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, body_consts = operands[:n], operands[n:m]
     init = [context.plain(x, eqn) for x in operands[m:]]
-    body_consts = _due(context, body_consts, beside=init)
+    cond_consts, body_consts = operands[:n], _due(context, operands[n:m], beside=init)
     cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 
@@ -78,7 +90,8 @@ def while_loop(context, eqn, *operands):
     return lax.while_loop(test, body, init)
 
 
-def cond(context, eqn, index, *operands):
+@rule("cond", moves=True)
+def cond(context: Context, eqn: JaxprEqn, index, *operands) -> list:
     def branch(closed):
         jaxpr, literals = _compat.open_jaxpr(closed)
 
@@ -88,13 +101,14 @@ def cond(context, eqn, index, *operands):
     platforms = eqn.params.get("branches_platforms")
     if platforms is None:
         return lax.switch(context.plain(index, eqn), branches)
-    # Of `lax.platform_dependent`: other platforms' branches may have no lowering for this one.
+    # From `lax.platform_dependent`: a branch of another platform may have no lowering here.
     named = [(names or ("default",), b) for names, b in zip(platforms, branches, strict=True)]
     return lax.platform_dependent(**{name: b for names, b in named for name in names})
 
 
-def shard_map(context, eqn, *operands):
-    """Factors are sharded as the axes they have: noise is generated where its shard lives."""
+@rule("shard_map")
+def shard_map(context: Context, eqn: JaxprEqn, *operands) -> list:
+    """Shards each factor as its axes: each device makes the noise of its shard."""
     p = eqn.params
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
     parts = [
@@ -116,8 +130,3 @@ def shard_map(context, eqn, *operands):
         axis_names=_compat.manual_axes(eqn),
     )
     return list(mapped(*arrays))
-
-
-CALLS = ("jit", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call")
-CONTROL = dict.fromkeys(CALLS, call) | {"scan": scan, "while": while_loop, "cond": cond}
-CONTROL["shard_map"] = shard_map
