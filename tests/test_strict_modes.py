@@ -6,6 +6,7 @@ checks its own invariants. A public function without a case fails.
 
 import inspect
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ import optax
 import pytest
 
 import zojax
+from tests._laws import SHAPINGS, STENCILS
+from tests.optimizers._laws import OPTIMIZERS
 from zojax import (
     attacks,
     directions,
@@ -73,6 +76,10 @@ def step(tx):
         before = state
         updates, state = tx.update(None, state, PARAMS, value_fn=loss)
     tx.replay(before, PARAMS, state.coefficients)
+
+
+def step_of(law):
+    step(law.make(0))
 
 
 def minimized(path=None):
@@ -176,13 +183,8 @@ CASES = {
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
         "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
     },
-    optimizers: {
-        "ars": lambda: step(zojax.ars(num_directions=2)),
-        "mezo": lambda: step(zojax.mezo(0.1, weight_decay=0.1)),
-        "open_es": lambda: step(zojax.open_es(population=4)),
-        "spsa": lambda: step(zojax.spsa(0.1, 0.1)),
-        "zo_sgd": lambda: step(zojax.zo_sgd(0.1, momentum=0.9)),
-    },
+    # The last variant of each.
+    optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
         "coordinate": lambda: estimate(directions.coordinate()),
         "hadamard": lambda: estimate(directions.hadamard()),
@@ -196,22 +198,8 @@ CASES = {
         "sparse": lambda: estimate(directions.sparse(0.5)),
         "sphere": lambda: estimate(directions.sphere()),
     },
-    stencils: {
-        "central": lambda: ask_and_tell(stencils.central()),
-        "forward": lambda: ask_and_tell(stencils.forward()),
-        "one_point": lambda: ask_and_tell(stencils.one_point()),
-        "one_point_residual": lambda: ask_and_tell(stencils.one_point_residual()),
-    },
-    shaping: {
-        "baseline": lambda: shape(shaping.baseline()),
-        "by_std": lambda: shape(shaping.by_std()),
-        "centered_ranks": lambda: shape(shaping.centered_ranks()),
-        "clip": lambda: shape(shaping.clip(1.0)),
-        "nes_utilities": lambda: shape(shaping.nes_utilities()),
-        "none": lambda: shape(shaping.none()),
-        "standardize": lambda: shape(shaping.standardize()),
-        "top": lambda: shape(shaping.top(1)),
-    },
+    stencils: {name: partial(ask_and_tell, stencil) for name, stencil in STENCILS.items()},
+    shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
     noise: dict.fromkeys(
         ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
     ),

@@ -14,27 +14,13 @@ import orbax.checkpoint
 import pytest
 
 import zojax
+from tests.optimizers._laws import MU, OPTIMIZERS
 from zojax import directions, shaping, stencils
 
 # --- what the laws run over -------------------------------------------------------------------
 
-OPTIMIZERS = {
-    "zo_sgd": lambda key: zojax.zo_sgd(0.02, zojax.estimator(mu=MU), key=key),
-    "zo_sgd_momentum": lambda key: zojax.zo_sgd(
-        0.02, zojax.estimator(mu=MU), momentum=0.9, nesterov=True, key=key
-    ),
-    "mezo": lambda key: zojax.mezo(0.02, mu=MU, key=key),
-    "mezo_normal_decay": lambda key: zojax.mezo(
-        optax.linear_schedule(0.02, 0.0, 10),
-        mu=MU,
-        num_directions=2,
-        weight_decay=0.01,
-        direction=directions.normal(),
-        key=key,
-    ),
-    "spsa": lambda key: zojax.spsa(a=0.1, c=MU, A=10, key=key),
-    "open_es": lambda key: zojax.open_es(0.02, mu=MU, population=8, key=key),
-    "ars": lambda key: zojax.ars(0.02, mu=MU, num_directions=4, key=key),
+TRANSFORMATIONS = {
+    **{name: law.make for name, law in OPTIMIZERS.items()},
     "adam": lambda key: zojax.zeroth_order(optax.adam(0.02), zojax.estimator(mu=MU), key=key),
     "low_rank_forward": lambda key: zojax.zeroth_order(
         optax.adam(0.02),
@@ -56,7 +42,6 @@ OPTIMIZERS = {
         key=key,
     ),
 }
-MU = 0.125  # large: rounding in a value counts 1 / mu times in a coefficient
 KEY = jax.random.key(42)
 STEPS = 3
 
@@ -92,7 +77,7 @@ loss_of_each = jax.jit(jax.vmap(loss))
 @functools.cache
 def compiled(name):
     """The transformation and its jitted step, shared by the tests: compiling is what takes time."""
-    tx = OPTIMIZERS[name](KEY)
+    tx = TRANSFORMATIONS[name](KEY)
 
     @jax.jit
     def step(params, state, limit=jnp.inf):
@@ -112,7 +97,7 @@ def trajectory(name):
     return points
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(params=TRANSFORMATIONS)
 def name(request):
     return request.param
 
@@ -167,7 +152,7 @@ def test_scan_under_vmap_over_keys_equals_loops(name):
     keys = jnp.stack([KEY, jax.random.key(7)])
 
     def run(key):
-        tx = OPTIMIZERS[name](key)
+        tx = TRANSFORMATIONS[name](key)
 
         def body(carry, _):
             params, state = carry
@@ -179,7 +164,7 @@ def test_scan_under_vmap_over_keys_equals_loops(name):
     together, values = jax.jit(jax.vmap(run))(keys)
     assert_close(jax.tree.map(lambda x: x[0], together), trajectory(name)[-1])
     assert_close(values[0], jnp.stack([state.value for _, state in trajectory(name)[1:]]))
-    other = PARAMS, OPTIMIZERS[name](keys[1]).init(PARAMS)
+    other = PARAMS, TRANSFORMATIONS[name](keys[1]).init(PARAMS)
     for _ in range(STEPS):
         other = compiled(name)[1](*other)
     assert_close(jax.tree.map(lambda x: x[1], together), other)
@@ -217,7 +202,7 @@ def test_cond_takes_the_branch():
 
 def test_passes_leak_and_key_reuse_checks(name):
     """Both checks happen while tracing: nothing needs to run."""
-    tx = OPTIMIZERS[name](KEY)
+    tx = TRANSFORMATIONS[name](KEY)
 
     def run(params):
         state = tx.init(params)
@@ -238,7 +223,7 @@ def test_the_key_reuse_check_would_have_found_it():
 
 def test_estimates_without_implicit_promotion(name):
     # optax.adam promotes by itself, so this is the gradient source of each optimizer alone.
-    source = zojax.zeroth_order(estimator=OPTIMIZERS[name](KEY).estimator)
+    source = zojax.zeroth_order(estimator=TRANSFORMATIONS[name](KEY).estimator)
 
     def update(params):
         return source.update(None, source.init(params), params, value_fn=loss)[0]["layer"]
@@ -1134,7 +1119,7 @@ COMMON_INNERS = INNERS | {
     "schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 10), 0.9),
     "zoom": optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(3)),
 }
-STABLE = {name: make(0) for name, make in OPTIMIZERS.items()} | {
+STABLE = {name: make(0) for name, make in TRANSFORMATIONS.items()} | {
     f"inner {name}": zojax.zeroth_order(inner) for name, inner in COMMON_INNERS.items()
 }
 
