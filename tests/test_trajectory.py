@@ -15,6 +15,7 @@ import optax
 import pytest
 
 import zojax
+from tests._trees import assert_same_bits
 from zojax import directions, shaping, stencils, trajectory
 from zojax.trajectory import _codec
 
@@ -128,15 +129,6 @@ RUNS = {
         jnp.float32,
     ),
 }
-
-
-def assert_same_bits(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 @pytest.mark.parametrize("name", RUNS)

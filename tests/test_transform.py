@@ -14,6 +14,7 @@ import orbax.checkpoint
 import pytest
 
 import zojax
+from tests._trees import assert_close, assert_same_bits
 from tests.optimizers._laws import MU, OPTIMIZERS
 from zojax import directions, shaping, stencils
 
@@ -100,21 +101,6 @@ def trajectory(name):
 @pytest.fixture(params=TRANSFORMATIONS)
 def name(request):
     return request.param
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    """Equal trees: same structure and dtypes, values to rounding, everything else to the bit."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        a, b = jnp.asarray(a), jnp.asarray(b)
-        assert a.dtype == b.dtype and a.shape == b.shape
-        if jnp.issubdtype(a.dtype, jnp.floating):
-            limit = max(tolerance, 4 * float(jnp.finfo(a.dtype).eps))
-            np.testing.assert_allclose(
-                np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=limit, atol=limit
-            )
-        else:
-            assert jnp.array_equal(a, b)
 
 
 # --- transformations of JAX ---------------------------------------------------------------------
@@ -285,11 +271,6 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     updates, told = tx.update(None, state, params, values=values)
     assert_close((zojax.apply_updates(params, updates), told), trajectory(name)[3], 2e-4)
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
-
-
-def assert_same_bits(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_coefficients_replay_a_step_to_the_bit(name):

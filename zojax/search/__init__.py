@@ -17,14 +17,9 @@ from zojax.search.engine.result import SearchProgress as SearchProgress
 from zojax.search.engine.result import SearchResult as SearchResult
 from zojax.search.spaces import *  # noqa: F403
 
-__all__ = [
-    "History",
-    "SearchProgress",
-    "SearchResult",
-    "minimize",
-    *algorithms.__all__,
-    *spaces.__all__,
-]
+__all__ = ["History", "SearchProgress", "SearchResult", "minimize"]
+__all__ += algorithms.__all__  # in this form type checkers see the names
+__all__ += spaces.__all__
 
 domains = spaces  # the old name
 # Modules that lay here before they had packages: `from zojax.search.sracos import sracos`.
