@@ -23,6 +23,7 @@ Aux = TypeVar("Aux")
 Key = int | jax.Array
 Scalar = float | jax.Array | np.ndarray | np.generic
 
+
 def mean_aux(aux: PyTree) -> PyTree:
     """The mean of floats over evaluations, the leading axis; of counts, flags and keys the last."""
 
