@@ -33,7 +33,7 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
             f"budget must allow the image itself and a round of {points} queries, "
             f"{points + 1} in all, got {budget}; ask for fewer queries a round."
         )
-    return Options(budget, bool(targeted), output, check_layout(layout))
+    return Options(np.int32(budget), np.bool_(targeted), output, check_layout(layout))
 
 
 def _check_output(output: str) -> None:
