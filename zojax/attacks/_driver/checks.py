@@ -41,7 +41,7 @@ def _check_output(output: str) -> None:
         raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
     if output == "labels":
         raise ValueError(
-            "output='labels' is not enough: attacks compare scores. Give logits or probabilities, or "
+            "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
             "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
         )
 
