@@ -9,7 +9,9 @@ import pytest
 import zojax
 
 ROOT = Path(zojax.__file__).parent
-NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
+NAMES = (
+    "attacks directions implicit lm noise optimizers rollouts search shaping stencils trajectory"
+)
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
@@ -43,6 +45,8 @@ ALLOWED = {  # what each part may import
     "search": BASE | {"search", "_call", "_kept", "_progress"},
     "attacks": ESTIMATOR | {"attacks"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "rollouts": {"_transform"},
+    "lm": {"_transform", "lm", "trajectory"},
     "trajectory": BASE | {"__version__", "_call", "_kept", "_transform", "trajectory"},
 }
 
@@ -70,6 +74,11 @@ def test_every_part_is_listed():
     parts = {p.stem if p.is_file() else p.name for p in ROOT.iterdir()}
     parts -= {"__init__", "__pycache__", "py", "examples"}
     assert parts == set(ALLOWED)
+
+
+def test_examples_import_public_parts_only():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert not [part for part in _imports(path) if part.startswith("_")], path
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

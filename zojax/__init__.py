@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from zojax import attacks as attacks
     from zojax import directions as directions
     from zojax import implicit as implicit
+    from zojax import lm as lm
     from zojax import noise as noise
     from zojax import optimizers as optimizers
+    from zojax import rollouts as rollouts
     from zojax import search as search
     from zojax import shaping as shaping
     from zojax import stencils as stencils
