@@ -324,7 +324,7 @@ class Settings:
 )
 @pytest.mark.parametrize("make", [search.choice, search.ordered])
 def test_domains_inside_options_are_refused(make, option):
-    remedy = "holds the domain (uniform|integers).*side by side"
+    remedy = "with the domain (uniform|integers).*side by side"
     with pytest.raises(TypeError, match=rf"options of {make.__name__}.*{remedy}"):
         make(["other", option])
 
