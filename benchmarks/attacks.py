@@ -20,8 +20,7 @@ import numpy as np
 
 from benchmarks.measure import save, saved
 from zojax import attacks
-from zojax.examples import _images
-from zojax.examples.models import cnn
+from zojax.examples import _cnn, _images
 
 
 class Counted:
@@ -141,13 +140,13 @@ def judged(predict, x, y, eps, norm, adversarial, queries, seconds):
 
 
 def measure(name, setting, params, x, y, rounds) -> list[dict]:
-    predict = jax.jit(lambda images: cnn.forward(params, images))
+    predict = jax.jit(lambda images: _cnn.forward(params, images))
     for k in range(10):  # every shape that ART shows the model is compiled here
         predict(np.zeros((1 << k, 28, 28), np.float32))
     norm, eps, count, budget, step, enough = setting
     images, labels = x[:count], y[:count]
     contestants = {
-        ("zojax", budget): (ours, lambda images: cnn.forward(params, images)),
+        ("zojax", budget): (ours, lambda images: _cnn.forward(params, images)),
         ("ART", budget): (theirs, predict),
     }
     if enough:
@@ -188,7 +187,7 @@ def main() -> None:
     arguments = parser.parse_args()
     images = _images.mnist()
     params = _images.train(images)
-    logits = cnn.forward(params, images.test_x)
+    logits = _cnn.forward(params, images.test_x)
     print(f"accuracy of the model: {_images.accuracy(logits, images.test_y):.3f}")
     right = np.flatnonzero(np.argmax(logits, axis=1) == images.test_y)
     x, y = images.test_x[right], images.test_y[right]

@@ -261,8 +261,8 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
 
 def smollm2(batch=4, length=128, dtype=jnp.float32) -> Model:
     """SmolLM2-135M's shape, next-token loss."""
-    from zojax.examples._smollm2 import CONFIG
-    from zojax.examples.models import llama
+    from zojax.lm import llama
+    from zojax.lm._smollm2 import CONFIG
 
     def loss(params, tokens):
         return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)

@@ -16,18 +16,23 @@ import optax
 
 import zojax
 from benchmarks.measure import against, interleaved, positive, save
-from zojax import directions
-from zojax.examples import _control, policy
+from zojax import directions, rollouts
+from zojax.examples import _control
 
 LEARNING_RATE, MU = 0.03, 0.1
+
+
+def player(task, episodes):
+    return partial(rollouts.play, task.environment, task.act, episodes=episodes)
 
 
 def ours(task, population, episodes, generations, direction):
     tx = zojax.open_es(LEARNING_RATE, MU, population, 0.0, direction)
     params = task.init(jax.random.key(0))
-    carry = params, tx.init(params), _control.no_statistics(task.size)
+    carry = rollouts.Carry(params, tx.init(params), rollouts.no_statistics(task.size))
     keys = jax.random.split(jax.random.key(1), generations)
-    run = policy.make_training(task, tx, episodes)
+    generation = rollouts.make_generation(player(task, episodes), tx)
+    run = jax.jit(partial(jax.lax.scan, generation))
     return lambda: run(carry, keys)[1]
 
 
@@ -49,14 +54,14 @@ def theirs(task, population, episodes, generations):
         state, seen = carry
         ask, play, tell = jax.random.split(key, 3)
         policies, state = algorithm.ask(ask, state, settings)
-        played = jax.vmap(lambda p: task.play(p, seen, play, episodes))(policies)
+        played = jax.vmap(lambda p: player(task, episodes)(p, seen, play))(policies)
         returns = played.returns.mean(axis=1)
         state, _ = algorithm.tell(tell, policies, -returns, state, settings)
         new = jax.tree.map(lambda leaf: leaf.sum(axis=0), played.statistics)
-        return (state, _control.merge(seen, new)), (returns.mean(), played.lengths.sum())
+        return (state, rollouts.merge(seen, new)), (returns.mean(), played.lengths.sum())
 
     run = jax.jit(partial(jax.lax.scan, generation))
-    return lambda: run((state, _control.no_statistics(task.size)), keys)[1]
+    return lambda: run((state, rollouts.no_statistics(task.size)), keys)[1]
 
 
 def measure(name, population, episodes, hidden, generations, rounds) -> list[dict]:

@@ -24,8 +24,8 @@ import zojax
 from benchmarks import page, works
 from benchmarks.measure import interleaved, save, saved
 from benchmarks.rivals.backpropagation import checkpointed
-from zojax import directions
-from zojax.examples import _tasks
+from zojax import directions, lm
+from zojax.examples.finetune import TASKS
 
 MASK = [(True, False), (True, False)]  # weights, not biases
 DIRECTIONS = {
@@ -146,7 +146,7 @@ def curve(task, name, tx, per_step, evaluations, points, size, evaluated) -> dic
     def validation(params):
         logits = np.concatenate([forward(params, task.frozen, b) for b in evaluated])
         labels = np.concatenate([b["label"] for b in evaluated])
-        return float(_tasks.mean_nll(jnp.asarray(logits), jnp.asarray(labels)))
+        return float(lm.mean_nll(jnp.asarray(logits), jnp.asarray(labels)))
 
     steps, batches = max(1, evaluations // per_step), task.batches(0, size)
     params, state, seconds, seen = task.params, tx.init(task.params), 0.0, set()
@@ -170,7 +170,7 @@ def curve(task, name, tx, per_step, evaluations, points, size, evaluated) -> dic
 
 
 def curves(data: str, evaluations: int, points: int, pattern: str) -> list[dict]:
-    task = _tasks.TASKS[data]("shifts" if data == "reviews" else "full", 0)
+    task = TASKS[data]("shifts" if data == "reviews" else "full", 0)
     size, evaluated = (8, task.split("validation")[:4]) if data == "reviews" else (64, None)
     evaluated = evaluated or task.split("validation")
     return [

@@ -32,7 +32,7 @@ from jax.sharding import SingleDeviceSharding
 import zojax
 from benchmarks.measure import ROOT, markdown, matching, peak_bytes, save, timed
 from benchmarks.models import next_token_loss
-from zojax.examples.models import gpt
+from zojax.lm import gpt
 
 # name: (layers, width, heads), then published GB of inference and MeZO, and of full fine-tuning
 OPT = {

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.measure import save
 from zojax import search
-from zojax.examples import _trainings, tuning
+from zojax.examples import _candidates, _trainings, tuning
 
 FINALISTS, SEEDS, START = 5, 4, 16
 SPACE = search.space(_trainings.SPACE)
@@ -34,7 +34,7 @@ class Trainings:
 
     def __call__(self, x) -> float:
         """The value of an encoded point; inf where the training failed."""
-        point = tuning.numbers(SPACE.point(np.asarray(x, np.float32)[None]))
+        point = _candidates.numbers(SPACE.point(np.asarray(x, np.float32)[None]))
         point = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), point)
         value = float(self.fun(point, jax.random.fold_in(self.key, len(self.values))))
         value = value if np.isfinite(value) else np.inf
@@ -114,7 +114,7 @@ def chosen(fun, train: Trainings, key):
     """The best mean of the finalists."""
     order = np.argsort(train.values, kind="stable")
     points = jax.tree.map(lambda *leaves: np.stack([leaves[i] for i in order]), *train.points)
-    return tuning.choose(fun, tuning.different(points, FINALISTS), SEEDS, key)[0]
+    return tuning.choose(fun, _candidates.different(points, FINALISTS), SEEDS, key)[0]
 
 
 def measure(data: str, budget: int, steps: int, seeds: int) -> list[dict]:

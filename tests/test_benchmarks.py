@@ -37,7 +37,7 @@ from benchmarks.__main__ import main as command
 from benchmarks.peers import PEERS, play
 from benchmarks.rivals import RIVALS, evosax, naive, perturbed, search, shardes
 from zojax import directions
-from zojax.examples import _tasks
+from zojax.examples.finetune import TASKS
 
 
 def test_contestants_take_turns_and_each_has_every_round():
@@ -726,7 +726,7 @@ def test_a_shape_that_fits_no_device_is_not_tried(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mezo", "jax.grad checkpointed, adam"])
 def test_a_loss_curve_falls_and_counts_evaluations(name):
-    task = _tasks.TASKS["digits"]("full", 0)
+    task = TASKS["digits"]("full", 0)
     tx, per_step = quality.optimizers(64)[name]
     tx = zojax.mezo(0.01, 1e-2, 16) if name == "mezo" else tx
     row = quality.curve(task, name, tx, per_step, 64, 2, 64, task.split("validation"))
