@@ -54,7 +54,12 @@ def choose_algorithm(
 
 
 def is_compiled(
-    jit: bool | None, executor: Executor | None, fun: Callable, space: Space, args: tuple, with_key: bool
+    jit: bool | None,
+    executor: Executor | None,
+    fun: Callable,
+    space: Space,
+    args: tuple,
+    with_key: bool,
 ) -> bool:
     """Whether the search runs as one compiled program: the user's choice, or if JAX can trace `fun`."""
     if jit is None:
@@ -94,9 +99,7 @@ def require_callables(fun: Any, executor: Any, callback: Any) -> None:
         )
 
 
-def require_settings(
-    target: Any, patience: Any, time_budget: Any, args: Any, **flags: Any
-) -> None:
+def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **flags: Any) -> None:
     """Raises for stopping conditions that are no numbers, args that are no tuple, and bad flags."""
     for name, flag in flags.items():
         require_flag(name, flag)
@@ -155,7 +158,7 @@ def _as_list(name: str, value: Any) -> list:
         return []
     is_list = isinstance(value, (list, tuple, np.ndarray, jax.Array))
     if not is_list or getattr(value, "ndim", 1) == 0:
-        raise TypeError(f"{name} must be a list with one entry per point, got {value!r}.")
+        raise TypeError(f"{name} must be a list, one entry per point, got {value!r}.")
     return list(value)
 
 

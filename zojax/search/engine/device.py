@@ -124,7 +124,9 @@ def _in_parts(
             began = time.monotonic()
             carry = jax.block_until_ready(advance(carry, np.int32(until), *inputs))
             seconds = time.monotonic() - began
-            parts[until] = tuple(np.copy(h) for h in _history(carry))  # copies: a view would keep all rows
+            parts[until] = tuple(
+                np.copy(h) for h in _history(carry)
+            )  # copies: a view would keep all rows
             carry = carry._replace(begin=carry.evaluations)
             x, value = _recommendations(problem, carry.state)
             i = int(np.argmin(value))
@@ -177,7 +179,9 @@ def _look_again(evaluate: Callable, task: SearchTask, carry: Carry, outcome: Out
     """The outcome with `reserve` more evaluations of each run's recommended point, and their means."""
     x, used = outcome.x.astype(float_dtype()), np.asarray(carry.used)
     batches = -(-task.reserve // task.problem.algorithm.batch_size)
-    several = batches if task.clock is None else 1  # batches per call; a clock is checked in between
+    several = (
+        batches if task.clock is None else 1
+    )  # batches per call; a clock is checked in between
     calls = []
     for first in range(0, batches, several):
         calls.append(np.asarray(evaluate(several, x, used, np.int32(first), task.args, carry.key)))
@@ -289,7 +293,9 @@ def _steps(problem: Problem, stops: bool, carry: Carry, until, args, target, pat
         carry = _record(problem.budget, carry, state, x, told)
         if not stops:
             return carry
-        return carry._replace(running=carry.running & ~(carry.best <= target) & ~(carry.since >= patience))
+        return carry._replace(
+            running=carry.running & ~(carry.best <= target) & ~(carry.since >= patience)
+        )
 
     return lax.while_loop(more, step, carry)
 
@@ -407,7 +413,8 @@ def _where_running(running, new, old):
 
 def _recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
     """The recommendation of each run: points (runs, d), values (runs,)."""
-    x, value = _best(problem.algorithm.best, problem.runs)(state)
+    best: Any = problem.algorithm.best
+    x, value = _best(best, problem.runs)(state)
     return np.asarray(x).reshape(problem.runs, -1), np.asarray(value, float).reshape(problem.runs)
 
 

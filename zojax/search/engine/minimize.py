@@ -64,34 +64,34 @@ def minimize(
     point at a time. With an executor, several points run at once, as many as the algorithm keeps in flight
     (`search.asracos`).
 
-    **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported. The
-    search goes on, unless the first 10 evaluations (or all, if fewer) raise the same type of exception or
-    return no number. Then that exception is raised. Pass `catch` for exceptions that `fun` raises on
+    **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
+    The search goes on, unless the first 10 evaluations (or all, if fewer) raise the same type of exception
+    or return no number. Then that exception is raised. Pass `catch` for exceptions that `fun` raises on
     purpose.
 
-    **Ends.** A keyboard interrupt ends the search, which returns the result so far. So does an executor that
-    breaks, is shut down or cancels an evaluation. Any other exception, such as a callback's, is raised with
-    an attribute `partial_result`, the `SearchResult` so far. A compiled search notices an interrupt only
-    with a callback, a bar or a time budget. Without these, the current run is lost.
+    **Ends.** A keyboard interrupt ends the search, which returns the result so far. So does an executor
+    that breaks, is shut down or cancels an evaluation. Any other exception, such as a callback's, is raised
+    with an attribute `partial_result`, the `SearchResult` so far. A compiled search notices an interrupt
+    only with a callback, a bar or a time budget. Without these, the current run is lost.
 
     **Tracing.** As under `jax.jit`, globals and closures are read when `fun` is traced, and not again in
     later searches: pass changing values in `args`. Methods and callable objects are traced in every call.
     `fun` runs on the host if two traces differ (it draws from a generator of Python or NumPy, reads a clock
     or counts its calls), or if `args` are not arrays.
 
-    **Finite spaces.** No point is evaluated twice, unless the algorithm is for noisy functions, or `with_key`
-    is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536 points ends
-    after its last point.
+    **Finite spaces.** No point is evaluated twice, unless the algorithm is for noisy functions, or
+    `with_key` is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536
+    points ends after its last point.
 
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions (`snes`,
     `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in 64 evaluations, at least 4, for
     the recommended point: `best_value` is their mean, `best_error` its standard error. Otherwise, `fun` is
     treated as noiseless.
 
-    **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant. In
-    a compiled function, integers then have 32 bits and overflow silently. If its values are integers, the
-    best point is evaluated once more on the host, and a different value gives a warning: multiply as floats
-    (`1.0 * n`).
+    **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant.
+    In a compiled function, integers then have 32 bits and overflow silently. If its values are integers,
+    the best point is evaluated once more on the host, and a different value gives a warning: multiply as
+    floats (`1.0 * n`).
 
     Args:
       fun: (point, *args) -> scalar. On the host, points hold Python scalars, options and NumPy arrays
@@ -202,9 +202,7 @@ class _Plan(NamedTuple):
     exhausts: bool  # whether the budget covers all points of the space
 
 
-def _plan(
-    space: Space, algorithm: Algorithm, budget: int, starts: Starts, with_key: bool
-) -> _Plan:
+def _plan(space: Space, algorithm: Algorithm, budget: int, starts: Starts, with_key: bool) -> _Plan:
     # Of a noisy function, one value does not settle a point.
     once = algorithm if with_key else never_twice(algorithm, space, budget)
     # Every unknown point once, and the given points without values as often as they are given.

@@ -195,5 +195,7 @@ def _values(domain: Domain) -> np.ndarray:
             f"values() of {domain} must have shape (count, *shape) = {shape}, got {np.shape(values)}."
         )
     if domain.snap is not None and not np.allclose(domain.snap(values), values, rtol=0, atol=1e-9):
-        raise ValueError(f"values() of {domain} must hold only values that its snap does not change.")
+        raise ValueError(
+            f"values() of {domain} must hold only values that its snap does not change."
+        )
     return np.reshape(values, (len(values), -1))

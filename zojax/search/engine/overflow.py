@@ -16,7 +16,9 @@ from zojax.search.spaces._precision import X64
 def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
     """Warns if the best value is an integer, and wider integers give another value."""
     best, value = result.best, result.best_value
-    if not value.is_integer() or value not in result.history.values:  # a given value, or not an integer
+    if (
+        not value.is_integer() or value not in result.history.values
+    ):  # a given value, or not an integer
         return
     dtype = type_of_values(problem, args)
     if not jnp.issubdtype(dtype, jnp.integer) or dtype.itemsize == 8:
@@ -30,7 +32,7 @@ def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
         return
     if isinstance(exact, str) or not math.isclose(exact, value, rel_tol=1e-6):
         warnings.warn(
-            f"at {best} the compiled fun returned {value:.0f} in 32-bit integers, but {exact} on the host in "
-            f"wider ones: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
+            f"at {best} the compiled fun returned {value:.0f} in 32-bit integers, but {exact} on the host "
+            f"in wider ones: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
             stacklevel=3,
         )

@@ -91,7 +91,7 @@ class SearchResult(NamedTuple):
         return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
 
     def plot(self, ax: Any = None) -> Any:
-        """Plots values and the best value so far against evaluations. Returns the axes; needs matplotlib."""
+        """Plots all values and the best so far against evaluations. Needs matplotlib; returns the axes."""
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,6 @@ def _is_equal(a, b) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
-def traced_anew(fun: Callable) -> Callable:
+def traced_anew(fun: Any) -> Callable:
     """`fun`, or a new function each time for methods and callable objects, whose state may change."""
     return partial(fun) if inspect.ismethod(fun) or inspect.ismethod(fun.__call__) else fun
