@@ -75,7 +75,5 @@ class Algorithm(NamedTuple):
 def require_algorithm(name: str, value: Any) -> Algorithm:
     """The algorithm, or a TypeError that names the argument."""
     if not isinstance(value, Algorithm):
-        raise TypeError(
-            f"{name} must be one of zojax.search, such as sracos(), got {value!r}."
-        )
+        raise TypeError(f"{name} must be one of zojax.search, such as sracos(), got {value!r}.")
     return value

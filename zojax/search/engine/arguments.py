@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,11 @@ from zojax._checks import require_count, require_flag, require_number
 from zojax.search.algorithms import Algorithm, asracos, default_algorithm
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.pending import is_shut_down
+from zojax.search.engine.task import Starts
 from zojax.search.engine.traceability import is_traceable
 from zojax.search.spaces import Space
 
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
-
-
-class Starts(NamedTuple):
-    """The given points (n, d), encoded, and their values (n,), to be minimized, or None."""
-
-    x: np.ndarray
-    values: np.ndarray | None
 
 
 def as_budget(budget: Any) -> int:

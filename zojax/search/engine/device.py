@@ -66,7 +66,7 @@ def _search(programs: "DevicePrograms", task: SearchTask) -> tuple[Outcome, Carr
     """All but the last evaluations of the recommended point: (outcome, carry)."""
     problem, budget = task.problem, task.problem.budget
     known_x, values = _known(programs, task)
-    free = task.known_values is not None  # given values cost no evaluations
+    free = task.starts.values is not None  # given values cost no evaluations
     target = np.asarray(-np.inf if task.target is None else task.target, float_dtype())
     patience = np.int32(min(budget + 1, task.patience or budget + 1))
     inputs = task.args, target, patience
@@ -94,9 +94,9 @@ def _search(programs: "DevicePrograms", task: SearchTask) -> tuple[Outcome, Carr
 def _known(programs: "DevicePrograms", task: SearchTask) -> tuple[np.ndarray, np.ndarray]:
     """The given points and their values, evaluated if necessary."""
     # NumPy, because every JAX operation outside the programs would be a program of its own to load.
-    x = np.asarray(task.known_x, float_dtype())
-    if task.known_values is not None:
-        return x, np.asarray(task.known_values, float_dtype())
+    x = np.asarray(task.starts.x, float_dtype())
+    if task.starts.values is not None:
+        return x, np.asarray(task.starts.values, float_dtype())
     if not len(x):
         return x, np.zeros(0, float_dtype())
     x = np.repeat(x, task.problem.algorithm.samples, axis=0)

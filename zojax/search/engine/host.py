@@ -246,8 +246,8 @@ class _Log:
         """
         problem, task = self.task.problem, self.task
         found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
-        if task.known_values is not None:
-            found = [*zip(task.known_x, task.known_values.tolist(), strict=True), *found]
+        if task.starts.values is not None:
+            found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
         values = np.array([v for _, v in found])
         alike = np.flatnonzero(values.astype(value.dtype) == value).tolist()
         if problem.is_noisy or not problem.algorithm.stays_inside:
@@ -318,7 +318,7 @@ def _compile(algorithm: Algorithm, space: Space) -> HostPrograms:
 
 def _begin(programs: HostPrograms, log: _Log) -> None:
     """Injects the given points, after evaluating them if their values are unknown."""
-    points, values = log.task.known_x, log.task.known_values
+    points, values = log.task.starts.x, log.task.starts.values
     if values is None:
         log.evaluate(np.repeat(points, log.task.problem.algorithm.samples, axis=0))
         _inject(programs, log)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +14,6 @@ from zojax._keys import as_key
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine.arguments import (
-    Starts,
     as_budget,
     choose_algorithm,
     is_compiled,
@@ -30,9 +29,8 @@ from zojax.search.engine.once import is_listed, never_twice
 from zojax.search.engine.overflow import warn_of_overflow
 from zojax.search.engine.reporter import Reporter
 from zojax.search.engine.result import SearchProgress, SearchResult, result_of
-from zojax.search.engine.task import Clock, Problem, SearchTask, reserved
+from zojax.search.engine.task import Clock, Problem, SearchTask, Starts, reserved
 from zojax.search.engine.traceability import traced_anew
-from zojax.search.spaces import Space
 from zojax.search.spaces import space as as_space
 
 
@@ -142,47 +140,33 @@ def minimize(
     key = as_key(key)
     require_callables(fun, executor, callback)
     catch = as_catch(catch)
-    require_settings(
-        target,
-        patience,
-        time_budget,
-        args,
-        maximize=maximize,
-        with_key=with_key,
-        progress=progress,
-    )
+    flags = {"maximize": maximize, "with_key": with_key, "progress": progress}
+    require_settings(target, patience, time_budget, args, **flags)
     sign = -1.0 if maximize else 1.0
     starts = starts_of(space, init_points, init_values, sign)
     algorithm = choose_algorithm(algorithm, space, budget, executor)
     require_covered(budget, algorithm, starts)
-    plan = _plan(space, algorithm, budget, starts, with_key)
     jit = is_compiled(jit, executor, fun, space, args, with_key)
-    problem = Problem(
-        fun=traced_anew(fun) if jit else fun,
-        space=space,
-        algorithm=plan.algorithm,
-        budget=plan.budget,
-        runs=repeats,
-        sign=sign,
-        with_key=with_key,
+    fun = traced_anew(fun) if jit else fun
+    problem, reserve, exhausts = _planned(
+        Problem(fun, space, algorithm, budget, repeats, sign, with_key), starts
     )
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
-    with Reporter(problem, callback, progress and plan.budget + plan.reserve, clock) as report:
+    with Reporter(problem, callback, progress and problem.budget + reserve, clock) as report:
         task = SearchTask(
             problem=problem,
             key=key,
             args=args,
-            known_x=starts.x,
-            known_values=starts.values,
+            starts=starts,
             target=None if target is None else sign * target,
             patience=patience,
             report=report if report.is_wanted else None,
             clock=clock,
-            reserve=plan.reserve,
+            reserve=reserve,
             catch=catch,
         )
         outcome = on_device(task) if jit else on_host(task, executor)
-    if plan.exhausts and outcome.message == "budget spent":
+    if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
     result = result_of(problem, outcome)
     if outcome.raised is not None:
@@ -193,22 +177,15 @@ def minimize(
     return result
 
 
-class _Plan(NamedTuple):
-    """The algorithm and the evaluations of a run."""
-
-    algorithm: Algorithm
-    budget: int
-    reserve: int  # further evaluations, of the recommended point
-    exhausts: bool  # whether the budget covers all points of the space
-
-
-def _plan(space: Space, algorithm: Algorithm, budget: int, starts: Starts, with_key: bool) -> _Plan:
-    # Of a noisy function, one value does not settle a point.
-    once = algorithm if with_key else never_twice(algorithm, space, budget)
-    # Every unknown point once, and the given points without values as often as they are given.
+def _planned(problem: Problem, starts: Starts) -> tuple[Problem, int, bool]:
+    """(the problem of a run, evaluations kept for its recommended point, whether it covers the space)."""
+    space, algorithm, budget = problem.space, problem.algorithm, problem.budget
+    # With a key, one value does not settle a point.
+    once = algorithm if problem.with_key else never_twice(algorithm, space, budget)
+    # Every unknown point once, and each given point without a value.
     enough = space.size - len(np.unique(starts.x, axis=0))
     enough += len(starts.x) if starts.values is None else 0
     exhausts = once is not algorithm and is_listed(space, budget) and enough <= budget
-    is_noisy = with_key or algorithm.repeats_points
-    reserve = reserved(algorithm, budget, len(starts.x)) if is_noisy else 0
-    return _Plan(once, int(enough) if exhausts else budget - reserve, reserve, exhausts)
+    reserve = reserved(algorithm, budget, len(starts.x)) if problem.is_noisy else 0
+    budget = int(enough) if exhausts else budget - reserve
+    return problem._replace(algorithm=once, budget=budget), reserve, exhausts

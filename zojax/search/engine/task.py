@@ -52,11 +52,17 @@ class Clock(NamedTuple):
         return None if self.left > 0 else f"time budget of {self.seconds:g} s spent"
 
 
+class Starts(NamedTuple):
+    """The given points (n, d), encoded, and their values (n,), to be minimized, or None."""
+
+    x: np.ndarray
+    values: np.ndarray | None
+
+
 class SearchTask(NamedTuple):
     """A problem, its inputs, and its stopping conditions.
 
-    `known_x` (n, d) are the given points, `known_values` (n,) their values, or None.
-    `report(evaluations, x, value)` is called now and then; it returns a reason to stop, or None, and
+    `report(evaluations, x, value)` is called now and then. It returns a reason to stop, or None, and
     watches `clock`. `reserve` evaluations beyond the problem's budget repeat the recommended point.
     Exceptions in `catch` count as failed evaluations.
     """
@@ -64,8 +70,7 @@ class SearchTask(NamedTuple):
     problem: Problem
     key: jax.Array
     args: tuple
-    known_x: np.ndarray
-    known_values: np.ndarray | None
+    starts: Starts
     target: float | None
     patience: int | None
     report: Callable[[int, np.ndarray, float], str | None] | None
