@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.search.engine.device import type_of_values
+from zojax.search.engine.compiled import type_of_values
 from zojax.search.engine.result import SearchResult
 from zojax.search.engine.task import Problem
 from zojax.search.spaces._precision import X64
