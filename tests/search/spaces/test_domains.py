@@ -405,3 +405,44 @@ def test_errors_of_own_domains_name_what_is_missing():
         search.space(Even(2, 8)).encode(3)
     with pytest.raises(ValueError, match=r"encode of Whole.*shape \(\), got \(2,\)"):
         search.space(Whole(3, 6)).encode([3, 4])
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A domain that is no subclass, with all members of one."""
+
+    low = 3
+    high = 6
+    kind = ORDERED
+    shape = ()
+    slack = 0.0
+    snap = None
+    traceable = True
+    is_continuum = False
+    count = 4
+
+    def values(self):
+        return np.arange(3.0, 7.0)
+
+    def decode(self, x):
+        return x.astype(int)
+
+    def to_python(self, x):
+        return int(x)
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
+
+def test_a_domain_need_not_be_a_subclass():
+    space = search.space({"n": Alone()})
+    assert space.size == 4 and space.point(space.encode({"n": 4})) == {"n": 4}
+    np.testing.assert_array_equal(once.all_points(space)[:, 0], [3, 4, 5, 6])
+    incomplete = type("Incomplete", (), {**vars(Alone), "slack": None})
+    del incomplete.slack, incomplete.count
+    with pytest.raises(
+        TypeError, match="Incomplete must define slack and count: see search.Domain"
+    ):
+        search.space(incomplete())
+    with pytest.raises(TypeError, match="must be a pytree of domains"):
+        search.space({"n": Alone})
