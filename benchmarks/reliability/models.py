@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from zojax import attacks
@@ -89,8 +88,3 @@ def _is_right(result: attacks.Result, model: _Unreliable, x, y, eps: float) -> b
         and np.all(result.norms <= eps * (1 + 1e-6))
         and np.all(result.queries <= _BUDGET)
     )
-
-
-if __name__ == "__main__":
-    jax.config.update("jax_platforms", "cpu")
-    print(model_failures(30, 0))
