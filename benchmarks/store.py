@@ -94,16 +94,16 @@ def markdown(rows: list[dict], digits: int = 3) -> str:
 
 
 def rounded(value, digits: int = 3) -> str:
-    """A float with so many significant digits and no exponent; anything else as it is.
+    """A float with so many significant digits, an exponent below 1e-4 alone; anything else as it is.
 
-    >>> rounded(1174.3), rounded(0.00042069, 2), rounded(12)
-    ('1,170', '0.00042', '12')
+    >>> rounded(1174.3), rounded(0.00042069, 2), rounded(3.4e-07, 2), rounded(12)
+    ('1,170', '0.00042', '3.4e-7', '12')
     """
     if not isinstance(value, float) or not math.isfinite(value):
         return "" if value is None else str(value)
     if value == 0:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    value = round(value, places)
-    places = digits - 1 - math.floor(math.log10(abs(value)))  # 0.999 may have become 1.00
-    return f"{value:,.{max(places, 0)}f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if int(exponent) < -4:
+        return f"{mantissa}e{int(exponent)}"
+    return f"{float(f'{mantissa}e{exponent}'):,.{max(digits - 1 - int(exponent), 0)}f}"

@@ -41,7 +41,8 @@ def _line(row: dict, bases: list[str]) -> dict:
         "ms": row.get("failed") or (1e3 * row["seconds"]["median"] if "seconds" in row else ""),
     }
     line |= {f"/ {base}": clear(ratios.get(base)) for base in bases[:2]}
-    line["quartiles"] = quartiles(ratios.get(bases[:2][-1])) if bases else ""
+    last = bases[:2][-1:]  # the base of the column before
+    line["quartiles"] = quartiles(ratios.get(*last)) if last != [row["contestant"]] and last else ""
     line["compile, s"] = row.get("compile_seconds", "")
     for name, key in (("peak", "peak"), ("RSS", "rss"), ("device peak", "device_peak")):
         line[f"{name}, MB"] = row[key] / 1e6 if row.get(key) else ""

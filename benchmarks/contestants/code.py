@@ -59,8 +59,9 @@ def _own(path: Path) -> bool:
 
 
 def spread(values: list[int]) -> str:
-    ninth = statistics.quantiles(values, n=10, method="inclusive")[8]
-    return f"{statistics.median(values):.0f} / {ninth:.0f} / {max(values)}"
+    ordered = sorted(values)
+    ninth = ordered[int(0.9 * len(ordered))]
+    return f"{statistics.median(ordered):.0f} / {ninth} / {ordered[-1]}"
 
 
 def public_arguments(tree: ast.Module) -> list[ast.arg]:
