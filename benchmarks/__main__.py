@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import environments, harness, page, store
+from benchmarks import environments, harness, page, store, worker
 from benchmarks.sections import SECTIONS
 from benchmarks.sections.section import Section
 
@@ -138,10 +138,8 @@ def run(name: str, given: argparse.Namespace, results: Path, device: dict) -> st
     folder = store.folder_of(results, given.target or device["device"])
     try:
         contests(name, section, given, folder, device)
-    except SystemExit:
-        raise
     except Exception as error:  # the other sections go on
-        return f"failed: {str(error).splitlines()[0][:150] if str(error) else type(error).__name__}"
+        return f"failed: {worker.reason_of(error)}"
     return f"{time.perf_counter() - start:.0f} s"
 
 
@@ -163,11 +161,7 @@ def contests(name, section: Section, given, folder: Path, device: dict) -> None:
         if given.rounds and entry.turns:
             entry = entry._replace(turns=given.rounds)
         new = harness.contest(entry, names, options)
-        rows = [
-            row
-            for e in entries
-            for row in harness.merged(e, new if e.label == entry.label else [], rows)
-        ]
+        rows = [row for each in entries for row in harness.merged(each, new, rows)]
         store.save(folder, name, rows, device)
         print(store.markdown(section.table(new)), flush=True)
 

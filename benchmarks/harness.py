@@ -249,7 +249,7 @@ def _all_turns(entry: Entry, workers: dict, failures: dict, options: Options) ->
 
 
 def _noted(name: str, turn: Callable[[], float], failures: dict) -> float:
-    """Seconds of a turn; NaN for a contestant that has failed, whose row has no times."""
+    """Seconds of a turn; NaN for a contestant that has failed: its row has no times."""
     if name not in failures:
         with _noting(failures, name):
             return turn()
@@ -316,6 +316,7 @@ def merged(entry: Entry, new: list[dict], old: list[dict]) -> list[dict]:
 
     No ratio is of two runs: one over a base that ran again without the contestant is dropped.
     """
+    new = [row for row in new if row["work"] == entry.label]
     again = {row["contestant"] for row in new}
     found = {name: {"failed": "not measured"} for name in entry.contestants}
     for row in old:
@@ -330,7 +331,7 @@ def merged(entry: Entry, new: list[dict], old: list[dict]) -> list[dict]:
 def chosen(
     entries: list[Entry], works: list[str], contestants: list[str]
 ) -> list[tuple[Entry, list[str]]]:
-    """The entries whose works match a pattern, each with the contestants that match one."""
+    """The entries with a work that matches, each with its contestants that match."""
     labels = matching("--only", [e.label for e in entries], works)
     named = [entry for entry in entries if entry.label in labels]
     some = [name for entry in named for name in entry.contestants]

@@ -331,6 +331,6 @@ def leaf(shape) -> Model:
 
 
 def members(model, pairs, **settings) -> Model:
-    """A model whose batch has a leading axis of antithetic pairs, each with examples of its own."""
+    """A model with a leading axis of antithetic pairs in its batch: examples for each pair."""
     loss, params, batch = {"mlp": mlp, "transformer": transformer}[model](**settings)
     return Model(loss, params, {k: Shape((pairs, *x.shape), x.dtype) for k, x in batch.items()})

@@ -10,7 +10,7 @@ PALETTE = ["C0", "C2", "C4", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: list) -> None:
-    """Draws what has results."""
+    """Draws the pictures that have results."""
     import matplotlib
 
     matplotlib.use("Agg")  # draw without a display

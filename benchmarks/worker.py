@@ -185,12 +185,16 @@ def main() -> None:
 
     try:
         serve(json.loads(sys.argv[1]), sys.stdin, answer)
-    except ImportError as error:
-        reason = f"not installed: {error.name}" if error.name else str(error)
-        answer({"failed": reason[:200]})
     except Exception as error:  # any failure is a row of the table
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        answer({"failed": text[0][:200]})
+        answer({"failed": reason_of(error)})
+
+
+def reason_of(error: Exception) -> str:
+    """One line for a table."""
+    if isinstance(error, ImportError) and error.name:
+        return f"not installed: {error.name}"
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0][:200]
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def keys_for(directions: int) -> int:
 
 
 def worth(cosines: list[float], evaluations: int) -> dict:
-    """The mean of cosine^2, in which noise does not cancel, and its standard error."""
+    """The mean of cosine^2 and its standard error; in the mean of cosines, noise would cancel."""
     squares = [c * c for c in cosines]
     return {
         "evaluations": evaluations,

@@ -1,8 +1,11 @@
 """Plain inference: the loss as often as a step evaluates it, nothing perturbed.
 
-once: one evaluation. calls: one call of a compiled forward each. unrolled: all in one program. inference:
-a loop in which each evaluation depends on the value before, or XLA would compute it once. batched: one
-pass over the examples of all evaluations. loop: over the batch and its reverse.
+- once: one evaluation.
+- calls: a call of a compiled forward for each evaluation.
+- unrolled: all evaluations in one program, each at a point of its own.
+- inference: a loop. Each evaluation depends on the value before, or XLA would compute it once.
+- batched: one pass over the examples of all evaluations.
+- loop: over the batch and its reverse.
 """
 
 import jax

@@ -1,7 +1,7 @@
-"""What one writes first: antithetic pairs with jax.random.normal on the tree.
+"""A first implementation: antithetic pairs with jax.random.normal on the tree.
 
-"vmap" draws all directions, evaluates them side by side and adds them up; "map" goes through them one at a
-time and adds each to the sum before the next is drawn. One direction needs neither. Each is drawn once.
+"vmap" draws all directions, evaluates them side by side and adds them up. "map" takes one direction at a
+time, and adds it to the sum before the next. One direction needs neither. Each is drawn once.
 """
 
 import jax

@@ -1,6 +1,6 @@
 """optax's make_perturbed_fun with normals: jax.grad of it is a score-function estimate.
 
-Its baseline, the value at the unperturbed point, would be one evaluation more than the others have.
+Its baseline, the value at the unperturbed point, would be one evaluation too many.
 """
 
 import jax

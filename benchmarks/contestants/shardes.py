@@ -1,8 +1,7 @@
 """shardes: mirrored members, rank one or regenerated normals, without its shaping; Python 3.12 and newer.
 
-Low rank needs a model that is written with its `dense` and `embed`, and perturbs densely whatever is no
-matrix. So the MLP and the transformer are written again here: weights are transposed, as `dense` wants
-them, and layers are a list, not a stack. shardes has no convolution.
+Low rank needs a model in terms of its `dense` and `embed`, and perturbs vectors densely. So the MLP and the
+transformer are written again here, with transposed weights and a list of layers. shardes has no convolution.
 """
 
 import jax
@@ -52,7 +51,7 @@ WRITTEN = {"mlp": _mlp, "transformer": _transformer, "model M": _transformer}
 
 
 def build(work, strategy):
-    """Low rank: the loss as it is written here, on the work's parameters, rewritten."""
+    """Low rank: the loss of this file, on the rewritten parameters of the work."""
     import shardes
 
     model, rewritten = work.loss, lambda params: params
@@ -71,7 +70,7 @@ def build(work, strategy):
     )
 
     def start(params):
-        # What `init` gives, which cannot be traced: it looks at sigma.
+        # The result of `init`, which cannot be traced since it looks at sigma.
         return shardes.State(
             rewritten(params), jnp.float32(work.mu), jax.random.key(0), jnp.int32(0)
         )

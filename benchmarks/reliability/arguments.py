@@ -1,7 +1,7 @@
 """Hostile arguments for everything public: an error is a ValueError or TypeError that names its argument.
 
-Each argument of each public function is replaced in turn by each hostile value. A call that goes
-through counts as accepted. The result is used, too: optimizers take a step, algorithms search.
+Each hostile value replaces each argument of each public function in turn. A call without an error counts as
+accepted. The result is used, too: optimizers take a step, algorithms search.
 """
 
 import contextlib
@@ -46,12 +46,12 @@ X = np.full((2, 4, 4), 0.5, np.float32)
 BOX = {"x": search.uniform(-1, 1), "kind": search.choice(["a", "b"])}
 
 
-# Arguments that take functions: what a function raises is its own error, and is raised as it is.
+# Arguments that take functions: the error of such a function is its own, and passes through.
 FUNCTIONS = {"fun", "model", "callback", "label_fn", "mask", "reduce_aux", "mu", "a", "c"}
 FUNCTIONS |= {"learning_rate", "weight_decay", "momentum", "inner"}
-# What a message calls an argument whose name says less.
+# Other names of an argument in messages.
 ALIASES = {"x0": "params", "tree": "space"}
-SECONDS = 60  # of a call, which is then counted as hanging
+SECONDS = 60  # of a call; a longer one counts as hanging
 
 
 def _model(images):
@@ -157,7 +157,7 @@ def calls() -> dict[str, tuple[Callable, dict, Callable]]:
 
 
 def invalid_arguments(runs: int, seed: int) -> dict[str, int]:
-    """Counts the calls, those that were accepted, and those whose error does not name its argument."""
+    """Counts calls: accepted, refused by name, and with an error that does not name the argument."""
     public, counts = calls(), {"runs": 0, "accepted": 0, "refused": 0, "unnamed": 0}
     drawn = list(cases(public))
     random.Random(seed).shuffle(drawn)
@@ -184,7 +184,7 @@ def cases(public: dict[str, tuple]) -> Iterator[tuple[str, str, str]]:
 
 
 def error_of(call: Callable[[], Any]) -> Exception | None:
-    """What a call raises; TimeoutError where it takes too long."""
+    """The error of a call, if any; TimeoutError if it takes too long."""
     try:
         with (
             warnings.catch_warnings(),
@@ -193,7 +193,7 @@ def error_of(call: Callable[[], Any]) -> Exception | None:
         ):
             warnings.simplefilter("ignore")
             jax.block_until_ready(call())
-    except Exception as error:  # of any type: that is what is counted
+    except Exception as error:  # of any type, which is counted
         return error
     return None
 
@@ -213,7 +213,7 @@ def is_named(error: Exception, argument: str) -> bool:
 
 @contextlib.contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer, unless compiled code keeps the thread."""
+    """Raises TimeoutError in the block after so many seconds, unless compiled code keeps the thread."""
 
     def stop(*_):
         raise TimeoutError(f"took more than {seconds} s")

@@ -1,4 +1,4 @@
-"""Hostile model folders and tasks: each is loaded, or refused by a ValueError that names the file.
+"""Hostile model folders and tasks: each loads, or a ValueError names the file.
 
 A small valid folder is changed in one file a run: types swapped, keys dropped or doubled, values huge or
 nested, bytes flipped, cut off or replaced by junk.
@@ -144,7 +144,7 @@ CHANGES = {
 
 
 def outcome(folder: Path, name: str) -> tuple[str, str]:
-    """What came of loading the folder, in whose file `name` something was changed; and the message."""
+    """The outcome of loading the folder after a change in file `name`, and the message."""
     try:
         with _silent():
             task = _jsonl.task(folder, folder / TASK, "full", 0)
@@ -154,7 +154,7 @@ def outcome(folder: Path, name: str) -> tuple[str, str]:
         return ("refused" if named and len(message) < 2000 else "wrong"), message
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also what Rust panics with
+    except BaseException as error:  # also a panic of Rust
         return "wrong", f"{type(error).__name__}: {error}"
     finite = all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(task.params))
     return ("accepted" if finite else "wrong"), "" if finite else "weights that are not finite"
@@ -162,7 +162,7 @@ def outcome(folder: Path, name: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Sends stderr to nowhere, where Rust prints the stack of a panic."""
+    """Discards stderr, on which Rust prints the stack of a panic."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -189,7 +189,7 @@ def attempts(runs: int, seed: int) -> Iterator[tuple[str, str, str]]:
 
 
 def hostile(runs: int, seed: int) -> dict[str, int]:
-    """Counts of what came of loading damaged folders.
+    """Counts of the outcomes of loading damaged folders.
 
     Args:
       runs: how many.

@@ -1,4 +1,4 @@
-"""What a thousand calls of each entry point leave behind: arrays, programs' memory maps, files, threads."""
+"""Growth after a thousand calls of each entry point: arrays, memory maps of programs, files, threads."""
 
 import gc
 import os
@@ -18,11 +18,11 @@ import zojax
 from zojax import attacks, search, trajectory
 
 WARM_UP = 20  # calls, after which nothing should grow
-FRESH = 20  # functions of their own, each compiled; of one that is dropped nothing may stay
+FRESH = 20  # new functions, each compiled; a dropped function must leave nothing behind
 
 
 def resources() -> dict[str, int]:
-    """What this process holds now, its garbage collected."""
+    """Counts of this process, garbage collected."""
     gc.collect()
     return {
         "arrays": len(jax.live_arrays()),
@@ -34,30 +34,28 @@ def resources() -> dict[str, int]:
 
 
 def leaks(calls: int) -> list[dict]:
-    """A row for each entry point: what is there after the calls beyond what was there before."""
+    """A row for each entry point: the growth of each count."""
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
         ThreadPoolExecutor(2) as executor,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter(
-            "ignore"
-        )  # of functions that are compiled each time, as they are here
-        for name, (call, times) in entry_points(Path(folder), executor, calls).items():
+        warnings.simplefilter("ignore")  # that a function compiles in every call
+        for entry_point, (call, times) in entry_points(Path(folder), executor, calls).items():
             for _ in range(WARM_UP if times > FRESH else 3):
                 call()
             before = resources()
             for _ in range(times):
                 call()
             after = resources()
-            grown = {what: after[what] - before[what] for what in before}
-            rows.append({"entry point": name, "calls": times} | grown)
+            grown = {name: after[name] - before[name] for name in before}
+            rows.append({"entry point": entry_point, "calls": times} | grown)
     return rows
 
 
 def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable, int]]:
-    """Calls by name, and how often each is made."""
+    """Calls by name, with their number."""
     x, estimator, tx = jnp.ones(4), zojax.estimator(), zojax.zeroth_order(optax.adam(0.1))
     state, space = tx.init(x), {"x": search.uniform(-1, 1, (2,))}
     images = np.full((2, 4, 4), 0.5, np.float32)

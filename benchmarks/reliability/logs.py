@@ -26,7 +26,7 @@ from benchmarks.store import ROOT
 from zojax import trajectory
 
 EVERY = 16
-CHUNK = 100  # records of one step: most of the time goes into writing
+CHUNK = 100  # steps of a chunk: most of the time goes into writing
 P0 = {"w": jnp.ones(3)}
 INNER = optax.inject_hyperparams(optax.sgd)(0.01)  # the learning rate is recorded too
 TX = zojax.zeroth_order(INNER, zojax.estimator(num_directions=2), key=3)
@@ -42,7 +42,7 @@ def step(params, state):
     return zojax.apply_updates(params, updates), state
 
 
-# --- what is counted --------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------------
 
 
 def kills(runs: int, seed: int) -> dict[str, int]:
@@ -179,7 +179,7 @@ def _filled(rng, counts, path: Path, carries, longest) -> None:
                 room = path.stat().st_size + rng.randrange(400)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
             if i == free:
-                _count(counts, path, 0, longest)  # readable, whatever fits
+                _count(counts, path, 0, longest)  # readable, however little fits
                 resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
             try:
                 recorder.append(state, params)
