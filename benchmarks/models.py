@@ -278,8 +278,8 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
 
 def smollm2(batch=4, length=128, dtype="float32") -> Model:
     """SmolLM2-135M's shape, next-token loss."""
-    from zojax.examples._smollm2 import CONFIG
-    from zojax.examples.models import llama
+    from zojax.lm import llama
+    from zojax.lm._smollm2 import CONFIG
 
     def loss(params, tokens):
         return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
@@ -292,7 +292,7 @@ def smollm2(batch=4, length=128, dtype="float32") -> Model:
 
 def opt(layers, width, heads) -> Model:
     """An OPT shape in bfloat16, batch 1 x 400 tokens."""
-    from zojax.examples.models import gpt
+    from zojax.lm import gpt
 
     config = gpt.Config(50272, width, layers, heads, 4 * width, 2050, "relu", first_position=2)
     params = jax.tree.map(

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.problems import Box
 from zojax import search
-from zojax.examples import _trainings, tuning
+from zojax.examples import _candidates, _trainings, tuning
 
 FINALISTS, SEEDS = 5, 4
 SPACE = search.space(_trainings.SPACE)
@@ -33,7 +33,7 @@ class Trainings:
 
     def __call__(self, x) -> float:
         """The value of an encoded point; inf if the training failed."""
-        point = tuning.numbers(SPACE.point(np.asarray(x, np.float32)[None]))
+        point = _candidates.numbers(SPACE.point(np.asarray(x, np.float32)[None]))
         point = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), point)
         value = float(self.fun(point, jax.random.fold_in(self.key, len(self.values))))
         value = value if np.isfinite(value) else np.inf
@@ -90,7 +90,7 @@ class Tuning:
         points = jax.tree.map(
             lambda *leaves: np.stack([leaves[i] for i in order]), *self.train.points
         )
-        return tuning.choose(self.fun, tuning.different(points, FINALISTS), SEEDS, key)[0]
+        return tuning.choose(self.fun, _candidates.different(points, FINALISTS), SEEDS, key)[0]
 
     def facts(self, played: list) -> dict:
         tests, runs = [run["test"] for run in self.runs], len(self.runs)

@@ -11,7 +11,7 @@ import pytest
 
 import zojax
 from zojax import attacks, search
-from zojax._call import PROGRAMS
+from zojax._kept import PROGRAMS
 
 
 class Model:

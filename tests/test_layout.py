@@ -9,44 +9,45 @@ import pytest
 import zojax
 
 ROOT = Path(zojax.__file__).parent
-NAMES = "attacks directions implicit noise optimizers search shaping stencils trajectory"
+NAMES = (
+    "attacks directions implicit lm noise optimizers rollouts search shaping stencils trajectory"
+)
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-SMALL = {"_checks", "_keys", "_numerics", "_sharding", "_trees"}
+SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
-ESTIMATE = BASE | CHOICES | {"implicit"}
-ESTIMATOR = ESTIMATE | {"_arguments", "_ask_tell", "_call", "_estimate"}
+ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
 ALLOWED = {  # what each part may import
     "_checks": set(),
     "_keys": {"_checks"},
     "_numerics": set(),
+    "_scalars": {"_checks"},
     "_sharding": set(),
     "_trees": {"_checks", "_sharding"},
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
     "_failures": set(),
-    "noise": {"_barriers"},
+    "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
     "stencils": BASE,
     "shaping": BASE,
     "execution": BASE,
     "implicit": BASE | {"implicit"},
-    "_call": set(),
-    "_optax": {"_trees"},
-    "_arguments": BASE,
-    "_estimate": ESTIMATE | {"_arguments"},
-    "_ask_tell": BASE | {"_estimate"},
+    "_call": {"_kept"},
+    "_kept": set(),
     "_estimator": ESTIMATOR,
-    "_gradient": ESTIMATOR | {"_estimator"},
-    "_transform": ESTIMATOR | {"_estimator", "_optax"},
+    "_gradient": ESTIMATOR,
+    "_transform": ESTIMATOR | {"_transform"},
     "_progress": set(),
     "_verdict": BASE | {"_transform"},
-    "_minimize": BASE | {"_call", "_progress", "_transform", "_verdict"},
-    "search": BASE | {"search", "_call", "_progress"},
-    "attacks": ESTIMATOR | {"_estimator", "attacks"},
-    "optimizers": ESTIMATOR | {"_estimator", "_transform", "optimizers"},
-    "trajectory": BASE | {"__version__", "_call", "_transform", "trajectory"},
+    "_minimize": BASE | {"_call", "_kept", "_minimize", "_progress", "_transform", "_verdict"},
+    "search": BASE | {"search", "_call", "_kept", "_progress"},
+    "attacks": ESTIMATOR | {"attacks"},
+    "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "rollouts": {"_transform"},
+    "lm": {"_transform", "lm", "trajectory"},
+    "trajectory": BASE | {"__version__", "_call", "_kept", "_transform", "trajectory"},
 }
 
 
@@ -73,6 +74,11 @@ def test_every_part_is_listed():
     parts = {p.stem if p.is_file() else p.name for p in ROOT.iterdir()}
     parts -= {"__init__", "__pycache__", "py", "examples"}
     assert parts == set(ALLOWED)
+
+
+def test_examples_import_public_parts_only():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert not [part for part in _imports(path) if part.startswith("_")], path
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -657,7 +657,7 @@ def test_an_exception_of_a_host_function_is_raised_at_once_with_what_was_found()
 
 def test_a_function_without_a_number_ends_the_run_at_the_first_evaluation():
     calls = []
-    with pytest.raises(TypeError, match="fun must return a number, got None"):
+    with pytest.raises(TypeError, match="fun must return a real number, got None"):
         zojax.minimize(lambda x: calls.append(1), X0, TX, 10, jit=False, catch=(TypeError,))
     assert len(calls) == 1
 

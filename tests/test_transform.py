@@ -551,7 +551,7 @@ ERRORS = {
         r"'bacth'.*takes \['batch'\].*do not pass it",
     ),
     "vector loss": ({"value_fn": lambda x: x}, ValueError, r"scalar, got shape \(2,\).*mean"),
-    "tuple loss": ({"value_fn": lambda x: (bowl(x), x)}, TypeError, "scalar, got tuple.*has_aux"),
+    "tuple loss": ({"value_fn": lambda x: (bowl(x), x)}, TypeError, "scalar, got a tuple.*has_aux"),
     "complex loss": ({"value_fn": lambda x: bowl(x) + 1j}, TypeError, "real number, got .*complex"),
     "too few values": ({"values": jnp.ones(3)}, ValueError, r"values.*\(2,\).*got \(3,\)"),
     "host loss": (

@@ -1,102 +1,80 @@
 """zojax: vectorized zeroth-order gradient estimators for JAX, gradients from function values alone."""
 
+import functools
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
+# The public names. Type checkers read this block; `__getattr__` imports a name when it is first used: a
+# search needs no estimators and no optax, which take as long as all else.
 if TYPE_CHECKING:
-    from zojax import (
-        attacks,
-        directions,
-        implicit,
-        noise,
-        optimizers,
-        search,
-        shaping,
-        stencils,
-        trajectory,
-    )
-    from zojax._ask_tell import Asked
-    from zojax._estimate import Estimate, EstimatorState
-    from zojax._estimator import Estimator, estimator
-    from zojax._gradient import grad, value_and_grad
-    from zojax._minimize import MinimizeResult, Progress, minimize
-    from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates, zeroth_order
-    from zojax._verdict import verdict
-    from zojax.directions import Direction
-    from zojax.optimizers.ars import ars
-    from zojax.optimizers.mezo import mezo
-    from zojax.optimizers.open_es import open_es
-    from zojax.optimizers.spsa import spsa
-    from zojax.optimizers.zo_sgd import zo_sgd
-    from zojax.shaping import Shaping
-    from zojax.stencils import Stencil
+    from zojax import attacks as attacks
+    from zojax import directions as directions
+    from zojax import implicit as implicit
+    from zojax import lm as lm
+    from zojax import noise as noise
+    from zojax import optimizers as optimizers
+    from zojax import rollouts as rollouts
+    from zojax import search as search
+    from zojax import shaping as shaping
+    from zojax import stencils as stencils
+    from zojax import trajectory as trajectory
+    from zojax._estimator import Asked as Asked
+    from zojax._estimator import Estimate as Estimate
+    from zojax._estimator import Estimator as Estimator
+    from zojax._estimator import EstimatorState as EstimatorState
+    from zojax._estimator import estimator as estimator
+    from zojax._gradient import grad as grad
+    from zojax._gradient import value_and_grad as value_and_grad
+    from zojax._minimize import MinimizeResult as MinimizeResult
+    from zojax._minimize import Progress as Progress
+    from zojax._minimize import minimize as minimize
+    from zojax._transform import ZerothOrder as ZerothOrder
+    from zojax._transform import ZerothOrderState as ZerothOrderState
+    from zojax._transform import apply_updates as apply_updates
+    from zojax._transform import zeroth_order as zeroth_order
+    from zojax._verdict import verdict as verdict
+    from zojax.directions import Direction as Direction
+    from zojax.optimizers.ars import ars as ars
+    from zojax.optimizers.mezo import mezo as mezo
+    from zojax.optimizers.open_es import open_es as open_es
+    from zojax.optimizers.spsa import spsa as spsa
+    from zojax.optimizers.zo_sgd import zo_sgd as zo_sgd
+    from zojax.shaping import Shaping as Shaping
+    from zojax.stencils import Stencil as Stencil
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Asked",
-    "Direction",
-    "Estimate",
-    "Estimator",
-    "EstimatorState",
-    "MinimizeResult",
-    "Progress",
-    "Shaping",
-    "Stencil",
-    "ZerothOrder",
-    "ZerothOrderState",
-    "apply_updates",
-    "ars",
-    "attacks",
-    "directions",
-    "estimator",
-    "grad",
-    "implicit",
-    "mezo",
-    "minimize",
-    "noise",
-    "open_es",
-    "optimizers",
-    "search",
-    "shaping",
-    "spsa",
-    "stencils",
-    "trajectory",
-    "value_and_grad",
-    "verdict",
-    "zeroth_order",
-    "zo_sgd",
-]
 
-# Imported when first used: a search needs no estimators and no optax, which take as long as all else.
-_HOMES = {
-    "zojax._ask_tell": ("Asked",),
-    "zojax._estimate": ("Estimate", "EstimatorState"),
-    "zojax._estimator": ("Estimator", "estimator"),
-    "zojax._gradient": ("grad", "value_and_grad"),
-    "zojax._minimize": ("MinimizeResult", "Progress", "minimize"),
-    "zojax._transform": ("ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"),
-    "zojax._verdict": ("verdict",),
-    "zojax.directions": ("Direction",),
-    "zojax.optimizers": ("ars", "mezo", "open_es", "spsa", "zo_sgd"),
-    "zojax.shaping": ("Shaping",),
-    "zojax.stencils": ("Stencil",),
-}
-_SUBPACKAGES = {
-    *("attacks", "directions", "execution", "implicit", "noise", "optimizers"),
-    *("search", "shaping", "stencils", "trajectory"),
-}
+if not TYPE_CHECKING:  # or else checkers would accept any name
+
+    def __getattr__(name: str):
+        if name == "__all__":
+            return sorted(_homes())
+        if name.startswith("_"):
+            raise AttributeError(f"module 'zojax' has no attribute {name!r}")
+        home = _homes().get(name, "zojax")
+        try:
+            found = importlib.import_module(f"zojax.{name}" if home == "zojax" else home)
+        except ModuleNotFoundError as error:
+            if error.name != f"zojax.{name}":  # a dependency of the module is missing
+                raise
+            raise AttributeError(f"module 'zojax' has no attribute {name!r}") from None
+        globals()[name] = value = found if home == "zojax" else getattr(found, name)
+        return value
 
 
-def __getattr__(name: str):
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"zojax.{name}")
-    for module, names in _HOMES.items():
-        if name in names:
-            globals()[name] = value = getattr(importlib.import_module(module), name)
-            return value
-    raise AttributeError(f"module 'zojax' has no attribute {name!r}")
+@functools.cache
+def _homes() -> dict[str, str]:
+    """The module of each public name, from the block of imports above."""
+    import ast
+    import inspect
+
+    body = ast.parse(inspect.getsource(sys.modules[__name__])).body
+    block = next(node for node in body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_homes()})

@@ -1,9 +1,12 @@
-"""What keeps a compiler from fusing, moving or repeating arithmetic, and costs next to nothing.
+"""Barriers: keep a compiler from fusing, moving or repeating arithmetic, at next to no cost.
 
-All but `zero_from` return their argument. XLA computes what depends on nothing but a seed as early as it
-can, repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as each kernel
-allows. Where that would cost memory, or change a bit from one program to the next, it is told otherwise.
+All but `zero_from` return their argument. XLA computes everything that depends on a seed alone as early
+as it can. It repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as
+each kernel allows. These functions stop it where that would cost memory, or change a bit from one
+program to the next.
 """
+
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +17,14 @@ from zojax._sharding import is_sharded
 
 
 def zero_from(array: jax.Array) -> jax.Array:
-    """Zero, as uint32, computed from an entry of the array: shifted out in two halves.
+    """Zero, as uint32, computed from an entry of the array.
 
-    A shift by 32 at once would be folded to a constant. A plain zero for an array that is sharded by its
-    type, of which one entry is on one device alone.
+    Two shifts by 16 bits make the zero: the compiler would fold one shift by 32 to a constant. For an array
+    sharded by its type, whose first entry is on one device alone, the zero is a constant.
     """
     if is_sharded(array):
-        return np.uint32(0)
-    # Axis by axis, the last first: for a reshape of all at once XLA lays out the array itself on a GPU.
+        return cast(jax.Array, np.uint32(0))
+    # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
     for axis in reversed(range(array.ndim)):
         entry = lax.squeeze(lax.slice_in_dim(entry, 0, 1, axis=axis), (axis,))
@@ -31,15 +34,15 @@ def zero_from(array: jax.Array) -> jax.Array:
 
 
 def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
-    """x, floating point, which is not there before `array` is."""
+    """x, floating point, computed after `array`."""
     return _or_zero(x, zero_from(array))
 
 
 def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
-    """x, its bits joined by an or with a zero that the compiler cannot know to be one.
+    """x, its bits joined by an or with a zero that the compiler cannot derive.
 
-    Not an exclusive or, which cancels where it is done twice, nor a mask of a bool's sign, which LLVM turns
-    into a choice and adds through.
+    An exclusive or would cancel where it is done twice. LLVM turns a mask of a bool's sign into a
+    choice, and adds through that.
     """
     bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
     return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero.astype(bits), x.dtype)
@@ -47,23 +50,22 @@ def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def settle(x: jax.Array) -> jax.Array:
-    """The same numbers, none infinite, computed once: all readers see the same bits.
+    """The same numbers, none of them infinite, computed once: all readers see the same bits.
 
-    XLA repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as each
-    kernel allows. Where its CPU backend would drop a barrier, a loop of one trip stands in.
+    XLA's CPU backend drops an optimization barrier, so a loop of one iteration stands in there.
     """
     return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
 
 
 def settle_unless_cheap(x: jax.Array) -> jax.Array:
-    """`settle`, for noise: a GPU makes it again in less time than it reads it, and to the same bits."""
+    """`settle`, for noise: a GPU makes noise again faster than it reads it, and with the same bits."""
     return lax.platform_dependent(x, cuda=lambda x: x, default=settle)
 
 
-def _one_trip(x):
+def _one_trip(x: jax.Array) -> jax.Array:
     if is_sharded(x):
         return lax.optimization_barrier(x)
-    # A trip count that XLA cannot derive, and a body that it cannot prove to change nothing. It writes one
+    # XLA can neither derive the trip count nor prove that the body changes nothing. The body writes one
     # entry, in place.
     origin, one = (0,) * x.ndim, (1,) * x.ndim
 
@@ -78,22 +80,22 @@ def _one_trip(x):
 
 @jax.custom_jvp
 def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
-    """The same array, each entry rounded to its dtype before anything is done with it.
+    """The same array, each entry rounded to its dtype before any other arithmetic.
 
-    Compilers contract a product and the sum that it enters, or skip a rounding to bfloat16, where
-    they meet in one kernel. An or with a zero, which the compiler cannot know to be one as it cannot
-    know that `finite` is, keeps them apart at no cost in memory and little in time.
+    Inside one kernel, compilers contract a product and its sum, or skip a rounding to bfloat16. An or
+    with a zero keeps them apart, at no cost in memory and little in time. `finite` is finite, which the
+    compiler cannot know.
     """
     return _or_zero(x, ~jnp.isfinite(finite))
 
 
 @jax.custom_jvp
 def stored_once(x: jax.Array, source: jax.Array) -> jax.Array:
-    """x itself, as `made_once`, for arrays that are large or take long to compute; under `vmap` only.
+    """x itself, as `made_once`, for arrays that are large or slow to compute; under `vmap` only.
 
-    Two products that read x, one over all that is batched and one for each, have different views of it, and
-    XLA's CPU backend would compute and store it for each view. The one comes from `source`, an array that
-    exists before x, or else the compiler saw through it.
+    Two products read x: one over the whole batch, and one for each of its members. They view x differently,
+    and XLA's CPU backend would compute and store it for each view. `source` exists before x; from any other
+    array the compiler would see through the barrier.
     """
     return _if_batched(x, source)
 
@@ -105,7 +107,7 @@ def _if_batched(x, source):
 
 @_if_batched.def_vmap
 def _(size, batched, x, source):
-    # Not where it is not batched: written in place of what it is computed from, it costs no memory.
+    # Without a batch, x takes the place of its input in memory, so a barrier would cost memory.
     if not batched[0]:
         return x, False
     source = source if batched[1] else jnp.broadcast_to(source, (size, *source.shape))
@@ -115,26 +117,26 @@ def _(size, batched, x, source):
 
 
 def _times_one(x, source):
-    # Of floats, since bits would have to be copied into floats again; a product, since the backend
-    # hands sums and maxima of floats to a library that stores each step.
+    # On floats, since bits would be copied back to floats. A product, since the backend hands sums and
+    # maxima of floats to a library that stores each step.
     one = jnp.where(zero_from(source) == 0, 1, 0).astype(x.dtype)
     beside = [(0, 0, 0)] * x.ndim + [(0, 1, 0)]
     pair = lax.pad(lax.expand_dims(x, (x.ndim,)), one, beside)
     return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
 
 
-# All are the identity to a derivative, which the bits and the loop would hide.
+# All have the derivative of the identity, which JAX cannot see through bits and loops.
 settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
 stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
 rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
 
 
 def made_once(x: jax.Array) -> jax.Array:
-    """x itself, not computed again by each of its readers; unlike `settle`, without a loop.
+    """x itself, computed once for all its readers; unlike `settle`, without a loop.
 
-    A sum, here with zero, is what XLA does not fuse into all that read it; the noise of a vector would be
-    made again for every row of activations that it is added to. Bits are summed, not floats: XLA's CPU
-    backend hands sums of floats, and all that is around them, to a library that stores each step.
+    XLA does not fuse a sum, here with zero, into every reader. The noise of a vector would otherwise be
+    made again for each row of activations. It is a sum of bits: XLA's CPU backend hands sums of floats,
+    and everything around them, to a library that stores each step.
     """
     bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
     pair = lax.broadcast_in_dim(bits, (*x.shape, 2), tuple(range(x.ndim)))

@@ -1,4 +1,4 @@
-"""Errors of the user's functions: those that stop a loop early, and those that need a remedy."""
+"""Errors of the user's functions: some stop a loop early, others need a remedy in a note."""
 
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -27,11 +27,11 @@ class Failures(NamedTuple):
     """
 
     catch: tuple[type[Exception], ...] = ()
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # the field hides tuple.count
     first: Exception | None = None
 
     def of(self, error: Exception | None) -> "Failures":
-        """The count after one more evaluation, which raised `error`, or returned a number (None)."""
+        """The count after one more evaluation, which raised `error` or, with None, returned a number."""
         counts = error is not None and not isinstance(error, self.catch)
         alike = counts and (self.count == 0 or type(error) is type(self.first))
         return self._replace(
@@ -45,10 +45,12 @@ class Failures(NamedTuple):
         return self.first is not None and self.count >= LIMIT
 
     def explained(self) -> Exception:
-        """The first exception with a note that names the count and `catch`.
+        """The first exception, with a note that names the count and `catch`.
 
-        Also for the end of a loop with fewer evaluations, where `first` is not None.
+        Also for the end of a loop with fewer evaluations, if `first` is not None.
         """
+        if self.first is None:
+            raise ValueError("evaluations differ: no exception explains them.")
         name = type(self.first).__name__
         note = (
             f"All {self.count} evaluations raised {name}. "
@@ -79,7 +81,7 @@ def unbatchable(remedy: str):
     """Adds a remedy to the errors of functions that JAX cannot `vmap`, such as ordered callbacks."""
     try:
         yield
-    except (NotImplementedError, ValueError) as error:  # the second of ordered callbacks
+    except (NotImplementedError, ValueError) as error:  # ordered callbacks raise ValueError
         if isinstance(error, NotImplementedError) or "vmap" in str(error):
             error.add_note(remedy)
         raise

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._call import Same, compiled_call, kept_with
+from zojax._call import compiled_call
 from zojax._checks import brief, require_flag
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
+from zojax._kept import Same, kept_with
 from zojax._keys import as_key
 from zojax._trees import PyTree, require_arrays, require_dtypes
 

@@ -1,4 +1,6 @@
-"""Keys: a typed key of JAX from an int, a typed key or a legacy key."""
+"""Keys: an int, a typed key or a legacy key becomes a typed key of JAX."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from zojax._checks import brief
 
 
 def require_seed(name: str, value) -> int:
-    """The int, if it has 32 bits: without x64 JAX keeps no more of a seed."""
+    """The int; raises ValueError beyond 32 bits, as JAX drops higher bits of a seed without x64."""
     seed = int(value)
     if not 0 <= seed < 2**32:
         raise ValueError(
@@ -17,14 +19,14 @@ def require_seed(name: str, value) -> int:
     return seed
 
 
-def as_key(key) -> jax.Array:
+def as_key(key: Any) -> jax.Array:
     """A typed key from an int, a typed key or a legacy uint32 key.
 
-    An int is from 0 to 2^32 - 1, with or without x64. Of a traced int, whose value is not known, JAX takes
-    the last 32 bits, or 64 under x64.
+    An int is from 0 to 2^32 - 1, with or without x64. JAX takes the last 32 bits of a traced int, or 64
+    under x64.
 
     Raises:
-      ValueError: an int outside of that range, or an array of keys.
+      ValueError: an int outside that range, or an array of keys.
       TypeError: anything else.
 
     >>> as_key(0) == as_key(jax.random.PRNGKey(0)) == jax.random.key(0)
@@ -50,7 +52,9 @@ def as_key(key) -> jax.Array:
     if isinstance(key, jax.core.Tracer):
         return jax.random.key(key)
     seed = require_seed("key", key)
-    if jax.config.jax_default_prng_impl == "threefry2x32":
-        # The data of `jax.random.key(seed)`, which compiles two programs to make them.
-        return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
+    impl = jax.config.jax_default_prng_impl  # type: ignore[attr-defined]  # defined at run time
+    if impl == "threefry2x32":
+        # The data of `jax.random.key(seed)`, which would compile two programs.
+        data: Any = np.array([0, seed], np.uint32)
+        return jax.random.wrap_key_data(data, impl=impl)
     return jax.random.key(seed)

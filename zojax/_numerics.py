@@ -79,3 +79,16 @@ def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.
     columns = table.shape[1] if axis is None else 1
     count = jnp.maximum(jnp.sum(valid), 1).astype(table.dtype)
     return total / (share * columns * count)
+
+
+def saturated(x: jax.Array, dtype) -> jax.Array:
+    """Casts to a dtype; clips instead of overflowing if its range is less than float32's."""
+    if is_narrow(dtype):
+        most = float(jnp.finfo(dtype).max)
+        x = jnp.clip(x, -most, most)
+    return x.astype(dtype)
+
+
+def is_narrow(dtype) -> bool:
+    """Whether a float dtype has less range than float32."""
+    return jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp

@@ -221,7 +221,7 @@ def _moves(tx: ZerothOrder, key, params: PyTree, mu) -> jax.Array:
         )
 
     counts = jax.tree.map(of_leaf, floats_only(params), floats_only(z))
-    return sum(jax.tree.leaves(counts))
+    return sum(jax.tree.leaves(counts), start=jnp.zeros(3, jnp.float32))
 
 
 def zeroth_order_state(state) -> ZerothOrderState:

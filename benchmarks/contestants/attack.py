@@ -10,8 +10,7 @@ import numpy as np
 
 from benchmarks.contestants import Host
 from zojax import attacks
-from zojax.examples import _images
-from zojax.examples.models import cnn
+from zojax.examples import _cnn, _images
 
 
 class Counted:
@@ -32,8 +31,8 @@ class Counted:
 def build(work, by, enough=False):
     params, x, y = network(work.images)
     budget, found = work.enough if enough else work.budget, {}
-    predict = jax.jit(lambda images: cnn.forward(params, images))
-    model = (lambda images: cnn.forward(params, images)) if by == "zojax" else predict
+    predict = jax.jit(lambda images: _cnn.forward(params, images))
+    model = (lambda images: _cnn.forward(params, images)) if by == "zojax" else predict
     attack = zojax_attack if by == "zojax" else art_attack
 
     def run():
@@ -48,7 +47,7 @@ def network(count: int):
     """A trained network, and the first images that it classifies rightly."""
     images = _images.mnist()
     params = _images.train(images)
-    logits = cnn.forward(params, images.test_x)
+    logits = _cnn.forward(params, images.test_x)
     right = np.flatnonzero(np.argmax(logits, axis=1) == images.test_y)[:count]
     return params, images.test_x[right], images.test_y[right]
 

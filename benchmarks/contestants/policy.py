@@ -10,8 +10,8 @@ import optax
 
 import zojax
 from benchmarks.contestants import Host
-from zojax import directions
-from zojax.examples import _control, policy
+from zojax import directions, rollouts
+from zojax.examples import _control
 
 LEARNING_RATE, MU = 0.03, 0.1
 
@@ -22,19 +22,24 @@ def build(work, direction=None):
     return Host(lambda: jax.block_until_ready(run()), amount=int(run()[1].sum()))
 
 
+def _player(task, work):
+    return partial(rollouts.play, task.environment, task.act, episodes=work.episodes)
+
+
 def _ours(task, work, direction):
     tx = zojax.open_es(LEARNING_RATE, MU, work.population, 0.0, direction)
     params = task.init(jax.random.key(0))
-    carry = params, tx.init(params), _control.no_statistics(task.size)
+    carry = rollouts.Carry(params, tx.init(params), rollouts.no_statistics(task.size))
     keys = jax.random.split(jax.random.key(1), work.generations)
-    run = policy.make_training(task, tx, work.episodes)
+    generation = rollouts.make_generation(_player(task, work), tx)
+    run = jax.jit(partial(jax.lax.scan, generation))
     return lambda: run(carry, keys)[1]
 
 
 def _evosax(task, work):
     from evosax.algorithms import Open_ES
 
-    params = task.init(jax.random.key(0))
+    params, player = task.init(jax.random.key(0)), _player(task, work)
     algorithm = Open_ES(
         work.population,
         params,
@@ -49,11 +54,11 @@ def _evosax(task, work):
         state, seen = carry
         ask, play, tell = jax.random.split(key, 3)
         policies, state = algorithm.ask(ask, state, settings)
-        played = jax.vmap(lambda p: task.play(p, seen, play, work.episodes))(policies)
+        played = jax.vmap(lambda p: player(p, seen, play))(policies)
         returns = played.returns.mean(axis=1)
         state, _ = algorithm.tell(tell, policies, -returns, state, settings)
         new = jax.tree.map(lambda leaf: leaf.sum(axis=0), played.statistics)
-        return (state, _control.merge(seen, new)), (returns.mean(), played.lengths.sum())
+        return (state, rollouts.merge(seen, new)), (returns.mean(), played.lengths.sum())
 
     run = jax.jit(partial(jax.lax.scan, generation))
-    return lambda: run((state, _control.no_statistics(task.size)), keys)[1]
+    return lambda: run((state, rollouts.no_statistics(task.size)), keys)[1]

@@ -1,7 +1,7 @@
 """shardes: mirrored members, rank one or regenerated normals, without its shaping; Python 3.12 and newer.
 
-Low rank needs a model in terms of its `dense` and `embed`, and perturbs vectors densely. So the MLP and the
-transformer are written again here, with transposed weights and a list of layers. shardes has no convolution.
+Low rank needs a model in terms of its `dense` and `embed`, and perturbs vectors densely. So this file has
+the MLP and the transformer again, with transposed weights and a list of layers. shardes has no convolution.
 """
 
 import jax

@@ -15,8 +15,8 @@ import optax
 import zojax
 from benchmarks.contestants import Host
 from benchmarks.contestants.backpropagation import checkpointed
-from zojax import directions
-from zojax.examples import _tasks
+from zojax import directions, lm
+from zojax.examples.finetune import TASKS
 
 PER_STEP = {"adam, 4 directions": 8, "open_es, 16": 16, "ars, 8 directions": 16}  # else 2
 
@@ -25,7 +25,7 @@ def build(work, name):
     found = {}
 
     def run():
-        task = _tasks.TASKS[work.data]("shifts" if work.data == "reviews" else "full", 0)
+        task = TASKS[work.data]("shifts" if work.data == "reviews" else "full", 0)
         found.update(curve(task, name, optimizer(name, work.evaluations), work))
 
     return Host(run, facts=lambda: found)
@@ -82,7 +82,7 @@ def validation_loss(task, data: str):
 
     def loss(params) -> float:
         logits = np.concatenate([forward(params, task.frozen, b) for b in batches])
-        return float(_tasks.mean_nll(jnp.asarray(logits), jnp.asarray(labels)))
+        return float(lm.mean_nll(jnp.asarray(logits), jnp.asarray(labels)))
 
     return loss
 

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from zojax.examples import _jsonl, export
-from zojax.examples.models import llama
+from zojax import lm
+from zojax.lm import llama
 
 CONFIG = llama.Config(vocabulary=32, width=8, layers=2, heads=2, kv_heads=1, hidden=12)
 TASK, INDEX = "task.jsonl", "model.safetensors.index.json"
@@ -43,7 +43,7 @@ def valid(folder: Path) -> None:
     params = jax.tree.map(
         lambda shape: draw(shape, np.float32), shapes, is_leaf=lambda x: isinstance(x, tuple)
     )
-    export.write_model(folder, CONFIG, params, tokenizer, 1)
+    lm.save(folder, lm.Model(llama, CONFIG, params, tokenizer, 1))
     header, _ = parts((folder / "model.safetensors").read_bytes())
     places = {name: "model.safetensors" for name in header if name != "__metadata__"}
     (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
@@ -147,7 +147,7 @@ def outcome(folder: Path, name: str) -> tuple[str, str]:
     """The outcome of loading the folder after a change in file `name`, and the message."""
     try:
         with _silent():
-            task = _jsonl.task(folder, folder / TASK, "full", 0)
+            task = lm.jsonl_task(folder, folder / TASK, "full", 0)
     except ValueError as error:
         message = str(error)
         named = str(folder) in message or name in message

@@ -1,7 +1,6 @@
-"""Laws that every direction obeys: second moments, exactness, covariance of the estimate.
+"""Laws of every direction in the table `LAWS`: unbiased, with the stated variance, exact where stated.
 
-For f = x'Hx/2 + b'x the central difference is exact, so one direction gives ghat = (g . z) z, whose
-covariance is known in closed form. All tolerances are five standard errors at fixed keys.
+All tolerances are five standard errors at fixed keys.
 """
 
 from functools import partial
@@ -12,24 +11,15 @@ import numpy as np
 import pytest
 
 import zojax
+from tests.directions._laws import LAWS, NORM2, B, D, G, H, X
 from zojax import directions, noise, stencils
 from zojax.directions._permutation import permute
 
-D = 12
 SHAPES = {
     "flat": (D,),
     "tree": {"w": (2, 3), "b": (4,), "s": (), "t": (1,)},
 }
 SAMPLES = 20_000
-
-
-def _hessian():
-    rng = np.random.RandomState(0)
-    a = rng.randn(D, D)
-    return (a + a.T) / 2, rng.randn(D)
-
-
-H, B = _hessian()
 
 
 def _unflatten(shapes, x):
@@ -49,40 +39,12 @@ def _quadratic(params):
     return 0.5 * x @ jnp.asarray(H, x.dtype) @ x + jnp.asarray(B, x.dtype) @ x
 
 
-X = np.linspace(-1, 1, D)
-G = H @ X + B
-NORM2 = float(G @ G)
-
-
-TRACES = {  # trace of the covariance of one central difference
-    "rademacher": (directions.rademacher(), (D - 1) * NORM2),
-    "normal": (directions.normal(), (D + 1) * NORM2),
-    "sphere": (directions.sphere(), (D - 1) * NORM2),
-    "coordinate": (directions.coordinate(), (D - 1) * NORM2),
-    "orthogonal": (directions.orthogonal(), (D - 1) * NORM2),
-    "hadamard": (directions.hadamard(), (D - 1) * NORM2),
-    "sparse": (directions.sparse(0.5), (D - 2 + 2) * NORM2),
-    "low_rank": (directions.low_rank(), (D - 1) * NORM2),
-}
-T, FROBENIUS, DIAGONAL = np.trace(H), np.sum(H**2), np.sum(np.diag(H) ** 2)
 MU = 0.7
-FORWARD = {  # what forward differences add to the trace: (mu^2/4) E (z'Hz)^2 |z|^2
-    "normal": (D + 4) * (T**2 + 2 * FROBENIUS),
-    "sphere": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS),
-    "orthogonal": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS),
-    "rademacher": D * (T**2 + 2 * FROBENIUS - 2 * DIAGONAL),
-    "hadamard": D * (T**2 + 2 * FROBENIUS - 2 * DIAGONAL),  # one direction: independent signs
-    "coordinate": D**2 * DIAGONAL,
-    "sparse": None,
-    "low_rank": None,
-}
-COVARIANCES = {
-    "normal": NORM2 * np.eye(D) + np.outer(G, G),
-    "sphere": D / (D + 2) * (NORM2 * np.eye(D) + 2 * np.outer(G, G)) - np.outer(G, G),
-    "rademacher": NORM2 * np.eye(D) + np.outer(G, G) - 2 * np.diag(G**2),
-    "coordinate": D * np.diag(G**2) - np.outer(G, G),
-    "hadamard": NORM2 * np.eye(D) + np.outer(G, G) - 2 * np.diag(G**2),
-}
+SETTINGS = [("flat", "float64"), ("tree", "float32")]
+
+
+def test_every_public_direction_has_laws():
+    assert set(directions.__all__) - {"Direction", "accumulate"} <= set(LAWS)
 
 
 def _samples(direction, shapes, dtype=jnp.float32, samples=SAMPLES, stencil=None, mu=0.1, q=1):
@@ -110,36 +72,33 @@ def _assert_trace(samples, expected):
     assert abs(squares.mean() - expected) < 5 * error + 2e-3 * expected
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shapes", SHAPES)
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize(("shapes", "dtype"), SETTINGS)
+@pytest.mark.parametrize("name", LAWS)
 def test_central_differences_are_unbiased_with_the_stated_variance(name, shapes, dtype):
-    direction, trace = TRACES[name]
     with jax.enable_x64(dtype == "float64"):
-        samples = _samples(direction, SHAPES[shapes], dtype)
+        samples = _samples(LAWS[name].direction, SHAPES[shapes], dtype)
     _assert_mean(samples, G)
-    _assert_trace(samples, trace)
+    _assert_trace(samples, LAWS[name].trace)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shapes", SHAPES)
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize(("shapes", "dtype"), SETTINGS)
+@pytest.mark.parametrize("name", LAWS)
 def test_forward_differences_are_unbiased_and_add_the_stated_variance(name, shapes, dtype):
     """On a quadratic odd moments vanish, so forward differences are unbiased too."""
-    direction, trace = TRACES[name]
+    law = LAWS[name]
     with jax.enable_x64(dtype == "float64"):
-        samples = _samples(direction, SHAPES[shapes], dtype, stencil=stencils.forward(), mu=MU)
+        samples = _samples(law.direction, SHAPES[shapes], dtype, stencil=stencils.forward(), mu=MU)
     _assert_mean(samples, G)
-    if FORWARD[name] is not None:
-        _assert_trace(samples, trace + MU**2 / 4 * FORWARD[name])
+    if law.forward is not None:
+        _assert_trace(samples, law.trace + MU**2 / 4 * law.forward)
 
 
-@pytest.mark.parametrize("name", COVARIANCES)
+@pytest.mark.parametrize("name", [n for n, law in LAWS.items() if law.covariance is not None])
 def test_covariance_matrix(name):
-    centred = _samples(TRACES[name][0], SHAPES["flat"]) - G
+    centred = _samples(LAWS[name].direction, SHAPES["flat"]) - G
     products = centred[:, :, None] * centred[:, None, :]
     error = products.std(axis=0, ddof=1) / np.sqrt(len(products))
-    difference = np.abs(products.mean(axis=0) - COVARIANCES[name])
+    difference = np.abs(products.mean(axis=0) - LAWS[name].covariance)
     assert np.all(difference < 5 * error + 5e-3 * NORM2)
 
 
@@ -169,8 +128,8 @@ def test_low_rank_trace_of_a_matrix_and_a_stack(name, shape):
 
 @pytest.mark.parametrize("name", ["rademacher", "normal"])
 def test_independent_directions_divide_the_covariance(name):
-    samples = _samples(TRACES[name][0], SHAPES["flat"], q=8, samples=8000)
-    _assert_trace(samples, TRACES[name][1] / 8)
+    samples = _samples(LAWS[name].direction, SHAPES["flat"], q=8, samples=8000)
+    _assert_trace(samples, LAWS[name].trace / 8)
 
 
 def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
@@ -189,7 +148,7 @@ def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
 @pytest.mark.parametrize("name", ["orthogonal", "coordinate"])
 @pytest.mark.parametrize("q", [3, 8])
 def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
-    samples = _samples(TRACES[name][0], SHAPES["flat"], q=q, samples=8000)
+    samples = _samples(LAWS[name].direction, SHAPES["flat"], q=q, samples=8000)
     _assert_mean(samples, G)
     _assert_trace(samples, (D / q - 1) * NORM2)
 
@@ -230,17 +189,10 @@ def test_hadamard_leaves_what_is_orthogonal_in_the_padded_space(d, q):
     assert abs(squares.mean() - trace) < 5 * error
 
 
-EXACT = {
-    "coordinate": (directions.coordinate(), D),
-    "orthogonal": (directions.orthogonal(), D),
-    "hadamard": (directions.hadamard(), 16),  # the padded d
-}
-
-
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", [n for n, law in LAWS.items() if law.exact])
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_a_full_set_recovers_the_exact_gradient(name, shapes):
-    direction, q = EXACT[name]
+    direction, q = LAWS[name].direction, LAWS[name].exact
     with jax.enable_x64(True):
         (grads,) = _samples(direction, SHAPES[shapes], jnp.float64, samples=1, q=q)
     np.testing.assert_allclose(grads, G, rtol=2e-6, atol=2e-6)
@@ -259,7 +211,7 @@ def test_hadamard_is_exact_at_q_equal_d_when_d_is_a_power_of_two():
 def test_bias_of_a_cubic(name):
     """sum a_i x_i^3 / 6 is biased by mu^2 a_i E z_i^4 / 6 at any x: a_i/2 normal, a_i/6 rademacher."""
     a, mu = np.linspace(-2.0, 2.0, D), 1.5
-    estimator = zojax.estimator(TRACES[name][0], mu=mu)
+    estimator = zojax.estimator(LAWS[name].direction, mu=mu)
     loss = lambda x: jnp.sum(jnp.asarray(a, x.dtype) * x**3) / 6  # noqa: E731
     estimate = jax.jit(
         jax.vmap(lambda key: estimator.estimate(key, loss, jnp.asarray(X, jnp.float32)).grads)

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from zojax.examples import _images, attack
-from zojax.examples.models import cnn
+from zojax.examples import _attack_report, _cnn, _images, attack
 
 
 def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
@@ -25,7 +24,7 @@ def test_attacks_succeed_and_the_report_says_so(tmp_path, capsys):
 def test_the_network_learns_and_no_image_is_in_both_parts():
     images = _images.digits()
     params = _images.train(images, epochs=8)
-    logits = np.asarray(cnn.forward(params, images.test_x))
+    logits = np.asarray(_cnn.forward(params, images.test_x))
     assert _images.accuracy(logits, images.test_y) > 0.85
     assert images.train_x.shape[0] + images.test_x.shape[0] == 1797
     train = {image.tobytes() for image in images.train_x}
@@ -48,14 +47,15 @@ def test_an_attack_without_success_has_a_row_and_no_strip(tmp_path):
     args = attack.settle(attack.make_parser().parse_args(given))
     failed = attack.run("square-linf", args, certain, x, y)
     assert not np.any(failed.result.success)
-    assert "0.0%" in attack.table([failed])
-    assert "square-linf: 3 of 3 images were not attacked: their loss never" in attack.table(
-        [failed]
+    assert "0.0%" in _attack_report.describe([failed])
+    assert (
+        "square-linf: 3 of 3 images were not attacked: their loss never"
+        in _attack_report.describe([failed])
     )
-    assert attack.draw(tmp_path / "none.png", [failed], certain, x, y, 20, False).exists()
+    assert _attack_report.draw(tmp_path / "none.png", [failed], certain, x, y, 20, False).exists()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        attack.draw(tmp_path / "one.png", [failed], certain, x, y, 1, False)
+        _attack_report.draw(tmp_path / "one.png", [failed], certain, x, y, 1, False)
 
 
 def test_no_name_needs_quotes_on_a_command_line():
@@ -69,7 +69,9 @@ def test_the_table_says_which_queries_are_counted():
     success, queries = np.array([True, True, True, False]), np.array([10, 20, 60, 110])
     none = np.zeros(4, int)
     result = attack.attacks.Result(none, success, queries, np.full(4, 0.5), none, none)
-    found = attack.table([attack.Run("square-l2", "l2", 1.0, result, 2.0, 1.0)])
+    found = _attack_report.describe(
+        [_attack_report.Attacked("square-l2", "l2", 1.0, result, 2.0, 1.0)]
+    )
     above, head, row = found.splitlines()
     assert row.split()[3:7] == ["30", "20", "50", "0.50"]
     for title, word in (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from zojax.examples import _huggingface, _jsonl, _reviews, _smollm2, export, finetune
-from zojax.examples.models import llama
+from zojax import lm
+from zojax.examples import export, finetune
+from zojax.lm import llama
 
 CONFIG = llama.Config(vocabulary=64, width=32, layers=2, heads=4, kv_heads=2, hidden=48)
 WORDS = [
@@ -29,11 +30,11 @@ def folder(tmp_path, monkeypatch, capsys):
     labels = rng.integers(0, 2, 60).astype(np.int32)
     rest = [" ".join(f"w{j}" for j in rng.integers(0, 58, n)) for n in rng.integers(1, 9, 60)]
     texts = [f"{('bad', 'good')[y]} {words}" for y, words in zip(labels, rest, strict=True)]
-    splits = _reviews.Splits(None, None, _reviews.Reviews(texts, labels))
+    splits = lm.Splits(None, None, lm.Reviews(texts, labels))
     params = llama.init(jax.random.key(0), CONFIG)
-    monkeypatch.setattr(_smollm2, "CONFIG", CONFIG)
-    monkeypatch.setattr(_smollm2, "load", lambda: (params, tokenizer))
-    monkeypatch.setattr(_reviews, "load", lambda: splits)
+    model = lm.Model(llama, CONFIG, params, tokenizer, WORDS.index("<|im_end|>"))
+    monkeypatch.setattr(lm, "smollm2", lambda: model)
+    monkeypatch.setattr(lm, "reviews", lambda: splits)
     assert export.main([str(tmp_path / "out"), "--examples", "40"]) == 0
     assert "completions.jsonl" in capsys.readouterr().out
     return tmp_path / "out", params, splits.train
@@ -41,7 +42,7 @@ def folder(tmp_path, monkeypatch, capsys):
 
 def test_the_model_comes_back(folder):
     path, params, _ = folder
-    model = _huggingface.load(path / "smollm2")
+    model = lm.load(path / "smollm2")
     tokens = jnp.arange(10).reshape(2, 5)
     expected = llama.forward(CONFIG, params, tokens)
     np.testing.assert_allclose(model.forward(model.params, tokens), expected, rtol=1e-5, atol=1e-5)
@@ -51,14 +52,14 @@ def test_the_model_comes_back(folder):
 
 def test_both_tasks_are_the_shortest_reviews(folder):
     path, _, reviews = folder
-    rows = _jsonl.read(path / "labels.jsonl")
+    rows = lm.read_jsonl(path / "labels.jsonl")
     assert rows.fields == ("text", "label") and len(rows.inputs) == 40
     longest = max(len(text) for text in rows.inputs)
     assert all(len(text) >= longest for text in set(reviews.texts) - set(rows.inputs))
     names = dict(zip(reviews.texts, reviews.labels, strict=True))
     for text, label in zip(rows.inputs, rows.outputs, strict=True):
         assert label == ("negative", "positive")[names[text]]
-    prompts = _jsonl.read(path / "completions.jsonl")
+    prompts = lm.read_jsonl(path / "completions.jsonl")
     assert [f" {label}" for label in rows.outputs] == prompts.outputs
     for text, prompt in zip(rows.inputs, prompts.inputs, strict=True):
         assert text in prompt and prompt.count("Sentiment") == 3

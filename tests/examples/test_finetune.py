@@ -15,19 +15,13 @@ import numpy as np
 import pytest
 
 import zojax
-from zojax import trajectory
-from zojax.examples import (
-    _assets,
-    _huggingface,
-    _jsonl,
-    _report,
-    _reviews,
-    _tasks,
-    _trained,
-    finetune,
-)
+from zojax import lm, trajectory
+from zojax.examples import _finetune_options, _finetune_report, finetune
+from zojax.examples._digits import digits_task
+from zojax.lm import assets
+from zojax.lm.tasks import _reviews
 
-REFERENCE = pathlib.Path(__file__).with_name("reference_models")
+REFERENCE = pathlib.Path(__file__).parents[1] / "lm" / "reference_models"
 
 
 def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
@@ -40,18 +34,18 @@ def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("optimizer", finetune.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", _finetune_options.OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(optimizer):
     rate = "0.01" if optimizer in ("adam", "open_es") else "0.03"
     given = ["--data", "digits", "--steps", "60", "--optimizer", optimizer, "--learning-rate", rate]
     args = finetune.settle(finetune.make_parser().parse_args(given))
-    task = _tasks.digits("full", args.seed)
+    task = digits_task("full", args.seed)
     batches = task.batches(args.seed, args.batch)
-    result = finetune.train(
+    result = lm.train(
         task, finetune.make_optimizer(args), args.steps, batches, task.split("validation")
     )
     assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
-    before, after = (_report.score(result.outputs[k], result.labels).nll for k in (0, 60))
+    before, after = (lm.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
 
 
@@ -94,7 +88,7 @@ def test_verdicts_have_the_number_and_the_remedy(objective, curve, losses, words
     for loss in losses:
         values = jnp.array([loss + apart, loss - apart])
         _, state = tx.update(None, state, params, values=values)
-    text, found = finetune.verdict(args, curve, state)
+    text, found = _finetune_report.verdict(args, curve, state)
     assert found is diverged and bool(text) == bool(words)
     for word in words:
         assert word in text
@@ -112,23 +106,24 @@ def test_evaluations_have_a_bar_of_their_own(monkeypatch):
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits", "--steps", "2"]))
-    task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
-    finetune.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
+    task, tx = digits_task("full", 0), finetune.make_optimizer(args)
+    lm.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
     evaluations = [("evaluating", 1)]
     assert sorted(bars) == sorted([("", 2), *3 * evaluations])
 
 
 KILLED = """
 import os, signal, sys
-from zojax.examples import _tasks, finetune
+from zojax.examples import finetune
+from zojax.examples._digits import digits_task
 
-task = _tasks.digits("full", 0)
+task = digits_task("full", 0)
 def batches(seed, size):
     for count, batch in enumerate(task.batches(seed, size)):
         if count == 45:
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
-_tasks.TASKS["digits"] = lambda *args: task._replace(batches=batches)
+finetune.TASKS["digits"] = lambda *args: task._replace(batches=batches)
 options = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
 finetune.main([*options, "--log", sys.argv[1]])
 """
@@ -141,13 +136,13 @@ def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     assert done.returncode == -signal.SIGKILL
     assert 32 <= trajectory.load(log).steps < 60
     args = finetune.settle(finetune.make_parser().parse_args(given))
-    task, tx = _tasks.digits("full", 0), finetune.make_optimizer(args)
+    task, tx = digits_task("full", 0), finetune.make_optimizer(args)
     evaluated = task.split("held_out")
-    continued = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
+    continued = lm.train(task, tx, 60, task.batches(0, args.batch), evaluated, log)
     assert "60/60" in capsys.readouterr().err  # the bar counts all steps of the run
     assert trajectory.load(log).steps == 60 and np.isnan(continued.losses[0])
     assert [step for step, _ in trajectory.load(log).seals] == [1, 2, 4, 8, 16, 32, 60]
-    whole = finetune.train(task, tx, 60, task.batches(0, args.batch), evaluated)
+    whole = lm.train(task, tx, 60, task.batches(0, args.batch), evaluated)
     assert whole.outputs.keys() == continued.outputs.keys()
     for k, expected in whole.outputs.items():
         np.testing.assert_array_equal(continued.outputs[k], expected)
@@ -190,10 +185,10 @@ def test_a_model_and_a_task_of_ones_own(own, options, gain):
     more = ["--steps", "60", "--learning-rate", "0.003", "--mu", "0.03", "--num-directions", "8"]
     args = finetune.settle(finetune.make_parser().parse_args([*own, *more, *options]))
     task = finetune.make_task(args)
-    found = finetune.train(
+    found = lm.train(
         task, finetune.make_optimizer(args), 60, task.batches(0, 32), task.split("validation")
     )
-    before, after = (_report.score(found.outputs[k], found.labels).nll for k in (0, 60))
+    before, after = (lm.score(found.outputs[k], found.labels).nll for k in (0, 60))
     assert after < before - gain
     dtypes = {p.dtype for p in jax.tree.leaves(found.params)}
     assert dtypes == {jnp.dtype(finetune.DTYPES[args.dtype])}
@@ -203,10 +198,10 @@ def test_a_model_and_a_task_of_ones_own(own, options, gain):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_adapters_change_nothing_at_first_and_are_a_product_of_low_rank(kind):
-    model = _huggingface.load(REFERENCE / kind)
+    model = lm.load(REFERENCE / kind)
     layers = jax.tree.map(jnp.asarray, model.params["layers"])
     tokens = jnp.arange(12).reshape(2, 6)
-    made = _trained.adapters(layers, jax.random.key(0), rank=2)
+    made = lm.lora(layers, jax.random.key(0), rank=2)
 
     def logits(extra):
         return model.forward({**model.params, "layers": {**layers, **extra}}, tokens)
@@ -236,12 +231,12 @@ def test_a_task_says_what_is_wrong_with_it(own, tmp_path):
     ]:
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match=message):
-            _jsonl.task(weights, path, "full", 0)
+            lm.jsonl_task(weights, path, "full", 0)
     with pytest.raises(ValueError, match="is no file"):
-        _jsonl.read(tmp_path)
+        lm.read_jsonl(tmp_path)
     for prompt in ("hello", "{} {}", "{text}"):
         with pytest.raises(ValueError, match="one {} for the text"):
-            _jsonl.task(weights, own[3], "full", 0, prompt=prompt)
+            lm.jsonl_task(weights, own[3], "full", 0, prompt=prompt)
     with pytest.raises(ValueError, match="go together"):
         finetune.settle(finetune.make_parser().parse_args(["--weights", weights]))
     with pytest.raises(ValueError, match="--dtype bfloat16 is for --weights"):
@@ -252,32 +247,32 @@ def test_lines_end_where_json_lines_end(tmp_path):
     path, text = tmp_path / "task.jsonl", "one\u2028two\x85three"
     row = json.dumps({"text": text, "label": 1}, ensure_ascii=False)
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join([row] * 10).encode())
-    assert _jsonl.read(path).inputs == [text] * 10
+    assert lm.read_jsonl(path).inputs == [text] * 10
 
 
 def test_a_tokenizer_that_fills_up_or_cuts_is_used_without(own):
     from tokenizers import Tokenizer
 
     path = pathlib.Path(own[1]) / "tokenizer.json"
-    plain = _jsonl.task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
+    plain = lm.jsonl_task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_padding(length=30)
     tokenizer.enable_truncation(2)
     tokenizer.save(str(path))
-    found = _jsonl.task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
+    found = lm.jsonl_task(own[1], own[3], "norms", 0, prompt=own[5]).split("held_out")
     for a, b in zip(plain, found, strict=True):
         np.testing.assert_array_equal(a["tokens"], b["tokens"])
     tokenizer.add_tokens([f"more{i}" for i in range(200)])
     tokenizer.save(str(path))
     with pytest.raises(ValueError, match="do not belong together"):
-        _jsonl.task(own[1], own[3], "norms", 0, prompt="{} more199")
+        lm.jsonl_task(own[1], own[3], "norms", 0, prompt="{} more199")
 
 
 def test_texts_have_the_room_that_the_model_has(own):
     folder = pathlib.Path(own[1]).parent / "gpt"
     shutil.copytree(REFERENCE / "gpt2", folder)
     shutil.copy(pathlib.Path(own[1]) / "tokenizer.json", folder)
-    room = _huggingface.load(folder).config.positions
+    room = lm.load(folder).config.positions
     path = folder / "task.jsonl"
     for words, fits in ((room, True), (room + 1, False)):
         rows = [
@@ -285,13 +280,13 @@ def test_texts_have_the_room_that_the_model_has(own):
         ]
         path.write_text("\n".join(map(json.dumps, rows)))
         if fits:
-            task = _jsonl.task(folder, path, "norms", 0, prompt="{}")
+            task = lm.jsonl_task(folder, path, "norms", 0, prompt="{}")
             batch = next(task.batches(0, 4))
             assert batch["tokens"].shape == (4, room)
             assert np.isfinite(jax.jit(task.objectives["nll"])(task.params, task.frozen, batch))
         else:
             with pytest.raises(ValueError, match=f"has {words} tokens"):
-                _jsonl.task(folder, path, "norms", 0, prompt="{}")
+                lm.jsonl_task(folder, path, "norms", 0, prompt="{}")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +311,7 @@ def test_texts_have_the_room_that_the_model_has(own):
 def test_a_broken_folder_says_which_file(own, name, content, message):
     (pathlib.Path(own[1]) / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        _huggingface.load(own[1])
+        lm.load(own[1])
 
 
 def test_a_log_is_of_one_run(own, tmp_path, capsys):
@@ -358,8 +353,8 @@ def test_a_log_is_of_files_that_have_not_changed(own, tmp_path, capsys, file, op
 def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
     given = ["--data", "digits", "--steps", "4", "--num-directions", "2"]
     args = finetune.settle(finetune.make_parser().parse_args(given))
-    task, tx, note = _tasks.digits("full", 0), finetune.make_optimizer(args), finetune.note_of(args)
-    step = finetune.make_step(task.objectives["nll"], tx)
+    task, tx, note = digits_task("full", 0), finetune.make_optimizer(args), finetune.note_of(args)
+    step = lm.make_step(task.objectives["nll"], tx)
     batch = next(task.batches(0, args.batch))
     state = step(*jax.tree.map(jnp.copy, (task.params, tx.init(task.params))), task.frozen, batch)[
         1
@@ -393,7 +388,7 @@ def test_help_lists_every_option(capsys):
         (["--params", "norms"], "--params norms does not fit --data digits; it takes full."),
         (["--steps", "0"], "--steps must be positive, got 0; try 1000."),
         (["--mu", "-1"], "--mu must be positive, got -1.0; try 0.01."),
-        (["--learning-rate", "nan"], "--learning-rate must be positive, got nan; try 0.1."),
+        (["--learning-rate", "nan"], "--learning-rate must be finite, got nan; try 0.1."),
         (["--seed", "-1"], "--seed must be from 0 to"),
         (["--prompt", "{}"], "--prompt '{}' is for --weights"),
         (["--weights", "a", "--task", "b"], "--data digits does not go with --weights"),
@@ -412,7 +407,7 @@ def test_wrong_arguments_end_the_program_with_advice(given, message, capsys):
 def test_a_failed_download_ends_the_program_with_advice(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ZOJAX_CACHE", str(tmp_path))
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: no index")
-    monkeypatch.setattr(_assets.subprocess, "run", lambda *args, **kwargs: failed)
+    monkeypatch.setattr(assets.subprocess, "run", lambda *args, **kwargs: failed)
     with pytest.raises(SystemExit) as caught:
         finetune.main([])
     assert caught.value.code == 2
@@ -431,7 +426,7 @@ def test_batches_are_balanced_padded_and_of_like_length():
     tokens = [list(range(1, n + 1)) for n in rng.integers(5, 40, 400)]
     labels = np.arange(400, dtype=np.int32) % 2
     spreads = []
-    found = _tasks._even_batches((tokens, labels), seed=0, size=8, total=100)
+    found = lm.balanced((tokens, labels), seed=0, size=8, total=100)
     assert len(found) == 12
     for batch in found:
         assert batch["tokens"].shape[0] == 8 and batch["tokens"].shape[1] % 8 == 0
@@ -441,7 +436,7 @@ def test_batches_are_balanced_padded_and_of_like_length():
         assert (batch["tokens"] > 0).sum() == (batch["position"] + 1).sum()
         spreads.append(np.ptp(batch["position"]))
     assert np.mean(spreads) < 8  # of 35
-    passes = list(itertools.islice(_tasks._cycle(list(range(12)), seed=0), 24))
+    passes = list(itertools.islice(lm.shuffled(list(range(12)), seed=0), 24))
     assert sorted(passes[:12]) == sorted(passes[12:]) == list(range(12)) != passes[:12]
 
 
@@ -450,6 +445,6 @@ def test_calibration_undoes_a_bias():
     labels = rng.integers(0, 3, 500)
     logits = 2 * np.eye(3)[labels] + rng.normal(size=(500, 3))
     shifted = logits + np.array([0.0, 3.0, -2.0])
-    best = _report.calibrated(logits, labels)
-    assert best.nll <= _report.score(logits, labels).nll < _report.score(shifted, labels).nll
-    assert abs(_report.calibrated(shifted, labels).nll - best.nll) < 1e-5
+    best = lm.calibrated(logits, labels)
+    assert best.nll <= lm.score(logits, labels).nll < lm.score(shifted, labels).nll
+    assert abs(lm.calibrated(shifted, labels).nll - best.nll) < 1e-5

@@ -1,25 +1,24 @@
 """Pictures: no legend covers a curve, every axis has a name, counts have whole ticks."""
 
-import json
-
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks import page, search_plots
-from zojax.examples import _report, _trainings, subset, tuning
+from benchmarks import pictures, store
+from zojax.examples import _plots, _trainings, _tuning_report, subset
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """Figures in the order in which they were written; files are written too."""
-    found, save = [], _report.save_figure
+    found, save = [], _plots.save_figure
 
     def kept(figure, path, dpi=150):
         found.append(figure)
         return save(figure, path, dpi)
 
-    monkeypatch.setattr(_report, "save_figure", kept)
+    monkeypatch.setattr(_plots, "save_figure", kept)
     return found
 
 
@@ -53,8 +52,8 @@ def whole(ticks):
 def test_a_loss_curve_has_a_title_and_the_loss_before_training(figures, tmp_path):
     losses = [float("nan")] * 3 + list(np.geomspace(2, 1, 7))
     words = dict(label="held-out", start="zero-shot", what="NLL", title="mezo on reviews")
-    _report.plot(tmp_path / "a.png", losses, {0: 2.0, 5: 1.5, 10: 1.2}, **words)
-    _report.plot(tmp_path / "b.png", [1.0, 1e9], {0: 2.0, 1: 1e4, 2: 1e12}, **words)
+    _plots.loss_curve(tmp_path / "a.png", losses, {0: 2.0, 5: 1.5, 10: 1.2}, **words)
+    _plots.loss_curve(tmp_path / "b.png", [1.0, 1e9], {0: 2.0, 1: 1e4, 2: 1e12}, **words)
     for figure, points in zip(figures, ([2.0, 1.5, 1.2], [2.0, 1e4, 1e12]), strict=True):
         check(figure)
         (ax,) = figure.axes
@@ -67,9 +66,7 @@ def test_a_loss_curve_has_a_title_and_the_loss_before_training(figures, tmp_path
 
 
 def test_columns_are_whole_and_equal_curves_are_both_seen(figures, tmp_path):
-    rows = [
-        {"data": "digits", "k": k, "greedy": (1 / k, 2 / k), "poss": (1 / k, 2 / k)} for k in (3, 4)
-    ]
+    rows = [subset.Choice("digits", k, (1 / k, 2 / k), (1 / k, 2 / k), [], 1.0) for k in (3, 4)]
     subset.plot(tmp_path / "a.png", rows)
     check(figures[0])
     (ax,) = figures[0].axes
@@ -89,13 +86,13 @@ def test_the_tuning_plot_shows_every_curve(figures, tmp_path):
         values = np.exp(rng.normal(-2, 1, count))
         values[::10] = np.inf
         losses = _trainings.Losses(*np.full((3, 4), fresh))
-        tuned = tuning.Tuned({}, values, 4, count)
-        lines.append({"data": "digits", "method": method, "tuned": tuned, "losses": losses})
-    tuning.plot(tmp_path / "a.png", lines)
+        tuned = _tuning_report.Tuned({}, values, 4, count)
+        lines.append(_tuning_report.Comparison("digits", method, tuned, losses, 1.0))
+    _tuning_report.plot(tmp_path / "a.png", lines)
     check(figures[0])
     (ax,) = figures[0].axes
     colors = {line.get_label().split(":")[0]: line.get_color() for line in ax.lines}
-    named = [colors[line["method"]] for line in lines]
+    named = [colors[line.method] for line in lines]
     assert len(set(named)) == 3
     low, high = np.log(ax.get_ylim())
     for line in ax.lines:  # curves fill the panel, and none leaves it
@@ -106,16 +103,13 @@ def test_the_tuning_plot_shows_every_curve(figures, tmp_path):
     assert np.ptp(heights) > 0.8 * (high - low)
 
 
-def test_the_quality_plot_shows_every_curve(monkeypatch, tmp_path):
-    rows = json.loads((page.FOLDER / "quality.json").read_text())
-    (tmp_path / "quality.json").write_text(json.dumps(rows))
-    figures, save = [], page._finish
-    monkeypatch.setattr(
-        page, "_finish", lambda f, *args, **k: (figures.append(f), save(f, *args, **k))
-    )
-    page.draw(tmp_path)
-    (figure,) = figures
-    assert check(figure) and (tmp_path / "quality.png").exists()
+def test_the_quality_plot_shows_every_curve(tmp_path):
+    rows = store.load(store.RESULTS / "cpu", "quality")
+    pictures.draw(tmp_path, [], rows, [], [])
+    assert (tmp_path / "quality.png").exists()
+    with plt.style.context(pictures.STYLE):
+        figure = pictures.losses(rows)
+    assert check(figure)
     left, right = figure.axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("evaluations", "seconds")
     assert left.get_ylabel() and figure.get_suptitle()
@@ -124,19 +118,15 @@ def test_the_quality_plot_shows_every_curve(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("panels", [2, 5])
-def test_the_search_curves_have_names_and_styles_of_their_own(panels, monkeypatch, tmp_path):
+def test_the_search_curves_have_names_and_styles_of_their_own(panels):
     methods = ["zojax default", *(f"peer {i}" for i in range(9))]
     rows = [
-        {"problem": f"p{i}", "method": m, "at": [1, 10, 100], "curve": [10.0, 3.0 + k, 1.0 + k]}
+        {"work": f"p{i}", "contestant": m, "at": [1, 10, 100], "curve": [10.0, 3.0 + k, 1.0 + k]}
         for i in range(panels)
         for k, m in enumerate(methods)
     ]
-    figures, make = [], search_plots._axes
-    monkeypatch.setattr(
-        search_plots, "_axes", lambda *args: (made := make(*args), figures.append(made[0]))[0]
-    )
-    search_plots.curves(rows, tmp_path / "a.png")
-    (figure,) = figures
+    with plt.style.context(pictures.STYLE):
+        figure = pictures.curves(rows)
     assert len(check(figure)) == 1
     drawn = [ax for ax in figure.axes if ax.axison]
     assert len(drawn) == panels and drawn[0].get_ylabel() and drawn[-1].get_xlabel()

@@ -49,7 +49,7 @@ def test_poss_finds_the_best_triple(table, tmp_path, capsys):
     "given, message",
     [
         (["--sizes", "0"], "--sizes must be positive, got 0."),
-        (["--runs", "0"], "--runs must be positive, got 0."),
+        (["--runs", "0"], "--runs must be positive, got 0; try 4."),
         (["--seed", "-1"], "--seed must be from 0 to 2**32 - 1, got -1;"),
         (["--seed", "4294967296"], "--seed must be from 0 to 2**32 - 1, got 4294967296;"),
         (

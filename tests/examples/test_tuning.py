@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax.examples import _trainings, tuning
+from zojax.examples import _candidates, _trainings, _tuning_report, tuning
 
 POINT = {
     "learning_rate": 0.05,
@@ -44,7 +44,7 @@ def test_the_split_uses_every_row_once():
 
 def test_finalists_differ_and_the_best_mean_is_chosen():
     points = {"x": np.array([3.0, 1.0, 3.0, np.nan, 2.0])}
-    three = tuning.different(points, 4)
+    three = _candidates.different(points, 4)
     assert three["x"][:2].tolist() == [3.0, 1.0] and len(three["x"]) == 4
     point, values = tuning.choose(
         lambda p, key: p["x"] + 0 * jax.random.normal(key), three, 2, jax.random.key(0)
@@ -65,17 +65,16 @@ def test_tuning_survives_failures_and_beats_bad_hyper_parameters(tmp_path, capsy
     bad = tuning.judge("breast_cancer", args.steps, diverging, jax.random.key(9), 8)
     assert not np.mean(bad.validation) < np.mean(losses.validation)
 
-    lines = [{"data": "breast_cancer", "method": "zojax.search", "tuned": tuned, "losses": losses}]
-    lines[0]["seconds"] = 1.0
-    assert f"{np.mean(losses.test):.4f}" in tuning.report(lines)
-    picture = tuning.plot(tmp_path / "t.png", lines * 3)
+    found = _tuning_report.Comparison("breast_cancer", "zojax.search", tuned, losses, 1.0)
+    assert f"{np.mean(losses.test):.4f}" in _tuning_report.report([found])
+    picture = _tuning_report.plot(tmp_path / "t.png", [found] * 3)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     "given, message",
     [
-        (["--runs", "0"], "--runs must be positive, got 0."),
+        (["--runs", "0"], "--runs must be positive, got 0; try 2."),
         (["--seed", "-1"], "--seed must be from 0 to 2**32 - 1, got -1;"),
         (["--budget", "20"], "--budget must be at least 38"),
     ],

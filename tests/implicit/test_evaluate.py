@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from tests.directions._laws import LAWS
 from tests.implicit._helpers import close, materialised, noises, normal
 from tests.implicit._models import MODELS
 from tests.implicit.test_models import reference
@@ -13,18 +14,10 @@ from zojax import directions, noise
 from zojax._trees import floats_only, structure_of
 from zojax.implicit import evaluate, explain
 
-DIRECTIONS = {
-    "rademacher": directions.rademacher(),
-    "normal": directions.normal(),
-    "sphere": directions.sphere(),
-    "coordinate": directions.coordinate(),
-    "hadamard": directions.hadamard(),
-    "sparse": directions.sparse(0.5),
+DIRECTIONS = {name: law.direction for name, law in LAWS.items()} | {
     "low_rank": directions.low_rank(2, factors="normal"),
     "masked": directions.masked(directions.rademacher(), lambda path, leaf: len(leaf.shape) > 2),
 }
-
-
 FAST = ("rademacher", "low_rank", "masked")
 
 

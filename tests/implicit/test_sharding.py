@@ -46,10 +46,15 @@ for name, (fun, w_spec, x_spec) in CASES.items():
     run = jax.shard_map(
         fun, mesh=mesh, in_specs=(w_spec, x_spec), out_specs=P("a"), check_vma=check_vma
     )
-    w = normal(1, (4, 8))
-    for kind, z in noises(w.shape, 1).items():
-        actual = jax.jit(lambda w, s: evaluate(run, w, z, s, x))(w, 0.1)
-        close(actual, run(materialised(w, z, 0.1), x), 1e-5)
+    w, kinds = normal(1, (4, 8)), noises((4, 8), 1)
+
+    @jax.jit
+    def both(w, s):
+        implicit = {k: evaluate(run, w, z, s, x) for k, z in kinds.items()}
+        return implicit, {k: run(materialised(w, z, s), x) for k, z in kinds.items()}
+
+    close(*both(w, 0.1), 1e-5)
+    for kind, z in kinds.items():
         events = explain(run, w, z, x).leaves["params"].events
         kept = [e.primitive for e in events if e.kind == "kept"]
         served = kind == "low_rank" and name != "elementwise"
@@ -77,12 +82,12 @@ for loop in (scan, while_loop):
         h, r = loop(lambda carry: (carry[0] * w, carry[1] + jnp.sum(w**2)), (x, 0.0))
         return jax.lax.pmean(jnp.sum(h), "d") + r
 
-    loss = jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
+    loss = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(), P("d")), out_specs=P()))
     for direction in (zojax.directions.rademacher(), zojax.directions.low_rank()):
         source = zojax.estimator(direction, num_directions=2, mu=0.1)
         points, asked = source.ask(0, w)
         expected = source.tell(asked, jnp.stack([loss(point, x) for point in points]))
-        _, actual = zojax.value_and_grad(loss, source)(0, w, x)
+        _, actual = jax.jit(lambda w, x: zojax.value_and_grad(loss, source)(0, w, x))(w, x)
         np.testing.assert_allclose(actual, expected, rtol=1e-3)
 """
 # A float16 leaf of which each device holds a part, and the same on islands with keys of their own.
@@ -140,7 +145,8 @@ for direction in (of.rademacher(), of.coordinate(), of.hadamard(), of.low_rank()
             lambda key: jax.lax.pmean(update(key[0]), "d"),
             mesh=mesh, in_specs=P("d"), out_specs=P(),
         )
-        expected = np.mean([update(key) for key in keys], axis=0)
+        alone = jax.jit(update)
+        expected = np.mean([alone(key) for key in keys], axis=0)
         np.testing.assert_allclose(jax.jit(islands)(keys), expected, atol=1e-5)
 """
 EXPLICIT = """
@@ -160,7 +166,8 @@ with jax.set_mesh(mesh):
     for of_w, of_x in ((P(), P("d")), (P("d"), P()), (P(None, "d"), P())):
         for batch_size in (1, 4):
             sharded = jax.device_put(w, of_w)
-            actual = step(sharded, jax.device_put(x, of_x), batch_size)
+            run = step if of_w == P("d") else jax.jit(step, static_argnums=2)  # eager and compiled
+            actual = run(sharded, jax.device_put(x, of_x), batch_size)
             np.testing.assert_allclose(actual, expected, atol=1e-3)
             assert actual.sharding.is_equivalent_to(sharded.sharding, 2), actual.sharding
 """

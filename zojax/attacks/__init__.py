@@ -1,18 +1,18 @@
 """Black-box adversarial attacks: images that a model gets wrong, found from its outputs alone.
 
-Every attack is a pure function `attack(key, model, x, y, eps, norm, budget, targeted)` over a batch of
-images, compiled as one program in which each image stops by itself. Models that JAX cannot trace go
-through `jit=False`, or `ask_tell` where no function can be called at all.
+Every attack is a pure function `attack(key, model, x, y, eps, norm, budget, targeted)` of a batch of
+images. It compiles to one program, in which each image stops by itself. `jit=False` attacks models that
+JAX cannot trace; `ask_tell` attacks models that no function call reaches. `run` takes your own `Attack`.
 
-`success` is False for an image that withstood the attack, and for one that was not really attacked.
+`success` is False for an image that withstood the attack, and for an image that was not really attacked.
 
-- `Result.unusable` counts scores that are not finite, or no probabilities; `Result.flat` counts equal ones.
-- Attacks warn of images with nothing else. Inside `jit` call `Result.problems` afterwards.
-- `output="probabilities"` refuses scores of x that are negative or do not sum to one.
-- A host model without one finite score in its first 10 calls is refused.
+- `Result.unusable` counts scores that are not finite or no probabilities, `Result.flat` equal losses.
+- Attacks warn of images with no other scores. Inside `jit`, call `Result.problems` afterwards.
+- With `output="probabilities"`, scores of x that are negative or do not sum to one raise ValueError.
+- A host model without one finite score in its first 10 calls raises ValueError.
 
-An exception of a host model, or Ctrl-C, is raised at once. Its attribute `partial_result` is the `Result`
-so far, for all images, with all queries that the model answered. A compiled attack returns all or nothing.
+An exception of a host model, or Ctrl-C, ends the attack at once. Its attribute `partial_result` is the
+`Result` so far, with all queries that the model answered. A compiled attack returns all or nothing.
 
 >>> import numpy as np
 >>> from zojax import attacks
@@ -31,7 +31,9 @@ so far, for all images, with all queries that the model answered. A compiled att
 Array(18, dtype=int32)
 """
 
-from zojax.attacks._driver import AskTell, Attack, ask_tell
+from zojax.attacks._attack import Attack
+from zojax.attacks._driver.ask_tell import AskTell, ask_tell
+from zojax.attacks._driver.run import run
 from zojax.attacks._labels import smoothed
 from zojax.attacks._result import Result
 from zojax.attacks.bandits import bandits, bandits_attack
@@ -50,6 +52,7 @@ __all__ = [
     "bandits_attack",
     "nes",
     "nes_attack",
+    "run",
     "simba",
     "simba_attack",
     "simba_dct",

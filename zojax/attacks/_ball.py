@@ -4,6 +4,18 @@ import jax
 import jax.numpy as jnp
 
 NORMS = ("linf", "l2")
+_LARGEST_RADIUS = 1e6  # a larger radius allows no more images, and its square may overflow
+
+
+def check_norm(name: str, norm: str) -> str:
+    if not isinstance(norm, str) or norm not in NORMS:
+        raise ValueError(f"{name} must be one of {list(NORMS)}, got {norm!r}.")
+    return norm
+
+
+def radius(eps: float | jax.Array) -> jax.Array:
+    """A traced float32: another value needs no other program."""
+    return jnp.minimum(jnp.float32(eps), _LARGEST_RADIUS)
 
 
 def length(delta: jax.Array, norm: str) -> jax.Array:
@@ -14,9 +26,9 @@ def length(delta: jax.Array, norm: str) -> jax.Array:
 
 
 def project(point: jax.Array, x: jax.Array, eps: jax.Array, norm: str) -> jax.Array:
-    """The nearest image to `point` in the ball around `x`, then in the box.
+    """The nearest image to `point` in the ball around `x`, clipped to [0, 1].
 
-    The box contains x, so clipping to it never lengthens a perturbation: the result is in both.
+    The box contains x, so clipping never lengthens a perturbation: the result is in both sets.
     """
     if norm == "linf":
         return jnp.clip(point, jnp.maximum(x - eps, 0.0), jnp.minimum(x + eps, 1.0))
@@ -27,17 +39,18 @@ def project(point: jax.Array, x: jax.Array, eps: jax.Array, norm: str) -> jax.Ar
 
 
 def steepest(gradient: jax.Array, norm: str) -> jax.Array:
-    """The steepest direction of unit norm: the sign, or the gradient over its length; 0 for 0."""
+    """The direction of unit norm with the steepest ascent; 0 where the gradient is 0."""
     if norm == "linf":
         return jnp.sign(gradient)
     return gradient / jnp.maximum(length(gradient, norm), 1e-30)
 
 
 def height_width_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The three numbers for images with or without a channel axis, or an error."""
+    """The shape of an image with an axis of channels, of size 1 for (height, width)."""
     if len(shape) not in (2, 3):
         raise ValueError(
             "x must have shape (batch, height, width) or (batch, height, width, channels), "
             f"got images of shape {shape}."
         )
-    return shape if len(shape) == 3 else (*shape, 1)
+    height, width, channels = (*shape, 1)[:3]
+    return height, width, channels

@@ -1,4 +1,4 @@
-"""Projected descent along an estimated gradient: an estimator asks and is told, a rule steps."""
+"""Projected descent along an estimated gradient: an attack from an estimator and a step rule."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,12 +8,11 @@ import jax
 from zojax._estimator import Estimator
 from zojax._trees import PyTree
 from zojax.attacks import _ball
-from zojax.attacks._driver import Attack
-from zojax.attacks._losses import ClassLoss
+from zojax.attacks._attack import Attack, ClassLoss
 
 
 class DescentState(NamedTuple):
-    """The iterate, and what the rule remembers."""
+    """The iterate, and the memory of the rule."""
 
     image: jax.Array
     memory: PyTree
@@ -24,19 +23,19 @@ def descend(
     loss: ClassLoss,
     source: Callable[[jax.Array], Estimator],
     points: int,
-    step: Callable,
-    start: Callable = lambda x: (),
+    step: Callable[[jax.Array, jax.Array, PyTree], tuple[jax.Array, PyTree]],
+    start: Callable[[jax.Array], PyTree] = lambda x: (),
 ) -> Attack:
     """An attack from an estimator and a rule.
 
-    The estimator is told the losses at the projections of the points that it asked about: at a wall its
-    differences shrink, they do not turn.
+    The estimator gets the losses at the projected points. At a wall its differences shrink; they keep
+    their sign.
 
     Args:
       norm: "linf" or "l2".
       loss: to be lowered.
-      source: the estimator for images like x.
-      points: its evaluations.
+      source: `source(x) -> estimator` for images like x.
+      points: evaluations of the estimator.
       step: `step(image, grads, memory) -> (step in units of eps, memory)`, to be subtracted.
       start: `start(x) -> memory`.
     """

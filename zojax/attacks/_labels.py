@@ -1,6 +1,7 @@
-"""Scores from labels: the smoothed classifier, for models that tell a class and nothing else."""
+"""Scores from labels: the smoothed classifier, for models that return only a class."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,43 +9,45 @@ import numpy as np
 
 from zojax._checks import require_count, require_positive
 from zojax._keys import as_key
-from zojax.attacks._driver import checksum
+from zojax.attacks._attack import Model
+from zojax.attacks._driver.rounds import checksum
 
 
 def smoothed(
-    label_fn: Callable[[jax.Array], jax.Array],
+    label_fn: Callable[[Any], Any],
     num_classes: int,
     samples: int = 20,
     radius: float = 0.3,
     key: int | jax.Array = 0,
-) -> Callable[[jax.Array], jax.Array]:
+) -> Model:
     r"""Probabilities for a model that gives labels only, by voting in a neighbourhood.
 
     .. math::
         S_c(x) = \frac{1}{m} \sum_{j=1}^{m} 1[\mathrm{label}(x + r u_j) = c],
         \qquad u_j \sim U([-1, 1]^d)
 
-    is how robustly c is predicted around x, and goes down before the label itself changes. Half of the
-    probability is kept for the label of x itself, so that success is what the model says of x. For attacks
-    with `output="probabilities"`; one of their queries is then `samples + 1` of the model. Labels tell far
-    less than scores: where all the neighbours vote alike there is nothing to follow. The paper's own attack
+    measures how robustly c is predicted around x. It falls before the label of x changes. The label of x
+    itself keeps half of the probability, so success means that the model's own label is wrong.
+
+    Use it with `output="probabilities"`. One query of an attack is `samples + 1` queries of the model.
+    Labels tell less than scores: where all neighbours vote alike, there is no slope. The paper's attack
     starts from an image of the target class and shrinks the ball; this one stays in the ball.
 
     Args:
-      label_fn: images (n, ...) -> int classes (n,); traceable by JAX unless the attack is run with
-        `jit=False`, which shows it NumPy images. A label outside 0 ... num_classes - 1 votes for nothing,
-        and an image that has one is never adversarial.
-      num_classes: how many classes there are.
+      label_fn: images (n, ...) -> int classes (n,); traceable by JAX unless the attack runs with
+        `jit=False`, on NumPy images. A label outside 0 ... num_classes - 1 has no vote, and an image
+        with such a label is never adversarial.
+      num_classes: the number of classes.
       samples: m.
-      radius: r, in units of the image; noisy images are clipped to [0, 1] but not to the ball.
-      key: of the noise, which differs from image to image.
+      radius: r, in units of the image. Noisy images are clipped to [0, 1] but not to the ball.
+      key: of the noise, which differs between images.
 
     Returns:
       A model for the attacks. The same object compiles once.
 
     Raises:
-      ValueError, TypeError: for counts or a radius that are not positive; from the model, for a `label_fn`
-        that does not return one int an image.
+      ValueError, TypeError: a count or the radius is not positive. The returned model raises if `label_fn`
+        does not return one int per image.
 
     References:
       Ilyas et al., `Black-box adversarial attacks with limited queries and information
@@ -71,15 +74,15 @@ def smoothed(
         noise = jax.random.uniform(own, (m, *x.shape), x.dtype, minval=-radius, maxval=radius)
         return jnp.concatenate([x[None], jnp.clip(x[None] + noise, 0.0, 1.0)])
 
-    @jax.jit  # on the host, too, one program for each number of images
+    @jax.jit  # on the host, one program for each number of images
     def neighbourhoods(images):
         return jax.vmap(around)(images).reshape((-1,) + images.shape[1:])
 
     @jax.jit
     def counted(labels):
         labels = labels.reshape(-1, m + 1)
-        # One vote more for the image itself than for all of its neighbours: its label stays on top.
-        # Whole votes are counted, exactly in any order.
+        # The image has one vote more than all its neighbours: its label stays on top.
+        # Sums of whole numbers are exact in any order.
         votes = jnp.full(m + 1, 1.0).at[0].set(m + 1.0)
         ballots = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
         cast = jnp.sum(votes[None, :, None] * ballots, axis=1)
@@ -87,7 +90,7 @@ def smoothed(
         known = (labels[:, :1] >= 0) & (labels[:, :1] < classes)
         return jnp.where(known, shares, jnp.nan)
 
-    def scores(images: jax.Array) -> jax.Array:
+    def scores(images: Any) -> jax.Array:
         points = neighbourhoods(images)
         labels = jnp.asarray(
             label_fn(np.asarray(points) if isinstance(images, np.ndarray) else points)
@@ -95,7 +98,7 @@ def smoothed(
         if labels.shape != points.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(
                 f"label_fn must return one int for each of {len(points)} images, got {labels.dtype} of "
-                f"shape {labels.shape}; a model that gives scores is attacked without attacks.smoothed."
+                f"shape {labels.shape}; attack a model that gives scores without attacks.smoothed."
             )
         return counted(labels)
 

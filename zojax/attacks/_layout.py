@@ -1,4 +1,4 @@
-"""The axes of images: height, width, channels inside the attacks, the caller's own outside."""
+"""The axes of images: the caller's layout outside, height, width, channels inside the attacks."""
 
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ def check_layout(layout: str | None) -> str | None:
 
 
 def check_shape(layout: str | None, shape: tuple[int, ...]) -> None:
-    """Raises for a batch without an axis of channels, and warns where None may be wrong."""
+    """Raises for "nchw" without an axis of channels; warns where None may be wrong."""
     if layout == "nchw" and len(shape) != 4:
         raise ValueError(
             "layout='nchw' needs x of shape (batch, channels, height, width), "

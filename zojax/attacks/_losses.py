@@ -1,21 +1,19 @@
-"""What attacks minimise: functions of the logits z and a class c, negative once c is not predicted.
+"""Class losses: functions of the logits z and a class c, negative once c is not predicted.
 
-An untargeted attack lowers them for the true class; a targeted one raises them for its target. Each is
-computed so that it keeps its relative precision where the model is certain: a probability that rounds
-to 1 has no differences left.
+Untargeted attacks lower the loss of the true class; targeted attacks raise the loss of their target.
+Losses compare logits, never probabilities: probabilities that round to 1 have no differences left.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from zojax.attacks._attack import ClassLoss
 
 OUTPUTS = ("logits", "probabilities")
 _RULED_OUT = -1e30  # far below any logit, and differences of it are finite
 _TOLERANCE = 0.05  # of the sum of probabilities, which a model may round
-ClassLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -24,36 +22,36 @@ def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """log(p_c / (1 - p_c)): increasing in the probability p_c, and never saturated."""
+    """log(p_c / (1 - p_c)): increases with the probability p_c, and never saturates."""
     return logits[label] - jax.nn.logsumexp(_others(logits, label))
 
 
-class Shares(NamedTuple):
-    """The sum and the least entry of each row of scores."""
+class RowSums(NamedTuple):
+    """The sum and the least entry of each row of scores: arrays of JAX, or of NumPy on the host."""
 
-    total: jax.Array | np.ndarray
-    least: jax.Array | np.ndarray
+    total: Any
+    least: Any
 
     @classmethod
-    def of(cls, outputs: jax.Array | np.ndarray) -> "Shares":
+    def of(cls, outputs: Any) -> "RowSums":
         return cls(outputs.sum(axis=-1), outputs.min(axis=-1))
 
     @property
-    def improper(self) -> jax.Array | np.ndarray:
+    def improper(self) -> Any:
         """Whether a row cannot be probabilities; False for NaN."""
         return (self.least < 0) | (abs(self.total - 1) > _TOLERANCE)
 
 
 def as_logits(outputs: jax.Array, output: str) -> jax.Array:
-    """Float32 logits; the logarithms of probabilities are logits of the same probabilities.
+    """Float32 logits. Logarithms of probabilities are logits of the same probabilities.
 
-    NaN, which is never adversarial, for rows that are no probabilities, and for rows of -inf. A logit of
-    -inf beside others, as a class that is ruled out has it, becomes one that can be compared.
+    Improper probabilities and rows of -inf become NaN, which is never adversarial. A single logit of -inf
+    rules its class out; it becomes a large negative number, which can be compared.
     """
     outputs = jnp.asarray(outputs, jnp.float32)
     if output == "probabilities":
         logits = jnp.log(jnp.maximum(outputs, jnp.finfo(jnp.float32).tiny))
-        return jnp.where(Shares.of(outputs).improper[..., None], jnp.nan, logits)
+        return jnp.where(RowSums.of(outputs).improper[..., None], jnp.nan, logits)
     ruled_out = jnp.isneginf(outputs)
     logits = jnp.where(ruled_out, _RULED_OUT, outputs)
     return jnp.where(jnp.all(ruled_out, axis=-1, keepdims=True), jnp.nan, logits)
@@ -62,9 +60,9 @@ def as_logits(outputs: jax.Array, output: str) -> jax.Array:
 def judge(
     logits: jax.Array, label: jax.Array, targeted: bool, loss: ClassLoss
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one image's logits, and whether it is adversarial.
+    """The loss of one image's logits, and whether the image is adversarial.
 
-    inf and False if the scores are unusable: not all finite, or without the label's class.
+    inf and False for unusable scores: not all finite, or without the label's class.
     """
     value = loss(logits, label)
     hit = jnp.argmax(logits) == label

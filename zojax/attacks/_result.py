@@ -1,4 +1,4 @@
-"""The result of an attack, and its warnings: no image passes as robust because it was not attacked."""
+"""The result of an attack, and warnings of images that were not really attacked."""
 
 from typing import NamedTuple
 
@@ -8,23 +8,23 @@ import numpy as np
 from zojax._call import has_tracers
 from zojax.attacks._warnings import warn
 
-_LEAST = 10  # flat queries of an image, and no others, that call for a warning
+_LEAST = 10  # flat queries of an image, and no others, before a warning
 
 
 class Result(NamedTuple):
-    """What an attack found; the leading axis runs over images.
+    """The result of an attack; the leading axis runs over images.
 
     Attributes:
-      adversarial: float32, as x: the adversarial image, or the best that was seen. Inside the ball and
-        inside [0, 1].
-      success: bool, whether it is adversarial. False says nothing of an image of which most queries are
-        unusable or all are flat: `problems` names them.
-      queries: int32, images that the model answered, at most the budget. The first is x itself, so an
-        image that was misclassified from the start is solved by 1.
-      norms: float32, the perturbation's length in the norm of the attack.
-      unusable: int32, queries whose scores were not finite, or no probabilities where these were promised.
-        An image whose first 10 are unusable is given up.
-      flat: int32, queries whose loss was that of x itself: hard labels, saturated or rounded scores.
+      adversarial: float32, as x: the adversarial image, or the best one seen. Inside the ball and inside
+        [0, 1].
+      success: bool, whether the image is adversarial. False says nothing about an image whose queries are
+        mostly unusable or all flat; `problems` lists such images.
+      queries: int32, images that the model answered, at most the budget. The first is x itself: an image
+        that the model misclassifies from the start takes 1.
+      norms: float32, the length of the perturbation in the norm of the attack.
+      unusable: int32, queries with scores that were not finite, or no probabilities despite
+        `output="probabilities"`. The attack gives an image up after 10 unusable answers and no usable one.
+      flat: int32, queries with the same loss as x itself: hard labels, saturated or rounded scores.
     """
 
     adversarial: jax.Array
@@ -37,33 +37,33 @@ class Result(NamedTuple):
     def problems(self) -> list[str]:
         """Warnings of images that were not really attacked; empty for a sound result.
 
-        Attacks issue them, except inside `jit`.
+        Attacks issue these warnings, except inside `jit`.
         """
         fields = self.success, self.queries, self.unusable, self.flat
         success, queries, unusable, flat = map(np.asarray, fields)
-        mute = ~success & (2 * unusable > queries)
-        deaf = ~success & ~mute & (flat >= _LEAST) & (flat + unusable == queries - 1)
+        broken = ~success & (2 * unusable > queries)
+        constant = ~success & ~broken & (flat >= _LEAST) & (flat + unusable == queries - 1)
         found = []
-        if mute.any():
-            i = np.argmax(mute)
+        if broken.any():
+            i = np.argmax(broken)
             found.append(
-                f"{mute.sum()} of {len(mute)} images were not attacked: the model gave unusable scores "
+                f"{broken.sum()} of {len(broken)} images were not attacked: the model gave unusable scores "
                 f"(not finite, or no probabilities), such as {unusable[i]} of {queries[i]} for image {i}. "
                 "Check the model and output=; see Result.unusable."
             )
-        if deaf.any():
-            i = np.argmax(deaf)
+        if constant.any():
+            i = np.argmax(constant)
             found.append(
-                f"{deaf.sum()} of {len(deaf)} images were not attacked: their loss never changed, such as "
-                f"in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed (or its larger "
-                "radius), saturated probabilities need logits, a tiny eps needs a larger one; see "
-                "Result.flat."
+                f"{constant.sum()} of {len(constant)} images were not attacked: their loss never changed, "
+                f"such as in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed (or a "
+                "larger radius there), saturated probabilities need logits, a tiny eps needs a larger one; "
+                "see Result.flat."
             )
         return found
 
 
 def warned(result: Result) -> Result:
-    """Warns of the result's problems, unless it is traced, and returns it."""
+    """The result, after warnings of its problems; a traced result has no warnings."""
     if not has_tracers(result):
         for problem in result.problems():
             warn(problem)

@@ -1,19 +1,19 @@
 """Bandits-TD: a prior on the gradient, learnt in large tiles by two queries a round."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from zojax._checks import require_count, require_positive
-from zojax.attacks import _ball, _driver, _losses
+from zojax._checks import require_count
+from zojax.attacks import _ball, _losses
+from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._checks import check_norm
-from zojax.attacks._driver import Attack, Model
+from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
+from zojax.attacks._shared import documented, reused
 
 
 class BanditsState(NamedTuple):
@@ -23,6 +23,7 @@ class BanditsState(NamedTuple):
     theta: jax.Array
 
 
+@documented
 def bandits(
     key: int | jax.Array,
     model: Model,
@@ -60,39 +61,11 @@ def bandits(
     so that each of them is an image that may succeed.
 
     Args:
-      key: an int or a JAX key.
-      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
-        same function object compiles once.
-      x: images (batch, height, width) or (batch, height, width, channels) in [0, 1].
-      y: (batch,) ints, the true classes, or the targets.
-      eps: radius of the ball.
-      norm: "linf" or "l2".
-      budget: most queries an image, the first of them for x itself; gradient estimates take
-        more queries than random search, hence the larger default.
-      targeted: whether y is the class to reach instead of the class to leave.
       tiles: rows and columns of the prior; min(50, half the image's) by default.
       mu: length of the step of the two queries, in units of the image.
       exploration: delta.
       prior_rate: h, the learning rate of the prior.
       learning_rate: eta, in units of eps; 0.2 is the paper's 0.01 at eps = 0.05.
-      output: what the model returns: "logits" or "probabilities".
-      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
-        where x looks like "nchw".
-      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
-        elsewhere by default.
-      jit: False calls the model on the host, with NumPy images that are not solved.
-
-    Returns:
-      A `Result`.
-
-    Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
-        model, for scores that are no probabilities where these were promised.
-      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
-        so far.
-
-    Warns:
-      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Ilyas et al., `Prior convictions: black-box adversarial attacks with bandits and priors
@@ -108,11 +81,10 @@ def bandits(
     (True, True)
     """
     attack = bandits_attack(norm, tiles, mu, exploration, prior_rate, learning_rate)
-    return _driver.run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
-    )
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
 
 
+@reused(tiles=require_count)
 def bandits_attack(
     norm: str = "linf",
     tiles: int | None = None,
@@ -121,25 +93,8 @@ def bandits_attack(
     prior_rate: float = 0.1,
     learning_rate: float = 0.2,
 ) -> Attack:
-    """The rounds of `bandits`, for `ask_tell`."""
-    numbers = dict(
-        mu=mu, exploration=exploration, prior_rate=prior_rate, learning_rate=learning_rate
-    )
-    for name, value in numbers.items():
-        require_positive(name, value)
-    tiles = None if tiles is None else require_count("tiles", tiles)
-    return _rounds(check_norm(norm), tiles, *map(float, numbers.values()))
+    """The rounds of `bandits`, for `run` and `ask_tell`."""
 
-
-@lru_cache
-def _rounds(
-    norm: str,
-    tiles: int | None,
-    mu: float,
-    exploration: float,
-    prior_rate: float,
-    learning_rate: float,
-) -> Attack:
     def prior(theta):
         return jnp.tanh(theta) if norm == "linf" else theta
 

@@ -1,7 +1,6 @@
 """SimBA: coordinate descent over an orthonormal basis, of pixels or of low frequencies."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -9,12 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from zojax import noise
-from zojax._checks import require_fraction, require_positive
-from zojax.attacks import _driver, _losses
+from zojax._checks import require_fraction
+from zojax.attacks import _losses
+from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._checks import check_norm
-from zojax.attacks._driver import Attack, Model
+from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
+from zojax.attacks._shared import documented, reused
 from zojax.directions._permutation import permute
 
 
@@ -28,6 +28,7 @@ class SimbaState(NamedTuple):
     minus: jax.Array
 
 
+@documented
 def simba(
     key: int | jax.Array,
     model: Model,
@@ -52,35 +53,8 @@ def simba(
     norm by its number of steps; here the ball does.
 
     Args:
-      key: an int or a JAX key.
-      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
-        same function object compiles once.
       x: images (batch, ...) in [0, 1], of any shape.
-      y: (batch,) ints, the true classes, or the targets.
-      eps: radius of the ball.
-      norm: "l2" or "linf".
-      budget: most queries an image, the first of them for x itself; random search takes
-        fewer queries than gradient estimates, hence the smaller default.
-      targeted: whether y is the class to reach instead of the class to leave.
       step: alpha, the length of one step.
-      output: what the model returns: "logits" or "probabilities".
-      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
-        where x looks like "nchw".
-      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
-        elsewhere by default.
-      jit: False calls the model on the host, with NumPy images that are not solved.
-
-    Returns:
-      A `Result`.
-
-    Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
-        model, for scores that are no probabilities where these were promised.
-      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
-        so far.
-
-    Warns:
-      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
@@ -95,11 +69,10 @@ def simba(
     (True, True)
     """
     attack = simba_attack(norm, step)
-    return _driver.run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
-    )
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
 
 
+@documented
 def simba_dct(
     key: int | jax.Array,
     model: Model,
@@ -123,15 +96,8 @@ def simba_dct(
     normalised, for the lowest frequencies u and v: smooth directions, of which fewer are needed.
 
     Args:
-      key, model, x, y, eps, norm, budget, targeted, step, output, layout, batch_size, jit: as in `simba`;
-        images are (height, width) or have an axis of channels.
+      step: alpha, the length of one step.
       frequencies: the fraction of frequencies u < fraction * H, v < fraction * W; (0, 1].
-
-    Returns:
-      A `Result`.
-
-    Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled.
 
     References:
       Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
@@ -146,22 +112,12 @@ def simba_dct(
     (True, True)
     """
     attack = simba_attack(norm, step, frequencies)
-    return _driver.run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
-    )
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
 
 
+@reused(frequencies=require_fraction)
 def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None = None) -> Attack:
-    """The rounds of `simba`, or with `frequencies` of `simba_dct`, for `ask_tell`."""
-    require_positive("step", step)
-    if frequencies is not None:
-        require_fraction("frequencies", frequencies)
-    fraction = None if frequencies is None else float(frequencies)
-    return _rounds(check_norm(norm), float(step), fraction)
-
-
-@lru_cache
-def _rounds(norm: str, step: float, frequencies: float | None) -> Attack:
+    """The rounds of `simba`, or with `frequencies` of `simba_dct`, for `run` and `ask_tell`."""
     count, direction = (_num_pixels, _pixel) if frequencies is None else _cosines(frequencies)
 
     def init(key, x, loss):

@@ -1,6 +1,5 @@
 """Square attack: random search with square windows whose size follows a schedule."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -10,11 +9,12 @@ from jax.typing import ArrayLike
 
 from zojax import noise
 from zojax._checks import require_count, require_fraction
-from zojax.attacks import _driver, _losses
+from zojax.attacks import _losses
+from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._checks import check_norm
-from zojax.attacks._driver import Attack, Model
+from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
+from zojax.attacks._shared import documented, reused
 
 # The fraction p is halved after these iterations of 10,000; other budgets stretch the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -27,6 +27,7 @@ class SquareState(NamedTuple):
     loss: jax.Array
 
 
+@documented
 def square(
     key: int | jax.Array,
     model: Model,
@@ -53,35 +54,7 @@ def square(
     budgets. A window that would change nothing takes the opposite signs instead of a query.
 
     Args:
-      key: an int or a JAX key.
-      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
-        same function object compiles once.
-      x: images (batch, height, width) or (batch, height, width, channels) in [0, 1].
-      y: (batch,) ints, the true classes, or the targets.
-      eps: radius of the ball.
-      norm: "linf" or "l2".
-      budget: most queries an image, the first of them for x itself; random search takes
-        fewer queries than gradient estimates, hence the smaller default.
-      targeted: whether y is the class to reach instead of the class to leave.
       p: first fraction of the pixels in a window, in (0, 1].
-      output: what the model returns: "logits" or "probabilities".
-      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
-        where x looks like "nchw".
-      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
-        elsewhere by default.
-      jit: False calls the model on the host, with NumPy images that are not solved.
-
-    Returns:
-      A `Result`.
-
-    Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
-        model, for scores that are no probabilities where these were promised.
-      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
-        so far.
-
-    Warns:
-      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Andriushchenko et al., `Square attack: a query-efficient black-box adversarial attack via random
@@ -97,19 +70,12 @@ def square(
     (True, True)
     """
     attack = square_attack(norm, budget, p)
-    return _driver.run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
-    )
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
 
 
+@reused(budget=require_count, p=require_fraction)
 def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> Attack:
-    """The rounds of `square`, for `ask_tell`; the budget sets the pace of its schedule."""
-    require_fraction("p", p)
-    return _rounds(check_norm(norm), require_count("budget", budget), float(p))
-
-
-@lru_cache
-def _rounds(norm: str, budget: int, p: float) -> Attack:
+    """The rounds of `square`, for `run` and `ask_tell`; the budget sets the pace of its schedule."""
     start, move = (_stripes, _signs) if norm == "linf" else (_grid, _bumps)
 
     def init(key, x, loss):

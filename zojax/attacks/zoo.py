@@ -1,6 +1,5 @@
 """ZOO: symmetric differences of random pixels, and Adam with a clock of its own for every pixel."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -8,13 +7,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from zojax import directions
-from zojax._checks import require_count, require_positive
+from zojax._checks import require_count
 from zojax._estimator import estimator
-from zojax.attacks import _driver, _losses
-from zojax.attacks._checks import check_norm
+from zojax.attacks import _losses
+from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
-from zojax.attacks._driver import Attack, Model
+from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
+from zojax.attacks._shared import documented, reused
 
 
 class ZooState(NamedTuple):
@@ -25,6 +25,7 @@ class ZooState(NamedTuple):
     visits: jax.Array
 
 
+@documented
 def zoo(
     key: int | jax.Array,
     model: Model,
@@ -58,37 +59,10 @@ def zoo(
     that may succeed.
 
     Args:
-      key: an int or a JAX key.
-      model: images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
-        same function object compiles once.
       x: images (batch, ...) in [0, 1], of any shape.
-      y: (batch,) ints, the true classes, or the targets.
-      eps: radius of the ball.
-      norm: "l2" or "linf".
-      budget: most queries an image, the first of them for x itself; gradient estimates take
-        more queries than random search, hence the larger default.
-      targeted: whether y is the class to reach instead of the class to leave.
       coordinates: pixels of a round, which is twice as many queries; at most those of an image.
       mu: half the distance of the two points, in units of the image.
       learning_rate: eta of Adam, in units of eps.
-      output: what the model returns: "logits" or "probabilities".
-      layout: "nhwc" or "nchw", the axes of x and of what the model sees; None is "nhwc", with a warning
-        where x looks like "nchw".
-      batch_size: most images in one call of the model, or one round of an image; 16 on CPU and 1024
-        elsewhere by default.
-      jit: False calls the model on the host, with NumPy images that are not solved.
-
-    Returns:
-      A `Result`.
-
-    Raises:
-      ValueError, TypeError: for an argument that is out of range, before anything is compiled; from the
-        model, for scores that are no probabilities where these were promised.
-      Exception: with `jit=False` whatever the model raises, Ctrl-C too; `.partial_result` is the `Result`
-        so far.
-
-    Warns:
-      UserWarning: for images that were not really attacked (`Result.unusable`, `Result.flat`).
 
     References:
       Chen et al., `ZOO: zeroth order optimization based black-box attacks
@@ -104,30 +78,22 @@ def zoo(
     (True, True)
     """
     attack = zoo_attack(norm, coordinates, mu, learning_rate)
-    return _driver.run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit
-    )
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
 
 
+@reused(coordinates=require_count)
 def zoo_attack(
     norm: str = "l2", coordinates: int = 16, mu: float = 0.05, learning_rate: float = 0.05
 ) -> Attack:
-    """The rounds of `zoo`, for `ask_tell`."""
-    require_positive("mu", mu)
-    require_positive("learning_rate", learning_rate)
-    n = require_count("coordinates", coordinates)
-    return _rounds(check_norm(norm), n, float(mu), float(learning_rate))
+    """The rounds of `zoo`, for `run` and `ask_tell`."""
 
-
-@lru_cache
-def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
     def source(x):
-        if n > x.size:
+        if coordinates > x.size:
             raise ValueError(
-                f"coordinates must be at most the {x.size} of an image, got {n}: pass less."
+                f"coordinates must be at most the {x.size} of an image, got {coordinates}: pass less."
             )
         # A coordinate direction has length sqrt(d), so that its estimate is calibrated.
-        return estimator(directions.coordinate(), mu=mu * x.size**-0.5, num_directions=n)
+        return estimator(directions.coordinate(), mu=mu * x.size**-0.5, num_directions=coordinates)
 
     def start(x):
         return ZooState(jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x))
@@ -142,4 +108,4 @@ def _rounds(norm: str, n: int, mu: float, learning_rate: float) -> Attack:
         move = learning_rate * mean / (1 - 0.9**late) / root
         return jnp.where(visited, move, 0.0), ZooState(mean, square, visits)
 
-    return descend(norm, _losses.margin, source, 2 * n, step, start)
+    return descend(norm, _losses.margin, source, 2 * coordinates, step, start)

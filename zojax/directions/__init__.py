@@ -1,9 +1,11 @@
 """Directions z: which way to step. All have E zz' = I over the perturbed coordinates.
 
-A direction is a `Direction`: pure functions that make it from a key, so that nothing of it is stored.
+A `Direction` is a tuple of pure functions. They make z from a key, so nothing is stored. `accumulate`
+is the sum of a direction of your own.
 """
 
 from zojax._direction import Direction
+from zojax.directions._combine import accumulate
 from zojax.directions.coordinate import coordinate
 from zojax.directions.hadamard import hadamard
 from zojax.directions.low_rank import low_rank
@@ -16,6 +18,7 @@ from zojax.directions.sphere import sphere
 
 __all__ = [
     "Direction",
+    "accumulate",
     "coordinate",
     "hadamard",
     "low_rank",

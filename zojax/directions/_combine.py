@@ -1,4 +1,4 @@
-"""sum_i c_i z_i: the plain way, one direction after another, for any direction that can be drawn."""
+"""sum_i c_i z_i for any direction: each z_i is made again and added."""
 
 from functools import partial
 
@@ -8,26 +8,40 @@ from jax import lax
 
 from zojax import noise as noises
 from zojax._barriers import settle
+from zojax._direction import CombineFn, DrawFn
 from zojax._numerics import accumulator_dtype
 from zojax._sharding import varying_like
 from zojax._trees import PyTree, total_size
 
-_AT_ONCE = 16  # a loop's body is as much longer to compile
-# Entries of all terms together up to which they are summed in one kernel: where a loop is many small ones.
+_AT_ONCE = 16  # directions in one iteration; more take longer to compile
+# Entries of all terms together, up to which one kernel sums them: a loop would be many small kernels.
 _SUMMED = {"gpu": 2**24}
 
 
-def accumulate(draw):
-    """A `combine` that regenerates every direction and adds it to an accumulator.
+def accumulate(draw: DrawFn) -> CombineFn:
+    """The `combine` of any direction: draws each z_i again and adds c_i z_i to an accumulator.
 
-    Nothing of size N x d exists. Up to 16 directions are added within what reads their sum, and no
-    accumulator exists either: a step with as many takes no more memory than with one. Of more, 16 are
-    added in one pass over it.
+    No array of size N x d exists. Up to 16 directions are added inside the reader of the sum, without
+    an accumulator, and take no more memory than one direction. Beyond 16, each pass over the
+    accumulator adds 16.
+
+    Args:
+      draw: of the `Direction`.
+
+    Returns:
+      `combine(frame, coefficients, like)`, for the `Direction`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import directions
+    >>> like, signs = jax.ShapeDtypeStruct((2,), jnp.float32), directions.rademacher()
+    >>> frame = signs.frame(jax.random.key(0), 3, like)
+    >>> directions.accumulate(signs.draw)(frame, jnp.zeros(3), like)
+    Array([0., 0.], dtype=float32)
     """
     return partial(_combined, draw)
 
 
-def _combined(draw, frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
+def _combined(draw: DrawFn, frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
     def term(i):
         noise = draw(frame, i, like)
         return jax.tree.map(
@@ -58,7 +72,7 @@ def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:
     return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, _AT_ONCE))[0]
 
 
-def _scaled(coefficient: jax.Array, noise, dtype) -> jax.Array:
+def _scaled(coefficient: jax.Array, noise: noises.Noise, dtype) -> jax.Array:
     dtype = accumulator_dtype(dtype)
     return coefficient.astype(dtype) * noises.of_even_length(noise).dense().astype(dtype)
 

@@ -1,5 +1,6 @@
-"""Directions whose entries are independent: one seed a step, one child seed a leaf and direction."""
+"""Independent entries: one seed for each step, one child seed for each leaf and direction."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -10,8 +11,8 @@ from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
 
 
-def independent(source) -> Direction:
-    """The direction whose leaves are filled by `source` (`noise.Signs`, `noise.Normals`)."""
+def independent(source: Callable[[noise.Seed], noise.Source]) -> Direction:
+    """The direction with leaves filled by `source` (`noise.Signs`, `noise.Normals`)."""
     draw = partial(_draw, source)
     return Direction(_frame, draw, accumulate(draw))
 
@@ -24,6 +25,6 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(source, seed: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     seeds = noise.child_seeds(seed, index, len(leaves))
-    return treedef.unflatten(
-        [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(
+        treedef, [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
     )

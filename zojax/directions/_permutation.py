@@ -1,4 +1,4 @@
-"""A random permutation of {0, ..., size - 1} that is computed where it is read, never stored."""
+"""A random permutation of {0, ..., size - 1}, computed entry by entry and never stored."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from zojax._sharding import varying_like
 
 
 def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
-    """The place of `index` (uint32) under the permutation that `seed` picks.
+    """The place of `index` (uint32) under the permutation of `seed`.
 
-    A Feistel network over an even number of bits, applied again while it lands outside `size`
+    A Feistel network over an even number of bits, applied again while its result is outside `size`
     (cycle walking; Black and Rogaway, 2002): four tries at most on average. Four rounds make a
-    pseudo-random permutation (Luby and Rackoff, 1988), but for small sizes: pairs of places are off by a
-    part of some 2^-half, and every two rounds more take that factor again.
+    pseudo-random permutation (Luby and Rackoff, 1988) of large sizes. At small sizes, the probabilities
+    of pairs of places are off by a relative 2^-half, and two more rounds gain another such factor.
     """
     half = max((size - 1).bit_length() + 1, 2) // 2
     rounds = 2 + 2 * -(-5 // half)
@@ -33,6 +33,6 @@ def permute(seed: jax.Array, index: jax.Array, size: int) -> jax.Array:
         x, untouched = carry
         return untouched | (x >= jnp.uint32(size))
 
-    # The carry of a loop varies as what it becomes.
+    # The carry of a loop varies over the same mesh axes as its result.
     index = varying_like(lax.convert_element_type(index, jnp.uint32), seed)
     return lax.while_loop(outside, walk, (index, True))[0]

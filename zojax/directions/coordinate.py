@@ -15,15 +15,14 @@ def coordinate() -> Direction:
     r""":math:`z = \pm\sqrt d\, e_k`, the coordinates k of one step random and all different.
 
     With `num_directions = d` every coordinate is visited once and the estimate is the classical
-    finite difference (Kiefer and Wolfowitz); with q < d it is that of q random coordinates, times
-    d / q, with variance of trace :math:`(d/q - 1)\|g\|^2`. Coordinates are drawn without storing a
-    permutation, so d may be as large as 2^32 - 1.
+    finite difference (Kiefer and Wolfowitz). With q < d it takes q random coordinates, times d / q, and the
+    variance has trace :math:`(d/q - 1)\|g\|^2`. No permutation is stored, so d may be as large as 2^32 - 1.
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when a step asks for more than d directions.
+      ValueError: if a step asks for more than d directions.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> estimator = zojax.estimator(zojax.directions.coordinate(), num_directions=3)
@@ -65,7 +64,7 @@ def _draw(seed, index, like: PyTree) -> PyTree:
         row = jnp.where(inside, local // np.uint32(max(width, 1)), np.uint32(2**32 - 1))
         source = noise.OneHot(row, local % np.uint32(max(width, 1)))
         drawn.append(noise.row_noise(source, leaf.shape, scale))
-    return treedef.unflatten(drawn)
+    return jax.tree.unflatten(treedef, drawn)
 
 
 def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
@@ -77,10 +76,10 @@ def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
     sums = []
     for start, leaf in zip(_starts(leaves), leaves, strict=True):
         zeros = jnp.zeros(_size(leaf), accumulator_dtype(leaf.dtype))
-        # Wrapped or not, a place outside the leaf is out of bounds, and dropped.
+        # A place outside the leaf, wrapped or not, is out of bounds, and dropped.
         total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
         sums.append(total.reshape(leaf.shape))
-    return treedef.unflatten(sums)
+    return jax.tree.unflatten(treedef, sums)
 
 
 def _size(leaf) -> int:

@@ -1,4 +1,4 @@
-"""Orthogonal sign patterns that are computed, not stored: rows of a randomised Hadamard matrix."""
+"""Orthogonal sign patterns, computed and not stored: rows of a randomised Hadamard matrix."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +21,15 @@ def hadamard() -> Direction:
     :math:`H_{ik} = (-1)^{\mathrm{popcount}(i \wedge k)}` has the padded size
     :math:`d' = 2^{\lceil \log_2 d \rceil}`; D is a random sign per coordinate, shared by the step,
     s one per direction, and pi a random permutation of the rows. Any q <= d' directions are orthogonal in
-    the padded space, so on a quadratic the variance has trace
-    :math:`(d'/q - 1) \frac{d - 1}{d' - 1} \|g\|^2`, which is :math:`(d/q - 1)\|g\|^2` for d = d', and
-    q = d' gives the exact gradient for every d. Nothing is stored; entries are signs, as in `rademacher`.
+    the padded space. On a quadratic the variance has trace
+    :math:`(d'/q - 1) \frac{d - 1}{d' - 1} \|g\|^2`, which is :math:`(d/q - 1)\|g\|^2` for d = d'. The
+    gradient of q = d' is exact for every d. Nothing is stored; entries are signs, as in `rademacher`.
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when a step asks for more than d' directions.
+      ValueError: if a step asks for more than d' directions.
 
     References:
       Choromanski et al., `Structured evolution with compact architectures for scalable policy
@@ -57,9 +57,9 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(seed: jax.Array, index, like: PyTree) -> PyTree:
     row = permute(seed, jnp.asarray(index).astype(jnp.uint32), _padded(like))
     leaves, treedef = jax.tree.flatten(like)
-    # The signs D do not depend on the direction: child seeds of one fixed, unused index.
+    # All directions share the signs D: child seeds of a fixed index, which no direction has.
     seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-    # Every row is 1 at the first coordinate; with a sign of its own no direction tells of another.
+    # Every row is 1 at the first coordinate. A sign for each direction keeps directions uncorrelated.
     words = noise.row_keys(seed, jnp.uint32(2**32 - 3))
     flip = noise.mix(words, jnp.asarray(index).astype(jnp.uint32)) >> np.uint32(31)
     start, drawn = 0, []
@@ -67,7 +67,7 @@ def _draw(seed: jax.Array, index, like: PyTree) -> PyTree:
         source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(leaf_seed))
         drawn.append(noise.row_noise(source, leaf.shape))
         start += leaf.size
-    return treedef.unflatten(drawn)
+    return jax.tree.unflatten(treedef, drawn)
 
 
 def _padded(like: PyTree) -> int:

@@ -1,4 +1,4 @@
-"""Low-rank directions: leaves perturbed by outer products, so that directions share products."""
+"""Low-rank directions: outer products, so that all directions share the product with the base."""
 
 import math
 from functools import partial
@@ -21,18 +21,21 @@ _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}
 def low_rank(
     rank: int = 1, *, factors: str = "rademacher", vectors: Direction | None = None
 ) -> Direction:
-    r""":math:`Z = A B^\top / \sqrt r` for leaves of two and more axes, a dense family for vectors.
+    r""":math:`Z = A B^\top / \sqrt r` for leaves of two or more axes, another direction for vectors.
 
     A is m x r and B is n x r with independent entries of unit variance, so E zz' = I. A leaf of more
-    than two axes is a matrix too, cut between two axes where m + n is least: a stack of layers
-    (L, D, F) is (L D) x F, a convolution kernel (3, 3, C, K) is (9 C) x K, an attention projection
-    (D, H, K) is D x (H K). Slices of leading axes keep the form.
+    than two axes is cut into a matrix, between two axes where m + n is least:
 
-    This does not lower the variance of one step: sign factors leave the trace
-    :math:`[mn - 1 + 2(r-1)/r]\|g\|^2`, normal factors
-    :math:`([(m+2)(n+2) + (r-1)(mn+2)]/r - 1)\|g\|^2`. What it gains: x @ (W + mu Z) is x @ W, which
-    all directions share, plus two thin products; noise costs r (m + n) instead of m n; and the sum
-    over directions is one matrix product a leaf.
+    - a stack of layers (L, D, F) is (L D) x F;
+    - a convolution kernel (3, 3, C, K) is (9 C) x K;
+    - an attention projection (D, H, K) is D x (H K).
+
+    A slice of leading axes keeps the form.
+
+    A step gets cheaper, not more accurate. x @ (W + mu Z) is x @ W, shared by all directions, plus two thin
+    products. Noise costs r (m + n) instead of m n. The sum over directions is one matrix product for each
+    leaf. The variance has trace :math:`[mn - 1 + 2(r-1)/r]\|g\|^2` with sign factors, and
+    :math:`([(m+2)(n+2) + (r-1)(mn+2)]/r - 1)\|g\|^2` with normal factors.
 
     Args:
       rank: r, at least 1.
@@ -43,7 +46,7 @@ def low_rank(
       A `Direction`.
 
     Raises:
-      TypeError, ValueError: for a rank that is not a positive int, or unknown factors.
+      TypeError, ValueError: for a rank other than a positive int, or unknown factors.
 
     References:
       Sarkar et al., `Evolution strategies at the hyperscale <https://arxiv.org/abs/2511.16652>`_,
@@ -88,13 +91,13 @@ def _draw(rank: int, source, vectors: Direction, frame: PyTree, index, like: PyT
     seed = noise.child_seeds(frame[0], index, 1)[0]
     drawn = noise.low_rank_noise(source, seed, parts, rank) if leaves else []
     rest = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, treedef.unflatten(drawn), rest)
+    return _merge(like, jax.tree.unflatten(treedef, drawn), rest)
 
 
 def _combine(
     draw, vectors: Direction, frame: PyTree, coefficients: jax.Array, like: PyTree
 ) -> PyTree:
-    """One matrix product a leaf, over directions and rank together."""
+    """One matrix product for each leaf, over directions and rank together."""
     matrices, rest = _split(like)
     leaves, treedef = jax.tree.flatten(matrices)
 
@@ -102,7 +105,7 @@ def _combine(
         drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
         return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
 
-    if coefficients.shape[0] == 1:  # drawn as for the evaluation: compilers draw once for both
+    if coefficients.shape[0] == 1:  # as in the evaluation, so the compiler draws once for both
         factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
     else:
         factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
@@ -111,7 +114,7 @@ def _combine(
         for (a, b), leaf in zip(factors, leaves, strict=True)
     ]
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, treedef.unflatten(sums), rest)
+    return _merge(like, jax.tree.unflatten(treedef, sums), rest)
 
 
 def _max_directions(vectors: Direction, like: PyTree) -> int | None:
@@ -128,7 +131,7 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def cut(shape: tuple[int, ...]) -> int:
-    """The axis before which a leaf is cut into rows and columns: where m + n is least."""
+    """The axis at which the columns of a leaf begin: it makes m + n least."""
     return min(range(1, len(shape)), key=lambda i: math.prod(shape[:i]) + math.prod(shape[i:]))
 
 

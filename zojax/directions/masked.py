@@ -1,4 +1,4 @@
-"""A direction confined to a part of the parameters: named leaves, or entries of leaves."""
+"""A direction on a part of the parameters: some leaves, or some entries of leaves."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,23 +17,23 @@ from zojax._trees import PyTree
 def masked(
     direction: Direction, mask: PyTree | Callable[[tuple, jax.ShapeDtypeStruct], bool]
 ) -> Direction:
-    """`direction` over the parameters that `mask` selects; all others stay as they are.
+    """`direction` over the parameters selected by `mask`; all others stay as they are.
 
-    A leaf that is left out costs nothing: no noise, no update. Where a leaf has an array mask, its
-    noise is multiplied by it, so that E zz' = I holds over the selected entries.
+    A leaf outside the mask costs nothing: no noise, no update. An array mask multiplies the noise of its
+    leaf, so E zz' = I holds over the selected entries.
 
     Args:
       direction: any direction.
       mask: a predicate `mask(path, leaf) -> bool` on the key path (`jax.tree_util.KeyPath`) and the
         leaf's `jax.ShapeDtypeStruct`; or a pytree of the parameters' structure with a bool, or a
-        bool array of the leaf's shape, for each leaf (anything for leaves that are not perturbed).
+        bool array of the leaf's shape, for each leaf (anything for integer and other such leaves).
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when nothing is selected, or a mask's structure or shape does not fit.
-      TypeError: when a predicate returns no bool.
+      ValueError: if nothing is selected, or a mask's structure or shape does not fit.
+      TypeError: if a predicate returns anything but a bool.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> only_w = lambda path, leaf: jax.tree_util.keystr(path) == "['w']"
@@ -46,8 +46,13 @@ def masked(
     require_kind("direction", direction, Direction)
     if not callable(mask) and not any(map(_may_select, jax.tree.leaves(mask))):
         raise ValueError("mask selects nothing; there is nothing to perturb.")
-    stages = [partial(f, direction, mask) for f in (_frame, _draw, _combine, _max_directions)]
-    return Direction(*stages, shares_products=direction.shares_products)
+    return Direction(
+        frame=partial(_frame, direction, mask),
+        draw=partial(_draw, direction, mask),
+        combine=partial(_combine, direction, mask),
+        max_directions=partial(_max_directions, direction, mask),
+        shares_products=direction.shares_products,
+    )
 
 
 def _resolve(mask, like: PyTree) -> PyTree:
@@ -97,7 +102,7 @@ def _max_directions(direction: Direction, mask, like: PyTree) -> int | None:
 
 
 def _fit(mask: PyTree, like: PyTree) -> PyTree:
-    """The mask as a tree like `like`, which has None where a leaf is not perturbed."""
+    """The mask as a tree like `like`, with None for each leaf without noise."""
     try:
         return jax.tree.map(
             lambda leaf, m: None if leaf is None else m, like, mask, is_leaf=lambda x: x is None

@@ -1,4 +1,4 @@
-"""Exactly orthogonal directions: a random frame from a QR decomposition, for d that fits."""
+"""Exactly orthogonal directions: a random frame from a QR decomposition, stored."""
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,15 @@ from zojax.directions._combine import accumulate
 def orthogonal() -> Direction:
     r"""q columns of a uniformly random (Haar) orthogonal matrix, times :math:`\sqrt d`.
 
-    The q directions of a step are exactly orthogonal, which leaves a variance of trace
-    :math:`(d/q - 1)\|g\|^2` on a quadratic, zero at q = d. Stores d x q numbers and takes
-    O(d q^2): for large d use `hadamard`, which stores nothing.
+    The q directions of a step are exactly orthogonal. On a quadratic the variance has trace
+    :math:`(d/q - 1)\|g\|^2`, zero at q = d. A step stores d x q numbers and takes O(d q^2) operations.
+    For large d use `hadamard`, which stores nothing.
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when a step asks for more than d directions.
+      ValueError: if a step asks for more than d directions.
 
     References:
       Choromanski et al., `Structured evolution with compact architectures for scalable policy
@@ -39,7 +39,7 @@ def orthogonal() -> Direction:
 def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
     normals = jax.random.normal(key, (total_size(like), num_directions))
     q, r = jnp.linalg.qr(normals)
-    # The sign fixes QR's freedom; without it the columns are not uniform (Mezzadri, 2007).
+    # QR leaves the signs free; without this choice the columns are not uniform (Mezzadri, 2007).
     return q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None] * np.sqrt(total_size(like))
 
 
@@ -48,6 +48,7 @@ def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
     parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
-    return treedef.unflatten(
-        [noise.StoredNoise(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(
+        treedef,
+        [noise.StoredNoise(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)],
     )

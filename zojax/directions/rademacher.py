@@ -1,4 +1,4 @@
-"""Independent signs: SPSA's direction, the least variance among independent entries, the default."""
+"""Independent signs: the default, as in SPSA; the least variance among independent entries."""
 
 from zojax import noise
 from zojax._direction import Direction
@@ -10,7 +10,7 @@ def rademacher() -> Direction:
 
     One central difference on a quadratic has
     :math:`\mathrm{Cov}(\hat g) = \|g\|^2 I + gg^\top - 2\,\mathrm{diag}(g^2)`,
-    of trace :math:`(d-1)\|g\|^2`: less than normal entries, and cheaper (a sign is one bit of a word).
+    of trace :math:`(d-1)\|g\|^2`: less than normal entries, and cheaper, since a sign is one bit.
 
     Returns:
       A `Direction`; z has the shape of each float leaf.

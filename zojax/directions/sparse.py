@@ -1,4 +1,4 @@
-"""A random part of the coordinates, new at every step and shared by the step's directions."""
+"""A random part of the coordinates, new in every step and shared by the step's directions."""
 
 import math
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from zojax.directions._combine import accumulate
 def sparse(density: float) -> Direction:
     r""":math:`z_k = m_k s_k / \sqrt p`, with m_k = 1 with probability p, the `density`.
 
-    The mask m is drawn anew at each step and shared by its directions, so the update of a step
-    touches about p d coordinates; s are signs. E zz' = I over steps. One central
-    difference on a quadratic has a variance of trace :math:`(d - 2 + 1/p)\|g\|^2`.
+    Each step draws a mask m, which its directions share, so an update touches about p d coordinates; s are
+    signs. E zz' = I over steps. One central difference on a quadratic has a variance of trace
+    :math:`(d - 2 + 1/p)\|g\|^2`.
 
     Args:
-      density: p, in [2^-32, 1], the same in all steps. It is rounded to a multiple of 2^-32, the
-        resolution of a mask. With p below 1/d most steps move no coordinate.
+      density: p, in [2^-32, 1], the same in all steps, rounded to a multiple of 2^-32. With p below 1/d
+        most steps move no coordinate.
 
     Returns:
       A `Direction`.
 
     Raises:
-      ValueError: when the density is outside [2^-32, 1].
-      TypeError: when it is a schedule, traced, or no number.
+      ValueError: if the density is outside [2^-32, 1].
+      TypeError: if it is a schedule, traced, or not a number.
 
     References:
       Liu et al., `Sparse MeZO <https://arxiv.org/abs/2402.15751>`_, 2024 (there with a mask from the
@@ -51,7 +51,7 @@ def sparse(density: float) -> Direction:
             f"density must be at least 2^-32 = {2**-32:.3g}, got {density:.3g}: "
             "directions.coordinate() moves one coordinate at a time."
         )
-    # A coordinate is kept when its 32-bit hash is below this.
+    # A 32-bit hash below the threshold keeps its coordinate.
     threshold = round(density * 2**32)
     draw = partial(_draw, threshold)
     return Direction(_frame, draw, accumulate(draw))
@@ -65,14 +65,15 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     signs = noise.child_seeds(seed, index, len(leaves))
-    # With an index that no direction has.
+    # An index that no direction has.
     masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
     scale = math.sqrt(2**32 / threshold)
-    return treedef.unflatten(
+    return jax.tree.unflatten(
+        treedef,
         [
             noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
             for i, leaf in enumerate(leaves)
-        ]
+        ],
     )
 
 
@@ -86,7 +87,7 @@ class _Kept:
     """Signs where the coordinate's hash is below the threshold, zero elsewhere."""
 
     signs: noise.Signs
-    mask_seed: jax.Array
+    mask_seed: noise.Seed
     threshold: int
 
     def rows(self, rows: jax.Array, width: int) -> jax.Array:
@@ -97,5 +98,5 @@ class _Kept:
 
     def _mask(self, rows, columns):
         word, _ = noise.threefry((self.mask_seed[0], self.mask_seed[1]), rows, columns)
-        # Not `word < threshold`: 2^32 is no uint32.
+        # Not `word < threshold`: the threshold may be 2^32, beyond uint32.
         return (word <= np.uint32(self.threshold - 1)).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Uniform on the sphere of radius sqrt(d): a normal direction over all leaves, rescaled."""
+"""Uniform on the sphere of radius sqrt(d): a normal direction over all leaves, then rescaled."""
 
 import dataclasses
 from functools import partial

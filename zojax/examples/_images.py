@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax.examples._assets import Asset, fetch
-from zojax.examples.models import cnn
+from zojax.examples import _cnn
+from zojax.lm.assets import Asset, fetch
 
 __all__ = ["DATA", "Images", "WHEEL", "accuracy", "digits", "mnist", "train"]
 
@@ -80,15 +80,15 @@ def train(images, epochs=15, batch=64, learning_rate=2e-3, seed=0, bar=iter):
       bar: wraps the range of epochs, such as `tqdm`.
 
     Returns:
-      The parameters of `zojax.examples.models.cnn`.
+      The parameters of `zojax.examples._cnn`.
     """
     steps = len(images.train_y) // batch
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
     key = jax.random.key(seed)
-    params = cnn.init(key, images.train_x.shape[1])
+    params = _cnn.init(key, images.train_x.shape[1])
 
     def loss(params, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(cnn.forward(params, x), y).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(_cnn.forward(params, x), y).mean()
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(carry, x, y, key):

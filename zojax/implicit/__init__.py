@@ -1,34 +1,65 @@
 """Functions at perturbed parameters, without perturbed parameters.
 
-A function is traced once at the parameters themselves. An interpreter then runs what was traced,
-with each perturbed leaf replaced by `Perturbed(base, scale, noise)`:
+A function is traced once at the parameters themselves. An interpreter then runs the trace, with a
+`Perturbed(base, scale, noise)` in place of each perturbed leaf:
 
-- views (slices, gathers, transposes, reshapes, a layer's slice in `scan`) look through the same
-  window at the base and at the noise, which is not computed;
-- products with low-rank noise are taken factor by factor, so that under `vmap` over directions the
-  product with the base is shared by all;
-- any other operation materialises the operand it reads, where it reads it, and nothing else.
+- a view (a slice, a gather, a transpose, a layer's slice in `scan`) acts on the base and on the noise
+  alike, and computes no noise;
+- a product with low-rank noise is taken factor by factor: under `vmap`, all directions share the product
+  with the base;
+- any other operation materialises the one operand that it reads.
+
+Each primitive of JAX has a rule. Add yours with `rule` or `view`; README.md in this folder shows how.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from zojax._trees import PyTree
+from zojax.implicit import rules as rules  # registers the rules of JAX's primitives
 from zojax.implicit._explain import Event, Leaf, Report, explain, strict_context
-from zojax.implicit._interpret import Context, require_noise, run
+from zojax.implicit._perturbed import Part, Perturbed
+from zojax.implicit._registry import Rule, rule
 from zojax.implicit._rounding import settled_update
+from zojax.implicit._view import View, view
+from zojax.implicit._walk import Context, require_noise, run
 
-__all__ = ["Event", "Leaf", "Report", "evaluate", "explain", "settled_update"]
+__all__ = [
+    "Context",
+    "Event",
+    "Leaf",
+    "Part",
+    "Perturbed",
+    "Report",
+    "Rule",
+    "View",
+    "evaluate",
+    "explain",
+    "rule",
+    "settled_update",
+    "view",
+]
 
 
-def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwargs) -> PyTree:
+def evaluate(
+    fun: Callable[..., Any],
+    params: PyTree,
+    noise: PyTree,
+    scale: Any,
+    *args: Any,
+    on_missing: str = "materialise",
+    **kwargs: Any,
+) -> Any:
     r""":math:`f(x + \mu z)`, without building :math:`x + \mu z`.
 
     Under `jax.vmap` over `noise` and `scale`, with `params` unbatched, low-rank noise shares every
     product with the parameters. Directions are not differentiated: custom derivative rules inside
     `fun` are ignored.
 
-    With low-rank noise, products add :math:`\mu (x A) B^\top` in float32 (float64 for float64
-    outputs) before rounding to the dtype of the product, so that a perturbation too small for a
-    bfloat16 parameter survives. So it does where `fun` casts a parameter to bfloat16 or float16; a cast to
-    8 bits or less is applied to the perturbed values, as it is written.
+    With low-rank noise, products add :math:`\mu (x A) B^\top` in float32 (float64 for float64 outputs)
+    and round to the dtype of the product afterwards. A perturbation too small for a bfloat16 parameter
+    survives. It also survives a cast of the parameter to bfloat16 or float16. A cast to 8 bits or fewer
+    acts on the perturbed values, as written.
 
     Args:
       fun: any function that JAX can trace; it returns any pytree.
@@ -38,15 +69,15 @@ def evaluate(fun, params, noise, scale, *args, on_missing="materialise", **kwarg
       scale: real scalar, may be traced.
       *args, **kwargs: passed on to `fun` as they are.
       on_missing: "materialise", or "error" to raise where noise with structure meets an operation
-        that has no rule for it. See `explain`.
+        without a rule for it. See `explain`.
 
     Returns:
-      fun(params + scale * noise, *args, **kwargs), equal to rounding. Call it inside `jit`, as the
-      estimators do: outside, as any function of arrays, it runs operation by operation.
+      fun(params + scale * noise, *args, **kwargs), up to rounding. Call it inside `jit`, as the
+      estimators do: outside, it runs operation by operation.
 
     Raises:
-      ValueError: for an unknown `on_missing`, or noise that does not have the shape of its leaf.
-      TypeError: for a leaf of `noise` that is no noise object.
+      ValueError: for an unknown `on_missing`, or noise without the shape of its leaf.
+      TypeError: for a leaf of `noise` other than a noise object.
       NotImplementedError: under `on_missing="error"`, naming the parameter and the operation.
 
     >>> import jax, jax.numpy as jnp, zojax

@@ -1,58 +1,53 @@
 """All that zojax knows about JAX's internals and their versions (0.10 to the newest)."""
 
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import jax
 from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 
-def inner_jaxpr(eqn):
+def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
+    """(jaxpr, constants) of an open or a closed jaxpr."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def inner_jaxpr(eqn: JaxprEqn) -> tuple[Any, Sequence]:
     """The jaxpr of a call-like equation, and its constants."""
     params = eqn.params
-    jaxpr = next(params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params)
-    return open_jaxpr(jaxpr)
+    return open_jaxpr(next(params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params))
 
 
-def scan_operands(eqn, operands) -> tuple[list, list, list]:
-    """The operands of a scan: constants, carry, and what is sliced."""
+def operand_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
+    """Shape and dtype of the first operand."""
+    return cast(jax.core.ShapedArray, eqn.invars[0].aval)
+
+
+def output_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
+    """Shape and dtype of the first output."""
+    return cast(jax.core.ShapedArray, eqn.outvars[0].aval)
+
+
+def scan_operands(eqn: JaxprEqn, operands: Sequence) -> tuple[list, list, list]:
+    """The operands of a scan: constants, carry, and stacked inputs."""
     params = eqn.params
     if "num_consts" in params:
         first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
     else:  # jax >= 0.11
         consts, carry, _ = params["ft_in"].unpack()
         first, second = len(consts), len(consts) + len(carry)
-    return operands[:first], operands[first:second], operands[second:]
+    return list(operands[:first]), list(operands[first:second]), list(operands[second:])
 
 
-def manual_axes(eqn) -> frozenset:
-    """The mesh axes that a shard_map equation maps over."""
+def manual_axes(eqn: JaxprEqn) -> frozenset:
+    """The mesh axes over which a shard_map equation maps."""
     params = eqn.params
     return params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]
 
 
-# What compilers fuse into whatever reads it: entry by entry, and changes of shape.
-_ELEMENTWISE = frozenset(
-    "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2"
-    " expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow"
-    " reshape round rsqrt select_n sign sin sqrt square squeeze sub tanh"
-    " transpose xor".split()
-)
-
-
-def is_elementwise(eqn) -> bool:
-    """Whether an equation, or all that it calls, works entry by entry."""
-    name = eqn.primitive.name
-    if name in ("jit", "custom_jvp_call", "custom_vjp_call"):
-        return all(map(is_elementwise, inner_jaxpr(eqn)[0].eqns))
-    return name in _ELEMENTWISE
-
-
-def open_jaxpr(jaxpr):
-    """(jaxpr, constants) of an open or a closed jaxpr."""
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-
-
-def bind(eqn, *args) -> list:
+def bind(eqn: JaxprEqn, *args) -> list:
     """Runs one equation on other arguments; always a list of outputs."""
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ((), params)
@@ -60,20 +55,45 @@ def bind(eqn, *args) -> list:
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
-def trace(fun, arrays):
-    """The closed jaxpr of `fun(arrays) -> (outputs, static)`, and `static`."""
-    static = []
+def trace(fun: Callable, arrays) -> tuple[ClosedJaxpr, Callable[[Sequence], Any]]:
+    """The closed jaxpr of the arrays in `fun(arrays)`, and a function from arrays to that tree again."""
+    fills = []
 
     def outputs(arrays):
-        outs, rest = fun(arrays)
-        static.append(rest)
+        outs, fill = partition(fun(arrays), _is_traceable)
+        fills.append(fill)
         return outs
 
-    return jax.make_jaxpr(outputs)(arrays), static[0]
+    return jax.make_jaxpr(outputs)(arrays), fills[0]
+
+
+def partition(tree, is_array: Callable[[Any], bool]) -> tuple[list, Callable[[Sequence], Any]]:
+    """The arrays of a tree, and a function that puts others in their places; the rest stays static."""
+    leaves, treedef = jax.tree.flatten(tree)
+    places = [i for i, x in enumerate(leaves) if is_array(x)]
+    arrays = [leaves[i] for i in places]
+    for i in places:
+        leaves[i] = None  # a tracer kept here would leak
+
+    def fill(arrays):
+        filled = list(leaves)
+        for i, array in zip(places, arrays, strict=True):
+            filled[i] = array
+        return treedef.unflatten(filled)
+
+    return arrays, fill
+
+
+def _is_traceable(x) -> bool:
+    try:
+        jax.typeof(x)
+    except TypeError:
+        return False
+    return True
 
 
 @contextmanager
-def context_of(eqn):
+def context_of(eqn: JaxprEqn):
     """The user's line, named scopes and settings of an equation, for errors and profiles."""
     names = source_info_util.current_name_stack() + eqn.source_info.name_stack
     traceback = eqn.source_info.traceback
@@ -81,15 +101,6 @@ def context_of(eqn):
         yield
 
 
-def source_line(eqn) -> str:
+def source_line(eqn: JaxprEqn) -> str:
     """'file.py:12:4 (function)' of the user's code, or an empty string."""
     return source_info_util.summarize(eqn.source_info)
-
-
-def is_array(x) -> bool:
-    """Whether JAX can trace `x` as an output."""
-    try:
-        jax.typeof(x)
-    except TypeError:
-        return False
-    return True

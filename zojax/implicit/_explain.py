@@ -1,4 +1,4 @@
-"""A report of what an evaluation does with every parameter, and the errors of a strict one."""
+"""Reports on the use of every parameter in an evaluation, and the errors of a strict evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,32 +6,29 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
 
 from zojax._direction import Direction
 from zojax._trees import PyTree, floats_only, structure_of
-from zojax.implicit import _compat
-from zojax.implicit._interpret import Context, require_noise, run
-from zojax.implicit._perturbed import Outer, Perturbed
-
-# Where noise is lost although only a view or a copy was asked for.
-_MOVES = {
-    "gather", "slice", "dynamic_slice", "reshape", "squeeze", "transpose",
-    "split", "concatenate", "pad", "scatter", "dynamic_update_slice", "scan", "while", "cond",
-}  # fmt: skip
-_ELEMENTWISE = {"add", "sub", "mul", "div", "max", "min", "pow", "select_n"}
+from zojax.implicit import _compat, _registry
+from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._walk import Context, require_noise, run
 
 
 class Event(NamedTuple):
-    """One use of a parameter.
-
-    `kind` is "kept" (a view or a product that keeps the noise implicit), "slice" (dense noise is
-    added to the part in use), "activation" (so is any noise to the entries that a lookup picked),
-    "elementwise" (vectors, and whatever is broadcast against larger arrays) or "missing" (no rule:
-    a part was materialised although its noise has structure or the part is only moved).
+    """One use of a parameter, or of a part of it.
 
     Attributes:
-      kind: as above.
-      primitive: the operation that used it.
+      kind: one of
+
+        - "kept": a view or a product keeps the noise implicit;
+        - "slice": dense noise is added to the part in use;
+        - "activation": noise is added to the entries picked by a lookup;
+        - "elementwise": the part is a vector, or broadcast against a larger array;
+        - "missing": the part is materialised for want of a rule, although its noise has structure or the
+          part is only moved.
+
+      primitive: the operation that uses it.
       where: the line of source, or "".
       shape: of the part.
       nbytes: of the part.
@@ -56,7 +53,7 @@ class Leaf:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the largest part that is materialised; activations do not count."""
+        """Bytes of the largest materialised part, activations aside."""
         parts = [e.nbytes for e in self.events if e.kind not in ("kept", "activation")]
         return max(parts, default=0)
 
@@ -74,19 +71,22 @@ class Leaf:
 
 @dataclass
 class Report:
-    """What `explain` found; `str()` of it is a table for people."""
+    """The findings of `explain`; print it for a table.
+
+    `leaves` has a `Leaf` for each perturbed parameter, by name.
+    """
 
     leaves: dict[str, Leaf]
 
     @property
     def missing(self) -> list[tuple[str, Event]]:
-        """(leaf, event) wherever structured noise met a primitive without a rule."""
+        """(leaf name, event) for each use of kind "missing"."""
         found = [(leaf.name, e) for leaf in self.leaves.values() for e in leaf.events]
         return [(name, e) for name, e in found if e.kind == "missing"]
 
     @property
     def largest_slice(self) -> int:
-        """Bytes of the largest part of a parameter that is materialised at once."""
+        """Bytes of the largest part of a parameter, materialised at once."""
         return max((leaf.nbytes for leaf in self.leaves.values()), default=0)
 
     def __str__(self) -> str:
@@ -98,12 +98,15 @@ class Report:
 
 
 def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **kwargs) -> Report:
-    """How `evaluate(fun, params, noise, scale, *args, **kwargs)` treats each parameter.
+    """The use of each parameter in `evaluate(fun, params, noise, scale, *args, **kwargs)`.
 
-    Nothing is computed. Arrays may be `jax.ShapeDtypeStruct`s. In print, `kept` is noise that a view or
-    a product took in its own form, a `part in use` is what one operation materialises while it reads it,
-    `looked up or broadcast` has the size of activations, and `NO RULE` is low-rank noise that a primitive
-    could not use, or any noise of what is only moved (a pad, a carry, an output): it is materialised.
+    Nothing is computed, so arrays may be `jax.ShapeDtypeStruct`s. The printed report says
+
+    - `kept through ...`: these primitives keep the noise in its own form;
+    - `part in use`: one operation materialises this part while it reads it;
+    - `looked up or broadcast`: materialised, of the size of activations;
+    - `NO RULE`: materialised, because the primitive cannot use low-rank noise, or only moves the part
+      (a pad, a carry, an output). Register a rule for it with `zojax.implicit.rule`.
 
     Args:
       fun: the function, as for `evaluate`.
@@ -115,7 +118,7 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
       A `Report`: `leaves` by name, `missing` (uses without a rule) and `largest_slice` in bytes.
 
     Raises:
-      TypeError: for a noise that is none.
+      TypeError: for a `noise` that is neither.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
@@ -128,27 +131,12 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
         noise = _drawn(noise, params)
     require_noise(noise)
     leaves: dict[str, Leaf] = {}
-
-    def record(kind, x: Perturbed, eqn):
-        leaf = leaves[x.name]
-        name = "output" if eqn is None else eqn.primitive.name
-        where = "" if eqn is None else _compat.source_line(eqn)
-        shape = x.shape
-        event = Event(kind, name, where, shape, x.base.size * jnp.dtype(x.base.dtype).itemsize)
-        if event not in leaf.events:
-            leaf.events.append(event)
-
-    def on_perturbed(x: Perturbed):
-        noise = "low rank" if isinstance(x.join, Outer) else "dense"
-        noise += "" if x.whole is None else (", masked" if x.join else ", stored")
-        leaves[x.name] = Leaf(x.name, x.shape, str(x.base.dtype), noise)
-
     context = Context(
-        on_perturbed,
-        on_kept=lambda x, eqn: record("kept", x, eqn),
-        on_materialise=lambda x, eqn: record(_kind(x, eqn), x, eqn),
+        on_perturbed=lambda x: leaves.update({x.name: _leaf(x)}),
+        on_kept=lambda x, eqn: _record(leaves[x.name], "kept", x, eqn),
+        on_materialise=lambda x, eqn: _record(leaves[x.name], _kind(x, eqn), x, eqn),
     )
-    arrays, fill = _partition((params, noise, args, kwargs))
+    arrays, fill = _compat.partition((params, noise, args, kwargs), _has_shape)
 
     def evaluation(arrays):
         params, noise, args, kwargs = fill(arrays)
@@ -156,6 +144,29 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
 
     jax.eval_shape(evaluation, arrays)
     return Report(leaves)
+
+
+def _has_shape(x) -> bool:
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def _leaf(x: Perturbed) -> Leaf:
+    noise = "low rank" if x.is_factored else "dense"
+    noise += "" if x.whole is None else (", masked" if x.join else ", stored")
+    return Leaf(x.name, x.shape, str(x.base.dtype), noise)
+
+
+def _record(leaf: Leaf, kind: str, x: Perturbed, eqn: JaxprEqn | None) -> None:
+    nbytes = x.base.size * jnp.dtype(x.base.dtype).itemsize
+    event = Event(
+        kind, _name(eqn), "" if eqn is None else _compat.source_line(eqn), x.shape, nbytes
+    )
+    if event not in leaf.events:
+        leaf.events.append(event)
+
+
+def _name(eqn: JaxprEqn | None) -> str:
+    return "output" if eqn is None else eqn.primitive.name
 
 
 def _drawn(direction: Direction, params: PyTree) -> PyTree:
@@ -169,44 +180,31 @@ def _drawn(direction: Direction, params: PyTree) -> PyTree:
 
 
 def strict_context() -> Context:
-    """Raises wherever structured noise meets a primitive without a rule."""
+    """Raises NotImplementedError at each use of kind "missing"."""
 
-    def check(x: Perturbed, eqn):
+    def check(x: Perturbed, eqn: JaxprEqn | None) -> None:
         if _kind(x, eqn) != "missing":
             return
-        name = "output" if eqn is None else eqn.primitive.name
         where = "" if eqn is None else f" at {_compat.source_line(eqn)}"
         raise NotImplementedError(
-            f"{x.name} (a view of shape {x.shape}) would be materialised by {name!r}{where}, which "
-            'has no rule for its noise; use on_missing="materialise", or a direction that leaves '
-            "this parameter out (zojax.directions.masked)."
+            f"{x.name} (a view of shape {x.shape}) would be materialised by {_name(eqn)!r}{where}, which "
+            'has no rule for its noise; use on_missing="materialise", a rule of your own '
+            "(zojax.implicit.rule), or a direction without this parameter (zojax.directions.masked)."
         )
 
     return Context(on_materialise=check)
 
 
-def _kind(x: Perturbed, eqn) -> str:
-    name = "output" if eqn is None else eqn.primitive.name
-    if x.is_vector or (name in _ELEMENTWISE and eqn.outvars[0].aval.size > x.base.size):
+def _kind(x: Perturbed, eqn: JaxprEqn | None) -> str:
+    known = _registry.lookup(_name(eqn))
+    is_broadcast = (
+        eqn is not None and known.broadcasts and _compat.output_type(eqn).size > x.base.size
+    )
+    if x.is_vector or is_broadcast:
         return "elementwise"
     if x.is_activation:
         return "activation"
-    structured = isinstance(x.join, Outer) or name == "output" or name in _MOVES
-    return "missing" if structured else "slice"
-
-
-def _partition(tree: PyTree):
-    """The arrays of a tree, and what puts them back; everything else stays static."""
-    leaves, treedef = jax.tree.flatten(tree)
-    is_array = [hasattr(x, "shape") and hasattr(x, "dtype") for x in leaves]
-
-    def fill(arrays):
-        arrays = iter(arrays)
-        return treedef.unflatten(
-            [next(arrays) if a else x for a, x in zip(is_array, leaves, strict=True)]
-        )
-
-    return [x for a, x in zip(is_array, leaves, strict=True) if a], fill
+    return "missing" if x.is_factored or eqn is None or known.moves else "slice"
 
 
 def _describe(event: Event) -> str:
@@ -222,8 +220,9 @@ def _describe(event: Event) -> str:
 
 
 def _size(nbytes: int) -> str:
+    size = float(nbytes)
     for unit in ("B", "KiB", "MiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.4g} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.4g} GiB"
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

@@ -14,7 +14,18 @@ without a loss or data. A run that was cut off continues from its log as if noth
 """
 
 from zojax.trajectory._log import Log, load, merge, save, truncate
+from zojax.trajectory._notes import require_note
 from zojax.trajectory._recorder import Recorder
 from zojax.trajectory._replay import replay, resume
 
-__all__ = ["Log", "Recorder", "load", "merge", "replay", "resume", "save", "truncate"]
+__all__ = [
+    "Log",
+    "Recorder",
+    "load",
+    "merge",
+    "replay",
+    "require_note",
+    "resume",
+    "save",
+    "truncate",
+]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._call import PROGRAMS
+from zojax._kept import PROGRAMS
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._trees import PyTree

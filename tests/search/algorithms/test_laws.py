@@ -1,0 +1,278 @@
+"""One table of all algorithms, and the properties that they share."""
+
+from dataclasses import dataclass
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zojax import search
+from zojax.search.spaces import ORDERED
+
+
+@dataclass(frozen=True)
+class Die(search.Domain):
+    """A user's own domain, whose coordinates begin at 3."""
+
+    low = 3
+    high = 6
+    kind = ORDERED
+
+    def decode(self, x):
+        return x.astype(int)
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
+
+MIXED = search.space(
+    {
+        "x": search.uniform(-1, 2, (2,)),
+        "rate": search.log_uniform(1e-3, 1),
+        "width": search.log_integers(1, 64),
+        "layers": search.integers(0, 9),
+        "kind": search.choice([1, 2, 3]),
+        "level": search.ordered([0.1, 0.2, 0.5]),
+        "own": Die(),
+    }
+)
+CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
+SUBSETS = search.space(search.subset(40, max_size=3))
+WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
+STEPS, BUDGET = 20, 60
+
+ALGORITHMS = {
+    "random_search": (search.random_search(3), MIXED),
+    "coordinate_reset": (search.coordinate_reset(), MIXED),
+    "coordinate_search": (search.coordinate_search(), MIXED),
+    "racos": (search.racos(), MIXED),
+    "sracos": (search.sracos(), MIXED),
+    "sracos_continuum": (search.sracos(replacement="margin", parity=True), CONTINUUM),
+    "asracos": (search.asracos(in_flight=3), MIXED),
+    "ssracos": (search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM),
+    "resample": (search.resample(search.coordinate_reset(), 4), MIXED),
+    "quasi_newton": (search.quasi_newton(), MIXED),
+    "snes": (search.snes(), MIXED),
+    "portfolio": (search.portfolio(), MIXED),
+    "default": (search.default_algorithm(WIDE, BUDGET), WIDE),
+    "sre": (search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
+    "poss": (search.poss(), SUBSETS),
+    "pposs": (search.pposs(3), SUBSETS),
+    "ponss": (search.ponss(0.1, 2), SUBSETS),
+    "evosax_distribution": (search.from_evosax("SNES", 6), CONTINUUM),
+    "evosax_population": (search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
+}
+# Means of several evaluations may rise: their point was lucky before, or, with snes, their generation was.
+MONOTONE = [name for name in ALGORITHMS if name not in ("ssracos", "ponss", "snes")]
+# The rounding of values, which vmap may change, is divided by the width of a difference: needs float64.
+AMPLIFYING = ("quasi_newton", "portfolio")
+
+
+def value_of(space, x):
+    """The distance from a point inside, in units of the range; a tenth of the space has no value."""
+    low, span = jnp.asarray(space.low), jnp.asarray(space.high - space.low)
+    u = (x - low) / span
+    value = jnp.sum(jnp.abs(u - 0.3))
+    return jnp.where(u[0] > 0.9, jnp.inf, value) if space is not SUBSETS else value
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def run(algorithm, space, state):
+    """Some asks and tells: (the state after, what happened)."""
+
+    def step(state, _):
+        x, state = algorithm.ask(space, state)
+        values = jax.vmap(partial(value_of, space))(x)
+        state = algorithm.tell(space, state, x, values)
+        return state, (x, values, algorithm.best(state))
+
+    return jax.lax.scan(step, state, None, STEPS)
+
+
+@partial(jax.jit, static_argnums=0)
+def first_state(name, key):
+    algorithm, space = ALGORITHMS[name]
+    return algorithm.init(key, space, BUDGET)
+
+
+@cache
+def first_run(name):
+    return run(*ALGORITHMS[name], first_state(name, jax.random.key(0)))
+
+
+def same(a, b):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        left, right = (
+            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v
+            for v in (left, right)
+        )
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "evosax" not in name])
+def test_a_run_passes_leak_and_key_reuse_checks(name):
+    algorithm, space = ALGORITHMS[name]
+
+    def some(key):
+        state = algorithm.init(key, space, BUDGET)
+        for _ in range(2):
+            x, state = algorithm.ask(space, state)
+            state = algorithm.tell(space, state, x, jnp.zeros(len(x)))
+        return algorithm.best(state)
+
+    with jax.checking_leaks(), jax.debug_key_reuse(True):
+        jax.eval_shape(some, jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_proposals_are_inside_the_space_and_of_the_right_type(name):
+    algorithm, space = ALGORITHMS[name]
+    _, (x, _, _) = first_run(name)
+    assert x.shape == (STEPS, algorithm.batch_size, space.dimension)
+    x = np.asarray(x).reshape(-1, space.dimension)
+    assert (x >= space.low.astype(x.dtype)).all() and (x <= space.high.astype(x.dtype)).all()
+    if space is SUBSETS:
+        assert np.isin(x, (0, 1)).all() and x.sum(axis=1).max() < 6
+        return
+    np.testing.assert_allclose(x, np.asarray(space.clip(jnp.asarray(x))), rtol=1e-6)
+    for row in x[:5]:
+        space.encode(space.point(row))  # raises for what is outside
+    point = space.point(x)
+    assert (point["rate"] >= 1e-3 * (1 - 1e-6)).all() and (point["rate"] <= 1).all()
+    if space is MIXED:
+        assert np.issubdtype(point["width"].dtype, np.integer)
+        assert set(point["kind"].tolist()) <= {1, 2, 3}
+        assert set(point["own"].tolist()) <= {3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("name", MONOTONE)
+def test_the_recommendation_never_gets_worse_and_has_its_value(name):
+    _, space = ALGORITHMS[name]
+    _, (_, values, (best_x, best_values)) = first_run(name)
+    best_values = np.asarray(best_values)
+    assert (best_values[1:] <= best_values[:-1]).all()
+    if name not in ("poss", "pposs", "resample"):  # a larger set may be better than what is allowed
+        lowest = np.minimum.accumulate(np.asarray(values).min(axis=1))
+        np.testing.assert_allclose(best_values, lowest, rtol=1e-6)
+    if np.isfinite(best_values[-1]):
+        np.testing.assert_allclose(value_of(space, best_x[-1]), best_values[-1], rtol=1e-5)
+    assert np.isfinite(best_values[-1])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tmp_path):
+    algorithm, space = ALGORITHMS[name]
+    state, _ = first_run(name)
+    leaves, treedef = jax.tree.flatten(state)
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+    keys = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    raw = [jax.random.key_data(v) if k else v for v, k in zip(leaves, keys, strict=True)]
+    np.savez(tmp_path / "state.npz", *raw)
+    with np.load(tmp_path / "state.npz") as file:
+        loaded = [jnp.asarray(file[f"arr_{i}"]) for i in range(len(raw))]
+    loaded = [jax.random.wrap_key_data(v) if k else v for v, k in zip(loaded, keys, strict=True)]
+    resumed = run(algorithm, space, treedef.unflatten(loaded))
+    straight = run(algorithm, space, state)
+    same(resumed, straight)
+    assert not np.array_equal(straight[1][0], first_run(name)[1][0])  # it did go on
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_vmap_over_seeds_equals_separate_runs(name):
+    def whole(seed):
+        state = first_state(name, jax.random.key(seed))
+        return run(*ALGORITHMS[name], state)[1]
+
+    with jax.enable_x64(name in AMPLIFYING):
+        together = jax.jit(jax.vmap(whole))(jnp.arange(2))
+        alone = [whole(seed) for seed in range(2)]
+    for i, one in enumerate(alone):
+        same(jax.tree.map(lambda leaf, i=i: leaf[i], together), one)
+    assert not np.array_equal(alone[0][0], alone[1][0])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_point_from_elsewhere_is_taken_over(name):
+    algorithm, space = ALGORITHMS[name]
+    x = jnp.asarray(space.clip(np.where(np.arange(space.dimension) == 1, space.high, space.low)))
+    x = x.astype(jnp.zeros(()).dtype)
+    inject = jax.jit(partial(algorithm.inject, space))
+    state = inject(first_state(name, jax.random.key(0)), x, jnp.asarray(-1.0))
+    best, value = algorithm.best(state)
+    np.testing.assert_allclose(best, x, rtol=1e-6)
+    assert value == -1
+
+
+@pytest.mark.parametrize("name", ["random_search", "sracos_continuum", "sre", "pposs", "ponss"])
+def test_the_budget_is_met_exactly_and_the_host_does_as_the_device(name):
+    algorithm, space = ALGORITHMS[name]
+
+    def fun(point):
+        leaves = [jnp.ravel(leaf).astype(float) for leaf in jax.tree.leaves(point)]
+        return jnp.sum(jnp.abs(jnp.concatenate(leaves) - 0.3))
+
+    budget = 17  # no multiple of a batch
+    on_host = search.minimize(fun, space, algorithm, budget=budget, key=3, jit=False)
+    on_device = search.minimize(fun, space, algorithm, budget=budget, key=3, jit=True)
+    assert on_host.evaluations == on_device.evaluations == len(on_host.history.values) == budget
+    np.testing.assert_allclose(on_host.history.values, on_device.history.values, rtol=1e-4)
+    np.testing.assert_allclose(on_host.best_value, on_device.best_value, rtol=1e-4)
+
+
+SETTINGS = {
+    "racos": (lambda s: search.racos(exploration=s), CONTINUUM, (0.0, 0.9)),
+    "ssracos": (
+        lambda s: search.ssracos(times=2, idle=3, blend=s, num_positives=2),
+        CONTINUUM,
+        (0.1, 0.9),
+    ),
+    "ponss": (lambda s: search.ponss(s, 2), SUBSETS, (0.0, 0.5)),
+    "evosax": (lambda s: search.from_evosax("SNES", 6, std_init=s), CONTINUUM, (0.1, 0.4)),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_are_floats_can_be_vmapped_over(name):
+    make, space, settings = SETTINGS[name]
+
+    def search_with(setting):
+        algorithm = make(setting)
+        state = algorithm.init(jax.random.key(1), space, BUDGET)
+
+        def step(state, i):
+            x, state = algorithm.ask(space, state)
+            values = jax.vmap(partial(value_of, space))(x) + 0.3 * jnp.sin(7 * i)
+            return algorithm.tell(space, state, x, values), values
+
+        return jax.lax.scan(step, state, jnp.arange(40.0))[1]
+
+    together = jax.jit(jax.vmap(search_with))(jnp.array(settings))
+    alone_with = jax.jit(search_with)
+    alone = jnp.stack([alone_with(s) for s in settings])
+    # Not to the bit: sums under vmap have another order, which forty steps of a distribution amplify.
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+    assert not np.array_equal(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("name", ["random_search", "racos", "sracos", "asracos"])
+def test_a_small_space_is_exhausted(name):
+    space = {"kind": search.choice([1, 2, 3]), "number": search.integers(0, 3)}
+    found = search.minimize(
+        lambda p: (p["number"] - 2) ** 2 + p["kind"], space, ALGORITHMS[name][0], budget=50, key=0
+    )
+    assert found.evaluations == 12 and "exhausted" in found.message
+    assert found.best == {"kind": 1, "number": 2}
+    points = zip(found.history.points["kind"], found.history.points["number"], strict=True)
+    assert len(set(points)) == 12
+
+
+@pytest.mark.parametrize("name", ["pposs"])
+def test_few_subsets_are_listed(name):
+    worth = jnp.array([3.0, -1.0, 2.0, 2.5, 0.0])
+    found = search.minimize(
+        lambda s: -worth @ s, search.subset(5, max_size=2), ALGORITHMS[name][0], budget=99, key=0
+    )
+    assert found.evaluations == 16 and "exhausted" in found.message
+    assert found.best.tolist() == [True, False, False, True, False]

@@ -1,0 +1,168 @@
+"""SRACOS: the two sets against a plain reference, and the laws of the box."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from zojax import search
+from zojax.search._random import make_random
+from zojax.search.algorithms import _box
+from zojax.search.algorithms._sequential import is_positive, start, tell_point
+
+SPACE = search.space(search.uniform(0, 1, (3,)))
+
+
+class Reference:
+    """The sets as lists of (value, number), as the paper words it."""
+
+    def __init__(self, positives, negatives):
+        self.sizes, self.positives, self.negatives = (positives, negatives), [], []
+
+    def tell(self, value, number):
+        if not np.isfinite(value):
+            return
+        self.positives = sorted([*self.positives, (value, number)])
+        if len(self.positives) <= self.sizes[0]:
+            return
+        rival = self.positives.pop()
+        if len(self.negatives) == self.sizes[1]:
+            worst = max(self.negatives)
+            if rival[0] >= worst[0]:
+                return
+            self.negatives.remove(worst)
+        self.negatives.append(rival)
+
+
+def test_worst_replacement_keeps_the_sets_of_the_paper():
+    state = start(2, jax.random.key(0), SPACE, 50)
+    reference = Reference(2, len(state.values) - 2)
+    tell = jax.jit(partial(tell_point, "worst", SPACE))
+    values = np.random.default_rng(0).permutation(60) / 60.0
+    values[[3, 17]] = np.inf
+    for number, value in enumerate(values):
+        state = tell(state, jnp.full(3, number / 60.0), jnp.float32(value))
+        reference.tell(np.float32(value), number)
+        numbers = np.round(np.asarray(state.points)[:, 0] * 60).astype(int)
+        known = np.isfinite(state.values)
+        ranked = [numbers[i] for i in state.positives if known[i]]
+        assert ranked == [number for _, number in reference.positives]
+        others = known & ~np.asarray(is_positive(state))
+        assert set(numbers[others]) == {number for _, number in reference.negatives}
+
+
+@pytest.mark.parametrize("replacement", ["random", "margin"])
+def test_other_replacements_keep_the_best_as_positives(replacement):
+    state = start(3, jax.random.key(0), SPACE, 200)
+    tell = jax.jit(partial(tell_point, replacement, SPACE))
+    rng = np.random.default_rng(1)
+    seen = []
+    for _ in range(40):
+        x, value = rng.random(3, np.float32), np.float32(rng.random())
+        before = state
+        state = tell(state, x, value)
+        seen.append(value)
+        np.testing.assert_array_equal(state.values[state.positives][: len(seen)], sorted(seen)[:3])
+    negatives = ~np.asarray(is_positive(before))
+    if replacement == "margin":
+        distance = np.linalg.norm(before.points - before.points[before.positives[0]], axis=1)
+        far = np.argmax(np.where(negatives, distance, -1))
+        assert before.points[far].tolist() not in np.asarray(state.points).tolist()
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_samples_move_few_coordinates_and_stay_on_the_good_side_of_bad_points(parity):
+    d = 150
+    space = search.space(search.uniform(0, 1, (d,)))
+    points = space.sample(jax.random.key(1), 8)
+    bad = jnp.arange(8) > 0
+
+    def one(key):
+        return _box.sample(space, make_random(key), points, jnp.int32(0), bad, parity)
+
+    x = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), 500)))
+    moved = x != np.asarray(points[0])
+    assert 1 <= moved.sum(axis=1).min() and moved.sum(axis=1).max() == 2  # d > 100: two
+    assert stats.chisquare(moved.sum(axis=0)).pvalue > 1e-4  # no coordinate is preferred
+    assert (x >= 0).all() and (x <= 1).all()
+    if not parity:
+        good, others = np.asarray(points[0]), np.asarray(points[1:])
+        beyond = ((others > good) & (x[:, None] > others)) | (
+            (others < good) & (x[:, None] < others)
+        )
+        assert not (beyond & moved[:, None]).any()
+
+
+def test_integers_are_cut_between_the_good_and_the_bad_point():
+    space = search.space(search.integers(0, 99))
+    points = jnp.array([[50.0], [60.0], [41.0]])
+
+    def one(key):
+        bad = jnp.array([False, True, True])
+        return _box.sample(space, make_random(key), points, jnp.int32(0), bad, False)
+
+    x = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), 400)))
+    assert x.min() > 41 and x.max() < 60 and (x == np.round(x)).all()
+    assert len(np.unique(x)) > 10
+
+
+def test_one_true_entry_is_picked_uniformly():
+    mask = jnp.array([False, True, True, False, True, True, False, True])
+    words = jax.random.bits(jax.random.key(0), (20_000,))
+    chosen = np.asarray(jax.vmap(partial(_box.pick, mask))(words))
+    assert (chosen.sum(axis=1) == 1).all()
+    assert stats.chisquare(chosen.sum(axis=0)[np.asarray(mask)]).pvalue > 1e-4
+    assert not np.asarray(_box.pick(jnp.zeros(4, bool), words[0])).any()
+
+
+def test_exploration_is_as_frequent_as_asked_and_shared_by_runs():
+    algorithm = search.sracos(exploration=0.2)
+    space = search.space(search.uniform(0, 1, (20,)))
+
+    def moved(key):
+        def step(state, _):
+            x, state = algorithm.ask(space, state)
+            uniform = jnp.all(jnp.all(state.points != x, axis=1))  # no coordinate is kept
+            several = jnp.min(jnp.sum(state.points != x, axis=1)) > 2
+            return algorithm.tell(space, state, x, jnp.sum(x, axis=1)), uniform | several
+
+        return jax.lax.scan(step, algorithm.init(key, space, 20), None, 1500)[1]
+
+    explored = np.asarray(jax.jit(jax.vmap(moved))(jax.random.split(jax.random.key(0), 2)))
+    np.testing.assert_array_equal(explored[0], explored[1])
+    rate = explored[0, 4:].mean()
+    assert abs(rate - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 1496)
+
+
+ANY = [search.sracos, search.racos, search.asracos, partial(search.ssracos, parity=False)]
+
+
+@pytest.mark.parametrize("make", ANY)
+def test_while_nothing_is_finite_points_are_uniform(make):
+    def corner(x):
+        return jnp.where(jnp.all(x > 0.75), jnp.sum(x), jnp.inf)
+
+    space = search.uniform(0, 1, (3,))
+    nothing = search.minimize(lambda x: jnp.inf * x[0], space, make(), budget=200, key=0)
+    assert stats.kstest(nothing.history.points.ravel(), "uniform").pvalue > 1e-4
+    found = search.minimize(corner, space, make(), budget=600, key=0, repeats=8)
+    assert np.isfinite(found.run_values).all()
+
+
+def test_parity_proposes_around_points_without_a_value_as_zoopt_does():
+    found = search.minimize(
+        lambda x: jnp.inf * x[0], SPACE, search.sracos(parity=True), budget=60, key=0
+    )
+    assert len(np.unique(found.history.points[:, 0])) < 40
+
+
+def test_errors_name_the_argument():
+    with pytest.raises(ValueError, match="replacement must be one of"):
+        search.sracos(replacement="best")
+    with pytest.raises(ValueError, match="exploration must lie in"):
+        search.sracos(exploration=1.5)
+    with pytest.raises(ValueError, match="num_positives must be at least 1"):
+        search.sracos(num_positives=0)

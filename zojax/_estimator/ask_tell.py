@@ -1,0 +1,88 @@
+"""Ask and tell: the points of an estimate, and the estimate from the values that others computed."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from zojax._estimator.coefficients import insert_center
+from zojax._estimator.estimate import begin, checked_structure, finish, smoothing
+from zojax._estimator.records import Choices, Estimate
+from zojax._keys import as_key
+from zojax._numerics import accumulator_dtype, warn_of_resolution
+from zojax._trees import PyTree, Split, split_structure
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["key", "mu"], meta_fields=["leaves", "treedef"]
+)
+@dataclass(frozen=True)
+class Asked:
+    """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes."""
+
+    key: jax.Array
+    mu: jax.Array
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    treedef: jax.tree_util.PyTreeDef
+
+
+def asked(choices: Choices, key: int | jax.Array, params: PyTree, *, step=0) -> Asked:
+    """`Estimator.asked`."""
+    split = checked_structure(choices, params)
+    leaves = tuple(split.leaves(split.floats))
+    return Asked(as_key(key), smoothing(choices, step), leaves, split.treedef)
+
+
+def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array) -> PyTree:
+    """The points of an ask on a leading axis: x if the stencil visits it, then each direction's."""
+    this = begin(choices, key, split_structure(params))
+
+    def point(i, offset):
+        noise = choices.direction.draw(this.frame, i, this.like)
+        return perturb(params, noise, offset * mu)
+
+    offsets = jnp.asarray(choices.moved, jnp.float32)
+    numbers = jnp.arange(choices.num_directions)
+    found = jax.vmap(lambda i: jax.vmap(lambda o: point(i, o))(offsets))(numbers)
+    found = jax.tree.map(lambda x: x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])), found)
+    if not choices.centered:
+        return found
+    return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
+
+
+def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
+    """The values of the points that `asked` stands for, as an array of float32 or better."""
+    if not isinstance(asked, Asked):
+        raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
+    warn_of_resolution(values)
+    values = jnp.asarray(values)
+    if values.shape != (choices.evaluations,):
+        raise ValueError(
+            f"values must have shape ({choices.evaluations},), one per point that ask gave, "
+            f"got {values.shape}."
+        )
+    return values.astype(accumulator_dtype(values.dtype))
+
+
+def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=None) -> Estimate:
+    """The estimate from the values of an ask's points."""
+    split = Split.of(asked.treedef.unflatten(asked.leaves))
+    this = begin(choices, as_key(asked.key), split)
+    moved = values[choices.centered :].reshape(choices.num_directions, -1)
+    if choices.centered:
+        moved = insert_center(choices.stencil, moved, values[0])
+    return finish(choices, this, asked.mu, moved, state, (), dtype)
+
+
+def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
+    """params + scale * z, computed in float32 or better and rounded to each leaf's dtype."""
+
+    def add(p, z):
+        if z is None:
+            return p
+        dtype = accumulator_dtype(jnp.result_type(p))
+        moved = jnp.asarray(p, dtype) + scale.astype(dtype) * z.dense().astype(dtype)
+        return moved.astype(jnp.result_type(p))
+
+    return jax.tree.map(add, params, noise)

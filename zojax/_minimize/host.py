@@ -1,0 +1,63 @@
+"""Steps on the host, whose evaluations are calls of a Python function."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._minimize.run import Best, MinimizeRun
+from zojax._scalars import host_scalar
+from zojax._transform import ZerothOrder, apply_updates
+from zojax._trees import PyTree, floats_only
+
+
+def host_loop(
+    catch: tuple[type[Exception], ...], fun: Callable, tx: Any, chunk: int, target: float | None
+) -> Callable[[MinimizeRun, int], None]:
+    """Up to `chunk` steps whose evaluations are calls of a Python function."""
+    if not isinstance(tx, ZerothOrder):
+        raise TypeError(
+            "jit=False asks the estimator of tx for points, and tx has none: pass what "
+            f"zojax.zeroth_order or a ready-made optimizer returns, got {type(tx).__name__}."
+        )
+    evaluate = partial(_evaluate, fun, catch)
+
+    def advance(run: MinimizeRun, remaining: int) -> None:
+        for _ in range(min(chunk, remaining)):
+            _host_step(evaluate, tx, run)
+            if target is not None and run.values[-1] <= target:
+                break
+
+    return advance
+
+
+def _evaluate(fun: Callable, catch, run: MinimizeRun, point: PyTree) -> float:
+    try:
+        value = fun(point)
+    except catch as error:
+        run.caught, run.error = run.caught + 1, error
+        return np.nan
+    return host_scalar(value)
+
+
+def _host_step(evaluate: Callable, tx: ZerothOrder, run: MinimizeRun) -> None:
+    params, state, _, best = run.iterate
+    key = jax.random.fold_in(state.rng_key, state.count)
+    points, _ = tx.estimator.ask(key, params, step=state.count)
+    points = jax.tree.map(_to_host, points)
+    evaluated = [
+        evaluate(run, jax.tree.map(lambda x, e=e: x[e], points))
+        for e in range(tx.estimator.evaluations)
+    ]
+    updates, state = tx.update(None, state, params, values=np.asarray(evaluated))
+    if best is not None and state.value < best.value:
+        best = Best(state.value, floats_only(params))
+    row = np.asarray(state.coefficients)
+    run.commit(apply_updates(params, updates), state, best, [float(state.value)], [row])
+
+
+def _to_host(x: jax.Array):
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)

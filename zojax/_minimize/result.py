@@ -1,0 +1,84 @@
+"""The results of a run: at its end, and after each chunk of steps."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zojax._trees import PyTree
+
+
+class MinimizeResult(NamedTuple):
+    """The result and the cost of a run.
+
+    Attributes:
+      params: the last iterate.
+      value: of the last step (`ZerothOrderState.value`), before its update, a float. A stencil such as
+        `central` does not visit x. Then it is the mean over the evaluations around x, which differs from
+        fun(x) by some mu^2 times the curvature; call `fun(params)` for the value there.
+      history: float64 of shape (steps,), the value of every step.
+      steps: steps taken.
+      evaluations: of the estimates, or None if the transformation does not tell. Evaluations of an inner
+        line search are not counted.
+      skipped: directions left out because an evaluation was not finite.
+      state: the last state of the transformation; pass it on to continue.
+      message: why the run ended and, after a semicolon, what went wrong in it (`zojax.verdict`).
+      best_value: the least entry of `history`, NaN without a finite one; like `value`, it may be a mean
+        around x.
+      best_params: the parameters of the step with `best_value`, before its update. None in a compiled run
+        without `keep_best=True`, and without a finite value.
+    """
+
+    params: PyTree
+    value: float
+    history: np.ndarray
+    steps: int
+    evaluations: int | None
+    skipped: int
+    state: Any
+    message: str
+    best_value: float
+    best_params: PyTree | None
+
+    def __str__(self) -> str:
+        evaluations = "" if self.evaluations is None else f", {self.evaluations} evaluations"
+        skipped = f" ({self.skipped} directions skipped)" if self.skipped else ""
+        return (
+            f"value {self.value:.6g} after {self.steps} steps{evaluations}{skipped}: {self.message}"
+        )
+
+    def plot(self, ax=None):
+        """Draws values and the least so far against steps (needs matplotlib); returns the axes."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
+        ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
+        steps = np.arange(1, len(self.history) + 1)
+        ax.plot(steps, self.history, ".", ms=2, alpha=0.4, label="value")
+        ax.step(steps, np.fmin.accumulate(self.history), where="post", label="least so far")
+        shown = self.history[np.isfinite(self.history)]
+        if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
+            ax.set_yscale("log")
+        ax.set(xlabel="steps", ylabel="value", title=f"least {self.best_value:.6g}")
+        ax.legend(frameon=False)
+        return ax
+
+
+class Progress(NamedTuple):
+    """A run after a chunk of k steps, for its callback. An exception may end a chunk early.
+
+    Attributes:
+      step: steps taken.
+      value: of the last step.
+      params: the parameters.
+      state: of the transformation.
+      values: float64 of shape (k,), the value of every step of the chunk.
+      coefficients: shape (k, N), `ZerothOrderState.coefficients` of every step of the chunk.
+    """
+
+    step: int
+    value: float
+    params: PyTree
+    state: Any
+    values: np.ndarray
+    coefficients: np.ndarray

@@ -1,0 +1,70 @@
+"""One real number: the check of every loss, traced by JAX or called on the host."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._checks import brief
+
+
+class NotScalarError(TypeError, ValueError):
+    """A loss returned several numbers: a wrong type of function, or a value of a wrong shape."""
+
+
+def traced_scalar(returned: Any, name: str = "the loss", remedy: str = "") -> jax.Array:
+    """The array of shape () that a traced loss returned.
+
+    Raises:
+      TypeError: not an array or a number, or not real.
+      NotScalarError: another shape.
+
+    >>> traced_scalar(2)
+    Array(2, dtype=int32, weak_type=True)
+    """
+    value = traced_real(returned, name, remedy)
+    if value.shape:
+        raise NotScalarError(
+            f"{name} must return a scalar, got shape {value.shape}; take its mean or sum."
+        )
+    return value
+
+
+def traced_real(returned: Any, name: str = "the loss", remedy: str = "") -> jax.Array:
+    """The array of real numbers, of any shape, that a traced function returned."""
+    is_number = isinstance(returned, (bool, int, float))
+    if not is_number and not hasattr(returned, "dtype") and not hasattr(returned, "__jax_array__"):
+        raise TypeError(f"{name} must return a scalar, got {_kind(returned)}{remedy}.")
+    value = jnp.asarray(returned)
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise TypeError(f"{name} must return a real number, got dtype {value.dtype}.")
+    return value
+
+
+def host_scalar(returned: Any, name: str = "fun") -> float:
+    """The float of a number, or of an array with one entry, that a host function returned.
+
+    Raises:
+      TypeError: not a real number.
+      NotScalarError: an array of another size.
+
+    >>> host_scalar(np.array([2]))
+    2.0
+    """
+    try:
+        value = np.asarray(returned)
+        # NumPy would convert None, complex numbers and strings to floats.
+        is_real = returned is not None and value.dtype.kind not in "cSU"
+        number = value.astype(float) if is_real else None
+    except (TypeError, ValueError):
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must return a real number, got {brief(returned)}.")
+    if number.size != 1:
+        raise NotScalarError(f"{name} must return a scalar, got shape {number.shape}.")
+    return number.item()
+
+
+def _kind(returned: Any) -> str:
+    return "None" if returned is None else f"a {type(returned).__name__}"

@@ -1,0 +1,114 @@
+"""Rounds between calls of a model on the host, which JAX cannot trace."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from zojax._call import PROGRAMS
+from zojax.attacks._attack import Model
+from zojax.attacks._driver.checks import check_heard, check_outputs, check_probabilities
+from zojax.attacks._driver.rounds import Rounds
+from zojax.attacks._driver.types import ImageState
+from zojax.attacks._layout import inward, outward
+from zojax.attacks._losses import RowSums
+from zojax.attacks._result import Result
+
+
+def run_on_host(
+    model: Model,
+    key: jax.Array,
+    rounds: Rounds,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: jax.Array,
+    batch_size: int,
+) -> Result:
+    """The rounds of all images, at most `batch_size` images in one call of the model."""
+    session = Session(rounds, eps)
+    state, calls, heard, classes = session.init(key, x, y), 0, False, None
+    answers: list[np.ndarray] = []
+    with partial_result(lambda: session.result(session.tell(state, answers))):
+        while len(points := session.ask(state)):
+            for i in range(0, len(points), batch_size):
+                part = points[i : i + batch_size]
+                answer = np.array(model(part))  # a copy: the model may reuse its buffer
+                check_outputs(answer, len(part), y, classes)
+                answers.append(answer)
+                classes = answer.shape[1]
+                calls, heard = calls + 1, heard or bool(np.any(np.isfinite(answer)))
+                check_heard(heard, calls)
+            session.check(state, answers)
+            # One assignment: an interrupt finds the answers in the list or in the state.
+            state, answers = session.tell(state, answers), []
+        return session.result(state)
+
+
+@contextmanager
+def partial_result(result: Callable[[], Result]) -> Iterator[None]:
+    """Adds the result so far to an exception, as its attribute `partial_result`."""
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C, too
+        vars(error)["partial_result"] = result()
+        raise
+
+
+class Session(NamedTuple):
+    """The rounds of an attack between NumPy images and lists of NumPy scores."""
+
+    rounds: Rounds
+    eps: jax.Array
+
+    def init(self, key: jax.Array, x: ArrayLike, y: ArrayLike) -> ImageState:
+        x = inward(jnp.asarray(x, jnp.float32), self.rounds.options.layout)
+        return _jitted(self.rounds, "start")(key, x, jnp.asarray(y, jnp.int32))
+
+    def asked(self, state: ImageState) -> np.ndarray:
+        """Which images of a round the model sees: bools (images, points)."""
+        points = 1 if _is_fresh(state) else self.rounds.attack.points
+        return np.repeat(np.asarray(self.rounds.active(state))[:, None], points, axis=1)
+
+    def ask(self, state: ImageState) -> np.ndarray:
+        fresh = _is_fresh(state)
+        points = state.x[:, None] if fresh else _jitted(self.rounds, "propose")(self.eps, state)
+        images = np.asarray(points)[self.asked(state)]
+        return np.ascontiguousarray(outward(images, self.rounds.options.layout))
+
+    def check(self, state: ImageState, answers: list[np.ndarray]) -> None:
+        """Raises ValueError if the scores of x cannot be the probabilities that they should be."""
+        if self.rounds.options.output == "probabilities" and _is_fresh(state):
+            check_probabilities(RowSums.of(np.concatenate(answers)))
+
+    def tell(self, state: ImageState, answers: list[np.ndarray]) -> ImageState:
+        """The state after the scores of a round, or of its first images after an interrupt."""
+        if not answers:
+            return state
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and counted
+            outputs = np.concatenate(answers).astype(np.float32)
+        answered = self.asked(state)
+        answered[answered] = np.arange(answered.sum()) < len(outputs)
+        table = np.full((*answered.shape, outputs.shape[1]), np.nan, np.float32)
+        table[answered] = outputs
+        if _is_fresh(state):
+            return _jitted(self.rounds, "tell_first")(state, table[:, 0], answered[:, 0])
+        return _jitted(self.rounds, "tell")(self.eps, state, table, answered)
+
+    def result(self, state: ImageState) -> Result:
+        return _jitted(self.rounds, "result")(state)
+
+
+def _is_fresh(state: ImageState) -> bool:
+    """Whether the model saw no image yet."""
+    return not np.any(np.asarray(state.queries))
+
+
+@lru_cache(5 * PROGRAMS)
+def _jitted(rounds: Rounds, name: str) -> Callable[..., Any]:
+    """A method of `rounds`, compiled."""
+    return jax.jit(getattr(rounds, name))

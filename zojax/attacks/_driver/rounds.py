@@ -1,0 +1,146 @@
+"""The rounds of an attack on a batch of images: pure functions for a compiled loop and for the host."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zojax import noise
+from zojax._numerics import promoting
+from zojax.attacks import _ball, _losses
+from zojax.attacks._attack import Attack
+from zojax.attacks._driver.types import PATIENCE, ImageState, Options
+from zojax.attacks._layout import outward
+from zojax.attacks._result import Result
+
+
+class Rounds(NamedTuple):
+    """An attack and its options. `outputs` are scores; `answered` marks the images that the model saw."""
+
+    attack: Attack
+    options: Options
+
+    @promoting
+    def start(self, key: jax.Array, x: jax.Array, y: jax.Array) -> ImageState:
+        """Every image before its first query."""
+        return jax.vmap(partial(self._start, key))(x, y)
+
+    def active(self, state: ImageState) -> jax.Array:
+        """Images that are not solved, were not given up, and can pay for another round."""
+        cost = jnp.where(state.queries == 0, 1, self.attack.points)
+        hopeless = (state.unusable == state.queries) & (state.queries >= PATIENCE)
+        return ~state.solved & ~hopeless & (state.queries + cost <= self.options.budget)
+
+    @promoting
+    def propose(self, eps: jax.Array, state: ImageState) -> jax.Array:
+        """The images of a round, projected: (images, points, ...)."""
+        return jax.vmap(partial(self._propose, eps))(state)
+
+    @promoting
+    def tell_first(self, state: ImageState, outputs, answered) -> ImageState:
+        """After the first query, x itself, of every answered image."""
+        return jax.vmap(self._tell_first)(state, outputs, answered)
+
+    def tell(self, eps: jax.Array, state: ImageState, outputs, answered) -> ImageState:
+        """After the answered images of a round, which are proposed anew."""
+        return self.advance(eps, state, self.propose(eps, state), outputs, answered)
+
+    @promoting
+    def advance(self, eps: jax.Array, state: ImageState, points, outputs, answered) -> ImageState:
+        """After the answered images `points` of a round."""
+        return jax.vmap(partial(self._advance, eps))(state, points, outputs, answered)
+
+    @promoting
+    def result(self, state: ImageState) -> Result:
+        norms = jax.vmap(lambda a, b: _ball.length(a - b, self.attack.norm))(state.best, state.x)
+        return Result(
+            adversarial=outward(state.best, self.options.layout),
+            success=state.solved,
+            queries=state.queries,
+            norms=norms,
+            unusable=state.unusable,
+            flat=state.flat,
+        )
+
+    # --- one image ---
+
+    def _start(self, key, x, y) -> ImageState:
+        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
+        own = noise.fold_in(key, checksum(x))
+        # Traced images cannot be refused. Class -1, which has no score, makes all their scores unusable.
+        y = jnp.where(jnp.all((x >= 0) & (x <= 1)), y, -1)
+        return ImageState(
+            key=own,
+            x=x,
+            y=y,
+            t=zero,
+            queries=zero,
+            solved=jnp.bool_(False),
+            best=x,
+            best_loss=inf,
+            first_loss=inf,
+            unusable=zero,
+            flat=zero,
+            inner=self.attack.init(own, x, inf),
+        )
+
+    def _propose(self, eps, s: ImageState) -> jax.Array:
+        points = self.attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
+        return jax.vmap(lambda point: _ball.project(point, s.x, eps, self.attack.norm))(points)
+
+    def _judge(self, outputs, y) -> tuple[jax.Array, jax.Array]:
+        logits = _losses.as_logits(outputs, self.options.output)
+        return _losses.judge(logits, y, self.options.targeted, self.attack.loss)
+
+    def _tell_first(self, s: ImageState, outputs, answered) -> ImageState:
+        loss, hit = self._judge(outputs, s.y)
+        after = s._replace(
+            queries=jnp.int32(1),
+            solved=hit,
+            best_loss=loss,
+            first_loss=loss,
+            unusable=jnp.isinf(loss).astype(jnp.int32),
+            inner=self.attack.init(s.key, s.x, loss),
+        )
+        return _select(answered, after, s)
+
+    def _advance(self, eps, s: ImageState, points, outputs, answered) -> ImageState:
+        losses, hits = jax.vmap(self._judge, (0, None))(outputs, s.y)
+        losses, hits = jnp.where(answered, losses, jnp.inf), hits & answered
+        key = noise.fold_in(s.key, s.t)
+        ranks = jnp.where(hits, -jnp.inf, losses)
+        first = jnp.argmin(ranks)
+        better = ranks[first] < s.best_loss
+        usable = jnp.isfinite(losses)
+        after = s._replace(
+            t=s.t + 1,
+            queries=s.queries + _count(answered),
+            solved=jnp.any(hits),
+            best=jnp.where(better, points[first], s.best),
+            best_loss=jnp.where(better, ranks[first], s.best_loss),
+            unusable=s.unusable + _count(answered & ~usable),
+            flat=s.flat + _count(usable & (losses == s.first_loss)),
+            inner=self.attack.update(key, s.inner, s.x, eps, s.t, points, losses),
+        )
+        return _select(jnp.any(answered), after, s)
+
+
+def _select(condition: jax.Array, after: ImageState, before: ImageState) -> ImageState:
+    """One state or the other, leaf by leaf where they differ."""
+    return jax.tree.map(
+        lambda new, old: old if new is old else jnp.where(condition, new, old), after, before
+    )
+
+
+def _count(bools: jax.Array) -> jax.Array:
+    return jnp.sum(bools, dtype=jnp.int32)
+
+
+def checksum(x: jax.Array) -> jax.Array:
+    """A 32-bit hash of an image's bits. Integer sums are exact, whatever their order."""
+    bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
+    place = jnp.arange(bits.shape[0], dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    mixed = (bits ^ place) * jnp.uint32(0x85EBCA6B)
+    return jnp.sum((mixed ^ (mixed >> 15)) * jnp.uint32(0xC2B2AE35), dtype=jnp.uint32)

@@ -1,0 +1,77 @@
+"""One call for a whole attack: the door that every attack's own function goes through."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from zojax._checks import require_count, require_flag
+from zojax._keys import as_key
+from zojax.attacks import _ball
+from zojax.attacks._attack import Attack, Model
+from zojax.attacks._driver.checks import (
+    check_images,
+    check_options,
+    check_outputs,
+    check_probabilities,
+    output_of,
+)
+from zojax.attacks._driver.compiled import run_compiled
+from zojax.attacks._driver.host import partial_result, run_on_host
+from zojax.attacks._driver.rounds import Rounds
+from zojax.attacks._layout import inward
+from zojax.attacks._result import Result, warned
+from zojax.attacks._shared import documented
+
+_CPU_BATCH = 16  # convolutions on a CPU are no faster in larger batches, which leave the cache
+_ACCELERATOR_BATCH = 1024
+
+
+@documented
+def run(
+    key: int | jax.Array,
+    attack: Attack,
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | jax.Array,
+    budget: int = 1000,
+    targeted: bool = False,
+    output: str = "logits",
+    layout: str | None = None,
+    batch_size: int | None = None,
+    jit: bool = True,
+) -> Result:
+    """Runs an `Attack` on a batch of images: all rounds in one program, or on the host.
+
+    Args:
+      attack: its rounds, for example `attacks.square_attack()`, or your own `attacks.Attack`.
+      x: images (batch, ...) in [0, 1], of any shape that the attack takes.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import attacks
+    >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
+    >>> w = jax.random.normal(jax.random.key(2), (36, 3))
+    >>> model = lambda images: images.reshape(-1, 36) @ w
+    >>> found = attacks.run(0, attacks.square_attack(), model, x, jnp.argmax(model(x), 1), eps=0.3)
+    >>> bool(found.success.all())
+    True
+    """
+    key = as_key(key)
+    require_flag("jit", jit)
+    rounds = Rounds(attack, check_options(attack, eps, budget, targeted, output, layout))
+    x, y = check_images(x, y, layout)
+    if batch_size is None:
+        batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
+    batch_size = require_count("batch_size", batch_size)
+    if not callable(model):
+        raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
+    eps = _ball.radius(eps)
+    if not jit:
+        return warned(run_on_host(model, key, rounds, x, y, eps, batch_size))
+    check_outputs(output_of(model, jnp.shape(x)), len(x), y)
+    arrays = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
+    result, sums = run_compiled(model, key, rounds, *arrays, eps, batch_size)
+    if output == "probabilities":
+        with partial_result(lambda: result):
+            check_probabilities(sums)
+    return warned(result)

@@ -1,0 +1,98 @@
+"""Decorators of all attacks: `documented` for their functions, `reused` for their factories."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from zojax._checks import require_positive
+from zojax.attacks._attack import Attack
+from zojax.attacks._ball import check_norm
+from zojax.attacks._result import Result
+
+F = TypeVar("F", bound=Callable[..., Result])
+G = TypeVar("G", bound=Callable[..., Attack])
+
+SHARED = {
+    "key": "an int or a JAX key.",
+    "model": """\
+images (n, ...) in [0, 1] -> scores (n, classes); traceable by JAX unless `jit=False`. The
+    same function object compiles once.""",
+    "x": "images (batch, height, width) or (batch, height, width, channels) in [0, 1].",
+    "y": "(batch,) ints, the true classes, or the targets.",
+    "eps": "radius of the ball, in units of the image.",
+    "norm": 'of the ball: "linf" or "l2".',
+    "budget": """\
+most queries an image, the first of them for x itself. Gradient estimates need more than random
+    search, hence the different defaults.""",
+    "targeted": "whether y is the class to reach instead of the class to leave.",
+    "output": 'the scores that the model returns: "logits" or "probabilities".',
+    "layout": """\
+axes of x and of the images that the model sees: "nhwc" or "nchw". None is "nhwc", with a
+    warning where x looks like "nchw".""",
+    "batch_size": """\
+most images in one call of the model, or one round of an image; by default 16 on CPU and
+    1024 elsewhere.""",
+    "jit": "False calls the model on the host, with NumPy images that are not solved yet.",
+}
+
+ENDING = """\
+Returns:
+  A `Result`.
+
+Raises:
+  ValueError, TypeError: an argument is out of range, before anything is compiled; or the scores are no
+    probabilities, with `output="probabilities"`.
+  Exception: with `jit=False`, whatever the model raises, KeyboardInterrupt too. Its attribute
+    `partial_result` is the `Result` so far.
+
+Warns:
+  UserWarning: some images were not really attacked (`Result.unusable`, `Result.flat`)."""
+
+
+def documented(attack: F) -> F:
+    """Completes the docstring of an attack's function by all that attacks share.
+
+    Its section "Args:" describes the arguments of its own; it may describe a shared one anew. A missing
+    description is a KeyError.
+    """
+    if attack.__doc__:  # none under python -OO
+        before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")
+        own, _, after = rest.partition("\n\n")
+        texts = SHARED | dict(re.findall(r"^  (\w+): (.*(?:\n    .*)*)", own, re.MULTILINE))
+        arguments = [f"  {name}: {texts[name]}" for name in inspect.signature(attack).parameters]
+        attack.__doc__ = "\n".join([before + "Args:", *arguments, "", ENDING, "", after])
+    return attack
+
+
+def reused(**checks: Callable[[str, Any], Any]) -> Callable[[G], G]:
+    """Factories of attacks: checks their settings; equal settings give one attack, which shares programs.
+
+    `check(name, value)` returns the setting as a plain value, or raises. Settings without a check must be
+    positive numbers. None passes as a default.
+    """
+    checks = {"norm": check_norm} | checks
+
+    def decorate(factory: G) -> G:
+        signature, kept = inspect.signature(factory), functools.lru_cache(factory)
+
+        def checked(name: str, value):
+            if value is None and signature.parameters[name].default is None:
+                return None
+            return checks.get(name, _positive)(name, value)
+
+        @functools.wraps(factory)
+        def make(*args, **settings) -> Attack:
+            given = signature.bind(*args, **settings)
+            given.apply_defaults()
+            return kept(*(checked(*item) for item in given.arguments.items()))
+
+        return cast(G, make)
+
+    return decorate
+
+
+def _positive(name: str, value) -> float:
+    require_positive(name, value)
+    return float(value)

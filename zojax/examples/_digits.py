@@ -1,0 +1,47 @@
+"""Scikit-learn's 8 x 8 digits with a small multilayer perceptron, from random weights."""
+
+import jax
+import numpy as np
+
+from zojax import lm
+from zojax.examples import _mlp
+
+__all__ = ["digits_task"]
+
+
+def digits_task(params: str, seed: int) -> lm.Task:
+    """A task without any download.
+
+    Args:
+      params: `"full"`; there is nothing else to train.
+      seed: of the initial weights.
+
+    Raises:
+      ValueError: if `params` is not `"full"`.
+    """
+    from sklearn.datasets import load_digits
+
+    if params != "full":
+        raise ValueError(f"params must be 'full' for the digits, got {params!r}.")
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    x, y = (images[order] / 16).astype(np.float32), labels[order].astype(np.int32)
+    held_out, validation, train = np.split(np.arange(len(y)), (400, 600))
+    splits = {"held_out": held_out, "validation": validation}
+
+    def take(indices):
+        return {"x": x[indices], "label": y[indices]}
+
+    def batches(seed, size):
+        rng = np.random.default_rng(seed)
+        while True:
+            yield take(rng.choice(train, size))
+
+    def logits(params, frozen, batch):
+        return _mlp.forward(params, batch["x"])
+
+    weights = _mlp.init(jax.random.key(seed), (64, 32, 10))
+    objectives, outputs, scores = lm.classification(logits)
+    return lm.Task(
+        weights, {}, objectives, outputs, scores, batches, lambda name: [take(splits[name])]
+    )

@@ -1,0 +1,94 @@
+"""Figures of the examples: one look, drawn without a display."""
+
+import pathlib
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+__all__ = ["loss_curve", "make_figure", "panels", "save_figure", "style"]
+
+
+def make_figure(width: float, height: float) -> Any:
+    """An empty Matplotlib figure; unlike pyplot's it needs no display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def panels(names: list[str], height: float) -> tuple[Any, list[Any]]:
+    """A figure with one titled panel for each name, side by side, and the panels."""
+    figure = make_figure(5 * len(names), height)
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
+        style(axis, title=name)
+    return figure, list(axes)
+
+
+def style(axis: Any, integers: bool = False, **properties: Any) -> None:
+    """Gives axes the common look; `integers` for whole ticks of x, `properties` as for `axes.set`."""
+    axis.set(**properties)
+    axis.spines[["top", "right"]].set_visible(False)
+    if integers:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def save_figure(figure: Any, path: str | PathLike, dpi: int = 150) -> pathlib.Path:
+    """Writes a figure and the folders above it.
+
+    Args:
+      figure: a Matplotlib figure.
+      path: of the file; its ending names the format.
+      dpi: pixels an inch.
+
+    Returns:
+      The absolute path.
+    """
+    path = pathlib.Path(path).expanduser().absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def loss_curve(
+    path: str | PathLike,
+    losses: list[float],
+    curve: dict[int, float],
+    *,
+    label: str,
+    start: str,
+    what: str,
+    title: str,
+) -> pathlib.Path:
+    """Draws a loss curve, with a line at its value before training; returns the absolute path.
+
+    Args:
+      path: of the PNG.
+      losses: training loss of every step, NaN if unknown.
+      curve: the loss of a split, by the number of steps.
+      label: name of the split.
+      start: name of the model before training.
+      what: name of the loss.
+      title: of the picture.
+    """
+    width = max(1, len(losses) // 10)
+    mean = np.convolve(losses, np.ones(width) / width, mode="valid")
+    figure = make_figure(6, 4)
+    axes = figure.subplots()
+    before = next(iter(curve.values()))
+    axes.axhline(before, color="0.5", linewidth=1, linestyle=":", label=f"{label}, {start}")
+    axes.plot(np.arange(1, len(losses) + 1), losses, color="0.85", linewidth=1)
+    middle = np.arange(len(mean)) + (width + 1) / 2
+    axes.plot(middle, mean, color="C0", label=f"training batches, mean of {width}")
+    axes.plot(list(curve), list(curve.values()), "o-", color="C3", label=label)
+    style(axes, integers=True, xlabel="step", ylabel=what, title=title)
+    if _decades([*losses, *curve.values()]) > 2:  # a run that diverged, too
+        axes.set_yscale("log")
+    axes.legend(frameon=False)
+    return save_figure(figure, path)
+
+
+def _decades(values: list[float]) -> float:
+    """Powers of ten between the smallest and the largest positive number; 0 if one is not positive."""
+    known = np.array(values)[np.isfinite(values)]
+    return float(np.log10(known.max() / known.min())) if len(known) and known.min() > 0 else 0.0

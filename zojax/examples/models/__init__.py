@@ -1,1 +1,0 @@
-"""Models of the examples: a config, a dict of arrays and a forward function each."""

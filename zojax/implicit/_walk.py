@@ -1,0 +1,181 @@
+"""The interpreter: walks through a traced function, some of whose inputs are perturbed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn, Literal
+
+from zojax._barriers import stored_once
+from zojax._sharding import varying_axes, varying_like
+from zojax._trees import PyTree
+from zojax.implicit import _compat, _registry
+from zojax.implicit._perturbed import Perturbed, perturb
+
+
+def _ignore(perturbed: Perturbed, eqn: JaxprEqn | None = None) -> None:
+    del perturbed, eqn
+
+
+@dataclass(frozen=True)
+class Context:
+    """One evaluation, as rules see it: they ask for arrays and report what they keep.
+
+    Rules use `kept`, `plain`, `fallback`, `interpret` and `interpret_body`.
+    """
+
+    on_perturbed: Callable[[Perturbed], None] = _ignore
+    on_kept: Callable[[Perturbed, Any], None] = _ignore
+    on_materialise: Callable[[Perturbed, Any], None] = _ignore
+    # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
+    # which it derives elementwise).
+    sources: dict[int, tuple] = field(default_factory=dict)
+    # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
+    milestones: list[jax.Array] = field(default_factory=list)
+    # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
+    # long vector inside of its reader, so a second copy would save no memory.
+    vectors: dict[int, tuple] = field(default_factory=dict)
+
+    def kept(self, x, eqn: JaxprEqn) -> None:
+        """Reports that `eqn` keeps the noise of `x` implicit."""
+        if isinstance(x, Perturbed):
+            self.on_kept(x, eqn)
+
+    def plain(self, x, eqn: JaxprEqn | None, beside: Sequence = ()) -> jax.Array:
+        """`x` as an array, for `eqn` (None: as an output), whose other operands are `beside`."""
+        if not isinstance(x, Perturbed):
+            return x
+        if id(x) in self.vectors:
+            return self.vectors[id(x)][1]
+        self.on_materialise(x, eqn)
+        array = self.waiting(x, beside).materialise()
+        if x.is_long_vector:
+            self.vectors[id(x)] = x, array
+        return array
+
+    def fallback(self, eqn: JaxprEqn, *operands) -> list:
+        """The outputs of `eqn` on materialised operands."""
+        arrays: dict[int, jax.Array] = {}  # by identity: both operands of x * x are one array
+        for x in operands:
+            if id(x) not in arrays:
+                arrays[id(x)] = self.plain(x, eqn, beside=operands)
+        return _compat.bind(eqn, *(arrays[id(x)] for x in operands))
+
+    def stored(self, array: jax.Array) -> jax.Array:
+        """`array`, for two products. XLA would repeat its arithmetic for each and store both results."""
+        source = self._source(array)[1]
+        if source is array or not _is_computed(array) or not _is_computed(source):
+            return array
+        return stored_once(array, source)
+
+    def waiting(self, x: Perturbed, beside: Sequence) -> Perturbed:
+        """`x`, whose noise waits for an array beside it. XLA would otherwise make all noise at once."""
+        # Wait for the stored source of a neighbour: an entry of the neighbour itself would be a second
+        # computation, with parts of the array stored for it.
+        pairs = [(y, self._source(y)[1]) for y in beside if _is_computed(y)]
+        arrays = [source if _is_computed(source) else y for y, source in pairs]
+        arrays += self.milestones[-1:]
+        # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
+        fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
+        array = next(fits, None)
+        return x if array is None else x.after(array)
+
+    def _source(self, array) -> tuple[int, Any]:
+        """The creation order and the stored array from which `array` derives elementwise."""
+        _, time, source = self.sources.get(id(array), (array, len(self.sources), array))
+        return time, source
+
+    def _note(self, eqn: JaxprEqn, operands: Sequence, outs: Sequence) -> None:
+        """Records the source of each output: of an elementwise operation, its latest source."""
+        elementwise = _registry.is_elementwise(eqn)
+        arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
+        latest = None
+        if arrays and elementwise:
+            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
+        for out in outs:
+            if isinstance(out, jax.core.Tracer):
+                time, source = latest or (len(self.sources), out)
+                self.sources[id(out)] = out, time, source
+                if _is_computed(out) and not elementwise:
+                    self.milestones.append(out)
+
+    def interpret(self, jaxpr, consts: Sequence, args: Sequence) -> list:
+        """The outputs of `jaxpr`, arrays or perturbed arrays."""
+        values = dict(zip(jaxpr.constvars, consts, strict=True))
+        values |= dict(zip(jaxpr.invars, args, strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for eqn in jaxpr.eqns:
+            operands = [read(v) for v in eqn.invars]
+            with _compat.context_of(eqn):
+                outs = self._evaluate(eqn, operands)
+            self._note(eqn, operands, outs)
+            values.update(zip(eqn.outvars, outs, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    def _evaluate(self, eqn: JaxprEqn, operands: Sequence) -> Sequence:
+        if not any(isinstance(x, Perturbed) for x in operands):
+            return _compat.bind(eqn, *operands)
+        rule = _registry.lookup(eqn.primitive.name).rule
+        return self.fallback(eqn, *operands) if rule is None else rule(self, eqn, *operands)
+
+    def interpret_body(
+        self, eqn: JaxprEqn, jaxpr, consts: Sequence, args: Sequence
+    ) -> list[jax.Array]:
+        """The outputs, as arrays, of a body with a trace of its own, from which no array escapes."""
+        inner = replace(self, vectors={}, milestones=[])
+        return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
+
+
+def _is_computed(x) -> bool:
+    is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), jax.core.ShapedArray)
+    return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
+
+
+def require_noise(noise: PyTree) -> None:
+    """Raises TypeError unless all leaves are noise objects."""
+
+    def is_noise(z):
+        return hasattr(z, "dense")
+
+    for z in jax.tree.leaves(noise, is_leaf=is_noise):
+        if not is_noise(z):
+            hint = "; did you forget to call the direction?" if callable(z) else "."
+            raise TypeError(
+                "noise must be a direction (of explain) or a tree of zojax.noise objects, "
+                f"got a {type(z).__name__}{hint}"
+            )
+
+
+def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs):
+    """fun(params + scale * noise, *args, **kwargs) under `context`."""
+    treedef: Any  # mypy knows no methods of it
+    paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [leaf for _, leaf in paths]
+    noises = treedef.flatten_up_to(noise)
+    chosen = [i for i, z in enumerate(noises) if z is not None]
+    # Under shard_map, a perturbed leaf varies over the same mesh axes as its noise, for the trace too.
+    bases = [varying_like(jnp.asarray(leaves[i]), (noise, scale)) for i in chosen]
+
+    def evaluation(arrays):
+        """All other leaves are captured, and stay static if they were."""
+        filled = list(leaves)
+        for i, array in zip(chosen, arrays, strict=True):
+            filled[i] = array
+        return fun(treedef.unflatten(filled), *args, **kwargs)
+
+    closed, fill = _compat.trace(evaluation, bases)
+    scale = jnp.asarray(scale)
+    names = [f"params{jax.tree_util.keystr(paths[i][0])}" for i in chosen]
+    perturbed = [
+        perturb(name, base, scale, noises[i])
+        for name, base, i in zip(names, bases, chosen, strict=True)
+    ]
+    for x in perturbed:
+        context.on_perturbed(x)
+    outs = context.interpret(closed.jaxpr, closed.consts, perturbed)
+    return fill([context.plain(x, None) for x in outs])

@@ -1,0 +1,132 @@
+"""Control flow: the same loop or branch, over a body that sees perturbed arrays.
+
+The new bodies capture perturbed operands, as a Python function captures variables. `scan` slices arrays:
+each iteration gets a slice of the base and a slice of a factor. An iteration changes its carry, so carries
+are materialised.
+"""
+
+import jax
+from jax import lax
+from jax.extend.core import JaxprEqn
+
+from zojax.implicit import _compat, _registry
+from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._registry import rule
+from zojax.implicit._walk import Context
+
+
+def _has_elementwise_body(eqn: JaxprEqn) -> bool:
+    return all(map(_registry.is_elementwise, _compat.inner_jaxpr(eqn)[0].eqns))
+
+
+@rule("jit", elementwise=_has_elementwise_body, inlined=True)
+@rule("closed_call", inlined=True)
+@rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body)
+@rule("remat2")
+def call(context: Context, eqn: JaxprEqn, *operands) -> list:
+    """Evaluates the body in place. Values do not need its derivative rules."""
+    jaxpr, consts = _compat.inner_jaxpr(eqn)
+    return context.interpret(jaxpr, consts, operands)
+
+
+@rule("scan", moves=True)
+def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
+    p = eqn.params
+    consts, init, xs = _compat.scan_operands(eqn, operands)
+    consts = _due(context, consts, beside=[*init, *xs])
+    init = [context.plain(x, eqn) for x in init]
+    xs = [_vectors_at_once(context, eqn, x, init) for x in xs]
+    jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
+    stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
+    for x in xs:
+        context.kept(x, eqn)
+
+    def body(carry, slices):
+        xs = [rebuild(s) for (_, rebuild), s in zip(stacks, slices, strict=True)]
+        outs = context.interpret_body(eqn, jaxpr, literals, [*consts, *carry, *xs])
+        return outs[: len(carry)], outs[len(carry) :]
+
+    arrays = [arrays for arrays, _ in stacks]
+    options = {k: p[k] for k in ("length", "reverse", "unroll")}
+    carry, ys = lax.scan(body, init, arrays, **options)
+    return [*carry, *ys]
+
+
+def _vectors_at_once(context: Context, eqn: JaxprEqn, x, beside):
+    """On a GPU, materialises small vectors of all layers before the loop, to launch fewer kernels."""
+    is_stack = isinstance(x, Perturbed) and x.is_stack_of_vectors
+    if not is_stack or jax.default_backend() != "gpu":
+        return x
+    context.kept(x, eqn)
+    return context.waiting(x, beside).materialise()
+
+
+def _due(context: Context, consts, beside) -> list:
+    """Constants of a loop, whose noise waits for the operands of the loop: then XLA makes it once, late.
+
+    Low-rank noise needs no wait: its factors exist, and the evaluations of a direction share them.
+    """
+    return [
+        context.waiting(x, beside) if isinstance(x, Perturbed) and not x.is_factored else x
+        for x in consts
+    ]
+
+
+@rule("while", moves=True)
+def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
+    p = eqn.params
+    n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    init = [context.plain(x, eqn) for x in operands[m:]]
+    cond_consts, body_consts = operands[:n], _due(context, operands[n:m], beside=init)
+    cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
+    body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
+
+    def test(carry):
+        return context.interpret_body(eqn, cond_jaxpr, cond_literals, [*cond_consts, *carry])[0]
+
+    def body(carry):
+        return context.interpret_body(eqn, body_jaxpr, body_literals, [*body_consts, *carry])
+
+    return lax.while_loop(test, body, init)
+
+
+@rule("cond", moves=True)
+def cond(context: Context, eqn: JaxprEqn, index, *operands) -> list:
+    def branch(closed):
+        jaxpr, literals = _compat.open_jaxpr(closed)
+
+        return lambda: context.interpret_body(eqn, jaxpr, literals, operands)
+
+    branches = [branch(b) for b in eqn.params["branches"]]
+    platforms = eqn.params.get("branches_platforms")
+    if platforms is None:
+        return lax.switch(context.plain(index, eqn), branches)
+    # From `lax.platform_dependent`: a branch of another platform may have no lowering here.
+    named = [(names or ("default",), b) for names, b in zip(platforms, branches, strict=True)]
+    return lax.platform_dependent(**{name: b for names, b in named for name in names})
+
+
+@rule("shard_map")
+def shard_map(context: Context, eqn: JaxprEqn, *operands) -> list:
+    """Shards each factor as its axes: each device makes the noise of its shard."""
+    p = eqn.params
+    jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
+    parts = [
+        x.sharded(spec) if isinstance(x, Perturbed) else (x, spec, lambda x: x)
+        for x, spec in zip(operands, p["in_specs"], strict=True)
+    ]
+    arrays, specs, rebuild = zip(*parts, strict=True)
+
+    def body(*shards):
+        args = [make(s) for make, s in zip(rebuild, shards, strict=True)]
+        return tuple(context.interpret_body(eqn, jaxpr, literals, args))
+
+    mapped = jax.shard_map(
+        body,
+        mesh=p["mesh"],
+        in_specs=specs,
+        out_specs=tuple(p["out_specs"]),
+        check_vma=p["check_vma"],
+        axis_names=_compat.manual_axes(eqn),
+    )
+    return list(mapped(*arrays))

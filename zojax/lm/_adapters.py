@@ -1,0 +1,103 @@
+"""Trained and frozen parameters of a model: all weights, norms, LoRA adapters or a prefix."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from zojax.lm._model import Model
+
+__all__ = ["PREFIX", "combine", "lora", "partition", "prefix"]
+
+PREFIX = 5  # positions, as in MeZO
+
+
+def partition(model: Model, params: str, seed: int, tokens: ArrayLike) -> tuple[dict, dict]:
+    """Splits a model into a trained and a frozen part. Frozen arrays take no noise.
+
+    Args:
+      model: a `Model`.
+      params: the trained part:
+
+        - `"full"`: every weight;
+        - `"norms"`: gains and biases of the norms;
+        - `"lora"`: adapters of rank 8, see `lora`;
+        - `"prefix"`: keys and values of 5 positions before the text, see `prefix`.
+      seed: of the adapters.
+      tokens: `(n,)` integers, the beginning of a prompt. The prefix starts as its activations.
+
+    Returns:
+      `(trained, frozen)`, two trees that `combine` puts together.
+    """
+    if params == "lora":
+        return {"layers": lora(model.params["layers"], jax.random.key(seed))}, model.params
+    if params == "prefix":
+        layers = prefix(model, model.params, np.asarray(tokens)[:PREFIX])
+        return {"layers": layers}, model.params
+
+    def is_trained(name: str) -> bool:
+        return params == "full" or "norm" in name
+
+    return _chosen(model, is_trained), _chosen(model, lambda name: not is_trained(name))
+
+
+def _chosen(model: Model, keep: Callable[[str], bool]) -> dict:
+    """The parameters of chosen names."""
+    outer = {n: w for n, w in model.params.items() if n != "layers" and keep(n)}
+    return {**outer, "layers": {n: w for n, w in model.params["layers"].items() if keep(n)}}
+
+
+def combine(params: dict, frozen: dict) -> dict:
+    """A model's parameters from their trained and their frozen part.
+
+    >>> combine({"layers": {"a": 1}}, {"norm": 2, "layers": {"a": 0, "b": 3}})
+    {'norm': 2, 'layers': {'a': 1, 'b': 3}}
+    """
+    return {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
+
+
+def lora(layers: dict, key: jax.Array, rank: int = 8) -> dict[str, jax.Array]:
+    """LoRA adapters (https://arxiv.org/abs/2106.09685): W + A B for queries and values.
+
+    W is frozen. B starts at zero, so the model starts unchanged.
+
+    Args:
+      layers: stacked layers of a model, with `query` and `value` `(L, D, K)`.
+      key: a JAX key. A is normal with variance 4 / D, which includes the paper's scale alpha / r = 2.
+      rank: r.
+
+    Returns:
+      `query_a`, `value_a` `(L, D, r)` and `query_b`, `value_b` `(L, r, K)`, in the layers' dtype.
+
+    >>> layers = {"query": jnp.ones((3, 16, 16)), "value": jnp.ones((3, 16, 8))}
+    >>> {n: a.shape for n, a in lora(layers, jax.random.key(0), rank=2).items()}
+    {'query_a': (3, 16, 2), 'query_b': (3, 2, 16), 'value_a': (3, 16, 2), 'value_b': (3, 2, 8)}
+    """
+    made = {}
+    for name, k in zip(("query", "value"), jax.random.split(key), strict=True):
+        depth, width, out = layers[name].shape
+        a = 2 * jax.random.normal(k, (depth, width, rank)) / width**0.5
+        made[f"{name}_a"] = a.astype(layers[name].dtype)
+        made[f"{name}_b"] = jnp.zeros((depth, rank, out), layers[name].dtype)
+    return made
+
+
+def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array]:
+    """A trainable prefix (https://arxiv.org/abs/2101.00190) that starts as the activations of tokens.
+
+    A text after this prefix gets the same logits as after the tokens themselves.
+
+    Args:
+      model: a `Model`.
+      params: its parameters.
+      tokens: `(m,)` integers.
+
+    Returns:
+      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each, for `params["layers"]`.
+    """
+    run = jax.jit(partial(model.module.extend, model.config))
+    _, (keys, values) = run(params, np.asarray(tokens)[None])
+    return {"prefix_key": keys[:, 0], "prefix_value": values[:, 0]}

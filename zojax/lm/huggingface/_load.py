@@ -1,0 +1,176 @@
+"""Loads a model from a local Hugging Face folder, without torch.
+
+Tensors are read one at a time into stacked arrays, and each stacked array goes to JAX before the next.
+So one stacked array is held beyond the model itself.
+"""
+
+import pathlib
+import re
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from zojax.lm._extras import require
+from zojax.lm._files import refusing, shown
+from zojax.lm._model import Model
+from zojax.lm.huggingface._architectures import ARCHITECTURES, Stored
+from zojax.lm.huggingface._config_file import ConfigFile
+from zojax.lm.huggingface._tensors import Tensors
+from zojax.lm.models import llama
+
+__all__ = ["load"]
+
+Shape = tuple[int, ...]
+
+
+def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
+    """Loads a Llama-, Qwen2-, GPT-2- or OPT-shaped model.
+
+    All names, shapes and dtypes are checked before the first tensor is read.
+
+    Args:
+      folder: its path.
+      dtype: of the parameters, float32 or bfloat16.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      ValueError: for a file that is missing or damaged; a setting that is missing, of another type or
+        not supported; a tensor that is missing, unused, in two files, of another shape, of integers, or
+        not finite in `dtype`.
+      ModuleNotFoundError: without the extra `finetune`.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    settings = ConfigFile(_existing(folder, "config.json"))
+    kind = settings.option("model_type", ARCHITECTURES)
+    module, config, places = ARCHITECTURES[kind](settings)
+    is_tied = settings.flag("tie_word_embeddings", kind in ("gpt2", "opt"))
+    stop, tokenizer, tensors = _stop(settings, config), _tokenizer(folder), Tensors(folder)
+    outer = module.shapes(config)
+    layers = outer.pop("layers") | (llama.bias_shapes(config) if kind == "qwen2" else {})
+    if not is_tied or tensors.find(places["head"].name) is not None:
+        outer["head"] = outer["embed"]
+    _check_shapes(tensors, places, outer, layers, config)
+    _check_unused(tensors, config)
+    arrays = {name: _read(tensors, places[name], dtype) for name in outer}
+    if is_tied and "head" in arrays:
+        _check_tied(folder, arrays["embed"], arrays.pop("head"))
+    params = {name: jnp.asarray(array) for name, array in arrays.items()}
+    stacks = {n: _read_stack(tensors, places[n], shape, dtype) for n, shape in layers.items()}
+    return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
+
+
+def _check_shapes(
+    tensors: Tensors,
+    places: dict[str, Stored],
+    outer: dict[str, Shape],
+    layers: dict[str, Shape],
+    config: Any,
+) -> None:
+    """Raises ValueError for a tensor that is missing, of integers, or of another shape."""
+
+    def check(stored: Stored, shape: Shape) -> None:
+        found = stored.shape(tensors)
+        if found != shape:
+            raise ValueError(
+                f"{stored.name} of {tensors.folder} has shape {found}, expected {shape} for {config}."
+            )
+
+    for name, shape in outer.items():
+        check(places[name], shape)
+    for i in range(config.layers):
+        for name, shape in layers.items():
+            check(places[name].of_layer(i), shape[1:])
+
+
+def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = stored.read(tensors).astype(dtype)
+    wrong = array.size - np.count_nonzero(np.isfinite(array))
+    if wrong:
+        raise ValueError(
+            f"{stored.name} of {tensors.folder} has {wrong} entries that are not finite in "
+            f"{np.dtype(dtype)}. Copy the model again, or load it with another dtype."
+        )
+    return array
+
+
+def _read_stack(tensors: Tensors, stored: Stored, shape: Shape, dtype: DTypeLike) -> jax.Array:
+    """One parameter of all layers, `(L, ...)`."""
+    stacked = np.empty(shape, dtype)
+    for i in range(shape[0]):
+        stacked[i] = _read(tensors, stored.of_layer(i), dtype)
+    return jnp.asarray(stacked)
+
+
+# Constants that older versions of transformers saved with the weights.
+_BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
+
+
+def _check_unused(tensors: Tensors, config: Any) -> None:
+    """Raises ValueError for unused tensors, except for buffers of the right value."""
+    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
+    if unused:
+        raise ValueError(
+            f"{tensors.folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} "
+            "among them. The config.json and the files must be of one model."
+        )
+
+
+def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
+    """True for a constant with the value that this model computes."""
+    if not _BUFFER.fullmatch(name):
+        return False
+    array = np.asarray(tensors.read(name), np.float64)
+    if name.endswith("inv_freq"):
+        if not isinstance(config, llama.Config):
+            return False
+        known = llama.frequencies(config)
+        return array.shape == known.shape and np.allclose(array, known, rtol=0.01)
+    if name.endswith("masked_bias"):
+        return array.size == 1 and bool(array.max() <= -1e4)
+    return array.ndim == 4 and np.array_equal(array, np.tri(array.shape[-1])[None, None])
+
+
+def _check_tied(folder: pathlib.Path, embed: np.ndarray, head: np.ndarray) -> None:
+    if not np.array_equal(embed, head):
+        raise ValueError(
+            f"{folder} has a head that differs from its embedding, but its config.json has "
+            "tie_word_embeddings=True; set it to false."
+        )
+
+
+def _stop(settings: ConfigFile, config: Any) -> int | None:
+    """The first token that ends a text; None if the vocabulary has none."""
+    stop = settings.get("eos_token_id")
+    first = stop[0] if isinstance(stop, list) and stop else stop
+    if first is None:
+        return None
+    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+        raise settings.error("eos_token_id", "it must be a token, or a list of tokens")
+    return first if first < config.vocabulary else None
+
+
+def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
+    path = folder / name
+    if not path.exists():
+        raise ValueError(f"{folder} has no {name}; give a local Hugging Face folder.")
+    return path
+
+
+def _tokenizer(folder: pathlib.Path) -> Any:
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return None
+    tokenizers = require("tokenizers")
+    with refusing(f"{path} is not a tokenizer"):
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        # The file may keep an earlier padding or truncation; here texts are whole.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+    return tokenizer

@@ -1,0 +1,158 @@
+"""GPT-2- and OPT-shaped language models in pure JAX: learned positions, layer norms, biases everywhere.
+
+The two differ in the activation and in where positions begin to count. As in
+`zojax.lm.llama` layers are stacked and scanned, and sequences are padded on the
+right, which causal attention never sees.
+
+Sources: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Zhang et al.,
+"OPT: Open Pre-trained Transformer Language Models", https://arxiv.org/abs/2205.01068.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax.lm.models.attention import attend, positions_of, read, with_past
+
+__all__ = ["ACTIVATIONS", "Config", "extend", "forward", "logits", "shapes"]
+
+ACTIVATIONS = {
+    "gelu_new": jax.nn.gelu,  # the approximation by tanh
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "relu": jax.nn.relu,
+}
+
+
+class Config(NamedTuple):
+    """The numbers that fix a model's shape.
+
+    Attributes:
+      vocabulary: number of token ids.
+      width: size of the residual stream.
+      layers: number of blocks.
+      heads: number of heads.
+      hidden: width of the multilayer perceptron.
+      positions: rows of the table of positions.
+      activation: one of `ACTIVATIONS`.
+      first_position: the row of the first token: 0 for GPT-2, 2 for OPT.
+      epsilon: added to the variance in layer norms.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    positions: int
+    activation: str = "gelu_new"
+    first_position: int = 0
+    epsilon: float = 1e-5
+
+
+def shapes(config):
+    """The shape of every parameter, in the structure that `forward` takes.
+
+    Args:
+      config: a `Config`.
+
+    Returns:
+      `{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}`; matrices map from
+      their second-last axis to their last.
+    """
+    depth, width, hidden = config.layers, config.width, config.hidden
+    square, vector = (depth, width, width), (depth, width)
+    layers = {
+        "attention_norm": vector,
+        "attention_norm_bias": vector,
+        "mlp_norm": vector,
+        "mlp_norm_bias": vector,
+        "up": (depth, width, hidden),
+        "up_bias": (depth, hidden),
+        "down": (depth, hidden, width),
+        "down_bias": vector,
+    }
+    for name in ("query", "key", "value", "output"):
+        layers |= {name: square, f"{name}_bias": vector}
+    return {
+        "embed": (config.vocabulary, width),
+        "positions": (config.positions, width),
+        "layers": layers,
+        "norm": (width,),
+        "norm_bias": (width,),
+    }
+
+
+def forward(config, params, tokens, *, positions=None, rows=None):
+    """Next-token logits.
+
+    Args:
+      config: a `Config`.
+      params: a dict shaped as `shapes` says, float32 or bfloat16; `"head"`, `(V, D)`, where
+        the readout is not the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
+        `prefix_key` and `prefix_value` a prefix, as in `zojax.lm.llama`.
+      tokens: `(B, T)` integers, padded on the right with any id.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
+      rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
+
+    Returns:
+      float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
+      in place of `V` where `rows` is.
+    """
+    x, _ = extend(config, params, tokens)
+    return logits(config, params, x, positions=positions, rows=rows)
+
+
+def extend(config, params, tokens, *, past=None, start=None, seen=None):
+    """The residual stream of new tokens and their keys and values, as in `llama.extend`."""
+    layers = params["layers"]
+    places, bound = positions_of(layers, past, start, tokens.shape[1])
+    if config.first_position + bound > config.positions:
+        limit = config.positions - config.first_position
+        raise ValueError(
+            f"this model has {limit} positions, the text may take {bound}; shorten it."
+        )
+    x = params["embed"][tokens] + params["positions"][config.first_position + places]
+
+    def block(x, layer_and_past):
+        layer, past = layer_and_past
+        y = _norm(config, layer, "attention_norm", x)
+        mixed, own = _attention(config, layer, y, past, seen)
+        x = x + mixed
+        hidden = _linear(layer, "up", _norm(config, layer, "mlp_norm", x))
+        return x + _linear(layer, "down", ACTIVATIONS[config.activation](hidden)), own
+
+    return jax.lax.scan(block, x, (layers, past))
+
+
+def logits(config, params, x, *, positions=None, rows=None):
+    """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
+    head = params.get("head", params["embed"])
+    head = head if rows is None else head[rows]
+    x = _norm(config, params, "norm", read(x, positions))
+    return jnp.einsum("...d,vd->...v", x, head, preferred_element_type=jnp.float32)
+
+
+def _linear(layer, name, x):
+    y = x @ layer[name] + layer[f"{name}_bias"]
+    if f"{name}_a" in layer:  # LoRA
+        y = y + (x @ layer[f"{name}_a"]) @ layer[f"{name}_b"]
+    return y
+
+
+def _norm(config, layer, name, x):
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.epsilon)
+    return y.astype(x.dtype) * layer[name] + layer[f"{name}_bias"]
+
+
+def _attention(config, layer, x, past, seen):
+    heads, size = config.heads, config.width // config.heads
+    query, key, value = (_linear(layer, n, x) for n in ("query", "key", "value"))
+    past_keys, past_values = (None, None) if past is None else past
+    keys = with_past(layer, "key", key, past_keys)
+    values = with_past(layer, "value", value, past_values)
+    keys, values = (a.reshape(*a.shape[:2], heads, size) for a in (keys, values))
+    mixed = attend(query.reshape(*x.shape[:2], heads, 1, size), keys, values, seen)
+    return _linear(layer, "output", mixed), (key, value)

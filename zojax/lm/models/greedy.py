@@ -1,0 +1,51 @@
+"""Greedy generation inside `jit`: prompts in one pass, then token by token on cached keys and values.
+
+Prompts of different lengths run together, padded on the right. What is generated is written behind the
+longest prompt, at the same place in every row; a mask hides the padding in between, and positions are
+counted by row.
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["generate"]
+
+
+def generate(model, config, params, tokens, lengths, new):
+    """The most likely next token, again and again.
+
+    Args:
+      model: `zojax.lm.llama` or `gpt`.
+      config: of that model.
+      params: as for `model.forward`.
+      tokens: `(B, T)` integers, prompts padded on the right with any id.
+      lengths: `(B,)` integers from 1 to T, of the prompts.
+      new: how many tokens follow each prompt, a Python int.
+
+    Returns:
+      `(B, new)` int32.
+    """
+    lengths, places = jnp.asarray(lengths), tokens.shape[1]
+    slots = jnp.arange(places + new - 1)
+
+    def following(x, positions):
+        choice = jnp.argmax(model.logits(config, params, x, positions=positions), axis=-1)
+        return choice.astype(jnp.int32)
+
+    def step(carry, t):
+        token, cache = carry
+        seen = (slots < lengths[:, None]) | ((slots >= places) & (slots < places + t))
+        options = dict(past=cache, start=lengths + t, seen=seen)
+        x, own = model.extend(config, params, token[:, None], **options)
+        cache = jax.tree.map(
+            lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, places + t, axis=2), cache, own
+        )
+        token = following(x, jnp.zeros_like(lengths))
+        return (token, cache), token
+
+    x, own = model.extend(config, params, tokens)
+    first = following(x, lengths - 1)
+    room = ((0, 0), (0, 0), (0, new - 1), (0, 0))
+    cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
+    _, rest = jax.lax.scan(step, (first, cache), jnp.arange(new - 1))
+    return jnp.concatenate([first[:, None], rest.T], axis=1)

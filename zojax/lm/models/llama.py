@@ -1,0 +1,262 @@
+"""A Llama-shaped language model in pure JAX: a config, a dict of arrays, one function.
+
+Layers are stacked on a leading axis and run by `lax.scan`, so that compile time does not grow
+with depth and a zeroth-order step perturbs one layer at a time. Sequences are padded on the right:
+attention is causal, so no position ever sees the padding that follows it, and no mask is needed.
+
+Two arguments of `forward` keep classification cheap: `positions` (which token of each row
+is read) and `rows` (which vocabulary entries get a logit). Its two halves, `blocks` and
+`readout`, are public so that frozen lower layers can be run once and shared.
+
+Source: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models",
+https://arxiv.org/abs/2302.13971.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.lm.models.attention import attend, positions_of, read, with_past
+
+__all__ = [
+    "Config",
+    "bias_shapes",
+    "blocks",
+    "extend",
+    "forward",
+    "frequencies",
+    "init",
+    "logits",
+    "readout",
+    "shapes",
+]
+
+
+class Config(NamedTuple):
+    """The numbers that fix a model's shape.
+
+    Attributes:
+      vocabulary: number of token ids.
+      width: size of the residual stream.
+      layers: number of blocks.
+      heads: number of query heads.
+      kv_heads: number of key and value heads; divides `heads`.
+      hidden: width of the SwiGLU.
+      rope_theta: base of the rotary frequencies.
+      epsilon: added to the mean square in RMSNorm.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    rope_theta: float = 1e5
+    epsilon: float = 1e-5
+
+
+def shapes(config):
+    """The shape of every parameter, in the structure that `forward` takes.
+
+    Args:
+      config: a `Config`.
+
+    Returns:
+      `{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}`; matrices map from their
+      second-last axis to their last.
+    """
+    depth, width, hidden = config.layers, config.width, config.hidden
+    kv_width = width // config.heads * config.kv_heads
+    layers = {
+        "attention_norm": (depth, width),
+        "query": (depth, width, width),
+        "key": (depth, width, kv_width),
+        "value": (depth, width, kv_width),
+        "output": (depth, width, width),
+        "mlp_norm": (depth, width),
+        "gate": (depth, width, hidden),
+        "up": (depth, width, hidden),
+        "down": (depth, hidden, width),
+    }
+    return {"embed": (config.vocabulary, width), "layers": layers, "norm": (width,)}
+
+
+def bias_shapes(config):
+    """The shapes of the layers' further parameters in Qwen2: biases of query, key and value."""
+    kv_width = config.width // config.heads * config.kv_heads
+    widths = {"query_bias": config.width, "key_bias": kv_width, "value_bias": kv_width}
+    return {name: (config.layers, width) for name, width in widths.items()}
+
+
+def init(key, config, dtype=jnp.float32):
+    """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
+
+    Args:
+      key: a JAX key.
+      config: a `Config`.
+      dtype: dtype of every array.
+
+    Returns:
+      A dict of arrays, shaped as `shapes` says.
+    """
+
+    def draw(key, shape, is_gain):
+        return jnp.ones(shape) if is_gain else jax.random.normal(key, shape) / shape[-2] ** 0.5
+
+    spec, treedef = jax.tree_util.tree_flatten_with_path(
+        shapes(config), is_leaf=lambda x: isinstance(x, tuple)
+    )
+    keys = jax.random.split(key, len(spec))
+    leaves = [
+        draw(k, shape, "norm" in path[-1].key).astype(dtype)
+        for k, (path, shape) in zip(keys, spec, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def forward(config, params, tokens, *, positions=None, rows=None):
+    """Next-token logits.
+
+    Args:
+      config: a `Config`.
+      params: a dict as from `init`, float32 or bfloat16. `params["layers"]` may also hold
+        `attention_shift` and `mlp_shift`, `(L, D)` each, added to the output of a norm, and,
+        as in Qwen2, `query_bias`, `key_bias` and `value_bias`; `query_a` `(L, D, r)` and
+        `query_b` `(L, r, D)`, as in LoRA, add `x @ a @ b` to the query, and so for key and value;
+        `params["head"]`, `(V, D)`, is the readout where that is not the embedding;
+        `prefix_key` and `prefix_value`, `(L, m, K)`, are keys, rotated, and values of m positions
+        before the text.
+      tokens: `(B, T)` integers, padded on the right with any id.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
+      rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
+
+    Returns:
+      float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
+      in place of `V` where `rows` is.
+    """
+    x, _ = extend(config, params, tokens)
+    return logits(config, params, x, positions=positions, rows=rows)
+
+
+def extend(config, params, tokens, *, past=None, start=None, seen=None):
+    """The residual stream of new tokens, and their keys and values for those that will follow.
+
+    Args:
+      config: a `Config`.
+      params: as for `forward`.
+      tokens: `(B, T)` integers.
+      past: keys and values `(L, B, P, K)` of what came before, as returned; None at the beginning.
+      start: the position of the first token, an integer or `(B,)` integers; None: right after the past.
+      seen: `(B, P)` bools, which places of the past hold something; None means all.
+
+    Returns:
+      `(x, (keys, values))`: `(B, T, D)` before the last norm, and `(L, B, T, K)` each.
+    """
+    layers = params["layers"]
+    positions, bound = positions_of(layers, past, start, tokens.shape[1])
+    angles = _angles(config, bound, positions)
+    return _run(config, layers, params["embed"][tokens], angles, past, seen)
+
+
+def logits(config, params, x, *, positions=None, rows=None):
+    """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
+    head = params.get("head", params["embed"])
+    head = head if rows is None else head[rows]
+    return readout(config, params["norm"], head, x, positions=positions)
+
+
+def blocks(config, layers, x):
+    """Runs a stack of layers: `forward` between its embedding and its readout.
+
+    Args:
+      config: a `Config`; its number of layers is not used.
+      layers: a dict as `params["layers"]` of `forward`, of any depth.
+      x: `(B, T, D)` residual stream.
+
+    Returns:
+      `(B, T, D)`, in the dtype of `x`.
+    """
+    length = x.shape[1]
+    return _run(config, layers, x, _angles(config, length, np.arange(length)))[0]
+
+
+def readout(config, gain, embed, x, *, positions=None):
+    """Logits from the residual stream.
+
+    Args:
+      config: a `Config`.
+      gain: `(D,)`, of the final norm.
+      embed: `(K, D)`, embeddings of the tokens that get a logit.
+      x: `(B, T, D)` residual stream.
+      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
+
+    Returns:
+      float32 logits, `(B, T, K)`, `(B, C, K)` or `(B, K)` where `positions` is given.
+    """
+    x = _rms_norm(read(x, positions), gain, config)
+    return jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)
+
+
+def _run(config, layers, x, angles, past=None, seen=None):
+    def block(x, layer_and_past):
+        layer, past = layer_and_past
+        y = _rms_norm(x, layer["attention_norm"], config) + layer.get("attention_shift", 0)
+        mixed, own = _attention(config, layer, y, angles, past, seen)
+        x = x + mixed
+        y = _rms_norm(x, layer["mlp_norm"], config) + layer.get("mlp_shift", 0)
+        return x + _swiglu(layer, y), own
+
+    return jax.lax.scan(block, x, (layers, past))
+
+
+def _rms_norm(x, gain, config):
+    wide = x.astype(jnp.float32)  # a mean of squares loses too much in bfloat16
+    scale = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + config.epsilon)
+    return (wide * scale).astype(x.dtype) * gain
+
+
+def _swiglu(layer, x):
+    return (jax.nn.silu(x @ layer["gate"]) * (x @ layer["up"])) @ layer["down"]
+
+
+def _attention(config, layer, x, angles, past, seen):
+    batch, length, width = x.shape
+    size, groups = width // config.heads, config.heads // config.kv_heads
+    query = _projected(layer, "query", x).reshape(batch, length, config.kv_heads, groups, size)
+    key = _projected(layer, "key", x).reshape(batch, length, config.kv_heads, 1, size)
+    query, key = _rotate(query, angles), _rotate(key, angles)  # cached keys are rotated already
+    own = key.reshape(batch, length, -1), _projected(layer, "value", x)
+    past_keys, past_values = (None, None) if past is None else past
+    keys = with_past(layer, "key", own[0], past_keys)
+    values = with_past(layer, "value", own[1], past_values)
+    keys, values = (a.reshape(*a.shape[:2], config.kv_heads, size) for a in (keys, values))
+    return attend(query, keys, values, seen) @ layer["output"], own
+
+
+def _projected(layer, name, x):
+    y, bias = x @ layer[name], layer.get(f"{name}_bias")  # Qwen2 has biases, Llama has none
+    if f"{name}_a" in layer:
+        y = y + (x @ layer[f"{name}_a"]) @ layer[f"{name}_b"]
+    return y if bias is None else y + bias
+
+
+def frequencies(config):
+    """`(size / 2,)` float64, the rotary frequencies of a head."""
+    size = config.width // config.heads
+    return config.rope_theta ** (-np.arange(0, size, 2) / size)
+
+
+def _angles(config, bound, positions):
+    # Half-split rotary embedding: entry i of a head is paired with entry i + size / 2.
+    angles = np.arange(bound)[:, None] * frequencies(config)
+    tables = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return tuple(jnp.asarray(table)[positions] for table in tables)
+
+
+def _rotate(x, angles):
+    cos, sin = (a[..., None, None, :].astype(x.dtype) for a in angles)
+    left, right = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)

@@ -1,0 +1,114 @@
+"""The sentiment of movie reviews with SmolLM2-135M-Instruct.
+
+The layers below the first trained one see no perturbed parameter. They run once for every review, before
+training; the steps start from their outputs.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.lm import _smollm2
+from zojax.lm._adapters import combine
+from zojax.lm._extras import require
+from zojax.lm._model import Model
+from zojax.lm.models import llama
+from zojax.lm.tasks import _reviews
+from zojax.lm.tasks._batches import balanced, in_order, shuffled
+from zojax.lm.tasks._task import Batch, Task, classification
+
+__all__ = ["PROMPT", "reviews_task"]
+
+PROMPT = "Review: {}\nSentiment:"
+VERBALIZERS = (" negative", " positive")
+FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
+POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
+
+
+def reviews_task(params: str, seed: int = 0) -> Task:
+    """The sentiment of movie reviews, as a choice between two next tokens of SmolLM2-135M-Instruct.
+
+    Args:
+      params: the trained part. `"shifts"`: vectors added after each norm of the upper layers, zero at
+        first; `"norms"`: the gains of these norms; `"full"`: every weight.
+      seed: unused. Pretrained weights and split are fixed.
+
+    Returns:
+      A `Task`.
+
+    Raises:
+      ValueError: for other `params`, and from `batches` for an odd batch size.
+      AssetError: if the model or the reviews cannot be downloaded.
+      ModuleNotFoundError: without the extra `finetune`.
+    """
+    del seed
+    if params not in ("shifts", "norms", "full"):
+        raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
+    model = _smollm2.smollm2()
+    texts = _reviews.reviews()._asdict()
+    rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
+    splits = {name: _tokenised(model, r) for name, r in texts.items()}
+    trained, frozen, lower = _divide(model.params, params, rows)
+    prepared = _preparation(model, lower)
+
+    def logits(params, frozen, batch):
+        whole = combine(params, frozen)
+        x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
+        x = llama.blocks(model.config, whole["layers"], x)
+        words = whole["words"] if "words" in whole else whole["embed"][rows]
+        return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
+
+    def batches(seed: int, size: int) -> Iterator[Batch]:
+        if size % 2:
+            raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
+        return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
+
+    return Task(
+        trained,
+        frozen,
+        *classification(logits),
+        batches,
+        split=lambda name: prepared(in_order(splits[name])),
+    )
+
+
+def _tokenised(model: Model, texts: _reviews.Reviews) -> tuple[list[list[int]], np.ndarray]:
+    encoded = model.tokenizer.encode_batch([PROMPT.format(text) for text in texts.texts])
+    return [e.ids for e in encoded], texts.labels
+
+
+def _preparation(model: Model, lower: dict) -> Callable[[list[Batch]], list[Batch]]:
+    """A function that runs the frozen lower layers of batches, if there are any."""
+    if not lower:
+        return lambda batches: batches
+    embed, run = model.params["embed"], jax.jit(partial(llama.blocks, model.config))
+
+    def prepare(batch: Batch) -> Batch:
+        hidden = run(lower, embed[batch["tokens"]])
+        return {"hidden": hidden, "position": batch["position"], "label": batch["label"]}
+
+    def prepared(batches: list[Batch]) -> list[Batch]:
+        options = dict(leave=False, delay=1, unit="batch", file=sys.stderr)
+        bar = require("tqdm").tqdm(batches, "frozen layers", **options)
+        return [jax.block_until_ready(prepare(batch)) for batch in bar]
+
+    return prepared
+
+
+def _divide(weights: dict, params: str, rows: np.ndarray) -> tuple[dict, dict, dict]:
+    """Trained and frozen parts of the weights, and the frozen layers below the first trained."""
+    if params == "full":
+        return jax.tree.map(jnp.asarray, weights), {"layers": {}}, {}
+    lower = jax.tree.map(lambda w: jnp.asarray(w[:FIRST_TRAINED]), weights["layers"])
+    upper = jax.tree.map(lambda w: jnp.asarray(w[FIRST_TRAINED:]), weights["layers"])
+    norm, words = jnp.asarray(weights["norm"]), jnp.asarray(weights["embed"][rows])
+    frozen = {"layers": upper, "norm": norm, "words": words}
+    if params == "norms":
+        gains = {name: upper[name] for name in ("attention_norm", "mlp_norm")}
+        return {"layers": gains, "norm": norm}, frozen, lower
+    zeros = jnp.zeros_like(upper["attention_norm"])
+    return {"layers": {"attention_shift": zeros, "mlp_shift": zeros}}, frozen, lower

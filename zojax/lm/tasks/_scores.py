@@ -1,0 +1,97 @@
+"""Scores of a split: likelihood and accuracy, with and without a calibrated bias; F1 of completions.
+
+A model may gain by nothing but a shift of its class bias. Calibration is the control: it fits the
+per-class bias on the reported examples themselves. No fair method beats it by a shift alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special
+
+__all__ = ["Score", "calibrated", "classification_scores", "completion_scores", "score"]
+
+
+class Score(NamedTuple):
+    """The scores of a split.
+
+    Attributes:
+      nll: mean negative log-likelihood in nats.
+      accuracy: fraction of right choices.
+    """
+
+    nll: float
+    accuracy: float
+
+
+def score(logits: np.ndarray, labels: np.ndarray, bias: np.ndarray | float = 0.0) -> Score:
+    """Scores logits plus a per-class bias.
+
+    Args:
+      logits: `(N, C)` floats.
+      labels: `(N,)` integers.
+      bias: `(C,)` floats, or 0.
+
+    Returns:
+      A `Score`.
+    """
+    log_likelihood = special.log_softmax(logits + bias, axis=1)[np.arange(len(labels)), labels]
+    hits = np.argmax(logits + bias, axis=1) == labels
+    return Score(float(-log_likelihood.mean()), float(hits.mean()))
+
+
+def calibrated(logits: np.ndarray, labels: np.ndarray) -> Score:
+    """Scores logits with the per-class bias of least NLL on these same examples.
+
+    Args:
+      logits: `(N, C)` floats.
+      labels: `(N,)` integers.
+
+    Returns:
+      A `Score`.
+    """
+    counts = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
+
+    def nll(bias):
+        return score(logits, labels, bias).nll
+
+    def slope(bias):
+        return special.softmax(logits + bias, axis=1).mean(axis=0) - counts
+
+    best = optimize.minimize(nll, np.zeros(logits.shape[1]), jac=slope, method="BFGS")
+    return score(logits, labels, best.x)
+
+
+def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Rows of a table, with and without the best bias: dict from a row's name to its scores.
+
+    Args:
+      logits: `(N, C)` floats.
+      labels: `(N,)` integers.
+
+    >>> rows = classification_scores(np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+    >>> list(rows), round(rows[""]["NLL"], 3), rows[""]["accuracy"]
+    (['', '  + best bias'], 0.41, 1.0)
+    """
+    found = {"": score(logits, labels)}
+    if len(np.unique(labels)) > 1:  # a bias alone would always be right
+        found["  + best bias"] = calibrated(logits, labels)
+    return {name: {"NLL": s.nll, "accuracy": s.accuracy} for name, s in found.items()}
+
+
+def completion_scores(
+    judged: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
+    """The row of a table for completions; NLL is per token.
+
+    Args:
+      judged: `(N, 4)` floats: the completion's NLL and number of tokens; F1 and exact match of the
+        written text.
+      labels: unused.
+
+    >>> completion_scores(np.array([[2.0, 1, 1, 1], [1.0, 2, 0.5, 0]]))
+    {'': {'NLL': 1.0, 'F1': 0.75, 'exact': 0.5}}
+    """
+    del labels
+    nll, tokens, f1, exact = map(float, np.mean(judged, axis=0))
+    return {"": {"NLL": nll / tokens, "F1": f1, "exact": exact}}

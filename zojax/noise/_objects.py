@@ -1,0 +1,189 @@
+"""Noise objects: random access by rows, stored values, a mask, low rank. Contract: `Noise`."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax._barriers import made_once, zero_from
+from zojax.noise._factored import Access, Factored, Outer, of_values, scaled
+from zojax.noise._noise import Noise, StructuredNoise
+from zojax.noise._ranges import Range, as_array
+from zojax.noise._seeds import Seed
+from zojax.noise._source import EndlessSource, Source
+from zojax.noise._sources import LONG
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["source", "row", "scale"],
+    meta_fields=["width", "shared"],
+)
+@dataclass(frozen=True)
+class RowNoise:
+    """scale * source, seen through row numbers.
+
+    A view of leading axes is the same view of the row numbers, which are 1/width of the leaf. Slices,
+    gathers, transposes and reshapes of noise therefore cost and store nothing.
+    """
+
+    source: Source
+    row: jax.Array | Range  # uint32, the leading axes
+    scale: jax.Array | float
+    width: int | None  # the last axis; None for a scalar
+    shared: bool = False  # several readers share one copy of the values, see `share`
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.row.shape + (() if self.width is None else (self.width,))
+
+    def dense(self) -> jax.Array:
+        values = self.source.rows(as_array(self.row), 1 if self.width is None else self.width)
+        return scaled(values if self.width is not None else values[..., 0], self.scale)
+
+    def factored(self) -> Factored:
+        has_columns = self.width is not None
+        sides = (0,) * self.row.ndim + (1,) * has_columns
+        columns = Range(0, (self.width,) if self.width is not None else ())
+        join = Access(self.source, self.scale, self.width or 1, self.shared)
+        return Factored(sides, (self.row, columns), join, None)
+
+
+def row_noise(source: Source, shape: tuple[int, ...], scale: jax.Array | float = 1.0) -> RowNoise:
+    """Noise of a whole leaf."""
+    return RowNoise(source, Range(0, shape[:-1]), scale, shape[-1] if shape else None)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
+@dataclass(frozen=True)
+class StoredNoise:
+    """Stored values, for small or given directions."""
+
+    values: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def dense(self) -> jax.Array:
+        return self.values
+
+    def factored(self) -> Factored:
+        return of_values(self.values)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["noise", "mask"], meta_fields=[])
+@dataclass(frozen=True)
+class MaskedNoise:
+    """mask * noise, elementwise."""
+
+    noise: Noise
+    mask: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        return jnp.where(self.mask, self.noise.dense(), 0)
+
+    def factored(self) -> Factored:
+        form = factored(self.noise)
+        return form._replace(whole=self.mask if form.whole is None else self.mask * form.whole)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["left", "right"], meta_fields=[])
+@dataclass(frozen=True)
+class LowRankNoise:
+    """The sum over rank of outer products: entry (*i, *j) is sum_k left[k, *i] right[k, *j].
+
+    The small factors are stored. `left` carries 1 / sqrt(rank).
+    """
+
+    left: jax.Array
+    right: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.left.shape[1:] + self.right.shape[1:]
+
+    def dense(self) -> jax.Array:
+        return lax.dot_general(self.left, self.right, (((0,), (0,)), ((), ())))
+
+    def factored(self) -> Factored:
+        sides = (0,) * (self.left.ndim - 1) + (1,) * (self.right.ndim - 1)
+        factors = jnp.moveaxis(self.left, 0, -1), jnp.moveaxis(self.right, 0, -1)
+        return Factored(sides, factors, Outer(), None)
+
+
+def factored(noise: Noise) -> Factored:
+    """The factors of any noise object; the values of noise without structure."""
+    if isinstance(noise, StructuredNoise):
+        return noise.factored()
+    return of_values(noise.dense())
+
+
+def low_rank_noise(
+    source: Callable[[Seed], Source],
+    seed: Seed,
+    parts: list[tuple[tuple[int, ...], tuple[int, ...]]],
+    rank: int,
+) -> list[LowRankNoise]:
+    """Noise of some leaves, each given by the shapes before and after its cut.
+
+    One array holds all factors of a direction: one kernel to compile and to run, for any number of leaves.
+    """
+    shapes = [part for pair in parts for part in pair]
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = np.cumsum(sizes).tolist()
+    drawn = made_once(row_noise(source(seed), (rank, ends[-1])).dense())
+    factors = [
+        lax.reshape(lax.slice_in_dim(drawn, end - size, end, axis=1), (rank, *shape))
+        for shape, size, end in zip(shapes, sizes, ends, strict=True)
+    ]
+    scale = np.float32(1 / np.sqrt(rank))
+    return [LowRankNoise(scale * a, b) for a, b in zip(factors[::2], factors[1::2], strict=True)]
+
+
+def tie(noise: Any, array: jax.Array) -> Any:
+    """The same tree of noise, made to depend on an array, for any values of it.
+
+    XLA computes everything that depends on a seed alone as early as it can: before a loop, or for all
+    layers at once, and keeps it. Tied noise stays where it is read.
+    """
+    zero = zero_from(array)
+    return _of_rows(lambda z: dataclasses.replace(z, row=z.row ^ zero), noise)
+
+
+def share(noise: Any) -> Any:
+    """The same tree of noise, for several readers at once: one of them makes the values for all."""
+    return _of_rows(lambda z: dataclasses.replace(z, shared=True), noise)
+
+
+def _of_rows(change: Callable[[RowNoise], RowNoise], noise: Any) -> Any:
+    """`change` applied to each `RowNoise` of a tree, also inside other noise objects."""
+
+    def is_row_noise(z):
+        return isinstance(z, RowNoise)
+
+    return jax.tree.map(lambda z: change(z) if is_row_noise(z) else z, noise, is_leaf=is_row_noise)
+
+
+def of_even_length(noise: Noise) -> Noise:
+    """A long vector of odd length with one entry more; other noise as it is.
+
+    XLA's CPU backend vectorises no long loop of odd length, which takes ten times as long. Cut the entry
+    off behind `_barriers.settle`: XLA does not compute entries that a slice drops.
+    """
+    if not isinstance(noise, RowNoise) or noise.width is None or noise.row.ndim:
+        return noise
+    if noise.width <= LONG or noise.width % 2 == 0 or not isinstance(noise.source, EndlessSource):
+        return noise
+    return dataclasses.replace(noise, width=noise.width + 1)

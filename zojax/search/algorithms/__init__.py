@@ -1,0 +1,22 @@
+"""Search algorithms, one a file: each is a factory of an `Algorithm`."""
+
+from zojax.search.algorithms._algorithm import Algorithm as Algorithm
+from zojax.search.algorithms.asracos import asracos as asracos
+from zojax.search.algorithms.coordinate_reset import coordinate_reset as coordinate_reset
+from zojax.search.algorithms.coordinate_search import coordinate_search as coordinate_search
+from zojax.search.algorithms.default_algorithm import default_algorithm as default_algorithm
+from zojax.search.algorithms.from_evosax import from_evosax as from_evosax
+from zojax.search.algorithms.ponss import ponss as ponss
+from zojax.search.algorithms.portfolio import portfolio as portfolio
+from zojax.search.algorithms.poss import poss as poss
+from zojax.search.algorithms.poss import pposs as pposs
+from zojax.search.algorithms.quasi_newton import quasi_newton as quasi_newton
+from zojax.search.algorithms.racos import racos as racos
+from zojax.search.algorithms.random_search import random_search as random_search
+from zojax.search.algorithms.resample import resample as resample
+from zojax.search.algorithms.snes import snes as snes
+from zojax.search.algorithms.sracos import sracos as sracos
+from zojax.search.algorithms.sre import sre as sre
+from zojax.search.algorithms.ssracos import ssracos as ssracos
+
+__all__ = [name for name in dir() if not name.startswith("_")]

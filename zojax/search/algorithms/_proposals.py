@@ -1,0 +1,88 @@
+"""Proposals of the RACOS family: points from boxes around a good point, and uniform points."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zojax.search._random import Random, advance, index_from, unit
+from zojax.search.algorithms import _box
+from zojax.search.algorithms._arrays import entry, holds
+from zojax.search.spaces import Space
+
+
+def propose_from(
+    space, random, points, values, positives, *, count, exploration, parity, taken=None
+):
+    """(a point, random): drawn from a box around one of the positives without the other points.
+
+    Uniform until there are as many values as points, and else with probability `exploration`.
+    """
+    explores = (count < len(points)) | (shared_coin(count) < exploration)
+    if not parity:  # a box around a point without a value says nothing
+        explores |= jnp.isinf(entry(values, positives[0]))
+    bad = ~holds(len(points), positives)
+
+    def attempt(random: Random):
+        later, last = advance(random), advance(advance(random))
+        u = unit(random, 1)
+        good = entry(positives, index_from(u[0], len(positives)))
+        x = _box.sample(space, later, points, good, bad, parity)
+        x = x if space.is_continuum else space.clip(x)
+        return uniform_if(space, explores, last, x), advance(last)
+
+    known = [] if space.is_continuum else [points]
+    known += [] if taken is None else [taken]
+    return distinct(attempt, random, known)
+
+
+def shared_coin(count: jax.Array) -> jax.Array:
+    """A uniform number that is the same in every run, so that runs side by side explore together."""
+    seed = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)
+    return unit(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1)[0]
+
+
+def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) -> jax.Array:
+    """A uniform point where `wanted`, else x; nothing is drawn when no run wants one."""
+
+    # The bounds of the space are operands: a switch under vmap would batch constants of `choose`, which JAX
+    # does not take.
+    uniform = jax.make_jaxpr(lambda r: space.from_unit(unit(r, space.dimension)))(random)
+
+    def replace(bounds, wanted, random, x):
+        return jnp.where(wanted, jax.core.eval_jaxpr(uniform.jaxpr, bounds, *random)[0], x)
+
+    def keep(bounds, wanted, random, x):
+        return x
+
+    @jax.custom_batching.custom_vmap
+    def choose(*operands):
+        return lax.cond(operands[1], replace, keep, *operands)
+
+    @choose.def_vmap
+    def _(size, batched, *operands):
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(batched))
+        branches = (jax.vmap(f, axes, axis_size=size) for f in (replace, keep))
+        return lax.cond(jnp.any(operands[1]), *branches, *operands), True
+
+    return choose(uniform.consts, wanted, random, x)
+
+
+def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
+    """(x, random) of an attempt that is none of the `known` points (each (n, d)), if one comes in time."""
+    x, random = attempt(random)
+    if not known:
+        return x, random
+
+    def is_known(x):
+        return jnp.any(jnp.stack([jnp.any(jnp.all(x == points, axis=1)) for points in known]))
+
+    def again(carry):
+        x, _, i = carry
+        return is_known(x) & (i < tries)
+
+    def retry(carry):
+        _, random, i = carry
+        return *attempt(random), i + 1
+
+    x, random, _ = lax.while_loop(again, retry, (x, random, jnp.int32(1)))
+    return x, random

@@ -1,0 +1,112 @@
+"""ASRACOS: SRACOS with several evaluations under way."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax._checks import require_count, require_flag
+from zojax._numerics import float_dtype
+from zojax.search.algorithms._algorithm import Algorithm, reused
+from zojax.search.algorithms._arrays import put_row
+from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
+from zojax.search.algorithms._settings import require_exploration, require_replacement
+from zojax.search.spaces import Space
+
+
+class AsracosState(NamedTuple):
+    """What SRACOS knows, and the points that are out for evaluation."""
+
+    inner: SracosState
+    pending: jax.Array  # (in_flight, d), nan where nothing is pending
+    asked: jax.Array  # int32 (in_flight,), when; -1 where nothing is pending
+    clock: jax.Array
+
+
+@reused
+def asracos(
+    *,
+    in_flight: int = 4,
+    replacement: str = "worst",
+    exploration: float = 0.01,
+    num_positives: int | None = None,
+    parity: bool = False,
+) -> Algorithm:
+    """Asynchronous SRACOS: up to `in_flight` points are evaluated at once, and told in any order.
+
+        minimize(fun, space, asracos(in_flight=8), executor=ThreadPoolExecutor(8), budget=..., key=...)
+
+    Every value that arrives updates the positives and negatives at once, and makes room for one proposal,
+    which differs from those under way (of 100 draws at most). Compiled, one point is asked for at a
+    time and the search is `sracos`.
+
+    Args:
+      in_flight: how many asks may be open; one more replaces the oldest.
+      replacement, exploration, num_positives, parity: as in `sracos`.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: an unknown replacement; an exploration outside [0, 1]; in_flight or num_positives below 1.
+
+    References:
+      Liu, Hu, Qian and Yu, `Asynchronous classification-based optimization
+      <https://doi.org/10.1145/3356464.3357709>`_, DAI 2019.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from zojax import search
+    >>> with ThreadPoolExecutor(4) as pool:
+    ...     found = search.minimize(lambda x: float(abs(x - 1).sum()), search.uniform(-4, 4, (5,)),
+    ...                             search.asracos(in_flight=4), budget=500, key=0, jit=False,
+    ...                             executor=pool)
+    >>> bool(found.best_value < 2)
+    True
+    """
+    in_flight = require_count("in_flight", in_flight)
+    require_replacement(replacement)
+    require_exploration(exploration)
+    require_flag("parity", parity)
+    if num_positives is not None:
+        num_positives = require_count("num_positives", num_positives)
+
+    def init(key, space: Space, budget: int) -> AsracosState:
+        return AsracosState(
+            inner=start(num_positives, key, space, budget),
+            pending=jnp.full((in_flight, space.dimension), jnp.nan, float_dtype()),
+            asked=jnp.full(in_flight, -1, jnp.int32),
+            clock=jnp.int32(0),
+        )
+
+    def ask(space: Space, state: AsracosState):
+        # nan differs from everything: free places exclude nothing.
+        x, inner = propose(space, state.inner, exploration, parity, taken=state.pending)
+        place = jnp.argmin(state.asked).astype(jnp.int32)  # a free one, or the oldest
+        return x[None], AsracosState(
+            inner=inner,
+            pending=put_row(state.pending, place, x, jnp.bool_(True)),
+            asked=jnp.where(jnp.arange(in_flight) == place, state.clock, state.asked),
+            clock=state.clock + 1,
+        )
+
+    def tell(space, state: AsracosState, x, values) -> AsracosState:
+        same = jnp.all(state.pending == x[0], axis=1)
+        # Of equal points under way, one is done.
+        done = same & (jnp.cumsum(same) == 1)
+        return state._replace(
+            inner=tell_point(replacement, space, state.inner, x[0], values[0]),
+            pending=jnp.where(done[:, None], jnp.nan, state.pending),
+            asked=jnp.where(done, -1, state.asked),
+        )
+
+    def inject(space, state, x, value):
+        return state._replace(inner=tell_point(replacement, space, state.inner, x, value))
+
+    return Algorithm(
+        init=init,
+        ask=ask,
+        tell=tell,
+        best=lambda state: best(state.inner),
+        inject=inject,
+        in_flight=in_flight,
+    )

@@ -1,0 +1,54 @@
+"""Coordinate reset: the one-line search that matches ZOOpt on many functions, kept as a control."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax._numerics import float_dtype
+from zojax.search._random import Random, draw, index_from, make_random
+from zojax.search.algorithms._algorithm import Algorithm, recommended, reused, sequential
+from zojax.search.algorithms._arrays import set_row
+from zojax.search.spaces import Space
+
+
+class CoordinateResetState(NamedTuple):
+    random: Random
+    x: jax.Array
+    value: jax.Array
+
+
+@reused
+def coordinate_reset() -> Algorithm:
+    """Redraws one random coordinate of the best point uniformly; keeps it if it is no worse.
+
+    Returns:
+      An `Algorithm`.
+
+    >>> from zojax import search
+    >>> found = search.minimize(lambda x: abs(x - 1).sum(), search.uniform(-4, 4, (5,)),
+    ...                         search.coordinate_reset(), budget=1000, key=0)
+    >>> bool(found.best_value < 0.5)
+    True
+    """
+
+    def init(key, space: Space, budget: int) -> CoordinateResetState:
+        del budget
+        x = space.sample(key, 1)[0].astype(float_dtype())
+        return CoordinateResetState(make_random(key), x, jnp.asarray(jnp.inf))
+
+    def ask(space, state):
+        u, random = draw(state.random, 2)
+        k = index_from(u[0], space.dimension)
+        entry = space.from_unit(jnp.full(space.dimension, u[1]))[k]
+        x = space.clip(set_row(state.x, k, entry))
+        return x[None], state._replace(random=random)
+
+    def inject(space, state, x, value):
+        del space
+        better = value <= state.value
+        return state._replace(
+            x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
+        )
+
+    return Algorithm(init, ask, sequential(inject), recommended, inject)

@@ -1,0 +1,242 @@
+"""PONSS: subset selection from noisy values."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._checks import require_count
+from zojax._numerics import float_dtype
+from zojax.search._random import Random, advance, make_random, words
+from zojax.search.algorithms import _box
+from zojax.search.algorithms._algorithm import Algorithm, reused, sequential, where
+from zojax.search.algorithms._pareto import mutate, size_of, subset_of
+from zojax.search.spaces import Space
+
+NOISE = ("additive", "multiplicative")
+
+
+class Tournament(NamedTuple):
+    """Among the b + 1 sets of one size: b rounds of two fresh evaluations; who wins a round stays."""
+
+    size: jax.Array  # int32, or -1 when there is none
+    open: jax.Array  # bool (b + 1,), who has not won yet
+    pair: jax.Array  # int32 (2,), who plays
+    value: jax.Array  # the first one's
+    second: jax.Array  # bool, whether the second one's is still missing
+
+
+class PonssState(NamedTuple):
+    """The archive holds up to b sets of each size, and one more while they play."""
+
+    random: Random
+    asked: jax.Array  # whether the empty set was
+    sets: jax.Array  # (2k, b + 1, n)
+    values: jax.Array  # (2k, b + 1), inf where there is no set; means
+    numbers: jax.Array  # (2k, b + 1), evaluations in the mean
+    tournament: Tournament
+
+
+@reused
+def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> Algorithm:
+    """POSS for noisy values: sets that differ by less than the noise are kept side by side.
+
+    s dominates s' only where |s| <= |s'| and f(s) is lower by a threshold:
+
+        additive noise        f(s) + theta <= f(s')
+        multiplicative noise  f(s) + theta (|f(s)| + |f(s')|) <= f(s')
+
+    (the second is (1 + theta) f(s) <= (1 - theta) f(s') for f >= 0). When b + 1 sets of a size have
+    gathered, b rounds decide who stays: two random ones are evaluated again and the better one is
+    safe. The value of a set is the mean of all its evaluations. The budget counts every one. Recommends
+    the set of at most k with the least mean + threshold / sqrt(evaluations).
+
+    Args:
+      theta: about two standard deviations of the noise, of one value (additive) or relative to it.
+      b: sets kept of each size.
+      noise: "additive" or "multiplicative".
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: a negative theta, or one of 1 or more with multiplicative noise; an unknown noise; b
+        below 1; a space that is not one `search.subset`.
+
+    References:
+      Qian, Shi, Yu, Tang and Zhou, `Subset selection under noise
+      <https://papers.nips.cc/paper_files/paper/2017/hash/d7a84628c025d30f7b2c52c958767e76-Abstract.html>`_,
+      NIPS 2017.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from zojax import search
+    >>> worth = jnp.arange(30.0) % 7
+    >>> def noisy(mask, key):
+    ...     return -(worth @ mask) * jax.random.uniform(key, minval=0.9, maxval=1.1)
+    >>> found = search.minimize(noisy, search.subset(30, max_size=4), search.ponss(0.1), budget=4000,
+    ...                         key=0, with_key=True)
+    >>> bool(worth @ found.best >= 22)
+    True
+    """
+    if noise not in NOISE:
+        raise ValueError(f"noise must be one of {NOISE}, got {noise!r}.")
+    _require_theta(theta, noise)
+    b = require_count("b", b)
+
+    threshold = partial(_threshold, theta, noise)
+    return Algorithm(
+        init=partial(_init, b),
+        ask=_ask,
+        tell=sequential(partial(_tell, threshold)),
+        best=partial(_best, threshold),
+        inject=partial(_inject, threshold),
+        repeats_points=True,
+    )
+
+
+def _init(b: int, key, space: Space, budget: int) -> PonssState:
+    del budget
+    domain = subset_of(space)
+    shape = 2 * domain.max_size, b + 1
+    return PonssState(
+        random=make_random(key),
+        asked=jnp.bool_(False),
+        sets=jnp.zeros((*shape, domain.n), float_dtype()),
+        values=jnp.full(shape, jnp.inf, float_dtype()),
+        numbers=jnp.zeros(shape, float_dtype()),
+        tournament=Tournament(
+            size=jnp.int32(-1),
+            open=jnp.zeros(b + 1, bool),
+            pair=jnp.zeros(2, jnp.int32),
+            value=jnp.zeros((), float_dtype()),
+            second=jnp.bool_(False),
+        ),
+    )
+
+
+def _ask(space, state: PonssState):
+    del space
+    limit, places = state.values.shape
+    flat = state.sets.reshape(limit * places, -1)
+    parents = jnp.isfinite(state.values).ravel()
+    chosen = _box.pick(parents, words(state.random, 1)[0])  # none: zeros, the empty set
+    parent = jnp.sum(jnp.where(chosen[:, None], flat, 0), axis=0)
+    mutant, random = mutate(advance(state.random), parent, limit)
+    mutant = jnp.where(state.asked, mutant, 0)
+    game = state.tournament
+    player = flat[jnp.maximum(game.size, 0) * places + _player(game)]
+    x = jnp.where(game.size >= 0, player, mutant)
+    return x[None], state._replace(random=random, asked=jnp.bool_(True))
+
+
+def _tell(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
+    new, played = _inject(threshold, space, state, x, value), _play(state, value)
+    return _draw_pair(where(state.tournament.size < 0, new, played))
+
+
+def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
+    """The archive with a new set, which may fill the places of its size and open a tournament."""
+    del space
+    size = size_of(x)
+    sizes = jnp.arange(len(state.values))[:, None]
+    loses = _dominates(threshold, state.values, value) & (sizes <= size)
+    strictly = _dominates(threshold, state.values, value, strictly=True)
+    strictly = (strictly | (sizes < size)) & loses
+    known = jnp.isfinite(state.values) & jnp.all(state.sets == x, axis=2)
+    free = jnp.isinf(state.values) & (sizes == size)
+    enters = ~jnp.any(strictly) & ~jnp.any(known) & jnp.isfinite(value) & (size < len(sizes))
+    leaves = enters & _dominates(threshold, value, state.values) & (size <= sizes)
+    free = free | (leaves & (sizes == size))
+    here = enters & free & (jnp.cumsum(free, axis=1) == 1)
+    state = _average(state, known, value)
+    values = jnp.where(here, value, jnp.where(leaves, jnp.inf, state.values))
+    game = state.tournament
+    full = jnp.any(here) & (jnp.sum(free) == 1) & (game.size < 0)
+    return state._replace(
+        sets=jnp.where(here[:, :, None], x, state.sets),
+        values=values,
+        numbers=jnp.where(here, 1.0, state.numbers),
+        tournament=game._replace(
+            size=jnp.where(full, size, game.size), open=jnp.where(full, True, game.open)
+        ),
+    )
+
+
+def _best(threshold: Callable, state: PonssState):
+    """By the mean and the error that it may have: what was lucky once is not recommended."""
+    allowed = state.values[: len(state.values) // 2 + 1].ravel()
+    numbers = jnp.maximum(state.numbers.ravel()[: len(allowed)], 1)
+    flat = jnp.argmin(allowed + threshold(jnp.abs(allowed)) / jnp.sqrt(numbers))
+    return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed[flat]
+
+
+def _threshold(theta, noise: str, magnitude):
+    """The difference that counts between values whose absolute values add up to `magnitude`."""
+    return theta if noise == "additive" else theta * magnitude
+
+
+def _dominates(threshold: Callable, f, g, strictly=False):
+    """Whether values f are lower than g by the threshold."""
+    least = f + threshold(jnp.abs(f) + jnp.abs(g))
+    below = least < g if strictly else least <= g
+    return jnp.isfinite(f) & (below | jnp.isinf(g))
+
+
+def _player(game: Tournament) -> jax.Array:
+    """Who is evaluated now."""
+    return jnp.where(game.second, game.pair[1], game.pair[0])
+
+
+def _play(state: PonssState, value) -> PonssState:
+    """Half a round; after the second evaluation the better one is safe."""
+    game = state.tournament
+    place = jnp.arange(len(game.open))
+    row = (jnp.arange(len(state.values)) == game.size)[:, None]
+    state = _average(state, row & (place == _player(game)), value)
+    winner = jnp.where(value < game.value, game.pair[1], game.pair[0])
+    open = game.open & ~(game.second & (place == winner))
+    over = game.second & (jnp.sum(open) <= 1)
+    # Of the last round the loser leaves.
+    return state._replace(
+        values=jnp.where(over & row & open, jnp.inf, state.values),
+        tournament=Tournament(
+            size=jnp.where(over, -1, game.size),
+            open=open,
+            pair=game.pair,
+            value=value,
+            second=~game.second,
+        ),
+    )
+
+
+def _draw_pair(state: PonssState) -> PonssState:
+    """Who plays next, where a round begins."""
+    game = state.tournament
+    w = words(state.random, 2)
+    one = _box.pick(game.open, w[0])
+    two = _box.pick(game.open & ~one, w[1])
+    pair = jnp.stack([_box.index_of(one), _box.index_of(two)])
+    begins = (game.size >= 0) & ~game.second
+    game = game._replace(pair=jnp.where(begins, pair, game.pair))
+    return state._replace(tournament=game, random=advance(state.random))
+
+
+def _average(state: PonssState, here, value) -> PonssState:
+    """Takes one more value into the mean of the set that is `here`; failures do not count."""
+    here = here & jnp.isfinite(value)
+    numbers = state.numbers + here
+    step = (value - state.values) / jnp.maximum(numbers, 1)
+    return state._replace(
+        values=jnp.where(here, state.values + step, state.values), numbers=numbers
+    )
+
+
+def _require_theta(theta, noise: str) -> None:
+    if isinstance(theta, jax.core.Tracer):
+        return
+    upper = 1 if noise == "multiplicative" else np.inf
+    if not 0 <= np.asarray(theta) < upper:
+        raise ValueError(f"theta must lie in [0, {upper}) for {noise} noise, got {theta}.")

@@ -1,0 +1,199 @@
+"""Separable natural evolution: a distribution with one scale a coordinate, for noisy functions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax._checks import require_count
+from zojax._numerics import float_dtype
+from zojax.noise import standard_normal
+from zojax.search._random import Random, make_random, to_unit, words
+from zojax.search.algorithms._algorithm import (
+    Algorithm,
+    bounds_of,
+    keep_best,
+    recommended,
+    reused,
+    sequential,
+    span_of,
+)
+from zojax.search.algorithms._arrays import set_row
+from zojax.search.spaces import UNORDERED, Space
+
+GENERATIONS = 128  # that a budget is divided into, if the population is to be chosen
+
+
+class SnesState(NamedTuple):
+    seed: jax.Array
+    generation: jax.Array
+    told: jax.Array  # members of this generation that were evaluated
+    mean: jax.Array  # (d,), in units of the range: 0 to 1
+    scale: jax.Array  # (d,)
+    shares: jax.Array  # (d, options) probability of each option where values have no order
+    values: jax.Array  # (population,)
+    x: jax.Array  # the recommendation: the mean
+    value: jax.Array  # and the average value of the last generation
+
+
+@reused
+def snes(population: int | None = None) -> Algorithm:
+    """Separable natural evolution strategy, with its mean as answer.
+
+        x_i = m + s z_i,   m <- m + s sum_i u_i z_i,   s <- s exp(eta / 2 sum_i (u_i - 1/n) (z_i^2 - 1))
+
+    for a population of n in mirrored pairs, utilities u by rank, eta = (3 + ln d) / (5 sqrt d). Every
+    evaluation moves every coordinate, so the noise of evaluations averages out, and the best point is not
+    the luckiest sample. Integers are rounded; a coordinate without order has a share for each option,
+    which moves towards the utilities' by a tenth. `best` gives the mean with the average value of the last
+    population, which is above the mean's own value: `minimize` evaluates the mean again.
+
+    Args:
+      population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d, at most 1024.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: a population that is odd or below 1.
+
+    References:
+      Schaul, Glasmachers and Schmidhuber, `High dimensions and heavy tails for natural evolution strategies
+      <https://doi.org/10.1145/2001576.2001692>`_, GECCO 2011.
+
+    >>> from zojax import search
+    >>> import jax
+    >>> def noisy(x, key):
+    ...     return jnp.sum((x - 0.3) ** 2) + 0.1 * jax.random.normal(key)
+    >>> found = search.minimize(noisy, search.uniform(-1, 1, (5,)), search.snes(), budget=4000, key=0,
+    ...                         with_key=True)
+    >>> bool(jnp.sum((found.best - 0.3) ** 2) < 0.02)
+    True
+    """
+    if population is not None:
+        population = require_count("population", population)
+        if population % 2:
+            raise ValueError(f"population must be even, for mirrored pairs, got {population}.")
+
+    def init(key, space: Space, budget: int) -> SnesState:
+        d, dtype = space.dimension, float_dtype()
+        least = 4 + 3 * np.log(d)
+        n = population or 2 * int(np.ceil(np.clip(budget / GENERATIONS, least, 1024) / 2))
+        low, _ = bounds_of(space)
+        span = span_of(space)
+        mean = (space.sample(key, 1)[0].astype(dtype) - low) / span
+        options = int(np.max((space.high - space.low + 1)[space.kinds == UNORDERED], initial=1))
+        present = np.arange(options) <= (space.high - space.low)[:, None]
+        return SnesState(
+            seed=make_random(key).seed,
+            generation=jnp.uint32(0),
+            told=jnp.int32(0),
+            mean=mean,
+            scale=jnp.full(d, 0.3, dtype),
+            shares=jnp.asarray(present / present.sum(1, keepdims=True), dtype),
+            values=jnp.full(n, jnp.inf, dtype),
+            x=space.clip(low + span * mean),
+            value=jnp.asarray(np.inf, dtype),
+        )
+
+    return Algorithm(init, _ask, sequential(_tell), recommended, _inject, repeats_points=True)
+
+
+def _ask(space: Space, state: SnesState):
+    z, u = _draws(space, state, state.told)
+    return space.clip(_place(space, state, z, u))[None], state
+
+
+def _tell(space: Space, state: SnesState, x, value) -> SnesState:
+    # Until there is a generation.
+    state = keep_best(state, x, jnp.where(state.generation == 0, value, jnp.inf))
+    state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
+    complete = state.told == len(state.values)
+    return lax.cond(complete, lambda s: _next_generation(space, s), lambda s: s, state)
+
+
+def _next_generation(space: Space, state: SnesState) -> SnesState:
+    n, d = len(state.values), space.dimension
+    ranks = jnp.argsort(jnp.argsort(state.values))
+    raw = np.maximum(0, np.log(n / 2 + 1) - np.log(np.arange(1, n + 1)))
+    # What failed has no say.
+    utility = jnp.where(jnp.isfinite(state.values), jnp.asarray(raw / raw.sum())[ranks], 0.0)
+    z, u = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
+    eta = (3 + np.log(d)) / (5 * np.sqrt(d))
+    centred = utility - jnp.mean(utility)
+    mean = jnp.clip(state.mean + state.scale * (utility @ z), 0, 1)
+    scale = state.scale * jnp.exp(eta / 2 * (centred @ (z * z - 1)))
+    finite = jnp.isfinite(state.values)
+    average = jnp.sum(jnp.where(finite, state.values, 0)) / jnp.maximum(jnp.sum(finite), 1)
+    state = state._replace(
+        generation=state.generation + np.uint32(1),
+        told=jnp.int32(0),
+        mean=mean,
+        scale=jnp.clip(scale, 1e-6, 0.5),
+        shares=_new_shares(state, u, utility),
+        value=jnp.where(jnp.any(finite), average, state.value),
+    )
+    return state._replace(x=space.clip(_centre(space, state)))
+
+
+def _new_shares(state, u, utility):
+    options = state.shares.shape[1]
+    if options == 1:
+        return state.shares
+    chosen = jax.vmap(lambda u: _option(state, u))(u)
+    counted = jnp.einsum("n,ndk->dk", utility, jax.nn.one_hot(chosen, options, dtype=utility.dtype))
+    shares = 0.9 * state.shares + 0.1 * counted
+    # No option dies out while others are tried.
+    present = state.shares > 0
+    shares = jnp.where(present, jnp.maximum(shares, 0.01), 0.0)
+    return shares / jnp.sum(shares, axis=1, keepdims=True)
+
+
+def _draws(space, state, member):
+    """The normals (d,) of a member, mirrored within pairs, and its uniform numbers (d,)."""
+    d, n = space.dimension, len(state.values)
+    random = Random(state.seed, state.generation * np.uint32(2 * n))
+
+    def row(number):
+        return words(random._replace(count=random.count + number.astype(jnp.uint32)), d)
+
+    sign = 1.0 - 2.0 * (member & 1)
+    z = (sign * standard_normal(row(member >> 1))).astype(float_dtype())
+    if not np.any(space.kinds == UNORDERED):
+        return z, z
+    return z, to_unit(row(n + member))
+
+
+def _place(space, state: SnesState, z, u):
+    low, _ = bounds_of(space)
+    x = low + span_of(space) * (state.mean + state.scale * z)
+    if not np.any(space.kinds == UNORDERED):
+        return x
+    return jnp.where(space.kinds == UNORDERED, low + _option(state, u), x)
+
+
+def _centre(space, state: SnesState):
+    low, _ = bounds_of(space)
+    x = low + span_of(space) * state.mean
+    if not np.any(space.kinds == UNORDERED):
+        return x
+    return jnp.where(space.kinds == UNORDERED, low + jnp.argmax(state.shares, axis=1), x)
+
+
+def _option(state: SnesState, u):
+    """The option that uniform numbers (d,) choose."""
+    edges = jnp.cumsum(state.shares, axis=1)
+    return jnp.minimum(jnp.sum(u[:, None] >= edges, axis=1), state.shares.shape[1] - 1)
+
+
+def _inject(space, state: SnesState, x, value) -> SnesState:
+    """The search starts around the best point it is given."""
+    mean = (x - bounds_of(space)[0]) / span_of(space)
+    first = (value < state.value) & (state.generation == 0)
+    return state._replace(
+        mean=jnp.where(first, mean, state.mean),
+        x=jnp.where(first, x, state.x),
+        value=jnp.where(first, value, state.value),
+    )

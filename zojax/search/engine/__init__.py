@@ -1,0 +1,1 @@
+"""The engine: runs any algorithm on any space, compiled or on the host."""

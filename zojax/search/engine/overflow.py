@@ -1,0 +1,36 @@
+"""A warning where integers of 32 bits overflowed in a compiled function."""
+
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.search.engine.device import type_of_values
+from zojax.search.engine.result import SearchResult
+from zojax.search.engine.task import Problem
+from zojax.search.spaces._precision import X64
+
+
+def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
+    """Warns where the best value is an integer that is another one without the limits of 32 bits."""
+    best, value = result.best, result.best_value
+    if not value.is_integer() or value not in result.history.values:  # a known value, or none
+        return
+    dtype = type_of_values(problem, args)
+    if not jnp.issubdtype(dtype, jnp.integer) or dtype.itemsize == 8:
+        return
+    try:
+        with jax.enable_x64(True):
+            exact = np.asarray(problem.fun(best, *args)).item()
+    except ArithmeticError as error:  # Python's integers are not divided by 0
+        exact = repr(error)
+    except Exception:  # written for JAX's arrays alone
+        return
+    if isinstance(exact, str) or not math.isclose(exact, value, rel_tol=1e-6):
+        warnings.warn(
+            f"at {best} the compiled fun returned {value:.0f}, in integers of 32 bits, and on the host, in "
+            f"wider ones, {exact}: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
+            stacklevel=3,
+        )

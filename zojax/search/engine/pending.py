@@ -1,0 +1,149 @@
+"""Evaluations under way: in an executor, or put off until their values are asked for."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from zojax.search.engine.task import Clock
+
+MOMENT = 1.0  # seconds between two looks at the executor while it is waited for
+GRACE = 5.0  # seconds for evaluations that run when their executor is shut down or breaks
+
+
+class Pending:
+    """Futures and their points.
+
+    Waiting ends at the end of the `clock`. It also ends when the executor is lost, that is, shut down or
+    broken, or when it cancels an evaluation. Evaluations that run by then have `GRACE` seconds to end.
+
+    Attributes:
+      lost: why the executor takes no more evaluations, or None.
+    """
+
+    def __init__(self, executor: Executor | None, clock: Clock | None):
+        self.executor, self.clock = executor, clock
+        self.points: dict[Any, np.ndarray] = {}
+        self.done: SimpleQueue = SimpleQueue()  # futures, as they end
+        self.lost: str | None = None
+        self.error: RuntimeError | None = None  # by which it was lost
+        self.end = np.inf if clock is None else clock.end
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __contains__(self, future) -> bool:
+        return future in self.points
+
+    def submit(self, x: np.ndarray, call: partial):
+        """The future of a call, or None if the executor refuses it."""
+        if self.executor is None:
+            future = _Later(call)
+        else:
+            try:
+                future = self.executor.submit(call.func, *call.args, **call.keywords)
+            except RuntimeError as error:  # so a pool says that it is shut down
+                self._lose(error)
+                return None
+        self.points[future] = x
+        if self.executor is not None:
+            future.add_done_callback(self.done.put)
+        return future
+
+    def raise_refusal(self) -> None:
+        """Raises an executor's first exception, unless it is shut down or broken."""
+        known = isinstance(self.error, BrokenExecutor) or is_shut_down(self.executor)
+        if self.error is not None and not known:
+            self.error.add_note("executor took no evaluation.")
+            raise self.error
+
+    def wait_for(self, future) -> bool:
+        """Whether there is a value, or an exception, of this evaluation before waiting ends."""
+        while self.executor is not None and future in self.points and self._goes_on():
+            try:
+                future.exception(timeout=self._seconds())
+                break
+            except TimeoutError:
+                continue
+            except CancelledError:
+                break
+        return self._has_value(future)
+
+    def next_done(self, wait: bool):
+        """An evaluation that has a value, or an exception; None if none has before waiting ends."""
+        while self.points:
+            waits = wait and self._goes_on()
+            try:
+                future = self.done.get(timeout=self._seconds() if waits else 0.0)
+            except Empty:
+                if not waits:
+                    return None
+                continue
+            if self._has_value(future):
+                return future
+        return None
+
+    def pop(self, future) -> np.ndarray:
+        """The point of an evaluation, which is no longer under way."""
+        return self.points.pop(future)
+
+    def drop(self, future, running: bool) -> None:
+        """Forgets an evaluation that has not begun, or also one that is `running`."""
+        if future.cancel() or (running and not future.done()):
+            self.points.pop(future, None)
+
+    def cancel(self) -> None:
+        """Drops all evaluations that have not begun."""
+        for future in list(self.points):
+            self.drop(future, running=False)
+
+    def _goes_on(self) -> bool:
+        if self.lost is None and is_shut_down(self.executor):
+            self._lose()
+        return time.monotonic() < self.end
+
+    def _seconds(self) -> float:
+        return max(0.0, min(MOMENT, self.end - time.monotonic()))
+
+    def _has_value(self, future) -> bool:
+        """Whether an evaluation has ended with a value or an exception; a cancelled one was lost."""
+        if future not in self.points or self.executor is None:
+            return future in self.points
+        if future.cancelled():
+            self._lose()
+        elif future.done() and isinstance(future.exception(), BrokenExecutor):
+            self.points.pop(future)
+            self._lose(future.exception())
+        return future in self.points and future.done()
+
+    def _lose(self, error: RuntimeError | None = None) -> None:
+        """Notes why the executor is lost, the first time, and drops what it has not begun."""
+        if self.lost is None:
+            self.end = min(self.end, time.monotonic() + GRACE)
+            self.error = error
+            if isinstance(error, BrokenExecutor):
+                self.lost = f"executor broke: {error}"
+            elif error is not None or is_shut_down(self.executor):
+                self.lost = f"executor was shut down{'' if error is None else f': {error}'}"
+            else:
+                self.lost = "executor cancelled an evaluation"
+        self.cancel()
+
+
+class _Later:
+    """A future without an executor: it is evaluated when its result is asked for."""
+
+    def __init__(self, result: Callable[[], Any]):
+        self.result = result
+
+    def cancel(self) -> bool:
+        return True
+
+
+def is_shut_down(executor: Executor | None) -> bool:
+    """Whether a pool of the standard library knows so; others say it when they are given work."""
+    return any(getattr(executor, name, None) is True for name in ("_shutdown", "_shutdown_thread"))

@@ -1,0 +1,33 @@
+"""Reports of a search to its callback and its bar."""
+
+import numpy as np
+
+from zojax._progress import progress_bar
+from zojax.search.engine.result import SearchProgress
+from zojax.search.engine.task import Clock, Problem
+
+
+class Reporter:
+    """Tells callback and bar (of so many evaluations) how a search goes, and whether its time is over."""
+
+    def __init__(self, problem: Problem, callback, bar: int, clock: Clock | None):
+        self.problem, self.callback, self.clock = problem, callback, clock
+        self.bar = progress_bar(bar, "evaluation") if bar else None
+        self.is_wanted = bar > 0 or callback is not None or clock is not None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, evaluations: int, x: np.ndarray, value: float) -> str | None:
+        value = self.problem.sign * value
+        if self.bar is not None:
+            self.bar.set_postfix(best=f"{value:.6g}", refresh=False)
+            self.bar.update(evaluations - self.bar.n)
+        if self.callback is not None:
+            if self.callback(SearchProgress(evaluations, self.problem.space.point(x), value)):
+                return "stopped by callback"
+        return None if self.clock is None else self.clock.why_stop()

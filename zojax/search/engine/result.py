@@ -1,0 +1,147 @@
+"""Results of a search, and the progress that callbacks see."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from zojax._trees import PyTree
+from zojax.search.engine.once import OnceState
+from zojax.search.engine.task import Outcome, Problem
+from zojax.search.spaces import Space
+
+
+@jax.tree_util.register_pytree_node_class
+class History:
+    """Every evaluation of a run, in order.
+
+    Attributes:
+      values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
+      best_values: (evaluations,) float64, the best value so far.
+      points: the user's pytree with a leading axis of evaluations, or None beyond 2^26 numbers.
+    """
+
+    def __init__(self, values: np.ndarray, best_values: np.ndarray, points: PyTree):
+        self.values, self.best_values = values, best_values
+        self._points = points
+
+    @property
+    def points(self) -> PyTree:
+        # Decoded when they are read: in many coordinates that takes longer than the search.
+        if isinstance(self._points, EncodedPoints):
+            self._points = self._points.space.point(self._points.rows)
+        return self._points
+
+    def __repr__(self) -> str:
+        return f"History(values={self.values}, best_values={self.best_values}, points=...)"
+
+    def __getstate__(self) -> dict:
+        return {"values": self.values, "best_values": self.best_values, "_points": self.points}
+
+    def tree_flatten(self):
+        return (self.values, self.best_values, self.points), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children) -> "History":
+        return cls(*children)
+
+
+class EncodedPoints:
+    """Points of a history that nobody has read yet."""
+
+    def __init__(self, space: Space, rows: np.ndarray):
+        # Not a view of a run that had room for much more, or of all runs.
+        whole = rows.base if isinstance(rows.base, np.ndarray) else rows
+        self.space, self.rows = space, rows if whole.nbytes <= 2 * rows.nbytes else rows.copy()
+
+
+class SearchResult(NamedTuple):
+    """What a search found and what it took; of several runs, the best one.
+
+    Attributes:
+      best: the best point, as the user's pytree.
+      best_value: its value. Of a noisy search, the mean of fresh evaluations of `best`.
+      best_error: the standard error of that mean. None where nothing said that values are noisy; nan where
+        the search ended without these evaluations, and `best_value` is what the algorithm believes.
+      history: of the best run.
+      evaluations: of all runs together; points of `init_values` are not counted.
+      failures: evaluations that raised or were not finite.
+      message: why the search ended.
+      run_values: (repeats,) the best value of each run; fewer where the search was stopped before. With
+        noise their least, `best_value`, is somewhat too good.
+      state: the algorithm's last state (with a leading axis of runs when repeats > 1).
+    """
+
+    best: PyTree
+    best_value: float
+    best_error: float | None
+    history: History
+    evaluations: int
+    failures: int
+    message: str
+    run_values: np.ndarray
+    state: Any
+
+    def __str__(self) -> str:
+        failed = f" ({self.failures} failed)" if self.failures else ""
+        ended = f"{self.evaluations} evaluations{failed}: {self.message}"
+        error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
+        return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
+
+    def plot(self, ax=None):
+        """Draws values and the best so far against evaluations (needs matplotlib); returns the axes."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
+        ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
+        count = np.arange(1, len(self.history.values) + 1)
+        ax.plot(count, self.history.values, ".", ms=2, alpha=0.4, label="value")
+        ax.step(count, self.history.best_values, where="post", label="best so far")
+        shown = self.history.values[np.isfinite(self.history.values)]
+        if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
+            ax.set_yscale("log")
+        ax.set(xlabel="evaluations", ylabel="value", title=f"best {self.best_value:.6g}")
+        ax.legend(frameon=False)
+        return ax
+
+
+class SearchProgress(NamedTuple):
+    """What a callback sees.
+
+    Attributes:
+      evaluations: of each run so far.
+      best: the best point so far, as the user's pytree.
+      best_value: its value, which luck makes too good where values are noisy.
+    """
+
+    evaluations: int
+    best: PyTree
+    best_value: float
+
+
+def result_of(problem: Problem, outcome: Outcome) -> SearchResult:
+    space, sign = problem.space, problem.sign
+    best = int(np.argmin(outcome.value))
+    values = outcome.values[best]
+    evaluations = sum(len(v) for v in outcome.values)
+    failures = sum(int(np.sum(~np.isfinite(v))) for v in outcome.values)
+    message = outcome.message
+    if failures == evaluations > 0:
+        message += "; no evaluation succeeded"
+        message += f": {outcome.failure}" if outcome.failure else ""
+    return SearchResult(
+        best=space.point(outcome.x[best]),
+        best_value=float(sign * outcome.value[best]),
+        best_error=None if outcome.value_error is None else float(outcome.value_error[best]),
+        history=History(
+            values=sign * values,
+            best_values=sign * np.minimum.accumulate(values),
+            points=None if outcome.points is None else EncodedPoints(space, outcome.points[best]),
+        ),
+        evaluations=evaluations,
+        failures=failures,
+        message=message,
+        run_values=sign * outcome.value,
+        state=outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state,
+    )

@@ -1,0 +1,39 @@
+"""Checks that a domain keeps its contract."""
+
+from zojax.search.spaces._arguments import as_bounds, as_shape
+from zojax.search.spaces._domain import CONTINUOUS, ORDERED, UNORDERED, Domain
+from zojax.search.spaces._precision import exact_bits, require_resolution
+
+
+def require_domain(domain: Domain) -> None:
+    """Raises for a domain of one's own that does not keep the contract of `Domain`."""
+    name = type(domain).__name__
+    missing = [a for a in ("kind", "low", "high") if not hasattr(domain, a)]
+    if missing:
+        raise TypeError(f"{name} must define {' and '.join(missing)}: see search.Domain.")
+    if domain.kind not in (CONTINUOUS, ORDERED, UNORDERED):
+        raise ValueError(
+            f"kind of {name} must be CONTINUOUS, ORDERED or UNORDERED, got {domain.kind!r}: "
+            "import them from zojax.search.domains."
+        )
+    if as_shape(domain.shape) != domain.shape:
+        raise ValueError(f"shape of {name} must be a tuple of sizes, got {domain.shape!r}.")
+    low, high = as_bounds(name, domain.low, domain.high)
+    if domain.kind != CONTINUOUS:
+        if low % 1 or high % 1:
+            raise ValueError(
+                f"{name} has whole coordinates, and needs whole bounds, got {low} and {high}."
+            )
+        if max(-low, high) > 2 ** exact_bits():
+            raise ValueError(
+                f"bounds of {name} must lie within 2^{exact_bits()}, got {low} and {high}: "
+                "encode an offset, and add the rest in decode."
+            )
+    elif domain.is_continuum:
+        require_resolution(name, low, high, low, high)
+    try:
+        hash(domain)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be hashable: make it a @dataclass(frozen=True) of hashable fields."
+        ) from error

@@ -1,0 +1,179 @@
+"""One of several options: `choice`, and `ordered` where neighbours are alike."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.search.spaces._arguments import as_shape
+from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain
+from zojax.search.spaces._options import as_options
+from zojax.search.spaces._precision import fits_float, fits_int, namespace_of, require_traceable
+from zojax.search.spaces._values import times
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(Domain):
+    """One of a list of options, in order or not."""
+
+    options: tuple
+    kind: int
+    shape: tuple[int, ...] = ()
+    low = 0
+
+    @property
+    def high(self):
+        return len(self.options) - 1
+
+    @property
+    def size(self):
+        return len(self.options)
+
+    def __eq__(self, other):
+        return type(other) is type(self) and self._identity == other._identity
+
+    def __hash__(self):
+        return hash(self._identity)
+
+    @property
+    def _identity(self):
+        # Options need not be hashable, and 1 == 1.0 == True are not the same option.
+        options = tuple((type(o), repr(o)) for o in self.options)
+        return options, self.kind, self.shape
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """The options as an array: bool, int64 or float64 if all are numbers, else object."""
+        return _table_of(self.options)
+
+    @property
+    def traceable(self) -> bool:
+        """Whether the options are numbers, and of a size that a traced function can be given."""
+        if self._table.dtype == object:
+            return False
+        fits = fits_float if self._table.dtype.kind == "f" else fits_int
+        return fits(*self._table.tolist())
+
+    def decode(self, x):
+        if self._table.dtype == object:
+            raise TypeError(
+                f"{self} holds options that are no numbers, which a traced function cannot be given: pass "
+                "jit=False, or choose among indices, choice(range(n)), and use lax.switch."
+            )
+        require_traceable(self, x)
+        xp = namespace_of(x)
+        return xp.asarray(self._table)[xp.round(x).astype(np.int32)]
+
+    def to_python(self, x):
+        index = np.round(x).astype(int)
+        if index.ndim:
+            return self._table[index]
+        option = self.options[int(index)]
+        # Numbers are of one type, as on the device; an IntEnum is its own number.
+        is_itself = self._table.dtype == object or isinstance(option, Enum)
+        return option if is_itself else self._table[index].item()
+
+    def encode(self, value):
+        flat = [value]
+        for length in self.shape:  # not by NumPy: an option may itself be a list
+            if any(not _is_list(v) or len(v) != length for v in flat):
+                raise ValueError(f"a value of {self} must have shape {self.shape}, got {value!r}.")
+            flat = [entry for v in flat for entry in v]
+        return np.reshape([float(self._position(v)) for v in flat], self.shape)
+
+    def _position(self, value) -> int:
+        equal = [i for i, o in enumerate(self.options) if o is value or _equal(o, value)]
+        if not equal:
+            raise ValueError(f"{value!r} is not one of the options of {self}.")
+        # 1 == True: one of the same type, if there is one.
+        return next((i for i in equal if type(self.options[i]) is type(value)), equal[0])
+
+    def __str__(self):
+        shown = ", ".join(map(repr, self.options[:4])) + (", ..." if self.size > 4 else "")
+        name = "ordered" if self.kind == ORDERED else "choice"
+        return f"{name}([{shown}]){times(self.shape)}"
+
+
+def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+    """One of several options that have no order; samples are equally likely.
+
+    Numbers are decoded to one type, bool, int or float: 1 of [1, 2.5] is 1.0. Arrays of them are NumPy's on
+    the host (bool, int64, float64), arrays of other options hold objects.
+
+    Args:
+      options: at least two, anything but domains; numbers can be given to a traced function.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of the options.
+
+    Raises:
+      TypeError: options that are no list (a string is none); a domain inside an option.
+      ValueError: fewer than two options; a bad shape.
+
+    >>> print(choice(["adam", "sgd"]))
+    choice(['adam', 'sgd'])
+    """
+    return Choice(as_options("choice", options), UNORDERED, as_shape(shape))
+
+
+def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+    """One of several options in their order: neighbours in the list are alike.
+
+    Samples and types are those of `choice`.
+
+    Args:
+      options: at least two, anything but domains; numbers can be given to a traced function.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+
+    Returns:
+      A `Domain` of the options.
+
+    Raises:
+      TypeError: options that are no list (a string is none); a domain inside an option.
+      ValueError: fewer than two options; a bad shape.
+
+    >>> print(ordered([0.0, 0.1, 0.5]))
+    ordered([0.0, 0.1, 0.5])
+    """
+    return Choice(as_options("ordered", options), ORDERED, as_shape(shape))
+
+
+def _table_of(options: tuple) -> np.ndarray:
+    numbers = [_number_in(option) for option in options]
+    if None not in numbers:
+        types = [kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers)]
+        try:
+            return np.array(numbers, (types or [float])[0])
+        except OverflowError:  # beyond int64 or float64: Python's own
+            pass
+    table = np.empty(len(options), object)
+    for i, option in enumerate(options):
+        table[i] = option
+    return table
+
+
+def _number_in(option) -> bool | int | float | None:
+    """An option as Python's number, from Python, NumPy or JAX; None if it is none."""
+    if isinstance(option, (np.generic, np.ndarray, jax.Array)) and option.ndim == 0:
+        is_real = any(jnp.issubdtype(option.dtype, t) for t in (np.bool_, np.integer, np.floating))
+        return option.item() if is_real else None
+    return option if isinstance(option, (int, float)) else None
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
+def _equal(a, b) -> bool:
+    if hasattr(a, "shape") or hasattr(b, "shape"):
+        return np.array_equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):  # by entry, which may be arrays
+        return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, type(a)):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b) or bool(a != a and b != b)  # nan

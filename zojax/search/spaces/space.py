@@ -1,0 +1,247 @@
+"""Search spaces: any pytree of domains, seen by the algorithms as arrays of shape (..., d).
+
+A domain says what one variable (or an array of them) may be. A `Space` lays the domains of a pytree side
+by side, as d *encoded* coordinates between `low` and `high`:
+
+    domain                      encoded coordinate                      kind
+    uniform(lo, hi)             the value                               CONTINUOUS
+    log_uniform(lo, hi)         its logarithm                           CONTINUOUS
+    integers(lo, hi)            0 ... hi - lo                           ORDERED
+    log_integers(lo, hi)        the logarithm of an integer             CONTINUOUS
+    uniform(lo, hi, step=s)     0 ... (hi - lo) / s                     ORDERED
+    ordered([...])              the position in the list                ORDERED
+    choice([...])               the position in the list                UNORDERED
+    subset(n, max_size=k)       n zeros and ones                        UNORDERED
+
+so that an algorithm needs to know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to
+log(hi + 1/2): each integer has its own bin. `Domain` says how to write your own.
+
+`Space.decode` turns encoded arrays into the user's pytree, inside a traced function too; `Space.point` does
+it in float64, for people and for functions on the host.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._numerics import promoting
+from zojax._trees import PyTree
+from zojax.search._random import sample_unit
+from zojax.search.spaces._contract import require_domain
+from zojax.search.spaces._domain import CONTINUOUS, Domain
+from zojax.search.spaces._precision import namespace_of
+
+
+@dataclass(frozen=True)
+class Space:
+    """A pytree of domains as a box with d encoded coordinates; made by `space(tree)`.
+
+    Attributes:
+      domains: the leaves of the tree.
+      treedef: its structure.
+    """
+
+    domains: tuple[Domain, ...]
+    treedef: Any
+
+    @cached_property
+    def dimension(self) -> int:
+        """The number d of encoded coordinates."""
+        return sum(self._lengths)
+
+    @cached_property
+    def size(self) -> float:
+        """How many points there are: an int, or inf."""
+        counts = [domain.count for domain in self.domains]
+        # Not times inf: an int may be too large for a float.
+        return math.inf if math.inf in counts else math.prod(counts)
+
+    @cached_property
+    def low(self) -> np.ndarray:
+        """Encoded lower bounds, shape (d,)."""
+        return self._per_coordinate("low")
+
+    @cached_property
+    def high(self) -> np.ndarray:
+        """Encoded upper bounds, shape (d,)."""
+        return self._per_coordinate("high")
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """CONTINUOUS, ORDERED or UNORDERED, int8 of shape (d,)."""
+        return self._per_coordinate("kind").astype(np.int8)
+
+    @property
+    def is_continuous(self) -> bool:
+        return bool(np.all(self.kinds == CONTINUOUS))
+
+    @property
+    def is_discrete(self) -> bool:
+        return bool(np.all(self.kinds != CONTINUOUS))
+
+    @property
+    def is_continuum(self) -> bool:
+        """Whether every point of the box is one of the space, and equal proposals are an accident."""
+        return all(domain.is_continuum for domain in self.domains)
+
+    def sample(self, key, num: int) -> jax.Array:
+        """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
+        return self.from_unit(sample_unit(key, (num, self.dimension)))
+
+    @promoting
+    def from_unit(self, u: jax.Array) -> jax.Array:
+        """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""
+        low, high = jnp.asarray(self.low, u.dtype), jnp.asarray(self.high, u.dtype)
+        if self.is_continuous:
+            return self.clip(low + u * (high - low))
+        cell = jnp.where(self.kinds == CONTINUOUS, 0.0, 0.5).astype(u.dtype)
+        x = (low - cell) + u * (high - low + 2 * cell)
+        return self.clip(x)
+
+    @promoting
+    def clip(self, x: jax.Array) -> jax.Array:
+        """The nearest encoded point of the space, shape (..., d)."""
+        xp = namespace_of(x)
+        x = xp.clip(x, self.low.astype(x.dtype), self.high.astype(x.dtype))
+        if self.is_discrete:
+            x = xp.round(x)
+        elif not self.is_continuous:
+            x = xp.where(self.kinds == CONTINUOUS, x, xp.round(x))
+        if all(domain.snap is None for domain in self.domains):
+            return x
+        parts = [
+            part if d.snap is None else d.snap(part)
+            for d, part in zip(self.domains, self._split(x), strict=True)
+        ]
+        return xp.concatenate([part.reshape(*x.shape[:-1], -1) for part in parts], axis=-1)
+
+    @promoting
+    def decode(self, x: jax.Array) -> PyTree:
+        """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        parts = zip(self.domains, self._split(x), strict=True)
+        return self.treedef.unflatten([d.decode(part) for d, part in parts])
+
+    def point(self, x) -> PyTree:
+        """One point (d,) as the user wrote it: Python scalars, options themselves, NumPy arrays.
+
+        Of points (n, d), the leaves are arrays with a leading axis.
+        """
+        x = np.array(x, float)  # which is then the user's own
+        parts = zip(self.domains, self._split(x), strict=True)
+        return self.treedef.unflatten([d.to_python(part) for d, part in parts])
+
+    def encode(self, point: PyTree) -> np.ndarray:
+        """The encoded (d,) of one of the user's points; raises ValueError for one outside the space."""
+        parts = zip(self.domains, self._match(point), strict=True)
+        x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
+        slack = self._per_coordinate("slack")
+        outside = ~((x >= self.low - slack) & (x <= self.high + slack))
+        if outside.any():
+            raise ValueError(f"{point!r} lies outside the space\n{self}")
+        x = np.clip(x, self.low, self.high)
+        nearest = self.clip(x)
+        rounding = 1e-6 * np.where(self.kinds == CONTINUOUS, self.high - self.low, 1)
+        if (np.abs(nearest - x) > rounding + slack).any():
+            raise ValueError(f"{point!r} is not one of the points of the space\n{self}")
+        return nearest
+
+    def __str__(self):
+        paths = jax.tree_util.tree_flatten_with_path(
+            self.treedef.unflatten([_Leaf(d) for d in self.domains])
+        )[0]
+        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {leaf.domain}" for path, leaf in paths]
+        return "\n".join([*lines, f"{self.dimension} coordinates, {_shown(self.size)} points"])
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(math.prod(d.shape) for d in self.domains)
+
+    def _per_coordinate(self, name: str) -> np.ndarray:
+        parts = [
+            np.full(length, getattr(d, name), float)
+            for d, length in zip(self.domains, self._lengths, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _split(self, x) -> list:
+        """The coordinates of each domain, (..., *shape)."""
+        parts = [x]
+        if len(self.domains) > 1:
+            ends = np.cumsum(self._lengths).tolist()
+            parts = [x[..., end - n : end] for end, n in zip(ends, self._lengths, strict=True)]
+        return [
+            part.reshape(x.shape[:-1] + d.shape)
+            for d, part in zip(self.domains, parts, strict=True)
+        ]
+
+    def _match(self, point: PyTree) -> list:
+        try:
+            return self.treedef.flatten_up_to(point)
+        except ValueError as error:
+            raise ValueError(
+                f"{point!r} does not have the structure of the space\n{self}"
+            ) from error
+
+
+def space(tree: PyTree) -> Space:
+    """A `Space` from any pytree of domains; a Space is returned as it is.
+
+    Args:
+      tree: the pytree, or a single domain.
+
+    Returns:
+      A `Space`.
+
+    Raises:
+      TypeError: a leaf that is no domain; one of your own that lacks what a `Domain` has.
+      ValueError: no leaf at all; bounds of a domain of your own that cannot be searched.
+
+    >>> from zojax import search
+    >>> tree = {"lr": search.log_uniform(1e-4, 1.0), "act": search.choice(["a", "b"])}
+    >>> print(space(tree))
+    ['act']: choice(['a', 'b'])
+    ['lr']: log_uniform(0.0001, 1)
+    2 coordinates, infinitely many points
+    """
+    if isinstance(tree, Space):
+        return tree
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, Domain))
+    for leaf in leaves:
+        if not isinstance(leaf, Domain):
+            raise TypeError(
+                f"space must be a pytree of domains such as search.uniform(0, 1), got {leaf!r} in it: "
+                "pass constants in args, and register classes (jax.tree_util.register_dataclass)."
+            )
+        require_domain(leaf)
+    if not leaves:
+        raise ValueError(f"space must hold at least one domain, got {tree!r}.")
+    return Space(tuple(leaves), treedef)
+
+
+def _coordinates(domain: Domain, value) -> np.ndarray:
+    """A value of a domain, encoded, flat."""
+    encoded = np.asarray(domain.encode(value), float)
+    if encoded.shape != domain.shape:
+        raise ValueError(
+            f"encode of {domain} must return shape {domain.shape}, got {encoded.shape} for {value!r}."
+        )
+    return encoded.ravel()
+
+
+def _shown(count: float) -> str:
+    """A number of points, which may be too large for a float, and for Python to print."""
+    if count == math.inf:
+        return "infinitely many"
+    return f"{count:,}" if count < 10**18 else f"about 10^{math.log10(count):.0f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    domain: Domain

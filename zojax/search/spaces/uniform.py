@@ -1,0 +1,80 @@
+"""Real numbers between two bounds, or at equal distances."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zojax.search.spaces._arguments import as_bounds, as_number, as_shape
+from zojax.search.spaces._domain import CONTINUOUS, Domain, plain
+from zojax.search.spaces._grid import Grid
+from zojax.search.spaces._precision import require_few, require_resolution
+from zojax.search.spaces._values import numbers_of, times
+
+
+@dataclass(frozen=True)
+class Uniform(Domain):
+    """The continuum [low, high]."""
+
+    low: float
+    high: float
+    shape: tuple[int, ...] = ()
+    kind = CONTINUOUS
+
+    @property
+    def slack(self):
+        return 1e-6 * max(abs(self.low), abs(self.high))
+
+    def decode(self, x):
+        return x
+
+    def to_python(self, x):
+        if x.min(initial=self.low) >= self.low and x.max(initial=self.high) <= self.high:
+            # A history is large, and each array of its size takes as long as the search.
+            return plain(x)
+        # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
+        nearest = np.clip(x, self.low, self.high)
+        is_rounding = np.abs(x - nearest) <= self.slack
+        return plain(np.where(is_rounding, nearest, x))
+
+    def encode(self, value):
+        return numbers_of(self, value)
+
+    def __str__(self):
+        return f"uniform({self.low:g}, {self.high:g}){times(self.shape)}"
+
+
+def uniform(
+    low: float, high: float, shape: int | tuple[int, ...] = (), *, step: float | None = None
+) -> Domain:
+    """Real numbers between two bounds, `low` and `high` included; with a step, low, low + step, ...
+
+    Samples are uniform; with a step every value is equally likely.
+
+    Args:
+      low, high: the bounds.
+      shape: a size or a tuple of sizes, for an array of independent ones.
+      step: the distance of neighbours; the last one is at most `high`.
+
+    Returns:
+      A `Domain` of floats.
+
+    Raises:
+      TypeError: a bound or a step that is no number.
+      ValueError: bounds that are not finite or not low < high, or too close together for float32; a step
+        outside (0, high - low]; a bad shape.
+
+    >>> print(uniform(-1, 1, shape=(3,)), uniform(0, 1, step=0.25))
+    uniform(-1, 1) x 3 uniform(0, 1, step=0.25)
+    """
+    low, high = as_bounds("uniform", low, high)
+    if step is None:
+        domain = Uniform(float(low), float(high), as_shape(shape))
+        require_resolution("uniform", low, high, domain.low, domain.high)
+        return domain
+    step = as_number("uniform", "step", step)
+    if not step > 0 or step > high - low:
+        raise ValueError(f"step must lie between 0 and high - low = {high - low}, got {step}.")
+    size = int((high - low) / step * (1 + 1e-9)) + 1
+    require_few("uniform", size, "pass a larger step, or none")
+    require_resolution("uniform", low, high, float(low), float(high), size)
+    return Grid(float(low), float(step), size, False, as_shape(shape))
