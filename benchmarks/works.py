@@ -65,6 +65,7 @@ class Attack(NamedTuple):
     budget: int
     step: float | None = None
     enough: int | None = None
+    epochs: int = 15
 
 
 class Speed(NamedTuple):

@@ -3,13 +3,13 @@
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.tables import filled, rates
 
-KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough")
+KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs")
 
 
 def _attack(*values, contestants=("attack by zojax", "attack by ART")):
     """`enough`: fewer queries of zojax, for the success that ART has with all of them."""
     settings = dict(zip(KEYS, values, strict=False))
-    names = [*contestants, *["attack by zojax, fewer queries"] * ("enough" in settings)]
+    names = [*contestants, *["attack by zojax, fewer queries"] * bool(settings.get("enough"))]
     label = f"{settings['name']}, {settings['norm']}, eps {settings['eps']}"
     return entry(label, "attack", settings, 1, names, ["attack by ART"], turns=2)
 
@@ -47,6 +47,6 @@ SECTIONS = {
             _attack("simba_dct", "l2", 3.0, 100, 1000, 0.2),
             _attack("zoo", "l2", 3.0, 20, 5120, 0.05),
         ],
-        [_attack("square", "linf", 0.3, 4, 20, contestants=["attack by zojax"])],
+        [_attack("square", "linf", 0.3, 4, 20, None, None, 1, contestants=["attack by zojax"])],
     ),
 }
