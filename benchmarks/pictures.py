@@ -41,10 +41,11 @@ def peers(versus: list[dict]):
     ratios = [row["time, peer / zojax"] for row in rows]
     ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C3" for x in ratios])
     for i, row in enumerate(rows):
-        ax.annotate(f" {row['fastest peer']}", (ratios[i], i), va="center", fontsize=8)
+        text = f" {ratios[i]:.1f}  {row['fastest peer']}"
+        ax.annotate(text, (ratios[i], i), va="center", fontsize=8)
     ax.axvline(1, color="0.3", linewidth=0.8)
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
-    ax.margins(x=0.22)  # room for the names of the peers
+    ax.margins(x=0.26)  # room for the names of the peers
     ax.set(xlabel="time of the fastest peer / time of zojax")
     return figure
 
