@@ -92,13 +92,13 @@ class Worker:
         try:
             python = sys.executable
             if environment:
-                python = environments.python_of(environment, options.make)
+                python = str(environments.python_of(environment, options.make))
         except environments.Unavailable as error:
             raise Failed(str(error)) from None
         request = [contestant, entry.work, options.platform, entry.turns != 0, options.target]
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.worker", json.dumps(request)],
+            [python, "-m", "benchmarks.worker", json.dumps(request)],
             cwd=store.ROOT,
             env=os.environ | _variables(entry.together) | options.variables,
             stdin=subprocess.PIPE,
@@ -194,7 +194,8 @@ def contest(entry: Entry, names: list[str], options: Options, start=Worker) -> l
 
 
 def _side_by_side(entry: Entry, names: list[str], options: Options, start) -> list[dict]:
-    workers, failures = {}, {}
+    workers: dict[str, Worker] = {}
+    failures: dict[str, str] = {}
     try:
         for name in names:
             print(f"{entry.label}: starting {name}", file=sys.stderr, flush=True)
@@ -258,7 +259,7 @@ def _noted(name: str, turn: Callable[[], float], failures: dict) -> float:
 
 def in_turn(timers: dict[str, Callable[[], float]], turns: dict[str, int]) -> dict[str, list]:
     """The result of every turn of each timer; the order within a round is shuffled anew."""
-    seconds = {name: [] for name in timers}
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
     shuffler = random.Random(0)
     for i in range(max(turns.values(), default=0)):
         order = [name for name in timers if turns[name] > i]

@@ -57,12 +57,12 @@ class Contestant(NamedTuple):
 
 _DENSE = "one point takes minutes"
 # Handling of noise by zoopt.
-_SUPPRESSION = {
+_SUPPRESSION: dict[str, Any] = {
     **{"noise_handling": True, "suppression": True, "non_update_allowed": 500},
     **{"resample_times": 100, "balance_rate": 0.5, "positive_size": 5, "reserve": 500},
 }
-_RESAMPLING = {"noise_handling": True, "resampling": True, "resample_times": 10}
-_PONSS = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
+_RESAMPLING: dict[str, Any] = {"noise_handling": True, "resampling": True, "resample_times": 10}
+_PONSS: dict[str, Any] = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
 
 
 def _search(of: str, limit: int | None = None, beyond: str = "", **settings) -> Contestant:

@@ -36,7 +36,7 @@ def measure(package: str) -> dict:
     ]
     trees = [ast.parse(text) for text in files]
     functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, DEF)]
-    lengths = [node.end_lineno - node.lineno + 1 for node in functions]
+    lengths = [(node.end_lineno or node.lineno) - node.lineno + 1 for node in functions]
     annotated = [bool(a.annotation) for tree in trees for a in public_arguments(tree)]
     comments, docstrings, code = map(sum, zip(*map(lines, files), strict=True))
     return {
@@ -89,7 +89,7 @@ def lines(text: str) -> tuple[int, int, int]:
         if isinstance(node, (ast.Module, ast.ClassDef, *DEF)) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                docstrings |= set(range(first.lineno, first.end_lineno + 1))
+                docstrings |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
     comments, code = set(), set()
     skipped = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -114,7 +114,7 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
         "zeroth_order, one each": lambda: zojax.zeroth_order(optax.adam(0.1)).init(x),
     }
     return {name: (call, calls) for name, call in same.items()} | {
-        name: (call, FRESH) for name, call in fresh.items()
+        name: (call, min(FRESH, calls)) for name, call in fresh.items()
     }
 
 

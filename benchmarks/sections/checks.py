@@ -60,7 +60,7 @@ SECTIONS = {
         NAMED,
         leaks,
         [_check("leaks", 1000)],
-        [_check("leaks", 30)],
+        [_check("leaks", 5)],
     ),
     "code": Section(
         "sizes, annotations and comments of source code",

@@ -89,7 +89,7 @@ def opt(rows: list[dict]) -> list[dict]:
     lines = []
     for work, here in by_work(rows).items():
         peaks = {n: r.get("device_peak") or r.get("peak") for n, r in here.items()}
-        line = {"OPT": work}
+        line: dict = {"OPT": work}
         line |= {f"{n}, GB": p / 1e9 if p else here[n].get("failed", "") for n, p in peaks.items()}
         for name, row in here.items():
             line[f"{name}, s"] = row["seconds"]["median"] if "seconds" in row else ""
