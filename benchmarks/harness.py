@@ -107,7 +107,11 @@ class Worker:
         )
         # Searches and trainings take their time; a step that is timed may not.
         self._limit = 600 if entry.turns is None else None
-        self.facts = self._answer(options.limit if entry.turns is None else None)
+        try:
+            self.facts = self._answer(options.limit if entry.turns is None else None)
+        except BaseException:  # an interrupt, too, must leave no process behind
+            self.end()
+            raise
 
     def turn(self) -> float:
         """Seconds of a step; the median of several if they are short."""

@@ -234,6 +234,20 @@ def test_a_worker_that_dies_tells_its_reason(started, text, reason):
         started(text, Options(limit=0.1 if "sleep" in text else 60))
 
 
+def test_an_interrupt_leaves_no_process_that_is_starting(monkeypatch, started):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    processes, popen = [], subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)) or processes[0]
+    )
+    monkeypatch.setattr(harness.select, "select", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        started("sleep 60")
+    assert processes[0].poll() == -9
+
+
 def test_a_contestant_prepares_donates_steps_and_tells_its_memory():
     answers, request = [], ["jax.grad", SPHERE, jax.default_backend()]
     worker.serve(request, ["step\n", "stop\n", "step\n"], answers.append)
