@@ -221,8 +221,8 @@ def resnet18(batch=8, size=64) -> Model:
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
 
-def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
-    """A ViT of the small width, in Equinox."""
+def _vit_layer(width: int, heads: int):
+    """The class of a pre-norm transformer layer in Equinox."""
     import equinox as eqx
 
     class Layer(eqx.Module):
@@ -244,6 +244,15 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
             x = x + self.attention(y, y, y)
             y = jax.vmap(self.up)(jax.vmap(self.norm2)(x))
             return x + jax.vmap(self.down)(jax.nn.gelu(y))
+
+    return Layer
+
+
+def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
+    """A ViT of the small width, in Equinox."""
+    import equinox as eqx
+
+    Layer = _vit_layer(width, heads)
 
     class ViT(eqx.Module):
         embed: eqx.nn.Conv2d
