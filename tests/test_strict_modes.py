@@ -16,6 +16,7 @@ import pytest
 
 import zojax
 from tests._laws import SHAPINGS, STENCILS
+from tests.attacks.table import ATTACKS
 from tests.optimizers._laws import OPTIMIZERS
 from zojax import (
     attacks,
@@ -136,10 +137,8 @@ def model(images):
     return jnp.stack([total, 36 - total, jnp.zeros_like(total)], axis=1)
 
 
-def attack(name, **settings):
-    getattr(attacks, name)(
-        jax.random.key(0), model, IMAGE, np.zeros(1, int), 0.01, budget=60, **settings
-    )
+def attack(row):
+    row.run(model, IMAGE, np.zeros(1, int), key=jax.random.key(0), eps=0.01, budget=60)
 
 
 def attack_elsewhere():
@@ -243,14 +242,11 @@ CASES = {
     },
     attacks: {
         "ask_tell": attack_elsewhere,
-        "bandits": lambda: attack("bandits"),
-        "nes": lambda: attack("nes", num_directions=4),
-        "simba": lambda: attack("simba"),
-        "simba_dct": lambda: attack("simba_dct"),
+        "run": lambda: attacks.run(
+            0, attacks.simba_attack(), model, IMAGE, np.zeros(1, int), 0.01, 9
+        ),
         "smoothed": smoothed,
-        "square": lambda: attack("square"),
-        "zo_sign_sgd": lambda: attack("zo_sign_sgd", num_directions=4),
-        "zoo": lambda: attack("zoo", coordinates=4),
+        **{row.function.__name__: partial(attack, row) for row in ATTACKS.values()},
     },
 }
 # A factory of rounds is run by the attack of its name, an optimizer by its package.
