@@ -3,6 +3,7 @@
 import functools
 import importlib
 import re
+from pathlib import Path
 
 from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxDirective
@@ -22,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "README.md"]
+exclude_patterns = ["_build", "jupyter_execute"]
 default_role = "py:obj"
 nitpicky = False
 toc_object_entries_show_parents = "hide"
@@ -43,6 +44,7 @@ html_theme_options = {
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -124,7 +126,7 @@ def _escaped(lines, kept: str):
         if indent is None and not line.startswith(("| ", "|-", kept)):
             parts = _KEPT.split(line)
             parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
-            line = "".join(parts)
+            line = re.sub(r"(`[^`]+`)(?=[A-Za-z])", r"\1\\ ", "".join(parts))  # `leaf`s
         yield line
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import pytest
 
@@ -11,3 +13,11 @@ def programs():
     """
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def one_step(monkeypatch):
+    """Runs of `zojax.lm.train` with the same objective and optimizer share one compiled step."""
+    from zojax.lm import _training
+
+    monkeypatch.setattr(_training, "make_step", functools.cache(_training.make_step))

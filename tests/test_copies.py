@@ -15,6 +15,8 @@ import optax
 import pytest
 
 import zojax
+from tests._trees import assert_same_bits
+from tests.attacks.table import ATTACKS
 from zojax import attacks, directions, search, shaping, stencils
 
 X = jnp.array([1.0, -2.0, 0.5])
@@ -93,14 +95,6 @@ USED = {
     "smoothed": (lambda: attacks.smoothed(labels, 2, samples=4), lambda f: f(IMAGES), OF_CLOSURES),
     "space": (lambda: SPACE, sampled, COPIES),
 }
-
-
-def assert_same_bits(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -198,12 +192,7 @@ CHOICES = {
     "snes": (search.snes(), algorithm_program, OF_CLOSURES),
     "sre": (search.sre(search.random_search(), low_dimension=2), of_a_continuum, OF_CLOSURES),
     "ssracos": (search.ssracos(times=2), algorithm_program, OF_CLOSURES),
-    "bandits": (attacks.bandits_attack(), attack_program, OF_CLOSURES),
-    "nes": (attacks.nes_attack(num_directions=2), attack_program, OF_CLOSURES),
-    "simba": (attacks.simba_attack(), attack_program, OF_CLOSURES),
-    "square": (attacks.square_attack(), attack_program, OF_CLOSURES),
-    "zo_sign_sgd": (attacks.zo_sign_sgd_attack(num_directions=2), attack_program, OF_CLOSURES),
-    "zoo": (attacks.zoo_attack(coordinates=2), attack_program, OF_CLOSURES),
+    **{name: (row.rounds(), attack_program, OF_CLOSURES) for name, row in ATTACKS.items()},
 }
 
 

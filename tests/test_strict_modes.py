@@ -6,6 +6,7 @@ checks its own invariants. A public function without a case fails.
 
 import inspect
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,9 @@ import optax
 import pytest
 
 import zojax
+from tests._laws import SHAPINGS, STENCILS
+from tests.attacks.table import ATTACKS
+from tests.optimizers._laws import OPTIMIZERS
 from zojax import (
     attacks,
     directions,
@@ -75,6 +79,10 @@ def step(tx):
     tx.replay(before, PARAMS, state.coefficients)
 
 
+def step_of(law):
+    step(law.make(0))
+
+
 def minimized(path=None):
     """A run on the device, recorded, replayed and continued, and a few steps on the host."""
     tx, x0 = zojax.mezo(0.01), {"w": jnp.ones(3)}
@@ -129,10 +137,8 @@ def model(images):
     return jnp.stack([total, 36 - total, jnp.zeros_like(total)], axis=1)
 
 
-def attack(name, **settings):
-    getattr(attacks, name)(
-        jax.random.key(0), model, IMAGE, np.zeros(1, int), 0.01, budget=60, **settings
-    )
+def attack(row):
+    row.run(model, IMAGE, np.zeros(1, int), key=jax.random.key(0), eps=0.01, budget=60)
 
 
 def attack_elsewhere():
@@ -176,13 +182,8 @@ CASES = {
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
         "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
     },
-    optimizers: {
-        "ars": lambda: step(zojax.ars(num_directions=2)),
-        "mezo": lambda: step(zojax.mezo(0.1, weight_decay=0.1)),
-        "open_es": lambda: step(zojax.open_es(population=4)),
-        "spsa": lambda: step(zojax.spsa(0.1, 0.1)),
-        "zo_sgd": lambda: step(zojax.zo_sgd(0.1, momentum=0.9)),
-    },
+    # The last variant of each.
+    optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
         "coordinate": lambda: estimate(directions.coordinate()),
         "hadamard": lambda: estimate(directions.hadamard()),
@@ -196,22 +197,8 @@ CASES = {
         "sparse": lambda: estimate(directions.sparse(0.5)),
         "sphere": lambda: estimate(directions.sphere()),
     },
-    stencils: {
-        "central": lambda: ask_and_tell(stencils.central()),
-        "forward": lambda: ask_and_tell(stencils.forward()),
-        "one_point": lambda: ask_and_tell(stencils.one_point()),
-        "one_point_residual": lambda: ask_and_tell(stencils.one_point_residual()),
-    },
-    shaping: {
-        "baseline": lambda: shape(shaping.baseline()),
-        "by_std": lambda: shape(shaping.by_std()),
-        "centered_ranks": lambda: shape(shaping.centered_ranks()),
-        "clip": lambda: shape(shaping.clip(1.0)),
-        "nes_utilities": lambda: shape(shaping.nes_utilities()),
-        "none": lambda: shape(shaping.none()),
-        "standardize": lambda: shape(shaping.standardize()),
-        "top": lambda: shape(shaping.top(1)),
-    },
+    stencils: {name: partial(ask_and_tell, stencil) for name, stencil in STENCILS.items()},
+    shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
     noise: dict.fromkeys(
         ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
     ),
@@ -255,14 +242,11 @@ CASES = {
     },
     attacks: {
         "ask_tell": attack_elsewhere,
-        "bandits": lambda: attack("bandits"),
-        "nes": lambda: attack("nes", num_directions=4),
-        "simba": lambda: attack("simba"),
-        "simba_dct": lambda: attack("simba_dct"),
+        "run": lambda: attacks.run(
+            0, attacks.simba_attack(), model, IMAGE, np.zeros(1, int), 0.01, 9
+        ),
         "smoothed": smoothed,
-        "square": lambda: attack("square"),
-        "zo_sign_sgd": lambda: attack("zo_sign_sgd", num_directions=4),
-        "zoo": lambda: attack("zoo", coordinates=4),
+        **{row.function.__name__: partial(attack, row) for row in ATTACKS.values()},
     },
 }
 # A factory of rounds is run by the attack of its name, an optimizer by its package.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.test_laws import ATTACKS, BUDGET, CLASSES, X, Y, model
+from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, model
 from zojax import attacks
 
 IMAGES = np.asarray(X)
@@ -42,19 +42,16 @@ def interrupted():
 
 
 def run(name, host, batch_size=3, **options):
-    attack, _, norm, eps = ATTACKS[name]
-    given = dict(batch_size=batch_size, jit=False) | options
-    return attack(5, host, X, Y, eps, norm, BUDGET, **given)
+    return ATTACKS[name].run(host, batch_size=batch_size, jit=False, **options)
 
 
 def assert_true(partial, host, name):
     """Every answered query is counted, and each image is what the model says of it."""
-    _, _, norm, eps = ATTACKS[name]
     assert type(partial) is attacks.Result and partial.adversarial.shape == X.shape
     assert int(partial.queries.sum()) == host.queries
     predicted = np.argmax(model(partial.adversarial), axis=1)
     np.testing.assert_array_equal(partial.success, predicted != Y)
-    assert np.all(partial.norms <= eps * (1 + 1e-6))
+    assert np.all(partial.norms <= ATTACKS[name].eps * (1 + 1e-6))
 
 
 @pytest.mark.parametrize("fail", [raising(RuntimeError("no quota")), interrupted])

@@ -1,74 +1,20 @@
 """Laws of every attack: the ball, the budget, the stop, independence of the batch, both ways to run."""
 
-import functools
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.attacks.table import ATTACKS, BUDGET, CLASSES, SIZE, X, Y, attacked, model
 from zojax import attacks
 
-SIZE, CLASSES, BUDGET = 6, 3, 120
-X = jax.random.uniform(jax.random.key(1), (7, SIZE, SIZE))
-HIDDEN = jax.random.normal(jax.random.key(2), (SIZE * SIZE, 8)) / 6
-READOUT = jax.random.normal(jax.random.key(3), (8, CLASSES))
-
-
-def model(images):
-    """A small network; elementwise sums, so that a row is computed alike in batches of any size."""
-    flat = images.reshape(images.shape[0], -1, 1) - 0.5
-    return jnp.sum(jnp.tanh(3 * jnp.sum(flat * HIDDEN, axis=1))[..., None] * READOUT, axis=1)
-
-
-Y = jnp.argmax(model(X), axis=1)
-
-# name: (attack, its rounds for ask_tell, radius)
-ATTACKS = {
-    "square_linf": (attacks.square, lambda: attacks.square_attack("linf", BUDGET), "linf", 0.2),
-    "square_l2": (attacks.square, lambda: attacks.square_attack("l2", BUDGET), "l2", 0.8),
-    "simba_l2": (attacks.simba, lambda: attacks.simba_attack("l2"), "l2", 0.8),
-    "simba_linf": (attacks.simba, lambda: attacks.simba_attack("linf"), "linf", 0.2),
-    "simba_dct": (
-        functools.partial(attacks.simba_dct, frequencies=1.0),
-        lambda: attacks.simba_attack("l2", frequencies=1.0),
-        "l2",
-        0.8,
-    ),
-    "nes": (
-        functools.partial(attacks.nes, num_directions=5),
-        lambda: attacks.nes_attack("linf", 5),
-        "linf",
-        0.2,
-    ),
-    "zo_sign_sgd": (
-        functools.partial(attacks.zo_sign_sgd, learning_rate=0.2),
-        lambda: attacks.zo_sign_sgd_attack("l2", learning_rate=0.2),
-        "l2",
-        0.8,
-    ),
-    "zoo": (
-        functools.partial(attacks.zoo, coordinates=4, learning_rate=0.2),
-        lambda: attacks.zoo_attack("l2", 4, learning_rate=0.2),
-        "l2",
-        0.8,
-    ),
-    "bandits": (attacks.bandits, lambda: attacks.bandits_attack("linf"), "linf", 0.2),
-}
-
-
-# Compiling is what takes time: some laws run by default on one attack of each kind, on all with -m slow.
+# Compilation dominates: some laws run by default on one attack of each kind, on all with -m slow.
 DEFAULT = ("square_linf", "simba_l2", "bandits")
 SOME = [pytest.param(n, marks=[] if n in DEFAULT else pytest.mark.slow) for n in ATTACKS]
 some = pytest.mark.parametrize("name", SOME)
-
-
-@functools.cache
-def attacked(name, targeted=False, **options):
-    attack, _, norm, eps = ATTACKS[name]
-    y = (Y + 1) % CLASSES if targeted else Y
-    return attack(5, model, X, y, eps, norm, BUDGET, targeted, **options)
 
 
 def assert_lawful(result, eps, norm, y=Y, targeted=False, budget=BUDGET):
@@ -86,24 +32,24 @@ def assert_lawful(result, eps, norm, y=Y, targeted=False, budget=BUDGET):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_results_are_inside_the_ball_the_box_and_the_budget(name):
-    _, _, norm, eps = ATTACKS[name]
-    assert_lawful(attacked(name), eps, norm)
+    row = ATTACKS[name]
+    assert_lawful(attacked(name), row.eps, row.norm)
     assert np.mean(attacked(name).success) >= 0.7
 
 
 @some
 def test_targets_are_reached(name):
-    _, _, norm, eps = ATTACKS[name]
-    assert_lawful(attacked(name, targeted=True), eps, norm, (Y + 1) % CLASSES, targeted=True)
-    assert np.mean(attacked(name, targeted=True).success) >= 0.4
+    row, targets = ATTACKS[name], (Y + 1) % CLASSES
+    result = row.run(y=targets, targeted=True)
+    assert_lawful(result, row.eps, row.norm, targets, targeted=True)
+    assert np.mean(result.success) >= 0.4
 
 
 @some
 def test_an_image_alone_is_attacked_as_in_a_batch(name):
-    attack, _, norm, eps = ATTACKS[name]
     whole = attacked(name)
     for i in (0, 4):
-        alone = attack(5, model, X[i : i + 1], Y[i : i + 1], eps, norm, BUDGET)
+        alone = ATTACKS[name].run(x=X[i : i + 1], y=Y[i : i + 1])
         assert int(alone.queries[0]) == int(whole.queries[i])
         assert bool(alone.success[0]) == bool(whole.success[i])
         np.testing.assert_allclose(alone.adversarial[0], whole.adversarial[i], atol=1e-5)
@@ -116,8 +62,7 @@ def test_the_number_of_places_changes_nothing():
 
 @some
 def test_the_key_changes_the_run(name):
-    attack, _, norm, eps = ATTACKS[name]
-    other = attack(6, model, X, Y, eps, norm, BUDGET)
+    other = ATTACKS[name].run(key=6)
     assert not np.array_equal(other.adversarial, attacked(name).adversarial)
 
 
@@ -142,9 +87,9 @@ class Host:
 
 @some
 def test_a_host_model_sees_as_many_images_as_are_counted(name):
-    attack, _, norm, eps = ATTACKS[name]
-    host = Host(eps, norm)
-    result = attack(5, host, X, Y, eps, norm, BUDGET, jit=False)
+    row = ATTACKS[name]
+    host = Host(row.eps, row.norm)
+    result = row.run(host, jit=False)
     assert host.queries == int(jnp.sum(result.queries))
     compiled = attacked(name)
     np.testing.assert_array_equal(result.queries, compiled.queries)
@@ -153,8 +98,8 @@ def test_a_host_model_sees_as_many_images_as_are_counted(name):
 
 @some
 def test_ask_and_tell_give_the_same_result(name):
-    _, rounds, norm, eps = ATTACKS[name]
-    session = attacks.ask_tell(rounds(), eps, BUDGET)
+    row = ATTACKS[name]
+    session = attacks.ask_tell(row.rounds(), row.eps, BUDGET)
     state, spent = session.init(5, X, Y), 0
     while len(points := session.ask(state)):
         np.testing.assert_array_equal(points, session.ask(state))  # asking changes nothing
@@ -162,7 +107,7 @@ def test_ask_and_tell_give_the_same_result(name):
     result = session.result(state)
     assert spent == int(jnp.sum(result.queries))
     np.testing.assert_array_equal(result.queries, attacked(name).queries)
-    assert_lawful(result, eps, norm)
+    assert_lawful(result, row.eps, row.norm)
 
 
 def test_an_attack_runs_inside_jit():
@@ -173,40 +118,35 @@ def test_an_attack_runs_inside_jit():
 
 @some
 def test_misclassified_images_cost_one_query(name):
-    attack, _, norm, eps = ATTACKS[name]
-    result = attack(5, model, X, (Y + 1) % CLASSES, eps, norm, BUDGET)
+    result = ATTACKS[name].run(y=(Y + 1) % CLASSES)
     assert np.all(result.queries == 1) and np.all(result.success)
     np.testing.assert_array_equal(result.adversarial, X)
 
 
 def test_a_budget_of_one_is_spent_on_the_image():
-    result = attacks.square(5, model, X, Y, 0.2, budget=1)
+    result = ATTACKS["simba_l2"].run(budget=1)
     assert np.all(result.queries == 1) and not np.any(result.success)
 
 
 def test_probabilities_serve_as_logits_do():
-    name = "square_linf"
-    attack, _, norm, eps = ATTACKS[name]
+    row = ATTACKS["square_linf"]
 
     def probabilities(images):
         return jax.nn.softmax(model(images))
 
-    result = attack(5, probabilities, X, Y, eps, norm, BUDGET, output="probabilities")
-    assert_lawful(result, eps, norm)
-    assert np.mean(result.success == attacked(name).success) > 0.8
+    result = row.run(probabilities, output="probabilities")
+    assert_lawful(result, row.eps, row.norm)
+    assert np.mean(result.success == attacked("square_linf").success) > 0.8
 
 
-@pytest.mark.parametrize("name", ["square_linf"])
-def test_outputs_that_are_not_finite_are_no_success(name):
-    attack, _, norm, eps = ATTACKS[name]
-
+def test_outputs_that_are_not_finite_are_no_success():
     def broken(images):
         moved = jnp.any(jnp.abs(images - 0.5) > 0.01, axis=(1, 2))
         return jnp.where(moved[:, None], jnp.nan, jnp.array([1.0, 0.0, 0.0]))
 
     grey = jnp.full((2, SIZE, SIZE), 0.5)
     with pytest.warns(UserWarning, match="39 of 40 for image 0"):
-        result = attack(5, broken, grey, jnp.zeros(2, int), eps, norm, 40)
+        result = ATTACKS["square_linf"].run(broken, grey, jnp.zeros(2, int), budget=40)
     assert not np.any(result.success) and np.all(np.isfinite(result.adversarial))
 
 
@@ -220,7 +160,33 @@ def test_functions_are_annotated(name):
     assert inspect.Signature.empty not in [signature.return_annotation, *annotations]
 
 
-GOOD = dict(key=0, model=model, x=X, y=Y, eps=0.1)
+def test_every_public_attack_is_in_the_table():
+    kinds = attacks.Result, attacks.Attack
+    returned = {n: inspect.signature(getattr(attacks, n)).return_annotation for n in FUNCTIONS}
+    public = {name for name, kind in returned.items() if kind in kinds}
+    listed = {f for row in ATTACKS.values() for f in (row.function, row.factory)}
+    names = {getattr(f, "func", f).__name__ for f in listed}
+    assert names == public - {"run"}  # which takes any attack
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_run_is_the_attack_of_its_rounds(name):
+    row = ATTACKS[name]
+    found = attacks.run(5, row.rounds(), model, X, Y, row.eps, BUDGET)
+    for a, b in zip(found, attacked(name), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_argument_is_documented_in_the_order_of_the_signature(name):
+    function = ATTACKS[name].function
+    arguments = function.__doc__.partition("Args:\n")[2].partition("\n\n")[0]
+    documented = re.findall(r"^  (\w+): ", arguments, re.MULTILINE)
+    assert documented == list(inspect.signature(function).parameters)
+    assert all(f"\n{title}:\n" in function.__doc__ for title in ("Returns", "Raises", "Warns"))
+
+
+GOOD = dict(key=5, model=model, x=X, y=Y, eps=0.1, budget=BUDGET)
 ERRORS = {
     "pixels of 0 to 255": (dict(x=X * 255), ValueError, r"x must lie in \[0, 1\].*rescale"),
     "integer images": (
@@ -345,7 +311,7 @@ SETTINGS = {
 def test_wrong_settings(case):
     attack, change, message = SETTINGS[case]
     with pytest.raises(ValueError, match=message):
-        attack(**GOOD, **change)
+        attack(**GOOD | change)
 
 
 def test_lists_will_do():
@@ -382,9 +348,8 @@ def test_wrong_settings_of_simba():
 
 @pytest.mark.parametrize("name", ["bandits", "nes", "simba_dct", "square_l2"])
 def test_attacks_are_in_float32_under_64_bits(name):
-    attack, _, norm, eps = ATTACKS[name]
     with jax.enable_x64(True):
-        result = attack(5, model, np.asarray(X, np.float64), np.asarray(Y), eps, norm, BUDGET)
+        result = ATTACKS[name].run(x=np.asarray(X, np.float64), y=np.asarray(Y))
     assert result.adversarial.dtype == jnp.float32
     assert bool(result.success.any())
 
@@ -394,8 +359,7 @@ def test_a_class_that_is_ruled_out_can_be_left_and_no_score_is_no_prediction():
         return jnp.pad(model(images), ((0, 0), (0, 1)), constant_values=-jnp.inf)
 
     for name in ("square_linf", "bandits"):
-        attack, _, norm, eps = ATTACKS[name]
-        found, expected = attack(5, with_one_more, X, Y, eps, norm, BUDGET), attacked(name)
+        found, expected = ATTACKS[name].run(with_one_more), attacked(name)
         np.testing.assert_array_equal(found.success, expected.success)
         assert found.success.any()
     with pytest.raises(ValueError, match="sum to 0, and the least is 0") as caught:
@@ -414,17 +378,8 @@ def test_labels_that_are_no_class_are_never_adversarial(jit):
     assert np.isnan(scores(X)).all()
     for targeted in (True, False):
         with pytest.warns(UserWarning, match="7 of 7 images were not attacked"):
-            result = attacks.square(
-                0,
-                scores,
-                X,
-                0 * Y,
-                0.2,
-                budget=3,
-                targeted=targeted,
-                output="probabilities",
-                jit=jit,
-            )
+            given = GOOD | {"model": scores, "y": 0 * Y, "budget": 3, "targeted": targeted}
+            result = attacks.square(**given, output="probabilities", jit=jit)
         assert not result.success.any()
     with pytest.raises(ValueError, match=r"label_fn must return one int for each of 28.*\(28, 3\)"):
         attacks.smoothed(model, CLASSES, samples=3)(X)
@@ -432,6 +387,5 @@ def test_labels_that_are_no_class_are_never_adversarial(jit):
 
 @pytest.mark.parametrize("name", ["square_l2", "nes"])
 def test_a_huge_radius_allows_every_image(name):
-    attack, _, norm, _ = ATTACKS[name]
-    found = attack(5, model, X, Y, 1e30, norm, BUDGET)
+    found = ATTACKS[name].run(eps=1e30)
     assert np.isfinite(found.adversarial).all() and bool(found.success.any())

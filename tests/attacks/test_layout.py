@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.test_laws import ATTACKS
+from tests.attacks.table import ATTACKS
 from zojax import attacks
 
 LAST = jax.random.uniform(jax.random.key(1), (4, 6, 5, 3))  # channels last
@@ -44,13 +44,13 @@ LAYOUTS = [pytest.param(n, marks=[] if n == "square_linf" else pytest.mark.slow)
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_layout_changes_nothing_but_the_axes(name):
-    attack, rounds, norm, eps = ATTACKS[name]
-    given = (Y, 0.2 * eps, norm, BUDGET)
+    row = ATTACKS[name]
+    given = dict(y=Y, eps=0.2 * row.eps, budget=BUDGET)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        last = attack(5, lambda images: np.asarray(model(images)), LAST, *given, jit=False)
-        assert_same(attack(5, model_of_first, FIRST, *given, layout="nchw"), last)
-        assert_same(attack(5, model_of_first, FIRST, *given, layout="nchw", jit=False), last)
+        last = row.run(lambda images: np.asarray(model(images)), LAST, **given, jit=False)
+        assert_same(row.run(model_of_first, FIRST, **given, layout="nchw"), last)
+        assert_same(row.run(model_of_first, FIRST, **given, layout="nchw", jit=False), last)
 
 
 def test_ask_and_tell_speak_the_layout_of_the_caller():
@@ -84,17 +84,14 @@ def test_channels_that_seem_to_come_first_are_warned_of():
         attacks.simba(x=LAST, **given)
 
 
-def test_every_attack_takes_a_layout():
-    public = [getattr(attacks, name) for name in attacks.__all__]
-    calls = [
-        f for f in public if inspect.isfunction(f) and "budget" in inspect.signature(f).parameters
-    ]
-    calls.remove(attacks.square_attack)  # rounds, which know no axes
-    assert len(calls) == 8
-    for attack in calls:
-        parameter = inspect.signature(attack).parameters["layout"]
-        assert parameter.default is None and parameter.kind is parameter.KEYWORD_ONLY
-        assert "layout" in attack.__doc__
+FUNCTIONS = dict.fromkeys([*(row.function for row in ATTACKS.values()), attacks.ask_tell])
+
+
+@pytest.mark.parametrize("attack", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_attack_takes_a_layout(attack):
+    parameter = inspect.signature(attack).parameters["layout"]
+    assert parameter.default is None and parameter.kind is parameter.KEYWORD_ONLY
+    assert "layout" in attack.__doc__
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.test_laws import CLASSES, X, Y, model
+from tests.attacks.table import CLASSES, X, Y, model
 from zojax import attacks
 
 BUDGET = 30

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zojax.attacks._attack import ClassLoss
 
@@ -58,7 +59,7 @@ def as_logits(outputs: jax.Array, output: str) -> jax.Array:
 
 
 def judge(
-    logits: jax.Array, label: jax.Array, targeted: bool, loss: ClassLoss
+    logits: jax.Array, label: jax.Array, targeted: np.bool_ | jax.Array, loss: ClassLoss
 ) -> tuple[jax.Array, jax.Array]:
     """The loss of one image's logits, and whether the image is adversarial.
 
@@ -68,8 +69,8 @@ def judge(
     hit = jnp.argmax(logits) == label
     known = (label >= 0) & (label < logits.shape[0])
     usable = known & jnp.all(jnp.isfinite(logits)) & jnp.isfinite(value)
-    value, wanted = (-value, hit) if targeted else (value, ~hit)
-    return jnp.where(usable, value, jnp.inf), usable & wanted
+    value = jnp.where(targeted, -value, value)
+    return jnp.where(usable, value, jnp.inf), usable & (hit == targeted)
 
 
 def _others(logits, label):

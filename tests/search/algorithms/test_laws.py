@@ -56,13 +56,13 @@ ALGORITHMS = {
     "quasi_newton": (search.quasi_newton(), MIXED),
     "snes": (search.snes(), MIXED),
     "portfolio": (search.portfolio(), MIXED),
-    "default": (search.default_algorithm(WIDE, BUDGET), WIDE),
+    "default_algorithm": (search.default_algorithm(WIDE, BUDGET), WIDE),
     "sre": (search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
     "poss": (search.poss(), SUBSETS),
     "pposs": (search.pposs(3), SUBSETS),
     "ponss": (search.ponss(0.1, 2), SUBSETS),
-    "evosax_distribution": (search.from_evosax("SNES", 6), CONTINUUM),
-    "evosax_population": (search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
+    "from_evosax_distribution": (search.from_evosax("SNES", 6), CONTINUUM),
+    "from_evosax_population": (search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
 }
 # Means of several evaluations may rise: their point was lucky before, or, with snes, their generation was.
 MONOTONE = [name for name in ALGORITHMS if name not in ("ssracos", "ponss", "snes")]

@@ -33,7 +33,7 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
             f"budget must allow the image itself and a round of {points} queries, "
             f"{points + 1} in all, got {budget}; ask for fewer queries a round."
         )
-    return Options(budget, bool(targeted), output, check_layout(layout))
+    return Options(np.int32(budget), np.bool_(targeted), output, check_layout(layout))
 
 
 def _check_output(output: str) -> None:
@@ -41,7 +41,7 @@ def _check_output(output: str) -> None:
         raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
     if output == "labels":
         raise ValueError(
-            "output='labels' is not enough: attacks compare scores. Give logits or probabilities, or "
+            "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
             "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
         )
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from zojax._trees import PyTree
 
@@ -10,10 +11,10 @@ PATIENCE = 10  # unusable answers (on the host: calls) from the first on, before
 
 
 class Options(NamedTuple):
-    """Checked arguments that all attacks share; each program is compiled for one value of them."""
+    """Checked arguments that all attacks share. Compiled programs serve any budget, targeted or not."""
 
-    budget: int
-    targeted: bool
+    budget: np.int32 | jax.Array
+    targeted: np.bool_ | jax.Array
     output: str
     layout: str | None
 
