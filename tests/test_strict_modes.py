@@ -90,9 +90,10 @@ def minimized(path=None):
     def fun(params):
         return jnp.sum(params["w"] ** 2)
 
-    with trajectory.Recorder(path, tx, x0) as recorder:
+    with trajectory.Recorder(path, tx, x0, note={"data": 1}) as recorder:
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
+    trajectory.require_note(path, {"data": 1})
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -166,6 +167,20 @@ def draw(direction):
     return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
 
 
+def accumulated():
+    direction = directions.normal()
+    estimate(direction._replace(combine=directions.accumulate(direction.draw)))
+
+
+def evaluated():
+    implicit.evaluate(
+        lambda w: jnp.sum(jnp.ones((4, 3)) @ w.T),
+        jnp.ones((2, 3)),
+        draw(directions.low_rank()),
+        jnp.float32(0.1),
+    )
+
+
 def settled_update():
     implicit.settled_update(
         lambda grads, state, params, value: (grads, state), jnp.bool_(True), jnp.float32(1)
@@ -185,6 +200,7 @@ CASES = {
     # The last variant of each.
     optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
+        "accumulate": accumulated,
         "coordinate": lambda: estimate(directions.coordinate()),
         "hadamard": lambda: estimate(directions.hadamard()),
         "low_rank": lambda: estimate(directions.low_rank()),
@@ -200,17 +216,19 @@ CASES = {
     stencils: {name: partial(ask_and_tell, stencil) for name, stencil in STENCILS.items()},
     shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
     noise: dict.fromkeys(
-        ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
+        "child_seeds counters fold_in low_rank_noise make_seed mix row_keys row_noise "
+        "standard_normal threefry".split(),
+        noises,
     ),
     implicit: {
-        "evaluate": lambda: implicit.evaluate(
-            jnp.sum, jnp.ones((2, 3)), draw(directions.low_rank()), jnp.float32(0.1)
-        ),
+        # A transpose is a view, and a product has a rule.
+        **dict.fromkeys(["evaluate", "rule", "view"], evaluated),
         "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
         "settled_update": settled_update,
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "resume", "save", "truncate"], minimized
+        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
+        minimized,
     ),
     search: {
         "asracos": lambda: searched(search.asracos()),
