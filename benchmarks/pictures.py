@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-STYLE = Path(__file__).parent / "benchmarks.mplstyle"
-OURS = {"zojax default": "C3", "zojax sracos": "C1"}
-PALETTE = ["C0", "C2", "C4", "C5", "C6", "C7", "C8", "C9"]
+STYLE = "zojax.examples.plots"
+OURS = {"zojax default": "C4", "zojax sracos": "C1"}
+PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: list) -> None:
@@ -39,7 +39,7 @@ def peers(versus: list[dict]):
     rows = [row for row in versus if isinstance(row["time, peer / zojax"], float)]
     figure, ((ax,),) = _axes(1, 1, (8, 0.35 * len(rows) + 1))
     ratios = [row["time, peer / zojax"] for row in rows]
-    ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C3" for x in ratios])
+    ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C4" for x in ratios])
     for i, row in enumerate(rows):
         text = f" {ratios[i]:.1f}  {row['fastest peer']}"
         ax.annotate(text, (ratios[i], i), va="center", fontsize=8)

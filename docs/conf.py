@@ -3,7 +3,9 @@
 import functools
 import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxDirective
@@ -72,24 +74,30 @@ class Public(SphinxDirective):
         name = self.arguments[0]
         found = {n: x for n, x in _public(name).items() if name != "zojax" or n not in _elsewhere()}
         lines = [f".. automodule:: {name}", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {n}" for n in found] + [""]
+        lines += [f"   {n}" for n, x in found.items() if callable(x)] + [""]
         for n, x in found.items():
-            kind = "autoclass" if isinstance(x, type) else "autofunction"
-            lines += [f".. {kind}:: {n}"] + ["   :members:"] * isinstance(x, type) + [""]
+            if callable(x):
+                kind = "autoclass" if isinstance(x, type) else "autofunction"
+                lines += [f".. {kind}:: {n}"] + ["   :members:"] * isinstance(x, type) + [""]
+            else:
+                value = f"   :value: {x!r}" if isinstance(x, int | str) else ""
+                lines += [f".. py:data:: {n}", value, ""]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
 def _public(name: str) -> dict:
-    """The functions and classes that a module names in `__all__`."""
-    module = importlib.import_module(name)
+    """The functions, classes and constants that a module names in `__all__`."""
+    parent, _, own = name.rpartition(".")
+    module = getattr(importlib.import_module(parent), own) if parent else zojax
+    sys.modules.setdefault(name, module)  # `zojax.lm.gpt` lives in a file of another name
     found = {n: getattr(module, n) for n in module.__all__}
-    return {n: x for n, x in found.items() if callable(x)}
+    return {n: x for n, x in found.items() if not isinstance(x, ModuleType)}
 
 
 @functools.cache
 def _elsewhere() -> set[str]:
     """Names of `zojax` that a page of a subpackage describes."""
-    modules = [f"zojax.{n}" for n in zojax.__all__ if not callable(getattr(zojax, n))]
+    modules = [f"zojax.{n}" for n in zojax.__all__ if isinstance(getattr(zojax, n), ModuleType)]
     return {n for name in modules for n in _public(name)}
 
 

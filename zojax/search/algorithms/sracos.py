@@ -25,9 +25,9 @@ def sracos(
     - draws a random positive point;
     - learns a box around it that holds no negative point;
     - redraws a few coordinates in the box, or, with probability `exploration`, the whole point in the
-    space;
+      space;
     - evaluates the new point. If it enters the sorted positives, the one that leaves may replace a
-    negative.
+      negative.
 
     Args:
       replacement: which negative point leaves. "worst" (WR): the worst, for a better point. "random" (RR):
