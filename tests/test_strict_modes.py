@@ -17,6 +17,7 @@ import pytest
 import zojax
 from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.table import ATTACKS
+from tests.directions._laws import LAWS
 from tests.optimizers._laws import OPTIMIZERS
 from zojax import (
     attacks,
@@ -161,6 +162,20 @@ def noises():
     noise.low_rank_noise(noise.Signs, seed, [((2,), (3,))], 1)[0].dense()
 
 
+def words():
+    """Random words and their values, from a seed."""
+    seed = noise.make_seed(jax.random.key(0))
+    rows, columns = noise.counters(jnp.arange(2, dtype=jnp.uint32), 3)
+    noise.standard_normal(noise.mix(noise.row_keys(seed, rows), columns))
+    noise.threefry((seed[0], seed[1]), rows, columns)
+
+
+def registered():
+    """A rule and a view of primitives that do not exist."""
+    implicit.rule("none")(lambda context, eqn, w: context.fallback(eqn, w))
+    implicit.view("none")(lambda eqn, indices, axes, takes_new: None)
+
+
 def draw(direction):
     like = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
@@ -185,29 +200,26 @@ CASES = {
     # The last variant of each.
     optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
-        "coordinate": lambda: estimate(directions.coordinate()),
-        "hadamard": lambda: estimate(directions.hadamard()),
-        "low_rank": lambda: estimate(directions.low_rank()),
-        "masked": lambda: estimate(
-            directions.masked(directions.normal(), lambda _, leaf: leaf.ndim == 2)
+        **{name: partial(estimate, law.direction) for name, law in LAWS.items()},
+        "accumulate": lambda: directions.accumulate(directions.normal().draw)(
+            jnp.zeros(2, jnp.uint32), jnp.ones(2), jax.ShapeDtypeStruct((2, 3), jnp.float32)
         ),
-        "normal": lambda: estimate(directions.normal()),
-        "orthogonal": lambda: estimate(directions.orthogonal()),
-        "rademacher": lambda: estimate(directions.rademacher()),
-        "sparse": lambda: estimate(directions.sparse(0.5)),
-        "sphere": lambda: estimate(directions.sphere()),
     },
     stencils: {name: partial(ask_and_tell, stencil) for name, stencil in STENCILS.items()},
     shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
-    noise: dict.fromkeys(
-        ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
-    ),
+    noise: {
+        **dict.fromkeys(
+            ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
+        ),
+        **dict.fromkeys(["counters", "mix", "row_keys", "standard_normal", "threefry"], words),
+    },
     implicit: {
         "evaluate": lambda: implicit.evaluate(
             jnp.sum, jnp.ones((2, 3)), draw(directions.low_rank()), jnp.float32(0.1)
         ),
         "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
         "settled_update": settled_update,
+        **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
         ["Recorder", "load", "merge", "replay", "resume", "save", "truncate"], minimized

@@ -43,10 +43,6 @@ MU = 0.7
 SETTINGS = [("flat", "float64"), ("tree", "float32")]
 
 
-def test_every_public_direction_has_laws():
-    assert set(directions.__all__) - {"Direction", "accumulate"} <= set(LAWS)
-
-
 def _samples(direction, shapes, dtype=jnp.float32, samples=SAMPLES, stencil=None, mu=0.1, q=1):
     """`samples` independent estimates, as rows."""
     estimator = zojax.estimator(direction, stencil or stencils.central(), mu=mu, num_directions=q)

@@ -129,7 +129,7 @@ finetune.main([*options, "--log", sys.argv[1]])
 """
 
 
-def test_a_killed_run_continues_to_the_bit(tmp_path, capsys, one_step):
+def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     given = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
     log = str(tmp_path / "log")
     done = subprocess.run([sys.executable, "-c", KILLED, log], capture_output=True, check=False)

@@ -166,7 +166,7 @@ finetune.main(sys.argv[1:])
     ],
     ids=lambda options: " ".join(options[1::2]),
 )
-def test_a_killed_run_continues_to_the_bit(options, tmp_path, one_step):
+def test_a_killed_run_continues_to_the_bit(options, tmp_path):
     log = str(tmp_path / "log")
     given = [*make_task(tmp_path, "llama", rows=50), *options, "--batch", "4", "--mu", "0.1"]
     command = [sys.executable, "-c", KILLED, *given, "--steps", "44", "--log", log]

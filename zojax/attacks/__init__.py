@@ -31,36 +31,24 @@ An exception of a host model, or Ctrl-C, ends the attack at once. Its attribute 
 Array(18, dtype=int32)
 """
 
-from zojax.attacks._attack import Attack
-from zojax.attacks._driver.ask_tell import AskTell, ask_tell
-from zojax.attacks._driver.run import run
-from zojax.attacks._labels import smoothed
-from zojax.attacks._result import Result
-from zojax.attacks.bandits import bandits, bandits_attack
-from zojax.attacks.nes import nes, nes_attack
-from zojax.attacks.simba import simba, simba_attack, simba_dct
-from zojax.attacks.square import square, square_attack
-from zojax.attacks.zo_sign_sgd import zo_sign_sgd, zo_sign_sgd_attack
-from zojax.attacks.zoo import zoo, zoo_attack
+from zojax.attacks._attack import Attack as Attack
+from zojax.attacks._driver.ask_tell import AskTell as AskTell
+from zojax.attacks._driver.ask_tell import ask_tell as ask_tell
+from zojax.attacks._driver.run import run as run
+from zojax.attacks._labels import smoothed as smoothed
+from zojax.attacks._result import Result as Result
+from zojax.attacks.bandits import bandits as bandits
+from zojax.attacks.bandits import bandits_attack as bandits_attack
+from zojax.attacks.nes import nes as nes
+from zojax.attacks.nes import nes_attack as nes_attack
+from zojax.attacks.simba import simba as simba
+from zojax.attacks.simba import simba_attack as simba_attack
+from zojax.attacks.simba import simba_dct as simba_dct
+from zojax.attacks.square import square as square
+from zojax.attacks.square import square_attack as square_attack
+from zojax.attacks.zo_sign_sgd import zo_sign_sgd as zo_sign_sgd
+from zojax.attacks.zo_sign_sgd import zo_sign_sgd_attack as zo_sign_sgd_attack
+from zojax.attacks.zoo import zoo as zoo
+from zojax.attacks.zoo import zoo_attack as zoo_attack
 
-__all__ = [
-    "AskTell",
-    "Attack",
-    "Result",
-    "ask_tell",
-    "bandits",
-    "bandits_attack",
-    "nes",
-    "nes_attack",
-    "run",
-    "simba",
-    "simba_attack",
-    "simba_dct",
-    "smoothed",
-    "square",
-    "square_attack",
-    "zo_sign_sgd",
-    "zo_sign_sgd_attack",
-    "zoo",
-    "zoo_attack",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""The contract of a search algorithm: five pure functions over encoded points, and what they promise."""
+"""The contract of a search algorithm: five pure functions over encoded points."""
 
 from typing import Any, NamedTuple, Protocol
 

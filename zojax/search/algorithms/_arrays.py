@@ -59,7 +59,7 @@ def holds(total: int, places: jax.Array) -> jax.Array:
 
 
 def insert_sorted(xs, values, x, value):
-    """Points sorted by value, after a new one: the last leaves, or the new point where it is no better.
+    """Points sorted by value, with a new point in place of the last one, if it is better.
 
     The new point stands behind points with an equal value.
     """

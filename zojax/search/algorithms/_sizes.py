@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from zojax.search.spaces import Space
 
-# (largest budget, points, of which positive)
+# (largest budget, points, positives)
 TABLE = (50, 4, 1), (100, 6, 1), (1000, 12, 2), (math.inf, 22, 2)
 
 

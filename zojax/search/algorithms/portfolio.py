@@ -37,7 +37,7 @@ class Team(NamedTuple):
 
 
 class PortfolioState(NamedTuple):
-    """The members' states, whose turn it is, and what is known of gains and noise."""
+    """The members' states, the current turn, and estimates of gains and noise."""
 
     random: Random
     starts: jax.Array  # (n, d), evaluated first

@@ -27,7 +27,7 @@ class Suspicion(NamedTuple):
 
 
 class SsracosState(NamedTuple):
-    """The state of SRACOS, and what value suppression knows. Only positives are evaluated again."""
+    """The state of SRACOS and of value suppression. Only positives are evaluated again."""
 
     inner: SracosState
     idle: jax.Array  # evaluations since a point entered the positives
@@ -60,7 +60,7 @@ def ssracos(
     budget counts every evaluation. The recommendation is the point with the least mean, or the best
     positive point while there is no mean.
 
-    The defaults are the paper's. With some 10^4 evaluations, times=20 and idle=50 find better points:
+    The defaults are the paper's. With about 10^4 evaluations, times=20 and idle=50 find better points:
     `python -m benchmarks.search --only quality`.
 
     Args:

@@ -103,7 +103,7 @@ def minimize(
       init_points: points to start from, each in the user's form.
       init_values: their values, if known. They cost no evaluations.
       target: end a run once its best value is at least this good.
-      patience: end a run after so many evaluations without improvement.
+      patience: end a run after this many evaluations without improvement.
       time_budget: seconds until the search ends, including compilation. Evaluations that still run in an
         executor are left behind.
       maximize: search for the largest value instead.
