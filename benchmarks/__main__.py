@@ -163,7 +163,8 @@ def contests(name, section: Section, given, folder: Path, device: dict) -> None:
         new = harness.contest(entry, names, options)
         rows = [row for each in entries for row in harness.merged(each, new, rows)]
         store.save(folder, name, rows, device)
-        print(store.markdown(section.table(new)), flush=True)
+        shown = [r for r in rows if r["work"] == entry.label and r["contestant"] in names]
+        print(store.markdown(section.table(shown)), flush=True)
 
 
 if __name__ == "__main__":

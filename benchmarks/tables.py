@@ -70,7 +70,7 @@ def versus(rows: list[dict]) -> list[dict]:
     """For each work the fastest peer that estimates from values, beside zojax in the same run."""
     lines = []
     for work, here in by_work(rows).items():
-        _, mine, normal = bases_of(here) or ("",) * 3
+        mine, normal = [*bases_of(here)[1:], "", ""][:2]
         peers = [r for n, r in here.items() if is_peer(n) and mine in r.get("over", {})]
         if not peers:
             continue

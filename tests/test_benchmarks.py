@@ -368,7 +368,7 @@ def trial(monkeypatch, tmp_path):
     device = {"backend": "cpu", "device": "cpu"}
     monkeypatch.setattr(command, "found_device", lambda wanted: device)
     monkeypatch.setattr(page, "PAGES", ())
-    entries = [Entry(label, SPHERE, ["inference"]) for label in "ab"]
+    entries = [Entry(label, SPHERE, ["inference"], ("inference",)) for label in "ab"]
     sphere = SECTIONS["sphere"]._replace(entries=entries, quick=entries)
     monkeypatch.setattr(command, "SECTIONS", {"sphere": sphere, "mlp": sphere})
 
@@ -380,9 +380,8 @@ def trial(monkeypatch, tmp_path):
 
 
 def measured(entry, names, options):
-    return [
-        {"work": entry.label, "contestant": n, "seconds": summary.summary([2.0])} for n in names
-    ]
+    rows = [{"work": entry.label, "evaluations": 4, "contestant": name} for name in names]
+    return harness.summarised(entry, [row | {"amount": 1, "rounds": [2.0] * 3} for row in rows])
 
 
 def test_what_is_done_is_kept_where_an_interrupt_ends_the_run(monkeypatch, trial, tmp_path, capsys):
@@ -396,6 +395,7 @@ def test_what_is_done_is_kept_where_an_interrupt_ends_the_run(monkeypatch, trial
     kept = store.load(tmp_path / "cpu", "sphere")
     assert [row.get("failed") for row in kept] == [None, "not measured"]
     lines = capsys.readouterr().out.splitlines()
+    assert "| a | inference | 4 | 2,000 | 1.00 |" in lines
     assert "Interrupted." in lines[-3] and lines[-1].split() == ["sphere", "interrupted"]
 
 
