@@ -146,7 +146,7 @@ def test_integers_beyond_int32_are_for_the_host():
 )
 def test_integers_that_overflow_are_reported(fun, space):
     with pytest.warns(UserWarning, match=r"compiled fun returned -.*1\.0 \* n.*jit=False.*x64"):
-        run(fun, space, algorithm=None)
+        run(fun, space, algorithm=search.random_search())
 
 
 def test_integers_that_fit_are_not_reported(recwarn):
@@ -155,7 +155,8 @@ def test_integers_that_fit_are_not_reported(recwarn):
     run(lambda n: (1.0 * n - 50_000) ** 2, line)
     run(lambda n: n.astype(int) ** 3, line, init_points=[1], init_values=[-5])  # for tracers alone
     with jax.enable_x64(True):
-        assert run(lambda n: (n - 50_000) ** 2, line, algorithm=None).best_value >= 0
+        anywhere = search.random_search()
+        assert run(lambda n: (n - 50_000) ** 2, line, algorithm=anywhere).best_value >= 0
     assert not recwarn.list
 
 
