@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import pictures, store, tables
 from benchmarks.sections import SECTIONS, steps
 
-PAGES = (store.ROOT / "README.md", store.ROOT / "benchmarks" / "README.md")
+PAGES = (store.ROOT / "benchmarks" / "README.md",)
 EMPTY = "Not measured yet."
 
 

@@ -91,9 +91,10 @@ def minimized(path=None):
     def fun(params):
         return jnp.sum(params["w"] ** 2)
 
-    with trajectory.Recorder(path, tx, x0) as recorder:
+    with trajectory.Recorder(path, tx, x0, note={"data": 1}) as recorder:
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
+    trajectory.require_note(path, {"data": 1})
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -181,6 +182,15 @@ def draw(direction):
     return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
 
 
+def evaluated():
+    implicit.evaluate(
+        lambda w: jnp.sum(jnp.ones((4, 3)) @ w.T),
+        jnp.ones((2, 3)),
+        draw(directions.low_rank()),
+        jnp.float32(0.1),
+    )
+
+
 def settled_update():
     implicit.settled_update(
         lambda grads, state, params, value: (grads, state), jnp.bool_(True), jnp.float32(1)
@@ -214,15 +224,14 @@ CASES = {
         **dict.fromkeys(["counters", "mix", "row_keys", "standard_normal", "threefry"], words),
     },
     implicit: {
-        "evaluate": lambda: implicit.evaluate(
-            jnp.sum, jnp.ones((2, 3)), draw(directions.low_rank()), jnp.float32(0.1)
-        ),
+        "evaluate": evaluated,
         "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
         "settled_update": settled_update,
         **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "resume", "save", "truncate"], minimized
+        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
+        minimized,
     ),
     search: {
         "asracos": lambda: searched(search.asracos()),

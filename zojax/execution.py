@@ -17,7 +17,7 @@ from zojax._failures import unbatchable
 from zojax._trees import PyTree
 
 # Perturbed coordinates per batch of dense directions. More do not fit the cache of a CPU core; then one
-# evaluation at a time is as fast or faster (`python -m benchmarks.batches`).
+# evaluation at a time is as fast or faster (`python -m benchmarks batches`).
 _BATCH_COORDINATES = {"cpu": 2**19}
 _BATCH_COORDINATES_ACCELERATOR = 2**24
 

@@ -14,8 +14,8 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
 
     - `portfolio()` for most searches.
     - `portfolio(noisy=sracos())` with less than about 20 evaluations per coordinate.
-    - `sre()`, searches of random subspaces, for continuous spaces of more than 10 coordinates with less than
-      two evaluations per coordinate.
+    - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
+      than two evaluations per coordinate.
 
     It notices noise on its own. Pass `with_key=True` to tell `minimize`, which then reports the mean of
     fresh evaluations.

@@ -61,7 +61,7 @@ def ssracos(
     positive point while there is no mean.
 
     The defaults are the paper's. With about 10^4 evaluations, times=20 and idle=50 find better points:
-    `python -m benchmarks.search --only quality`.
+    `python -m benchmarks search`.
 
     Args:
       times: r, evaluations of a suspected point.
