@@ -1,17 +1,18 @@
-"""The 24 BBOB functions (bbobax) as problems, and the targets that a run is judged by.
+"""The 24 BBOB functions (bbobax) as one work, and the targets of a run.
 
-Values are in float64: the last targets are below what float32 resolves. A run counts, after t evaluations,
-how many of 51 targets 10^2 .. 10^-8 above the optimum it has reached.
+The score of a run after t evaluations is how many of 51 targets, 10^2 .. 10^-8 above the optimum, it has
+reached. float32 does not resolve the last targets, so values are in float64.
 """
 
 from functools import cache, partial
+from typing import NamedTuple
 
 import bbobax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.problems import Problem, box
+from benchmarks.problems import Box, box
 
 DIMS = (5, 20, 40)
 BUDGETS = (10, 100, 1000)  # times the dimension
@@ -47,12 +48,35 @@ def _compiled(name, dim):
     return jax.jit(partial(value, name, dim))
 
 
-def problem(name: str, dim: int) -> Problem:
-    """As a row for the host peers: the seed is the instance."""
+class Bbob(NamedTuple):
+    """All 24 functions of a dimension: seed s is function s mod 24, instance s // 24."""
 
-    def formula(x, params, xp):
-        del xp
-        return _compiled(name, dim)(jnp.asarray(x), params)
+    dim: int
 
-    title = f"bbob {name}-{dim}"
-    return Problem(title, formula, box(-5, 5, dim), 1000 * dim, partial(instance, name, dim))
+    @property
+    def box(self) -> Box:
+        return box(-5, 5, self.dim)
+
+    @property
+    def budget(self) -> int:
+        return BUDGETS[-1] * self.dim
+
+    def objective(self, seed: int):
+        number, which = divmod(seed, len(FUNCTIONS))
+        with jax.enable_x64(True):
+            given = instance(FUNCTIONS[which], self.dim, number)
+
+        def fun(x):
+            with jax.enable_x64(True):
+                return float(_compiled(FUNCTIONS[which], self.dim)(jnp.asarray(x), given))
+
+        return fun
+
+    def final(self, seed: int, played) -> float:
+        """The share of targets reached with the whole budget."""
+        return solved(played.best, self.dim)[-1] / len(TARGETS)
+
+    def facts(self, played: list) -> dict:
+        """The share of (function, target) pairs reached at each checkpoint."""
+        share = np.mean([solved(run.best, self.dim) for run in played], axis=0) / len(TARGETS)
+        return {"at": CHECKPOINTS.tolist(), "share": np.round(share, 4).tolist()}

@@ -1,4 +1,4 @@
-"""Virtual environments of contestants that cannot share ours; made once, in the user's cache folder."""
+"""Virtual environments for contestants with other requirements; made once, in the user's cache folder."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
-# Besides JAX: what contestants are made of.
+# The packages of contestants, besides JAX.
 PACKAGES = (
     *("adversarial-robustness-toolbox", "cma", "evosax", "flax", "nevergrad", "numpy", "optax"),
     *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
@@ -27,10 +27,10 @@ class Environment(NamedTuple):
 
 
 class Unavailable(RuntimeError):
-    """An environment that cannot be had, with the reason."""
+    """An environment that is missing, with the reason."""
 
 
-# The JAX of the contestants that have one of their own; with a GPU, the one that runs on it.
+# The JAX of environments, with GPU support on a machine with a GPU.
 JAX = f"jax{'[cuda12]' if which('nvidia-smi') else ''}==0.12.0.1"
 ENVIRONMENTS = {
     "shardes": Environment(("shardes==0.1.1", JAX, "optax", "chex"), (3, 12)),
@@ -48,10 +48,10 @@ def python_of(name: str, make: bool = True) -> Path:
 
     Args:
       name: of `ENVIRONMENTS`.
-      make: whether it may be made where it is missing.
+      make: whether to make a missing one.
 
     Raises:
-      Unavailable: it is missing and was not or could not be made.
+      Unavailable: it is missing, and was not or could not be made.
     """
     path = folder() / name
     python, done = path / "bin" / "python", path / "complete"
@@ -68,7 +68,7 @@ def python_of(name: str, make: bool = True) -> Path:
 
 @functools.cache
 def _refused(name: str) -> str:
-    """Makes an environment, or tells why it could not; once, for what failed would fail again."""
+    """Makes an environment; returns the reason of a failure. Cached, since it would fail again."""
     path, wanted = folder() / name, ENVIRONMENTS[name]
     pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     try:
@@ -80,7 +80,7 @@ def _refused(name: str) -> str:
 
 
 def versions(names: tuple[str, ...], path: list[str]) -> dict:
-    """Of those packages that are installed on a path."""
+    """Versions of the packages that are installed on a path."""
     found = {name: next(iter(metadata.distributions(name=name, path=path)), None) for name in names}
     return {name: package.version for name, package in found.items() if package}
 

@@ -1,6 +1,6 @@
-"""Losses of real shapes, for measuring memory and time: no weights are needed to compile them.
+"""Losses of real shapes: no weights are needed to compile them.
 
-`MODELS[name]()` gives `Model(loss, params, batch)` with ShapeDtypeStructs; `loss(params, **batch)`.
+Each function returns `Model(loss, params, batch)` with ShapeDtypeStructs, for `loss(params, **batch)`.
 """
 
 from collections.abc import Callable
@@ -165,6 +165,23 @@ def mixture_of_experts(batch=512, width=512, hidden=2048, experts=8) -> Model:
     return Model(loss, params, {"x": _f32(batch, width)})
 
 
+def convnet(batch=8, size=28, channels=(16, 32, 64)) -> Model:
+    """Three 3 x 3 convolutions of stride 2 and a linear layer."""
+
+    def loss(params, x, y):
+        for w, b in params["convolutions"]:
+            x = lax.conv_general_dilated(
+                x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = jax.nn.relu(x + b)
+        return classification_loss(jnp.mean(x, axis=(1, 2)) @ params["out"], y)
+
+    pairs = zip((1, *channels), channels, strict=False)
+    convolutions = [(_f32(3, 3, m, n), _f32(n)) for m, n in pairs]
+    params = {"convolutions": convolutions, "out": _f32(channels[-1], 10)}
+    return Model(loss, params, {"x": _f32(batch, size, size, 1), "y": Shape((batch,), jnp.int32)})
+
+
 def resnet18(batch=8, size=64) -> Model:
     """A ResNet-18-shaped ConvNet in Flax, group norm in place of batch norm."""
     import flax.linen as nn
@@ -204,8 +221,8 @@ def resnet18(batch=8, size=64) -> Model:
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
 
-def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
-    """A ViT of the small width, in Equinox."""
+def _vit_layer(width: int, heads: int):
+    """The class of a pre-norm transformer layer in Equinox."""
     import equinox as eqx
 
     class Layer(eqx.Module):
@@ -227,6 +244,15 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
             x = x + self.attention(y, y, y)
             y = jax.vmap(self.up)(jax.vmap(self.norm2)(x))
             return x + jax.vmap(self.down)(jax.nn.gelu(y))
+
+    return Layer
+
+
+def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
+    """A ViT of the small width, in Equinox."""
+    import equinox as eqx
+
+    Layer = _vit_layer(width, heads)
 
     class ViT(eqx.Module):
         embed: eqx.nn.Conv2d
@@ -259,7 +285,7 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
 
-def smollm2(batch=4, length=128, dtype=jnp.float32) -> Model:
+def smollm2(batch=4, length=128, dtype="float32") -> Model:
     """SmolLM2-135M's shape, next-token loss."""
     from zojax.lm import llama
     from zojax.lm._smollm2 import CONFIG
@@ -267,16 +293,53 @@ def smollm2(batch=4, length=128, dtype=jnp.float32) -> Model:
     def loss(params, tokens):
         return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
 
-    params = jax.eval_shape(partial(llama.init, config=CONFIG, dtype=dtype), jax.random.key(0))
+    params = jax.eval_shape(
+        partial(llama.init, config=CONFIG, dtype=jnp.dtype(dtype)), jax.random.key(0)
+    )
     return Model(loss, params, _tokens(batch, length))
 
 
-MODELS = {
-    "M (159M, scan)": transformer,
-    "M (159M, unrolled)": partial(transformer, scan=False),
-    "SmolLM2": smollm2,
-    "ResNet-18 (flax)": resnet18,
-    "LSTM": lstm,
-    "mixture of experts": mixture_of_experts,
-    "ViT (equinox)": vit,
-}
+def opt(layers, width, heads) -> Model:
+    """An OPT shape in bfloat16, batch 1 x 400 tokens."""
+    from zojax.lm import gpt
+
+    config = gpt.Config(50272, width, layers, heads, 4 * width, 2050, "relu", first_position=2)
+    params = jax.tree.map(
+        lambda shape: Shape(shape, jnp.bfloat16),
+        gpt.shapes(config),
+        is_leaf=lambda shape: isinstance(shape, tuple),
+    )
+    return Model(
+        lambda params, tokens: next_token_loss(gpt.forward(config, params, tokens), tokens),
+        params,
+        _tokens(1, 400),
+    )
+
+
+# --- no networks --------------------------------------------------------------------------------------
+
+
+def sphere(d: int) -> Model:
+    """sum x^2: all cost is noise and memory traffic."""
+    return Model(lambda x: jnp.sum(x * x), _f32(d), {})
+
+
+def rosenbrock(d: int) -> Model:
+    """sum 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2."""
+
+    def loss(x):
+        here, there = x[:-1], x[1:]
+        return jnp.sum(100 * jnp.square(there - here * here) + jnp.square(1 - here))
+
+    return Model(loss, _f32(d), {})
+
+
+def leaf(shape) -> Model:
+    """One leaf to perturb, and no loss."""
+    return Model(lambda p, seed: jnp.sum(p), _f32(*shape), {"seed": Shape((2,), jnp.uint32)})
+
+
+def members(model, pairs, **settings) -> Model:
+    """A model with a leading axis of antithetic pairs in its batch: examples for each pair."""
+    loss, params, batch = {"mlp": mlp, "transformer": transformer}[model](**settings)
+    return Model(loss, params, {k: Shape((pairs, *x.shape), x.dtype) for k, x in batch.items()})

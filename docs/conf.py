@@ -3,6 +3,9 @@
 import functools
 import importlib
 import re
+import sys
+from pathlib import Path
+from types import ModuleType
 
 from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxDirective
@@ -22,7 +25,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "README.md"]
+exclude_patterns = ["_build", "jupyter_execute"]
 default_role = "py:obj"
 nitpicky = False
 toc_object_entries_show_parents = "hide"
@@ -43,6 +46,7 @@ html_theme_options = {
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -70,24 +74,30 @@ class Public(SphinxDirective):
         name = self.arguments[0]
         found = {n: x for n, x in _public(name).items() if name != "zojax" or n not in _elsewhere()}
         lines = [f".. automodule:: {name}", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {n}" for n in found] + [""]
+        lines += [f"   {n}" for n, x in found.items() if callable(x)] + [""]
         for n, x in found.items():
-            kind = "autoclass" if isinstance(x, type) else "autofunction"
-            lines += [f".. {kind}:: {n}"] + ["   :members:"] * isinstance(x, type) + [""]
+            if callable(x):
+                kind = "autoclass" if isinstance(x, type) else "autofunction"
+                lines += [f".. {kind}:: {n}"] + ["   :members:"] * isinstance(x, type) + [""]
+            else:
+                value = f"   :value: {x!r}" if isinstance(x, int | str) else ""
+                lines += [f".. py:data:: {n}", value, ""]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
 def _public(name: str) -> dict:
-    """The functions and classes that a module names in `__all__`."""
-    module = importlib.import_module(name)
+    """The functions, classes and constants that a module names in `__all__`."""
+    parent, _, own = name.rpartition(".")
+    module = getattr(importlib.import_module(parent), own) if parent else zojax
+    sys.modules.setdefault(name, module)  # `zojax.lm.gpt` lives in a file of another name
     found = {n: getattr(module, n) for n in module.__all__}
-    return {n: x for n, x in found.items() if callable(x)}
+    return {n: x for n, x in found.items() if not isinstance(x, ModuleType)}
 
 
 @functools.cache
 def _elsewhere() -> set[str]:
     """Names of `zojax` that a page of a subpackage describes."""
-    modules = [f"zojax.{n}" for n in zojax.__all__ if not callable(getattr(zojax, n))]
+    modules = [f"zojax.{n}" for n in zojax.__all__ if isinstance(getattr(zojax, n), ModuleType)]
     return {n for name in modules for n in _public(name)}
 
 
@@ -124,7 +134,7 @@ def _escaped(lines, kept: str):
         if indent is None and not line.startswith(("| ", "|-", kept)):
             parts = _KEPT.split(line)
             parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
-            line = "".join(parts)
+            line = re.sub(r"(`[^`]+`)(?=[A-Za-z])", r"\1\\ ", "".join(parts))  # `leaf`s
         yield line
 
 

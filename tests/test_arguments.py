@@ -7,7 +7,7 @@ import zojax
 from benchmarks.reliability import arguments
 
 PUBLIC = arguments.calls()
-# Valid calls of the others compile; `python -m benchmarks.reliability` makes them all.
+# Valid calls of the others compile; `python -m benchmarks reliability` makes them all.
 CHEAP = [
     name
     for name in PUBLIC

@@ -5,6 +5,7 @@ import gc
 import warnings
 import weakref
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -111,9 +112,9 @@ def test_programs_do_not_keep_the_arrays_of_a_loss_that_is_gone(name, kind):
         UPDATES[name](KINDS[kind](batch))
         return weakref.ref(batch)
 
-    gone = [call() for _ in range(3)]
+    gone = [call() for _ in range(2)]
     gc.collect()
-    assert [reference() for reference in gone] == [None] * 3
+    assert [reference() for reference in gone] == [None] * 2
 
 
 @pytest.mark.parametrize("name", ["update", "estimate", "value_and_grad"])
@@ -153,7 +154,7 @@ def test_few_programs_of_a_function_are_kept(name):
     for i in range(2, 2 + PROGRAMS):
         MANY[name](i)
     count = living_programs()
-    for i in range(100, 100 + PROGRAMS // 2):
+    for i in range(100, 104):
         MANY[name](i)
     assert living_programs() <= count
 
@@ -181,15 +182,12 @@ def test_programs_of_a_loss_that_lives_do_not_keep_an_optimizer_that_is_gone(cal
 
 
 def test_a_loss_that_lives_is_traced_once_by_all_who_take_it():
-    traces = []
-
+    @chex.assert_max_traces(n=1)
     def loss(x):
-        traces.append(1)
         return jnp.sum(x**2)
 
     for key in range(3):
         zojax.value_and_grad(loss)(key, jnp.ones(2))
-    assert len(traces) == 1
 
 
 def closure(batch):
@@ -212,7 +210,7 @@ def model_of(batch):
     return lambda images: jnp.tile(jnp.mean(batch), (images.shape[0], 3))
 
 
-def third_time(call, make, times=5):
+def third_time(call, make, times=4):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for i in range(times):
@@ -245,10 +243,10 @@ def test_a_model_that_is_made_for_each_attack_is_warned_of_once():
 
 SILENT = {
     "two functions": (lambda estimators: estimators[0], closure, 2),
-    "one function": (lambda estimators: estimators[0], lambda batch: bowl, 5),
-    "another estimator each": (lambda estimators: estimators.pop(), closure, 5),
-    "equal texts": (lambda estimators: estimators[0], lambda _: eval("lambda x: jnp.sum(x)"), 5),
-    "objects that are called": (lambda estimators: estimators[0], Holder, 5),
+    "one function": (lambda estimators: estimators[0], lambda batch: bowl, 4),
+    "another estimator each": (lambda estimators: estimators.pop(), closure, 4),
+    "equal texts": (lambda estimators: estimators[0], lambda _: eval("lambda x: jnp.sum(x)"), 4),
+    "objects that are called": (lambda estimators: estimators[0], Holder, 4),
 }
 
 

@@ -15,6 +15,7 @@ import optax
 import pytest
 
 import zojax
+from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS
 from zojax import attacks, directions, search, shaping, stencils
 
@@ -94,14 +95,6 @@ USED = {
     "smoothed": (lambda: attacks.smoothed(labels, 2, samples=4), lambda f: f(IMAGES), OF_CLOSURES),
     "space": (lambda: SPACE, sampled, COPIES),
 }
-
-
-def assert_same_bits(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ def test_same_key_same_result_for_every_batch_size(name):
         results.append(zojax.value_and_grad(loss, estimator)(3, PARAMS, X))
     for value, grads in results[1:]:
         np.testing.assert_allclose(value, results[0][0], rtol=1e-6)
-        for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(results[0][1]), strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+        chex.assert_trees_all_close(grads, results[0][1], rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)

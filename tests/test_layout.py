@@ -47,7 +47,7 @@ ALLOWED = {  # what each part may import
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
     "lm": {"_transform", "lm", "trajectory"},
-    "trajectory": BASE | {"__version__", "_call", "_kept", "_transform", "trajectory"},
+    "trajectory": BASE | {"Progress", "__version__", "_call", "_kept", "_transform", "trajectory"},
 }
 
 

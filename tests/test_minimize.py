@@ -311,7 +311,11 @@ ERRORS = {
         TypeError,
         r"x0\['activation'\] must be an array",
     ),
-    "no number": ({"fun": lambda x: (1, 2), "jit": False}, TypeError, r"a number, got \(1, 2\)"),
+    "no number": (
+        {"fun": lambda x: (1, 2), "jit": False},
+        TypeError,
+        r"a scalar, got shape \(2,\)",
+    ),
     "a line search on the host": (
         {
             "tx": zojax.zeroth_order(

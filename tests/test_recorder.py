@@ -16,7 +16,7 @@ import pytest
 
 import zojax
 from zojax import trajectory
-from zojax.trajectory import _identity, _log, _recorder
+from zojax.trajectory import _codec, _identity, _recorder, _recording
 
 TX = zojax.zeroth_order(optax.inject_hyperparams(optax.sgd)(0.1), key=4)
 P0 = {"x": jnp.arange(1.0, 4.0)}
@@ -99,7 +99,7 @@ def interrupt_at(moment):
     seen, traced = [], sys.gettrace()
 
     def trace(frame, event, arg):
-        if frame.f_code.co_filename != _recorder.__file__:
+        if frame.f_code.co_filename not in (_recorder.__file__, _recording.__file__):
             return None
         frame.f_trace_opcodes = frame.f_code.co_name in EFFECTS
         if event in ("line", "opcode"):
@@ -375,7 +375,7 @@ def damages(data, places):
 
 def test_a_damaged_log_gives_back_its_intact_steps(whole, tmp_path):
     path, data = tmp_path / "damaged", (tmp_path / "whole").read_bytes()
-    begin = len(_log.encode_header(whole.header)) + 4
+    begin = len(_codec.encode_header(whole.header)) + 4
     ends = [begin + i for i in range(len(data) - begin) if _complete(data[: begin + i], path)]
     for i, damaged in damages(data, [*range(0, begin, 20), *range(begin, len(data))]):
         if damaged == data:
@@ -389,11 +389,11 @@ def test_a_damaged_log_gives_back_its_intact_steps(whole, tmp_path):
             log = trajectory.load(path, damaged="drop")
         kept = max(end for end in ends if end <= i)
         assert is_prefix(log, whole)
-        assert same(log, _log.parse(data[:kept], path).log), i
+        assert same(log, _codec.parse(data[:kept], path).log), i
 
 
 def _complete(data, path):
-    parsed = _log.parse(data, path)
+    parsed = _codec.parse(data, path)
     return not parsed.cut and not parsed.damage
 
 

@@ -15,7 +15,10 @@ import optax
 import pytest
 
 import zojax
+from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.table import ATTACKS
+from tests.directions._laws import LAWS
+from tests.optimizers._laws import OPTIMIZERS
 from zojax import (
     attacks,
     directions,
@@ -77,6 +80,10 @@ def step(tx):
     tx.replay(before, PARAMS, state.coefficients)
 
 
+def step_of(law):
+    step(law.make(0))
+
+
 def minimized(path=None):
     """A run on the device, recorded, replayed and continued, and a few steps on the host."""
     tx, x0 = zojax.mezo(0.01), {"w": jnp.ones(3)}
@@ -84,9 +91,10 @@ def minimized(path=None):
     def fun(params):
         return jnp.sum(params["w"] ** 2)
 
-    with trajectory.Recorder(path, tx, x0) as recorder:
+    with trajectory.Recorder(path, tx, x0, note={"data": 1}) as recorder:
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
+    trajectory.require_note(path, {"data": 1})
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -155,9 +163,32 @@ def noises():
     noise.low_rank_noise(noise.Signs, seed, [((2,), (3,))], 1)[0].dense()
 
 
+def words():
+    """Random words and their values, from a seed."""
+    seed = noise.make_seed(jax.random.key(0))
+    rows, columns = noise.counters(jnp.arange(2, dtype=jnp.uint32), 3)
+    noise.standard_normal(noise.mix(noise.row_keys(seed, rows), columns))
+    noise.threefry((seed[0], seed[1]), rows, columns)
+
+
+def registered():
+    """A rule and a view of primitives that do not exist."""
+    implicit.rule("none")(lambda context, eqn, w: context.fallback(eqn, w))
+    implicit.view("none")(lambda eqn, indices, axes, takes_new: None)
+
+
 def draw(direction):
     like = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     return direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
+
+
+def evaluated():
+    implicit.evaluate(
+        lambda w: jnp.sum(jnp.ones((4, 3)) @ w.T),
+        jnp.ones((2, 3)),
+        draw(directions.low_rank()),
+        jnp.float32(0.1),
+    )
 
 
 def settled_update():
@@ -176,54 +207,31 @@ CASES = {
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
         "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
     },
-    optimizers: {
-        "ars": lambda: step(zojax.ars(num_directions=2)),
-        "mezo": lambda: step(zojax.mezo(0.1, weight_decay=0.1)),
-        "open_es": lambda: step(zojax.open_es(population=4)),
-        "spsa": lambda: step(zojax.spsa(0.1, 0.1)),
-        "zo_sgd": lambda: step(zojax.zo_sgd(0.1, momentum=0.9)),
-    },
+    # The last variant of each.
+    optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
-        "coordinate": lambda: estimate(directions.coordinate()),
-        "hadamard": lambda: estimate(directions.hadamard()),
-        "low_rank": lambda: estimate(directions.low_rank()),
-        "masked": lambda: estimate(
-            directions.masked(directions.normal(), lambda _, leaf: leaf.ndim == 2)
+        **{name: partial(estimate, law.direction) for name, law in LAWS.items()},
+        "accumulate": lambda: directions.accumulate(directions.normal().draw)(
+            jnp.zeros(2, jnp.uint32), jnp.ones(2), jax.ShapeDtypeStruct((2, 3), jnp.float32)
         ),
-        "normal": lambda: estimate(directions.normal()),
-        "orthogonal": lambda: estimate(directions.orthogonal()),
-        "rademacher": lambda: estimate(directions.rademacher()),
-        "sparse": lambda: estimate(directions.sparse(0.5)),
-        "sphere": lambda: estimate(directions.sphere()),
     },
-    stencils: {
-        "central": lambda: ask_and_tell(stencils.central()),
-        "forward": lambda: ask_and_tell(stencils.forward()),
-        "one_point": lambda: ask_and_tell(stencils.one_point()),
-        "one_point_residual": lambda: ask_and_tell(stencils.one_point_residual()),
+    stencils: {name: partial(ask_and_tell, stencil) for name, stencil in STENCILS.items()},
+    shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
+    noise: {
+        **dict.fromkeys(
+            ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
+        ),
+        **dict.fromkeys(["counters", "mix", "row_keys", "standard_normal", "threefry"], words),
     },
-    shaping: {
-        "baseline": lambda: shape(shaping.baseline()),
-        "by_std": lambda: shape(shaping.by_std()),
-        "centered_ranks": lambda: shape(shaping.centered_ranks()),
-        "clip": lambda: shape(shaping.clip(1.0)),
-        "nes_utilities": lambda: shape(shaping.nes_utilities()),
-        "none": lambda: shape(shaping.none()),
-        "standardize": lambda: shape(shaping.standardize()),
-        "top": lambda: shape(shaping.top(1)),
-    },
-    noise: dict.fromkeys(
-        ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
-    ),
     implicit: {
-        "evaluate": lambda: implicit.evaluate(
-            jnp.sum, jnp.ones((2, 3)), draw(directions.low_rank()), jnp.float32(0.1)
-        ),
+        "evaluate": evaluated,
         "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
         "settled_update": settled_update,
+        **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "resume", "save", "truncate"], minimized
+        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
+        minimized,
     ),
     search: {
         "asracos": lambda: searched(search.asracos()),

@@ -15,8 +15,9 @@ import optax
 import pytest
 
 import zojax
+from tests._trees import assert_same_bits
 from zojax import directions, shaping, stencils, trajectory
-from zojax.trajectory import _log
+from zojax.trajectory import _codec
 
 # --- runs ---------------------------------------------------------------------------------------
 
@@ -130,15 +131,6 @@ RUNS = {
 }
 
 
-def assert_same_bits(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
     tx, run, dtype = RUNS[name]
@@ -227,7 +219,7 @@ def test_20_000_steps_take_less_than_100_kb(tmp_path):
 
 def test_what_was_cut_off_is_dropped_with_a_warning_and_the_run_goes_on(path):
     data, whole = path.read_bytes(), trajectory.load(path)
-    begin = len(_log.encode_header(whole.header)) + 4
+    begin = len(_codec.encode_header(whole.header)) + 4
     records = [begin + i * (1 + 4 * 2 * 4 + 4) for i in range(3)]
     expected = advance(P0, TX.init(P0), 13, SimpleNamespace(append=lambda state: None))
     for size in range(begin, len(data)):
@@ -377,7 +369,7 @@ def test_a_log_has_one_recorder_at_a_time(path):
 
 def test_what_ends_before_the_first_step_is_begun_again(path):
     whole = path.read_bytes()
-    header = len(_log.encode_header(trajectory.load(path).header)) + 4
+    header = len(_codec.encode_header(trajectory.load(path).header)) + 4
     given = {"every": 4, "note": {"data": "none"}}
     for size in (0, 3, 6, 9, 20, header - 60, header - 5, header - 1):
         path.write_bytes(whole[:size])
@@ -395,7 +387,7 @@ def test_what_ends_before_the_first_step_is_begun_again(path):
 
 
 def test_what_cannot_be_recorded_says_so(tmp_path):
-    with pytest.raises(TypeError, match="put what is around it inside"):
+    with pytest.raises(TypeError, match="put the transformations around it inside"):
         trajectory.Recorder(tmp_path / "log", optax.chain(TX, optax.scale(1.0)), P0)
     searching = zojax.zeroth_order(
         optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3))

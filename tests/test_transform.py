@@ -14,27 +14,14 @@ import orbax.checkpoint
 import pytest
 
 import zojax
+from tests._trees import assert_close, assert_same_bits
+from tests.optimizers._laws import MU, OPTIMIZERS
 from zojax import directions, shaping, stencils
 
 # --- what the laws run over -------------------------------------------------------------------
 
-OPTIMIZERS = {
-    "zo_sgd": lambda key: zojax.zo_sgd(0.02, zojax.estimator(mu=MU), key=key),
-    "zo_sgd_momentum": lambda key: zojax.zo_sgd(
-        0.02, zojax.estimator(mu=MU), momentum=0.9, nesterov=True, key=key
-    ),
-    "mezo": lambda key: zojax.mezo(0.02, mu=MU, key=key),
-    "mezo_normal_decay": lambda key: zojax.mezo(
-        optax.linear_schedule(0.02, 0.0, 10),
-        mu=MU,
-        num_directions=2,
-        weight_decay=0.01,
-        direction=directions.normal(),
-        key=key,
-    ),
-    "spsa": lambda key: zojax.spsa(a=0.1, c=MU, A=10, key=key),
-    "open_es": lambda key: zojax.open_es(0.02, mu=MU, population=8, key=key),
-    "ars": lambda key: zojax.ars(0.02, mu=MU, num_directions=4, key=key),
+TRANSFORMATIONS = {
+    **{name: law.make for name, law in OPTIMIZERS.items()},
     "adam": lambda key: zojax.zeroth_order(optax.adam(0.02), zojax.estimator(mu=MU), key=key),
     "low_rank_forward": lambda key: zojax.zeroth_order(
         optax.adam(0.02),
@@ -56,7 +43,6 @@ OPTIMIZERS = {
         key=key,
     ),
 }
-MU = 0.125  # large: rounding in a value counts 1 / mu times in a coefficient
 KEY = jax.random.key(42)
 STEPS = 3
 
@@ -92,7 +78,7 @@ loss_of_each = jax.jit(jax.vmap(loss))
 @functools.cache
 def compiled(name):
     """The transformation and its jitted step, shared by the tests: compiling is what takes time."""
-    tx = OPTIMIZERS[name](KEY)
+    tx = TRANSFORMATIONS[name](KEY)
 
     @jax.jit
     def step(params, state, limit=jnp.inf):
@@ -112,24 +98,9 @@ def trajectory(name):
     return points
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(params=TRANSFORMATIONS)
 def name(request):
     return request.param
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    """Equal trees: same structure and dtypes, values to rounding, everything else to the bit."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        a, b = jnp.asarray(a), jnp.asarray(b)
-        assert a.dtype == b.dtype and a.shape == b.shape
-        if jnp.issubdtype(a.dtype, jnp.floating):
-            limit = max(tolerance, 4 * float(jnp.finfo(a.dtype).eps))
-            np.testing.assert_allclose(
-                np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=limit, atol=limit
-            )
-        else:
-            assert jnp.array_equal(a, b)
 
 
 # --- transformations of JAX ---------------------------------------------------------------------
@@ -167,7 +138,7 @@ def test_scan_under_vmap_over_keys_equals_loops(name):
     keys = jnp.stack([KEY, jax.random.key(7)])
 
     def run(key):
-        tx = OPTIMIZERS[name](key)
+        tx = TRANSFORMATIONS[name](key)
 
         def body(carry, _):
             params, state = carry
@@ -179,7 +150,7 @@ def test_scan_under_vmap_over_keys_equals_loops(name):
     together, values = jax.jit(jax.vmap(run))(keys)
     assert_close(jax.tree.map(lambda x: x[0], together), trajectory(name)[-1])
     assert_close(values[0], jnp.stack([state.value for _, state in trajectory(name)[1:]]))
-    other = PARAMS, OPTIMIZERS[name](keys[1]).init(PARAMS)
+    other = PARAMS, TRANSFORMATIONS[name](keys[1]).init(PARAMS)
     for _ in range(STEPS):
         other = compiled(name)[1](*other)
     assert_close(jax.tree.map(lambda x: x[1], together), other)
@@ -217,7 +188,7 @@ def test_cond_takes_the_branch():
 
 def test_passes_leak_and_key_reuse_checks(name):
     """Both checks happen while tracing: nothing needs to run."""
-    tx = OPTIMIZERS[name](KEY)
+    tx = TRANSFORMATIONS[name](KEY)
 
     def run(params):
         state = tx.init(params)
@@ -238,7 +209,7 @@ def test_the_key_reuse_check_would_have_found_it():
 
 def test_estimates_without_implicit_promotion(name):
     # optax.adam promotes by itself, so this is the gradient source of each optimizer alone.
-    source = zojax.zeroth_order(estimator=OPTIMIZERS[name](KEY).estimator)
+    source = zojax.zeroth_order(estimator=TRANSFORMATIONS[name](KEY).estimator)
 
     def update(params):
         return source.update(None, source.init(params), params, value_fn=loss)[0]["layer"]
@@ -300,11 +271,6 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     updates, told = tx.update(None, state, params, values=values)
     assert_close((zojax.apply_updates(params, updates), told), trajectory(name)[3], 2e-4)
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
-
-
-def assert_same_bits(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_coefficients_replay_a_step_to_the_bit(name):
@@ -1134,7 +1100,7 @@ COMMON_INNERS = INNERS | {
     "schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 10), 0.9),
     "zoom": optax.lbfgs(linesearch=optax.scale_by_zoom_linesearch(3)),
 }
-STABLE = {name: make(0) for name, make in OPTIMIZERS.items()} | {
+STABLE = {name: make(0) for name, make in TRANSFORMATIONS.items()} | {
     f"inner {name}": zojax.zeroth_order(inner) for name, inner in COMMON_INNERS.items()
 }
 

@@ -8,13 +8,13 @@ LARGEST_COUNT = 2**31 - 1  # of int32
 
 
 def brief(value) -> str:
-    """A value, or its type where it is long, as a tree of parameters in the place of a key."""
+    """The text of a value, or its type if the text is long, as for a tree of parameters."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
 def require_kind(name: str, value, kind: type) -> None:
-    """Raises TypeError unless `value` is of a class whose factory may have been forgotten to be called."""
+    """Raises TypeError unless `value` is of a class; a function may be a factory that was not called."""
     if not isinstance(value, kind):
         hint = f"; did you forget to call it, {name}=...()?" if callable(value) else "."
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -22,13 +22,13 @@ def require_kind(name: str, value, kind: type) -> None:
 
 
 def require_number(name: str, value) -> None:
-    """Raises TypeError for an optional argument that is given and no number."""
+    """Raises TypeError unless an optional argument is a number."""
     if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
         raise TypeError(f"{name} must be a number, got {value!r}; leave it out to have none.")
 
 
 def require_positive(name: str, value) -> None:
-    """Raises unless `value` is a positive number, not a schedule; traced values are let through."""
+    """Raises unless `value` is a positive number and not a schedule; traced values pass."""
     if isinstance(value, jax.core.Tracer):
         return
     require_no_schedule(name, value)
@@ -70,7 +70,7 @@ def require_no_schedule(name: str, value) -> None:
 
 
 def require_rate(name: str, value) -> None:
-    """Raises unless `value` is a number and not negative; traced values and schedules are let through."""
+    """Raises unless `value` is a number and not negative; traced values and schedules pass."""
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
     is_number = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
@@ -85,7 +85,7 @@ def require_rate(name: str, value) -> None:
 
 
 def require_count(name: str, value, most: float = LARGEST_COUNT) -> int:
-    """A positive static int up to `most`, or an error that says how to make it one."""
+    """A positive static int up to `most`; else raises with the remedy."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"{name} must be a static int, got a traced value; "

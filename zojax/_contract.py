@@ -3,15 +3,15 @@
 import jax
 from jax import lax
 
-# Up to this many terms, a sum of outer products is written out, so that XLA fuses it with the
-# product it is added to; a matrix product of so small a depth would be slower, and stored.
+# Up to this many terms, a sum of outer products is written out: XLA fuses it into its consumer. A matrix
+# product of so small a depth would be slower, and stored.
 _UNROLLED = 8
 
 
 def contract(
     a: jax.Array, a_names: tuple, b: jax.Array, b_names: tuple, out: tuple, precision=None
 ) -> jax.Array:
-    """sum over the shared names that are not in `out`; axes of the result are ordered as `out`.
+    """The sum over shared names outside `out`; the result's axes have the order of `out`.
 
     >>> import jax.numpy as jnp
     >>> contract(jnp.ones((2, 3)), ("i", "k"), jnp.ones((4, 3)), ("j", "k"), ("j", "i")).shape

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,55 @@ from zojax._call import compiled_call
 from zojax._checks import brief, require_flag
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
+from zojax._estimator.arguments import InAxes
 from zojax._kept import Same, kept_with
 from zojax._keys import as_key
 from zojax._trees import PyTree, require_arrays, require_dtypes
 
+P = ParamSpec("P")
+Aux = TypeVar("Aux")
+Key = int | jax.Array
+Scalar = float | jax.Array | np.ndarray | np.generic
+
 
 def mean_aux(aux: PyTree) -> PyTree:
-    """Floats: the mean over evaluations, the leading axis. Counts, flags and keys: those of the last."""
+    """The mean of floats over evaluations, the leading axis; of counts, flags and keys the last."""
 
     def reduce(a):
         return jnp.mean(a, axis=0) if jnp.issubdtype(a.dtype, jnp.inexact) else a[-1]
 
     return jax.tree.map(reduce, aux)
+
+
+@overload
+def value_and_grad(
+    fun: Callable[P, Scalar],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[False] = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], tuple[jax.Array, PyTree]]: ...
+
+
+@overload
+def value_and_grad(
+    fun: Callable[P, tuple[Scalar, Aux]],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    *,
+    has_aux: Literal[True],
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], tuple[tuple[jax.Array, Aux], PyTree]]: ...
+
+
+@overload
+def value_and_grad(
+    fun: Callable[P, Any],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], tuple[Any, PyTree]]: ...
 
 
 def value_and_grad(
@@ -36,31 +73,31 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, PyTree]]:
     """A function `(key, /, *args, **kwargs) -> (value, grads)` that never differentiates `fun`.
 
-    Its key is given by position: `key=`, as any other name, is the loss's own.
+    Pass the key by position: a keyword `key=` goes to the loss.
 
     Args:
       fun: a traceable loss `fun(*args, **kwargs) -> scalar`, or `(scalar, aux)`.
       estimator: how to estimate; `zojax.estimator()` by default.
       argnums: the positional arguments to estimate the gradient of, as in `jax.grad`.
       has_aux: whether `fun` returns `(value, aux)`; the result is then `((value, aux), grads)`.
-      reduce_aux: maps the aux of all evaluations, stacked on a leading axis (the point x first if the
-        stencil visits it, then direction by direction), to the aux that is returned. By default the mean
-        of floats and the last of anything else, so that dtypes stay; None returns the stack.
+      reduce_aux: maps the aux of all evaluations, stacked on a leading axis, to the returned aux. The
+        point x comes first if the stencil visits it, then each direction's points. By default the mean of
+        floats and the last of anything else, so that dtypes stay; None returns the stack.
 
     Returns:
       The function. value: as in `Estimate`. grads: the structure, shapes and dtypes of the
-      arguments; zeros for integer and bool leaves, None for keys. In float16 and float8 an entry beyond
-      their range (65,504 in float16) is clipped to it, and a norm of such gradients may overflow:
+      arguments; zeros for integer and bool leaves, None for keys. In float16 and float8 a larger entry
+      is clipped to the range (65,504 in float16), and a norm of such gradients may overflow.
       `Estimator.estimate(..., dtype=jnp.float32)` clips nothing, and `Estimate.clipped` counts.
 
     Raises:
       TypeError, ValueError: a loss that is not a real scalar, no float leaf, argnums out of range,
         a schedule for mu (there is no step count here: use `zeroth_order`).
 
-    Outside `jit` the call is compiled once for each structure of the arguments and each value of those
-    that are no arrays: pass an int that changes as `jnp.asarray(n)`. As under `jax.jit`, what
-    `fun` reads beside its arguments is read when it is traced; of an object that is called, or whose method
-    is, the attributes are looked at again.
+    Outside `jit` the call compiles once for each structure of the arguments and each value of static
+    ones: pass an int that changes as `jnp.asarray(n)`. As under `jax.jit`, `fun` reads its globals and its
+    closure when it is traced. A callable object, or a method's object, is traced again when one of its
+    attributes changes.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> loss = lambda w, x: jnp.mean((x @ w) ** 2)
@@ -82,17 +119,17 @@ def value_and_grad(
     if reduce_aux is not None and not callable(reduce_aux):
         raise TypeError(f"reduce_aux must be a function of the aux or None, got {reduce_aux!r}.")
     numbers, single = _numbers(argnums)
-    choices = _Choices(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
-    return partial(_estimated, fun, estimator, choices)
+    options = _Options(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
+    return partial(_estimated, fun, estimator, options)
 
 
-def _estimated(fun: Callable, estimator: Estimator, choices: "_Choices", key, /, *args, **kwargs):
-    for i in _places(choices.numbers, len(args)):
+def _estimated(fun: Callable, estimator: Estimator, options: "_Options", key, /, *args, **kwargs):
+    for i in _places(options.numbers, len(args)):
         require_arrays(f"args[{i}]", args[i])
     require_dtypes("args", args)
     require_dtypes("kwargs", kwargs)
     # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
-    return _compiled(estimator.estimate)(fun, choices, as_key(key), args, kwargs)
+    return _compiled(estimator.estimate)(fun, options, as_key(key), args, kwargs)
 
 
 @lru_cache(maxsize=1)
@@ -101,8 +138,8 @@ def _default_estimator() -> Estimator:
 
 
 @dataclass(frozen=True)
-class _Choices:
-    """How `value_and_grad` was called: no pytree, so that it is compared as a whole."""
+class _Options:
+    """The arguments of `value_and_grad`; not a pytree, so that they are compared as a whole."""
 
     numbers: tuple[int, ...]
     single: bool
@@ -111,9 +148,9 @@ class _Choices:
     reduce_aux: Same
 
 
-def _evaluate(estimate: Callable[[], Callable], fun, choices: _Choices, key, args, kwargs):
-    reduce_aux = choices.reduce_aux.value
-    places, single = _places(choices.numbers, len(args)), choices.single
+def _evaluate(estimate: Callable[[], Callable], fun, options: _Options, key, args, kwargs):
+    reduce_aux = options.reduce_aux.value
+    places, single = _places(options.numbers, len(args)), options.single
     params = tuple(args[i] for i in places)
     # A single argument is not wrapped: masks and predicates see its own structure.
     params = params[0] if single else params
@@ -129,10 +166,10 @@ def _evaluate(estimate: Callable[[], Callable], fun, choices: _Choices, key, arg
         params,
         rest,
         kwargs,
-        has_aux=choices.has_aux,
-        in_axes=_reorder(choices.in_axes.value, places, len(args)),
+        has_aux=options.has_aux,
+        in_axes=_reorder(options.in_axes.value, places, len(args)),
     )
-    if not choices.has_aux:
+    if not options.has_aux:
         return out.value, out.grads
     aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
     return (out.value, aux), out.grads
@@ -143,13 +180,44 @@ def _compiled(estimate: Callable[[], Callable]) -> Callable:
     return compiled_call(partial(_evaluate, estimate))
 
 
+@overload
+def grad(
+    fun: Callable[P, Scalar],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: Literal[False] = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], PyTree]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, tuple[Scalar, Aux]],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    *,
+    has_aux: Literal[True],
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], tuple[PyTree, Aux]]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, Any],
+    estimator: Estimator | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    reduce_aux: Callable[[PyTree], PyTree] | None = ...,
+) -> Callable[Concatenate[Key, P], Any]: ...
+
+
 def grad(
     fun: Callable,
     estimator: Estimator | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     reduce_aux: Callable[[PyTree], PyTree] | None = mean_aux,
-) -> Callable[..., PyTree]:
+) -> Callable[..., Any]:
     """`value_and_grad` without the value: `(key, /, *args, **kwargs) -> grads`, or `(grads, aux)`.
 
     >>> import jax.numpy as jnp, zojax
@@ -167,7 +235,7 @@ def _grad(value_and_grad_fn: Callable, has_aux: bool, key, /, *args, **kwargs):
 
 
 def _numbers(argnums) -> tuple[tuple[int, ...], bool]:
-    """argnums as a tuple of ints, and whether it was a single one."""
+    """(argnums as a tuple of ints, whether it was a single int)."""
     single = not isinstance(argnums, Iterable)
     numbers = (argnums,) if single else tuple(argnums)
     for number in numbers:
@@ -193,8 +261,8 @@ def _merge(places: tuple[int, ...], params: tuple, rest: tuple) -> list:
     return [chosen[i] if i in chosen else next(others) for i in range(len(params) + len(rest))]
 
 
-def _reorder(in_axes, places, count: int):
-    """in_axes of the loss as in_axes of (params, *rest)."""
+def _reorder(in_axes: InAxes, places: tuple[int, ...], count: int) -> InAxes:
+    """in_axes of the loss, reordered for (params, *rest)."""
     if not isinstance(in_axes, (tuple, list)):
         return in_axes
     in_axes = tuple(in_axes)

@@ -1,4 +1,4 @@
-"""Numerics: dtypes of sums, means without overflow, and the modes of JAX in which zojax computes."""
+"""Numerics: dtypes of sums, means and casts without overflow, and the modes of JAX around them."""
 
 import functools
 import warnings
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def promoting(fun: Callable) -> Callable:
-    """`fun` under JAX's default promotion; the modes that are set are for the caller's own functions."""
+    """`fun` under JAX's default promotion; stricter modes are for the caller's own functions."""
 
     @functools.wraps(fun)
     def call(*args, **kwargs):
@@ -21,7 +21,7 @@ def promoting(fun: Callable) -> Callable:
 
 
 def marking_nan(fun: Callable) -> Callable:
-    """`fun`, which runs no loss, and in whose results NaN is a marker: `jax_debug_nans` lets it through."""
+    """`fun` without `jax_debug_nans`: it runs no loss, and NaN is a marker in its results."""
 
     @functools.wraps(fun)
     def call(*args, **kwargs):
@@ -32,12 +32,12 @@ def marking_nan(fun: Callable) -> Callable:
 
 
 def float_dtype() -> jnp.dtype:
-    """float64 where it is enabled, else float32."""
+    """float64 under x64, else float32."""
     return jax.dtypes.canonicalize_dtype(float)
 
 
 def warn_of_resolution(values) -> None:
-    """Warns of host values that differ by less than the floats resolve to which they will be rounded."""
+    """Warns of host values that differ by less than JAX's floats resolve."""
     if any(isinstance(x, jax.Array) for x in jax.tree.leaves(values)):  # rounded already, or traced
         return
     values = np.asarray(values)
@@ -60,7 +60,7 @@ def accumulator_dtype(dtype) -> jnp.dtype:
 
 
 def at_least(dtype, least) -> jnp.dtype:
-    """A float dtype, or `least` where that is given and has more bits.
+    """The wider of two float dtypes; `least` may be None.
 
     >>> at_least(jnp.float16, jnp.float32), at_least(jnp.float64, jnp.float32), at_least(jnp.float16, None)
     (dtype('float32'), dtype('float64'), dtype('float16'))
@@ -70,9 +70,9 @@ def at_least(dtype, least) -> jnp.dtype:
 
 
 def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.Array:
-    """The mean over the rows of a table that are valid, of all columns or, with axis 0, of each; else 0.
+    """The mean over the valid rows of a table, of all columns or, with axis 0, of each; 0 without any.
 
-    No sum is infinite on the way: entries are scaled by a power of two, which rounds nothing.
+    The sums cannot overflow: entries are scaled by a power of two, which rounds nothing.
     """
     share = 2.0 ** -table.size.bit_length()
     total = jnp.sum(jnp.where(valid[:, None], share * table, 0), axis=axis)

@@ -2,7 +2,7 @@
 
 
 def progress_bar(total: int, unit: str):
-    """A tqdm bar; raises ImportError with the remedy where tqdm is missing."""
+    """A tqdm bar; raises ImportError with the remedy without tqdm."""
     try:
         from tqdm.auto import tqdm
     except ImportError as error:

@@ -4,17 +4,17 @@ import jax
 
 
 def is_sharded(x) -> bool:
-    """Whether an axis of an array is sharded by its type, in a mesh with explicit axes."""
+    """Whether the type of an array shards an axis, on a mesh with explicit axes."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def varying_axes(x) -> frozenset:
-    """The axes of a `shard_map` along which an array may differ between devices."""
+    """The axes of a `shard_map` along which an array varies."""
     return jax.typeof(x).mat.varying
 
 
 def varying_like(x, tree):
-    """`x`, which may differ between the devices of a `shard_map` where the arrays of a tree do."""
+    """`x`, cast to vary along the axes of a `shard_map` along which the arrays of a tree vary."""
     axes = [varying_axes(leaf) for leaf in jax.tree.leaves(tree)]
     new = frozenset().union(*axes) - varying_axes(x)
     return jax.lax.pcast(x, tuple(new), to="varying") if new else x

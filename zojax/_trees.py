@@ -5,7 +5,7 @@ A tree called `like` describes parameters without their values: a `jax.ShapeDtyp
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from zojax._checks import brief
 from zojax._sharding import is_sharded
 
 PyTree = Any
+T = TypeVar("T")
 
 
 class Split(NamedTuple):
@@ -165,7 +166,7 @@ def no_update(leaf) -> jax.Array | None:
     return jnp.zeros(jnp.shape(leaf), dtype)
 
 
-def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+def apply_updates(params: T, updates: PyTree) -> T:
     """`optax.apply_updates` for trees with keys: a leaf with the update None stays unchanged.
 
     >>> import jax, jax.numpy as jnp, zojax

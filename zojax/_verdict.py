@@ -1,4 +1,4 @@
-"""Verdicts: what went wrong in a run, with the number and the remedy, from the counts of its state."""
+"""Verdicts: the first problem of a run, with its number and a remedy, from the counts in its state."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,28 +12,28 @@ from zojax._trees import PyTree, floats_only
 
 
 def verdict(state: Any) -> str:
-    """What went wrong in the steps that led to a state; empty where nothing did.
+    """The first problem of a run, with its number and a remedy; "" without one.
 
-    The first of these that holds, with its number and a remedy:
+    The problems, in this order:
 
     - every evaluation was NaN or infinite;
-    - the run diverged: its last step has no finite value, or one that rose from the first by more than
-      twice the first and ten times the largest fall;
+    - the run diverged: its last value is not finite, or it rose from the first by more than twice the
+      first and ten times the largest fall;
     - most directions were left out;
     - most differences were zero, or below the resolution of the values (`EstimatorState.unresolved`);
     - entries of gradients were clipped to the range of their dtype.
 
-    The counts are those of `state.estimator_state`: from `init` on, or from a resumption.
-    `MinimizeResult.message` has the same for one call.
+    The counts in `state.estimator_state` begin at `init`, or at a resumption. `MinimizeResult.message` has
+    the verdict on one call.
 
     Args:
-      state: of `zojax.zeroth_order`, or of an optax chain that holds one; outside `jit`.
+      state: of `zojax.zeroth_order`, or of an optax chain around one; outside `jit`.
 
     Returns:
       The verdict.
 
     Raises:
-      TypeError: a state without `zeroth_order`, or one that is traced.
+      TypeError: a state without `zeroth_order`, or a traced one.
       ValueError: a state of several runs.
 
     >>> import jax.numpy as jnp, zojax
@@ -49,15 +49,15 @@ def verdict(state: Any) -> str:
 
 
 class Facts(NamedTuple):
-    """What evaluations have shown.
+    """The counts and values that a verdict reads.
 
     Attributes:
       steps: steps taken, replayed ones included.
       directions: of these steps.
       skipped: directions left out.
       used, flat, unresolved, clipped: as in `EstimatorState`.
-      first, least, last: values; `last` is NaN where the last step had none.
-      late: whether differences stopped being resolved after progress had been made.
+      first, least, last: values; `last` is NaN if the last step had none.
+      late: whether the run made progress before its differences were below resolution.
     """
 
     steps: int
@@ -73,7 +73,7 @@ class Facts(NamedTuple):
     late: bool
 
     def since(self, before: "Facts", history: list, late: bool) -> "Facts":
-        """Those of the steps after `before`, which had these values."""
+        """The facts of the steps after `before`, with these values."""
         names = "steps", "directions", "skipped", "used", "flat", "unresolved", "clipped"
         counts = {name: getattr(self, name) - getattr(before, name) for name in names}
         finite = [value for value in history if not np.isnan(value)] or [np.nan]
@@ -116,7 +116,7 @@ def facts(state: Any) -> Facts:
 
 
 def judged(of: Facts, remedy: str | None = None) -> str:
-    """The verdict; `remedy` is for differences that are not resolved."""
+    """The verdict; `remedy` is for differences below resolution."""
     if failed := _failed(of):
         return failed
     if of.is_unresolved:
@@ -132,7 +132,7 @@ def judged(of: Facts, remedy: str | None = None) -> str:
 
 
 def is_stuck(of: Facts) -> bool:
-    """Whether the verdict is that most differences are not resolved, from the beginning on."""
+    """Whether most differences are below resolution, from the beginning on."""
     return of.is_unresolved and not of.late and not _failed(of)
 
 
@@ -142,7 +142,7 @@ _CONVERGED = (
 
 
 def _failed(of: Facts) -> str:
-    """The verdict on evaluations that are not finite, and on values that rise."""
+    """The verdict on evaluations that are not finite, and on rising values."""
     if of.directions and of.skipped >= of.directions:
         return (
             f"every evaluation was NaN or infinite ({of.skipped} directions in {of.steps} steps): "
@@ -186,13 +186,13 @@ def _percent(part: int, whole: int) -> str:
 
 
 def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) -> str:
-    """What to do about differences that are not resolved, by the last step's points."""
+    """The remedy for differences below resolution, from the last step's points."""
     step = jnp.maximum(state.count - 1, 0)
     key = jax.random.fold_in(state.rng_key, step)
     mu = tx.estimator.asked(key, params, step=step).mu
     try:
         still, lost, moved = map(int, jax.jit(partial(_moves, tx))(key, params, mu))
-    except jax.errors.JaxRuntimeError:  # no memory: the run's result must not be lost to a remark
+    except jax.errors.JaxRuntimeError:  # out of memory: a remark must not lose the run's result
         still, lost, moved = 0, 0, 1
     if not moved:
         return "the last direction moves no parameter: take a higher density, or another direction"
@@ -208,7 +208,7 @@ def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) 
 
 
 def _moves(tx: ZerothOrder, key, params: PyTree, mu) -> jax.Array:
-    """Entries where x + mu z equals x, where it equals mu z and x is not 0, and where z is not 0."""
+    """Three counts of entries: x + mu z equals x; it equals mu z, and x is not 0; z is not 0."""
     first = jnp.zeros(tx.estimator.num_directions).at[0].set(1)
     z = tx.estimator.combine(key, params, first, jnp.float32)
 

@@ -16,18 +16,18 @@ from zojax import noise
 from zojax._failures import unbatchable
 from zojax._trees import PyTree
 
-# Perturbed coordinates per batch of dense directions: beyond it the points of a batch fall out of the
-# cache of a CPU core, and evaluating one at a time is as fast or faster (`python -m benchmarks.batches`).
+# Perturbed coordinates per batch of dense directions. More do not fit the cache of a CPU core; then one
+# evaluation at a time is as fast or faster (`python -m benchmarks batches`).
 _BATCH_COORDINATES = {"cpu": 2**19}
 _BATCH_COORDINATES_ACCELERATOR = 2**24
 
-# Entries of the largest product of a batch of directions that share products: beyond it what follows a
-# product is read from memory, and rows enough share a weight as it is (ditto). Elsewhere no limit.
+# Entries of the largest product in a batch of directions that share products. Larger products leave the
+# cache, and share each weight among enough rows already (same benchmark). No limit elsewhere.
 _BATCH_PRODUCTS = {"cpu": 2**21}
 
 
 def choose_batch_size(num_directions: int, dimension: int) -> int:
-    """As many directions as keep batch * d small, where they share no products.
+    """How many dense directions keep batch * d small.
 
     >>> choose_batch_size(100, 1000), choose_batch_size(100, 10**9)
     (100, 1)
@@ -37,8 +37,7 @@ def choose_batch_size(num_directions: int, dimension: int) -> int:
 
 
 def _divisor(num_directions: int, most: int) -> int:
-    """At most `most`: a divisor of `num_directions` where there is one nearby, since a rest would be a
-    second copy of the loss in the program."""
+    """A divisor of `num_directions` near `most`, else `most`: a rest needs a second copy of the loss."""
     most = max(1, min(num_directions, most))
     divisor = next(size for size in range(most, 0, -1) if num_directions % size == 0)
     return divisor if 2 * divisor > most else most
@@ -53,12 +52,11 @@ def evaluate(
 ) -> PyTree:
     """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
 
-    Without a batch size, for directions that share products, all run at once, or on a CPU as many as keep
-    the largest product in its cache.
+    Without a batch size, all directions run at once. On a CPU, as many run as keep the largest product in
+    its cache.
 
-    The loss is traced once whatever the numbers (and once more for a rest that fills no batch): a loop or
-    a batch over directions, and inside it over offsets. A loop also keeps the temporaries of two
-    evaluations from being alive together.
+    A loop or a batch over directions holds one over offsets. So the loss is traced once, and once more
+    for a rest that fills no batch. In a loop, temporaries of two evaluations are never alive together.
     """
     indices, points = jnp.arange(num_directions), jnp.asarray(offsets, jnp.float32)
     if batch_size is None:
@@ -84,7 +82,7 @@ def evaluate(
 
 
 def _in_cache(draw, evaluation, indices, points):
-    """`evaluation`, traced once for all, and for how many directions its largest product is not large."""
+    """`evaluation`, traced once for all uses, and a batch size that keeps its largest product in cache."""
     limit = _BATCH_PRODUCTS.get(jax.default_backend())
     if len(indices) == 1 or limit is None:
         return evaluation, len(indices)
@@ -109,10 +107,10 @@ def _largest_product(jaxpr) -> int:
 
 
 def _in_turn(fn, xs):
-    """A loop; on a TPU one evaluation written out after the other.
+    """A loop; on a TPU both evaluations, written out one after the other.
 
-    XLA gives what a loop reads one layout there, and holds copies of parameters that have another one
-    until the loop ends: a step of SmolLM2 in bfloat16 took 5.8 % more memory than a forward; now 3.6 %.
+    On a TPU, XLA holds copies of a loop's parameters in the loop's own layout until it ends. A step of
+    SmolLM2 in bfloat16 took 5.8 % more memory than a forward; written out it takes 3.6 %.
     """
     fn = jax.jit(fn)  # traced once for both
     return lax.platform_dependent(xs, tpu=partial(_written_out, fn), default=partial(_loop, fn))

@@ -20,8 +20,16 @@ import jax.numpy as jnp
 from zojax._transform import ZerothOrder, ZerothOrderState, apply_updates
 
 __all__ = [
-    *("Carry", "Environment", "Episodes", "Statistics"),
-    *("make_generation", "merge", "no_statistics", "normalise", "play", "watch"),
+    "Carry",
+    "Environment",
+    "Episodes",
+    "Statistics",
+    "make_generation",
+    "merge",
+    "no_statistics",
+    "normalise",
+    "play",
+    "watch",
 ]
 
 Act = Callable[[Any, jax.Array], jax.Array]

@@ -44,11 +44,11 @@ def _unchanged(x: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 class Shaping(NamedTuple):
-    """The two stages, and the fewest directions for which they mean anything.
+    """The two stages, and the fewest directions they need.
 
     Attributes:
-      values: `(values, valid) -> values`, both of shape (N, points) and (N,): what replaces the values.
-      coefficients: `(coefficients, valid) -> coefficients`, shape (N,): what replaces the differences.
+      values: `(values, valid) -> values`, of shapes (N, points) and (N,): transforms the evaluations.
+      coefficients: `(coefficients, valid) -> coefficients`, shape (N,): transforms the differences.
       min_directions: fewest N.
     """
 
@@ -69,9 +69,8 @@ def none() -> Shaping:
 def baseline() -> Shaping:
     r""":math:`V_i - \frac{1}{N-1}\sum_{k \ne i} V_k`: the mean of the *other* directions.
 
-    Leaving direction i out keeps the estimate unbiased, which subtracting the plain mean would not
-    (it shrinks by 1 - 1/N). It lowers the variance of `stencils.one_point`; differences do not need
-    it. At least 2 directions.
+    Without direction i the estimate stays unbiased; with the plain mean it would shrink by 1 - 1/N. The
+    baseline lowers the variance of `stencils.one_point`; differences do not need it. At least 2 directions.
 
     >>> baseline().values(jnp.array([[1.0], [2.0], [6.0]]), jnp.array([True, True, True])).ravel()
     Array([-3. , -1.5,  4.5], dtype=float32)
@@ -101,8 +100,8 @@ def by_std() -> Shaping:
     r"""V / std(V) over all evaluations of the step: a step length that adapts to the local slope.
 
     FZOO's update :math:`\frac{\eta}{N\sigma}\sum_i (l_i - l_0) u_i` is this with `forward` and a learning
-    rate of :math:`\eta\mu` (`mu` stays in the formula here), but for sigma: there the values :math:`l_i`
-    alone count, here x as often as all of them.
+    rate of :math:`\eta\mu`. Only sigma differs: FZOO's is over the values :math:`l_i`; here the value at x
+    counts as often as all of them.
 
     References:
       `FZOO <https://arxiv.org/abs/2506.09034>`_, 2025.
@@ -161,17 +160,17 @@ def _nes_utilities(v, valid):
 
 
 def top(b: int) -> Shaping:
-    r"""The b directions with the lowest best value, over the std of their values; the rest weigh nothing.
+    r"""The b directions with the lowest best value, over the std of their values; others weigh 0.
 
-    Augmented random search: directions are sorted by :math:`\min_j V_{ij}` (the larger of two rewards), and
-    the values of the first b divided by their standard deviation :math:`\sigma`. They count N / b times,
-    so that the estimate is their mean, :math:`\frac{1}{b \mu \sigma} \sum_{k \le b} (V w)_k z_k`.
+    Augmented random search sorts directions by :math:`\min_j V_{ij}`, the larger of two rewards. It divides
+    the values of the first b by their standard deviation :math:`\sigma`. They count N / b times, so that
+    the estimate is their mean, :math:`\frac{1}{b \mu \sigma} \sum_{k \le b} (V w)_k z_k`.
 
     Args:
       b: directions kept; at most as many as there are.
 
     Raises:
-      TypeError, ValueError: for a number that is not a positive int.
+      TypeError, ValueError: b is not a positive int.
 
     References:
       Mania, Guy and Recht, `Simple random search provides a competitive approach to reinforcement
@@ -200,7 +199,7 @@ def clip(limit: float) -> Shaping:
       limit: in units of the directional derivative; positive.
 
     Raises:
-      ValueError: when the limit is not positive.
+      ValueError: the limit is not positive.
 
     >>> clip(2.0).coefficients(jnp.array([-5.0, 1.0]), jnp.ones(2, bool))
     Array([-2.,  1.], dtype=float32)
@@ -215,7 +214,7 @@ def _clipped(limit, c, valid):
 
 
 def _std(v, valid):
-    """Of deviations over the largest, whose squares are neither infinite nor all 0."""
+    """The standard deviation; deviations are divided by the largest, against overflow and underflow."""
     away = jnp.where(valid[:, None], v - mean_of(v, valid), 0)
     largest = jnp.max(jnp.abs(away))
     return largest * jnp.sqrt(mean_of(_divide(away, largest) ** 2, valid))

@@ -20,7 +20,7 @@ class Stencil(NamedTuple):
     """Offsets along z in units of mu, the weight of each value, the weight of the last step's mean.
 
     Attributes:
-      offsets: o_j; the point at offset 0 is evaluated once for all directions that see the same data.
+      offsets: o_j. Directions with the same data share one evaluation at offset 0.
       weights: w_j.
       memory: the weight of the mean value of the previous step (`one_point_residual`).
     """
@@ -62,9 +62,9 @@ def one_point() -> Stencil:
 def one_point_residual() -> Stencil:
     r""":math:`(f_t(x_t + \mu z_t) - f_{t-1}(x_{t-1} + \mu z_{t-1})) / \mu`: the last value as baseline.
 
-    The baseline is the mean over the directions of the previous step; the first step uses its own
-    mean, so with one direction it does not move. Needs a state, so it works inside `zeroth_order`
-    and `Estimator.estimate(..., state=...)`, not in `value_and_grad`.
+    The baseline is the mean over the directions of the previous step. The first step uses its own mean, so
+    with one direction it does not move. It needs a state: use `zeroth_order` or
+    `Estimator.estimate(..., state=...)`, not `value_and_grad`.
 
     References:
       Zhang et al., `A new one-point residual-feedback oracle for black-box learning and control
@@ -77,7 +77,7 @@ def one_point_residual() -> Stencil:
 
 
 def validated(stencil: Stencil) -> Stencil:
-    """The stencil in Python floats; raises unless they are finite, not empty, and pair up."""
+    """The stencil in Python floats; raises unless they are finite, not empty, and form pairs."""
     if not all(isinstance(part, (tuple, list)) for part in stencil[:2]):
         raise TypeError(f"stencil offsets and weights must be tuples of floats, got {stencil}.")
     for number in (*stencil.offsets, *stencil.weights, stencil.memory):

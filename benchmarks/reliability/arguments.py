@@ -1,7 +1,7 @@
 """Hostile arguments for everything public: an error is a ValueError or TypeError that names its argument.
 
-Each argument of each public function is replaced in turn by each hostile value. A call that goes
-through counts as accepted. The result is used, too: optimizers take a step, algorithms search.
+Each hostile value replaces each argument of each public function in turn. A call without an error counts as
+accepted. The result is used, too: optimizers take a step, algorithms search.
 """
 
 import contextlib
@@ -46,12 +46,12 @@ X = np.full((2, 4, 4), 0.5, np.float32)
 BOX = {"x": search.uniform(-1, 1), "kind": search.choice(["a", "b"])}
 
 
-# Arguments that take functions: what a function raises is its own error, and is raised as it is.
+# Arguments that take functions: the error of such a function is its own, and passes through.
 FUNCTIONS = {"fun", "model", "callback", "label_fn", "mask", "reduce_aux", "mu", "a", "c"}
 FUNCTIONS |= {"learning_rate", "weight_decay", "momentum", "inner"}
-# What a message calls an argument whose name says less.
+# Other names of an argument in messages.
 ALIASES = {"x0": "params", "tree": "space"}
-SECONDS = 60  # of a call, which is then counted as hanging
+SECONDS = 60  # of a call; a longer one counts as hanging
 
 
 def _model(images):
@@ -79,85 +79,92 @@ def _search(algorithm) -> None:
 
 def calls() -> dict[str, tuple[Callable, dict, Callable]]:
     """By name: a public function, valid arguments, and a use of its result."""
+    # The order decides the draw of a seed.
+    found = _estimation() | _searches() | _choices() | _votes()
+    return found | _optimizers() | _attacks() | _algorithms()
 
-    def nothing(made):
-        return None
 
+def _nothing(made):
+    return None
+
+
+def _estimation() -> dict[str, tuple]:
+    run = {"fun": _loss, "x0": jnp.ones(3), "tx": zojax.mezo(0.1), "num_steps": 2}
+    return {
+        "estimator": (zojax.estimator, {}, lambda e: e.estimate(0, _loss, jnp.ones(3))),
+        "value_and_grad": (zojax.value_and_grad, {"fun": _loss}, lambda f: f(0, jnp.ones(3))),
+        "zeroth_order": (zojax.zeroth_order, {"inner": optax.sgd(0.1)}, _step),
+        "minimize": (zojax.minimize, run, _nothing),
+    }
+
+
+def _choices() -> dict[str, tuple]:
     def direction(made):
         return _estimate(direction=made)
 
     def shaped(made):
         return _estimate(shaping=made, num_directions=4)
 
-    box = search.space(BOX)
-    found = {
-        "estimator": (zojax.estimator, {}, lambda e: e.estimate(0, _loss, jnp.ones(3))),
-        "value_and_grad": (zojax.value_and_grad, {"fun": _loss}, lambda f: f(0, jnp.ones(3))),
-        "zeroth_order": (zojax.zeroth_order, {"inner": optax.sgd(0.1)}, _step),
-        "minimize": (
-            zojax.minimize,
-            {"fun": _loss, "x0": jnp.ones(3), "tx": zojax.mezo(0.1), "num_steps": 2},
-            nothing,
-        ),
-        "search.minimize": (
-            search.minimize,
-            {
-                "fun": lambda p, key=None: float(p["x"]),
-                "space": BOX,
-                "budget": 12,
-                "key": 0,
-                "jit": False,
-            },
-            nothing,
-        ),
-        "search.space": (search.space, {"tree": BOX}, nothing),
-        "search.uniform": (search.uniform, {"low": 0.0, "high": 1.0}, search.space),
-        "search.integers": (search.integers, {"low": 0, "high": 5}, search.space),
-        "search.log_uniform": (search.log_uniform, {"low": 0.1, "high": 1.0}, search.space),
-        "search.log_integers": (search.log_integers, {"low": 1, "high": 5}, search.space),
-        "search.choice": (search.choice, {"options": ["a", "b"]}, search.space),
-        "search.ordered": (search.ordered, {"options": [1, 2]}, search.space),
-        "search.subset": (search.subset, {"n": 4, "max_size": 2}, search.space),
-        "search.default_algorithm": (
-            search.default_algorithm,
-            {"space": box, "budget": 9},
-            nothing,
-        ),
+    masked = {"direction": directions.normal(), "mask": True}
+    points = {"offsets": (1.0, -1.0), "weights": (0.5, -0.5)}
+    return {
         "directions.low_rank": (directions.low_rank, {"rank": 1}, direction),
         "directions.sparse": (directions.sparse, {"density": 0.5}, direction),
-        "directions.masked": (
-            directions.masked,
-            {"direction": directions.normal(), "mask": True},
-            direction,
-        ),
+        "directions.masked": (directions.masked, masked, direction),
         "shaping.top": (shaping.top, {"b": 2}, shaped),
         "shaping.clip": (shaping.clip, {"limit": 1.0}, shaped),
-        "stencils.Stencil": (
-            stencils.Stencil,
-            {"offsets": (1.0, -1.0), "weights": (0.5, -0.5)},
-            lambda made: _estimate(stencil=made),
-        ),
-        "trajectory.load": (trajectory.load, {"path": "missing.log"}, nothing),
-        "attacks.smoothed": (
-            attacks.smoothed,
-            {"label_fn": lambda images: jnp.zeros(len(images), int), "num_classes": 2},
-            nothing,
-        ),
+        "stencils.Stencil": (stencils.Stencil, points, lambda made: _estimate(stencil=made)),
+        "trajectory.load": (trajectory.load, {"path": "missing.log"}, _nothing),
     }
+
+
+def _optimizers() -> dict[str, tuple]:
     required = {"zo_sgd": {"learning_rate": 0.1}, "spsa": {"a": 0.1, "c": 0.1, "A": 1.0}}
-    for name in ("zo_sgd", "mezo", "spsa", "open_es", "ars"):
-        found[name] = (getattr(zojax, name), required.get(name, {}), _step)
+    names = ("zo_sgd", "mezo", "spsa", "open_es", "ars")
+    return {name: (getattr(zojax, name), required.get(name, {}), _step) for name in names}
+
+
+def _searches() -> dict[str, tuple]:
+    run = {"fun": lambda p, key=None: float(p["x"]), "space": BOX, "budget": 12, "key": 0}
+    default = {"space": search.space(BOX), "budget": 9}
+    valid = {
+        "uniform": {"low": 0.0, "high": 1.0},
+        "integers": {"low": 0, "high": 5},
+        "log_uniform": {"low": 0.1, "high": 1.0},
+        "log_integers": {"low": 1, "high": 5},
+        "choice": {"options": ["a", "b"]},
+        "ordered": {"options": [1, 2]},
+        "subset": {"n": 4, "max_size": 2},
+    }
+    return {
+        "search.minimize": (search.minimize, run | {"jit": False}, _nothing),
+        "search.space": (search.space, {"tree": BOX}, _nothing),
+        **{f"search.{n}": (getattr(search, n), v, search.space) for n, v in valid.items()},
+        "search.default_algorithm": (search.default_algorithm, default, _nothing),
+    }
+
+
+def _algorithms() -> dict[str, tuple]:
+    names = "racos sracos asracos ssracos snes random_search coordinate_search".split()
+    return {f"search.{name}": (getattr(search, name), {}, _search) for name in names}
+
+
+def _votes() -> dict[str, tuple]:
+    given = {"label_fn": lambda images: jnp.zeros(len(images), int), "num_classes": 2}
+    return {"attacks.smoothed": (attacks.smoothed, given, _nothing)}
+
+
+def _attacks() -> dict[str, tuple]:
+    found = {}
     for name in ("nes", "bandits", "zoo", "zo_sign_sgd", "simba", "simba_dct", "square"):
         norm = "l2" if name in ("simba", "simba_dct", "zoo") else "linf"
         valid = {"key": 0, "model": _model, "x": X, "y": np.array([0, 1]), "eps": 0.3, "norm": norm}
-        found[f"attacks.{name}"] = (getattr(attacks, name), valid | {"budget": 120}, nothing)
-    for name in "racos sracos asracos ssracos snes random_search coordinate_search".split():
-        found[f"search.{name}"] = (getattr(search, name), {}, _search)
+        found[f"attacks.{name}"] = (getattr(attacks, name), valid | {"budget": 120}, _nothing)
     return found
 
 
 def invalid_arguments(runs: int, seed: int) -> dict[str, int]:
-    """Counts the calls, those that were accepted, and those whose error does not name its argument."""
+    """Counts calls: accepted, refused by name, and with an error that does not name the argument."""
     public, counts = calls(), {"runs": 0, "accepted": 0, "refused": 0, "unnamed": 0}
     drawn = list(cases(public))
     random.Random(seed).shuffle(drawn)
@@ -184,7 +191,7 @@ def cases(public: dict[str, tuple]) -> Iterator[tuple[str, str, str]]:
 
 
 def error_of(call: Callable[[], Any]) -> Exception | None:
-    """What a call raises; TimeoutError where it takes too long."""
+    """The error of a call, if any; TimeoutError if it takes too long."""
     try:
         with (
             warnings.catch_warnings(),
@@ -193,7 +200,7 @@ def error_of(call: Callable[[], Any]) -> Exception | None:
         ):
             warnings.simplefilter("ignore")
             jax.block_until_ready(call())
-    except Exception as error:  # of any type: that is what is counted
+    except Exception as error:  # of any type, which is counted
         return error
     return None
 
@@ -213,7 +220,7 @@ def is_named(error: Exception, argument: str) -> bool:
 
 @contextlib.contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer, unless compiled code keeps the thread."""
+    """Raises TimeoutError in the block after so many seconds, unless compiled code keeps the thread."""
 
     def stop(*_):
         raise TimeoutError(f"took more than {seconds} s")

@@ -1,4 +1,4 @@
-"""Random estimators against a float64 reference in NumPy, which shares nothing with zojax but the noise."""
+"""Random estimators against a float64 reference in NumPy; only the noise is shared with zojax."""
 
 import math
 import random
@@ -49,7 +49,7 @@ SHAPES = [(3,), (1,), (7, 5), (2, 3, 4), (), (16, 2), (0, 3)]
 
 
 def random_estimates(runs: int, seed: int) -> dict[str, int]:
-    """Counts the runs, and those whose gradient differs from the reference by more than rounding."""
+    """Counts the runs, and the gradients that differ from the reference by more than rounding."""
     draw = random.Random(seed)
     wrong = [case for case in (_case(draw, i) for i in range(runs)) if not _agrees(*case)]
     for case in wrong:
@@ -58,7 +58,7 @@ def random_estimates(runs: int, seed: int) -> dict[str, int]:
 
 
 def _case(draw: random.Random, i: int) -> tuple[dict, dict, int]:
-    """Choices by name, the parameters, and the key; every member of each choice comes up in turn."""
+    """Choices by name, the parameters, and the key; directions come in turn."""
     choices = {
         "direction": list(DIRECTIONS)[i % len(DIRECTIONS)],
         "stencil": draw.choice(list(STENCILS)),

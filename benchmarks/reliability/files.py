@@ -1,12 +1,9 @@
-"""Hostile model folders and tasks: each is loaded, or refused by a ValueError that names the file.
-
-    python -m benchmarks.reliability.files
+"""Hostile model folders and tasks: each loads, or a ValueError names the file.
 
 A small valid folder is changed in one file a run: types swapped, keys dropped or doubled, values huge or
 nested, bytes flipped, cut off or replaced by junk.
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -27,38 +24,9 @@ CONFIG = llama.Config(vocabulary=32, width=8, layers=2, heads=2, kv_heads=1, hid
 TASK, INDEX = "task.jsonl", "model.safetensors.index.json"
 FILES = ("config.json", "tokenizer.json", "model.safetensors", INDEX, TASK)
 SWAPS = (
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        2,
-        3,
-        10**6,
-        2**31,
-        2**63,
-        -(2**70),
-        10**400,
-        0.5,
-        1e-300,
-        1e300,
-    ),
-    *(
-        "",
-        "a",
-        "\ud800",
-        "0",
-        "a" * 10**6,
-        [],
-        {},
-        [[]],
-        [None],
-        {"": {}},
-        float("nan"),
-        float("inf"),
-    ),
+    *(None, True, False, 0, 1, -1, 2, 3, 10**6, 2**31, 2**63, -(2**70), 10**400, 0.5, 1e-300),
+    *(1e300, "", "a", "\ud800", "0", "a" * 10**6, [], {}, [[]], [None], {"": {}}),
+    *(float("nan"), float("inf")),
 )
 
 
@@ -176,7 +144,7 @@ CHANGES = {
 
 
 def outcome(folder: Path, name: str) -> tuple[str, str]:
-    """What came of loading the folder, in whose file `name` something was changed; and the message."""
+    """The outcome of loading the folder after a change in file `name`, and the message."""
     try:
         with _silent():
             task = lm.jsonl_task(folder, folder / TASK, "full", 0)
@@ -186,7 +154,7 @@ def outcome(folder: Path, name: str) -> tuple[str, str]:
         return ("refused" if named and len(message) < 2000 else "wrong"), message
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also what Rust panics with
+    except BaseException as error:  # also a panic of Rust
         return "wrong", f"{type(error).__name__}: {error}"
     finite = all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(task.params))
     return ("accepted" if finite else "wrong"), "" if finite else "weights that are not finite"
@@ -194,7 +162,7 @@ def outcome(folder: Path, name: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Sends stderr to nowhere, where Rust prints the stack of a panic."""
+    """Discards stderr, on which Rust prints the stack of a panic."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -221,7 +189,7 @@ def attempts(runs: int, seed: int) -> Iterator[tuple[str, str, str]]:
 
 
 def hostile(runs: int, seed: int) -> dict[str, int]:
-    """Counts of what came of loading damaged folders.
+    """Counts of the outcomes of loading damaged folders.
 
     Args:
       runs: how many.
@@ -231,23 +199,9 @@ def hostile(runs: int, seed: int) -> dict[str, int]:
       `runs`; `accepted`; `refused` by a ValueError that names the file; and `wrong`: any other error,
       or weights that are not finite.
     """
-    counts = collections.Counter(found for _, found, _ in attempts(runs, seed))
-    return {"runs": runs, **{name: counts[name] for name in ("accepted", "refused", "wrong")}}
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", default="wrong", help="the outcome whose messages are printed")
-    arguments = parser.parse_args(argv)
     counts = collections.Counter()
-    for name, found, message in attempts(arguments.runs, arguments.seed):
+    for name, found, message in attempts(runs, seed):
         counts[found] += 1
-        if found == arguments.show:
+        if found == "wrong":
             print(f"{name}: {message[:300]}")
-    print(dict(counts))
-
-
-if __name__ == "__main__":
-    main()
+    return {"runs": runs, **{name: counts[name] for name in ("accepted", "refused", "wrong")}}

@@ -1,4 +1,4 @@
-"""What a thousand calls of each entry point leave behind: arrays, programs' memory maps, files, threads."""
+"""Growth after a thousand calls of each entry point: arrays, memory maps of programs, files, threads."""
 
 import gc
 import os
@@ -18,11 +18,11 @@ import zojax
 from zojax import attacks, search, trajectory
 
 WARM_UP = 20  # calls, after which nothing should grow
-FRESH = 20  # functions of their own, each compiled; of one that is dropped nothing may stay
+FRESH = 20  # new functions, each compiled; a dropped function must leave nothing behind
 
 
 def resources() -> dict[str, int]:
-    """What this process holds now, its garbage collected."""
+    """Counts of this process, garbage collected."""
     gc.collect()
     return {
         "arrays": len(jax.live_arrays()),
@@ -34,92 +34,115 @@ def resources() -> dict[str, int]:
 
 
 def leaks(calls: int) -> list[dict]:
-    """A row for each entry point: what is there after the calls beyond what was there before."""
+    """A row for each entry point: the growth of each count."""
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
         ThreadPoolExecutor(2) as executor,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter(
-            "ignore"
-        )  # of functions that are compiled each time, as they are here
-        for name, (call, times) in entry_points(Path(folder), executor, calls).items():
+        warnings.simplefilter("ignore")  # that a function compiles in every call
+        for entry_point, (call, times) in entry_points(Path(folder), executor, calls).items():
             for _ in range(WARM_UP if times > FRESH else 3):
                 call()
             before = resources()
             for _ in range(times):
                 call()
             after = resources()
-            grown = {what: after[what] - before[what] for what in before}
-            rows.append({"entry point": name, "calls": times} | grown)
+            grown = {name: after[name] - before[name] for name in before}
+            rows.append({"entry point": entry_point, "calls": times} | grown)
     return rows
 
 
 def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable, int]]:
-    """Calls by name, and how often each is made."""
-    x, estimator, tx = jnp.ones(4), zojax.estimator(), zojax.zeroth_order(optax.adam(0.1))
-    state, space = tx.init(x), {"x": search.uniform(-1, 1, (2,))}
-    images = np.full((2, 4, 4), 0.5, np.float32)
-    labels, log = np.array([0, 1]), folder / "run.log"
+    """Calls by name, with their number."""
+    repeated = _estimation(folder / "run.log") | _searches(executor) | _attacks()
+    return {name: (call, calls) for name, call in repeated.items()} | {
+        name: (call, min(FRESH, calls)) for name, call in _new_functions().items()
+    }
 
-    def loss(params):
-        return jnp.sum(params**2)
+
+X, ESTIMATOR, SPACE = np.ones(4, np.float32), zojax.estimator(), {"x": search.uniform(-1, 1, (2,))}
+
+
+def _loss(params):
+    return jnp.sum(params**2)
+
+
+def _host_loss(params):
+    """A loss that JAX cannot trace."""
+    return float(np.sum(np.asarray(params) ** 2))
+
+
+def _search(fun, algorithm, **options):
+    return search.minimize(fun, SPACE, algorithm, budget=10, key=0, **options)
+
+
+def _estimation(log: Path) -> dict[str, Callable]:
+    tx = zojax.zeroth_order(optax.adam(0.1))
+    x = jnp.asarray(X)
+    state = tx.init(x)
+
+    def ask_tell():
+        points, asked = ESTIMATOR.ask(0, x)
+        return ESTIMATOR.tell(asked, np.sum(np.asarray(points) ** 2, axis=1))
+
+    def record():
+        log.unlink(missing_ok=True)
+        with trajectory.Recorder(log, tx, x) as recorder:
+            recorder.append(tx.update(None, state, x, value_fn=_loss)[1])
+        return trajectory.load(log)
+
+    return {
+        "estimate": lambda: ESTIMATOR.estimate(0, _loss, x),
+        "value_and_grad": lambda: zojax.value_and_grad(_loss, ESTIMATOR)(0, x),
+        "ask / tell": ask_tell,
+        "update": lambda: tx.update(None, state, x, value_fn=_loss),
+        "minimize": lambda: zojax.minimize(_loss, x, tx, 5),
+        "minimize, on the host": lambda: zojax.minimize(_host_loss, x, tx, 2, jit=False),
+        "Recorder and load": record,
+    }
+
+
+def _searches(executor) -> dict[str, Callable]:
+    def host(point):
+        return float(np.sum(point["x"] ** 2))
+
+    some = search.asracos(in_flight=2)
+    return {
+        "search.minimize, on the host": lambda: _search(host, search.sracos(), jit=False),
+        "search.minimize, executor": lambda: _search(host, some, executor=executor),
+    }
+
+
+def _attacks() -> dict[str, Callable]:
+    images, labels = np.full((2, 4, 4), 0.5, np.float32), np.array([0, 1])
 
     def scores(images):
         total = images.sum((1, 2))
         return jnp.stack([total, 16 - total], axis=1)
 
-    def ask_tell():
-        points, asked = estimator.ask(0, x)
-        return estimator.tell(asked, np.sum(np.asarray(points) ** 2, axis=1))
-
-    def record():
-        log.unlink(missing_ok=True)
-        with trajectory.Recorder(log, tx, x) as recorder:
-            recorder.append(tx.update(None, state, x, value_fn=loss)[1])
-        return trajectory.load(log)
-
-    def searched(fun, algorithm, **options):
-        return search.minimize(fun, space, algorithm, budget=10, key=0, **options)
-
-    def host(point):
-        return float(np.sum(point["x"] ** 2))
-
     def attack(jit):
         return attacks.square(0, scores, images, labels, 0.3, budget=5, jit=jit)
 
-    same = {
-        "estimate": lambda: estimator.estimate(0, loss, x),
-        "value_and_grad": lambda: zojax.value_and_grad(loss, estimator)(0, x),
-        "ask / tell": ask_tell,
-        "update": lambda: tx.update(None, state, x, value_fn=loss),
-        "minimize": lambda: zojax.minimize(loss, x, tx, 5),
-        "minimize, on the host": lambda: zojax.minimize(host_loss, x, tx, 2, jit=False),
-        "Recorder and load": record,
-        "search.minimize, on the host": lambda: searched(host, search.sracos(), jit=False),
-        "search.minimize, executor": lambda: searched(
-            host, search.asracos(in_flight=2), executor=executor
-        ),
-        "attack": lambda: attack(True),
-        "attack, on the host": lambda: attack(False),
-    }
-    fresh = {
-        "estimate, a function each": lambda: estimator.estimate(0, lambda p: jnp.sum(p**2), x),
-        "update, a function each": lambda: tx.update(
-            None, state, x, value_fn=lambda p: jnp.sum(p**2)
-        ),
-        "minimize, a function each": lambda: zojax.minimize(lambda p: jnp.sum(p**2), x, tx, 5),
-        "search.minimize, a function each": lambda: searched(
-            lambda p: jnp.sum(p["x"] ** 2), search.sracos()
+    return {"attack": lambda: attack(True), "attack, on the host": lambda: attack(False)}
+
+
+def _new_functions() -> dict[str, Callable]:
+    """Each call compiles a function of its own."""
+    tx = zojax.zeroth_order(optax.adam(0.1))
+    x = jnp.asarray(X)
+    state = tx.init(x)
+
+    def new():
+        return lambda params: jnp.sum(params**2)
+
+    return {
+        "estimate, a function each": lambda: ESTIMATOR.estimate(0, new(), x),
+        "update, a function each": lambda: tx.update(None, state, x, value_fn=new()),
+        "minimize, a function each": lambda: zojax.minimize(new(), x, tx, 5),
+        "search.minimize, a function each": lambda: _search(
+            lambda point: jnp.sum(point["x"] ** 2), search.sracos()
         ),
         "zeroth_order, one each": lambda: zojax.zeroth_order(optax.adam(0.1)).init(x),
     }
-    return {name: (call, calls) for name, call in same.items()} | {
-        name: (call, FRESH) for name, call in fresh.items()
-    }
-
-
-def host_loss(params):
-    """A loss that JAX cannot trace."""
-    return float(np.sum(np.asarray(params) ** 2))

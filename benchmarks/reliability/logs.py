@@ -1,10 +1,9 @@
-"""Logs under attack: Ctrl-C, full disks, kills, damaged bytes. Each function counts what went wrong.
+"""Logs under attack: Ctrl-C, full disks, kills, damaged bytes.
 
-Unreadable logs do not load. Lost steps were promised by a call, and are not in the log. Wrong logs hold
-other steps than the run.
+Unreadable logs do not load. Lost steps were promised by a call, and are missing. Wrong logs hold other
+steps than the run. Interrupts and full disks change the whole process: give them one of their own.
 """
 
-import json
 import os
 import random
 import signal
@@ -23,11 +22,11 @@ import numpy as np
 import optax
 
 import zojax
-from benchmarks.workers import ROOT
+from benchmarks.store import ROOT
 from zojax import trajectory
 
 EVERY = 16
-CHUNK = 100  # records of one step: most of the time goes into writing
+CHUNK = 100  # steps of a chunk: most of the time goes into writing
 P0 = {"w": jnp.ones(3)}
 INNER = optax.inject_hyperparams(optax.sgd)(0.01)  # the learning rate is recorded too
 TX = zojax.zeroth_order(INNER, zojax.estimator(num_directions=2), key=3)
@@ -43,23 +42,7 @@ def step(params, state):
     return zojax.apply_updates(params, updates), state
 
 
-# --- what is counted --------------------------------------------------------------------------------
-
-
-def interrupts(runs: int, seed: int) -> dict[str, int]:
-    """Ctrl-C at random moments of `minimize(..., callback=recorder.callback)`.
-
-    A callback that returned promises its steps, since the `with` block writes what is pending.
-    """
-    return _in_a_process("interrupts", runs, seed)
-
-
-def full_disks(runs: int, seed: int) -> dict[str, int]:
-    """A disk that is full at a random byte, and some steps later no longer.
-
-    Every `append` promises its step, also one that raised OSError, once the disk has room.
-    """
-    return _in_a_process("full_disks", runs, seed)
+# --- checks -------------------------------------------------------------------------------------------
 
 
 def kills(runs: int, seed: int) -> dict[str, int]:
@@ -128,17 +111,14 @@ def _count(counts: dict[str, int], path: Path, promised: int, longest: np.ndarra
     return max(found, longest, key=len)
 
 
-# --- interrupts and full disks: in a process of their own ---------------------------------------------
+# --- interrupts and full disks ------------------------------------------------------------------------
 
 
-def _in_a_process(name: str, runs: int, seed: int) -> dict[str, int]:
-    """Interrupts and limits of file sizes hold for a whole process."""
-    command = [sys.executable, "-m", __spec__.name, name, str(runs), str(seed)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def interrupts(runs: int, seed: int) -> dict[str, int]:
+    """Ctrl-C at random moments of `minimize(..., callback=recorder.callback)`.
 
-
-def _interrupts(runs: int, seed: int) -> dict[str, int]:
+    A callback that returned promises its steps, since the `with` block writes pending ones.
+    """
     rng, counts = random.Random(seed), _counts(runs)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     zojax.minimize(loss, P0, TX, 10, chunk_size=CHUNK)  # compiles
@@ -172,7 +152,11 @@ def _interrupted(path: Path, seconds: float) -> tuple[int, bool]:
     return promised, False
 
 
-def _full_disks(runs: int, seed: int) -> dict[str, int]:
+def full_disks(runs: int, seed: int) -> dict[str, int]:
+    """A disk that is full at a random byte, and some steps later no longer.
+
+    Every `append` promises its step once the disk has room, also one that raised OSError.
+    """
     rng, counts, carries = random.Random(seed), _counts(runs), _steps(400)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     longest = np.stack([np.asarray(state.coefficients) for _, state in carries])
@@ -195,7 +179,7 @@ def _filled(rng, counts, path: Path, carries, longest) -> None:
                 room = path.stat().st_size + rng.randrange(400)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
             if i == free:
-                _count(counts, path, 0, longest)  # readable, whatever fits
+                _count(counts, path, 0, longest)  # readable, however little fits
                 resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
             try:
                 recorder.append(state, params)
@@ -210,7 +194,7 @@ def _filled(rng, counts, path: Path, carries, longest) -> None:
 
 def _killed(path: Path, seed: int, seconds: float) -> int:
     """The steps that a process had promised when it was killed, some time after its first."""
-    command = [sys.executable, "-m", __spec__.name, "recording", str(path), str(seed)]
+    command = [sys.executable, "-m", __name__, str(path), str(seed)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         time.sleep(seconds)
@@ -288,13 +272,4 @@ def _steps(count: int) -> list[tuple]:
 
 
 if __name__ == "__main__":
-    name, *arguments = sys.argv[1:]
-    if name == "recording":
-        _recording(arguments[0], int(arguments[1]))
-    apart = {
-        "interrupts": _interrupts,
-        "full_disks": _full_disks,
-        "kills": kills,
-        "damaged": damaged,
-    }
-    print(json.dumps(apart[name](*map(int, arguments))))
+    _recording(sys.argv[1], int(sys.argv[2]))

@@ -1,8 +1,7 @@
-"""Host models that fail at a random query: what of an attack is lost, and is every query counted."""
+"""Host models that fail at a random query: is a partial result lost, is every query counted?"""
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from zojax import attacks
@@ -20,7 +19,7 @@ _ERRORS = RuntimeError, OSError, KeyboardInterrupt, MemoryError, ZeroDivisionErr
 
 
 class _Unreliable:
-    """A linear model that answers `limit` images, and raises when it is asked about more."""
+    """A linear model that answers `limit` images, and then raises."""
 
     def __init__(self, weights: np.ndarray, limit: int | None, error: type[BaseException]):
         self.weights, self.limit, self.error, self.answered = weights, limit, error, 0
@@ -43,9 +42,8 @@ def model_failures(runs: int, seed: int) -> dict[str, int]:
       seed: of images, models, attacks, errors and queries.
 
     Returns:
-      "runs", and of these "results lost" (the exception has no partial result, or none was raised),
-      "queries miscounted", "wrong results" (success is not what the model says, or an image is outside of
-      its ball).
+      "runs", "results lost" (the exception has no partial result, or there was none), "queries
+      miscounted", "wrong results" (the model contradicts `success`, or an image is outside of its ball).
     """
     rng = np.random.default_rng(seed)
     found = {"runs": 0, "results lost": 0, "queries miscounted": 0, "wrong results": 0}
@@ -89,8 +87,3 @@ def _is_right(result: attacks.Result, model: _Unreliable, x, y, eps: float) -> b
         and np.all(result.norms <= eps * (1 + 1e-6))
         and np.all(result.queries <= _BUDGET)
     )
-
-
-if __name__ == "__main__":
-    jax.config.update("jax_platforms", "cpu")
-    print(model_failures(30, 0))

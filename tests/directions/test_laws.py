@@ -43,10 +43,6 @@ MU = 0.7
 SETTINGS = [("flat", "float64"), ("tree", "float32")]
 
 
-def test_every_public_direction_has_laws():
-    assert set(directions.__all__) - {"Direction", "accumulate"} <= set(LAWS)
-
-
 def _samples(direction, shapes, dtype=jnp.float32, samples=SAMPLES, stencil=None, mu=0.1, q=1):
     """`samples` independent estimates, as rows."""
     estimator = zojax.estimator(direction, stencil or stencils.central(), mu=mu, num_directions=q)
@@ -133,7 +129,7 @@ def test_independent_directions_divide_the_covariance(name):
 
 
 def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
-    """As a GPU has it, for which a loop over small terms is many small kernels."""
+    """The sum on a GPU, where a loop over small terms would be many small kernels."""
     estimator = zojax.estimator(directions.rademacher(), num_directions=24, mu=MU)
     params = {"w": jnp.ones((3, 2)), "b": jnp.ones(4), "s": jnp.ones(()), "t": jnp.ones(1)}
     loop = zojax.grad(_quadratic, estimator)(0, params)
@@ -155,7 +151,7 @@ def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
 
 @pytest.mark.parametrize(("size", "count"), [(8, 4), (16, 8), (64, 32)])
 def test_a_small_permutation_joins_all_pairs_alike(size, count):
-    """What the variance of several rows of a Hadamard matrix rests on: the exclusive or of two places."""
+    """The variance of several Hadamard rows depends on the exclusive or of two places."""
 
     def places(key):
         seed = noise.make_seed(key)
@@ -356,7 +352,7 @@ def test_low_rank_refuses_unknown_factors():
 
 @pytest.mark.parametrize("density", [2**-32, 3e-10, 1e-9, 3e-7, 0.1, 1, np.float32(0.3)])
 def test_sparse_is_calibrated_for_every_density(density):
-    """E z^2 is the share of hashes that keep a coordinate, times the squared scale."""
+    """E z^2 = (share of hashes below the threshold) * scale^2 = 1."""
     direction, like = directions.sparse(density), jax.ShapeDtypeStruct((3,), jnp.float32)
     noise_of_leaf = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
     kept = noise_of_leaf.source.threshold / 2**32

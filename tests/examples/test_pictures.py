@@ -1,12 +1,11 @@
 """Pictures: no legend covers a curve, every axis has a name, counts have whole ticks."""
 
-import json
-
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks import page, search_plots
+from benchmarks import pictures, store
 from zojax.examples import _plots, _trainings, _tuning_report, subset
 
 
@@ -104,16 +103,13 @@ def test_the_tuning_plot_shows_every_curve(figures, tmp_path):
     assert np.ptp(heights) > 0.8 * (high - low)
 
 
-def test_the_quality_plot_shows_every_curve(monkeypatch, tmp_path):
-    rows = json.loads((page.FOLDER / "quality.json").read_text())
-    (tmp_path / "quality.json").write_text(json.dumps(rows))
-    figures, save = [], page._finish
-    monkeypatch.setattr(
-        page, "_finish", lambda f, *args, **k: (figures.append(f), save(f, *args, **k))
-    )
-    page.draw(tmp_path)
-    (figure,) = figures
-    assert check(figure) and (tmp_path / "quality.png").exists()
+def test_the_quality_plot_shows_every_curve(tmp_path):
+    rows = store.load(store.RESULTS / "cpu", "quality")
+    pictures.draw(tmp_path, [], rows, [], [])
+    assert (tmp_path / "quality.png").exists()
+    with plt.style.context(pictures.STYLE):
+        figure = pictures.losses(rows)
+    assert check(figure)
     left, right = figure.axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("evaluations", "seconds")
     assert left.get_ylabel() and figure.get_suptitle()
@@ -122,19 +118,15 @@ def test_the_quality_plot_shows_every_curve(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("panels", [2, 5])
-def test_the_search_curves_have_names_and_styles_of_their_own(panels, monkeypatch, tmp_path):
+def test_the_search_curves_have_names_and_styles_of_their_own(panels):
     methods = ["zojax default", *(f"peer {i}" for i in range(9))]
     rows = [
-        {"problem": f"p{i}", "method": m, "at": [1, 10, 100], "curve": [10.0, 3.0 + k, 1.0 + k]}
+        {"work": f"p{i}", "contestant": m, "at": [1, 10, 100], "curve": [10.0, 3.0 + k, 1.0 + k]}
         for i in range(panels)
         for k, m in enumerate(methods)
     ]
-    figures, make = [], search_plots._axes
-    monkeypatch.setattr(
-        search_plots, "_axes", lambda *args: (made := make(*args), figures.append(made[0]))[0]
-    )
-    search_plots.curves(rows, tmp_path / "a.png")
-    (figure,) = figures
+    with plt.style.context(pictures.STYLE):
+        figure = pictures.curves(rows)
     assert len(check(figure)) == 1
     drawn = [ax for ax in figure.axes if ax.axison]
     assert len(drawn) == panels and drawn[0].get_ylabel() and drawn[-1].get_xlabel()

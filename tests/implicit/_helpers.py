@@ -13,7 +13,7 @@ from zojax import noise
 @partial(jax.tree_util.register_dataclass, data_fields=["phase"], meta_fields=[])
 @dataclass(frozen=True)
 class Wave:
-    """Any function of row and column will do to test views."""
+    """A source for tests of views: any function of row and column serves."""
 
     phase: jax.Array
 

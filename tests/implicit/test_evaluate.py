@@ -169,7 +169,7 @@ def test_report_reads_well():
 
 
 def test_a_gpu_has_the_vectors_of_all_layers_before_the_loop(monkeypatch):
-    """The same numbers; what is drawn inside of the loop is a matrix alone."""
+    """The same numbers, but the loop draws matrices only."""
     params = {"w": normal(0, (3, 4, 4)), "b": normal(1, (3, 4))}
     direction, key = directions.rademacher(), jax.random.key(0)
     drawn = direction.draw(direction.frame(key, 1, params), 0, params)

@@ -1,4 +1,4 @@
-"""Long vectors, of which the noise is made whole and with an even length: see `noise.of_even_length`."""
+"""Long vectors: their noise is made as a whole, with an even length (`noise.of_even_length`)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the compiler allocates: a forward pass, and the largest part of a parameter in use."""
+"""Memory of compiled programs: a forward pass, and the largest part of a parameter in use."""
 
 import time
 
@@ -81,7 +81,7 @@ def test_peak_is_a_forward_pass_and_the_largest_slice(name):
 
 @pytest.mark.parametrize("name", ["rademacher", "low_rank"])
 def test_the_operand_of_a_product_is_stored_once(name):
-    """Layers written out, whose products read a gelu: it is computed once, and so is its tanh."""
+    """Unrolled layers, whose products read a gelu: the gelu and its tanh are computed once."""
     width, hidden, examples = 128, 512, 512
     matrix = jax.ShapeDtypeStruct((hidden, width), jnp.float32)
     shapes = [(matrix, jax.ShapeDtypeStruct((width, hidden), jnp.float32)) for _ in range(4)]
@@ -119,7 +119,7 @@ def peak_of_donated_step(estimator, loss, shapes):
     [("rademacher", 1), ("normal", 1), ("low_rank", 1), ("rademacher", 16), ("low_rank", 8)],
 )
 def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
-    """No gradient, no update and no perturbed copy, with several directions neither."""
+    """No gradient, no update and no perturbed copy, also with several directions."""
     loss, shapes = transformer(layers=12, width=1024, hidden=4096)
     estimator = zojax.estimator(
         getattr(directions, name)(), num_directions=count, batch_size=1, mu=1e-3
@@ -140,7 +140,7 @@ def absolute(params):
 @pytest.mark.parametrize("penalty", [squares, absolute])
 @pytest.mark.parametrize("name", ["rademacher", "low_rank"])
 def test_a_penalty_reads_one_leaf_at_a_time(name, penalty):
-    """A sum over each weight has no other operand that its noise could wait for."""
+    """A sum over a weight has no other operand for its noise to wait for."""
     width = 512
     shapes = [jax.ShapeDtypeStruct((width, width), jnp.float32)] * 8
 
@@ -172,7 +172,7 @@ def test_a_scaled_table_is_perturbed_where_it_is_looked_up(name):
 @pytest.mark.parametrize("count", [1, 16])
 @pytest.mark.parametrize("name", ["rademacher", "normal"])
 def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):
-    """A forward and one perturbed vector: none for each reader, and no numbers of columns."""
+    """A forward pass and one perturbed vector: no copy for each reader, no stored column numbers."""
 
     def loss(x):
         return jnp.sum(x * x + jnp.sin(x)) + jnp.max(jnp.square(x))

@@ -76,7 +76,7 @@ def test_dense_noise_is_materialised_a_slice_at_a_time(model):
 
 
 def test_directions_share_the_parameters(model):
-    """vmap over directions: nothing of directions x weight exists in the whole jaxpr."""
+    """vmap over directions: the jaxpr holds no array of directions x weight."""
     _, loss, params = model
     report = explain(loss, params, draw(params, "low_rank"))
     weights = list(filter(_is_weight, report.leaves.values()))
@@ -102,7 +102,7 @@ def test_directions_share_the_parameters(model):
 
 
 def _slice(leaf):
-    """The part of a leaf that is in use at once: a layer of a stack."""
+    """The part of a leaf in use at once: a layer of a stack."""
     return leaf.shape[1:] if "blocks" in leaf.name else leaf.shape
 
 
@@ -113,7 +113,7 @@ def _is_weight(leaf):
 
 
 def _unordered(shape):
-    """Shapes up to the order of axes and axes of size one, so that every view of them is found."""
+    """Shapes up to the order of axes and axes of size one, so the search finds every view."""
     return tuple(sorted(n for n in shape if n != 1))
 
 

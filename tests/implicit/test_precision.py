@@ -66,7 +66,7 @@ def test_float64_products(name):
 @pytest.mark.parametrize("mu", [1e-2, 1e-4])
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_bfloat16_products_keep_small_perturbations(name, mu):
-    """The change of the product is right to a few per cent where rounding destroys it."""
+    """The change of the product is right to a few per cent; rounding destroys it."""
     fun, shape, cut = PRODUCTS[name]
     w = normal(1, shape, jnp.bfloat16) * 0.02
     z = noises(shape, cut, 2)["low_rank"]
@@ -82,7 +82,7 @@ def test_bfloat16_products_keep_small_perturbations(name, mu):
 
 
 def fun_of(fun, w):
-    """The product of a float64 w with what the bfloat16 product reads."""
+    """The product of a float64 w with the bfloat16 inputs."""
     rounded = [a.astype(jnp.bfloat16).astype(jnp.float64) for a in (X, IMAGES)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "X", rounded[0])

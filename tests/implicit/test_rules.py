@@ -306,7 +306,7 @@ def test_equals_materialised(case):
         reference = {k: case.fun(materialised(w, z, scale)) for k, z in kinds.items()}
         return implicit, reference
 
-    tolerance = 1e-2 if case.name == "convert" else 1e-5  # rounds to bfloat16 on the way
+    tolerance = 1e-2 if case.name == "convert" else 1e-5  # rounds to bfloat16
     close(*both(w, 0.1), tolerance)
 
 

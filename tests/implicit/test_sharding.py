@@ -1,4 +1,4 @@
-"""Meshes of four host devices, in processes of their own: shard_map, and axes that are sharded by type."""
+"""Meshes of four host devices, each in its own process: shard_map, and explicit axes."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ CASES = {
     "elementwise": (elementwise, P(), P("a")),
 }
 for name, (fun, w_spec, x_spec) in CASES.items():
-    check_vma = name != "gathered"  # the same on all of b, but not provably
+    check_vma = name != "gathered"  # equal on all of b, but JAX cannot prove it
     run = jax.shard_map(
         fun, mesh=mesh, in_specs=(w_spec, x_spec), out_specs=P("a"), check_vma=check_vma
     )
@@ -62,7 +62,7 @@ for name, (fun, w_spec, x_spec) in CASES.items():
         missing = any(e.kind == "missing" for e in events)
         assert missing == ("low_rank" in kind and not served), (name, kind)
 """
-# Carries of which one differs between devices and the other does not.
+# Two carries: one differs between devices, the other does not.
 CARRIES = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
 w, x = jnp.cos(jnp.arange(8.0)), jnp.sin(jnp.arange(32.0)).reshape(4, 8)
@@ -90,7 +90,7 @@ for loop in (scan, while_loop):
         _, actual = jax.jit(lambda w, x: zojax.value_and_grad(loss, source)(0, w, x))(w, x)
         np.testing.assert_allclose(actual, expected, rtol=1e-3)
 """
-# A float16 leaf of which each device holds a part, and the same on islands with keys of their own.
+# A float16 leaf, sharded over devices; and one on each device, each with its own key.
 HALF = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
 w = jnp.ones(8, jnp.float16)

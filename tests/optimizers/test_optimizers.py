@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import zojax
+from tests.optimizers._laws import OPTIMIZERS
 from zojax import directions, noise, stencils
 
 START = (1.0, -2.0)
@@ -241,19 +242,14 @@ def test_open_es_sees_only_the_order_of_the_values():
 # --- use ----------------------------------------------------------------------------------------------
 
 CONVERGING = {
-    "zo_sgd": (zojax.zo_sgd(0.02, zojax.estimator(num_directions=2)), 300),
-    "momentum": (zojax.zo_sgd(2e-3, zojax.estimator(num_directions=2), momentum=0.9), 300),
-    "mezo": (zojax.mezo(0.02), 300),
-    "spsa": (zojax.spsa(a=0.2, c=1e-2, A=30), 300),
-    "open_es": (zojax.open_es(0.05, population=32, weight_decay=0.0), 300),
-    "ars": (zojax.ars(optax.linear_schedule(0.1, 0.0, 300), num_directions=8), 300),
-    "adam": (zojax.zeroth_order(optax.adam(0.05), zojax.estimator(num_directions=2)), 300),
+    **{name: law.converging for name, law in OPTIMIZERS.items()},
+    "adam": zojax.zeroth_order(optax.adam(0.05), zojax.estimator(num_directions=2)),
 }
 
 
 @pytest.mark.parametrize("name", CONVERGING)
 def test_converges_on_a_quadratic(name):
-    tx, steps = CONVERGING[name]
+    tx, steps = CONVERGING[name], 300
     with jax.enable_x64(False):
         result = zojax.minimize(bowl, jnp.array(START), tx, steps, chunk_size=steps)
     assert float(bowl(result.params)) < 1e-3 * float(bowl(jnp.array(START)))

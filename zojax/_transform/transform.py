@@ -116,7 +116,7 @@ def zeroth_order(
         optax.GradientTransformationExtraArgs(inner.init, _extras.accepting(inner.update)),
         estimator,
         as_key(key),
-        _float_dtype(inner_dtype),
+        _checked_dtype(inner_dtype),
         _extras.extra_names(inner.update),
         _extras.required_names(inner.update) - _extras.GIVEN,
     )
@@ -146,7 +146,7 @@ def _require_inner(inner) -> None:
         )
 
 
-def _float_dtype(dtype: Any) -> jnp.dtype | None:
+def _checked_dtype(dtype: Any) -> jnp.dtype | None:
     if dtype is None:
         return None
     try:

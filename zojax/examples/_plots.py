@@ -11,9 +11,11 @@ __all__ = ["loss_curve", "make_figure", "panels", "save_figure", "style"]
 
 def make_figure(width: float, height: float) -> Any:
     """An empty Matplotlib figure; unlike pyplot's it needs no display."""
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    style.use("zojax.examples.plots")
+    return Figure(figsize=(width, height))
 
 
 def panels(names: list[str], height: float) -> tuple[Any, list[Any]]:
@@ -28,7 +30,6 @@ def panels(names: list[str], height: float) -> tuple[Any, list[Any]]:
 def style(axis: Any, integers: bool = False, **properties: Any) -> None:
     """Gives axes the common look; `integers` for whole ticks of x, `properties` as for `axes.set`."""
     axis.set(**properties)
-    axis.spines[["top", "right"]].set_visible(False)
     if integers:
         axis.xaxis.get_major_locator().set_params(integer=True)
 
@@ -84,7 +85,7 @@ def loss_curve(
     style(axes, integers=True, xlabel="step", ylabel=what, title=title)
     if _decades([*losses, *curve.values()]) > 2:  # a run that diverged, too
         axes.set_yscale("log")
-    axes.legend(frameon=False)
+    axes.legend()
     return save_figure(figure, path)
 
 

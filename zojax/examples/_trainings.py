@@ -1,12 +1,12 @@
-"""One training run as a function of its hyper-parameters that JAX can trace, batch and compile once.
+"""One training run as a function of its hyper-parameters, compiled once for all candidates.
 
-Shapes are those of the widest and deepest network. A narrower one is the same network with units masked:
-a masked unit is zero, gets no gradient and changes nothing; a layer too many is skipped. So every
-candidate runs in one program, and several candidates run side by side under `vmap`.
+All shapes are those of the widest and deepest network. A narrower network masks units: a masked unit is
+zero and gets no gradient. A shallower one skips layers. So candidates run side by side under `vmap`.
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,8 @@ import optax
 from zojax import search
 
 __all__ = [
-    "ACTIVATIONS",
-    "DATA",
-    "SPACE",
-    "Data",
-    "Losses",
-    "forward",
-    "init",
-    "load",
-    "make_training",
+    *("ACTIVATIONS", "DATA", "SPACE", "Data", "Losses"),
+    *("forward", "init", "load", "make_training"),
 ]
 
 DATA = ("digits", "breast_cancer")
@@ -40,23 +33,26 @@ SPACE = {
 }
 
 
-class Data(NamedTuple):
-    """Standardised rows `(N, n)` and integer labels `(N,)` of each part."""
+Part = tuple[np.ndarray, np.ndarray]
 
-    train: tuple
-    validation: tuple
-    test: tuple
+
+class Data(NamedTuple):
+    """Standardised rows `(N, n)` and integer labels `(N,)` of three parts."""
+
+    train: Part
+    validation: Part
+    test: Part
 
 
 class Losses(NamedTuple):
-    """Mean negative log-likelihood in nats, and the share of wrong answers on the test part."""
+    """Mean negative log-likelihood in nats of two parts, and the test part's share of wrong answers."""
 
     validation: jax.Array
     test: jax.Array
     error: jax.Array
 
 
-def load(name):
+def load(name: str) -> Data:
     """One of scikit-learn's tables: half for training, a quarter for validation, a quarter for the test.
 
     Args:
@@ -76,8 +72,8 @@ def load(name):
     return Data(*((x[part], y[part].astype(np.int32)) for part in parts))
 
 
-def init(key, inputs, classes, point):
-    """Weights of the widest network, of the variance that suits the widths of `point`; zero biases.
+def init(key: jax.Array, inputs: int, classes: int, point: Any) -> list[dict]:
+    """Weights of the widest network, with the variance for the widths of `point`; zero biases.
 
     Args:
       key: a JAX key.
@@ -96,10 +92,10 @@ def init(key, inputs, classes, point):
     ]
 
 
-def forward(layers, point, x, key=None):
-    """Logits `(B, classes)` of the network that `point` describes, for `x` `(B, inputs)`.
+def forward(layers: list[dict], point: Any, x: Any, key: jax.Array | None = None) -> jax.Array:
+    """Logits `(B, classes)` of the network of `point` for `x` `(B, inputs)`.
 
-    With a key, the last hidden layer loses units at random.
+    A key applies dropout to the last hidden layer.
     """
     *hidden, last = layers
     for i, layer in enumerate(hidden):
@@ -113,8 +109,10 @@ def forward(layers, point, x, key=None):
     return x @ last["weight"] + last["bias"]
 
 
-def make_training(data, steps=300, batch=32):
-    """A training run: stochastic gradient descent with momentum 0.9, its rate falling to zero.
+def make_training(
+    data: Data, steps: int = 300, batch: int = 32
+) -> Callable[[Any, jax.Array], Losses]:
+    """A training run: stochastic gradient descent with momentum 0.9 and a rate decaying to zero.
 
     Args:
       data: a `Data`.
@@ -158,5 +156,5 @@ def make_training(data, steps=300, batch=32):
     return training
 
 
-def _nll(logits, labels):
+def _nll(logits: jax.Array, labels: Any) -> jax.Array:
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))

@@ -41,7 +41,11 @@ def write_tasks(folder: pathlib.Path, reviews: lm.Reviews) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m zojax.examples.export", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m zojax.examples.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=pathlib.Path, help="where to write; about 540 MB")
     parser.add_argument("--examples", type=int, default=768, help="reviews in each file")
     args = parser.parse_args(argv)

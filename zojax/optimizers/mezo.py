@@ -28,17 +28,17 @@ def mezo(
         x \leftarrow x - \eta\,(\mathrm{mean}_i(c_i z_i) + \lambda x)
 
     The paper's settings for OPT: full parameters eta 1e-6 or 1e-7 and mu 1e-3; LoRA 1e-4 or 5e-5 and 1e-2;
-    prefix 1e-2 or 1e-3 and 1e-1; batch 16, 20,000 steps, a constant rate. The default is one for
-    fine-tuning billions of parameters: a network of thousands, from random weights, needs 1e-2 to 1e-1.
+    prefix 1e-2 or 1e-3 and 1e-1; batch 16, 20,000 steps, a constant rate. The default rate suits models of
+    billions of parameters. A network of thousands, from random weights, needs 1e-2 to 1e-1.
 
     Args:
       learning_rate: eta, a float or a schedule.
       mu: smoothing radius, a float or a schedule.
       num_directions: N; the paper's n-SPSA.
-      weight_decay: lambda; biases and norms are usually left out by `mask`.
+      weight_decay: lambda; exclude biases and norms by `mask`.
       mask: as in `optax.add_decayed_weights`: which parameters decay.
-      direction: `directions.rademacher()` by default, which is cheaper and of less variance than the
-        paper's `directions.normal()`.
+      direction: `directions.rademacher()` by default. It is cheaper than the paper's
+        `directions.normal()`, with less variance.
       batch_size: directions evaluated at once, see `zojax.estimator`.
       key: of the run.
 

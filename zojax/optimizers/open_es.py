@@ -22,8 +22,8 @@ def open_es(
     r"""Evolution strategies as a scalable alternative to reinforcement learning.
 
     A population of antithetic pairs :math:`x \pm \mu z_i`, its losses replaced by centered ranks; the
-    sum :math:`\frac{1}{N\mu}\sum_i w_i z_i` goes to Adam. The target is the expected rank, not the loss:
-    invariant to any monotone change of it.
+    sum :math:`\frac{1}{N\mu}\sum_i w_i z_i` goes to Adam. The target is the expected rank, not the loss, so
+    it is invariant to any monotone change of the loss.
 
     Args:
       learning_rate: of Adam, a float or a schedule.

@@ -24,9 +24,8 @@ def spsa(
     r"""Simultaneous perturbation stochastic approximation.
 
     At step k = 0, 1, ... the learning rate is :math:`a / (k + 1 + A)^\alpha` and the smoothing radius
-    :math:`\mu = c / (k + 1)^\gamma`. The names are Spall's; he advises A of a tenth of the planned
-    steps, and c of the size of the noise in the values. A step without a finite value counts for the radius
-    alone.
+    :math:`\mu = c / (k + 1)^\gamma`. The names are Spall's. He advises A of a tenth of the planned steps,
+    and c of the size of the noise in the values. A step without a finite value advances the radius only.
 
     Args:
       a: gain of the steps.

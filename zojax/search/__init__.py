@@ -8,6 +8,7 @@ algorithm on any space, compiled or by ask and tell.
 """
 
 import sys
+import typing as _typing
 
 from zojax.search import algorithms, spaces
 from zojax.search.algorithms import *  # noqa: F403
@@ -17,23 +18,18 @@ from zojax.search.engine.result import SearchProgress as SearchProgress
 from zojax.search.engine.result import SearchResult as SearchResult
 from zojax.search.spaces import *  # noqa: F403
 
-__all__ = [
-    "History",
-    "SearchProgress",
-    "SearchResult",
-    "minimize",
-    *algorithms.__all__,
-    *spaces.__all__,
-]
-
 domains = spaces  # the old name
-# Modules that lay here before they had packages: `from zojax.search.sracos import sracos`.
-_MOVED = {name: f"algorithms.{name}" for name in algorithms.__all__ if name != "Algorithm"}
-_MOVED |= {
-    "domains": "spaces",
-    "default": "algorithms.default_algorithm",
-    "pposs": "algorithms.poss",
-}
-sys.modules.update(
-    {f"{__name__}.{old}": sys.modules[f"{__name__}.{new}"] for old, new in _MOVED.items()}
-)
+
+if not _typing.TYPE_CHECKING:  # type checkers read the imports
+    __all__ = ["History", "SearchProgress", "SearchResult", "minimize"]
+    __all__ += algorithms.__all__ + spaces.__all__
+    # Modules that lay here before they had packages: `from zojax.search.sracos import sracos`.
+    _MOVED = {name: f"algorithms.{name}" for name in algorithms.__all__ if name != "Algorithm"}
+    _MOVED |= {
+        "domains": "spaces",
+        "default": "algorithms.default_algorithm",
+        "pposs": "algorithms.poss",
+    }
+    sys.modules.update(
+        {f"{__name__}.{old}": sys.modules[f"{__name__}.{new}"] for old, new in _MOVED.items()}
+    )

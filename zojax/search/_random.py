@@ -1,11 +1,11 @@
-"""Random words for searches: a stream of each key, hashed with the library's noise.
+"""Random words for searches: each key has a stream, hashed as in `zojax.noise`.
 
-A draw of `jax.random` is a loop of its own in a program, which a short search in a new process waits for;
-these hashes fuse into what reads them.
+Each draw of `jax.random` adds a loop to a program. A short search in a new process would spend its time
+compiling these. The hashes here fuse into their consumers.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,23 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.noise import make_seed, mix, row_keys
 
-# Rows of a key that no draw of its stream reaches.
+# Numbers of draws that no stream reaches.
 _EVALUATIONS, _SAMPLE, _KEYS = (np.uint32(2**32 - i) for i in (3, 2, 1))
+# Rounds of `scramble`: the last steps of MurmurHash3.
+MURMUR = (16, 0x85EBCA6B), (13, 0xC2B2AE35)
 
 
 class Random(NamedTuple):
-    """A counter-based stream of random words: the seed and the number of draws so far."""
+    """A counter-based stream of random words: a seed and the number of draws so far."""
 
-    seed: jax.Array
-    count: jax.Array
+    seed: jax.Array  # uint32 (2,)
+    draws: Any  # uint32 ()
 
 
 def make_random(key) -> Random:
-    """The stream of a key; keys from `split` and points from `sample_unit` are independent of it."""
+    """The stream of a key, independent of its `split` keys and of its `sample_unit` points."""
     a, b = make_seed(jax.random.clone(as_key(key)))
-    # A bijection of 64 bits: keys of successive integers differ in one bit.
+    # A bijection of 64 bits: seeds of successive integers differ in one bit only.
     a = mix((b, ~b), a)
     b = mix((a, ~a), b)
     return Random(jnp.stack([a, b]), jnp.uint32(0))
@@ -37,12 +39,12 @@ def make_random(key) -> Random:
 
 @partial(jax.jit, static_argnums=1)
 def split(key, num: int) -> jax.Array:
-    """`num` keys of one, and of its kind, shape (num,)."""
+    """`num` keys of the same kind as `key`, shape (num,)."""
     return _keys(as_key(key), num, _KEYS)
 
 
 def evaluation_key(key) -> jax.Array:
-    """What keys of evaluations are folded from: not the user's own key, which they may have split."""
+    """The key that keys of evaluations fold from. The user may have split `key` itself."""
     return _keys(as_key(key), 1, _EVALUATIONS)[0]
 
 
@@ -59,14 +61,14 @@ def sample_unit(key, shape: tuple[int, ...]) -> jax.Array:
 
 
 def words(random: Random, num: int, start=0) -> jax.Array:
-    """`num` words of the current draw, from column `start` on: the library's noise, row `count` of it."""
+    """`num` words of the current draw, from column `start` on: row `draws` of the library's noise."""
     column = jax.lax.iota(jnp.uint32, num) + jnp.asarray(start, jnp.uint32)
-    return mix(row_keys(random.seed, random.count), column)
+    return mix(row_keys(random.seed, random.draws), column)
 
 
 def advance(random: Random) -> Random:
     """The next draw."""
-    return random._replace(count=random.count + np.uint32(1))
+    return random._replace(draws=random.draws + np.uint32(1))
 
 
 def to_unit(words: jax.Array) -> jax.Array:
@@ -77,7 +79,7 @@ def to_unit(words: jax.Array) -> jax.Array:
 
 
 def unit(random: Random, num: int) -> jax.Array:
-    """`num` uniform numbers of the current draw, of 53 bits in float64."""
+    """`num` uniform numbers of the current draw, with 53 bits in float64."""
     high = to_unit(words(random, num))
     if high.dtype == np.float32:
         return high
@@ -90,6 +92,13 @@ def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     return unit(random, num), advance(random)
 
 
+def scramble(x, rounds=MURMUR):
+    """A bijection of uint32 in which every bit moves every other; x is an array of NumPy or JAX."""
+    for shift, factor in rounds:
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(16))
+
+
 def index_from(u: jax.Array, n) -> jax.Array:
-    """A random index below n from a uniform number; unsigned, for which XLA checks nothing."""
+    """A random index below n from a uniform number. Unsigned, so XLA adds no check for negatives."""
     return jnp.minimum((u * n).astype(jnp.uint32), n - 1)

@@ -1,9 +1,8 @@
-"""A run as a log of scalars: a key and one coefficient a direction and step are all that it did.
+"""A run as a log of scalars: a key, and one coefficient for each direction and step.
 
-A step of `zeroth_order` is its key, which the step's number gives, and `ZerothOrderState.coefficients`:
-4 bytes with one direction. A log of them next to the parameters that the run began with is a
-checkpoint of every step, in 5 bytes each, and `replay` makes the parameters again, to the bit,
-without a loss or data. A run that was cut off continues from its log as if nothing had happened.
+The key and `ZerothOrderState.coefficients` determine a step of `zeroth_order`: 4 bytes with one direction.
+So a log and the first parameters are a checkpoint of every step, in 5 bytes each. `replay` computes the
+parameters again, to the bit, without a loss or data. `resume` continues a run that was cut off.
 
     with Recorder(path, tx, params) as recorder:
         for batch in batches:
@@ -13,7 +12,9 @@ without a loss or data. A run that was cut off continues from its log as if noth
     params = replay(params0, tx, load(path))
 """
 
-from zojax.trajectory._log import Log, load, merge, save, truncate
+from zojax.trajectory._files import load, save
+from zojax.trajectory._log import Log, truncate
+from zojax.trajectory._merge import merge
 from zojax.trajectory._notes import require_note
 from zojax.trajectory._recorder import Recorder
 from zojax.trajectory._replay import replay, resume

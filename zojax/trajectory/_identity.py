@@ -1,4 +1,4 @@
-"""Which run a log belongs to: digests of the base parameters, and of the program of an update."""
+"""The identity of a run: digests of its base parameters, and of the program of its update."""
 
 import hashlib
 import re
@@ -13,14 +13,15 @@ from jax.extend.core import Literal
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, apply_updates
 from zojax._trees import PyTree, is_float, structure_of
+from zojax.trajectory._hyperparameters import free, with_free
 
 
 def identify(tx: ZerothOrder, params: PyTree) -> dict:
     """The part of a header that the optimizer and the base parameters determine."""
     if not isinstance(tx, ZerothOrder):
         raise TypeError(
-            "tx must be what zojax.zeroth_order or a ready-made optimizer returns, got "
-            f"{type(tx).__name__}: put what is around it inside."
+            "tx must come from zojax.zeroth_order or a ready-made optimizer, got "
+            f"{type(tx).__name__}: put the transformations around it inside."
         )
     stencil = tx.estimator.stencil
     if stencil.memory and 0.0 in stencil.offsets:
@@ -45,24 +46,24 @@ def identify(tx: ZerothOrder, params: PyTree) -> dict:
 
 
 def evaluation(tx: ZerothOrder, params: PyTree) -> str:
-    """A digest of mu, stencil and shaping, on which a run depends, but not its replay."""
+    """A digest of mu, stencil and shaping. A run depends on them; its replay does not."""
     with _one_device():
         return _program_digest(jax.make_jaxpr(partial(_estimate, tx))(*_shapes(tx, params)))
 
 
 def _one_device():
-    """Without the mesh that is set: the optimizer is the same on any, even where its sums are not."""
+    """Without the current mesh: a program's digest must not depend on it."""
     return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
 def _shapes(tx: ZerothOrder, params: PyTree) -> tuple[PyTree, PyTree]:
-    """Of parameters and state, without a sharding."""
+    """The shapes and dtypes of parameters and state, without a sharding."""
     structure = jax.tree.map(lambda s: s.update(sharding=None), structure_of(params))
     return structure, jax.eval_shape(tx.init, structure)
 
 
 def _estimate(tx: ZerothOrder, params, state):
-    """The coefficients of a step whose loss says little: the rest of the program is that of `tx`."""
+    """The coefficients of a step with a trivial loss: the rest of the program is that of `tx`."""
 
     def loss(params, **key):
         floats = [jnp.sum(x) for x in jax.tree.leaves(params) if is_float(x)]
@@ -74,7 +75,7 @@ def _estimate(tx: ZerothOrder, params, state):
 
 @marking_nan
 def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
-    """One replayed step; row holds n coefficients and, where it is recorded, the value."""
+    """One replayed step; row holds n coefficients and, if recorded, the value."""
     state = with_free(state, hyperparameters)
     value = row[n] if row.shape[0] > n else jnp.nan
     coefficients = row[:n].astype(state.coefficients.dtype)
@@ -83,7 +84,7 @@ def step(tx: ZerothOrder, n: int, params, state, row, hyperparameters):
 
 
 def check(header: dict, found: dict) -> None:
-    """Raises ValueError, with the reason, unless the log is of what `identify` found."""
+    """Raises ValueError, with the reason, unless a log's header has the identity `found`."""
     logged = {path: what for path, *what in header["leaves"]}
     given = {path: what for path, *what in found["leaves"]}
     if logged.keys() != given.keys():
@@ -98,8 +99,8 @@ def check(header: dict, found: dict) -> None:
             )
         if digest != logged[path][2]:
             raise ValueError(
-                f"another base model: the values of params{path} are not those that the logged run "
-                "began with."
+                f"another base model: the values of params{path} are not those at the beginning of the "
+                "logged run."
             )
     for name in ("num_directions", "columns", "dtype"):
         if found[name] != header[name]:
@@ -116,7 +117,7 @@ def check(header: dict, found: dict) -> None:
 
 
 def require_leaves(header: dict, params: PyTree) -> None:
-    """Raises ValueError unless the parameters have the leaves of the log's."""
+    """Raises ValueError unless the parameters have the leaves in the log."""
     given = [
         (jax.tree_util.keystr(path), jnp.result_type(x).name, list(np.shape(x)))
         for path, x in jax.tree_util.tree_leaves_with_path(jax.tree.map(_data, params))
@@ -151,41 +152,13 @@ def _placement(leaf) -> str:
 
 
 def digest(params: PyTree) -> str:
-    """32 hexadecimal digits of all leaves."""
+    """A digest of all leaves, 32 hexadecimal digits."""
     text = repr(_describe(params)).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def free(state) -> list[dict]:
-    """The hyperparameters of `optax.inject_hyperparams` that no schedule sets."""
-    found = jax.tree.leaves(state, is_leaf=_is_injected)
-    return [{k: s.hyperparams[k] for k in _free_names(s)} for s in found if _is_injected(s)]
-
-
-def with_free(state, values: list[dict]):
-    """The state with these hyperparameters, in the order of `free`."""
-    remaining = iter(values)
-
-    def replace(node):
-        if not _is_injected(node):
-            return node
-        new = next(remaining)
-        cast = {k: jnp.asarray(new[k], jnp.asarray(node.hyperparams[k]).dtype) for k in new}
-        return node._replace(hyperparams={**node.hyperparams, **cast})
-
-    return jax.tree.map(replace, state, is_leaf=_is_injected)
-
-
-def _is_injected(node) -> bool:
-    return isinstance(getattr(node, "hyperparams", None), dict)
-
-
-def _free_names(node) -> list[str]:
-    return sorted(set(node.hyperparams) - set(getattr(node, "hyperparams_states", {})))
-
-
 def _describe(params: PyTree) -> dict:
-    """For every leaf's path its dtype, shape and a digest of its values."""
+    """The dtype, the shape and a digest of the values of every leaf, by its path."""
 
     def one(leaf):
         leaf = _data(leaf)
@@ -198,15 +171,15 @@ def _describe(params: PyTree) -> dict:
 
 
 def _data(leaf):
-    """The words of a key, and any other leaf as it is."""
+    """The data of a key; any other leaf unchanged."""
     is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _program_digest(program) -> str:
-    """Of the jaxpr, in which a learning rate is a literal, and of the arrays that it closes over."""
+    """A digest of a jaxpr, in which a learning rate is a literal, and of its constant arrays."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
-    # A mesh that is set is named in each call, and moves the ends of lines.
+    # Each call names the current mesh, which also moves the ends of lines.
     text = re.sub(r"ctx_mesh=Mesh\((?:[^()]|\([^()]*\))*\)", "", text)
     text = re.sub(r"\s+", "", text)
     found = hashlib.blake2b(text.encode(), digest_size=16)
@@ -216,7 +189,7 @@ def _program_digest(program) -> str:
 
 
 def _reads_value(tx, structure, state) -> bool:
-    """Whether an update depends on the loss's value, as that of `optax.contrib.reduce_on_plateau` does."""
+    """Whether an update reads the loss's value, as `optax.contrib.reduce_on_plateau` does."""
 
     def update(value, params, state):
         updates, after = tx.replay(state, params, state.coefficients, value)

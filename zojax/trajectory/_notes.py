@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 
-from zojax.trajectory import _log
+from zojax.trajectory import _files
 
 __all__ = ["require_note"]
 
@@ -53,6 +53,6 @@ def _logged(path: str | PathLike) -> tuple[bool, object]:
     """Whether there is a log that `Recorder` may continue, and its note."""
     try:
         with warnings.catch_warnings(action="ignore"):  # the recorder warns of a cut-off end itself
-            return True, _log.load(path).header["note"] or {}
+            return True, _files.load(path).header["note"] or {}
     except (OSError, ValueError):
         return False, None

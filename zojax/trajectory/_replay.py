@@ -1,4 +1,4 @@
-"""`replay` and `resume`: a run again, from its log, in one compiled loop without a loss."""
+"""`replay` and `resume`: a run from its log, in one compiled loop without a loss."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,32 +8,31 @@ from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from zojax._kept import PROGRAMS
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._trees import PyTree
 from zojax.trajectory import _identity
+from zojax.trajectory._hyperparameters import free, tables
 from zojax.trajectory._log import Log, digests, require_log
 
 
 def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
     """The parameters at the end of the logged run, to the bit.
 
-    Every step is the estimator's weighted sum and the update of the inner transformation; Adam's
-    moments and the like are made again on the way. The bits are those of the run on the same
-    platform and version of JAX, whether it was one compiled loop or a program a step.
+    Every step is the estimator's weighted sum and the update of the inner transformation, which computes
+    its state again, such as Adam's moments. On the same platform and version of JAX the bits are those of
+    the run, whether it was one compiled loop or a program a step.
 
-    A run that was sharded replays to the same bits under its own sharding. It does so under any other
-    where no update sums over a leaf. Norms do (`clip_by_global_norm`, `lamb`), and so may low-rank and
-    orthogonal directions.
+    A sharded run replays to the same bits under its own sharding. Under another one it does if no update
+    sums over a leaf, as norms (`clip_by_global_norm`, `lamb`) and low-rank or orthogonal directions may.
 
-    The last seal of the log is checked. A log without one, from another platform or version, gives a
-    warning: nothing tells whether its bits are reached.
+    The replay checks the last seal of the log. It warns of a log without a seal from another platform or
+    version, whose bits nothing can check.
 
     Args:
-      params: what the run began with; sharded as they are, so is the result.
+      params: the first parameters of the run; the result has their sharding.
       tx: the optimizer of the run; its key does not matter.
       log: from `load`, `truncate` or `merge`; from the first step on.
 
@@ -41,10 +40,9 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
       The parameters.
 
     Raises:
-      ValueError: for another base model or optimizer, with the reason; for a log without the first
-        steps; for a sealed log whose parameters this replay does not reach, with the first seal that it
-        misses, and the versions and shardings of both.
-      TypeError: for a `tx` that does not come from `zojax.zeroth_order`, or a path in place of a log.
+      ValueError: another base model or optimizer, with the reason; a log without the first steps; a
+        seal that this replay does not reach, with the versions and shardings of both.
+      TypeError: a `tx` that does not come from `zojax.zeroth_order`, or a path in the place of a log.
 
     References:
       Malladi et al., `Fine-tuning language models with just forward passes
@@ -65,15 +63,14 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
 
 @marking_nan
 def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrderState]:
-    """The parameters and the state with which the logged run would have gone on.
+    """The parameters and the state at the end of the logged run, to continue it.
 
-    All of the state is as it was, with two exceptions. The losses `value` and `estimator_state.previous`
-    are NaN where nothing depends on them, since the log has none. What only evaluations show (`used`,
-    `flat`, `unresolved`, `clipped`, `first` and `least` of `estimator_state`) is counted from the
-    resumption on.
+    The state is as it was, with two exceptions. The losses `value` and `estimator_state.previous` are NaN
+    if no step depends on them, since the log has none. `used`, `flat`, `unresolved`, `clipped`, `first`
+    and `least` of `estimator_state` count evaluations, so they restart.
 
     Args:
-      params: what the run began with.
+      params: the first parameters of the run.
       tx: the optimizer of the run.
       log: as for `replay`.
 
@@ -106,18 +103,18 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
 
 
 def _replayed(params, tx, log: Log, stops) -> Iterator[tuple[int, PyTree, ZerothOrderState]]:
-    """Parameters and state after these numbers of steps; the next one overwrites them."""
+    """Parameters and state after each of these numbers of steps; the next step overwrites them."""
     state = tx.init(params)._replace(rng_key=log.key)
-    tables = _tables(log, _identity.free(state.inner_state))
+    changes = tables(log, free(state.inner_state))
     params, state = jax.tree.map(jnp.copy, (params, state))  # the program overwrites them
     for first, stop in pairwise([0, *sorted(stops)]):
-        rows = jax.tree.map(itemgetter(slice(first, stop)), (log.scalars, tables))
+        rows = jax.tree.map(itemgetter(slice(first, stop)), (log.scalars, changes))
         params, state = _replaying(tx, stop - first)(params, state, *rows)
         yield stop, params, state
 
 
 def _other_bits(params, tx, log: Log, here: list[str]) -> str:
-    """Why a replay is refused: where it left the run, and what may differ."""
+    """The message of a refused replay: the step where it left the run, and both environments."""
     reached, seals = 0, digests(log)
     for steps, found, _ in _replayed(params, tx, log, seals):
         if _identity.digest(found) != seals[steps]:
@@ -137,7 +134,7 @@ def _other_bits(params, tx, log: Log, here: list[str]) -> str:
 
 @lru_cache(PROGRAMS)
 def _replaying(tx: ZerothOrder, steps: int) -> Callable:
-    """A program for each number of steps, of which the last few are kept."""
+    """A program for each number of steps; the last few are kept."""
     n = tx.estimator.num_directions
 
     def run(params, state, scalars, tables):
@@ -147,13 +144,3 @@ def _replaying(tx: ZerothOrder, steps: int) -> Callable:
         return jax.lax.scan(body, (params, state), (scalars, tables), length=steps)[0]
 
     return jax.jit(run, donate_argnums=(0, 1))
-
-
-def _tables(log: Log, initial: list[dict]) -> list[dict]:
-    """The free hyperparameters of every step, from those of the steps where they changed."""
-    tables = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], log.steps, axis=0), initial)
-    for step, values in log.hyperparameters:
-        for name, value in values.items():
-            part, name = name.split(".", 1)
-            tables[int(part)][name][step:] = value
-    return tables

@@ -1,7 +1,9 @@
 """One table of all algorithms, and the properties that they share."""
 
+import inspect
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -43,31 +45,48 @@ SUBSETS = search.space(search.subset(40, max_size=3))
 WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
 STEPS, BUDGET = 20, 60
 
+
+class Row(NamedTuple):
+    """An algorithm, a space for it, and the laws that it is excused from."""
+
+    algorithm: search.Algorithm
+    space: search.Space
+    is_monotone: bool = True  # the recommended value never rises; a mean of new values may
+    has_lowest: bool = True  # and it is the lowest value so far
+    amplifies: bool = False  # rounding, by small differences, so that vmap needs float64
+
+
+# One row for each public algorithm. A second row for the same one has a label after a colon.
 ALGORITHMS = {
-    "random_search": (search.random_search(3), MIXED),
-    "coordinate_reset": (search.coordinate_reset(), MIXED),
-    "coordinate_search": (search.coordinate_search(), MIXED),
-    "racos": (search.racos(), MIXED),
-    "sracos": (search.sracos(), MIXED),
-    "sracos_continuum": (search.sracos(replacement="margin", parity=True), CONTINUUM),
-    "asracos": (search.asracos(in_flight=3), MIXED),
-    "ssracos": (search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM),
-    "resample": (search.resample(search.coordinate_reset(), 4), MIXED),
-    "quasi_newton": (search.quasi_newton(), MIXED),
-    "snes": (search.snes(), MIXED),
-    "portfolio": (search.portfolio(), MIXED),
-    "default": (search.default_algorithm(WIDE, BUDGET), WIDE),
-    "sre": (search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
-    "poss": (search.poss(), SUBSETS),
-    "pposs": (search.pposs(3), SUBSETS),
-    "ponss": (search.ponss(0.1, 2), SUBSETS),
-    "evosax_distribution": (search.from_evosax("SNES", 6), CONTINUUM),
-    "evosax_population": (search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
+    "random_search": Row(search.random_search(3), MIXED),
+    "coordinate_reset": Row(search.coordinate_reset(), MIXED),
+    "coordinate_search": Row(search.coordinate_search(), MIXED),
+    "racos": Row(search.racos(), MIXED),
+    "sracos": Row(search.sracos(), MIXED),
+    "sracos:continuum": Row(search.sracos(replacement="margin", parity=True), CONTINUUM),
+    "asracos": Row(search.asracos(in_flight=3), MIXED),
+    "ssracos": Row(search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM, is_monotone=False),
+    "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
+    "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
+    "snes": Row(search.snes(), MIXED, is_monotone=False),
+    "portfolio": Row(search.portfolio(), MIXED, amplifies=True),
+    "default_algorithm": Row(search.default_algorithm(WIDE, BUDGET), WIDE),
+    "sre": Row(search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
+    # A larger set may be better than the allowed ones.
+    "poss": Row(search.poss(), SUBSETS, has_lowest=False),
+    "pposs": Row(search.pposs(3), SUBSETS, has_lowest=False),
+    "ponss": Row(search.ponss(0.1, 2), SUBSETS, is_monotone=False),
+    "from_evosax:distribution": Row(search.from_evosax("SNES", 6), CONTINUUM),
+    "from_evosax:population": Row(search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
 }
-# Means of several evaluations may rise: their point was lucky before, or, with snes, their generation was.
-MONOTONE = [name for name in ALGORITHMS if name not in ("ssracos", "ponss", "snes")]
-# The rounding of values, which vmap may change, is divided by the width of a difference: needs float64.
-AMPLIFYING = ("quasi_newton", "portfolio")
+
+
+def test_every_public_algorithm_is_in_the_table():
+    functions = {n: f for n in search.__all__ if inspect.isfunction(f := getattr(search, n))}
+    public = {
+        n for n, f in functions.items() if get_type_hints(f).get("return") is search.Algorithm
+    }
+    assert public == {name.split(":")[0] for name in ALGORITHMS}
 
 
 def value_of(space, x):
@@ -93,13 +112,13 @@ def run(algorithm, space, state):
 
 @partial(jax.jit, static_argnums=0)
 def first_state(name, key):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
     return algorithm.init(key, space, BUDGET)
 
 
 @cache
 def first_run(name):
-    return run(*ALGORITHMS[name], first_state(name, jax.random.key(0)))
+    return run(*ALGORITHMS[name][:2], first_state(name, jax.random.key(0)))
 
 
 def same(a, b):
@@ -113,7 +132,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if "evosax" not in name])
 def test_a_run_passes_leak_and_key_reuse_checks(name):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
 
     def some(key):
         state = algorithm.init(key, space, BUDGET)
@@ -128,7 +147,7 @@ def test_a_run_passes_leak_and_key_reuse_checks(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_proposals_are_inside_the_space_and_of_the_right_type(name):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
     _, (x, _, _) = first_run(name)
     assert x.shape == (STEPS, algorithm.batch_size, space.dimension)
     x = np.asarray(x).reshape(-1, space.dimension)
@@ -147,23 +166,23 @@ def test_proposals_are_inside_the_space_and_of_the_right_type(name):
         assert set(point["own"].tolist()) <= {3, 4, 5, 6}
 
 
-@pytest.mark.parametrize("name", MONOTONE)
+@pytest.mark.parametrize("name", [name for name, row in ALGORITHMS.items() if row.is_monotone])
 def test_the_recommendation_never_gets_worse_and_has_its_value(name):
-    _, space = ALGORITHMS[name]
+    row = ALGORITHMS[name]
     _, (_, values, (best_x, best_values)) = first_run(name)
     best_values = np.asarray(best_values)
     assert (best_values[1:] <= best_values[:-1]).all()
-    if name not in ("poss", "pposs", "resample"):  # a larger set may be better than what is allowed
+    if row.has_lowest:
         lowest = np.minimum.accumulate(np.asarray(values).min(axis=1))
         np.testing.assert_allclose(best_values, lowest, rtol=1e-6)
     if np.isfinite(best_values[-1]):
-        np.testing.assert_allclose(value_of(space, best_x[-1]), best_values[-1], rtol=1e-5)
+        np.testing.assert_allclose(value_of(row.space, best_x[-1]), best_values[-1], rtol=1e-5)
     assert np.isfinite(best_values[-1])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tmp_path):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
     state, _ = first_run(name)
     leaves, treedef = jax.tree.flatten(state)
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
@@ -183,9 +202,9 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 def test_vmap_over_seeds_equals_separate_runs(name):
     def whole(seed):
         state = first_state(name, jax.random.key(seed))
-        return run(*ALGORITHMS[name], state)[1]
+        return run(*ALGORITHMS[name][:2], state)[1]
 
-    with jax.enable_x64(name in AMPLIFYING):
+    with jax.enable_x64(ALGORITHMS[name].amplifies):
         together = jax.jit(jax.vmap(whole))(jnp.arange(2))
         alone = [whole(seed) for seed in range(2)]
     for i, one in enumerate(alone):
@@ -195,7 +214,7 @@ def test_vmap_over_seeds_equals_separate_runs(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_point_from_elsewhere_is_taken_over(name):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
     x = jnp.asarray(space.clip(np.where(np.arange(space.dimension) == 1, space.high, space.low)))
     x = x.astype(jnp.zeros(()).dtype)
     inject = jax.jit(partial(algorithm.inject, space))
@@ -205,9 +224,9 @@ def test_a_point_from_elsewhere_is_taken_over(name):
     assert value == -1
 
 
-@pytest.mark.parametrize("name", ["random_search", "sracos_continuum", "sre", "pposs", "ponss"])
+@pytest.mark.parametrize("name", ["random_search", "sracos:continuum", "sre", "pposs", "ponss"])
 def test_the_budget_is_met_exactly_and_the_host_does_as_the_device(name):
-    algorithm, space = ALGORITHMS[name]
+    algorithm, space, *_ = ALGORITHMS[name]
 
     def fun(point):
         leaves = [jnp.ravel(leaf).astype(float) for leaf in jax.tree.leaves(point)]
@@ -260,7 +279,11 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
 def test_a_small_space_is_exhausted(name):
     space = {"kind": search.choice([1, 2, 3]), "number": search.integers(0, 3)}
     found = search.minimize(
-        lambda p: (p["number"] - 2) ** 2 + p["kind"], space, ALGORITHMS[name][0], budget=50, key=0
+        lambda p: (p["number"] - 2) ** 2 + p["kind"],
+        space,
+        ALGORITHMS[name].algorithm,
+        budget=50,
+        key=0,
     )
     assert found.evaluations == 12 and "exhausted" in found.message
     assert found.best == {"kind": 1, "number": 2}
@@ -272,7 +295,11 @@ def test_a_small_space_is_exhausted(name):
 def test_few_subsets_are_listed(name):
     worth = jnp.array([3.0, -1.0, 2.0, 2.5, 0.0])
     found = search.minimize(
-        lambda s: -worth @ s, search.subset(5, max_size=2), ALGORITHMS[name][0], budget=99, key=0
+        lambda s: -worth @ s,
+        search.subset(5, max_size=2),
+        ALGORITHMS[name].algorithm,
+        budget=99,
+        key=0,
     )
     assert found.evaluations == 16 and "exhausted" in found.message
     assert found.best.tolist() == [True, False, False, True, False]

@@ -2,9 +2,11 @@
 
 import enum
 import functools
+import inspect
 import math
 from collections import namedtuple
 from dataclasses import dataclass, field
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -72,35 +74,42 @@ class Level(enum.IntEnum):
     HIGH = 7
 
 
+# One row for each public domain. Further rows have a label after a colon; `own` are a user's domains.
 DOMAINS = {
     "uniform": search.uniform(-2, 3),
-    "uniforms": search.uniform(-2, 3, (2, 3)),
+    "uniform:array": search.uniform(-2, 3, (2, 3)),
     "log_uniform": search.log_uniform(1e-3, 10.0, (2,)),
-    "grid": search.uniform(0, 1, (2,), step=0.25),
+    "uniform:step": search.uniform(0, 1, (2,), step=0.25),
     "integers": search.integers(-3, 3),
-    "integers_step": search.integers(5, 40, (2,), step=7),
+    "integers:step": search.integers(5, 40, (2,), step=7),
     "log_integers": search.log_integers(1, 8),
-    "log_integers_odd": search.log_integers(3, 7, (2,)),
-    "choice_ints": search.choice([4, 2, 7], (3,)),
-    "choice_bools": search.choice([True, False], (2,)),
-    "choice_mixed": search.choice([1, 2.5, False], (2,)),
-    "choice_mixed_scalar": search.choice([4, 2.5]),
-    "choice_numpy": search.choice(np.arange(3, dtype=np.int8), (2,)),
-    "choice_float16": search.choice([np.float16(0.5), np.float32(2)]),
-    "choice_jax": search.choice([jnp.float32(0.5), np.array(2)]),
-    "choice_enum": search.choice(list(Level)),
-    "choice_strings": search.choice(["a", "b"], (2,)),
-    "choice_lists": search.choice([(1, 2), (3, 4)], (2,)),
+    "log_integers:odd": search.log_integers(3, 7, (2,)),
+    "choice": search.choice([4, 2, 7], (3,)),
+    "choice:bools": search.choice([True, False], (2,)),
+    "choice:mixed": search.choice([1, 2.5, False], (2,)),
+    "choice:mixed_scalar": search.choice([4, 2.5]),
+    "choice:numpy": search.choice(np.arange(3, dtype=np.int8), (2,)),
+    "choice:float16": search.choice([np.float16(0.5), np.float32(2)]),
+    "choice:jax": search.choice([jnp.float32(0.5), np.array(2)]),
+    "choice:enum": search.choice(list(Level)),
+    "choice:strings": search.choice(["a", "b"], (2,)),
+    "choice:lists": search.choice([(1, 2), (3, 4)], (2,)),
     "ordered": search.ordered([0, 0.1, 0.5]),
-    "ordered_objects": search.ordered([None, "a"]),
+    "ordered:objects": search.ordered([None, "a"]),
     "subset": search.subset(5, max_size=2),
     "own": Whole(3, 6),
-    "own_unordered": Whole(3, 6, UNORDERED, (2,)),
-    "own_around_zero": Whole(-3, 3),
-    "own_even": Even(2, 8),
-    "own_simplex": Simplex(),
+    "own:unordered": Whole(3, 6, UNORDERED, (2,)),
+    "own:around_zero": Whole(-3, 3),
+    "own:even": Even(2, 8),
+    "own:simplex": Simplex(),
 }
 FINITE = [name for name, domain in DOMAINS.items() if domain.count < math.inf]
+
+
+def test_every_public_domain_is_in_the_table():
+    functions = {n: f for n in search.__all__ if inspect.isfunction(f := getattr(search, n))}
+    public = {n for n, f in functions.items() if get_type_hints(f).get("return") is search.Domain}
+    assert public == {name.split(":")[0] for name in DOMAINS} - {"own"}
 
 
 def same(a, b):
@@ -324,7 +333,7 @@ class Settings:
 )
 @pytest.mark.parametrize("make", [search.choice, search.ordered])
 def test_domains_inside_options_are_refused(make, option):
-    remedy = "holds the domain (uniform|integers).*side by side"
+    remedy = "with the domain (uniform|integers).*side by side"
     with pytest.raises(TypeError, match=rf"options of {make.__name__}.*{remedy}"):
         make(["other", option])
 
@@ -390,9 +399,50 @@ def test_errors_of_own_domains_name_what_is_missing():
         find(Undecoded(3, 6), init_points=[3])
     with pytest.raises(ValueError, match=r"values\(\) of Short.*shape.* = \(4,\), got \(2,\)"):
         find(Short(3, 6))
-    with pytest.raises(ValueError, match=r"values\(\) of Odd.*snap leaves alone"):
+    with pytest.raises(ValueError, match=r"values\(\) of Odd.*snap does not change"):
         find(Odd(2, 9))
     with pytest.raises(ValueError, match="not one of the points of the space"):
         search.space(Even(2, 8)).encode(3)
     with pytest.raises(ValueError, match=r"encode of Whole.*shape \(\), got \(2,\)"):
         search.space(Whole(3, 6)).encode([3, 4])
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A domain that is no subclass, with all members of one."""
+
+    low = 3
+    high = 6
+    kind = ORDERED
+    shape = ()
+    slack = 0.0
+    snap = None
+    traceable = True
+    is_continuum = False
+    count = 4
+
+    def values(self):
+        return np.arange(3.0, 7.0)
+
+    def decode(self, x):
+        return x.astype(int)
+
+    def to_python(self, x):
+        return int(x)
+
+    def encode(self, value):
+        return np.asarray(value, float)
+
+
+def test_a_domain_need_not_be_a_subclass():
+    space = search.space({"n": Alone()})
+    assert space.size == 4 and space.point(space.encode({"n": 4})) == {"n": 4}
+    np.testing.assert_array_equal(once.all_points(space)[:, 0], [3, 4, 5, 6])
+    incomplete = type("Incomplete", (), {**vars(Alone), "slack": None})
+    del incomplete.slack, incomplete.count
+    with pytest.raises(
+        TypeError, match="Incomplete must define slack and count: see search.Domain"
+    ):
+        search.space(incomplete())
+    with pytest.raises(TypeError, match="must be a pytree of domains"):
+        search.space({"n": Alone})

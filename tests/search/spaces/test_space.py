@@ -168,12 +168,12 @@ def test_spaces_with_more_points_than_floats_count():
     [
         (
             lambda: search.uniform(1, 1),
-            "low < high, got 1 and 1; what is constant .* pass it in args",
+            "low < high, got 1 and 1; pass a constant in args",
         ),
         (lambda: search.uniform(0, math.inf), "finite bounds"),
         (lambda: search.uniform(0, 1, step=2), "step must lie between"),
         (lambda: search.log_uniform(0, 1), "positive lower bound, got 0"),
-        (lambda: search.choice(["a"]), "at least two options, got .* pass it in args"),
+        (lambda: search.choice(["a"]), "at least two options, got .* pass a constant in args"),
         (lambda: search.subset(3, max_size=4), "between 1 and n = 3, got 4"),
         (lambda: search.uniform(0, 1, shape=(-1,)), "tuple of sizes"),
         (lambda: search.uniform(0, 1, shape=3.5), "tuple of sizes, 1 or more, got 3.5"),

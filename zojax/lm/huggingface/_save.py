@@ -26,6 +26,16 @@ def save(folder: str | PathLike, model: Model) -> None:
     Raises:
       ValueError: for another architecture, and for parameters of another name, dtype or shape.
       ModuleNotFoundError: without the extra `finetune`.
+
+    >>> import jax, tempfile
+    >>> from zojax import lm
+    >>> config = lm.llama.Config(vocabulary=16, width=8, layers=1, heads=2, kv_heads=1, hidden=8)
+    >>> model = lm.Model(lm.llama, config, lm.llama.init(jax.random.key(0), config))
+    >>> folder = tempfile.mkdtemp()
+    >>> lm.save(folder, model)
+    >>> found = lm.load(folder)
+    >>> bool((found.params["embed"] == model.params["embed"]).all())
+    True
     """
     if model.module is not llama:
         raise ValueError(

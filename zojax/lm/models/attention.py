@@ -1,24 +1,26 @@
-"""Attention of new tokens on what was seen before them, the part that Llama and GPT shapes share.
+"""Attention of new tokens on earlier keys and values; Llama and GPT shapes share it.
 
-What came before is given as keys and values: the cache of a generation, `past`, or a prefix that is
-trained like a weight (Li and Liang, "Prefix-Tuning", https://arxiv.org/abs/2101.00190). Both stand in
-front of the new tokens' own.
+Two things stand in front of the new tokens' own keys and values: a trained prefix (Li and Liang,
+"Prefix-Tuning", https://arxiv.org/abs/2101.00190), then `past`, the cache of a generation.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 __all__ = ["attend", "positions_of", "prefix_length", "read", "with_past"]
 
 
-def prefix_length(layers):
-    """How many positions the prefix of stacked layers takes: 0 where there is none."""
+def prefix_length(layers: dict) -> int:
+    """The number of positions of the prefix of stacked layers; 0 without one."""
     return layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
 
 
-def with_past(layer, name, own, past):
-    """`(B, S, K)`: the layer's prefix, the past and the new tokens' own keys (or values).
+def with_past(layer: dict, name: str, own: jax.Array, past: jax.Array | None) -> jax.Array:
+    """Keys (or values) `(B, S, K)`: the layer's prefix, the past, and the new tokens' own.
 
     Args:
       layer: a dict of one layer's parameters.
@@ -33,15 +35,16 @@ def with_past(layer, name, own, past):
     return jnp.concatenate([*parts, own], axis=1) if parts else own
 
 
-def attend(query, keys, values, seen=None):
-    """Softmax attention: causal among the new tokens, which are last; on all before them by default.
+def attend(
+    query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array | None = None
+) -> jax.Array:
+    """Softmax attention of the new tokens, the last ones: causal among them, on all earlier places.
 
     Args:
       query: `(B, T, K, G, size)`: G query heads share each of the K heads of keys and values.
       keys: `(B, S, K, size)`, S >= T.
       values: `(B, S, K, size)`.
-      seen: `(B, P)` bools: which of the P places right before the new tokens hold something; None
-        means all.
+      seen: `(B, P)` bools, the filled ones of the P places right before the new tokens; None for all.
 
     Returns:
       `(B, T, K * G * size)`, in the dtype of `values`.
@@ -58,19 +61,19 @@ def attend(query, keys, values, seen=None):
     return jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(rows, new, -1)
 
 
-def read(x, positions):
-    """Positions of each row, `(B,)` or `(B, C)` integers, of `(B, T, D)`; None means all."""
+def read(x: jax.Array, positions: ArrayLike | None) -> jax.Array:
+    """The positions `(B,)` or `(B, C)` of each row of `x` `(B, T, D)`; None for all."""
     if positions is None:
         return x
-    rows = np.arange(x.shape[0]).reshape(-1, *[1] * (positions.ndim - 1))
+    rows = np.arange(x.shape[0]).reshape(-1, *[1] * (np.ndim(positions) - 1))
     return x[rows, positions]
 
 
-def positions_of(layers, past, start, new):
+def positions_of(layers: dict, past: Any, start: ArrayLike | None, new: int) -> tuple[Any, int]:
     """Positions of `new` tokens, `(T,)` or `(B, T)`, and a bound on them.
 
-    A prefix stands before position 0 of the text and moves all by its length. `start` is that of the
-    first new token in the text, an integer or `(B,)`; None means right after the past.
+    `start` is the position of the first new token in the text, an integer or `(B,)`; None for right after
+    the past. A prefix stands before the text, so its length is added.
     """
     before = 0 if past is None else past[0].shape[2]
     shift, steps = prefix_length(layers), np.arange(new)

@@ -1,17 +1,17 @@
 """GPT-2- and OPT-shaped language models in pure JAX: learned positions, layer norms, biases everywhere.
 
-The two differ in the activation and in where positions begin to count. As in
-`zojax.lm.llama` layers are stacked and scanned, and sequences are padded on the
-right, which causal attention never sees.
+They differ in the activation and in the first position. As in `zojax.lm.llama`, layers are stacked and
+scanned, and sequences are padded on the right, unseen by causal attention.
 
 Sources: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Zhang et al.,
 "OPT: Open Pre-trained Transformer Language Models", https://arxiv.org/abs/2205.01068.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from zojax.lm.models.attention import attend, positions_of, read, with_past
 
@@ -25,7 +25,7 @@ ACTIVATIONS = {
 
 
 class Config(NamedTuple):
-    """The numbers that fix a model's shape.
+    """The shape of a model.
 
     Attributes:
       vocabulary: number of token ids.
@@ -50,7 +50,7 @@ class Config(NamedTuple):
     epsilon: float = 1e-5
 
 
-def shapes(config):
+def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
     Args:
@@ -83,13 +83,20 @@ def shapes(config):
     }
 
 
-def forward(config, params, tokens, *, positions=None, rows=None):
+def forward(
+    config: Config,
+    params: dict,
+    tokens: ArrayLike,
+    *,
+    positions: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+) -> jax.Array:
     """Next-token logits.
 
     Args:
       config: a `Config`.
-      params: a dict shaped as `shapes` says, float32 or bfloat16; `"head"`, `(V, D)`, where
-        the readout is not the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
+      params: a dict of the shapes of `shapes`, float32 or bfloat16. `"head"`, `(V, D)`, is a readout
+        other than the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
         `prefix_key` and `prefix_value` a prefix, as in `zojax.lm.llama`.
       tokens: `(B, T)` integers, padded on the right with any id.
       positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
@@ -103,9 +110,17 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     return logits(config, params, x, positions=positions, rows=rows)
 
 
-def extend(config, params, tokens, *, past=None, start=None, seen=None):
+def extend(
+    config: Config,
+    params: dict,
+    tokens: ArrayLike,
+    *,
+    past: Any = None,
+    start: ArrayLike | None = None,
+    seen: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
     """The residual stream of new tokens and their keys and values, as in `llama.extend`."""
-    layers = params["layers"]
+    layers, tokens = params["layers"], jnp.asarray(tokens)
     places, bound = positions_of(layers, past, start, tokens.shape[1])
     if config.first_position + bound > config.positions:
         limit = config.positions - config.first_position
@@ -125,7 +140,14 @@ def extend(config, params, tokens, *, past=None, start=None, seen=None):
     return jax.lax.scan(block, x, (layers, past))
 
 
-def logits(config, params, x, *, positions=None, rows=None):
+def logits(
+    config: Config,
+    params: dict,
+    x: jax.Array,
+    *,
+    positions: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+) -> jax.Array:
     """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]

@@ -1,31 +1,42 @@
 """Greedy generation inside `jit`: prompts in one pass, then token by token on cached keys and values.
 
-Prompts of different lengths run together, padded on the right. What is generated is written behind the
-longest prompt, at the same place in every row; a mask hides the padding in between, and positions are
-counted by row.
+Prompts of different lengths run together, padded on the right. New tokens go behind the longest prompt, at
+the same place in every row. A mask hides the padding in between, and each row counts its own positions.
 """
+
+from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 __all__ = ["generate"]
 
 
-def generate(model, config, params, tokens, lengths, new):
-    """The most likely next token, again and again.
+def generate(
+    model: ModuleType,
+    config: Any,
+    params: dict,
+    tokens: ArrayLike,
+    lengths: ArrayLike,
+    new: int,
+) -> jax.Array:
+    """Appends the most likely next token `new` times.
 
     Args:
-      model: `zojax.lm.llama` or `gpt`.
+      model: `zojax.lm.llama` or `zojax.lm.gpt`.
       config: of that model.
       params: as for `model.forward`.
       tokens: `(B, T)` integers, prompts padded on the right with any id.
       lengths: `(B,)` integers from 1 to T, of the prompts.
-      new: how many tokens follow each prompt, a Python int.
+      new: tokens to generate, a Python int.
 
     Returns:
       `(B, new)` int32.
     """
-    lengths, places = jnp.asarray(lengths), tokens.shape[1]
+    tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
+    places = tokens.shape[1]
     slots = jnp.arange(places + new - 1)
 
     def following(x, positions):

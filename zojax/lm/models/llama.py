@@ -1,22 +1,22 @@
 """A Llama-shaped language model in pure JAX: a config, a dict of arrays, one function.
 
-Layers are stacked on a leading axis and run by `lax.scan`, so that compile time does not grow
-with depth and a zeroth-order step perturbs one layer at a time. Sequences are padded on the right:
-attention is causal, so no position ever sees the padding that follows it, and no mask is needed.
+Layers are stacked on a leading axis and run by `lax.scan`. So compile time does not grow with depth, and a
+zeroth-order step perturbs one layer at a time. Sequences are padded on the right; causal attention needs no
+mask for that.
 
-Two arguments of `forward` keep classification cheap: `positions` (which token of each row
-is read) and `rows` (which vocabulary entries get a logit). Its two halves, `blocks` and
-`readout`, are public so that frozen lower layers can be run once and shared.
+Two arguments of `forward` keep classification cheap: `positions` selects tokens of each row, `rows` selects
+entries of the vocabulary. Its halves `blocks` and `readout` let you run frozen lower layers once.
 
 Source: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models",
 https://arxiv.org/abs/2302.13971.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from zojax.lm.models.attention import attend, positions_of, read, with_past
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Config(NamedTuple):
-    """The numbers that fix a model's shape.
+    """The shape of a model.
 
     Attributes:
       vocabulary: number of token ids.
@@ -58,7 +58,7 @@ class Config(NamedTuple):
     epsilon: float = 1e-5
 
 
-def shapes(config):
+def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
     Args:
@@ -84,14 +84,14 @@ def shapes(config):
     return {"embed": (config.vocabulary, width), "layers": layers, "norm": (width,)}
 
 
-def bias_shapes(config):
-    """The shapes of the layers' further parameters in Qwen2: biases of query, key and value."""
+def bias_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shapes of Qwen2's further parameters of layers: biases of query, key and value."""
     kv_width = config.width // config.heads * config.kv_heads
     widths = {"query_bias": config.width, "key_bias": kv_width, "value_bias": kv_width}
     return {name: (config.layers, width) for name, width in widths.items()}
 
 
-def init(key, config, dtype=jnp.float32):
+def init(key: jax.Array, config: Config, dtype: DTypeLike = jnp.float32) -> dict:
     """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
 
     Args:
@@ -100,7 +100,7 @@ def init(key, config, dtype=jnp.float32):
       dtype: dtype of every array.
 
     Returns:
-      A dict of arrays, shaped as `shapes` says.
+      A dict of arrays with the shapes of `shapes`.
     """
 
     def draw(key, shape, is_gain):
@@ -117,18 +117,27 @@ def init(key, config, dtype=jnp.float32):
     return jax.tree.unflatten(treedef, leaves)
 
 
-def forward(config, params, tokens, *, positions=None, rows=None):
+def forward(
+    config: Config,
+    params: dict,
+    tokens: ArrayLike,
+    *,
+    positions: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+) -> jax.Array:
     """Next-token logits.
 
     Args:
       config: a `Config`.
-      params: a dict as from `init`, float32 or bfloat16. `params["layers"]` may also hold
-        `attention_shift` and `mlp_shift`, `(L, D)` each, added to the output of a norm, and,
-        as in Qwen2, `query_bias`, `key_bias` and `value_bias`; `query_a` `(L, D, r)` and
-        `query_b` `(L, r, D)`, as in LoRA, add `x @ a @ b` to the query, and so for key and value;
-        `params["head"]`, `(V, D)`, is the readout where that is not the embedding;
-        `prefix_key` and `prefix_value`, `(L, m, K)`, are keys, rotated, and values of m positions
-        before the text.
+      params: a dict as from `init`, float32 or bfloat16. `params["head"]`, `(V, D)`, is a readout other
+        than the embedding. `params["layers"]` may also have
+
+        - `attention_shift` and `mlp_shift`, `(L, D)`: added to the output of a norm;
+        - `query_bias`, `key_bias` and `value_bias`, as in Qwen2;
+        - `query_a` `(L, D, r)` and `query_b` `(L, r, D)`, as in LoRA: `x @ a @ b` is added to the query,
+          and so for key and value;
+        - `prefix_key` and `prefix_value`, `(L, m, K)`: rotated keys, and values, of m positions before
+          the text.
       tokens: `(B, T)` integers, padded on the right with any id.
       positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
       rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
@@ -136,44 +145,66 @@ def forward(config, params, tokens, *, positions=None, rows=None):
     Returns:
       float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
       in place of `V` where `rows` is.
+
+    >>> config = Config(vocabulary=16, width=8, layers=2, heads=2, kv_heads=1, hidden=8)
+    >>> params, tokens = init(jax.random.key(0), config), jnp.array([[3, 1, 4], [1, 5, 0]])
+    >>> forward(config, params, tokens).shape
+    (2, 3, 16)
+    >>> forward(config, params, tokens, positions=jnp.array([2, 1]), rows=jnp.array([7, 9])).shape
+    (2, 2)
     """
     x, _ = extend(config, params, tokens)
     return logits(config, params, x, positions=positions, rows=rows)
 
 
-def extend(config, params, tokens, *, past=None, start=None, seen=None):
-    """The residual stream of new tokens, and their keys and values for those that will follow.
+def extend(
+    config: Config,
+    params: dict,
+    tokens: ArrayLike,
+    *,
+    past: Any = None,
+    start: ArrayLike | None = None,
+    seen: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
+    """The residual stream of new tokens, and their keys and values for later tokens.
 
     Args:
       config: a `Config`.
       params: as for `forward`.
       tokens: `(B, T)` integers.
-      past: keys and values `(L, B, P, K)` of what came before, as returned; None at the beginning.
+      past: keys and values `(L, B, P, K)` of the earlier tokens, as returned; None at the beginning.
       start: the position of the first token, an integer or `(B,)` integers; None: right after the past.
-      seen: `(B, P)` bools, which places of the past hold something; None means all.
+      seen: `(B, P)` bools, the filled places of the past; None for all.
 
     Returns:
       `(x, (keys, values))`: `(B, T, D)` before the last norm, and `(L, B, T, K)` each.
     """
-    layers = params["layers"]
+    layers, tokens = params["layers"], jnp.asarray(tokens)
     positions, bound = positions_of(layers, past, start, tokens.shape[1])
     angles = _angles(config, bound, positions)
     return _run(config, layers, params["embed"][tokens], angles, past, seen)
 
 
-def logits(config, params, x, *, positions=None, rows=None):
+def logits(
+    config: Config,
+    params: dict,
+    x: jax.Array,
+    *,
+    positions: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+) -> jax.Array:
     """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
     return readout(config, params["norm"], head, x, positions=positions)
 
 
-def blocks(config, layers, x):
+def blocks(config: Config, layers: dict, x: jax.Array) -> jax.Array:
     """Runs a stack of layers: `forward` between its embedding and its readout.
 
     Args:
-      config: a `Config`; its number of layers is not used.
-      layers: a dict as `params["layers"]` of `forward`, of any depth.
+      config: a `Config`; its number of layers is unused.
+      layers: a dict like `params["layers"]` of `forward`, of any depth.
       x: `(B, T, D)` residual stream.
 
     Returns:
@@ -183,7 +214,14 @@ def blocks(config, layers, x):
     return _run(config, layers, x, _angles(config, length, np.arange(length)))[0]
 
 
-def readout(config, gain, embed, x, *, positions=None):
+def readout(
+    config: Config,
+    gain: jax.Array,
+    embed: jax.Array,
+    x: jax.Array,
+    *,
+    positions: ArrayLike | None = None,
+) -> jax.Array:
     """Logits from the residual stream.
 
     Args:
@@ -243,7 +281,7 @@ def _projected(layer, name, x):
     return y if bias is None else y + bias
 
 
-def frequencies(config):
+def frequencies(config: Config) -> np.ndarray:
     """`(size / 2,)` float64, the rotary frequencies of a head."""
     size = config.width // config.heads
     return config.rope_theta ** (-np.arange(0, size, 2) / size)

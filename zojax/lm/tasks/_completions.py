@@ -46,8 +46,8 @@ def f1(written: ArrayLike, label: ArrayLike, stop: int | None) -> jax.Array:
     Returns:
       `(B,)` float32; 1 if both are empty.
 
-    >>> float(f1(jnp.array([[5, 5, 6]]), jnp.array([[5, 6, -1]]), None).round(2)[0])
-    0.8
+    >>> print(f1(jnp.array([[5, 6, -1], [5, 6, 7]]), jnp.array([[6, -1, -1], [5, 6, 7]]), None))
+    [0.6666667 1. ]
     """
     written = jnp.asarray(written)
     label = _until_stop(label, stop)

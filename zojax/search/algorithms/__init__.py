@@ -1,5 +1,7 @@
 """Search algorithms, one a file: each is a factory of an `Algorithm`."""
 
+import typing as _typing
+
 from zojax.search.algorithms._algorithm import Algorithm as Algorithm
 from zojax.search.algorithms.asracos import asracos as asracos
 from zojax.search.algorithms.coordinate_reset import coordinate_reset as coordinate_reset
@@ -19,4 +21,5 @@ from zojax.search.algorithms.sracos import sracos as sracos
 from zojax.search.algorithms.sre import sre as sre
 from zojax.search.algorithms.ssracos import ssracos as ssracos
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+if not _typing.TYPE_CHECKING:  # type checkers read the aliases
+    __all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,47 +1,69 @@
-"""What a search algorithm is: three pure functions over encoded points, and what several share."""
+"""The contract of a search algorithm: five pure functions over encoded points."""
 
-import functools
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from zojax._numerics import float_dtype, promoting
 from zojax.search.spaces import Space
+
+State = Any  # a pytree of arrays, of the algorithm's own type
+
+
+class InitFn(Protocol):
+    def __call__(self, key: jax.Array, space: Space, budget: int, /) -> State:
+        """The first state. The budget is a Python int and may set sizes of arrays."""
+
+
+class AskFn(Protocol):
+    def __call__(self, space: Space, state: State, /) -> tuple[jax.Array, State]:
+        """`batch_size` points inside the space, encoded, (batch_size, d); and the next state."""
+
+
+class TellFn(Protocol):
+    def __call__(self, space: Space, state: State, x: jax.Array, values: jax.Array, /) -> State:
+        """The state after the values (batch_size,) of asked points x. A failed evaluation is +inf."""
+
+
+class BestFn(Protocol):
+    def __call__(self, state: State, /) -> tuple[jax.Array, jax.Array]:
+        """The recommended point (d,) and its value ()."""
+
+
+class InjectFn(Protocol):
+    def __call__(self, space: Space, state: State, x: jax.Array, value: jax.Array, /) -> State:
+        """The state after a point (d,) that was evaluated elsewhere."""
 
 
 class Algorithm(NamedTuple):
-    """A derivative-free search, as in optax a NamedTuple of pure functions.
+    """A derivative-free search: a NamedTuple of pure functions, as in optax. Lower values are better.
 
         state = algorithm.init(key, space, budget)
         x, state = algorithm.ask(space, state)            # encoded points, (batch_size, d)
-        state = algorithm.tell(space, state, x, values)   # values (batch_size,), lower is better
+        state = algorithm.tell(space, state, x, values)   # values (batch_size,), finite or +inf
         x, value = algorithm.best(state)
 
-    States are pytrees of arrays: they can be saved, vmapped and carried through `lax.while_loop`.
+    States are pytrees of arrays: you can save them, vmap over them and carry them through `lax.while_loop`.
 
     Attributes:
-      init: (key, space, budget) -> state. The budget is a Python int and decides sizes.
-      ask: (space, state) -> (x, state), `batch_size` points inside the space.
-      tell: (space, state, x, values) -> state. Values are finite or +inf.
+      init: (key, space, budget) -> state. The budget is a Python int and may set sizes of arrays.
+      ask: (space, state) -> (x, state), with `batch_size` points inside the space.
+      tell: (space, state, x, values) -> state.
       best: state -> (x, value), the recommendation so far.
-      inject: (space, state, x, value) -> state, takes over a point that was evaluated elsewhere.
+      inject: (space, state, x, value) -> state, after a point (d,) that was evaluated elsewhere.
       batch_size: points of one ask.
-      in_flight: how many asks may be open at once; above 1, tells come in any order.
-      runs_together: whether several runs are best vmapped; algorithms that branch a lot run one after
-        the other, since under vmap every branch is computed.
-      repeats_points: whether asking for a point again is meant (noise), so that its value is not reused.
-      stays_inside: whether all points are of the space; `poss` asks for larger subsets, too.
-      samples: evaluations of which a value that `inject` takes is the mean; `resample` has several.
+      in_flight: how many asks may be open at once. Above 1, tells come in any order.
+      repeats_points: True for noisy functions: the same point may be evaluated again.
+      stays_inside: whether all points belong to the space. `poss` asks for larger subsets, too.
+      samples: evaluations behind the value of an injected point. `resample` averages several.
+      runs_together: whether `vmap` over runs pays. It computes every branch, so an algorithm with many
+        branches runs once after the other.
     """
 
-    init: Callable[[jax.Array, Space, int], Any]
-    ask: Callable[[Space, Any], tuple[jax.Array, Any]]
-    tell: Callable[[Space, Any, jax.Array, jax.Array], Any]
-    best: Callable[[Any], tuple[jax.Array, jax.Array]]
-    inject: Callable[[Space, Any, jax.Array, jax.Array], Any]
+    init: InitFn
+    ask: AskFn
+    tell: TellFn
+    best: BestFn
+    inject: InjectFn
     batch_size: int = 1
     in_flight: int = 1
     repeats_points: bool = False
@@ -50,61 +72,8 @@ class Algorithm(NamedTuple):
     runs_together: bool = True
 
 
-def reused(factory: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
-    """Equal settings give the same object, so that a program is compiled once for them."""
-
-    def new(*args, **settings) -> Algorithm:
-        return promoting_all(factory(*args, **settings))
-
-    remembered = functools.lru_cache(maxsize=64, typed=True)(new)
-
-    @functools.wraps(factory)
-    def make(*args, **settings) -> Algorithm:
-        # Arrays, which may be traced, have no hash.
-        hashable = all(isinstance(s, Hashable) for s in (*args, *settings.values()))
-        return (remembered if hashable else new)(*args, **settings)
-
-    return make
-
-
-def promoting_all(algorithm: Algorithm) -> Algorithm:
-    """The algorithm, all of whose functions are `promoting`."""
-    names = "init", "ask", "tell", "best", "inject"
-    return algorithm._replace(**{name: promoting(getattr(algorithm, name)) for name in names})
-
-
-def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
-    """The encoded lower and upper bounds, (d,) each."""
-    return jnp.asarray(space.low, float_dtype()), jnp.asarray(space.high, float_dtype())
-
-
-def span_of(space: Space) -> jax.Array:
-    """The width of each coordinate's range, (d,); never zero."""
-    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
-
-
-def where(condition: jax.Array, a, b):
-    """One of two pytrees of equal types: `jnp.where` makes a program within the program of every leaf."""
-    return jax.tree.map(lambda x, y: x if x is y else jax.lax.select(condition, x, y), a, b)
-
-
-def keep_best(state, x: jax.Array, value: jax.Array):
-    """`state` with the point as its `x` and `value`, if it is better than what they are."""
-    better = value < state.value
-    return state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
-
-
-def recommended(state) -> tuple[jax.Array, jax.Array]:
-    """The `x` and `value` of a state: what `keep_best` has kept."""
-    return state.x, state.value
-
-
-def sequential(tell_one: Callable) -> Callable:
-    """A tell for one point made into one for an array of points with a single row."""
-
-    def tell(space, state, x, values):
-        return tell_one(space, state, x[0], values[0])
-
-    return tell
+def require_algorithm(name: str, value: Any) -> Algorithm:
+    """The algorithm, or a TypeError that names the argument."""
+    if not isinstance(value, Algorithm):
+        raise TypeError(f"{name} must be one of zojax.search, such as sracos(), got {value!r}.")
+    return value

@@ -1,8 +1,14 @@
-"""Writes of one entry or row: in place alone, one-hot under vmap, where XLA's scatters would be slow."""
+"""Reads, writes and choices of single entries and rows, without gathers and scatters.
+
+A write is in place. Under `vmap` it is a one-hot select, because XLA's scatters are slow.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from zojax.search._random import scramble
 
 
 @jax.custom_batching.custom_vmap
@@ -28,7 +34,7 @@ def _set_rows(array, index, row):
 
 @jax.custom_batching.custom_vmap
 def put_row(array: jax.Array, index: jax.Array, row: jax.Array, wanted: jax.Array) -> jax.Array:
-    """`set_row` where `wanted`, else `array` as it is."""
+    """`set_row` where `wanted`, else `array` unchanged."""
     old = lax.dynamic_index_in_dim(array, index, 0, keepdims=False)
     return lax.dynamic_update_index_in_dim(array, jnp.where(wanted, row, old), index, 0)
 
@@ -42,22 +48,6 @@ def _(size, batched, array, index, row, wanted):
     return _set_rows(array, jnp.where(wanted, index, -1), row), True
 
 
-def insert_sorted(xs, values, x, value):
-    """Inserts a point into points sorted by value; returns them and the one that had to leave.
-
-    A point no better than the last leaves itself. Equal values: the newcomer stands behind.
-    """
-    after = value < values  # where everything moves one back
-    first = after & ~jnp.concatenate([jnp.zeros(1, bool), after[:-1]])
-    out = after[-1]
-    evicted = jnp.where(out, xs[-1], x), jnp.where(out, values[-1], value)
-    shifted_x = jnp.concatenate([xs[:1], xs[:-1]])
-    shifted_v = jnp.concatenate([values[:1], values[:-1]])
-    new_x = jnp.where(first[:, None], x, jnp.where(after[:, None], shifted_x, xs))
-    new_v = jnp.where(first, value, jnp.where(after, shifted_v, values))
-    return new_x, new_v, evicted
-
-
 def entry(array: jax.Array, index: jax.Array) -> jax.Array:
     """array[index] of a short array, without a gather."""
     return jnp.sum(jnp.where(lax.iota(jnp.int32, len(array)) == index, array, 0))
@@ -66,3 +56,31 @@ def entry(array: jax.Array, index: jax.Array) -> jax.Array:
 def holds(total: int, places: jax.Array) -> jax.Array:
     """bool (total,): which indices are among `places`."""
     return jnp.any(lax.iota(jnp.int32, total)[:, None] == places, axis=1)
+
+
+def insert_sorted(xs, values, x, value):
+    """Points sorted by value, with a new point in place of the last one, if it is better.
+
+    The new point stands behind points with an equal value.
+    """
+    after = value < values  # these move back by one
+    first = after & ~jnp.concatenate([jnp.zeros(1, bool), after[:-1]])
+    shifted_x = jnp.concatenate([xs[:1], xs[:-1]])
+    shifted_v = jnp.concatenate([values[:1], values[:-1]])
+    new_x = jnp.where(first[:, None], x, jnp.where(after[:, None], shifted_x, xs))
+    new_v = jnp.where(first, value, jnp.where(after, shifted_v, values))
+    return new_x, new_v
+
+
+def pick(mask: jax.Array, word: jax.Array) -> jax.Array:
+    """One true entry at random, as a mask; none if there is none.
+
+    The entry with the largest hash of index and word: one reduction instead of prefix sums.
+    """
+    mixed = jnp.where(mask, scramble(lax.iota(jnp.uint32, mask.shape[0]) ^ word), np.uint32(0))
+    return mask & (mixed == jnp.max(mixed))
+
+
+def index_of(chosen: jax.Array) -> jax.Array:
+    """The position of a mask's one true entry; 0 if there is none."""
+    return jnp.max(jnp.where(chosen, lax.iota(jnp.int32, chosen.shape[0]), 0))

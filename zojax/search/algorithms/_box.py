@@ -1,67 +1,45 @@
-"""The classifier of RACOS: a box that holds one good point and none of the bad ones.
+"""The box of RACOS: it holds one good point and none of the bad points.
 
-As in the paper that `racos` refers to: starting from the whole space, a random coordinate k and a random
-bad point x- that is still inside are drawn, and the side of the box between x+_k and x-_k moves to a random
-place in between, until every bad point is outside. A coordinate without order is fixed at x+_k instead. The
-next sample is x+ with a few coordinates redrawn in the box.
+The paper (see `racos`) starts from the whole space. It draws a random coordinate k and a random bad point
+inside the box, and moves one side of the box to a random place between the good and the bad value. It
+repeats until no bad point is inside. A coordinate without order is fixed at the good value instead. The
+next sample is the good point with a few coordinates redrawn in the box: `parity=True`.
 
-In many dimensions that box hardly differs from the space: few cuts fall on a coordinate that is redrawn,
-most of them because of ties. Without `parity` all bad points cut those coordinates, and only those, so that
-the box is as narrow there as the points allow; it takes no loop, and finds better points.
+In many dimensions such a box hardly differs from the space, because few cuts fall on a redrawn coordinate.
+Without `parity`, every bad point cuts the redrawn coordinates, and only these. The box is as narrow there
+as the points allow. This takes no loop and finds better points.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._random import Random, index_from, to_unit, words
-from zojax.search.algorithms._algorithm import bounds_of
-from zojax.search.algorithms._arrays import set_row
-from zojax.search.spaces import ORDERED, UNORDERED, Space
+from zojax.search._random import Random, index_from, scramble, to_unit, words
+from zojax.search.algorithms._arrays import index_of, pick, set_row
+from zojax.search.algorithms._sizes import num_redrawn
+from zojax.search.algorithms._toolkit import bounds_of
+from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
 
-MAX_CUTS = 1000  # a bad point that equals x+ cannot be cut off
-
-
-class Shape(NamedTuple):
-    """Sizes that ZOOpt derives from budget and space: sets and redrawn coordinates."""
-
-    positives: int
-    negatives: int
-    redrawn: int
-
-
-def default_shape(space: Space, budget: int) -> Shape:
-    """ZOOpt's choice: 4 to 22 points of which 1 or 2 are positive; 1 to 5 redrawn coordinates."""
-    d = space.dimension
-    total, positives = next(
-        sizes
-        for limit, sizes in ((50, (4, 1)), (100, (6, 1)), (1000, (12, 2)), (np.inf, (22, 2)))
-        if budget <= limit
-    )
-    limits = (10, 50, 100, 1000) if space.is_discrete else (100, 1000)
-    redrawn = 1 + sum(d > limit for limit in limits)
-    return Shape(positives, total - positives, min(redrawn, d))
+MAX_CUTS = 1000  # no cut separates a bad point that equals the good one
 
 
 def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array:
-    """A point drawn from a random box around one good point without the bad ones.
+    """A point from a random box around one good point, without the bad points.
 
     Args:
-      random: the current draw is used up.
+      random: the stream; the current draw is used up.
       points: (n, d).
       good: the index of the good point.
       bad: bool (n,), the bad points.
-      parity: cut in random coordinates until no bad point is left, as ZOOpt does; else in every redrawn
-        coordinate, at every bad point that differs there.
+      parity: cut random coordinates until no bad point is left, as ZOOpt does. Otherwise, cut each redrawn
+        coordinate at every bad point that differs there.
     """
     x = lax.dynamic_index_in_dim(points, good, 0, keepdims=False)
     if np.any(space.kinds == UNORDERED):
         return _sample_with_fixed(space, random, points, x, bad, parity)
-    # Coordinates with an order are never fixed: only the box of those redrawn is needed.
-    redrawn = default_shape(space, 1).redrawn
+    # Without unordered coordinates nothing is fixed, so the redrawn sides of the box are enough.
+    redrawn = num_redrawn(space)
     w = words(random, 2 * redrawn + 2)
     u = to_unit(w[2:])
     coordinates = _distinct(u[:redrawn], space.dimension)
@@ -74,13 +52,13 @@ def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array
 
 
 def _box_at_once(space, seed, points, x, bad, coordinates):
-    """Every bad point is cut off in each of some coordinates, wherever it differs: their (lo, hi)."""
+    """(lo, hi) of some coordinates: each is cut at every bad point that differs there."""
     low, high = bounds_of(space)
     lows, highs = [], []
     for j in range(len(coordinates)):
         k = coordinates[j]
         column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
-        u = to_unit(_mix(lax.iota(jnp.uint32, len(bad)) ^ (seed[0] + np.uint32(j))))
+        u = to_unit(scramble(lax.iota(jnp.uint32, len(bad)) ^ (seed[0] + np.uint32(j))))
         right, r, _ = _cut_at(space, k, u, x[k], column, column)
         cut = bad & (column != x[k])
         lows.append(jnp.max(jnp.where(cut & ~right, r, low[k])))
@@ -89,7 +67,7 @@ def _box_at_once(space, seed, points, x, bad, coordinates):
 
 
 def _box_of_cuts(space, seed, points, x, bad, coordinates):
-    """Cuts in random coordinates, one after the other, until no bad point is left: (lo, hi) of some."""
+    """(lo, hi) of some coordinates, after cuts of random coordinates until no bad point is left."""
     low, high = bounds_of(space)
 
     def more(carry):
@@ -114,11 +92,24 @@ def _box_of_cuts(space, seed, points, x, bad, coordinates):
 
 
 def _sample_with_fixed(space, random, points, x, bad, parity):
-    """With coordinates that have no order: those that cut off a bad point stay as they are."""
-    d, redrawn = space.dimension, default_shape(space, 1).redrawn
-    low, high = bounds_of(space)
+    """With unordered coordinates: those that cut off a bad point stay as they are."""
+    redrawn = num_redrawn(space)
+    w = words(random, 2 * redrawn + 2)
+    lo, hi, free = _box_with_fixed(space, w[:2], points, x, bad, parity)
+    index, w = jnp.arange(space.dimension), w[2:]
+    for j in range(redrawn):
+        # With fewer free coordinates than draws, nothing is picked and x stays.
+        here = pick(free, w[j])
+        k = index_of(here)
+        new = _between(space, k, to_unit(w[redrawn + j]), lo[k], hi[k])
+        x = jnp.where(here, new, x)
+        free = free & (index != k)
+    return x
+
+
+def _box_with_fixed(space, seed, points, x, bad, parity):
+    """(lo, hi) of all coordinates, and bool (d,): which are free, that is, not fixed."""
     unordered = jnp.asarray(space.kinds == UNORDERED)
-    index = jnp.arange(d)
 
     def more(carry):
         inside, *_, cuts = carry
@@ -130,7 +121,8 @@ def _sample_with_fixed(space, random, points, x, bad, parity):
         out_point = pick(inside, w0)
         here = pick(usable, w1)
         if not parity:
-            differs = usable & (_row(points, out_point) != x)
+            out_row = lax.dynamic_index_in_dim(points, index_of(out_point), 0, keepdims=False)
+            differs = usable & (out_row != x)
             here = jnp.where(jnp.any(differs), pick(differs, w1), here)
         k = index_of(here)
         column = lax.dynamic_index_in_dim(points, k, 1, keepdims=False)
@@ -146,27 +138,18 @@ def _sample_with_fixed(space, random, points, x, bad, parity):
         usable = jnp.where(jnp.any(usable), usable, True)
         return inside & ~out, lo, hi, usable, free, seed, cuts + 1
 
-    everything = jnp.ones(d, bool)
-    w = words(random, 2 * redrawn + 2)
-    start = bad, low, high, everything, everything, w[:2], jnp.int32(0)
+    everything = jnp.ones(space.dimension, bool)
+    start = bad, *bounds_of(space), everything, everything, seed, jnp.int32(0)
     _, lo, hi, _, free, *_ = lax.while_loop(more, cut, start)
-    w = w[2:]
-    for j in range(redrawn):
-        # Nothing free is left when fewer are free than are redrawn: the rest stays.
-        here = pick(free, w[j])
-        k = index_of(here)
-        new = _between(space, k, to_unit(w[redrawn + j]), lo[k], hi[k])
-        x = jnp.where(here, new, x)
-        free = free & (index != k)
-    return x
+    return lo, hi, free
 
 
 def _cut_at(space, k, u, good, bad, column):
-    """Where coordinate k is cut between a good and a bad value: (from the right, at, who is out)."""
+    """A cut of coordinate k between a good and a bad value: (from the right, at, who is outside)."""
     right = good < bad
     r = bad + u * (good - bad)
     if np.any(space.kinds == ORDERED):
-        # Integers: the cut leaves good inside and bad outside.
+        # Integers: the good value stays inside, the bad value is outside.
         ordered = jnp.asarray(space.kinds == ORDERED)[k]
         gap = jnp.abs(good - bad)
         step = jnp.minimum(jnp.floor(u * gap), jnp.maximum(gap - 1, 0))
@@ -178,56 +161,31 @@ def _cut_at(space, k, u, good, bad, column):
 
 
 def _between(space, k, u, lo, hi):
-    """A value of coordinate k in [lo, hi]; a coordinate without order takes its whole range."""
+    """A value of coordinate k in [lo, hi]. An unordered coordinate takes its whole range."""
     if space.is_continuous:
         return jnp.minimum(lo + u * (hi - lo), hi)
-    discrete = jnp.asarray(space.kinds != 0)[k]
+    discrete = jnp.asarray(space.kinds != CONTINUOUS)[k]
     whole = jnp.minimum(lo + jnp.floor(u * (hi - lo + 1)), hi)
     return jnp.where(discrete, whole, jnp.minimum(lo + u * (hi - lo), hi))
 
 
 def _cut_words(seed: jax.Array, cuts: jax.Array) -> list[jax.Array]:
-    """Three words for a cut, from two that are carried through the loop.
+    """Three words for a cut, from the two words that the loop carries.
 
-    A hash as short as this one may be fused into whatever reads it, and computed many times.
+    This short hash is cheap, even when XLA fuses it into several consumers and computes it again.
     """
     start = cuts.astype(jnp.uint32) * np.uint32(3)
     step = np.uint32(0x9E3779B9)
-    return [_mix(_mix((start + np.uint32(j)) * step + seed[0]) ^ seed[1]) for j in range(3)]
-
-
-def pick(mask: jax.Array, word: jax.Array) -> jax.Array:
-    """One true entry at random, as a mask; none if there is none.
-
-    The entry whose index, mixed with the word, is largest: one reduction instead of sums of prefixes.
-    """
-    mixed = jnp.where(mask, _mix(lax.iota(jnp.uint32, mask.shape[0]) ^ word), np.uint32(0))
-    return mask & (mixed == jnp.max(mixed))
-
-
-def _mix(h: jax.Array) -> jax.Array:
-    """A bijection of 32-bit words in which every bit moves every other (MurmurHash3's last steps)."""
-    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> np.uint32(16))
-
-
-def index_of(chosen: jax.Array) -> jax.Array:
-    """The position of a mask's one true entry; 0 if there is none."""
-    return jnp.max(jnp.where(chosen, lax.iota(jnp.int32, chosen.shape[0]), 0))
+    return [scramble(scramble((start + np.uint32(j)) * step + seed[0]) ^ seed[1]) for j in range(3)]
 
 
 def _entry(column: jax.Array, chosen: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(chosen, column, 0))
 
 
-def _row(points: jax.Array, chosen: jax.Array) -> jax.Array:
-    return lax.dynamic_index_in_dim(points, index_of(chosen), 0, keepdims=False)
-
-
 def _distinct(u: jax.Array, n: int) -> jax.Array:
-    """Distinct random indices below n from uniform numbers, shape of u: Floyd's method."""
-    chosen = []
+    """Distinct random indices below n from uniform numbers, shape of u, by Floyd's method."""
+    chosen: list[jax.Array] = []
     for j in range(u.shape[0]):
         top = n - u.shape[0] + j
         index = index_from(u[j], top + 1)

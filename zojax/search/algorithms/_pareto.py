@@ -1,4 +1,4 @@
-"""What Pareto optimization over subsets shares: mutation, the size of a set, its place in an archive."""
+"""Pareto optimization over subsets: the sizes of a problem, the size of a set, and mutation."""
 
 import jax
 import jax.numpy as jnp
@@ -6,27 +6,28 @@ from jax import lax
 
 from zojax.search._random import Random, advance, index_from, to_unit, words
 from zojax.search.spaces import Space
-from zojax.search.spaces.subset import Subset
 
 
-def subset_of(space: Space) -> Subset:
-    """The one domain of a space of subsets, or an error."""
-    if len(space.domains) != 1 or not isinstance(space.domains[0], Subset):
+def subset_sizes(space: Space) -> tuple[int, int]:
+    """(n, max_size) of a space that is one `search.subset`; raises for any other space."""
+    max_size = getattr(space.domains[0], "max_size", None)
+    if len(space.domains) != 1 or max_size is None:
         raise ValueError(
             "subset selection searches exactly one search.subset(n, max_size=k), got a space of\n"
             f"{space}\nPass the subset alone, or use search.sracos(), which takes any space."
         )
-    return space.domains[0]
+    return space.dimension, max_size
 
 
 def size_of(x: jax.Array) -> jax.Array:
+    """The number of members of a set (n,)."""
     return jnp.sum(x > 0.5).astype(jnp.int32)
 
 
 def mutate(random: Random, x: jax.Array, limit: int) -> tuple[jax.Array, Random]:
-    """Flips each bit of (n,) with probability 1/n, one if that is none; fewer than `limit` ones remain.
+    """Flips each bit of (n,) with probability 1/n, and one bit if none was drawn.
 
-    What has too many is drawn again: its evaluation could not be accepted.
+    It draws again until fewer than `limit` members remain, because larger sets are never accepted.
     """
     n = x.shape[0]
 

@@ -1,5 +1,7 @@
 """Proposals of the RACOS family: points from boxes around a good point, and uniform points."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -11,13 +13,23 @@ from zojax.search.spaces import Space
 
 
 def propose_from(
-    space, random, points, values, positives, *, count, exploration, parity, taken=None
-):
-    """(a point, random): drawn from a box around one of the positives without the other points.
+    space: Space,
+    random: Random,
+    points: jax.Array,
+    values: jax.Array,
+    positives: jax.Array,
+    *,
+    told: jax.Array,
+    exploration,
+    parity: bool,
+    taken: jax.Array | None = None,
+) -> tuple[jax.Array, Random]:
+    """(a point, random): from a box around one of the positives, without the other points.
 
-    Uniform until there are as many values as points, and else with probability `exploration`.
+    Uniform until every point has a value, and later with probability `exploration`. If possible, the point
+    is new: not one of `points`, nor of `taken` (n, d).
     """
-    explores = (count < len(points)) | (shared_coin(count) < exploration)
+    explores = (told < len(points)) | (shared_coin(told) < exploration)
     if not parity:  # a box around a point without a value says nothing
         explores |= jnp.isinf(entry(values, positives[0]))
     bad = ~holds(len(points), positives)
@@ -35,17 +47,16 @@ def propose_from(
     return distinct(attempt, random, known)
 
 
-def shared_coin(count: jax.Array) -> jax.Array:
-    """A uniform number that is the same in every run, so that runs side by side explore together."""
+def shared_coin(told: jax.Array) -> jax.Array:
+    """A uniform number that all runs share, so that runs side by side explore at the same steps."""
     seed = jnp.uint32(0x243F6A88), jnp.uint32(0x85A308D3)
-    return unit(Random(jnp.stack(seed), count.astype(jnp.uint32)), 1)[0]
+    return unit(Random(jnp.stack(seed), told.astype(jnp.uint32)), 1)[0]
 
 
 def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) -> jax.Array:
-    """A uniform point where `wanted`, else x; nothing is drawn when no run wants one."""
+    """A uniform point where `wanted`, else x. It draws nothing when no run wants one."""
 
-    # The bounds of the space are operands: a switch under vmap would batch constants of `choose`, which JAX
-    # does not take.
+    # The bounds are operands of the switch: JAX cannot batch the constants of `choose`.
     uniform = jax.make_jaxpr(lambda r: space.from_unit(unit(r, space.dimension)))(random)
 
     def replace(bounds, wanted, random, x):
@@ -67,8 +78,10 @@ def uniform_if(space: Space, wanted: jax.Array, random: Random, x: jax.Array) ->
     return choose(uniform.consts, wanted, random, x)
 
 
-def distinct(attempt, random: Random, known: list[jax.Array], tries: int = 100):
-    """(x, random) of an attempt that is none of the `known` points (each (n, d)), if one comes in time."""
+def distinct(
+    attempt: Callable, random: Random, known: list[jax.Array], tries: int = 100
+) -> tuple[jax.Array, Random]:
+    """(x, random) of the first attempt outside the `known` points (each (n, d)), or of the last one."""
     x, random = attempt(random)
     if not known:
         return x, random

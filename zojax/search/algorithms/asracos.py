@@ -1,25 +1,27 @@
-"""ASRACOS: SRACOS with several evaluations under way."""
+"""ASRACOS: SRACOS with several evaluations in flight."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from zojax._checks import require_count, require_flag
+from zojax._checks import require_count
 from zojax._numerics import float_dtype
-from zojax.search.algorithms._algorithm import Algorithm, reused
+from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import put_row
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_exploration, require_replacement
+from zojax.search.algorithms._settings import require_racos, require_replacement
+from zojax.search.algorithms._toolkit import reused
 from zojax.search.spaces import Space
 
 
 class AsracosState(NamedTuple):
-    """What SRACOS knows, and the points that are out for evaluation."""
+    """The state of SRACOS, and the points under evaluation."""
 
     inner: SracosState
-    pending: jax.Array  # (in_flight, d), nan where nothing is pending
-    asked: jax.Array  # int32 (in_flight,), when; -1 where nothing is pending
+    pending: jax.Array  # (in_flight, d), nan in free places
+    asked: jax.Array  # int32 (in_flight,), when; -1 in free places
     clock: jax.Array
 
 
@@ -36,12 +38,12 @@ def asracos(
 
         minimize(fun, space, asracos(in_flight=8), executor=ThreadPoolExecutor(8), budget=..., key=...)
 
-    Every value that arrives updates the positives and negatives at once, and makes room for one proposal,
-    which differs from those under way (of 100 draws at most). Compiled, one point is asked for at a
-    time and the search is `sracos`.
+    Each value updates the positives and negatives on arrival, and makes room for one proposal. A proposal
+    differs from the points under evaluation, if one of 100 draws does. A compiled search asks for one point
+    at a time, as `sracos` does.
 
     Args:
-      in_flight: how many asks may be open; one more replaces the oldest.
+      in_flight: how many asks may be open. One more ask replaces the oldest.
       replacement, exploration, num_positives, parity: as in `sracos`.
 
     Returns:
@@ -65,48 +67,49 @@ def asracos(
     """
     in_flight = require_count("in_flight", in_flight)
     require_replacement(replacement)
-    require_exploration(exploration)
-    require_flag("parity", parity)
-    if num_positives is not None:
-        num_positives = require_count("num_positives", num_positives)
+    num_positives = require_racos(exploration, parity, num_positives)
+    learn = partial(tell_point, replacement)
 
-    def init(key, space: Space, budget: int) -> AsracosState:
-        return AsracosState(
-            inner=start(num_positives, key, space, budget),
-            pending=jnp.full((in_flight, space.dimension), jnp.nan, float_dtype()),
-            asked=jnp.full(in_flight, -1, jnp.int32),
-            clock=jnp.int32(0),
-        )
-
-    def ask(space: Space, state: AsracosState):
-        # nan differs from everything: free places exclude nothing.
-        x, inner = propose(space, state.inner, exploration, parity, taken=state.pending)
-        place = jnp.argmin(state.asked).astype(jnp.int32)  # a free one, or the oldest
-        return x[None], AsracosState(
-            inner=inner,
-            pending=put_row(state.pending, place, x, jnp.bool_(True)),
-            asked=jnp.where(jnp.arange(in_flight) == place, state.clock, state.asked),
-            clock=state.clock + 1,
-        )
-
-    def tell(space, state: AsracosState, x, values) -> AsracosState:
-        same = jnp.all(state.pending == x[0], axis=1)
-        # Of equal points under way, one is done.
-        done = same & (jnp.cumsum(same) == 1)
-        return state._replace(
-            inner=tell_point(replacement, space, state.inner, x[0], values[0]),
-            pending=jnp.where(done[:, None], jnp.nan, state.pending),
-            asked=jnp.where(done, -1, state.asked),
-        )
-
-    def inject(space, state, x, value):
-        return state._replace(inner=tell_point(replacement, space, state.inner, x, value))
+    def inject(space: Space, state: AsracosState, x, value) -> AsracosState:
+        return state._replace(inner=learn(space, state.inner, x, value))
 
     return Algorithm(
-        init=init,
-        ask=ask,
-        tell=tell,
+        init=partial(_init, in_flight, num_positives),
+        ask=partial(_ask, exploration, parity),
+        tell=partial(_tell, learn),
         best=lambda state: best(state.inner),
         inject=inject,
         in_flight=in_flight,
+    )
+
+
+def _init(in_flight: int, num_positives, key, space: Space, budget: int) -> AsracosState:
+    return AsracosState(
+        inner=start(num_positives, key, space, budget),
+        pending=jnp.full((in_flight, space.dimension), jnp.nan, float_dtype()),
+        asked=jnp.full(in_flight, -1, jnp.int32),
+        clock=jnp.int32(0),
+    )
+
+
+def _ask(exploration, parity: bool, space: Space, state: AsracosState):
+    # nan differs from everything, so free places exclude no point.
+    x, inner = propose(space, state.inner, exploration, parity, taken=state.pending)
+    place = jnp.argmin(state.asked).astype(jnp.int32)  # a free place, or the oldest
+    return x[None], AsracosState(
+        inner=inner,
+        pending=put_row(state.pending, place, x, jnp.bool_(True)),
+        asked=jnp.where(jnp.arange(len(state.asked)) == place, state.clock, state.asked),
+        clock=state.clock + 1,
+    )
+
+
+def _tell(learn, space: Space, state: AsracosState, x, values) -> AsracosState:
+    same = jnp.all(state.pending == x[0], axis=1)
+    # Among equal points under evaluation, one is done.
+    done = same & (jnp.cumsum(same) == 1)
+    return state._replace(
+        inner=learn(space, state.inner, x[0], values[0]),
+        pending=jnp.where(done[:, None], jnp.nan, state.pending),
+        asked=jnp.where(done, -1, state.asked),
     )

@@ -1,4 +1,4 @@
-"""Coordinate reset: the one-line search that matches ZOOpt on many functions, kept as a control."""
+"""Coordinate reset, a control: its one-line rule matches ZOOpt on many functions."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, index_from, make_random
-from zojax.search.algorithms._algorithm import Algorithm, recommended, reused, sequential
+from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
+from zojax.search.algorithms._toolkit import recommended, reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -20,7 +21,7 @@ class CoordinateResetState(NamedTuple):
 
 @reused
 def coordinate_reset() -> Algorithm:
-    """Redraws one random coordinate of the best point uniformly; keeps it if it is no worse.
+    """Redraws one random coordinate of the best point uniformly, and keeps the new point if no worse.
 
     Returns:
       An `Algorithm`.

@@ -1,4 +1,4 @@
-"""The algorithm of a search that names none."""
+"""The default algorithm of `minimize`."""
 
 from zojax._checks import require_count
 from zojax._trees import PyTree
@@ -10,12 +10,15 @@ from zojax.search.spaces import space as as_space
 
 
 def default_algorithm(space: PyTree, budget: int) -> Algorithm:
-    """What `search.minimize` uses when no algorithm is named.
+    """The algorithm that `search.minimize` uses by default.
 
-    `portfolio()`, with `sracos()` for noise where there are less than some 20 evaluations a coordinate; but
-    in a continuum with fewer than two, where no coordinate can be looked at alone, its searches of random
-    subspaces: `sre()`. It notices noise on its own, but only `minimize(..., with_key=True)` says so to
-    `minimize`, which then reports the mean of fresh values.
+    - `portfolio()` for most searches.
+    - `portfolio(noisy=sracos())` with less than about 20 evaluations per coordinate.
+    - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
+      than two evaluations per coordinate.
+
+    It notices noise on its own. Pass `with_key=True` to tell `minimize`, which then reports the mean of
+    fresh evaluations.
 
     Args:
       space: a pytree of domains or a `Space`.

@@ -11,51 +11,53 @@ import numpy as np
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, advance, make_random, words
-from zojax.search.algorithms import _box
-from zojax.search.algorithms._algorithm import Algorithm, reused, sequential, where
-from zojax.search.algorithms._pareto import mutate, size_of, subset_of
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._arrays import index_of, pick
+from zojax.search.algorithms._pareto import mutate, size_of, subset_sizes
+from zojax.search.algorithms._toolkit import reused, select, sequential
 from zojax.search.spaces import Space
 
 NOISE = ("additive", "multiplicative")
 
 
 class Tournament(NamedTuple):
-    """Among the b + 1 sets of one size: b rounds of two fresh evaluations; who wins a round stays."""
+    """Among the b + 1 sets of one size: b rounds of two fresh evaluations. The winner of a round stays."""
 
-    size: jax.Array  # int32, or -1 when there is none
-    open: jax.Array  # bool (b + 1,), who has not won yet
-    pair: jax.Array  # int32 (2,), who plays
-    value: jax.Array  # the first one's
-    second: jax.Array  # bool, whether the second one's is still missing
+    size: jax.Array  # int32, or -1 without a tournament
+    open: jax.Array  # bool (b + 1,), sets that have not won yet
+    pair: jax.Array  # int32 (2,), the players
+    value: jax.Array  # of the first player
+    second: jax.Array  # bool, whether the second player is evaluated now
 
 
 class PonssState(NamedTuple):
-    """The archive holds up to b sets of each size, and one more while they play."""
+    """The archive: up to b sets of each size, and one more during a tournament."""
 
     random: Random
     asked: jax.Array  # whether the empty set was
     sets: jax.Array  # (2k, b + 1, n)
-    values: jax.Array  # (2k, b + 1), inf where there is no set; means
+    values: jax.Array  # (2k, b + 1), means; inf in empty places
     numbers: jax.Array  # (2k, b + 1), evaluations in the mean
     tournament: Tournament
 
 
 @reused
 def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> Algorithm:
-    """POSS for noisy values: sets that differ by less than the noise are kept side by side.
+    """POSS for noisy values: it keeps several sets whose values differ by less than the noise.
 
     s dominates s' only where |s| <= |s'| and f(s) is lower by a threshold:
 
         additive noise        f(s) + theta <= f(s')
         multiplicative noise  f(s) + theta (|f(s)| + |f(s')|) <= f(s')
 
-    (the second is (1 + theta) f(s) <= (1 - theta) f(s') for f >= 0). When b + 1 sets of a size have
-    gathered, b rounds decide who stays: two random ones are evaluated again and the better one is
-    safe. The value of a set is the mean of all its evaluations. The budget counts every one. Recommends
-    the set of at most k with the least mean + threshold / sqrt(evaluations).
+    For f >= 0, the second is (1 + theta) f(s) <= (1 - theta) f(s'). When b + 1 sets of a size have
+    gathered, a tournament of b rounds decides which of them stay. Each round evaluates two random sets
+    again, and the better one is safe. The value of a set is the mean of all its evaluations. The budget
+    counts every evaluation. The recommendation is the set of at most k members with the least mean +
+    threshold / sqrt(evaluations).
 
     Args:
-      theta: about two standard deviations of the noise, of one value (additive) or relative to it.
+      theta: about two standard deviations of the noise: absolute (additive) or relative (multiplicative).
       b: sets kept of each size.
       noise: "additive" or "multiplicative".
 
@@ -99,12 +101,12 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
 
 def _init(b: int, key, space: Space, budget: int) -> PonssState:
     del budget
-    domain = subset_of(space)
-    shape = 2 * domain.max_size, b + 1
+    n, max_size = subset_sizes(space)
+    shape = 2 * max_size, b + 1
     return PonssState(
         random=make_random(key),
         asked=jnp.bool_(False),
-        sets=jnp.zeros((*shape, domain.n), float_dtype()),
+        sets=jnp.zeros((*shape, n), float_dtype()),
         values=jnp.full(shape, jnp.inf, float_dtype()),
         numbers=jnp.zeros(shape, float_dtype()),
         tournament=Tournament(
@@ -122,7 +124,7 @@ def _ask(space, state: PonssState):
     limit, places = state.values.shape
     flat = state.sets.reshape(limit * places, -1)
     parents = jnp.isfinite(state.values).ravel()
-    chosen = _box.pick(parents, words(state.random, 1)[0])  # none: zeros, the empty set
+    chosen = pick(parents, words(state.random, 1)[0])  # without parents, the empty set
     parent = jnp.sum(jnp.where(chosen[:, None], flat, 0), axis=0)
     mutant, random = mutate(advance(state.random), parent, limit)
     mutant = jnp.where(state.asked, mutant, 0)
@@ -134,11 +136,11 @@ def _ask(space, state: PonssState):
 
 def _tell(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
     new, played = _inject(threshold, space, state, x, value), _play(state, value)
-    return _draw_pair(where(state.tournament.size < 0, new, played))
+    return _draw_pair(select(state.tournament.size < 0, new, played))
 
 
 def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssState:
-    """The archive with a new set, which may fill the places of its size and open a tournament."""
+    """The archive with a new set. If it fills the places of its size, a tournament opens."""
     del space
     size = size_of(x)
     sizes = jnp.arange(len(state.values))[:, None]
@@ -166,7 +168,7 @@ def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssSta
 
 
 def _best(threshold: Callable, state: PonssState):
-    """By the mean and the error that it may have: what was lucky once is not recommended."""
+    """The least mean plus its error, so that a lucky set is not recommended."""
     allowed = state.values[: len(state.values) // 2 + 1].ravel()
     numbers = jnp.maximum(state.numbers.ravel()[: len(allowed)], 1)
     flat = jnp.argmin(allowed + threshold(jnp.abs(allowed)) / jnp.sqrt(numbers))
@@ -174,7 +176,7 @@ def _best(threshold: Callable, state: PonssState):
 
 
 def _threshold(theta, noise: str, magnitude):
-    """The difference that counts between values whose absolute values add up to `magnitude`."""
+    """The significant difference of two values whose absolute values sum to `magnitude`."""
     return theta if noise == "additive" else theta * magnitude
 
 
@@ -186,12 +188,12 @@ def _dominates(threshold: Callable, f, g, strictly=False):
 
 
 def _player(game: Tournament) -> jax.Array:
-    """Who is evaluated now."""
+    """The player under evaluation."""
     return jnp.where(game.second, game.pair[1], game.pair[0])
 
 
 def _play(state: PonssState, value) -> PonssState:
-    """Half a round; after the second evaluation the better one is safe."""
+    """Half a round. After the second evaluation, the better set is safe."""
     game = state.tournament
     place = jnp.arange(len(game.open))
     row = (jnp.arange(len(state.values)) == game.size)[:, None]
@@ -199,7 +201,7 @@ def _play(state: PonssState, value) -> PonssState:
     winner = jnp.where(value < game.value, game.pair[1], game.pair[0])
     open = game.open & ~(game.second & (place == winner))
     over = game.second & (jnp.sum(open) <= 1)
-    # Of the last round the loser leaves.
+    # The loser of the last round leaves.
     return state._replace(
         values=jnp.where(over & row & open, jnp.inf, state.values),
         tournament=Tournament(
@@ -213,19 +215,19 @@ def _play(state: PonssState, value) -> PonssState:
 
 
 def _draw_pair(state: PonssState) -> PonssState:
-    """Who plays next, where a round begins."""
+    """The next players, at the start of a round."""
     game = state.tournament
     w = words(state.random, 2)
-    one = _box.pick(game.open, w[0])
-    two = _box.pick(game.open & ~one, w[1])
-    pair = jnp.stack([_box.index_of(one), _box.index_of(two)])
+    one = pick(game.open, w[0])
+    two = pick(game.open & ~one, w[1])
+    pair = jnp.stack([index_of(one), index_of(two)])
     begins = (game.size >= 0) & ~game.second
     game = game._replace(pair=jnp.where(begins, pair, game.pair))
     return state._replace(tournament=game, random=advance(state.random))
 
 
 def _average(state: PonssState, here, value) -> PonssState:
-    """Takes one more value into the mean of the set that is `here`; failures do not count."""
+    """Adds a value to the mean of the set at the mask `here`. Failures do not count."""
     here = here & jnp.isfinite(value)
     numbers = state.numbers + here
     step = (value - state.values) / jnp.maximum(numbers, 1)

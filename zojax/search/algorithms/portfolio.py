@@ -1,4 +1,4 @@
-"""The default search: several algorithms that share their best point, each as often as it pays."""
+"""The default search: several algorithms share their best point and take turns by their gains."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,30 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._checks import require_kind
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, make_random, split
-from zojax.search.algorithms._algorithm import Algorithm, keep_best, reused, where
-from zojax.search.algorithms._settings import require_exploration
+from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
+from zojax.search.algorithms._settings import require_share
+from zojax.search.algorithms._toolkit import keep_best, reused, select
 from zojax.search.algorithms.coordinate_search import coordinate_search
 from zojax.search.algorithms.quasi_newton import quasi_newton
 from zojax.search.algorithms.snes import snes
 from zojax.search.spaces import CONTINUOUS, Space
 
-SMOOTH = 0.5  # of a rate that is remembered for the next turn
-LEAST = 10  # turns that must be left for the noisy member to take over
-SHARE, FEW = (
-    128,
-    4,
-)  # of a noisy budget one evaluation in so many, at least so many, compares two answers
-STARTS = 10  # random points at most, of which the best is where members begin
-BUDGET_OF_START = 10  # evaluations in the budget for each of them
+SMOOTH = 0.5  # weight of the last rate in the next one
+LEAST = 10  # turns left, below which the noisy member does not take over
+SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
+STARTS = 10  # most random points at the start; members begin at the best of them
+BUDGET_OF_START = 10  # evaluations in the budget per random point
 
 
 class Team(NamedTuple):
     """The settings of a portfolio."""
 
-    members: tuple[Algorithm, ...]  # empty: the default ones, which depend on the space
+    members: tuple[Algorithm, ...]  # empty for the space's default members
     noisy: Algorithm
     exploration: float | jax.Array
 
@@ -40,6 +37,8 @@ class Team(NamedTuple):
 
 
 class PortfolioState(NamedTuple):
+    """The members' states, the current turn, and estimates of gains and noise."""
+
     random: Random
     starts: jax.Array  # (n, d), evaluated first
     members: tuple
@@ -49,49 +48,50 @@ class PortfolioState(NamedTuple):
     x: jax.Array  # the best point, and its value
     value: jax.Array
     noise: jax.Array  # the largest difference between two values of a point
-    compared: jax.Array  # whether there were two; not where the start fails
-    noisy: jax.Array  # whether gains are luck: from then on the noisy member works alone
+    compared: jax.Array  # whether a point had two values; False while the start fails
+    noisy: jax.Array  # whether gains are luck: then the noisy member works alone
     active: jax.Array  # the member whose turn it is
-    left: jax.Array  # evaluations left of its turn
-    before: jax.Array  # the best value when its turn began
-    rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn, -inf: has none
+    left: jax.Array  # evaluations left in this turn
+    before: jax.Array  # the best value when the turn began
+    rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn; -inf without one
     sums: (
         jax.Array
     )  # (2,) of values of x and of the noisy member's answer, at the end of the budget
-    counts: jax.Array  # (2,) and their numbers
+    counts: jax.Array  # (2,) of these values
 
 
 @reused
 def portfolio(
     *members: Algorithm, noisy: Algorithm | None = None, exploration: float = 0.1
 ) -> Algorithm:
-    """Gives each member turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
+    """Gives the members turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
 
-    A tenth of the budget, 10 evaluations at most, goes to random points first; members, of which some
-    are local, begin at the best of them. At the end of a turn all members learn of the best point. The
-    start is evaluated twice (where it fails, the best point of a turn): if the values differ the function
-    is noisy, and every turn ends with another look at the best point. While turns gain more than two values
-    of a point differ by, noise does not matter; once the last turn of no member does, gains are luck, and
-    what is left of the budget goes to the `noisy` member, from the best point. The last evaluations (1 in
-    128 of the budget, at least 4) go to its answer and to that best point, by turns: the lower mean is the
-    answer. Where a budget has fewer than ten turns the noisy member begins, and shares them with the last
-    member alone.
+    - **Start.** A tenth of the budget, at most 10 evaluations, goes to random points. The members, some of
+      which are local, begin at the best of these.
+    - **Turns.** At the end of a turn, all members learn the best point.
+    - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
+      differ, the function is noisy, and every turn ends with a new evaluation of the best point.
+    - **Luck.** Noise does not matter while a turn gains more than the difference between two values of one
+      point. Once no member's last turn does, the `noisy` member gets the rest of the budget, from the best
+      point. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and the
+      best point. The lower mean is the answer.
+    - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    By default `quasi_newton` (smooth functions whose coordinates depend on one another; left out without
-    two continuous coordinates) and `coordinate_search` (everything else), and `snes` where there is noise.
+    The default members are `quasi_newton` (smooth functions whose coordinates interact; only with two or
+    more continuous coordinates) and `coordinate_search` (all others). `snes` is the default noisy member.
 
     Args:
-      members: algorithms with batch_size 1; the one that noise disturbs least is the last.
-      noisy: the algorithm for noise that is larger than what there is to gain, `snes()` by default;
-        `sracos()` makes more of few turns.
-      exploration: the share of turns that go to the next member, whatever it gained.
+      members: algorithms with batch_size 1. Put the most robust against noise last.
+      noisy: the algorithm for noise that exceeds the gains, `snes()` by default. `sracos()` makes better
+        use of few turns.
+      exploration: the share of turns that go to the next member, whatever its gains.
 
     Returns:
       An `Algorithm`.
 
     Raises:
       ValueError: a member with batches; an exploration outside [0, 1].
-      TypeError: a member that is no algorithm.
+      TypeError: a member that is not an `Algorithm`.
 
     >>> import jax.numpy as jnp
     >>> from zojax import search
@@ -102,9 +102,9 @@ def portfolio(
     >>> bool(found.best_value < 1)
     True
     """
-    require_exploration(exploration)
-    for member in (*members, *([noisy] if noisy else [])):
-        require_kind("member", member, Algorithm)
+    require_share("exploration", exploration)
+    for member in (*members, *([] if noisy is None else [noisy])):
+        require_algorithm("member", member)
         if member.batch_size != 1:
             raise ValueError(f"portfolio needs members with batch_size 1, got {member.batch_size}.")
     team = Team(members, snes() if noisy is None else noisy, exploration)
@@ -172,8 +172,8 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
     def tell_noisy(state):
         new = team.noisy.tell(space, state.noisy_member, x, values)
         state = state._replace(noisy_member=new, left=state.left - 1)
-        # Once it works alone it knows better than the least of all values.
-        return where(state.noisy, state, keep_best(state, x[0], values[0]))
+        # Once it works alone, the least of all values says less than its answer.
+        return select(state.noisy, state, keep_best(state, x[0], values[0]))
 
     def tell_again(state):
         difference = jnp.abs(values[0] - state.value)
@@ -184,15 +184,15 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
             value=jnp.where(jnp.isfinite(values[0]), values[0], state.value),
         )
         other = state._replace(compared=state.compared | ~_begins(state))
-        # Not the same at the start, nor in a small space, where no point is evaluated twice.
+        # Another point at the start, and in a small space, where no point is evaluated twice.
         same = ~_begins(state) & jnp.all(x[0] == state.x)
         here = jnp.arange(2) == _place(state)
         compared = state._replace(
             sums=state.sums + jnp.where(here, values[0], 0),
             counts=state.counts + jnp.where(here, 1, 0),
         )
-        earlier = where(same, seen, keep_best(other, x[0], values[0]))
-        return where(_closes(state), compared, earlier)
+        earlier = select(same, seen, keep_best(other, x[0], values[0]))
+        return select(_closes(state), compared, earlier)
 
     again, earlier = _looks_again(state), state.evaluations
     state = _switch(state, tell_member, tell_noisy, tell_again)
@@ -204,30 +204,32 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
 
 
 def _begins(state: PortfolioState) -> jax.Array:
-    """Whether random points are evaluated still."""
+    """Whether the random points at the start are evaluated."""
     return state.evaluations < len(state.starts)
 
 
 def _closes(state: PortfolioState) -> jax.Array:
-    """Whether the noisy member has ended, and its answer is compared with the best point."""
+    """Whether the last evaluations compare the noisy member's answer with the best point."""
     share = jnp.maximum(state.budget // SHARE, FEW)
     return state.noisy & (state.evaluations >= state.budget - share)
 
 
 def _place(state: PortfolioState) -> jax.Array:
-    """Which of the two answers is evaluated: 0 the best point, 1 that of the noisy member."""
+    """Which answer is evaluated: 0 for the best point, 1 for the noisy member's."""
     return state.evaluations % 2
 
 
 def _looks_again(state: PortfolioState) -> jax.Array:
-    """Whether no member is asked: at the start, of which the best is evaluated twice, and, with noise, for
-    another look at the best point at the end of every turn."""
+    """Whether no member is asked: at the start, and for a new evaluation of the best point.
+
+    The best start is evaluated twice. With noise, every turn ends with a new evaluation of the best point.
+    """
     worth = (state.noise > 0) | ~state.compared
     return (state.evaluations <= len(state.starts)) | (worth & (state.left <= 0))
 
 
 def _switch(state: PortfolioState, member, noisy, again):
-    """Whose turn it is: member(i, state), noisy(state), or again(state), for another look."""
+    """Calls member(i, state), noisy(state) or, for a new evaluation, again(state)."""
     n = len(state.members)
     repeats = _closes(state) | (~state.noisy & _looks_again(state))
     which = jnp.where(repeats, n + 1, jnp.where(state.noisy, n, state.active))
@@ -239,17 +241,17 @@ def _inject(team: Team, space, state: PortfolioState, x, value) -> PortfolioStat
 
 
 def _best(team: Team, state: PortfolioState):
-    """The noisy member's answer, once it works, if it is better than where it began.
+    """The best point, or the noisy member's answer, once it works alone.
 
-    Values of the two are comparable where both were evaluated at the end; before, it must not be clearly
-    worse.
+    At the end of the budget, both have means of fresh values, and the lower mean wins. Before that, the
+    noisy member's answer must not be worse by more than the noise.
     """
     x, value = team.noisy.best(state.noisy_member)
     better = state.noisy & (value < state.value + state.noise)
-    early = where(better, (x, value), (state.x, state.value))
+    early = select(better, (x, value), (state.x, state.value))
     mean = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
-    late = where(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
-    return where(jnp.all(state.counts > 0), late, early)
+    late = select(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
+    return select(jnp.all(state.counts > 0), late, early)
 
 
 def _default_members(space: Space) -> tuple[Algorithm, ...]:
@@ -259,17 +261,17 @@ def _default_members(space: Space) -> tuple[Algorithm, ...]:
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
-    """The turn is over: its member is credited (not for the start), the next one chosen."""
+    """The end of a turn: its member is credited, except for the start, and the next one is chosen."""
     n, turn = len(state.members), _turn(space)
-    # Where everything failed nothing was gained; inf - inf would be nan, for ever.
+    # Without a finite value there is no gain: inf - inf is nan, and would stay.
     gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / turn
     old = state.rates[state.active]
     usual = SMOOTH * old + (1 - SMOOTH) * gain
     with_noise = jnp.maximum(gain, old / 4)  # one turn may fail
     rate = jnp.where(jnp.isinf(old), gain, jnp.where(state.noise > 0, with_noise, usual))
     rates = jnp.where(credit & (jnp.arange(n + 1) == state.active), rate, state.rates)
-    # Noise upsets differences most: the last member, which takes none, begins, or the noisy one, with which
-    # it shares few turns.
+    # Noise spoils differences most. So the last member begins, which takes none, or, with few turns, the
+    # noisy member.
     few = (state.noise > 0) & has_few_turns(space, state.budget)
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
@@ -282,9 +284,9 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
-        random=where(credit, random, state.random),
+        random=select(credit, random, state.random),
         noisy=noisy,
-        noisy_member=where(noisy | few, informed, state.noisy_member),
+        noisy_member=select(noisy | few, informed, state.noisy_member),
         active=jnp.where(credit, active, first).astype(jnp.int32),
         left=jnp.int32(turn),
         before=state.value,
@@ -294,14 +296,14 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
 
 
 def _of_two(rates: jax.Array) -> jax.Array:
-    """Rates of the last member and of the noisy one, which may be new; none of the others."""
+    """The rates of the last member and of the noisy one, with -inf for all others."""
     member = jnp.arange(len(rates))
     new = (member == len(rates) - 1) & jnp.isneginf(rates)
     return jnp.where(member < len(rates) - 2, -jnp.inf, jnp.where(new, jnp.inf, rates))
 
 
 def _share(team: Team, space, state: PortfolioState) -> PortfolioState:
-    """All members learn of the best point."""
+    """All members learn the best point."""
     members = tuple(
         algorithm.inject(space, member, state.x, state.value)
         for algorithm, member in zip(team.on(space), state.members, strict=True)
@@ -318,5 +320,5 @@ def _turn(space: Space) -> int:
 
 
 def has_few_turns(space: Space, budget):
-    """Whether a noisy member would have no time to take over."""
+    """Whether the noisy member would have too few turns to take over."""
     return budget < LEAST * _turn(space)

@@ -1,5 +1,6 @@
 """POSS: subset selection by Pareto optimization, and its parallel form PPOSS."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,35 +10,38 @@ from jax import lax
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, advance, make_random, words
-from zojax.search.algorithms import _box
-from zojax.search.algorithms._algorithm import Algorithm, reused
-from zojax.search.algorithms._arrays import put_row
-from zojax.search.algorithms._pareto import mutate, size_of, subset_of
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._arrays import pick, put_row
+from zojax.search.algorithms._pareto import mutate, size_of, subset_sizes
+from zojax.search.algorithms._toolkit import reused
 from zojax.search.spaces import Space
 
 
 class PossState(NamedTuple):
-    """The archive holds at most one set of each size, at the index of its size."""
+    """The archive: at most one set of each size, in the place of its size."""
 
     random: Random
     asked: jax.Array  # whether the empty set was
     sets: jax.Array  # (2k, n), zeros and ones
-    values: jax.Array  # (2k,), inf where there is no set
+    values: jax.Array  # (2k,), inf in empty places
 
 
 @reused
 def poss(batch_size: int = 1) -> Algorithm:
-    """Selects at most k of n things: minimises f(s) and |s| together, and keeps the Pareto front.
+    """Selects at most k of n things: minimizes f(s) and |s| together, and keeps the Pareto front.
 
         best = minimize(f, search.subset(n, max_size=k), search.poss(), budget=..., key=...)
 
-    Starts from the empty set. Each step mutates a random member of the front, flipping each bit with
-    probability 1/n (one bit if that is none), to a set of fewer than 2k; what it dominates weakly leaves
-    the front, which it enters unless dominated itself. Recommends the best set of at most k. For
-    monotone submodular f (and nearly so, with the submodularity ratio) 2 e k^2 n evaluations guarantee
-    the factor of the greedy algorithm in expectation, and they find better sets in practice.
+    It starts from the empty set. Each step mutates a random member of the front: it flips each bit with
+    probability 1/n (one bit if none was drawn), up to 2k - 1 members. Unless the front dominates the
+    mutant, it enters the front, and every set that it weakly dominates leaves. The recommendation is the
+    best set of at most k members.
 
-    f is called with masks of up to 2k - 1 members; a space of at most 4,096 subsets is listed instead.
+    For monotone submodular f, 2 e k^2 n evaluations guarantee the factor of the greedy algorithm in
+    expectation. For nearly submodular f, the factor has the submodularity ratio. In practice, POSS finds
+    better sets than the greedy algorithm.
+
+    f is called with masks of up to 2k - 1 members. A space of at most 4,096 subsets is enumerated instead.
 
     Args:
       batch_size: mutants of one ask, as in `pposs`.
@@ -62,68 +66,76 @@ def poss(batch_size: int = 1) -> Algorithm:
     (-24.0, 4)
     """
     batch_size = require_count("batch_size", batch_size)
+    return Algorithm(
+        init=_init,
+        ask=partial(_ask, batch_size),
+        tell=_tell,
+        best=_best,
+        inject=_inject,
+        batch_size=batch_size,
+        stays_inside=False,
+    )
 
-    def init(key, space: Space, budget: int) -> PossState:
-        del budget
-        domain = subset_of(space)
-        limit = 2 * domain.max_size
-        return PossState(
-            random=make_random(key),
-            asked=jnp.bool_(False),
-            sets=jnp.zeros((limit, domain.n), float_dtype()),
-            values=jnp.full(limit, jnp.inf, float_dtype()),
-        )
 
-    def ask(space, state: PossState):
-        del space
-        # The empty set is a parent even where it has no finite value.
-        parents = jnp.isfinite(state.values) | (jnp.arange(len(state.values)) == 0)
+def _init(key, space: Space, budget: int) -> PossState:
+    del budget
+    n, max_size = subset_sizes(space)
+    return PossState(
+        random=make_random(key),
+        asked=jnp.bool_(False),
+        sets=jnp.zeros((2 * max_size, n), float_dtype()),
+        values=jnp.full(2 * max_size, jnp.inf, float_dtype()),
+    )
 
-        def mutant(random, _):
-            chosen = _box.pick(parents, words(random, 1)[0])
-            parent = jnp.sum(jnp.where(chosen[:, None], state.sets, 0), axis=0)
-            x, random = mutate(advance(random), parent, len(state.values))
-            return random, x
 
-        random, x = lax.scan(mutant, state.random, length=batch_size)
-        first = ~state.asked & (jnp.arange(batch_size) == 0)
-        x = jnp.where(first[:, None], 0, x)
-        return x, state._replace(random=random, asked=jnp.bool_(True))
+def _ask(batch_size: int, space: Space, state: PossState):
+    del space
+    # The empty set is a parent even without a finite value.
+    parents = jnp.isfinite(state.values) | (jnp.arange(len(state.values)) == 0)
 
-    def tell(space, state: PossState, x, values):
-        def step(state, pair):
-            return inject(space, state, *pair), None
+    def mutant(random, _):
+        chosen = pick(parents, words(random, 1)[0])
+        parent = jnp.sum(jnp.where(chosen[:, None], state.sets, 0), axis=0)
+        x, random = mutate(advance(random), parent, len(state.values))
+        return random, x
 
-        return lax.scan(step, state, (x, values))[0]
+    random, x = lax.scan(mutant, state.random, length=batch_size)
+    first = ~state.asked & (jnp.arange(batch_size) == 0)
+    x = jnp.where(first[:, None], 0, x)
+    return x, state._replace(random=random, asked=jnp.bool_(True))
 
-    def inject(space, state: PossState, x, value):
-        del space
-        size = size_of(x)
-        sizes = jnp.arange(len(state.values))
-        dominated = (state.values < value) | ((state.values == value) & (sizes < size))
-        enters = ~jnp.any(dominated & (sizes <= size)) & (size < len(sizes)) & jnp.isfinite(value)
-        leaves = enters & (sizes >= size) & (state.values >= value)
-        values = jnp.where(
-            enters & (sizes == size), value, jnp.where(leaves, jnp.inf, state.values)
-        )
-        return state._replace(sets=put_row(state.sets, size, x, enters), values=values)
 
-    def best(state: PossState):
-        # The front falls with the size: the largest set that is allowed is the best.
-        allowed = state.values[: len(state.values) // 2 + 1]
-        size = jnp.argmin(allowed)
-        return state.sets[size], allowed[size]
+def _tell(space: Space, state: PossState, x, values) -> PossState:
+    def step(state, pair):
+        return _inject(space, state, *pair), None
 
-    return Algorithm(init, ask, tell, best, inject, batch_size=batch_size, stays_inside=False)
+    return lax.scan(step, state, (x, values))[0]
+
+
+def _inject(space: Space, state: PossState, x, value) -> PossState:
+    del space
+    size = size_of(x)
+    sizes = jnp.arange(len(state.values))
+    dominated = (state.values < value) | ((state.values == value) & (sizes < size))
+    enters = ~jnp.any(dominated & (sizes <= size)) & (size < len(sizes)) & jnp.isfinite(value)
+    leaves = enters & (sizes >= size) & (state.values >= value)
+    values = jnp.where(enters & (sizes == size), value, jnp.where(leaves, jnp.inf, state.values))
+    return state._replace(sets=put_row(state.sets, size, x, enters), values=values)
+
+
+def _best(state: PossState):
+    # Values of the front fall with the size, so the largest allowed set is the best.
+    allowed = state.values[: len(state.values) // 2 + 1]
+    size = jnp.argmin(allowed)
+    return state.sets[size], allowed[size]
 
 
 @reused
 def pposs(batch_size: int = 16) -> Algorithm:
-    """`poss` with `batch_size` mutants evaluated at once: with an executor, or side by side compiled.
+    """Parallel POSS: `poss` with `batch_size` mutants at once, in an executor or in one compiled batch.
 
-    The speed-up in evaluations is nearly linear while the batch is smaller than the number of things. Each
-    mutant draws its own parent (the paper's mutants share one): the chance of an improvement in a batch
-    is then never smaller.
+    The speed-up is nearly linear while the batch is smaller than the number of things. Each mutant draws
+    its own parent, while the paper's mutants share one. A batch is then at least as likely to improve.
 
     Args:
       batch_size: mutants of one ask.

@@ -1,4 +1,4 @@
-"""Quasi-Newton search: gradients from differences, curvature from L-BFGS."""
+"""Quasi-Newton search: gradients from forward differences, curvature from L-BFGS."""
 
 from typing import NamedTuple
 
@@ -10,25 +10,25 @@ from jax import lax
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, make_random
-from zojax.search.algorithms._algorithm import (
-    Algorithm,
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._arrays import set_row
+from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
     recommended,
     reused,
+    select,
     sequential,
     span_of,
-    where,
 )
-from zojax.search.algorithms._arrays import set_row
 from zojax.search.spaces import CONTINUOUS, Space
 
-TRIES = 6  # of a line search
-EXPANSIONS = 3
+TRIES = 6  # evaluations of a line search
+EXPANSIONS = 3  # of its step
 
 
 class Pairs(NamedTuple):
-    """The memory of L-BFGS, the newest first: steps, changes of the gradient, 1 / (s'y) or 0."""
+    """The memory of L-BFGS, newest first: steps s, gradient changes y, and 1 / (s'y), or 0 if empty."""
 
     steps: jax.Array  # (memory, d)
     changes: jax.Array  # (memory, d)
@@ -36,16 +36,18 @@ class Pairs(NamedTuple):
 
 
 class QuasiNewtonState(NamedTuple):
-    random: Random  # for the starts after one that failed
+    """The best point, the base of the current gradient, the memory of L-BFGS, and the line search."""
+
+    random: Random  # for another start after a failed one
     x: jax.Array  # the best point, and its value
     value: jax.Array
-    base: jax.Array  # where the gradient is taken
+    base: jax.Array  # the point of the gradient
     base_value: jax.Array
     gradient: jax.Array
     old_base: jax.Array
     old_gradient: jax.Array
     pairs: Pairs
-    done: jax.Array  # differences taken; beyond the last one, a line search
+    done: jax.Array  # finished differences; after the last, the line search begins
     width: jax.Array  # of a difference, in units of the range
     direction: jax.Array
     slope: jax.Array
@@ -56,17 +58,16 @@ class QuasiNewtonState(NamedTuple):
 
 @reused
 def quasi_newton(memory: int = 16) -> Algorithm:
-    """Forward differences of the continuous coordinates, an L-BFGS direction, a line search; again.
+    """Repeats: forward differences of the continuous coordinates, an L-BFGS direction, a line search.
 
         g_k = (f(x + h e_k) - f(x)) / h,    p = -H g,    x <- x + t p
 
-    with H from the last `memory` pairs in units of the ranges, so d + 1 or a few more evaluations an
-    iteration. Its home is smooth functions whose coordinates depend on one another; it stays in the basin
-    where it starts: the first of random points that does not fail. Points that are injected become the next
-    base.
+    H comes from the last `memory` pairs, in units of the ranges. An iteration takes d + 1 or a few more
+    evaluations. Use it for smooth functions whose coordinates interact. It starts at the first random point
+    that does not fail, and stays in its basin. Injected points become the next base.
 
     Args:
-      memory: pairs of steps and gradient changes that are kept.
+      memory: how many pairs of steps and gradient changes to keep.
 
     Returns:
       An `Algorithm`.
@@ -128,7 +129,7 @@ def _ask(space: Space, state: QuasiNewtonState):
     probe = set_row(state.base, k, shifted)
     searched = jnp.clip(state.base + state.step * span_of(space) * state.direction, low, high)
     x = jnp.where(state.done < len(coordinates), probe, searched)
-    # The first evaluations are those of starts, until one has a value.
+    # The first evaluations are random starts, until one has a value.
     x = jnp.where(jnp.isinf(state.base_value), state.base, x)
     return space.clip(x)[None], state
 
@@ -141,13 +142,13 @@ def _tell(space: Space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
     def begin(state):
         u, random = draw(state.random, space.dimension)
         elsewhere = state._replace(random=random, base=space.from_unit(u))
-        return where(jnp.isfinite(value), _new_iteration(state), elsewhere)
+        return select(jnp.isfinite(value), _new_iteration(state), elsewhere)
 
     def difference(state):
         k = _coordinates(space)[state.done]
         h = x[k] - state.base[k]  # as rounded
         slope = (value - state.base_value) / jnp.where(h == 0, 1.0, h) * span_of(space)[k]
-        # A failed probe says nothing: its coordinate rests.
+        # After a failed probe, the coordinate does not move.
         slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
         state = state._replace(gradient=set_row(state.gradient, k, slope), done=state.done + 1)
         complete = state.done == differences
@@ -161,7 +162,7 @@ def _tell(space: Space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
 
 
 def _inject(space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:
-    """A better point becomes the base of the next iteration; before the first, at once."""
+    """A better point becomes the base of the next iteration, or of this one before any difference."""
     del space
     better = value < state.value
     state = keep_best(state, x, value)
@@ -183,7 +184,7 @@ def _new_iteration(state: QuasiNewtonState) -> QuasiNewtonState:
 
 
 def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
-    """The gradient is complete: remembers the pair, and starts the line search."""
+    """With a complete gradient: remembers the pair and starts the line search."""
     low, high = bounds_of(space)
     s = (state.base - state.old_base) / span_of(space)
     y = state.gradient - state.old_gradient
@@ -194,8 +195,8 @@ def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
     longer = jax.tree.map(
         lambda old, new: jnp.concatenate([new[None], old[:-1]]), state.pairs, Pairs(s, y, inverse)
     )
-    pairs = where(curved, longer, state.pairs)
-    # What a bound stops takes no part.
+    pairs = select(curved, longer, state.pairs)
+    # Coordinates at a bound do not move beyond it.
     g = state.gradient
     stopped = ((state.base <= low) & (g > 0)) | ((state.base >= high) & (g < 0))
     g = jnp.where(stopped, 0.0, g)
@@ -204,7 +205,7 @@ def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
     norm = jnp.sqrt(p @ p)
     norm = jnp.where(norm > 0, norm, 1.0)
     known = pairs.inverse[0] > 0
-    # Without curvature a tenth of the range; with it the whole step, at most half the diagonal.
+    # Without curvature, a tenth of the range. With it, the full step, at most half the diagonal.
     longest = jnp.where(known, 0.5 * np.sqrt(len(p)), 0.1)
     p = p * jnp.where(known, jnp.minimum(1.0, longest / norm), longest / norm)
     return state._replace(
@@ -219,14 +220,14 @@ def _new_direction(space, state: QuasiNewtonState) -> QuasiNewtonState:
 
 
 def _search(state: QuasiNewtonState, value) -> QuasiNewtonState:
-    """One evaluation of the line search: expands, ends, backs off, or gives up."""
+    """One evaluation of the line search, which then expands, ends, backs off, or gives up."""
     better = value < state.base_value
     t = state.step
     rise = value - state.base_value - state.slope * t
     vertex = -state.slope * t * t / (2 * jnp.where(rise > 0, rise, 1.0))
     shorter = jnp.where(jnp.isfinite(value) & (rise > 0), vertex, 0.0)
     shorter = jnp.clip(shorter, 0.1 * t, 0.5 * t)
-    # Steeper than predicted, and the best so far: further on may lie more.
+    # Steeper than predicted, and the best value so far: go further.
     expands = better & (value <= state.value) & (rise < 0.25 * jnp.abs(state.slope) * t)
     expands = expands & (state.tries < EXPANSIONS)
     ends = (better & ~expands) | (state.value < state.base_value) & ~better
@@ -238,11 +239,11 @@ def _search(state: QuasiNewtonState, value) -> QuasiNewtonState:
         width=jnp.where(ends, width, jnp.where(gives_up, 0.3 * state.width, state.width)),
         pairs=state.pairs._replace(inverse=jnp.where(gives_up, 0.0, state.pairs.inverse)),
     )
-    return where(ends | gives_up, _new_iteration(state), state)
+    return select(ends | gives_up, _new_iteration(state), state)
 
 
 def _inverse_hessian(pairs: Pairs, g):
-    """H g by the two-loop recursion; pairs that are empty change nothing."""
+    """H g by the two-loop recursion. Empty pairs change nothing."""
 
     def backward(q, pair):
         s, y, inverse = pair
@@ -263,15 +264,15 @@ def _inverse_hessian(pairs: Pairs, g):
 
 
 def _difference(space, state: QuasiNewtonState, k):
-    """The signed width of the difference of coordinate k, towards the side that has room."""
+    """The signed width of the difference of coordinate k, towards the inside of the space."""
     h = state.width * span_of(space)[k]
     return jnp.where(state.base[k] + h > bounds_of(space)[1][k], -h, h)
 
 
 def _width(state: QuasiNewtonState) -> jax.Array:
-    """The difference that balances rounding and curvature, 2 sqrt(10 eps |f| / f''), in units of the range.
+    """The width that balances rounding and curvature, 2 sqrt(10 eps |f| / f''), in units of the range.
 
-    The curvature is the largest along the last step; without one, and at most, eps^0.4.
+    f'' is the largest curvature along the last step. Without one, the width is eps^0.4, the upper limit.
     """
     eps = float(jnp.finfo(float_dtype()).eps)
     y, inverse = state.pairs.changes[0], state.pairs.inverse[0]

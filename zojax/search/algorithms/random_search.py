@@ -1,4 +1,4 @@
-"""Random search: every point uniform over the space. The control that every search must beat."""
+"""Random search: every point is uniform over the space. Every other search must beat it."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from zojax._checks import require_count
 from zojax.search._random import Random, draw, make_random
-from zojax.search.algorithms._algorithm import Algorithm, bounds_of, keep_best, recommended, reused
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._toolkit import bounds_of, keep_best, recommended, reused
 from zojax.search.spaces import Space
 
 
@@ -19,7 +20,7 @@ class RandomSearchState(NamedTuple):
 
 @reused
 def random_search(batch_size: int = 1) -> Algorithm:
-    """x ~ U(space), again and again; keeps the best.
+    """Draws x ~ U(space) for every evaluation and keeps the best.
 
     Args:
       batch_size: points of one ask.

@@ -1,23 +1,24 @@
-"""Resampling: every point is evaluated several times, and its value is the mean."""
+"""Resampling: the value of a point is the mean of several evaluations."""
 
 import jax.numpy as jnp
 
 from zojax._checks import require_count
-from zojax.search.algorithms._algorithm import Algorithm, reused
+from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
+from zojax.search.algorithms._toolkit import reused
 
 
 @reused
 def resample(algorithm: Algorithm, times: int) -> Algorithm:
-    """Any algorithm for a noisy function: it sees the mean of `times` evaluations of each point.
+    """Any algorithm for a noisy function: it is told the mean of `times` evaluations of each point.
 
-    The standard deviation of the noise falls by sqrt(times), and so does the number of points that the
-    budget allows by `times`. The evaluations of a point form one batch: they run together where there
-    is an executor, or compiled. Each has a key of its own with `minimize(..., with_key=True)`.
+    The standard deviation of the noise falls by sqrt(times). The budget allows fewer points, by a factor
+    `times`. The evaluations of a point form one batch, which runs together in an executor or compiled. With
+    `minimize(..., with_key=True)`, each evaluation has its own key.
 
     Args:
-      algorithm: whatever `minimize` takes.
-      times: evaluations of a point. A point with a failed one counts as failed. Points that `minimize` is
-        given without values are evaluated as often.
+      algorithm: any `Algorithm`.
+      times: evaluations of a point, also of `init_points` without values. One failed evaluation makes the
+        point fail.
 
     Returns:
       An `Algorithm`.
@@ -35,8 +36,7 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
     >>> bool(abs(found.best - 1).sum() < 1)
     True
     """
-    if not isinstance(algorithm, Algorithm):
-        raise TypeError(f"algorithm must be one of zojax.search, got {algorithm!r}.")
+    require_algorithm("algorithm", algorithm)
     times = require_count("times", times)
 
     def ask(space, state):
@@ -44,7 +44,7 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
         return jnp.repeat(x, times, axis=0), state
 
     def tell(space, state, x, values):
-        # Beyond the budget values are inf: a point that was not evaluated often enough does not count.
+        # Values beyond the budget are inf, so an incomplete point does not count.
         means = jnp.mean(values.reshape(-1, times), axis=1)
         return algorithm.tell(space, state, x[::times], means)
 

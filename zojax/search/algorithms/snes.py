@@ -1,4 +1,4 @@
-"""Separable natural evolution: a distribution with one scale a coordinate, for noisy functions."""
+"""Separable natural evolution, for noisy functions: a distribution with one scale per coordinate."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.noise import standard_normal
 from zojax.search._random import Random, make_random, to_unit, words
-from zojax.search.algorithms._algorithm import (
-    Algorithm,
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._arrays import set_row
+from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
     recommended,
@@ -20,38 +21,40 @@ from zojax.search.algorithms._algorithm import (
     sequential,
     span_of,
 )
-from zojax.search.algorithms._arrays import set_row
 from zojax.search.spaces import UNORDERED, Space
 
-GENERATIONS = 128  # that a budget is divided into, if the population is to be chosen
+GENERATIONS = 128  # of a budget, by default
 
 
 class SnesState(NamedTuple):
+    """The distribution, the values of this generation, and the recommendation."""
+
     seed: jax.Array
     generation: jax.Array
-    told: jax.Array  # members of this generation that were evaluated
+    told: jax.Array  # evaluated members of this generation
     mean: jax.Array  # (d,), in units of the range: 0 to 1
     scale: jax.Array  # (d,)
-    shares: jax.Array  # (d, options) probability of each option where values have no order
+    shares: jax.Array  # (d, options) probabilities, for coordinates without order
     values: jax.Array  # (population,)
-    x: jax.Array  # the recommendation: the mean
-    value: jax.Array  # and the average value of the last generation
+    x: jax.Array  # the recommendation: the mean, as a point
+    value: jax.Array  # the average value of the last generation
 
 
 @reused
 def snes(population: int | None = None) -> Algorithm:
-    """Separable natural evolution strategy, with its mean as answer.
+    """Separable natural evolution strategy. Its answer is the mean.
 
         x_i = m + s z_i,   m <- m + s sum_i u_i z_i,   s <- s exp(eta / 2 sum_i (u_i - 1/n) (z_i^2 - 1))
 
-    for a population of n in mirrored pairs, utilities u by rank, eta = (3 + ln d) / (5 sqrt d). Every
-    evaluation moves every coordinate, so the noise of evaluations averages out, and the best point is not
-    the luckiest sample. Integers are rounded; a coordinate without order has a share for each option,
-    which moves towards the utilities' by a tenth. `best` gives the mean with the average value of the last
-    population, which is above the mean's own value: `minimize` evaluates the mean again.
+    The population has n members in mirrored pairs, with utilities u by rank, and
+    eta = (3 + ln d) / (5 sqrt d). Every evaluation moves every coordinate. So the noise averages out, and
+    the answer is not the luckiest sample. Integers are rounded. A coordinate without order has a
+    probability for each option, which moves towards the utilities by a tenth. `best` returns the mean with
+    the average value of the last population, which exceeds the mean's own value. `minimize` evaluates the
+    mean again.
 
     Args:
-      population: n, even; the budget divided by 128 by default, at least 4 + 3 ln d, at most 1024.
+      population: n, even. By default, budget / 128, at least 4 + 3 ln d and at most 1024.
 
     Returns:
       An `Algorithm`.
@@ -107,7 +110,7 @@ def _ask(space: Space, state: SnesState):
 
 
 def _tell(space: Space, state: SnesState, x, value) -> SnesState:
-    # Until there is a generation.
+    # Keeps the best point until the first generation is complete.
     state = keep_best(state, x, jnp.where(state.generation == 0, value, jnp.inf))
     state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
     complete = state.told == len(state.values)
@@ -118,7 +121,7 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
     n, d = len(state.values), space.dimension
     ranks = jnp.argsort(jnp.argsort(state.values))
     raw = np.maximum(0, np.log(n / 2 + 1) - np.log(np.arange(1, n + 1)))
-    # What failed has no say.
+    # Failed members have no weight.
     utility = jnp.where(jnp.isfinite(state.values), jnp.asarray(raw / raw.sum())[ranks], 0.0)
     z, u = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
     eta = (3 + np.log(d)) / (5 * np.sqrt(d))
@@ -145,19 +148,19 @@ def _new_shares(state, u, utility):
     chosen = jax.vmap(lambda u: _option(state, u))(u)
     counted = jnp.einsum("n,ndk->dk", utility, jax.nn.one_hot(chosen, options, dtype=utility.dtype))
     shares = 0.9 * state.shares + 0.1 * counted
-    # No option dies out while others are tried.
+    # Every option keeps some probability.
     present = state.shares > 0
     shares = jnp.where(present, jnp.maximum(shares, 0.01), 0.0)
     return shares / jnp.sum(shares, axis=1, keepdims=True)
 
 
 def _draws(space, state, member):
-    """The normals (d,) of a member, mirrored within pairs, and its uniform numbers (d,)."""
+    """The normals (d,) of a member, mirrored in pairs, and its uniform numbers (d,)."""
     d, n = space.dimension, len(state.values)
     random = Random(state.seed, state.generation * np.uint32(2 * n))
 
     def row(number):
-        return words(random._replace(count=random.count + number.astype(jnp.uint32)), d)
+        return words(random._replace(draws=random.draws + number.astype(jnp.uint32)), d)
 
     sign = 1.0 - 2.0 * (member & 1)
     z = (sign * standard_normal(row(member >> 1))).astype(float_dtype())
@@ -183,13 +186,13 @@ def _centre(space, state: SnesState):
 
 
 def _option(state: SnesState, u):
-    """The option that uniform numbers (d,) choose."""
+    """The options (d,) at uniform numbers u (d,)."""
     edges = jnp.cumsum(state.shares, axis=1)
     return jnp.minimum(jnp.sum(u[:, None] >= edges, axis=1), state.shares.shape[1] - 1)
 
 
 def _inject(space, state: SnesState, x, value) -> SnesState:
-    """The search starts around the best point it is given."""
+    """The search starts around the best injected point."""
     mean = (x - bounds_of(space)[0]) / span_of(space)
     first = (value < state.value) & (state.generation == 0)
     return state._replace(

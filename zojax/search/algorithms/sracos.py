@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from zojax._checks import require_count, require_flag
-from zojax.search.algorithms._algorithm import Algorithm, reused, sequential
+from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_exploration, require_replacement
+from zojax.search.algorithms._settings import require_racos, require_replacement
+from zojax.search.algorithms._toolkit import reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -17,21 +17,26 @@ def sracos(
     num_positives: int | None = None,
     parity: bool = False,
 ) -> Algorithm:
-    """Sequential RACOS, the algorithm ZOOpt runs by default.
+    """Sequential RACOS, ZOOpt's default algorithm.
 
-    T uniform points, and more until a value is finite; the best P are positive, the rest negative. Then
-    each step draws a random positive, learns a box around it that holds no negative, redraws a few of its
-    coordinates in the box (with probability `exploration` the whole point, in the space) and evaluates.
-    The new point enters the sorted positives, and the one that leaves them may replace a negative.
+    It begins with T uniform points, and more until a value is finite. The best P points are positive, the
+    rest negative. Each step then
+
+    - draws a random positive point;
+    - learns a box around it that holds no negative point;
+    - redraws a few coordinates in the box, or, with probability `exploration`, the whole point in the
+      space;
+    - evaluates the new point. If it enters the sorted positives, the one that leaves may replace a
+      negative.
 
     Args:
-      replacement: which negative leaves. "worst" (WR): the worst, for a better point; "random" (RR): any;
-        "margin" (LM): the one farthest from the best point.
+      replacement: which negative point leaves. "worst" (WR): the worst, for a better point. "random" (RR):
+        any. "margin" (LM): the farthest from the best point.
       exploration: the share of uniform samples. Runs side by side explore at the same steps.
-      num_positives: P, from ZOOpt's table by default (T and the redrawn coordinates are, too).
-      parity: learn the box as ZOOpt does, by cuts in random coordinates until no bad point is left, and
-        after T points even where no value is finite. By default every bad point cuts the coordinates that
-        are redrawn (those with an order, where all have one), which is faster and finds better points.
+      num_positives: P. By default, P, T and the number of redrawn coordinates follow ZOOpt's table.
+      parity: learn the box as ZOOpt does: cut random coordinates until no negative point is inside, and
+        begin after T points even if no value is finite. By default, if all coordinates have an order, every
+        negative point cuts the redrawn coordinates. This is faster and finds better points.
 
     Returns:
       An `Algorithm`.
@@ -50,10 +55,7 @@ def sracos(
     True
     """
     require_replacement(replacement)
-    require_exploration(exploration)
-    require_flag("parity", parity)
-    if num_positives is not None:
-        num_positives = require_count("num_positives", num_positives)
+    num_positives = require_racos(exploration, parity, num_positives)
     learn = partial(tell_point, replacement)
 
     def ask(space: Space, state: SracosState):

@@ -1,4 +1,4 @@
-"""SRE: sequential random embeddings, for very many coordinates."""
+"""SRE: sequential random embeddings, for thousands of coordinates."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,21 +12,22 @@ from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.noise import Normals, make_seed
 from zojax.search._random import split
-from zojax.search.algorithms._algorithm import Algorithm, keep_best, recommended, reused, where
+from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
+from zojax.search.algorithms._toolkit import keep_best, recommended, reused, select
 from zojax.search.algorithms.portfolio import portfolio
 from zojax.search.spaces import Space, uniform
 from zojax.search.spaces import space as as_space
 
 
 class SreState(NamedTuple):
-    """A round searches x = alpha base + A y; points of the space are in units of half its width."""
+    """A round searches x = alpha base + A y, where [-1, 1]^D is the space."""
 
     seed: jax.Array  # of the matrices: uint32 (rounds, 2)
     fresh: Any  # the inner algorithm's first states, stacked over rounds
     inner: Any
     round: jax.Array
     told: jax.Array  # evaluations of this round
-    length: jax.Array  # and how many it has
+    length: jax.Array  # evaluations of each round
     base: jax.Array  # (D,)
     asked: jax.Array  # (batch_size, 1 + low_dimension), the last inner points
     x: jax.Array  # (D,), the best point, encoded
@@ -41,30 +42,30 @@ def sre(
     rounds: int = 5,
     project: bool = True,
 ) -> Algorithm:
-    """Searches random subspaces of few dimensions, one after the other, each around the best so far.
+    """Searches random low-dimensional subspaces in sequence, each around the best point so far.
 
-    In units in which the space is [-1, 1]^D, with x = 0 first, each round draws
+    In units where the space is [-1, 1]^D, and from x = 0, each round draws
     A ~ N(0, 1 / low_dimension)^(D x low_dimension), searches
 
         (alpha, y) in [-1, 1]^(1 + low_dimension)  of  f(alpha x + A y)
 
-    with the inner algorithm, and moves x to the best point found. Functions that depend on few directions,
-    whichever these are, are searched as if they had few coordinates. A is regenerated from its seed, column
-    by column: memory is O(D), time O(D low_dimension) a point. Later rounds are told the value of (1, 0),
-    which is known.
+    with the inner algorithm, and moves x to the best point. A function that depends on few directions,
+    whichever they are, is searched as if it had few coordinates. A is regenerated from its seed, column by
+    column: memory is O(D), time O(D low_dimension) per point. Later rounds are told the known value of
+    (1, 0).
 
     Args:
-      inner: the search of each subspace, `portfolio()` by default; `sracos()` is the paper's. One ask is
-        open at a time; batches are fine.
-      low_dimension: the dimensions of a subspace.
+      inner: the search of each subspace, `portfolio()` by default. The paper uses `sracos()`. Batches work,
+        but only one ask is open at a time.
+      low_dimension: the dimension of a subspace.
       rounds: how many subspaces share the budget.
-      project: move points to the nearest inside the space. Without, they may lie outside.
+      project: move each point to the nearest point of the space. Without it, points may lie outside.
 
     Returns:
       An `Algorithm`.
 
     Raises:
-      TypeError: inner is not an `Algorithm`; a count is no int.
+      TypeError: inner is not an `Algorithm`; a count is not an int.
       ValueError: a count below 1; a space with coordinates that are not continuous.
 
     References:
@@ -79,8 +80,7 @@ def sre(
     True
     """
     inner = portfolio() if inner is None else inner
-    if not isinstance(inner, Algorithm):
-        raise TypeError(f"inner must be one of zojax.search, got {inner!r}.")
+    require_algorithm("inner", inner)
     low_dimension = require_count("low_dimension", low_dimension)
     rounds = require_count("rounds", rounds)
     return Algorithm(
@@ -140,27 +140,27 @@ def _tell(inner: Algorithm, space: Space, state: SreState, x, values) -> SreStat
 
 
 def _inject(inner: Algorithm, space, state: SreState, x, value) -> SreState:
-    """A point from elsewhere; what comes before a round's first evaluation is where it begins."""
+    """A point from elsewhere. Before a round's first evaluation, it becomes the round's base."""
     better = value < state.value
     state = keep_best(state, x, value)
     return _begin_round(inner, space, state, better & (state.told == 0))
 
 
 def _begin_round(inner: Algorithm, space, state: SreState, begins) -> SreState:
-    """Where it `begins`: around the best point, with an inner search that knows its value."""
+    """The state, where a round `begins`: around the best point, whose value the inner search knows."""
     middle, half = _middle_and_half(space)
     base = (state.x - middle) / half
     first = jax.tree.map(lambda leaf: leaf[state.round], state.fresh)
     here = jnp.zeros(state.asked.shape[1], float_dtype()).at[0].set(1)
     informed = inner.inject(_low_space_of(state), first, here, state.value)
-    first = where(jnp.isfinite(state.value), informed, first)
+    first = select(jnp.isfinite(state.value), informed, first)
     return state._replace(
-        base=jnp.where(begins, base, state.base), inner=where(begins, first, state.inner)
+        base=jnp.where(begins, base, state.base), inner=select(begins, first, state.inner)
     )
 
 
 def _low_space(low_dimension: int) -> Space:
-    """That of (alpha, y)."""
+    """The space of (alpha, y)."""
     return as_space(uniform(-1, 1, (1 + low_dimension,)))
 
 
@@ -169,7 +169,7 @@ def _low_space_of(state: SreState) -> Space:
 
 
 def _times_matrix(seed, y: jax.Array, d: int) -> jax.Array:
-    """y A' for y (batch, low_dimension): (batch, d), without A."""
+    """y A', (batch, d), for y (batch, low_dimension), without storing A."""
     low_dimension = y.shape[1]
     source = Normals(seed)
     columns = lax.iota(jnp.uint32, d)

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._checks import require_count, require_flag
+from zojax._checks import require_count
 from zojax._numerics import float_dtype
-from zojax.search.algorithms._algorithm import Algorithm, reused, sequential, where
+from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import entry
 from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
-from zojax.search.algorithms._settings import require_exploration, require_replacement
+from zojax.search.algorithms._settings import require_racos, require_replacement, require_share
+from zojax.search.algorithms._toolkit import reused, select, sequential
 from zojax.search.spaces import Space
 
 
@@ -22,19 +23,20 @@ class Suspicion(NamedTuple):
     times: int
     idle: int
     blend: float | jax.Array
+    replacement: str
 
 
 class SsracosState(NamedTuple):
-    """Flags are kept for the T places, although only positives are evaluated again."""
+    """The state of SRACOS and of value suppression. Only positives are evaluated again."""
 
     inner: SracosState
-    idle: jax.Array  # evaluations since one entered the positives
-    left: jax.Array  # evaluations until the budget's end is kept for the positives
-    suppressed: jax.Array  # bool (T,), evaluated again already
+    idle: jax.Array  # evaluations since a point entered the positives
+    left: jax.Array  # evaluations until the end of the budget is kept for the positives
+    suppressed: jax.Array  # bool (T,), which places were evaluated again
     again: jax.Array  # the place that is evaluated again now, or -1
     sum: jax.Array  # of its new values
-    number: jax.Array  # how many these are
-    x: jax.Array  # (d,), the least mean so far: its point
+    number: jax.Array  # of its new values
+    x: jax.Array  # (d,), the point with the least mean so far
     mean: jax.Array
 
 
@@ -49,26 +51,26 @@ def ssracos(
     exploration: float = 0.01,
     parity: bool = True,
 ) -> Algorithm:
-    """SRACOS with value suppression: points that owe their rank to luck are found out.
+    """SRACOS with value suppression: it evaluates lucky points again.
 
-    On a noisy function the positives fill with points that were lucky once, and nothing enters any more.
-    After `idle` evaluations in a row that did not enter them, each positive x that was not yet evaluated
-    again is, r = `times` times with mean m; its value becomes (1 - a) v(x) + a m with a = `blend`,
-    and the positives are sorted anew. So they are at the end of the budget, which counts every evaluation:
-    the last P r of them, a quarter at most, are kept for it. The recommendation is the point with the
-    least mean of all that were evaluated again (until there is one, the best positive).
+    On a noisy function, points that were lucky once fill the positives, and no other point enters. After
+    `idle` evaluations without an entry, each positive point x is suspected once. It is evaluated
+    r = `times` times, with mean m. Its value becomes (1 - a) v(x) + a m with a = `blend`, and the positives
+    are sorted again. The last P r evaluations, at most a quarter of the budget, are kept for this. The
+    budget counts every evaluation. The recommendation is the point with the least mean, or the best
+    positive point while there is no mean.
 
-    The defaults are the paper's. With some 10^4 evaluations, fewer of them sooner (times=20, idle=50) find
-    better points: `python -m benchmarks.search --only quality`.
+    The defaults are the paper's. With about 10^4 evaluations, times=20 and idle=50 find better points:
+    `python -m benchmarks search`.
 
     Args:
-      times: r, evaluations of a positive that is suspected.
+      times: r, evaluations of a suspected point.
       idle: evaluations in a row, without an entry, that raise suspicion.
       blend: a.
       num_positives: P.
       exploration: as in `sracos`.
-      replacement, parity: as in `sracos`. The wider boxes of ZOOpt, and negatives that were lucky but are
-        forgotten, are misled less by noise.
+      replacement, parity: as in `sracos`. Noise misleads ZOOpt's wide boxes, and negatives that are
+        forgotten at random, less.
 
     Returns:
       An `Algorithm`.
@@ -92,42 +94,25 @@ def ssracos(
     times, idle = require_count("times", times), require_count("idle", idle)
     num_positives = require_count("num_positives", num_positives)
     require_replacement(replacement)
-    require_exploration(exploration)
-    require_flag("parity", parity)
-    require_exploration(blend, "blend")
-
-    settings = Suspicion(times, idle, blend)
-
-    def init(key, space: Space, budget: int) -> SsracosState:
-        left = budget - min(num_positives * times, budget // 4)
-        return _init(start(num_positives, key, space, budget), left)
-
-    def ask(space: Space, state: SsracosState):
-        x, inner = propose(space, state.inner, exploration, parity)
-        old = lax.dynamic_index_in_dim(
-            state.inner.points, jnp.maximum(state.again, 0), 0, keepdims=False
-        )
-        return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
-
-    def inject(space, state, x, value):
-        inner = tell_point(replacement, space, state.inner, x, value)
-        return state._replace(inner=inner)
-
+    require_racos(exploration, parity, num_positives)
+    require_share("blend", blend)
+    settings = Suspicion(times, idle, blend, replacement)
     return Algorithm(
-        init=init,
-        ask=ask,
-        tell=sequential(partial(_tell, settings, replacement)),
+        init=partial(_init, num_positives, times),
+        ask=partial(_ask, exploration, parity),
+        tell=sequential(partial(_tell, settings)),
         best=_best,
-        inject=inject,
+        inject=partial(_inject, settings),
         repeats_points=True,
     )
 
 
-def _init(inner: SracosState, left: int) -> SsracosState:
+def _init(num_positives: int, times: int, key, space: Space, budget: int) -> SsracosState:
+    inner = start(num_positives, key, space, budget)
     return SsracosState(
         inner=inner,
         idle=jnp.int32(0),
-        left=jnp.int32(left),
+        left=jnp.int32(budget - min(num_positives * times, budget // 4)),
         suppressed=jnp.zeros(len(inner.values), bool),
         again=jnp.int32(-1),
         sum=jnp.zeros((), float_dtype()),
@@ -137,18 +122,29 @@ def _init(inner: SracosState, left: int) -> SsracosState:
     )
 
 
-def _tell(settings: Suspicion, replacement, space, state: SsracosState, x, value) -> SsracosState:
-    """One of two updates; both are computed, for there may be many runs."""
-    new = _tell_new(replacement, space, state, x, value)
-    after = where(state.again < 0, new, _tell_again(settings, state, x, value))
+def _ask(exploration, parity: bool, space: Space, state: SsracosState):
+    x, inner = propose(space, state.inner, exploration, parity)
+    place = jnp.maximum(state.again, 0)
+    old = lax.dynamic_index_in_dim(state.inner.points, place, 0, keepdims=False)
+    return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
+
+
+def _inject(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
+    return state._replace(inner=tell_point(settings.replacement, space, state.inner, x, value))
+
+
+def _tell(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
+    """One of two updates. Both are computed, as `vmap` over runs would do anyway."""
+    new = _tell_new(settings, space, state, x, value)
+    after = select(state.again < 0, new, _tell_again(settings, state, x, value))
     return _choose_suspect(settings, after._replace(left=after.left - 1))
 
 
-def _tell_new(replacement, space, state: SsracosState, x, value) -> SsracosState:
+def _tell_new(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
     before = state.inner
-    inner = tell_point(replacement, space, before, x, value)
+    inner = tell_point(settings.replacement, space, before, x, value)
     entered = value < entry(before.values, before.positives[-1])
-    # Whatever is new in a place was not evaluated again.
+    # A new point was not evaluated again yet.
     changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
     return state._replace(
         inner=inner,
@@ -177,7 +173,7 @@ def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosSt
 
 
 def _choose_suspect(settings: Suspicion, state: SsracosState) -> SsracosState:
-    """Who is evaluated next: while somebody is suspected, positives that have not been."""
+    """The place that is evaluated next: in a time of suspicion, a positive not evaluated again yet."""
     suspects = [
         jnp.isfinite(entry(state.inner.values, place))
         & ~entry(state.suppressed, place).astype(bool)
@@ -200,6 +196,6 @@ def _best(state: SsracosState):
 
 
 def _sort(state: SracosState) -> SracosState:
-    """Positives in the order of their values."""
+    """The state with its positives in the order of their values."""
     values = jnp.stack([entry(state.values, place) for place in state.positives])
     return state._replace(positives=state.positives[jnp.argsort(values)])

@@ -1,4 +1,4 @@
-"""A search on the host: ask, call, tell; several calls at once with an executor."""
+"""A search on the host: ask, call, tell, with several calls at once in an executor."""
 
 import warnings
 from collections.abc import Callable
@@ -11,26 +11,19 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS
-from zojax._checks import brief
 from zojax._failures import Failures
 from zojax._numerics import float_dtype, warn_of_resolution
+from zojax._scalars import host_scalar
 from zojax.search._random import evaluation_key, split
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.engine.outcome import Outcome, mean_and_error, one_after_another, stopped_by
 from zojax.search.engine.packed import Packed, pack, unpack
 from zojax.search.engine.pending import Pending
-from zojax.search.engine.task import (
-    Outcome,
-    Task,
-    first_state,
-    keeps_points,
-    mean_and_error,
-    one_after_another,
-    stopped_by,
-)
+from zojax.search.engine.task import SearchTask, first_state, keeps_points
 from zojax.search.spaces import Space
 
 
-def on_host(task: Task, executor: Executor | None) -> Outcome:
+def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
     """Runs the task, one run after the other."""
     failures = Failures(task.catch)
 
@@ -43,31 +36,32 @@ def on_host(task: Task, executor: Executor | None) -> Outcome:
         outcome = run(task.key)
     else:
         outcome = one_after_another(run, split(task.key, task.problem.runs))
-    if failures.first is not None and not outcome.stopped:  # a budget too small for `is_fatal`
+    if failures.first is not None and not outcome.stopped:  # all of a small budget failed
         return outcome._replace(raised=failures.explained())
     return outcome
 
 
-def _run(task: Task, executor: Executor | None, failures: Failures, key: jax.Array):
-    """(outcome, failures) of one run, with all that it found before something ended it."""
+def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: jax.Array):
+    """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = _compile(algorithm, task.problem.space)
     log = _Log(task, key, programs.start(key, task.problem.budget), executor, failures)
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
-        recommended = _finish(programs, log)
+        state, x, value = _finish(programs, log)
     except KeyboardInterrupt as error:
-        ended_by, recommended = error, _finish(programs, log)
+        ended_by = error
+        state, x, value = _finish(programs, log)
     found = len(log.entries)
     if ended_by is None and not log.stopped:
-        ended_by = _what_ends(log, partial(log.look_again, recommended[1]))
-    outcome = log.outcome(*recommended, found)
+        ended_by = _what_ends(log, partial(log.look_again, x))
+    outcome = log.outcome(state, x, value, found)
     return outcome if ended_by is None else stopped_by(ended_by, outcome), log.failures
 
 
 def _what_ends(log: "_Log", *parts: Callable[[], None]) -> BaseException | None:
-    """Runs the parts of a run. The exception that ends them is raised before the first evaluation alone."""
+    """Calls the parts of a run. An exception is returned, or raised if there is no evaluation yet."""
     try:
         for part in parts:
             part()
@@ -80,30 +74,30 @@ def _what_ends(log: "_Log", *parts: Callable[[], None]) -> BaseException | None:
     return None
 
 
-def _finish(programs: "_Programs", log: "_Log"):
-    """(state, x, value): the last state and its recommendation, from all entries."""
+def _finish(programs: "HostPrograms", log: "_Log"):
+    """(state, x, value): the last state, after all entries, and its recommendation."""
     _inject(programs, log)
     state, x, value = programs.end(log.state)
     return state, *log.as_evaluated(np.asarray(x), np.asarray(value))
 
 
-class _Entry(NamedTuple):
-    """An evaluation; its point where it is needed still."""
+class Entry(NamedTuple):
+    """An evaluation. Its point is None once nothing needs it."""
 
     value: float
     x: np.ndarray | None
 
 
 class _Log:
-    """Calls the function and remembers what came out: as a run goes.
+    """The evaluations of a run: it starts them, and enters their values.
 
-    `entries` are the truth: an interrupt finds an evaluation among them, or not at all. The algorithm knows
-    the first `told` of them.
+    `entries` is the only record. An interrupt leaves an evaluation in it, or loses the evaluation. The
+    algorithm knows the first `told` entries.
     """
 
     def __init__(
         self,
-        task: Task,
+        task: SearchTask,
         key: jax.Array,
         state: Packed,
         executor: Executor | None,
@@ -112,9 +106,9 @@ class _Log:
         self.task, self.state, self.failures = task, state, failures
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.pending = Pending(executor, task.clock)
-        self.entries: list[_Entry] = []
+        self.entries: list[Entry] = []
         self.told, self.started, self.since = 0, 0, 0
-        self.best = _Entry(np.inf, None)
+        self.best = Entry(np.inf, None)
         self.limit = task.problem.budget
         self.why: str | None = None
         self.stopped = False
@@ -129,10 +123,10 @@ class _Log:
         return self.why is None and self.pending.lost is None and self.left > 0
 
     def submit(self, x: np.ndarray):
-        """Starts an evaluation; without an executor it waits until it is entered."""
+        """Starts an evaluation. Without an executor, it runs when it is entered."""
         problem = self.task.problem
         extra = {}
-        if problem.with_key:
+        if self.key is not None:
             extra["key"] = jax.random.fold_in(self.key, self.started)
         self.started += 1
         call = partial(problem.fun, problem.space.point(x), *self.task.args, **extra)
@@ -142,9 +136,9 @@ class _Log:
         return future
 
     def evaluate(self, rows: np.ndarray) -> np.ndarray:
-        """Values of points, by an executor side by side; inf where there are none.
+        """Values of points, side by side in an executor; inf for points without an evaluation.
 
-        Left out are points beyond the budget, and those that have not begun when the run is to stop.
+        These are points beyond the budget, and points that had not begun when the run stopped.
         """
         values = np.full(len(rows), np.inf)
         futures = []
@@ -160,9 +154,9 @@ class _Log:
         return values
 
     def enter(self, future) -> float:
-        """The value of an evaluation, inf if it failed; checks whether to stop."""
+        """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
         value = self._value_of(future)
-        entry = _Entry(value, np.asarray(self.pending.pop(future)))
+        entry = Entry(value, np.asarray(self.pending.pop(future)))
         self.entries.append(entry)
         self.since = 0 if value < self.best.value else self.since + 1
         if value < self.best.value or self.best.x is None:
@@ -174,8 +168,9 @@ class _Log:
         return value
 
     def _value_of(self, future) -> float:
+        error: Exception | None
         try:
-            value, error = self.task.problem.sign * _scalar(future.result()), None
+            value, error = self.task.problem.sign * host_scalar(future.result()), None
         except Exception as raised:
             value, error = np.inf, raised
         self.failures = self.failures.of(error)
@@ -191,7 +186,7 @@ class _Log:
             self.why = self.why or "target reached"
 
     def stop_in_time(self) -> None:
-        """Ends the search where the time is over before an executor has done its work."""
+        """Ends the search if the time is over while an executor still works."""
         clock = self.task.clock
         if self.why is None and clock is not None and len(self.pending) and clock.why_stop():
             self.why, self.stopped = clock.why_stop(), True
@@ -200,14 +195,14 @@ class _Log:
         task = self.task
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
-        if task.report is not None:
+        if task.report is not None and self.best.x is not None:
             why = task.report(len(self.entries), self.best.x, self.best.value)
             self.stopped = why is not None
             return why
         return None
 
     def tell(self, state: Packed) -> None:
-        """`state` knows all entries."""
+        """Takes a state that knows all entries."""
         kept = keeps_points(self.task.problem)
         for i in range(self.told, len(self.entries)):
             if not kept and self.entries[i] is not self.best:
@@ -215,7 +210,7 @@ class _Log:
         self.state, self.told = state, len(self.entries)
 
     def look_again(self, x: np.ndarray) -> None:
-        """Evaluates the recommended point as often as was reserved for it, whatever ended the run."""
+        """Repeats the recommended point for the reserved evaluations, however the run ended."""
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
         self.limit = self.started + self.task.reserve
@@ -223,15 +218,15 @@ class _Log:
         self.why = self.why or why
 
     def outcome(self, state: Any, x: np.ndarray, value: float, found: int) -> Outcome:
-        """The run's outcome. Its first `found` entries led to x, and the others are of x."""
+        """The run's outcome. The first `found` entries led to x, and the others repeat x."""
         problem = self.task.problem
         values = np.asarray([entry.value for entry in self.entries], np.float64)
         value, error = mean_and_error(values[found:], otherwise=value)
         points = None
         if keeps_points(problem):
-            rows = [entry.x for entry in self.entries]
+            rows = [entry.x for entry in self.entries if entry.x is not None]
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        warn_of_resolution(values)  # the algorithm was told them rounded
+        warn_of_resolution(values)  # the algorithm knows them rounded
         return Outcome(
             x=x[None],
             value=np.array([float(value)]),
@@ -245,50 +240,33 @@ class _Log:
         )
 
     def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, float]:
-        """The recommendation as the function saw it, and its value: the algorithm knows both rounded.
+        """The recommendation before rounding: the point and the value of its evaluation.
 
-        Values that differ may be the same to the algorithm; without noise the least of them counts.
+        Different values may round to the same value. Without noise, the least of them counts.
         """
         problem, task = self.task.problem, self.task
-        entries = [entry for entry in self.entries if entry.x is not None]
-        if task.known_values is not None:
-            entries = [*map(_Entry, task.known_values, task.known_x), *entries]
-        values = np.array([entry.value for entry in entries])
-        alike = np.flatnonzero(values.astype(value.dtype) == value)
+        found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
+        if task.starts.values is not None:
+            found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
+        values = np.array([v for _, v in found])
+        alike = np.flatnonzero(values.astype(value.dtype) == value).tolist()
         if problem.is_noisy or not problem.algorithm.stays_inside:
-            alike = [i for i in alike if np.all(entries[i].x.astype(x.dtype) == x)]
+            alike = [i for i in alike if np.all(found[i][0].astype(x.dtype) == x)]
         if not len(alike):
             return x, float(value)
-        best = entries[min(alike, key=lambda i: values[i])]
-        return best.x, float(best.value)
-
-
-def _scalar(returned) -> float:
-    """A number, or an array with a single one; raises for all else."""
-    try:
-        value = np.asarray(returned)
-        # Of None, and of these kinds, NumPy makes floats.
-        is_real = returned is not None and value.dtype.kind not in "cSU"
-        value = value.astype(float) if is_real else None
-    except (TypeError, ValueError):
-        value = None
-    if value is None:
-        raise TypeError(f"fun must return a real number, got {brief(returned)}.")
-    if value.size != 1:
-        raise TypeError(f"fun must return a scalar, got shape {value.shape}.")
-    return value.item()
+        return found[min(alike, key=lambda i: values[i])]
 
 
 def _out_of_range(value: float) -> OverflowError | None:
-    """What is wrong with a number that the algorithm's floats cannot hold."""
+    """The error of a number beyond the algorithm's floats, or None."""
     with np.errstate(over="ignore"):
         if np.isfinite(value) and np.isinf(float_dtype().type(value)):
             return OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
     return None
 
 
-class _Programs(NamedTuple):
-    """What is compiled. A tell and the ask that follows are one program: half the calls."""
+class HostPrograms(NamedTuple):
+    """The programs of an algorithm on a space. One program tells and asks, which halves the calls."""
 
     start: Callable  # (key, budget) -> packed state
     step: Callable  # (packed state, x, values, tells, asks) -> (x, packed state)
@@ -305,7 +283,7 @@ class _Programs(NamedTuple):
 
 
 @lru_cache(PROGRAMS)
-def _compile(algorithm: Algorithm, space: Space) -> _Programs:
+def _compile(algorithm: Algorithm, space: Space) -> HostPrograms:
     def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))
 
@@ -329,41 +307,47 @@ def _compile(algorithm: Algorithm, space: Space) -> _Programs:
         state = unpack(packed)
         return state, *algorithm.best(state)
 
-    programs = jax.jit(start, static_argnums=1), *map(jax.jit, (step, inject, end))
-    return _Programs(*programs, (algorithm.batch_size, space.dimension))
+    return HostPrograms(
+        start=jax.jit(start, static_argnums=1),
+        step=jax.jit(step),
+        inject=jax.jit(inject),
+        end=jax.jit(end),
+        shape=(algorithm.batch_size, space.dimension),
+    )
 
 
-def _begin(programs: _Programs, log: _Log) -> None:
-    """Tells of the points that were given, after evaluating them where their values are not known."""
-    points, values = log.task.known_x, log.task.known_values
+def _begin(programs: HostPrograms, log: _Log) -> None:
+    """Injects the given points, after evaluating them if their values are unknown."""
+    points, values = log.task.starts.x, log.task.starts.values
     if values is None:
         log.evaluate(np.repeat(points, log.task.problem.algorithm.samples, axis=0))
         _inject(programs, log)
         return
     if len(values):
         i = int(np.argmin(values))
-        log.best = _Entry(values[i], points[i])
+        log.best = Entry(values[i], points[i])
         log.stop_at_target()
     for x, value in zip(points, values, strict=True):
         log.state = _injected(programs, log.state, x, value)
 
 
-def _inject(programs: _Programs, log: _Log) -> None:
-    """Gives the algorithm all entries that it was not told: given points, and those before an interrupt."""
+def _inject(programs: HostPrograms, log: _Log) -> None:
+    """Injects all entries that were not told: given points, and the last ones before an interrupt."""
     samples, state = log.task.problem.algorithm.samples, log.state
     new = log.entries[log.told :]
     for i in range(0, len(new) - samples + 1, samples):
         same = new[i : i + samples]
-        if all(np.array_equal(entry.x, same[0].x) for entry in same):
-            state = _injected(programs, state, same[0].x, np.mean([e.value for e in same]))
+        x = same[0].x
+        if x is not None and all(np.array_equal(x, e.x) for e in same if e.x is not None):
+            state = _injected(programs, state, x, float(np.mean([e.value for e in same])))
     log.tell(state)
 
 
-def _injected(programs: _Programs, state: Packed, x: np.ndarray, value: float) -> Packed:
+def _injected(programs: HostPrograms, state: Packed, x: np.ndarray, value: float) -> Packed:
     return programs.inject(state, x.astype(float_dtype()), float_dtype().type(value))
 
 
-def _in_batches(programs: _Programs, log: _Log) -> None:
+def _in_batches(programs: HostPrograms, log: _Log) -> None:
     """Ask, evaluate the batch, tell."""
     more = log.goes_on
     if more:
@@ -375,8 +359,8 @@ def _in_batches(programs: _Programs, log: _Log) -> None:
         log.tell(state)
 
 
-def _as_completed(programs: _Programs, log: _Log) -> None:
-    """Keeps as many evaluations running as the algorithm allows; each tells when it is done."""
+def _as_completed(programs: HostPrograms, log: _Log) -> None:
+    """Keeps as many evaluations in flight as the algorithm allows, and tells each one at its end."""
     in_flight = log.task.problem.algorithm.in_flight
     while True:
         while len(log.pending) < in_flight and log.goes_on:
@@ -385,6 +369,6 @@ def _as_completed(programs: _Programs, log: _Log) -> None:
         future = log.pending.next_done(wait=log.why is None)
         if future is None:
             return log.stop_in_time()
-        x = log.pending.points[future]
+        point = log.pending.points[future]
         value = log.enter(future)
-        log.tell(programs.tell(log.state, x[None], np.asarray([value], float_dtype())))
+        log.tell(programs.tell(log.state, point[None], np.asarray([value], float_dtype())))

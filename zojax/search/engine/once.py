@@ -1,4 +1,4 @@
-"""Finite spaces: no point twice; a small one ends when every point was evaluated."""
+"""Finite spaces: no point is asked for twice."""
 
 import functools
 import math
@@ -13,33 +13,29 @@ from jax import lax
 from zojax._numerics import float_dtype
 from zojax.noise import mix
 from zojax.search._random import index_from, to_unit
-from zojax.search.algorithms._algorithm import (
-    Algorithm,
-    bounds_of,
-    promoting_all,
-    span_of,
-)
+from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
+from zojax.search.algorithms._toolkit import bounds_of, promoting_all, span_of
 from zojax.search.spaces import ORDERED, UNORDERED, Domain, Space
 
-LISTED = 2**12, 2**16  # points of a space that is always listed, and at most
-STEPS = 32  # away from a point that was asked for before, until one is asked for again
-SLOTS = 8  # of a bucket of hashes
-MOST = 2**21  # hashes, in 16 MB; of more points some are forgotten
+LISTED = 2**12, 2**16  # points of a space that is always listed, and of the largest listed one
+STEPS = 32  # of the walk away from a known point, before the search gives up
+SLOTS = 8  # hashes of a bucket
+MOST = 2**21  # hashes, in 16 MB; beyond that, some points are forgotten
 
 
 def is_listed(space: Space, budget: int) -> bool:
-    """Whether all points are remembered one by one, so that every one of them can be reached."""
+    """Whether each point has its own flag, so that the search can reach every point."""
     always, at_most = LISTED
     return space.size <= always or space.size <= min(at_most, 2 * budget)
 
 
 def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
-    """`algorithm` on a finite space so that no point is asked for twice.
+    """The algorithm with a memory, which replaces known points on a finite space.
 
-    A point that was asked for before gives way to one nearby: the nearest one where the space is listed,
-    else the end of a short random walk. Nothing changes on a continuum, for algorithms that repeat points
-    on purpose, nor, beyond small spaces, for those that leave the space.
+    A listed space takes the nearest new point. A larger space takes the end of a short random walk. The
+    algorithm is returned unchanged on infinite spaces and for noisy functions. On larger spaces, so is one
+    that leaves the space.
     """
     if space.size == math.inf or algorithm.repeats_points:
         return algorithm
@@ -49,14 +45,16 @@ def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
 
 
 class OnceState(NamedTuple):
+    """The algorithm's state, and the memory of asked points."""
+
     inner: Any
-    seen: Any  # what `_without_repeats` is given
+    seen: Any
 
 
 def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, mark: Callable):
-    """`algorithm` with a memory: `nothing(budget)` at first, `mark(seen, x)` once x was asked for.
+    """The algorithm with a memory: `nothing(budget)` at first, `mark(seen, x)` after asking for x.
 
-    `fresh(seen, x)` is x, or a point in its place where x was seen.
+    `fresh(seen, x)` is x, or a replacement if x was seen.
     """
 
     def init(key, space, budget):
@@ -86,13 +84,13 @@ def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, m
     )
 
 
-@functools.lru_cache(maxsize=16)  # each holds the points of its space
+@functools.lru_cache(maxsize=16)  # each entry holds all points of a space
 def _listed(algorithm: Algorithm, space: Space) -> Algorithm:
-    """A flag for every point of the space."""
+    """The algorithm with a flag for every point of the space."""
     points = all_points(space)
 
     def nearest(x, seen):
-        """The index of the nearest point that was not seen; 0 where all were, beyond the budget."""
+        """The index of the nearest unseen point; 0 if there is none, which is beyond the budget."""
         distance = jnp.sum(jnp.abs((points - x) / span_of(space)), axis=1)
         return jnp.argmin(jnp.where(seen, jnp.inf, distance))
 
@@ -105,53 +103,58 @@ def _listed(algorithm: Algorithm, space: Space) -> Algorithm:
 
 
 class Marks(NamedTuple):
-    """Hashes of the points that were asked for, 0 in an empty slot, and how many were."""
+    """Hashes of the asked points, with 0 in empty slots, and their number."""
 
     buckets: jax.Array  # uint32 (n, SLOTS)
-    count: jax.Array
+    marked: jax.Array
 
 
 @functools.lru_cache(maxsize=64)
 def _hashed(algorithm: Algorithm, space: Space) -> Algorithm:
-    """A hash of every point asked for: of 2^32 points a few are taken for seen that were not."""
+    """The algorithm with a 32-bit hash of every asked point. Collisions hide a few new points."""
+    return _without_repeats(algorithm, _no_marks, functools.partial(_walk_to_new, space), _mark)
 
-    def nothing(budget):
-        # Half full in the end: a bucket that is full by then, one in a hundred, forgets a point.
-        count = 2 ** max(1, math.ceil(math.log2(2 * min(budget, MOST) / SLOTS)))
-        return Marks(jnp.zeros((count, SLOTS), jnp.uint32), jnp.uint32(0))
 
-    def look_up(seen, x):
-        """Where a point belongs, its hash, and what stands there."""
-        own = jnp.maximum(_hash(x, 0), np.uint32(1))
-        at = (_hash(x, 1) & np.uint32(len(seen.buckets) - 1)).astype(jnp.int32)
-        return at, own, lax.dynamic_index_in_dim(seen.buckets, at, 0, keepdims=False)
+def _no_marks(budget: int) -> Marks:
+    # Half full at the end. Then 1 in 100 buckets is full, and forgets a point.
+    buckets = 2 ** max(1, math.ceil(math.log2(2 * min(budget, MOST) / SLOTS)))
+    return Marks(jnp.zeros((buckets, SLOTS), jnp.uint32), jnp.uint32(0))
 
-    def fresh(seen, x):
-        def is_old(carry):
-            x, steps = carry
-            _, own, bucket = look_up(seen, x)
-            return jnp.any(bucket == own) & (steps < STEPS)
 
-        def walk(carry):
-            x, steps = carry
-            return _step(space, x, steps, mix((seen.count, np.uint32(0)), steps)), steps + 1
+def _look_up(seen: Marks, x: jax.Array):
+    """(the place of a point's bucket, the point's hash, the bucket)."""
+    own = jnp.maximum(_hash(x, 0), np.uint32(1))
+    at = (_hash(x, 1) & np.uint32(len(seen.buckets) - 1)).astype(jnp.int32)
+    return at, own, lax.dynamic_index_in_dim(seen.buckets, at, 0, keepdims=False)
 
-        return lax.while_loop(is_old, walk, (x, jnp.uint32(0)))[0]
 
-    def mark(seen, x):
-        at, own, bucket = look_up(seen, x)
-        # The first empty slot; the least hash gives way where there is none.
-        here = (lax.iota(jnp.int32, SLOTS) == jnp.argmin(bucket)) & ~jnp.any(bucket == own)
-        # A scatter under vmap: one-hot writes, as of `set_row`, would go through all buckets.
-        row = jnp.where(here, own, bucket)
-        buckets = lax.dynamic_update_index_in_dim(seen.buckets, row, at, 0)
-        return Marks(buckets, seen.count + np.uint32(1))
+def _walk_to_new(space: Space, seen: Marks, x: jax.Array) -> jax.Array:
+    """The first new point of a random walk from x, or its last point."""
 
-    return _without_repeats(algorithm, nothing, fresh, mark)
+    def is_old(carry):
+        x, steps = carry
+        _, own, bucket = _look_up(seen, x)
+        return jnp.any(bucket == own) & (steps < STEPS)
+
+    def walk(carry):
+        x, steps = carry
+        return _step(space, x, steps, mix((seen.marked, np.uint32(0)), steps)), steps + 1
+
+    return lax.while_loop(is_old, walk, (x, jnp.uint32(0)))[0]
+
+
+def _mark(seen: Marks, x: jax.Array) -> Marks:
+    at, own, bucket = _look_up(seen, x)
+    # The first empty slot, or the slot of the least hash.
+    here = (lax.iota(jnp.int32, SLOTS) == jnp.argmin(bucket)) & ~jnp.any(bucket == own)
+    # A scatter under vmap. The one-hot write of `set_row` would touch all buckets.
+    row = jnp.where(here, own, bucket)
+    buckets = lax.dynamic_update_index_in_dim(seen.buckets, row, at, 0)
+    return Marks(buckets, seen.marked + np.uint32(1))
 
 
 def _hash(x: jax.Array, salt: int) -> jax.Array:
-    """A word from an encoded point (d,) and a number."""
+    """A 32-bit hash of an encoded point (d,) and a number."""
     x = jnp.where(x == 0, 0, x.astype(float_dtype()))  # -0.0 is the same point
     bits = lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
     entries = mix((bits, np.uint32(salt)), lax.iota(jnp.uint32, len(bits)))
@@ -159,13 +162,13 @@ def _hash(x: jax.Array, salt: int) -> jax.Array:
 
 
 def _step(space: Space, x: jax.Array, steps: jax.Array, word: jax.Array) -> jax.Array:
-    """One coordinate moved: where it has an order by 1, later by up to 1 + steps; else to another value."""
+    """x with one coordinate moved: by 1, later by up to 1 + steps; without order, to another value."""
     u = to_unit(mix((word, np.uint32(1)), lax.iota(jnp.uint32, 3)))
     k = index_from(u[0], space.dimension)
     low, high = (bound[k] for bound in bounds_of(space))
     far = 1 + jnp.floor(jnp.abs(2 * u[1] - 1) * steps)
     to = x[k] + jnp.where(u[1] < 0.5, -far, far)
-    to = jnp.where((to < low) | (to > high), 2 * x[k] - to, to)  # the other way
+    to = jnp.where((to < low) | (to > high), 2 * x[k] - to, to)  # in the other direction
     other = x[k] + 1 + jnp.floor(u[2] * (high - low))
     other = jnp.where(other > high, other - (high - low + 1), other)
     anywhere = space.from_unit(jnp.broadcast_to(u[2], x.shape))[k]
@@ -185,12 +188,14 @@ def all_points(space: Space) -> np.ndarray:
 
 
 def _values(domain: Domain) -> np.ndarray:
-    """Every encoded value of a domain, an array of them included, flat, one a row."""
+    """Every encoded value of a domain, flat, one per row."""
     values, shape = domain.values(), (domain.count, *domain.shape)
     if np.shape(values) != shape:
         raise ValueError(
             f"values() of {domain} must have shape (count, *shape) = {shape}, got {np.shape(values)}."
         )
     if domain.snap is not None and not np.allclose(domain.snap(values), values, rtol=0, atol=1e-9):
-        raise ValueError(f"values() of {domain} must hold only values that its snap leaves alone.")
+        raise ValueError(
+            f"values() of {domain} must hold only values that its snap does not change."
+        )
     return np.reshape(values, (len(values), -1))

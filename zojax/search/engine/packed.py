@@ -1,4 +1,4 @@
-"""A search's state as few arrays: on the host, a call of a program costs time for each of its arrays."""
+"""A state packed into few arrays: on the host, every array adds time to the call of a program."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SMALL = 2**12  # entries of an array that is cheaper to copy than to hand over
+SMALL = 2**12  # entries of an array that is cheaper to copy than to pass
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["joined", "alone"], meta_fields=["layout"])
 @dataclass(frozen=True)
 class Packed:
-    """Small arrays, one after the other for each dtype, and the others as they are.
+    """Small arrays joined by dtype, and large arrays alone.
 
-    `layout` is the structure of the state and, for each leaf, its shape, and its dtype where it is joined.
+    `layout` has the structure of the state and, for each leaf, its shape and its dtype if it is joined.
     """
 
     joined: dict[str, jax.Array]
@@ -34,21 +34,21 @@ def pack(state: Any) -> Packed:
     """
     leaves, structure = jax.tree.flatten(state)
     joined: dict[str, list] = {}
-    alone, kinds = [], []
-    for leaf in map(jnp.asarray, leaves):  # Python's numbers are arrays, too
+    alone: list[jax.Array] = []
+    kinds: list[tuple[tuple[int, ...], str | None]] = []
+    for leaf in map(jnp.asarray, leaves):  # a leaf may be a Python number
         is_joined = leaf.size <= SMALL and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-        dtype = str(leaf.dtype) if is_joined else None
-        kinds.append((leaf.shape, dtype))
         if is_joined:
-            joined.setdefault(dtype, []).append(lax.reshape(leaf, (leaf.size,)))
+            joined.setdefault(str(leaf.dtype), []).append(lax.reshape(leaf, (leaf.size,)))
         else:
             alone.append(leaf)
+        kinds.append((leaf.shape, str(leaf.dtype) if is_joined else None))
     arrays = {dtype: lax.concatenate(parts, 0) for dtype, parts in joined.items()}
     return Packed(arrays, alone, (structure, tuple(kinds)))
 
 
 def unpack(packed: Packed) -> Any:
-    """The state."""
+    """The state of `pack`."""
     structure, kinds = packed.layout
     alone, used, leaves = iter(packed.alone), dict.fromkeys(packed.joined, 0), []
     for shape, dtype in kinds:

@@ -1,4 +1,4 @@
-"""Evaluations under way: in an executor, or put off until their values are asked for."""
+"""Evaluations in flight: in an executor, or deferred until their results are needed."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,15 @@ import numpy as np
 
 from zojax.search.engine.task import Clock
 
-MOMENT = 1.0  # seconds between two looks at the executor while it is waited for
-GRACE = 5.0  # seconds for evaluations that run when their executor is shut down or breaks
+MOMENT = 1.0  # seconds between two checks of an executor while waiting
+GRACE = 5.0  # seconds for running evaluations after their executor was lost
 
 
 class Pending:
     """Futures and their points.
 
-    Waiting ends at the end of the `clock`. It also ends when the executor is lost, that is, shut down or
-    broken, or when it cancels an evaluation. Evaluations that run by then have `GRACE` seconds to end.
+    Waiting ends with the `clock`, or when the executor is lost: it breaks, is shut down, or cancels an
+    evaluation. Evaluations that run at that time have `GRACE` seconds to end.
 
     Attributes:
       lost: why the executor takes no more evaluations, or None.
@@ -30,7 +30,7 @@ class Pending:
         self.points: dict[Any, np.ndarray] = {}
         self.done: SimpleQueue = SimpleQueue()  # futures, as they end
         self.lost: str | None = None
-        self.error: RuntimeError | None = None  # by which it was lost
+        self.error: RuntimeError | None = None  # that lost it
         self.end = np.inf if clock is None else clock.end
 
     def __len__(self) -> int:
@@ -42,27 +42,27 @@ class Pending:
     def submit(self, x: np.ndarray, call: partial):
         """The future of a call, or None if the executor refuses it."""
         if self.executor is None:
-            future = _Later(call)
-        else:
-            try:
-                future = self.executor.submit(call.func, *call.args, **call.keywords)
-            except RuntimeError as error:  # so a pool says that it is shut down
-                self._lose(error)
-                return None
+            later = _Later(call)
+            self.points[later] = x
+            return later
+        try:
+            future = self.executor.submit(call.func, *call.args, **call.keywords)
+        except RuntimeError as error:  # the sign of a pool that was shut down
+            self._lose(error)
+            return None
         self.points[future] = x
-        if self.executor is not None:
-            future.add_done_callback(self.done.put)
+        future.add_done_callback(self.done.put)
         return future
 
     def raise_refusal(self) -> None:
-        """Raises an executor's first exception, unless it is shut down or broken."""
+        """Raises the executor's first exception, unless the executor is shut down or broken."""
         known = isinstance(self.error, BrokenExecutor) or is_shut_down(self.executor)
         if self.error is not None and not known:
             self.error.add_note("executor took no evaluation.")
             raise self.error
 
     def wait_for(self, future) -> bool:
-        """Whether there is a value, or an exception, of this evaluation before waiting ends."""
+        """Waits for this evaluation. Returns whether it ended with a value or an exception."""
         while self.executor is not None and future in self.points and self._goes_on():
             try:
                 future.exception(timeout=self._seconds())
@@ -74,7 +74,7 @@ class Pending:
         return self._has_value(future)
 
     def next_done(self, wait: bool):
-        """An evaluation that has a value, or an exception; None if none has before waiting ends."""
+        """A finished evaluation, with a value or an exception; None if waiting ends before."""
         while self.points:
             waits = wait and self._goes_on()
             try:
@@ -88,16 +88,16 @@ class Pending:
         return None
 
     def pop(self, future) -> np.ndarray:
-        """The point of an evaluation, which is no longer under way."""
+        """Removes an evaluation and returns its point."""
         return self.points.pop(future)
 
     def drop(self, future, running: bool) -> None:
-        """Forgets an evaluation that has not begun, or also one that is `running`."""
+        """Removes an evaluation that has not begun, or, with `running`, one that has not ended."""
         if future.cancel() or (running and not future.done()):
             self.points.pop(future, None)
 
     def cancel(self) -> None:
-        """Drops all evaluations that have not begun."""
+        """Removes all evaluations that have not begun."""
         for future in list(self.points):
             self.drop(future, running=False)
 
@@ -110,7 +110,7 @@ class Pending:
         return max(0.0, min(MOMENT, self.end - time.monotonic()))
 
     def _has_value(self, future) -> bool:
-        """Whether an evaluation has ended with a value or an exception; a cancelled one was lost."""
+        """Whether an evaluation ended with a value or an exception. A cancelled one counts as lost."""
         if future not in self.points or self.executor is None:
             return future in self.points
         if future.cancelled():
@@ -121,7 +121,7 @@ class Pending:
         return future in self.points and future.done()
 
     def _lose(self, error: RuntimeError | None = None) -> None:
-        """Notes why the executor is lost, the first time, and drops what it has not begun."""
+        """Notes why the executor is lost, the first time, and removes evaluations that have not begun."""
         if self.lost is None:
             self.end = min(self.end, time.monotonic() + GRACE)
             self.error = error
@@ -135,7 +135,7 @@ class Pending:
 
 
 class _Later:
-    """A future without an executor: it is evaluated when its result is asked for."""
+    """A future without an executor: `result()` evaluates it."""
 
     def __init__(self, result: Callable[[], Any]):
         self.result = result
@@ -145,5 +145,5 @@ class _Later:
 
 
 def is_shut_down(executor: Executor | None) -> bool:
-    """Whether a pool of the standard library knows so; others say it when they are given work."""
+    """Whether a pool of the standard library is shut down. Other executors refuse work instead."""
     return any(getattr(executor, name, None) is True for name in ("_shutdown", "_shutdown_thread"))

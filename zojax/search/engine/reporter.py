@@ -1,4 +1,4 @@
-"""Reports of a search to its callback and its bar."""
+"""Reports of a search to its callback and its progress bar."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from zojax.search.engine.task import Clock, Problem
 
 
 class Reporter:
-    """Tells callback and bar (of so many evaluations) how a search goes, and whether its time is over."""
+    """Reports to the callback and the bar (of `bar` evaluations), and watches the clock."""
 
     def __init__(self, problem: Problem, callback, bar: int, clock: Clock | None):
         self.problem, self.callback, self.clock = problem, callback, clock

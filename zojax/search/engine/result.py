@@ -7,7 +7,8 @@ import numpy as np
 
 from zojax._trees import PyTree
 from zojax.search.engine.once import OnceState
-from zojax.search.engine.task import Outcome, Problem
+from zojax.search.engine.outcome import Outcome
+from zojax.search.engine.task import Problem
 from zojax.search.spaces import Space
 
 
@@ -18,7 +19,7 @@ class History:
     Attributes:
       values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
       best_values: (evaluations,) float64, the best value so far.
-      points: the user's pytree with a leading axis of evaluations, or None beyond 2^26 numbers.
+      points: the user's pytree with a leading axis of evaluations; None above 2^26 numbers.
     """
 
     def __init__(self, values: np.ndarray, best_values: np.ndarray, points: PyTree):
@@ -27,7 +28,8 @@ class History:
 
     @property
     def points(self) -> PyTree:
-        # Decoded when they are read: in many coordinates that takes longer than the search.
+        """The user's pytree with a leading axis of evaluations, or None."""
+        # Decoded on first use: for many coordinates, decoding takes longer than the search.
         if isinstance(self._points, EncodedPoints):
             self._points = self._points.space.point(self._points.rows)
         return self._points
@@ -47,29 +49,29 @@ class History:
 
 
 class EncodedPoints:
-    """Points of a history that nobody has read yet."""
+    """The points of a history before their first use."""
 
     def __init__(self, space: Space, rows: np.ndarray):
-        # Not a view of a run that had room for much more, or of all runs.
+        # A copy, where the view would keep a much larger array alive.
         whole = rows.base if isinstance(rows.base, np.ndarray) else rows
         self.space, self.rows = space, rows if whole.nbytes <= 2 * rows.nbytes else rows.copy()
 
 
 class SearchResult(NamedTuple):
-    """What a search found and what it took; of several runs, the best one.
+    """The result of a search. Of several runs, the best one.
 
     Attributes:
       best: the best point, as the user's pytree.
-      best_value: its value. Of a noisy search, the mean of fresh evaluations of `best`.
-      best_error: the standard error of that mean. None where nothing said that values are noisy; nan where
-        the search ended without these evaluations, and `best_value` is what the algorithm believes.
+      best_value: its value. For a noisy search, the mean of fresh evaluations of `best`.
+      best_error: the standard error of that mean. None if the search does not count as noisy. nan if it
+        ended before these evaluations; `best_value` is then the algorithm's own estimate.
       history: of the best run.
-      evaluations: of all runs together; points of `init_values` are not counted.
-      failures: evaluations that raised or were not finite.
+      evaluations: of all runs together, without the points of `init_values`.
+      failures: evaluations that raised an exception or were not finite.
       message: why the search ended.
-      run_values: (repeats,) the best value of each run; fewer where the search was stopped before. With
-        noise their least, `best_value`, is somewhat too good.
-      state: the algorithm's last state (with a leading axis of runs when repeats > 1).
+      run_values: (repeats,) the best value of each run; fewer if the search was stopped. With noise, their
+        minimum, `best_value`, is slightly too good.
+      state: the algorithm's last state, with a leading axis of runs if repeats > 1.
     """
 
     best: PyTree
@@ -88,8 +90,8 @@ class SearchResult(NamedTuple):
         error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
         return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
 
-    def plot(self, ax=None):
-        """Draws values and the best so far against evaluations (needs matplotlib); returns the axes."""
+    def plot(self, ax: Any = None) -> Any:
+        """Plots all values and the best so far against evaluations. Needs matplotlib; returns the axes."""
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
@@ -107,12 +109,12 @@ class SearchResult(NamedTuple):
 
 
 class SearchProgress(NamedTuple):
-    """What a callback sees.
+    """The progress of a search, for callbacks.
 
     Attributes:
       evaluations: of each run so far.
       best: the best point so far, as the user's pytree.
-      best_value: its value, which luck makes too good where values are noisy.
+      best_value: its value. With noise, luck makes it too good.
     """
 
     evaluations: int
@@ -121,6 +123,7 @@ class SearchProgress(NamedTuple):
 
 
 def result_of(problem: Problem, outcome: Outcome) -> SearchResult:
+    """The result of the best run, with the signs of the user's values."""
     space, sign = problem.space, problem.sign
     best = int(np.argmin(outcome.value))
     values = outcome.values[best]

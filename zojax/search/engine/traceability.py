@@ -1,9 +1,10 @@
-"""Whether JAX can compile a function: it is traced twice, and must be the same program."""
+"""Whether JAX can compile a function: two traces must give the same program."""
 
 import inspect
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,12 @@ from zojax.search.spaces import Space
 
 @kept_with
 def _found(fun: Callable[[], Callable]) -> dict:
-    """Where `is_traceable` remembers what it tried with a function."""
+    """The remembered answers of `is_traceable` for a function."""
     return {}
 
 
 def is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
-    """Whether `_try_to_trace` succeeds, tried once for a function, a space and types of args."""
+    """Whether `_try_to_trace` succeeds, tried once per function, space and types of args."""
     if traced_anew(fun) is not fun:
         return _try_to_trace(fun, space, args, with_key)
     try:
@@ -31,16 +32,15 @@ def is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bo
         found, tried = _found(fun), (space, with_key, float_dtype(), treedef, types)
         if tried not in found:
             found[tried] = _try_to_trace(fun, space, args, with_key)
-    except TypeError:  # args that are no arrays, a function or a space that cannot be remembered
+    except TypeError:  # args that are no arrays, or an unhashable function or space
         return _try_to_trace(fun, space, args, with_key)
     return found[tried]
 
 
 def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
-    """Whether JAX can trace `fun` at a point of the space, and its value depends on the point.
+    """Whether JAX can trace `fun`, and its value depends on the point.
 
-    Traced twice: what differs, such as a draw from a generator of Python's or NumPy's, a clock or a
-    counter, would be a constant of the program.
+    Two traces must agree. A NumPy random number, a clock or a counter would become a constant.
     """
     if not all(d.traceable for d in space.domains):
         return False
@@ -49,29 +49,29 @@ def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
         value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
         is_number = jnp.shape(value) == () and not jnp.iscomplexobj(value)
         if not (isinstance(value, jax.core.Tracer) and is_number):
-            raise TypeError("the value is no number that depends on the point")
+            raise TypeError("the value is not a number that depends on the point")
         return value
 
     def traced():
-        # A new function each time, which JAX does not find in its caches.
+        # A new function each time, so that JAX's caches do not answer.
         program = jax.make_jaxpr(lambda *inputs: attempt(*inputs))
         return program(space.low.astype(float_dtype()), args, as_key(0))
 
     try:
         return _is_same(traced(), traced())
-    except Exception:  # whatever it was: called on the host it shows, and counts as a failure
+    except Exception:  # of any kind: on the host, it counts as a failed evaluation
         return False
 
 
 def _is_same(first, second) -> bool:
-    """Whether two programs are equal, but for the addresses of Python's objects."""
+    """Whether two programs are equal, up to the addresses of Python objects."""
     texts = [re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)) for program in (first, second)]
     return texts[0] == texts[1] and all(map(_is_equal, first.consts, second.consts))
 
 
 def _is_equal(a, b) -> bool:
-    """Whether two constants of programs are."""
-    if a is b:  # the user's own array, which may be large
+    """Whether two constants of programs are equal."""
+    if a is b:  # the user's own, perhaps large, array
         return True
     if jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
@@ -79,6 +79,6 @@ def _is_equal(a, b) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
-def traced_anew(fun: Callable) -> Callable:
-    """`fun`; where it belongs to an object, which may change between searches, a new function each time."""
+def traced_anew(fun: Any) -> Callable:
+    """`fun`, or a new function each time for methods and callable objects, whose state may change."""
     return partial(fun) if inspect.ismethod(fun) or inspect.ismethod(fun.__call__) else fun

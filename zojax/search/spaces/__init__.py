@@ -1,5 +1,7 @@
 """Search spaces: domains, one a file, and pytrees of them as boxes of encoded coordinates."""
 
+import typing as _typing
+
 from zojax.search.spaces._domain import CONTINUOUS as CONTINUOUS
 from zojax.search.spaces._domain import ORDERED as ORDERED
 from zojax.search.spaces._domain import UNORDERED as UNORDERED
@@ -14,4 +16,5 @@ from zojax.search.spaces.space import space as space
 from zojax.search.spaces.subset import subset as subset
 from zojax.search.spaces.uniform import uniform as uniform
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+if not _typing.TYPE_CHECKING:  # type checkers read the aliases
+    __all__ = [name for name in dir() if not name.startswith("_")]

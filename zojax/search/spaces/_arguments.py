@@ -1,15 +1,17 @@
-"""Checks of the arguments that domains are made from."""
+"""Checks of the arguments of domains."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from zojax._checks import LARGEST_COUNT
 
-CONSTANT = "; what is constant is no part of the space: pass it in args"
+CONSTANT = "; pass a constant in args, not in the space"
 
 
-def as_shape(shape) -> tuple[int, ...]:
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A size or a tuple of sizes as a tuple."""
     sizes = (shape,) if np.ndim(shape) == 0 else tuple(shape)
     if any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
         raise ValueError(f"shape must be a size or a tuple of sizes, 1 or more, got {shape!r}.")
@@ -18,7 +20,8 @@ def as_shape(shape) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
-def as_bounds(name: str, low, high) -> tuple[float, float]:
+def as_bounds(name: str, low: Any, high: Any) -> tuple[float, float]:
+    """Finite numbers low < high."""
     low, high = as_number(name, "low", low), as_number(name, "high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         remedy = CONSTANT if low == high else ""
@@ -26,23 +29,24 @@ def as_bounds(name: str, low, high) -> tuple[float, float]:
     return low, high
 
 
-def as_number(name: str, argument: str, value) -> float | int:
-    """As Python's own, whose arithmetic does not overflow as an int8's does."""
+def as_number(name: str, argument: str, value: Any) -> float | int:
+    """A Python number, which does not overflow as an int8 does."""
     if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise TypeError(
-            f"{argument} of {name} must be a number, got {value!r}; for an array pass shape=, and for "
-            "other bounds in every entry a list of domains as the space."
+            f"{argument} of {name} must be a number, got {value!r}; pass shape= for an array, or "
+            "a list of domains for different bounds."
         )
     return np.asarray(value).item()
 
 
-def require_positive(name: str, low) -> None:
+def require_positive(name: str, low: float) -> None:
+    """Raises unless the lower bound is positive."""
     if low <= 0:
         raise ValueError(f"low of {name} must be a positive lower bound, got {low}.")
 
 
-def as_integers(name: str, **values) -> tuple[int, ...]:
-    """As Python's ints, of a size that float64 holds exactly: points are decoded in it."""
+def as_integers(name: str, **values: Any) -> tuple[int, ...]:
+    """Python ints within 2^53, because points are decoded in float64."""
     for argument, value in values.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
             raise TypeError(f"{argument} of {name} must be an int, got {value!r}.")

@@ -1,28 +1,43 @@
-"""Checks that a domain keeps its contract."""
+"""Checks of a user's domain, before any search."""
 
 from zojax.search.spaces._arguments import as_bounds, as_shape
 from zojax.search.spaces._domain import CONTINUOUS, ORDERED, UNORDERED, Domain
 from zojax.search.spaces._precision import exact_bits, require_resolution
 
+# Members without a default in `Domain`, then those that a class must define if it is no subclass.
+MEMBERS = "kind low high shape slack snap traceable is_continuum count values".split()
+
 
 def require_domain(domain: Domain) -> None:
-    """Raises for a domain of one's own that does not keep the contract of `Domain`."""
+    """Raises for a domain that breaks the contract of `Domain`."""
     name = type(domain).__name__
-    missing = [a for a in ("kind", "low", "high") if not hasattr(domain, a)]
+    # The class first: a property may be costly, or wrong for bounds that are checked below.
+    places = type(domain), domain
+    missing = [m for m in MEMBERS if not any(hasattr(place, m) for place in places)]
     if missing:
         raise TypeError(f"{name} must define {' and '.join(missing)}: see search.Domain.")
     if domain.kind not in (CONTINUOUS, ORDERED, UNORDERED):
         raise ValueError(
             f"kind of {name} must be CONTINUOUS, ORDERED or UNORDERED, got {domain.kind!r}: "
-            "import them from zojax.search.domains."
+            "import them from zojax.search."
         )
     if as_shape(domain.shape) != domain.shape:
         raise ValueError(f"shape of {name} must be a tuple of sizes, got {domain.shape!r}.")
+    _require_bounds(name, domain)
+    try:
+        hash(domain)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be hashable: make it a @dataclass(frozen=True) with hashable fields."
+        ) from error
+
+
+def _require_bounds(name: str, domain: Domain) -> None:
     low, high = as_bounds(name, domain.low, domain.high)
     if domain.kind != CONTINUOUS:
         if low % 1 or high % 1:
             raise ValueError(
-                f"{name} has whole coordinates, and needs whole bounds, got {low} and {high}."
+                f"{name} has whole coordinates and needs whole bounds, got {low} and {high}."
             )
         if max(-low, high) > 2 ** exact_bits():
             raise ValueError(
@@ -31,9 +46,3 @@ def require_domain(domain: Domain) -> None:
             )
     elif domain.is_continuum:
         require_resolution(name, low, high, low, high)
-    try:
-        hash(domain)
-    except TypeError as error:
-        raise TypeError(
-            f"{name} must be hashable: make it a @dataclass(frozen=True) of hashable fields."
-        ) from error

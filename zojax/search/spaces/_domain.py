@@ -1,8 +1,9 @@
-"""The contract of a domain: one variable, and its encoding as coordinates that algorithms see."""
+"""The contract of a domain: one variable of a space, and its encoding as coordinates."""
 
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,36 +12,36 @@ CONTINUOUS, ORDERED, UNORDERED = 0, 1, 2
 
 
 class Domain:
-    """What one variable, or an array of independent ones, may be: a leaf of a space.
+    """One variable, or an array of independent variables: a leaf of a space.
 
-    Subclass it for a domain of your own. Algorithms see *encoded* coordinates: floats of shape
-    (..., *shape), with any leading axes. A frozen dataclass is hashable, so equal searches compile once.
+    Subclass it for your own domain, or write a class with the same members. Algorithms see *encoded*
+    coordinates: floats of shape (..., *shape), with any leading axes. A frozen dataclass is hashable, so
+    equal searches compile once.
 
     A subclass defines
 
-    - `kind`: CONTINUOUS (coordinates are any numbers), ORDERED or UNORDERED (whole numbers), all three from
-      `zojax.search.domains`;
+    - `kind`: CONTINUOUS for real coordinates; ORDERED or UNORDERED for whole numbers. All three are in
+      `zojax.search`;
     - `low`, `high`: the bounds of every coordinate, both included;
-    - `decode(x)`: values from encoded coordinates. JAX traces it; on the host x is a NumPy array.
+    - `decode(x)`: values from encoded coordinates. JAX traces it. On the host, x is a NumPy array.
 
-    and, where the default does not fit,
+    and, if the default does not fit,
 
     - `shape`: of the encoded coordinates, () by default;
-    - `encode(value)`: the inverse of `decode`, which `init_points` need;
+    - `encode(value)`: the inverse of `decode`, for `init_points`;
     - `to_python(x)`: `decode` for host functions and results, from float64;
-    - `snap(x)`: the nearest coordinates that stand for a value, where not all of them do;
-    - `count`, `values()`: with a `snap` and finitely many values, how many and which;
-    - `traceable`: False if `decode` cannot be traced;
-    - `slack`: how far outside the bounds `encode` may round.
+    - `snap(x)`: the nearest coordinates that encode a value, if not all do;
+    - `count`, `values()`: with a `snap` and finitely many values, their number and the values;
+    - `traceable`: False if JAX cannot trace `decode`;
+    - `slack`: the rounding of `encode`, outside the bounds.
 
     >>> from dataclasses import dataclass
     >>> from zojax import search
-    >>> from zojax.search.domains import ORDERED
     >>> @dataclass(frozen=True)
     ... class PowersOfTwo(search.Domain):
     ...     low: int
     ...     high: int
-    ...     kind = ORDERED
+    ...     kind = search.ORDERED
     ...
     ...     def decode(self, x):
     ...         return 2 ** x.astype(int)
@@ -63,12 +64,12 @@ class Domain:
 
     @property
     def is_continuum(self) -> bool:
-        """Whether every point between the bounds stands for a value."""
+        """Whether every point between the bounds encodes a value."""
         return self.kind == CONTINUOUS and self.snap is None
 
     @property
     def count(self) -> float:
-        """How many values there are, of the whole array: an int, or inf."""
+        """The number of values, of the whole array: an int, or inf."""
         if self.kind == CONTINUOUS:
             return math.inf
         return int(self.high - self.low + 1) ** math.prod(self.shape)
@@ -81,27 +82,35 @@ class Domain:
             )
         return combinations(np.arange(self.low, self.high + 1), self.shape)
 
-    def decode(self, x):
+    def decode(self, x: Any) -> Any:
+        """Values from encoded coordinates (..., *shape), with the same leading axes."""
         raise NotImplementedError(
             f"{type(self).__name__} must define decode(x): see search.Domain."
         )
 
-    def to_python(self, x: np.ndarray):
+    def to_python(self, x: np.ndarray) -> Any:
+        """Values for people and for functions on the host, from float64 coordinates."""
         return jax.tree.map(plain, self.decode(x))
 
-    def encode(self, value) -> np.ndarray:
+    def encode(self, value: Any) -> np.ndarray:
+        """The coordinates (*shape) of a value."""
         raise NotImplementedError(
             f"{type(self).__name__} must define encode(value), the inverse of decode, for init_points."
         )
 
 
-def plain(value):
+def is_domain(x: Any) -> bool:
+    """Whether x has the methods of a `Domain`; it need not be a subclass."""
+    return all(hasattr(type(x), name) for name in ("decode", "encode", "to_python"))
+
+
+def plain(value: Any) -> Any:
     """A Python scalar, or the array."""
     value = np.asarray(value)
     return value.item() if value.ndim == 0 else value
 
 
 def combinations(entry: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Every array of a shape whose entries are among these, shape (number of arrays, *shape)."""
+    """Every array of a shape with entries from `entry`, shape (number of arrays, *shape)."""
     rows = list(itertools.product(entry, repeat=math.prod(shape)))
     return np.reshape(rows, (-1, *shape))

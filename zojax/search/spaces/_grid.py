@@ -1,4 +1,4 @@
-"""Values at equal distances: integers, or reals with a step."""
+"""A grid of values at equal distances: integers, or real numbers with a step."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +12,7 @@ from zojax.search.spaces._values import numbers_of, times
 
 @dataclass(frozen=True)
 class Grid(Domain):
-    """The `size` values first, first + step, ...: integers, or reals with a precision."""
+    """The `size` values first, first + step, ...: integers, or real numbers."""
 
     first: float
     step: float
@@ -44,7 +44,7 @@ class Grid(Domain):
     def to_python(self, x):
         value = self.decode(x)
         if not self.integral:
-            # With the decimals of the first value and the step: 3 * 0.1 is 0.3 then.
+            # Round to the decimals of the first value and the step, so that 3 * 0.1 is 0.3.
             exponents = [Decimal(repr(v)).as_tuple().exponent for v in (self.first, self.step)]
             value = np.round(value, max(0, -min(exponents)))
         return plain(value)

@@ -1,17 +1,19 @@
-"""Checks of the options of a choice: a domain must not hide in one."""
+"""Checks of the options of a choice. No option may contain a domain."""
 
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from zojax.search.spaces._arguments import CONSTANT
-from zojax.search.spaces._domain import Domain
+from zojax.search.spaces._domain import Domain, is_domain
 
 
-def as_options(name: str, options) -> tuple:
+def as_options(name: str, options: Any) -> tuple:
+    """At least two options, as a tuple."""
     if isinstance(options, str) or not hasattr(options, "__iter__"):
         raise TypeError(f"options of {name} must be a list such as ['a', 'b'], got {options!r}.")
     options = tuple(options)
@@ -21,26 +23,26 @@ def as_options(name: str, options) -> tuple:
         nested = _domain_in(option, {})
         if nested is not None:
             raise TypeError(
-                f"options of {name} must be values, got {option!r}, which holds the domain {nested}: "
+                f"options of {name} must be values, got {option!r} with the domain {nested}: "
                 "search all variables side by side, {'kind': choice(['svc', 'knn']), 'svc': uniform(0, 1), "
-                "'knn': integers(1, 9)}, and let fun read those of its kind."
+                "'knn': integers(1, 9)}, and let fun read the ones of its kind."
             )
     return options
 
 
-def _domain_in(option, seen: dict) -> Domain | None:
-    """A domain that hides in an option, at any depth; `seen` holds objects by their ids."""
-    if isinstance(option, Domain):
-        return option
+def _domain_in(option: Any, seen: dict[int, Any]) -> Domain | None:
+    """A domain inside an option, at any depth. `seen` maps ids to visited objects."""
     if id(option) in seen or isinstance(option, (str, int, float, np.generic)):
         return None
+    if is_domain(option):
+        return option
     seen[id(option)] = option
     found = (_domain_in(part, seen) for part in _parts(option))
     return next((domain for domain in found if domain is not None), None)
 
 
-def _parts(option) -> Iterable:
-    """What a container holds."""
+def _parts(option: Any) -> Iterable:
+    """The members of a container."""
     if isinstance(option, Mapping):
         return [*option.keys(), *option.values()]
     if isinstance(option, (list, tuple, set, frozenset)):

@@ -1,11 +1,14 @@
 """Values of a domain as arrays, and its shape as text."""
 
+from typing import Any
+
 import numpy as np
 
 from zojax.search.spaces._domain import Domain
 
 
-def numbers_of(domain: Domain, value) -> np.ndarray:
+def numbers_of(domain: Domain, value: Any) -> np.ndarray:
+    """The numbers of a value, with the domain's shape."""
     try:
         numbers = np.asarray(value, float)
     except (TypeError, ValueError) as error:
@@ -18,10 +21,11 @@ def numbers_of(domain: Domain, value) -> np.ndarray:
 
 
 def log_of(number: np.ndarray) -> np.ndarray:
-    """The logarithm, -inf and nan below: outside of every domain."""
+    """The logarithm: -inf or nan for numbers that are not positive, which no domain contains."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(number)
 
 
-def times(shape) -> str:
+def times(shape: tuple[int, ...]) -> str:
+    """A shape as text: " x 2 x 3"."""
     return "".join(f" x {n}" for n in shape)

@@ -1,4 +1,4 @@
-"""One of several options: `choice`, and `ordered` where neighbours are alike."""
+"""One of several options: `choice` without an order, `ordered` with one."""
 
 import functools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from zojax.search.spaces._values import times
 
 @dataclass(frozen=True, eq=False)
 class Choice(Domain):
-    """One of a list of options, in order or not."""
+    """One of a list of options, encoded by its position."""
 
     options: tuple
     kind: int
@@ -41,7 +41,7 @@ class Choice(Domain):
 
     @property
     def _identity(self):
-        # Options need not be hashable, and 1 == 1.0 == True are not the same option.
+        # By type and text: options may be unhashable, and 1, 1.0 and True are different options.
         options = tuple((type(o), repr(o)) for o in self.options)
         return options, self.kind, self.shape
 
@@ -51,8 +51,8 @@ class Choice(Domain):
         return _table_of(self.options)
 
     @property
-    def traceable(self) -> bool:
-        """Whether the options are numbers, and of a size that a traced function can be given."""
+    def traceable(self):
+        """Whether the options are numbers that JAX's arrays can hold."""
         if self._table.dtype == object:
             return False
         fits = fits_float if self._table.dtype.kind == "f" else fits_int
@@ -61,8 +61,8 @@ class Choice(Domain):
     def decode(self, x):
         if self._table.dtype == object:
             raise TypeError(
-                f"{self} holds options that are no numbers, which a traced function cannot be given: pass "
-                "jit=False, or choose among indices, choice(range(n)), and use lax.switch."
+                f"{self} holds options that are no numbers, so JAX cannot trace fun: pass jit=False, or "
+                "choose among indices, choice(range(n)), and use lax.switch."
             )
         require_traceable(self, x)
         xp = namespace_of(x)
@@ -73,13 +73,13 @@ class Choice(Domain):
         if index.ndim:
             return self._table[index]
         option = self.options[int(index)]
-        # Numbers are of one type, as on the device; an IntEnum is its own number.
+        # Numbers have one type, as on the device. An IntEnum stays itself.
         is_itself = self._table.dtype == object or isinstance(option, Enum)
         return option if is_itself else self._table[index].item()
 
     def encode(self, value):
         flat = [value]
-        for length in self.shape:  # not by NumPy: an option may itself be a list
+        for length in self.shape:  # without NumPy, because an option may be a list
             if any(not _is_list(v) or len(v) != length for v in flat):
                 raise ValueError(f"a value of {self} must have shape {self.shape}, got {value!r}.")
             flat = [entry for v in flat for entry in v]
@@ -89,7 +89,7 @@ class Choice(Domain):
         equal = [i for i, o in enumerate(self.options) if o is value or _equal(o, value)]
         if not equal:
             raise ValueError(f"{value!r} is not one of the options of {self}.")
-        # 1 == True: one of the same type, if there is one.
+        # 1 == True: prefer an option of the same type.
         return next((i for i in equal if type(self.options[i]) is type(value)), equal[0])
 
     def __str__(self):
@@ -99,20 +99,20 @@ class Choice(Domain):
 
 
 def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
-    """One of several options that have no order; samples are equally likely.
+    """One of several options without an order. All options are equally likely.
 
-    Numbers are decoded to one type, bool, int or float: 1 of [1, 2.5] is 1.0. Arrays of them are NumPy's on
-    the host (bool, int64, float64), arrays of other options hold objects.
+    Numbers are decoded to one type, bool, int or float: 1 of [1, 2.5] is 1.0. On the host, an array of
+    numbers is NumPy's (bool, int64, float64), and an array of other options holds objects.
 
     Args:
-      options: at least two, anything but domains; numbers can be given to a traced function.
-      shape: a size or a tuple of sizes, for an array of independent ones.
+      options: at least two, of any kind but domains. Only numbers allow a traced function.
+      shape: a size or a tuple of sizes, for an array of independent choices.
 
     Returns:
       A `Domain` of the options.
 
     Raises:
-      TypeError: options that are no list (a string is none); a domain inside an option.
+      TypeError: options that are not a list (a string is not one); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
 
     >>> print(choice(["adam", "sgd"]))
@@ -122,19 +122,19 @@ def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
 
 
 def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
-    """One of several options in their order: neighbours in the list are alike.
+    """One of several options with an order: neighbours in the list are similar.
 
-    Samples and types are those of `choice`.
+    Samples and types are as in `choice`.
 
     Args:
-      options: at least two, anything but domains; numbers can be given to a traced function.
-      shape: a size or a tuple of sizes, for an array of independent ones.
+      options: at least two, of any kind but domains. Only numbers allow a traced function.
+      shape: a size or a tuple of sizes, for an array of independent choices.
 
     Returns:
       A `Domain` of the options.
 
     Raises:
-      TypeError: options that are no list (a string is none); a domain inside an option.
+      TypeError: options that are not a list (a string is not one); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
 
     >>> print(ordered([0.0, 0.1, 0.5]))
@@ -146,10 +146,10 @@ def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
 def _table_of(options: tuple) -> np.ndarray:
     numbers = [_number_in(option) for option in options]
     if None not in numbers:
-        types = [kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers)]
+        types = (kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers))
         try:
-            return np.array(numbers, (types or [float])[0])
-        except OverflowError:  # beyond int64 or float64: Python's own
+            return np.array(numbers, next(types, float))
+        except OverflowError:  # beyond int64 or float64: keep Python's own numbers
             pass
     table = np.empty(len(options), object)
     for i, option in enumerate(options):
@@ -158,7 +158,7 @@ def _table_of(options: tuple) -> np.ndarray:
 
 
 def _number_in(option) -> bool | int | float | None:
-    """An option as Python's number, from Python, NumPy or JAX; None if it is none."""
+    """An option of Python, NumPy or JAX as a Python number; None for other options."""
     if isinstance(option, (np.generic, np.ndarray, jax.Array)) and option.ndim == 0:
         is_real = any(jnp.issubdtype(option.dtype, t) for t in (np.bool_, np.integer, np.floating))
         return option.item() if is_real else None
@@ -172,7 +172,7 @@ def _is_list(value) -> bool:
 def _equal(a, b) -> bool:
     if hasattr(a, "shape") or hasattr(b, "shape"):
         return np.array_equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):  # by entry, which may be arrays
+    if isinstance(a, dict) and isinstance(b, dict):  # entries may be arrays
         return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
     if isinstance(a, (list, tuple)) and isinstance(b, type(a)):
         return len(a) == len(b) and all(map(_equal, a, b))

@@ -7,21 +7,21 @@ from zojax.search.spaces._precision import require_few
 
 
 def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: int = 1) -> Domain:
-    """Integers low, low + step, ..., up to and including `high`; samples are equally likely.
+    """Integers low, low + step, ..., `high` included. All values are equally likely.
 
-    Integers beyond int32 cannot be traced unless x64 is enabled: `fun` is then called on the host. In a
-    compiled function all integers have 32 bits, and what is computed from them may overflow: `1.0 * n`.
+    A space with integers beyond int32 runs `fun` on the host, unless x64 is enabled. In a compiled
+    function, all integers have 32 bits, and their products may overflow: multiply as floats, `1.0 * n`.
 
     Args:
       low, high: the bounds.
-      shape: a size or a tuple of sizes, for an array of independent ones.
-      step: the distance of neighbours; the last one is at most `high`.
+      shape: a size or a tuple of sizes, for an array of independent integers.
+      step: the distance of neighbours. The last value is at most `high`.
 
     Returns:
       A `Domain` of ints.
 
     Raises:
-      TypeError: a bound or a step that is no int.
+      TypeError: a bound or a step that is not an int.
       ValueError: bounds that are not low < high, or beyond 2^53; a step outside [1, high - low]; more than
         2^24 values, unless x64 is enabled; a bad shape.
 

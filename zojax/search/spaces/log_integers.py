@@ -1,4 +1,4 @@
-"""Positive integers, nearly even in the logarithm."""
+"""Positive integers on a logarithmic scale."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from zojax.search.spaces._values import log_of, numbers_of, times
 
 @dataclass(frozen=True)
 class LogIntegers(Domain):
-    """The integers lowest ... highest, even in the logarithm: n stands for [log(n - 1/2), log(n + 1/2)]."""
+    """The integers lowest ... highest. The coordinates [log(n - 1/2), log(n + 1/2)] encode n."""
 
     lowest: int
     highest: int
@@ -54,7 +54,7 @@ class LogIntegers(Domain):
 
     def decode(self, x):
         require_traceable(self, x)
-        # Clipped again: a float32 may round beyond the largest integer.
+        # Clipped again, because a float32 may round beyond the largest integer.
         value = self._nearest(x).astype(int_dtype(x))
         return namespace_of(x).clip(value, self.lowest, self.highest)
 
@@ -67,7 +67,7 @@ class LogIntegers(Domain):
 
     def _nearest(self, x):
         xp = namespace_of(x)
-        # As floats: the integers may be beyond int32.
+        # In floats, because the integers may exceed int32.
         return xp.clip(xp.round(xp.exp(x)), float(self.lowest), float(self.highest))
 
     def __str__(self):
@@ -75,22 +75,22 @@ class LogIntegers(Domain):
 
 
 def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Domain:
-    """Positive integers, `high` included, whose logarithm is nearly uniform: widths, batch sizes.
+    """Positive integers, `high` included, with a nearly uniform logarithm: widths, batch sizes.
 
-    A sample is n with probability log((n + 1/2) / (n - 1/2)) / log((high + 1/2) / (low - 1/2)): of 1 to 8
-    .388, .180, .119, .089, .071, .059, .051, .044. Beyond a million float32 does not tell the logarithms of
-    neighbours apart, and some are left out. In a compiled function all integers have 32 bits, and what is
-    computed from them may overflow: `1.0 * n`.
+    A sample is n with probability log((n + 1/2) / (n - 1/2)) / log((high + 1/2) / (low - 1/2)). From 1 to 8
+    these are .388, .180, .119, .089, .071, .059, .051, .044. Beyond a million, float32 does not separate
+    the logarithms of neighbours, so some integers never occur. In a compiled function, all integers have 32
+    bits, and their products may overflow: multiply as floats, `1.0 * n`.
 
     Args:
       low, high: the bounds.
-      shape: a size or a tuple of sizes, for an array of independent ones.
+      shape: a size or a tuple of sizes, for an array of independent integers.
 
     Returns:
       A `Domain` of ints.
 
     Raises:
-      TypeError: a bound that is no int.
+      TypeError: a bound that is not an int.
       ValueError: bounds that are not 0 < low < high, beyond 2^53, or too close together for their
         logarithms in float32; a bad shape.
 

@@ -1,4 +1,4 @@
-"""Positive real numbers, even in the logarithm."""
+"""Positive real numbers on a logarithmic scale."""
 
 import math
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from zojax.search.spaces._values import log_of, numbers_of, times
 
 @dataclass(frozen=True)
 class LogUniform(Domain):
-    """The continuum [lowest, highest], even in the logarithm."""
+    """The real numbers in [lowest, highest], encoded by their logarithm."""
 
     lowest: float
     highest: float
     shape: tuple[int, ...] = ()
     kind = CONTINUOUS
-    slack = 1e-6  # of logarithms: relative to the value
+    slack = 1e-6  # in the logarithm, so relative to the value
 
     @property
     def low(self):
@@ -49,21 +49,21 @@ class LogUniform(Domain):
 
 
 def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> Domain:
-    """Positive real numbers whose logarithm is uniform: learning rates, decays, scales.
+    """Positive real numbers with a uniform logarithm: learning rates, decays, scales.
 
-    Samples below x have probability log(x / low) / log(high / low).
+    A sample is below x with probability log(x / low) / log(high / low).
 
     Args:
       low, high: the bounds, both included.
-      shape: a size or a tuple of sizes, for an array of independent ones.
+      shape: a size or a tuple of sizes, for an array of independent numbers.
 
     Returns:
       A `Domain` of floats.
 
     Raises:
-      TypeError: a bound that is no number.
-      ValueError: bounds that are not finite or not 0 < low < high, or too close together for float32; a
-        bad shape.
+      TypeError: a bound that is not a number.
+      ValueError: bounds that are not finite, not 0 < low < high, or too close together for float32; a bad
+        shape.
 
     >>> print(log_uniform(1e-5, 0.1))
     log_uniform(1e-05, 0.1)

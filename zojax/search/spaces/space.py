@@ -1,7 +1,7 @@
-"""Search spaces: any pytree of domains, seen by the algorithms as arrays of shape (..., d).
+"""A pytree of domains as one box: algorithms see its points as arrays of shape (..., d).
 
-A domain says what one variable (or an array of them) may be. A `Space` lays the domains of a pytree side
-by side, as d *encoded* coordinates between `low` and `high`:
+A `Space` puts the coordinates of its domains side by side: d *encoded* coordinates between `low` and
+`high`.
 
     domain                      encoded coordinate                      kind
     uniform(lo, hi)             the value                               CONTINUOUS
@@ -13,11 +13,11 @@ by side, as d *encoded* coordinates between `low` and `high`:
     choice([...])               the position in the list                UNORDERED
     subset(n, max_size=k)       n zeros and ones                        UNORDERED
 
-so that an algorithm needs to know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to
-log(hi + 1/2): each integer has its own bin. `Domain` says how to write your own.
+So algorithms know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to log(hi + 1/2),
+so that each integer has its own bin. `Domain` describes how to write your own.
 
-`Space.decode` turns encoded arrays into the user's pytree, inside a traced function too; `Space.point` does
-it in float64, for people and for functions on the host.
+`Space.decode` turns encoded arrays into the user's pytree, also inside a traced function. `Space.point`
+does so in float64, for people and for functions on the host.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ from zojax._numerics import promoting
 from zojax._trees import PyTree
 from zojax.search._random import sample_unit
 from zojax.search.spaces._contract import require_domain
-from zojax.search.spaces._domain import CONTINUOUS, Domain
+from zojax.search.spaces._domain import CONTINUOUS, Domain, is_domain
 from zojax.search.spaces._precision import namespace_of
 
 
 @dataclass(frozen=True)
 class Space:
-    """A pytree of domains as a box with d encoded coordinates; made by `space(tree)`.
+    """A pytree of domains as a box with d encoded coordinates, from `space(tree)`.
 
     Attributes:
       domains: the leaves of the tree.
@@ -57,9 +57,9 @@ class Space:
 
     @cached_property
     def size(self) -> float:
-        """How many points there are: an int, or inf."""
+        """The number of points: an int, or inf."""
         counts = [domain.count for domain in self.domains]
-        # Not times inf: an int may be too large for a float.
+        # A product with inf would convert the other counts to floats, which may overflow.
         return math.inf if math.inf in counts else math.prod(counts)
 
     @cached_property
@@ -87,11 +87,11 @@ class Space:
 
     @property
     def is_continuum(self) -> bool:
-        """Whether every point of the box is one of the space, and equal proposals are an accident."""
+        """Whether every point of the box belongs to the space, so that equal proposals are rare."""
         return all(domain.is_continuum for domain in self.domains)
 
     def sample(self, key, num: int) -> jax.Array:
-        """`num` points at random, encoded, shape (num, d): uniform over the box, bounds included."""
+        """`num` random points, encoded, shape (num, d): uniform over the box, bounds included."""
         return self.from_unit(sample_unit(key, (num, self.dimension)))
 
     @promoting
@@ -105,8 +105,8 @@ class Space:
         return self.clip(x)
 
     @promoting
-    def clip(self, x: jax.Array) -> jax.Array:
-        """The nearest encoded point of the space, shape (..., d)."""
+    def clip(self, x: Any) -> Any:
+        """The nearest encoded point of the space, (..., d), for arrays of NumPy or JAX."""
         xp = namespace_of(x)
         x = xp.clip(x, self.low.astype(x.dtype), self.high.astype(x.dtype))
         if self.is_discrete:
@@ -122,23 +122,23 @@ class Space:
         return xp.concatenate([part.reshape(*x.shape[:-1], -1) for part in parts], axis=-1)
 
     @promoting
-    def decode(self, x: jax.Array) -> PyTree:
+    def decode(self, x: Any) -> PyTree:
         """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
         x = x if hasattr(x, "dtype") else np.asarray(x)
         parts = zip(self.domains, self._split(x), strict=True)
         return self.treedef.unflatten([d.decode(part) for d, part in parts])
 
     def point(self, x) -> PyTree:
-        """One point (d,) as the user wrote it: Python scalars, options themselves, NumPy arrays.
+        """One point (d,) in the user's form: Python scalars, the options themselves, NumPy arrays.
 
-        Of points (n, d), the leaves are arrays with a leading axis.
+        For points (n, d), the leaves are arrays with a leading axis.
         """
-        x = np.array(x, float)  # which is then the user's own
+        x = np.array(x, float)  # a copy for the user
         parts = zip(self.domains, self._split(x), strict=True)
         return self.treedef.unflatten([d.to_python(part) for d, part in parts])
 
     def encode(self, point: PyTree) -> np.ndarray:
-        """The encoded (d,) of one of the user's points; raises ValueError for one outside the space."""
+        """The encoded (d,) of a user's point. Raises ValueError for a point outside the space."""
         parts = zip(self.domains, self._match(point), strict=True)
         x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
         slack = self._per_coordinate("slack")
@@ -191,7 +191,7 @@ class Space:
 
 
 def space(tree: PyTree) -> Space:
-    """A `Space` from any pytree of domains; a Space is returned as it is.
+    """A `Space` from any pytree of domains. A Space is returned unchanged.
 
     Args:
       tree: the pytree, or a single domain.
@@ -200,7 +200,7 @@ def space(tree: PyTree) -> Space:
       A `Space`.
 
     Raises:
-      TypeError: a leaf that is no domain; one of your own that lacks what a `Domain` has.
+      TypeError: a leaf that is not a domain; a domain of your own with missing members.
       ValueError: no leaf at all; bounds of a domain of your own that cannot be searched.
 
     >>> from zojax import search
@@ -212,12 +212,12 @@ def space(tree: PyTree) -> Space:
     """
     if isinstance(tree, Space):
         return tree
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, Domain))
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_domain)
     for leaf in leaves:
-        if not isinstance(leaf, Domain):
+        if not is_domain(leaf):
             raise TypeError(
                 f"space must be a pytree of domains such as search.uniform(0, 1), got {leaf!r} in it: "
-                "pass constants in args, and register classes (jax.tree_util.register_dataclass)."
+                "pass constants in args, and register your classes with jax.tree_util.register_dataclass."
             )
         require_domain(leaf)
     if not leaves:
@@ -226,7 +226,7 @@ def space(tree: PyTree) -> Space:
 
 
 def _coordinates(domain: Domain, value) -> np.ndarray:
-    """A value of a domain, encoded, flat."""
+    """The flat encoded coordinates of a value."""
     encoded = np.asarray(domain.encode(value), float)
     if encoded.shape != domain.shape:
         raise ValueError(
@@ -236,7 +236,7 @@ def _coordinates(domain: Domain, value) -> np.ndarray:
 
 
 def _shown(count: float) -> str:
-    """A number of points, which may be too large for a float, and for Python to print."""
+    """A number of points as text. It may be too large for a float, or to print."""
     if count == math.inf:
         return "infinitely many"
     return f"{count:,}" if count < 10**18 else f"about 10^{math.log10(count):.0f}"

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zojax.search._random import scramble
 from zojax.search.spaces._arguments import as_integers
 from zojax.search.spaces._domain import UNORDERED, Domain
 from zojax.search.spaces._precision import namespace_of
 from zojax.search.spaces._values import numbers_of
+
+# Rounds of `scramble`, from hash-prospector (Wellons).
+ROUNDS = (16, 0x7FEB352D), (15, 0x846CA68B)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Subset(Domain):
         return rows
 
     def snap(self, x):
-        """Of more than `max_size` bits a hash of all of them chooses which stay: no index is favoured."""
+        """Keeps at most `max_size` members. A hash of all members chooses, so no index is favoured."""
         if self.max_size == self.n:
             return x
         xp = namespace_of(x)
@@ -47,9 +51,9 @@ class Subset(Domain):
         names = np.arange(self.n, dtype=np.uint32) * np.uint32(0x9E3779B9)
         names = np.broadcast_to(names, x.shape)
         together = xp.sum(
-            xp.where(is_member, _scrambled(names), np.uint32(0)), -1, np.uint32, keepdims=True
+            xp.where(is_member, scramble(names, ROUNDS), np.uint32(0)), -1, np.uint32, keepdims=True
         )
-        places = xp.where(is_member, _scrambled(names ^ together), np.uint32(2**32 - 1))
+        places = xp.where(is_member, scramble(names ^ together, ROUNDS), np.uint32(2**32 - 1))
         last = xp.sort(places, axis=-1)[..., self.max_size - 1 : self.max_size]
         return xp.where(is_member & (places <= last), x, 0)
 
@@ -74,7 +78,7 @@ class Subset(Domain):
 def subset(n: int, *, max_size: int) -> Domain:
     """Subsets of range(n) with at most `max_size` members, as boolean masks of shape (n,).
 
-    A sample holds each member with probability 1/2; of more than `max_size`, that many stay.
+    A sample has each member with probability 1/2. If it has more than `max_size`, some are dropped.
 
     Args:
       n: how many things there are.
@@ -84,7 +88,7 @@ def subset(n: int, *, max_size: int) -> Domain:
       A `Domain` of bool (n,).
 
     Raises:
-      TypeError: n or max_size is no int.
+      TypeError: n or max_size is not an int.
       ValueError: a max_size outside [1, n].
 
     >>> print(subset(30, max_size=4))
@@ -94,10 +98,3 @@ def subset(n: int, *, max_size: int) -> Domain:
     if not 1 <= max_size <= n:
         raise ValueError(f"max_size must lie between 1 and n = {n}, got {max_size}.")
     return Subset(n, max_size)
-
-
-def _scrambled(x):
-    """A bijection of uint32, two rounds of xorshift and multiplication (Wellons, hash-prospector)."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)

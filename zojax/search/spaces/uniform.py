@@ -13,7 +13,7 @@ from zojax.search.spaces._values import numbers_of, times
 
 @dataclass(frozen=True)
 class Uniform(Domain):
-    """The continuum [low, high]."""
+    """The real numbers in [low, high]."""
 
     low: float
     high: float
@@ -29,9 +29,9 @@ class Uniform(Domain):
 
     def to_python(self, x):
         if x.min(initial=self.low) >= self.low and x.max(initial=self.high) <= self.high:
-            # A history is large, and each array of its size takes as long as the search.
+            # The common case, without temporary arrays as large as a history.
             return plain(x)
-        # float32(0.3) is more than 0.3; what lies further outside was meant to (`sre(project=False)`).
+        # float32(0.3) is above 0.3. Points further outside are on purpose: `sre(project=False)`.
         nearest = np.clip(x, self.low, self.high)
         is_rounding = np.abs(x - nearest) <= self.slack
         return plain(np.where(is_rounding, nearest, x))
@@ -46,21 +46,21 @@ class Uniform(Domain):
 def uniform(
     low: float, high: float, shape: int | tuple[int, ...] = (), *, step: float | None = None
 ) -> Domain:
-    """Real numbers between two bounds, `low` and `high` included; with a step, low, low + step, ...
+    """Real numbers from `low` to `high`, both included. With a step: low, low + step, ...
 
-    Samples are uniform; with a step every value is equally likely.
+    Samples are uniform. With a step, every value is equally likely.
 
     Args:
       low, high: the bounds.
-      shape: a size or a tuple of sizes, for an array of independent ones.
-      step: the distance of neighbours; the last one is at most `high`.
+      shape: a size or a tuple of sizes, for an array of independent numbers.
+      step: the distance of neighbours. The last value is at most `high`.
 
     Returns:
       A `Domain` of floats.
 
     Raises:
-      TypeError: a bound or a step that is no number.
-      ValueError: bounds that are not finite or not low < high, or too close together for float32; a step
+      TypeError: a bound or a step that is not a number.
+      ValueError: bounds that are not finite, not low < high, or too close together for float32; a step
         outside (0, high - low]; a bad shape.
 
     >>> print(uniform(-1, 1, shape=(3,)), uniform(0, 1, step=0.25))

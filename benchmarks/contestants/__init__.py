@@ -1,0 +1,209 @@
+"""Contestants: one file each behind one function, `build(work, **settings)`.
+
+It returns a `Program`, one compiled step from a carry to a carry, or a `Host` for any other step. All
+contestants of a work have the same loss, data and evaluations; a file says where one differs.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Program(NamedTuple):
+    """Attributes:
+    step: `(carry, batch) -> carry`; it is compiled, with the carry donated.
+    start: `params -> carry`.
+    facts: columns of its row.
+    amount: work in a step; ratios are of seconds per unit of it.
+    """
+
+    step: Callable
+    start: Callable = lambda params: params
+    facts: Callable[[], dict] = dict
+    amount: float = 1
+
+
+class Host(NamedTuple):
+    """Attributes:
+    run: `() -> None`, one step.
+    amount: work in a step; ratios are of seconds per unit of it.
+    facts: columns of its row, asked after the last step; `values` is a list with one value a step.
+    clock: seconds.
+    """
+
+    run: Callable[[], Any]
+    amount: float = 1
+    facts: Callable[[], dict] = dict
+    clock: Callable[[], float] = time.perf_counter
+
+
+class Contestant(NamedTuple):
+    """Attributes:
+    module: a file of this folder.
+    settings: of its `build`.
+    environment: a name in `benchmarks.environments`, or None for the running one.
+    limit: parameters that it can handle, or None.
+    beyond: the reason of that limit.
+    exact: it computes a derivative, not an estimate from values.
+    """
+
+    module: str
+    settings: dict = {}
+    environment: str | None = None
+    limit: int | None = None
+    beyond: str = ""
+    exact: bool = False
+
+
+_DENSE = "one point takes minutes"
+# Handling of noise by zoopt.
+_SUPPRESSION: dict[str, Any] = {
+    **{"noise_handling": True, "suppression": True, "non_update_allowed": 500},
+    **{"resample_times": 100, "balance_rate": 0.5, "positive_size": 5, "reserve": 500},
+}
+_RESAMPLING: dict[str, Any] = {"noise_handling": True, "resampling": True, "resample_times": 10}
+_PONSS: dict[str, Any] = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
+
+
+def _search(of: str, limit: int | None = None, beyond: str = "", **settings) -> Contestant:
+    return Contestant("search", {"of": of, **settings}, None, limit, beyond)
+
+
+def _ours(algorithm: str, **settings) -> Contestant:
+    return Contestant("search_ours", {"algorithm": algorithm, **settings})
+
+
+GRADIENTS = {
+    "forward": Contestant("inference", {"how": "once"}),
+    "inference": Contestant("inference"),
+    "inference, batched": Contestant("inference", {"how": "batched"}),
+    "two forwards": Contestant("inference", {"how": "calls"}),
+    "two forwards, one program": Contestant("inference", {"how": "unrolled"}),
+    "two forwards in a loop": Contestant("inference", {"how": "loop"}),
+    "zojax, signs": Contestant("ours"),
+    "zojax, normal": Contestant("ours", {"direction": "normal"}),
+    "zojax, low rank": Contestant("ours", {"direction": "low_rank"}),
+    "zojax, low rank, normal": Contestant("ours", {"direction": "low_rank", "factors": "normal"}),
+    "naive vmap": Contestant("naive", {"how": "vmap"}),
+    "naive lax.map": Contestant("naive", {"how": "map"}),
+    "jax.grad": Contestant("backpropagation", exact=True),
+    "jax.grad, checkpointed": Contestant("backpropagation", {"checkpoint": True}, exact=True),
+    "jax.grad, adam": Contestant("backpropagation", {"adam": True}, exact=True),
+    "jvp": Contestant("forward_gradient", exact=True),
+    "evosax Open_ES": Contestant("evosax", {"name": "Open_ES"}),
+    "evosax PGPE": Contestant("evosax", {"name": "PGPE"}),
+    "evosax SNES": Contestant("evosax", {"name": "SNES"}),
+    "optax make_perturbed_fun": Contestant("perturbed"),
+    "shardes, low rank": Contestant("shardes", {"strategy": "LowRank"}, "shardes"),
+    "shardes, regenerated": Contestant("shardes", {"strategy": "SeedRegenerated"}, "shardes"),
+    "PyTorch MeZO": Contestant("torch_mezo", {}, "torch"),
+}
+SEARCHES = {
+    "zoopt": _search("zoopt", 10**4, "its points are Python lists"),
+    "nevergrad OnePlusOne": _search("nevergrad", 10**6, _DENSE, name="OnePlusOne"),
+    "nevergrad CMA": _search("nevergrad", name="CMA"),
+    "pycma": _search("pycma", 10**6, _DENSE),
+    "evosax CMA_ES": _search("evosax", name="CMA_ES"),
+    "scipy DE": _search("scipy"),
+    "Optuna TPE": _search("optuna"),
+    "coordinate reset": _search("controls", method="reset"),
+    "random search": _search("controls", method="random"),
+    "zoopt resampling x10": _search("zoopt", **_RESAMPLING),
+    "zoopt suppression, P = 5": _search("zoopt", **_SUPPRESSION),
+    "zoopt SRE": _search("zoopt", low=10),
+    "zoopt POSS": _search("zoopt", subset=8),
+    "zoopt PONSS": _search("zoopt", subset=8, **_PONSS),
+    "greedy forward selection": _search("controls", method="greedy"),
+    "zojax default": _ours("default"),
+    "zojax default, 16 random first": _ours("default", start=16),
+    "zojax default, x10": _ours("default", resample=10),
+    "zojax sracos": _ours("sracos"),
+    "zojax sracos(parity=True)": _ours("sracos", parity=True),
+    "zojax sracos(parity=True), x10": _ours("sracos", parity=True, resample=10),
+    "zojax ssracos": _ours("ssracos"),
+    "zojax ssracos, 20 after 50": _ours("ssracos", times=20, idle=50),
+    "zojax sre(sracos())": _ours("sre"),
+    "zojax coordinate_reset": _ours("coordinate_reset"),
+    "zojax random_search": _ours("random_search"),
+    "zojax poss": _ours("poss"),
+    "zojax pposs": _ours("pposs"),
+    "zojax ponss": _ours("ponss", theta=0.5, noise="additive"),
+}
+SPEEDS = {
+    **{
+        f"zojax {name}, {runs} run{'s' * (runs > 1)}": Contestant(
+            "search_speed", {"algorithm": name, "runs": runs}
+        )
+        for name in ("sracos(parity=True)", "sracos", "default", "poss")
+        for runs in (1, 8, 16, 256)
+    },
+    **{
+        f"zojax {name}, NumPy function": Contestant("search_speed", {"algorithm": name, "runs": 0})
+        for name in ("sracos(parity=True)", "sracos", "default")
+    },
+    "zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"}),
+}
+PROCESSES = {
+    name: Contestant("processes", {"name": name})
+    for name in (
+        *("zoopt, new process", "import jax", "import zojax"),
+        *(
+            f"zojax {algorithm}, {module}, {cache}"
+            for algorithm in ("sracos", "default")
+            for module in ("jax.numpy", "numpy")
+            for cache in ("no cache", "persistent cache")
+        ),
+    )
+}
+BATCHES = {
+    f"{label}, {size or 'default'} at once": Contestant(
+        "ours", {"direction": direction, "batch_size": size}
+    )
+    for label, direction in (("signs", "rademacher"), ("low rank", "low_rank"))
+    for size in (None, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+}
+NOISES = {
+    name: Contestant("noise", {"kind": name})
+    for name in (
+        *("scaled copy", "zojax signs", "zojax normals"),
+        *("jax.random.rademacher", "jax.random.normal"),
+    )
+}
+POPULATIONS = {
+    name: Contestant("population", {"kind": name})
+    for name in ("plain inference", "zojax, evaluation alone", "zojax, generation")
+}
+POLICIES = {
+    "zojax OpenES, dense": Contestant("policy", {"direction": "normal"}),
+    "zojax OpenES, low rank": Contestant("policy", {"direction": "low_rank"}),
+    "evosax OpenES": Contestant("policy"),
+}
+_COMPILED = ("forward", "two forwards, one program", "jax.grad")
+COMPILATIONS = {
+    f"compile {name}": Contestant("compiling", {"of": name})
+    for name in (*_COMPILED, "zojax, signs", "zojax, normal", "zojax, low rank")
+}
+COSINES = {
+    f"direction {name}": Contestant("cosine", {"name": name})
+    for name in (
+        *("rademacher", "normal", "sphere", "coordinate", "orthogonal", "hadamard"),
+        *("low_rank", "masked", "sparse"),
+    )
+}
+TRAININGS = {
+    f"train {name}": Contestant("training", {"name": name})
+    for name in (
+        *("mezo", "zo_sgd, momentum", "spsa", "adam, 4 directions", "open_es, 16"),
+        *("ars, 8 directions", "jax.grad, adam", "jax.grad checkpointed, adam"),
+    )
+}
+ATTACKS = {
+    "attack by zojax": Contestant("attack", {"by": "zojax"}),
+    "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
+    "attack by ART": Contestant("attack", {"by": "ART"}),
+}
+CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
+CONTESTANTS: dict[str, Contestant] = {
+    **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),
+    **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
+}

@@ -1,0 +1,112 @@
+"""Black-box attacks by zojax and by the Adversarial Robustness Toolbox, on one model and the same images.
+
+ART calls the same compiled model through its black-box classifier. Its calls are padded to powers of two,
+so that few shapes compile, and every image shown to the model counts. Its iterations are set to our budget,
+which for Square gives it more queries than ours. One judge for both: misclassified, within the radius.
+"""
+
+import jax
+import numpy as np
+
+from benchmarks.contestants import Host
+from zojax import attacks
+from zojax.examples import _cnn, _images
+
+
+class Counted:
+    """The model for ART: NumPy in and out, counting images."""
+
+    def __init__(self, model):
+        self.model, self.queries = model, 0
+
+    def __call__(self, images):
+        images = np.asarray(images, np.float32).reshape(-1, 28, 28)
+        count = len(images)
+        self.queries += count
+        padded = np.zeros((1 << (count - 1).bit_length(), 28, 28), np.float32)
+        padded[:count] = images
+        return np.asarray(self.model(padded))[:count]
+
+
+def build(work, by, enough=False):
+    params, x, y = network(work.images, work.epochs)
+    budget, found = work.enough if enough else work.budget, {}
+    predict = jax.jit(lambda images: _cnn.forward(params, images))
+    model = (lambda images: _cnn.forward(params, images)) if by == "zojax" else predict
+    attack = zojax_attack if by == "zojax" else art_attack
+
+    def run():
+        adversarial, queries = attack(work, model, x, y, budget)
+        found.update(judged(predict, work, x, y, adversarial))
+        found.update(budget=budget, queries=float(np.mean(queries)))
+
+    return Host(run, amount=len(x), facts=lambda: found)
+
+
+def network(count: int, epochs: int):
+    """A trained network, and the first images that it classifies rightly."""
+    images = _images.mnist()
+    params = _images.train(images, epochs)
+    logits = _cnn.forward(params, images.test_x)
+    right = np.flatnonzero(np.argmax(logits, axis=1) == images.test_y)[:count]
+    return params, images.test_x[right], images.test_y[right]
+
+
+def judged(predict, work, x, y, adversarial) -> dict:
+    delta = (adversarial - x).reshape(len(x), -1)
+    lengths = np.abs(delta).max(1) if work.norm == "linf" else np.linalg.norm(delta, axis=1)
+    wrong = np.argmax(predict(adversarial), axis=1) != y
+    return {"success": float(np.mean(wrong & (lengths <= work.eps * (1 + 1e-3))))}
+
+
+def zojax_attack(work, model, x, y, budget):
+    options = {}
+    if work.step is not None:
+        options["learning_rate" if work.name == "zoo" else "step"] = work.step
+    if work.name == "square":
+        options["p"] = {"linf": 0.05, "l2": 0.1}[work.norm]
+    attack = getattr(attacks, work.name)
+    result = attack(0, model, x, y, work.eps, work.norm, budget, **options)
+    return np.asarray(result.adversarial), np.asarray(result.queries)
+
+
+def art_attack(work, model, x, y, budget):
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    counted = Counted(model)
+
+    def call(images):  # SimBA takes probabilities, the others logits
+        scores = counted(images)
+        return np.asarray(jax.nn.softmax(scores)) if work.name.startswith("simba") else scores
+
+    classifier = BlackBoxClassifierNeuralNetwork(
+        call, (28, 28, 1), 10, channels_first=False, clip_values=(0, 1)
+    )
+    attack = _art(work, classifier, budget)
+    adversarial = attack.generate(x[..., None], np.eye(10, dtype=np.float32)[y])
+    return np.asarray(adversarial)[..., 0], counted.queries / len(x)
+
+
+def _art(work, classifier, budget):
+    from art.attacks import evasion
+
+    if work.name == "square":
+        norm, p = {"linf": (np.inf, 0.05), "l2": (2, 0.1)}[work.norm]
+        settings = dict(norm=norm, eps=work.eps, p_init=p, nb_restarts=1)
+        return evasion.SquareAttack(classifier, max_iter=budget, verbose=False, **settings)
+    if work.name == "zoo":
+        return evasion.ZooAttack(
+            classifier,
+            max_iter=budget // 256,  # iterations of 128 pixels, two queries each
+            nb_parallel=128,
+            binary_search_steps=1,
+            learning_rate=work.step,
+            initial_const=10.0,  # its default of 1e-3 left every image unsolved
+            abort_early=False,
+            variable_h=0.05,
+            use_resize=False,
+            use_importance=False,
+            verbose=False,
+        )
+    settings = {"simba": {"attack": "px"}, "simba_dct": {"freq_dim": 7, "stride": 7}}[work.name]
+    return evasion.SimBA(classifier, max_iter=budget, epsilon=work.step, verbose=False, **settings)

@@ -1,0 +1,31 @@
+"""Noise kernels: p + mu * z beside a scaled copy of p."""
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.contestants import Program
+from zojax import noise
+
+
+def build(work, kind):
+    def ours(source):
+        return lambda p, seed: noise.row_noise(source(seed), p.shape).dense()
+
+    draws = {
+        "zojax signs": ours(noise.Signs),
+        "zojax normals": ours(noise.Normals),
+        "jax.random.rademacher": lambda p, seed: jax.random.rademacher(
+            jax.random.wrap_key_data(seed), p.shape, jnp.float32
+        ),
+        "jax.random.normal": lambda p, seed: jax.random.normal(
+            jax.random.wrap_key_data(seed), p.shape
+        ),
+    }
+
+    def step(p, batch):
+        seed = batch["seed"]
+        if kind == "scaled copy":
+            return p * work.mu + seed[0].astype(jnp.float32)
+        return p + work.mu * draws[kind](p, seed)
+
+    return Program(step)

@@ -1,0 +1,24 @@
+"""zojax: antithetic pairs, then sgd."""
+
+import optax
+
+import zojax
+from benchmarks.contestants import Program
+from zojax import directions
+
+
+def build(work, direction="rademacher", batch_size=None, **options):
+    estimator = zojax.estimator(
+        getattr(directions, direction)(**options),
+        mu=work.mu,
+        num_directions=work.evaluations // 2,
+        batch_size=batch_size,
+    )
+    tx = zojax.zeroth_order(optax.sgd(1e-6), estimator)
+
+    def step(carry, batch):
+        params, state = carry
+        updates, state = tx.update(None, state, params, value_fn=work.loss, batch=batch)
+        return optax.apply_updates(params, updates), state
+
+    return Program(step, lambda params: (params, tx.init(params)))

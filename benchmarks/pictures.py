@@ -1,0 +1,132 @@
+"""The pictures of the benchmark pages."""
+
+from pathlib import Path
+
+import numpy as np
+
+STYLE = "zojax.examples.plots"
+OURS = {"zojax default": "C4", "zojax sracos": "C1"}
+PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
+
+
+def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: list) -> None:
+    """Draws the pictures that have results."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # draw without a display
+    from matplotlib import pyplot as plt
+
+    with plt.style.context(STYLE):
+        if any(isinstance(row["time, peer / zojax"], float) for row in versus):
+            peers(versus).savefig(folder / "peers.png")
+        if any("clock" in row for row in quality):
+            losses(quality).savefig(folder / "quality.png")
+        if any("curve" in row for row in search):
+            curves(search).savefig(folder / "search_curves.png")
+        if any("share" in row for row in bbob):
+            ecdf(bbob).savefig(folder / "search_ecdf.png")
+    plt.close("all")
+
+
+def _axes(rows: int, columns: int, size: tuple[float, float], **options):
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+
+
+def peers(versus: list[dict]):
+    """Bars: the time of the fastest peer over that of zojax."""
+    rows = [row for row in versus if isinstance(row["time, peer / zojax"], float)]
+    figure, ((ax,),) = _axes(1, 1, (8, 0.35 * len(rows) + 1))
+    ratios = [row["time, peer / zojax"] for row in rows]
+    ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C4" for x in ratios])
+    for i, row in enumerate(rows):
+        text = f" {ratios[i]:.1f}  {row['fastest peer']}"
+        ax.annotate(text, (ratios[i], i), va="center", fontsize=8)
+    ax.axvline(1, color="0.3", linewidth=0.8)
+    ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
+    ax.margins(x=0.26)  # room for the names of the peers
+    ax.set(xlabel="time of the fastest peer / time of zojax")
+    return figure
+
+
+def losses(quality: list[dict]):
+    """Validation loss against evaluations and against seconds."""
+    figure, (axes,) = _axes(1, 2, (9, 4.2), sharey=True)
+    figure.suptitle("SmolLM2-135M on movie reviews", fontsize=11)
+    for ax, key, label in zip(
+        axes, ("evaluations", "clock"), ("evaluations", "seconds"), strict=True
+    ):
+        for row in (row for row in quality if "clock" in row):
+            name = row["contestant"].removeprefix("train ")
+            # Checkpointing changes nothing by evaluations: dots let the other curve be seen.
+            style = ":" if "checkpointed" in name else "--" if "jax.grad" in name else "-"
+            ax.plot(row[key], row["validation loss"], style, label=name, linewidth=2)
+        ax.set(xlabel=label)
+    axes[0].set(ylabel="validation loss (nats)")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _look(method: str, others: list[str]) -> dict:
+    if method in OURS:
+        return {"color": OURS[method], "linewidth": 2.2, "label": method}
+    again, color = divmod(others.index(method), len(PALETTE))
+    style = ("-", "--", ":")[again % 3]
+    return {"color": PALETTE[color], "linestyle": style, "linewidth": 1, "label": method}
+
+
+def _others(rows: list[dict]) -> list[str]:
+    return sorted({row["contestant"] for row in rows} - set(OURS))
+
+
+def curves(search: list[dict]):
+    """Mean best value so far; one panel for each problem without noise."""
+    rows = [r for r in search if "curve" in r and "noise" not in r["work"]]
+    rows = [r for r in rows if "zojax" not in r["contestant"] or r["contestant"] in OURS]
+    names, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
+    figure, axes = _axes(-(-len(names) // 4), 4, (16, 3 * -(-len(names) // 4)))
+    for ax, name in zip(axes.ravel(), names, strict=False):
+        for row in rows:
+            if row["work"] == name:
+                curve = np.maximum(row["curve"], 1e-10)
+                ax.loglog(row["at"], curve, **_look(row["contestant"], others))
+        ax.set_title(name)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("best value so far")
+    figure.align_ylabels(axes[:, 0])
+    for ax in axes.ravel()[: len(names)][-4:]:  # the lowest panel of each column
+        ax.set_xlabel("evaluations")
+    free = axes.ravel()[len(names) :]
+    for ax in free:
+        ax.set_axis_off()
+    _legend(figure, axes, free[0] if len(free) else None)
+    return figure
+
+
+def ecdf(bbob: list[dict]):
+    """The share of (function, target) pairs reached; one panel for each dimension."""
+    rows = [row for row in bbob if "share" in row]
+    works, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
+    figure, axes = _axes(1, len(works), (4 * len(works), 3))
+    for ax, work in zip(axes[0], works, strict=True):
+        for row in rows:
+            if row["work"] == work:
+                ax.semilogx(row["at"], row["share"], **_look(row["contestant"], others))
+        ax.set(title=work, xlabel="evaluations / d", ylabel="share of targets reached")
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure, axes, free=None) -> None:
+    """One legend for all panels: in a free panel, else below."""
+    found = {}
+    for ax in axes.ravel():
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    given = found.values(), found.keys()
+    if free is None:
+        figure.legend(*given, loc="outside lower center", ncols=5)
+    else:
+        free.legend(*given, loc="upper left", ncols=3).set_in_layout(False)

@@ -1,0 +1,52 @@
+"""Black-box attacks beside the Adversarial Robustness Toolbox (ART)."""
+
+from benchmarks.sections.section import NAMED, Section, entry
+from benchmarks.tables import filled, rates
+
+KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs")
+
+
+def _attack(*values, contestants=("attack by zojax", "attack by ART")):
+    """`enough`: fewer queries of zojax, for the success that ART has with all of them."""
+    settings = dict(zip(KEYS, values, strict=False))
+    names = [*contestants, *["attack by zojax, fewer queries"] * bool(settings.get("enough"))]
+    label = f"{settings['name']}, {settings['norm']}, eps {settings['eps']}"
+    return entry(label, "attack", settings, 1, names, ["attack by ART"], turns=2)
+
+
+def attacks(rows: list[dict]) -> list[dict]:
+    """Success and queries of all images, solved or not."""
+    lines = []
+    for line, row in zip(rates(rows), rows, strict=True):
+        lines.append(
+            {
+                "attack": row["work"],
+                "by": row["contestant"].removeprefix("attack by "),
+                "budget": row.get("budget", ""),
+                "success": row.get("success", row.get("failed", "")),
+                "queries / image": row.get("queries", ""),
+                "images / s": line.get("per second", ""),
+                "speed / ART": row.get("speed", line.get("speed over base", "")),
+            }
+        )
+    return filled(lines)
+
+
+SECTIONS = {
+    "attacks": Section(
+        "attacks beside ART",
+        NAMED,
+        attacks,
+        [
+            _attack("square", "linf", 0.3, 100, 1000),
+            _attack("square", "linf", 0.2, 100, 1000),
+            _attack("square", "linf", 0.1, 100, 1000, None, 700),
+            _attack("square", "l2", 3.0, 100, 1000, None, 400),
+            _attack("square", "l2", 2.0, 100, 1000, None, 300),
+            _attack("simba", "l2", 3.0, 100, 2000, 0.2),
+            _attack("simba_dct", "l2", 3.0, 100, 1000, 0.2),
+            _attack("zoo", "l2", 3.0, 20, 5120, 0.05),
+        ],
+        [_attack("square", "linf", 0.3, 4, 20, None, None, 1, contestants=["attack by zojax"])],
+    ),
+}

@@ -1,0 +1,197 @@
+"""The cost of a step: time, memory, compilation, noise, populations, policies."""
+
+from benchmarks.contestants import COMPILATIONS, NOISES, POLICIES, POPULATIONS
+from benchmarks.sections.section import ANY, CPU, NAMED, Section, entry
+from benchmarks.sections.steps import SMALL, TINY
+from benchmarks.summary import clear
+from benchmarks.tables import by_work, contest, filled, over, quartiles, rates
+
+FORMS = ("zojax, signs", "zojax, normal", "zojax, low rank")
+STEP = ["two forwards", "jax.grad", "naive lax.map", *FORMS]
+PEAKS = ["forward", "jax.grad", "naive lax.map", *FORMS]
+ACCELERATED = ["forward", "two forwards in a loop", "jax.grad", *FORMS]
+MODELS = {
+    "M (159M, scan)": ("model M", {}),
+    "M (159M, unrolled)": ("model M", {"scan": False}),
+    "SmolLM2": ("SmolLM2", {}),
+    "ResNet-18 (flax)": ("ResNet-18", {}),
+    "LSTM": ("LSTM", {}),
+    "mixture of experts": ("mixture of experts", {}),
+    "ViT (equinox)": ("ViT", {}),
+}
+ON_CHIPS = {
+    "M (159M, scan), f32": ("model M", {}),
+    "SmolLM2, bf16": ("SmolLM2", {"batch": 16, "length": 512, "dtype": "bfloat16"}),
+}
+# OPT shapes: layers, width, heads; GB of inference and MeZO, and of full fine-tuning, in Table 22 of
+# MeZO's paper (https://arxiv.org/abs/2305.17333), measured on A100s.
+OPT = {
+    "1.3B": ((24, 2048, 32), 4, 27),
+    "2.7B": ((32, 2560, 32), 7, 55),
+    "6.7B": ((32, 4096, 32), 14, 156),
+    "13B": ((40, 5120, 40), 26, 316),
+    "30B": ((48, 7168, 56), 58, 633),
+    "66B": ((64, 9216, 72), 128, None),
+}
+LEAVES = [(4096, 4096), (16, 1024, 1024), (2**24,), (2**14, 1000)]
+
+
+def _peaks(label, name, settings, contestants=PEAKS):
+    return entry(label, name, settings, 2, contestants, turns=0)
+
+
+def _opt(label, shape, **options):
+    settings = dict(zip(("layers", "width", "heads"), shape, strict=True))
+    contestants = ["forward", "zojax, signs", "jax.grad, adam"]
+    return entry(label, "OPT", settings, 2, contestants, **options)
+
+
+def _leaf(*shape):
+    label = "x".join(map(str, shape))
+    return entry(label, "leaf", {"shape": shape}, 1, NOISES, ["scaled copy"])
+
+
+def _members(label, model, pairs, **settings):
+    given = {"model": model, "pairs": pairs, **settings}
+    return entry(label, "members", given, 2 * pairs, POPULATIONS, ["plain inference"])
+
+
+def _policy(environment, episodes, *hidden, population=256):
+    label = f"{environment}, {'x'.join(map(str, hidden))} units, {episodes} episodes"
+    settings = {"environment": environment, "population": population}
+    settings |= {"episodes": episodes, "hidden": hidden}
+    return entry(label, "policy", settings, 1, POLICIES, ["evosax OpenES"])
+
+
+def memory(rows: list[dict]) -> list[dict]:
+    """Peaks over the forward pass. Rule: its peak, the largest part of a leaf that it reads, and 1 %."""
+    lines = []
+    for work, here in by_work(rows).items():
+        floor = here.get("forward", {})
+        for name, row in here.items():
+            peak, forward = row.get("peak"), floor.get("peak")
+            ours = name.startswith("zojax") and forward and "largest_slice" in floor
+            lines.append(
+                {
+                    "model": work,
+                    "program": name,
+                    "peak, MB": peak / 1e6 if peak else row.get("failed", ""),
+                    "peak / parameters": over(peak, floor.get("parameters")),
+                    "peak / forward's": over(peak, forward),
+                    "rule": 1.01 + floor["largest_slice"] / forward if ours else "",
+                }
+            )
+    return filled(lines)
+
+
+def opt(rows: list[dict]) -> list[dict]:
+    """Gigabytes of OPT shapes beside the published ones; the device's own peak where it was run."""
+    lines = []
+    for work, here in by_work(rows).items():
+        peaks = {n: r.get("device_peak") or r.get("peak") for n, r in here.items()}
+        line: dict = {"OPT": work}
+        line |= {f"{n}, GB": p / 1e9 if p else here[n].get("failed", "") for n, p in peaks.items()}
+        for name, row in here.items():
+            line[f"{name}, s"] = row["seconds"]["median"] if "seconds" in row else ""
+        published = OPT.get(work, ("", "", ""))[1:]
+        line["zojax / forward"] = over(peaks.get("zojax, signs"), peaks.get("forward"))
+        line["published, inference = MeZO, GB"], line["published, fine-tuning, GB"] = published
+        lines.append(line)
+    return filled(lines)
+
+
+def noise(rows: list[dict]) -> list[dict]:
+    """A kernel reads the leaf once and writes it once."""
+    lines = []
+    for row in rows:
+        ratio = row.get("over", {}).get("scaled copy")
+        size, seconds = row.get("parameters"), row.get("seconds", {}).get("median")
+        lines.append(
+            {
+                "shape": row["work"],
+                "kernel": row["contestant"],
+                "ms": 1e3 * seconds if seconds else row.get("failed", ""),
+                "GB/s": 2e-9 * size / seconds if seconds and size else "",
+                "/ scaled copy": clear(ratio),
+                "quartiles": quartiles(ratio),
+                "temporaries / leaf": row["peak"] / size - 1 if size and row.get("peak") else "",
+            }
+        )
+    return lines
+
+
+QUICK_PEAKS = [_peaks("transformer", "transformer", TINY, ["forward", "zojax, signs"])]
+COMPILED = ["compile two forwards, one program", "compile forward"]
+SECTIONS = {
+    "step": Section(
+        "a step against two forwards",
+        ANY,
+        contest,
+        [entry("M (159M, scan)", "model M", {}, 2, STEP, ["two forwards"])],
+        [entry("transformer", "transformer", TINY, 2, STEP[::3], ["two forwards"])],
+    ),
+    "memory": Section(
+        "peak memory of a step, by the compiler",
+        ANY,
+        memory,
+        [_peaks(label, *work) for label, work in MODELS.items()],
+        QUICK_PEAKS,
+    ),
+    "accelerators": Section(
+        "peak memory on a TPU v5e or an H100: --target",
+        NAMED,
+        memory,
+        [_peaks(label, *work, ACCELERATED) for label, work in ON_CHIPS.items()],
+        QUICK_PEAKS,
+    ),
+    "opt": Section(
+        "MeZO's Table 22: OPT shapes, run one after another",
+        ("gpu",),
+        opt,
+        [_opt(label, row[0], together=False) for label, row in OPT.items() if label != "66B"],
+        [_opt("tiny", (2, 64, 4), together=False)],
+    ),
+    "opt-compiled": Section(
+        "the same, compiled only; --target h100",
+        NAMED,
+        opt,
+        [_opt(label, shape, turns=0) for label, (shape, *_) in OPT.items()],
+        [_opt("tiny", (2, 64, 4), turns=0)],
+    ),
+    "compile": Section(
+        "processor time to compile a step",
+        CPU,
+        contest,
+        [entry("M (159M, scan)", "model M", {}, 2, COMPILATIONS, COMPILED, turns=6)],
+        [entry("transformer", "transformer", TINY, 2, COMPILED[1:], turns=2)],
+    ),
+    "noise": Section(
+        "noise kernels against a scaled copy",
+        ANY,
+        noise,
+        [_leaf(*shape) for shape in LEAVES],
+        [_leaf(64, 64)],
+    ),
+    "population": Section(
+        "populations against inference, with examples of their own",
+        ANY,
+        contest,
+        [
+            _members("MLP, 256 members, 1 example", "mlp", 128, batch=1),
+            _members("MLP, 256 members, 32 examples", "mlp", 128, batch=32),
+            _members("transformer D 256, 64 directions, 32 tokens", "transformer", 64, **SMALL),
+        ],
+        [_members("MLP, 4 members", "mlp", 2, batch=1, widths=(8, 4, 3))],
+    ),
+    "policy": Section(
+        "environment steps a second beside evosax",
+        CPU,
+        rates,
+        [
+            _policy("pendulum", 4, 32, 32),
+            _policy("pendulum", 1, 128, 128),
+            _policy("cartpole", 4, 32, 32),
+        ],
+        [_policy("cartpole", 1, 4, population=4)],
+    ),
+}

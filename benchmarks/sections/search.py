@@ -1,0 +1,158 @@
+"""Searches beside other libraries: values over seeds, BBOB, speed, and hyper-parameters."""
+
+from benchmarks import problems
+from benchmarks.contestants import PROCESSES
+from benchmarks.sections.section import NAMED, Section, entry, plural
+from benchmarks.tables import by_work, contest, filled, over, rates
+
+THEIRS = ["zoopt", "coordinate reset", "random search"]
+OURS = ["zojax default", "zojax sracos", "zojax coordinate_reset", "zojax random_search"]
+NOISY = [
+    *("zojax ssracos", "zojax ssracos, 20 after 50", "zojax sracos(parity=True), x10"),
+    *("zojax default, x10", "zoopt resampling x10", "zoopt suppression, P = 5"),
+]
+SRACOS = ["sracos(parity=True)", "sracos", "default"]
+PROBLEMS = problems.quality()
+
+
+def searchers(problem: problems.Problem) -> list[str]:
+    """The searches that take a problem; evolution strategies where time and memory allow."""
+    if "effective" in problem.name:
+        return [*OURS, "zojax sre(sracos())", *THEIRS, "zoopt SRE"]
+    names = [*OURS, *THEIRS, "nevergrad OnePlusOne", "nevergrad CMA"]
+    if problem.box.continuous:
+        names += ["pycma", "evosax SNES", "scipy DE"]
+        names += ["evosax CMA_ES"] if problem.box.dim <= 100 else []
+    return names + (NOISY if problem.noise else [])
+
+
+def _problem(name, seeds=30, names=None, bases=()):
+    names = names or searchers(PROBLEMS[name])
+    return entry(name, "problem", {"name": name}, 1, names, bases, turns=seeds)
+
+
+def _subset(noise, *names):
+    label = "sonar k=8" + (f" noise {noise}" if noise else "")
+    return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
+
+
+def _bbob(dim, instances):
+    names = [*OURS[:3], *THEIRS, "pycma", "nevergrad OnePlusOne", "nevergrad CMA"]
+    names += ["evosax SNES", "evosax CMA_ES", "scipy DE"]
+    return entry(f"BBOB, d = {dim}", "bbob", {"dim": dim}, 1, names, turns=24 * instances)
+
+
+def _tuning(data, seeds, **settings):
+    names = ["zojax default, 16 random first", "zojax default", "zojax sracos"]
+    names += ["zojax random_search", "Optuna TPE", "zoopt"]
+    return entry(data, "tuning", {"data": data} | settings, 1, names, turns=seeds)
+
+
+def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
+    names = ["zoopt, a slice"]
+    for r in runs:
+        # Side by side the default computes every branch: minutes.
+        some = [name for name in algorithms if r == 1 or name != "default"]
+        names += [f"zojax {name}, {plural(r, 'run')}" for name in some]
+    names += [f"zojax {name}, NumPy function" for name in algorithms if numpy]
+    settings = {"problem": problem, "dim": dim, "budget": budget, "slice": slice_}
+    return entry(label, "speed", settings, 1, names, names[:1], turns=4)
+
+
+def search(rows: list[dict]) -> list[dict]:
+    """The value of a run over seeds, best mean first; the ratio is to zojax's first row."""
+    lines = []
+    for work, here in by_work(rows).items():
+        kept = {name: row for name, row in here.items() if "values" in row}
+        ours = next((r["values"]["mean"] for n, r in kept.items() if n.startswith("zojax")), None)
+        order = sorted(kept.items(), key=lambda item: item[1]["values"]["mean"])
+        for name, row in order:
+            values, tests = row["values"], row.get("tests", {})
+            line = {"work": work, "method": name, "runs": values["n"]}
+            line |= {key: values.get(key, "") for key in ("mean", "sd", "median")}
+            line["mean / zojax's"] = over(values["mean"], ours)
+            line |= {key: row.get(key, "") for key in ("test", "test sd", "failed, of all")}
+            line |= tests
+            line["s a run"] = row.get("seconds", {}).get("median", "")
+            lines.append(line)
+        failed = {n: r["failed"] for n, r in here.items() if "failed" in r}
+        lines += [{"work": work, "method": n, "mean": reason} for n, reason in failed.items()]
+    return filled(lines)
+
+
+def bbob(rows: list[dict]) -> list[dict]:
+    """The share of (function, target) pairs reached within 10, 100 and 1,000 d evaluations."""
+    lines = []
+    for row in rows:
+        at, share = row.get("at", []), row.get("share", [])
+        line = {"work": row["work"], "method": row["contestant"]}
+        for budget in (10, 100, 1000):
+            reached = [s for a, s in zip(at, share, strict=True) if a <= budget]
+            line[f"{budget} d, %"] = 100 * reached[-1] if at and budget <= at[-1] else ""
+        lines.append(line | {"failed": row.get("failed", "")})
+    return filled(lines)
+
+
+_SAME = ["zoopt", "zojax sracos(parity=True)"]
+SECTIONS = {
+    "search": Section(
+        "searches of shifted, mixed, noisy and wide problems",
+        NAMED,
+        search,
+        [_problem(name) for name in PROBLEMS],
+        [_problem("ackley-20", 2, ["zojax sracos", "coordinate reset"])],
+    ),
+    "parity": Section(
+        "sracos(parity=True) and zoopt: one distribution?",
+        NAMED,
+        search,
+        [
+            _problem(name, 30, _SAME, _SAME[:1])
+            for name, problem in PROBLEMS.items()
+            if not problem.noise and "effective" not in name
+        ],
+        [_problem("ackley-20", 2, _SAME[1:])],
+    ),
+    "subset": Section(
+        "subsets of the sonar data",
+        NAMED,
+        search,
+        [
+            _subset(0.0, "zojax poss", "zojax pposs", "zoopt POSS", "greedy forward selection"),
+            _subset(0.2, "zojax poss", "zojax ponss", "zoopt POSS", "zoopt PONSS"),
+        ],
+        [_subset(0.0, "greedy forward selection")._replace(turns=1)],
+    ),
+    "bbob": Section(
+        "the share of BBOB targets reached",
+        NAMED,
+        bbob,
+        [_bbob(dim, 3) for dim in (5, 20, 40)],
+        [_bbob(2, 1)._replace(turns=2, contestants=["coordinate reset"])],
+    ),
+    "speed": Section(
+        "evaluations a second beside zoopt",
+        NAMED,
+        rates,
+        [
+            _speed("SRACOS, Ackley-100", "ackley", 100, 10_000, 1000, SRACOS, (1, 256)),
+            _speed("SRACOS, Ackley-1000", "ackley", 1000, 20_000, 2000, SRACOS, (1,)),
+            _speed("POSS, sonar k=8", "sonar", 60, 20_875, 2000, ["poss"], (16,), numpy=False),
+        ],
+        [_speed("SRACOS, Ackley-20", "ackley", 20, 100, 50, ["sracos"], (1,))],
+    ),
+    "fresh": Section(
+        "a cheap search in a new process",
+        NAMED,
+        contest,
+        [entry("Ackley-20", "process", {"budget": 2000}, 1, PROCESSES, turns=4)],
+        [entry("Ackley-20", "process", {"budget": 20}, 1, ["import zojax"], turns=1)],
+    ),
+    "tuning": Section(
+        "hyper-parameters beside Optuna and zoopt",
+        NAMED,
+        search,
+        [_tuning(data, 10) for data in ("digits", "breast_cancer")],
+        [_tuning("digits", 1, trainings=24, steps=3)._replace(contestants=["zojax random_search"])],
+    ),
+}

@@ -1,0 +1,59 @@
+"""The tables of stencils and shapings, which the laws of estimators and strict modes run over."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from zojax import shaping, stencils
+
+STENCILS = {
+    "central": stencils.central(),
+    "forward": stencils.forward(),
+    "one_point": stencils.one_point(),
+    "one_point_residual": stencils.one_point_residual(),
+}
+
+
+class Law(NamedTuple):
+    """A shaping and its definition.
+
+    Attributes:
+      shaping: with any settings.
+      values: `values(V) -> V`, the first stage in NumPy, for the table V of the finite directions.
+    """
+
+    shaping: shaping.Shaping
+    values: Callable[[np.ndarray], np.ndarray]
+
+
+def _baseline(v):
+    return v - (v.sum(axis=0) - v) / (len(v) - 1)
+
+
+def _nes_utilities(v):
+    raw = np.maximum(0, np.log(v.size / 2 + 1) - np.log(rankdata(v)))
+    return (1 / v.size - raw / raw.sum()).reshape(v.shape)
+
+
+def _top_two(v):
+    best = np.argsort(v.min(axis=1))[:2]
+    out = np.zeros_like(v)
+    out[best] = v[best] / v[best].std() * len(v) / 2
+    return out
+
+
+SHAPINGS = {
+    "none": Law(shaping.none(), lambda v: v),
+    "baseline": Law(shaping.baseline(), _baseline),
+    "standardize": Law(shaping.standardize(), lambda v: (v - v.mean()) / v.std()),
+    "by_std": Law(shaping.by_std(), lambda v: v / v.std()),
+    "centered_ranks": Law(
+        shaping.centered_ranks(),
+        lambda v: (rankdata(v).reshape(v.shape) - 1) / (v.size - 1) - 0.5,
+    ),
+    "nes_utilities": Law(shaping.nes_utilities(), _nes_utilities),
+    "top": Law(shaping.top(2), _top_two),
+    "clip": Law(shaping.clip(1.0), lambda v: v),
+}

@@ -1,0 +1,80 @@
+"""Helpers that most algorithms share."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax._numerics import float_dtype, promoting
+from zojax.search.algorithms._algorithm import Algorithm, TellFn
+from zojax.search.spaces import Space
+
+Factory = TypeVar("Factory", bound=Callable[..., Algorithm])
+
+
+def reused(factory: Factory) -> Factory:
+    """Equal settings give the same object, so that JAX compiles one program for them."""
+
+    def new(*args: Any, **settings: Any) -> Algorithm:
+        return promoting_all(factory(*args, **settings))
+
+    remembered = functools.lru_cache(maxsize=64, typed=True)(new)
+
+    @functools.wraps(factory)
+    def make(*args: Any, **settings: Any) -> Algorithm:
+        # An array, also a traced one, has no hash.
+        hashable = all(isinstance(s, Hashable) for s in (*args, *settings.values()))
+        return (remembered if hashable else new)(*args, **settings)
+
+    return make  # type: ignore[return-value]  # it keeps the factory's signature
+
+
+def promoting_all(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with all its functions under JAX's default promotion."""
+    return algorithm._replace(
+        init=promoting(algorithm.init),
+        ask=promoting(algorithm.ask),
+        tell=promoting(algorithm.tell),
+        best=promoting(algorithm.best),
+        inject=promoting(algorithm.inject),
+    )
+
+
+def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
+    """The encoded lower and upper bounds, (d,) each."""
+    return jnp.asarray(space.low, float_dtype()), jnp.asarray(space.high, float_dtype())
+
+
+def span_of(space: Space) -> jax.Array:
+    """The width of each coordinate's range, (d,); never zero."""
+    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
+
+
+def select(condition: jax.Array, a: Any, b: Any) -> Any:
+    """One of two pytrees with equal types. Unlike `jnp.where`, it adds no inner program for each leaf."""
+    return jax.tree.map(lambda x, y: x if x is y else jax.lax.select(condition, x, y), a, b)
+
+
+def keep_best(state: Any, x: jax.Array, value: jax.Array) -> Any:
+    """`state` with the point as its `x` and `value`, if the point is better."""
+    better = value < state.value
+    return state._replace(
+        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
+    )
+
+
+def recommended(state: Any) -> tuple[jax.Array, jax.Array]:
+    """The `x` and `value` of a state: `best` for algorithms that use `keep_best`."""
+    return state.x, state.value
+
+
+def sequential(tell_one: Callable[..., Any]) -> TellFn:
+    """A `tell` for batches of one point, from a function of that point."""
+
+    def tell(space: Space, state: Any, x: jax.Array, values: jax.Array) -> Any:
+        return tell_one(space, state, x[0], values[0])
+
+    return tell
