@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from zojax import noise
 
@@ -26,13 +27,17 @@ class Wave:
 
 
 def normal(seed, shape, dtype=jnp.float32):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+    return jnp.asarray(numbers(seed, shape), dtype)
+
+
+def numbers(seed, shape):
+    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def noises(shape, cut=None, rank=2, seed=0):
     """One noise of every kind that can have this shape, by name."""
     rows = noise.row_noise(Wave(jnp.float32(seed)), shape, 0.7)
-    mask = normal(seed + 1, shape) > 0
+    mask = jnp.asarray(numbers(seed + 1, shape) > 0)
     kinds = {
         "rows": rows,
         "masked": noise.MaskedNoise(rows, mask),
@@ -62,6 +67,15 @@ def materialised(params, z, scale):
         return (p.astype(wide) + jnp.asarray(scale, wide) * dense(n, wide)).astype(p.dtype)
 
     return jax.tree.map(add, params, z, is_leaf=lambda x: hasattr(x, "dense"))
+
+
+def each_of(fun, arguments):
+    """fun of each argument, by name, in one loop: its program is compiled once."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments.values())
+    results = lax.map(fun, stacked)
+    return {
+        name: jax.tree.map(lambda leaf, i=i: leaf[i], results) for i, name in enumerate(arguments)
+    }
 
 
 def close(actual, expected, tolerance):

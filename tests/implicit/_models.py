@@ -29,7 +29,7 @@ def flax_linen():
             return embed.attend(x)
 
     model = Model()
-    params = model.init(jax.random.key(0), TOKENS)
+    params = _filled(jax.eval_shape(model.init, jax.random.key(0), TOKENS))
     return lambda p: _cross_entropy(model.apply(p, TOKENS)), params
 
 
@@ -50,7 +50,8 @@ def flax_nnx():
             x = x + self.attention(self.norm(x))
             return self.embed.attend(x + nnx.gelu(self.dense(x)))
 
-    graph, params, rest = nnx.split(Model(nnx.Rngs(0)), nnx.Param, ...)
+    model = nnx.jit(lambda: Model(nnx.Rngs(0)))()  # one program, not one for each initialiser
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
     return lambda p: _cross_entropy(nnx.merge(graph, p, rest)(TOKENS)), params
 
 
@@ -78,7 +79,8 @@ def equinox():
             h = jax.vmap(self.norm)(x)
             return jax.vmap(self.mlp)(x + self.attention(h, h, h))
 
-    params, static = eqx.partition(Model(jax.random.key(0)), eqx.is_inexact_array)
+    model = _filled(eqx.filter_eval_shape(Model, jax.random.key(0)))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
     return lambda p: _cross_entropy(jax.vmap(eqx.combine(p, static))(TOKENS)), params
 
 
@@ -95,7 +97,8 @@ def haiku():
         return x @ embed.embeddings.T
 
     model = hk.without_apply_rng(hk.transform(forward))
-    return lambda p: _cross_entropy(model.apply(p, TOKENS)), model.init(jax.random.key(0), TOKENS)
+    params = _filled(jax.eval_shape(model.init, jax.random.key(0), TOKENS))
+    return lambda p: _cross_entropy(model.apply(p, TOKENS)), params
 
 
 def gpt2(unrolled=False):
@@ -206,6 +209,20 @@ def mixture():
         return _cross_entropy(jnp.einsum("ebf,efv,be->bv", hidden, p["down"], gates))
 
     return loss, params
+
+
+def _filled(shapes):
+    """Random numbers in place of the shapes: the initialisers would cost many small programs."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    rng = np.random.default_rng(0)
+    return treedef.unflatten(
+        [
+            jnp.asarray(rng.standard_normal(x.shape) / 2, x.dtype)
+            if isinstance(x, jax.ShapeDtypeStruct)
+            else x
+            for x in leaves
+        ]
+    )
 
 
 def _attention(q, k, v):

@@ -10,7 +10,6 @@ from tests.implicit._helpers import close, materialised, normal
 from zojax import directions, noise
 from zojax.implicit import evaluate
 
-LENGTHS = (noise.LONG, noise.LONG + 1, noise.LONG + 2, noise.LONG + 3)
 LOSSES = {
     "whole": jnp.sin,
     "without the first": lambda x: jnp.sin(x[1:]),
@@ -30,8 +29,15 @@ LOSSES = {
 DIRECTIONS = {"rademacher": directions.rademacher(), "normal": directions.normal()}
 
 
-@pytest.mark.parametrize("d", LENGTHS)
-@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("name", "d"),
+    [
+        ("rademacher", noise.LONG),
+        ("normal", noise.LONG + 1),
+        ("normal", noise.LONG + 2),
+        ("rademacher", noise.LONG + 3),
+    ],
+)
 def test_views_equal_the_materialised_ones(d, name):
     x, direction = normal(0, (d,)), DIRECTIONS[name]
     z = direction.draw(direction.frame(jax.random.key(1), 1, x), 0, x)
@@ -54,8 +60,9 @@ def test_narrow_dtypes_are_rounded_once(dtype):
     np.testing.assert_array_equal(actual, materialised(x, z, 0.1)[1:])
 
 
-@pytest.mark.parametrize("n", [1, 3, 9])
-@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("name", "n"), [("rademacher", 1), ("normal", 1), ("rademacher", 3), ("normal", 9)]
+)
 def test_sums_of_directions(name, n):
     like = {"x": jax.ShapeDtypeStruct((noise.LONG + 1,), jnp.float32)}
     direction, c = DIRECTIONS[name], normal(2, (n,))
@@ -73,4 +80,5 @@ def test_steps_side_by_side_equal_single_ones():
         return source.estimate(key, lambda x: jnp.mean((x[1:] - x[:-1]) ** 2), x).grads
 
     keys = jax.random.split(jax.random.key(0), 3)
-    close(jax.jit(jax.vmap(grads))(keys), jnp.stack([grads(k) for k in keys]), 1e-5)
+    single = jax.jit(grads)
+    close(jax.jit(jax.vmap(grads))(keys), np.stack([single(k) for k in keys]), 1e-5)

@@ -1,6 +1,7 @@
 """Memory of compiled programs: a forward pass, and the largest part of a parameter in use."""
 
 import time
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from zojax.implicit import evaluate, explain
 LAYERS, WIDTH, HIDDEN, VOCABULARY, HEADS, BATCH, LENGTH = 4, 256, 1024, 2048, 4, 4, 128
 
 
+@cache
 def transformer(layers=LAYERS, width=WIDTH, hidden=HIDDEN, batch=BATCH):
     """A loss and the shapes of its parameters: scanned layers, an embedding tied to the output."""
     matrix = jax.ShapeDtypeStruct((layers, width, width), jnp.float32)
@@ -116,7 +118,7 @@ def peak_of_donated_step(estimator, loss, shapes):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("rademacher", 1), ("normal", 1), ("low_rank", 1), ("rademacher", 16), ("low_rank", 8)],
+    [("normal", 1), ("low_rank", 1), ("rademacher", 4), ("low_rank", 4)],
 )
 def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     """No gradient, no update and no perturbed copy, also with several directions."""
@@ -137,12 +139,11 @@ def absolute(params):
     return sum(jax.tree.leaves(jax.tree.map(lambda w: jnp.mean(jnp.abs(w)), params)))
 
 
-@pytest.mark.parametrize("penalty", [squares, absolute])
-@pytest.mark.parametrize("name", ["rademacher", "low_rank"])
+@pytest.mark.parametrize(("name", "penalty"), [("rademacher", squares), ("low_rank", absolute)])
 def test_a_penalty_reads_one_leaf_at_a_time(name, penalty):
     """A sum over a weight has no other operand for its noise to wait for."""
     width = 512
-    shapes = [jax.ShapeDtypeStruct((width, width), jnp.float32)] * 8
+    shapes = [jax.ShapeDtypeStruct((width, width), jnp.float32)] * 5
 
     def loss(params):
         x = jnp.ones((32, width))
@@ -169,8 +170,7 @@ def test_a_scaled_table_is_perturbed_where_it_is_looked_up(name):
     assert ours <= 1.05 * forward, (ours, forward)
 
 
-@pytest.mark.parametrize("count", [1, 16])
-@pytest.mark.parametrize("name", ["rademacher", "normal"])
+@pytest.mark.parametrize(("name", "count"), [("rademacher", 1), ("normal", 16)])
 def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):
     """A forward pass and one perturbed vector: no copy for each reader, no stored column numbers."""
 

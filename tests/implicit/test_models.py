@@ -1,12 +1,13 @@
 """Whole models, unmodified: the loss is the materialised one, and little is materialised."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.implicit._helpers import close, materialised, noises
+from tests.implicit._helpers import close, each_of, materialised, noises
 from tests.implicit._models import MODELS
 from zojax._trees import is_float
 from zojax.directions.low_rank import cut
@@ -40,23 +41,26 @@ def draw(params, kind, rank=2):
 
 
 def reference(loss, params, noise, scale):
+    return loss(moved(params, noise, scale))
+
+
+def moved(params, noise, scale):
     leaves, treedef = jax.tree.flatten(params)
     noise = treedef.flatten_up_to(noise)
     pairs = zip(leaves, noise, strict=True)
-    moved = [p if z is None else materialised(p, z, scale) for p, z in pairs]
-    return loss(treedef.unflatten(moved))
+    return treedef.unflatten([p if z is None else materialised(p, z, scale) for p, z in pairs])
+
+
+def implicit_and_reference(loss, params, scale):
+    """The losses under dense and low-rank noise, evaluated and materialised."""
+    drawn = {k: draw(params, k) for k in ("rows", "low_rank")}
+    implicit = {k: evaluate(loss, params, z, scale) for k, z in drawn.items()}
+    return implicit, each_of(loss, {k: moved(params, z, scale) for k, z in drawn.items()})
 
 
 def test_equals_materialised(model):
     _, loss, params = model
-
-    @jax.jit
-    def both(params, scale):
-        drawn = {k: draw(params, k) for k in ("rows", "low_rank")}
-        implicit = {k: evaluate(loss, params, z, scale) for k, z in drawn.items()}
-        return implicit, {k: reference(loss, params, z, scale) for k, z in drawn.items()}
-
-    close(*both(params, 0.05), 1e-5)
+    close(*jax.jit(partial(implicit_and_reference, loss))(params, 0.05), 1e-5)
 
 
 def test_low_rank_weights_are_never_materialised(model):

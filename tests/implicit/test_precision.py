@@ -1,5 +1,7 @@
 """Numbers: float64 to its own precision, bfloat16 nearer to the truth than materialising."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jax import lax
 
 from tests.implicit._helpers import close, dense, materialised, noises, normal
 from tests.implicit._models import MODELS
-from tests.implicit.test_models import draw, reference
+from tests.implicit.test_models import draw, implicit_and_reference, reference
 from zojax.implicit import evaluate
 
 X = normal(5, (6, 32))
@@ -42,14 +44,7 @@ def test_float64(name):
     with jax.enable_x64(True):
         loss, params = MODELS[name]()
         params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
-
-        @jax.jit
-        def both(params):
-            drawn = {k: draw(params, k) for k in ("rows", "low_rank")}
-            implicit = {k: evaluate(loss, params, z, 0.05) for k, z in drawn.items()}
-            return implicit, {k: reference(loss, params, z, 0.05) for k, z in drawn.items()}
-
-        close(*both(params), 1e-12)
+        close(*jax.jit(partial(implicit_and_reference, loss))(params, 0.05), 1e-12)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -57,10 +52,10 @@ def test_float64_products(name):
     fun, shape, cut = PRODUCTS[name]
     with jax.enable_x64(True):
         w = normal(1, shape, jnp.float64)
-        for rank in (1, 2, 12):
-            z = noises(shape, cut, rank)["low_rank"]
-            assert z.left.dtype == jnp.float32
-            close(evaluate(fun, w, z, 0.1), fun(materialised(w, z, 0.1)), 1e-12)
+        drawn = [noises(shape, cut, rank)["low_rank"] for rank in (1, 2, 12)]
+        assert all(z.left.dtype == jnp.float32 for z in drawn)
+        implicit = jax.jit(lambda w: [evaluate(fun, w, z, 0.1) for z in drawn])(w)
+        close(implicit, [fun(materialised(w, z, 0.1)) for z in drawn], 1e-12)
 
 
 @pytest.mark.parametrize("mu", [1e-2, 1e-4])
@@ -107,7 +102,12 @@ def test_bfloat16_slope_of_a_model_is_nearer_to_the_truth():
 
     def central(at):
         wide = lambda p: loss(p).astype(jnp.float32)  # noqa: E731
-        return lambda p, z: (at(wide, p, z, mu) - at(wide, p, z, -mu)) / (2 * mu)
+
+        def slope(p, z):
+            ahead, behind = lax.map(lambda s: at(wide, p, z, s), jnp.stack([mu, -mu]))
+            return (ahead - behind) / (2 * mu)
+
+        return slope
 
     implicit, rounded = slopes(central(evaluate), params), slopes(central(reference), params)
     with jax.enable_x64(True):

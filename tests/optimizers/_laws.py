@@ -55,10 +55,10 @@ OPTIMIZERS = {
     ),
     "open_es": Law(
         lambda key: zojax.open_es(0.02, mu=MU, population=8, key=key),
-        zojax.open_es(0.05, population=32, weight_decay=0.0),
+        zojax.open_es(0.05, population=16, weight_decay=0.0),
     ),
     "ars": Law(
         lambda key: zojax.ars(0.02, mu=MU, num_directions=4, key=key),
-        zojax.ars(optax.linear_schedule(0.1, 0.0, 300), num_directions=8),
+        zojax.ars(optax.linear_schedule(0.1, 0.0, 300), num_directions=4),
     ),
 }

@@ -231,7 +231,7 @@ def test_the_golden_step_of_ars():
 
 
 def test_open_es_sees_only_the_order_of_the_values():
-    tx = zojax.open_es(0.02, population=8, key=KEY)
+    tx = zojax.open_es(0.02, population=4, key=KEY)
     steps = [
         list(steps_from(jnp.asarray(X), [tx] * 2, fun))
         for fun in (tilted, lambda x: jnp.exp(tilted(x)))

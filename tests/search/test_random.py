@@ -84,9 +84,8 @@ def test_evaluations_have_keys_of_the_users_kind_that_are_not_split_from_the_use
         seen.append(key)
         return float(np.sum(np.square(x)))
 
-    search.minimize(
-        fun, search.uniform(-1, 1, (2,)), budget=3, key=key, with_key=True, jit=False, repeats=2
-    )
+    space, options = search.uniform(-1, 1, (2,)), {"with_key": True, "jit": False, "repeats": 2}
+    search.minimize(fun, space, search.random_search(), budget=3, key=key, **options)
     assert all(jax.random.key_impl(k) == jax.random.key_impl(key) for k in seen)
     data = [tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in seen]
     own = np.asarray(jax.random.key_data(jax.random.split(key, 8))).tolist()
@@ -111,5 +110,6 @@ def test_evaluations_have_the_same_keys_on_the_host_and_on_the_device(repeats):
 
 def test_a_users_key_is_still_there():
     key = jax.random.key(1)
-    search.minimize(lambda x: jnp.sum(x**2), search.uniform(-1, 1, (2,)), budget=20, key=key)
+    space, algorithm = search.uniform(-1, 1, (2,)), search.sracos()
+    search.minimize(lambda x: jnp.sum(x**2), space, algorithm, budget=20, key=key)
     jax.random.split(key)

@@ -66,7 +66,7 @@ def test_without_projection_the_best_point_is_the_one_that_was_evaluated(jit):
     def fun(x):
         return ((x - 1.5) ** 2).sum()
 
-    algorithm = search.sre(low_dimension=5, project=False)
+    algorithm = search.sre(search.sracos(), low_dimension=5, project=False)
     space = search.uniform(-1, 1, (20,))
     found = search.minimize(fun, space, algorithm, budget=200, key=0, jit=jit)
     np.testing.assert_allclose(fun(found.best), found.best_value, rtol=1e-5)

@@ -111,7 +111,8 @@ def test_an_interrupt_of_a_later_run_keeps_those_before(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fun, algorithm", [(host_bowl, RESET), (bowl, search.portfolio()), (bowl, RESET)]
+    "fun, algorithm",
+    [(host_bowl, RESET), (bowl, RESET._replace(runs_together=False)), (bowl, RESET)],
 )
 def test_a_callback_ends_all_runs(fun, algorithm):
     result = run(fun, algorithm=algorithm, repeats=3, callback=lambda p: p.evaluations >= 10)

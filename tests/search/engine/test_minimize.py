@@ -221,7 +221,7 @@ def test_noisy_functions_of_few_points_repeat_them():
     def noisy(n, key):
         return abs(n - 4) + jax.random.normal(key)
 
-    result = search.minimize(noisy, search.integers(0, 9), budget=200, key=0, with_key=True)
+    result = run(noisy, search.integers(0, 9), budget=200, with_key=True)
     assert result.evaluations == 200 and result.message == "budget spent"
 
 
@@ -307,7 +307,7 @@ def test_an_algorithm_must_be_one():
 
 def test_a_history_is_pickled_with_its_points():
     space = {"x": search.uniform(0, 1, (2,)), "n": search.integers(1, 5)}
-    result = search.minimize(lambda p: p["x"].sum() + p["n"], space, budget=40, key=0)
+    result = run(lambda p: p["x"].sum() + p["n"], space, budget=40)
     again = pickle.loads(pickle.dumps(result.history))
     assert again.points["x"].shape == (40, 2) and set(again.points["n"]) <= {1, 2, 3, 4, 5}
     np.testing.assert_array_equal(again.points["x"], result.history.points["x"])
