@@ -15,11 +15,11 @@ TX = zojax.zo_sgd(0.1, zojax.estimator(num_directions=2, mu=0.1))
 
 def told(values):
     """The state after steps with these tables of values, each of shape (2, 2) or one number for all."""
-    params = np.ones(3, np.float32)
+    params = jnp.ones(3)
     state = TX.init(params)
     for table in values:
         table = np.broadcast_to(np.asarray(table, np.float32), (2, 2)).ravel()
-        _, state = TX.update(None, state, params, values=table)
+        _, state = TX.update(None, state, params, values=jnp.asarray(table))
     return state
 
 
