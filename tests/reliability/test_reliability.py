@@ -38,7 +38,7 @@ def test_calls_leave_no_array_file_or_thread_behind():
 
 
 def _in_a_new_process(name: str, *arguments: int) -> str:
-    """What the check prints, and its result as the last line. Interrupts and full disks change a process."""
+    """The lines that a check prints, then its result. Interrupts and full disks change a whole process."""
     module, function = name.split(".")
     code = f"import json; from tests.reliability import {module}; "
     code += f"print(json.dumps({module}.{function}(*{arguments})))"
