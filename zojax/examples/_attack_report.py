@@ -12,8 +12,6 @@ from zojax import attacks
 from zojax.examples import _plots
 from zojax.examples._tables import table
 
-__all__ = ["Attacked", "describe", "draw"]
-
 
 class Attacked(NamedTuple):
     """One attack on all images.

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["forward", "init"]
-
 
 def init(
     key: jax.Array, size: int, classes: int = 10, widths: tuple[int, int] = (16, 32)

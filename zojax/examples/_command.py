@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 from zojax.lm import AssetError
 
-__all__ = ["fill", "make_parser", "refusing", "require_picture", "require_positive", "require_seed"]
-
 
 def make_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """The parser of `python -m zojax.examples.NAME`, with `--out` for its picture."""

@@ -10,8 +10,6 @@ import numpy as np
 from zojax import rollouts
 from zojax.examples import _mlp
 
-__all__ = ["ENVIRONMENTS", "Control", "make"]
-
 ENVIRONMENTS = {
     "cartpole": "CartPole-v1",
     "pendulum": "Pendulum-v1",

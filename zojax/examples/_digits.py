@@ -6,8 +6,6 @@ import numpy as np
 from zojax import lm
 from zojax.examples import _mlp
 
-__all__ = ["digits_task"]
-
 
 def digits_task(params: str, seed: int) -> lm.Task:
     """A task without any download.

@@ -11,8 +11,6 @@ from zojax.examples._finetune_cost import Cost
 from zojax.examples._finetune_options import OBJECTIVES
 from zojax.examples._tables import of_bytes, of_seconds, table
 
-__all__ = ["describe", "points", "split_of", "start_of", "verdict"]
-
 COLUMNS = {"nll": ("NLL", 1), "accuracy": ("accuracy", -1), "f1": ("F1", -1)}  # of scores, sign
 
 

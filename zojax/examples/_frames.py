@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["frames"]
-
 
 def frames(name: str, states: Any, alive: jax.Array, axes: Sequence[Any]) -> None:
     """Draws one episode into a row of axes, at even distances in time.

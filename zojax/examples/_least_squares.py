@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["DATA", "Table", "fit", "greedy", "load", "make_loss"]
-
 DATA = ("breast_cancer", "digits")
 
 

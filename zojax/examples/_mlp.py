@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-__all__ = ["forward", "init"]
-
 
 def init(key: jax.Array, sizes: Sequence[int]) -> tuple[dict, ...]:
     """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.

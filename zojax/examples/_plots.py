@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["loss_curve", "make_figure", "panels", "save_figure", "style"]
-
 
 def make_figure(width: float, height: float) -> Any:
     """An empty Matplotlib figure; unlike pyplot's it needs no display."""

@@ -15,8 +15,6 @@ from zojax.examples._control import ENVIRONMENTS, Control
 from zojax.examples._frames import frames
 from zojax.examples._tables import table
 
-__all__ = ["TrainedPolicy", "describe", "draw"]
-
 SOLVED = {"cartpole": 475.0}  # mean return at which the environment's authors call it solved
 
 

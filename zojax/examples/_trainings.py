@@ -15,11 +15,6 @@ import optax
 
 from zojax import search
 
-__all__ = [
-    *("ACTIVATIONS", "DATA", "SPACE", "Data", "Losses"),
-    *("forward", "init", "load", "make_training"),
-]
-
 DATA = ("digits", "breast_cancer")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sine": jnp.sin}
 WIDEST, DEEPEST = 32, 3

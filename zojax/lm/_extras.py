@@ -3,8 +3,6 @@
 import importlib
 from typing import Any
 
-__all__ = ["require"]
-
 
 def require(name: str, extra: str = "finetune") -> Any:
     """Imports an optional module.

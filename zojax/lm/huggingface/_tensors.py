@@ -8,8 +8,6 @@ import numpy as np
 from zojax.lm._extras import require
 from zojax.lm._files import read_json, refusing, shown
 
-__all__ = ["INDEX", "Tensors"]
-
 INDEX = "model.safetensors.index.json"
 FLOATS = ("BF16", "F16", "F32", "F64")
 
