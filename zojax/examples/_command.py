@@ -77,13 +77,7 @@ def require_picture(path: str) -> None:
 def refusing(parser: argparse.ArgumentParser, extra: str, *modules: str) -> Iterator[None]:
     """Ends the program with status 2 and a remedy for errors in its block.
 
-    Args:
-      parser: of the command line.
-      extra: of zojax, which installs the modules.
-      *modules: imported first, so that a run without its later modules does not begin.
-
-    Raises:
-      SystemExit: for a ModuleNotFoundError, an `AssetError`, a ValueError or an OSError.
+    `modules`, which `extra` installs, are imported first: a run without its later modules does not begin.
 
     >>> with refusing(argparse.ArgumentParser(prog="it"), "tuning", "json", "no_such_module"):
     ...     print("not reached")

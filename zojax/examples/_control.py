@@ -38,15 +38,7 @@ class Control(NamedTuple):
 
 
 def make(name: str, hidden: tuple[int, ...] = (32, 32)) -> Control:
-    """An environment of gymnax and its policy.
-
-    Args:
-      name: a key of `ENVIRONMENTS`.
-      hidden: widths of the hidden layers.
-
-    Raises:
-      ModuleNotFoundError: without gymnax.
-    """
+    """One of `ENVIRONMENTS`, and a policy with these hidden layers."""
     import gymnax
 
     env, settings = gymnax.make(ENVIRONMENTS[name])

@@ -60,12 +60,7 @@ def smollm2() -> Model:
 def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
     """Restores the half-split order of query and key rows; GGUF pairs neighbours for the rotation.
 
-    Args:
-      weight: `(heads * size, n)`, each head's rows ordered 0, size / 2, 1, size / 2 + 1, ...
-      heads: number of heads.
-
-    Returns:
-      The same rows in the half-split order of `zojax.lm.llama`.
+    Each head's rows of `weight` `(heads * size, n)` are ordered 0, size / 2, 1, size / 2 + 1, ...
     """
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
