@@ -125,8 +125,6 @@ class Worker:
         """Ends the process; returns its facts."""
         self._say("stop")
         facts = self._answer(self._limit)
-        if self._limit is None:  # of checks and searches: cases that went wrong
-            sys.stderr.write(self.messages())
         self.end()
         return facts
 
@@ -278,11 +276,8 @@ def in_turn(timers: dict[str, Callable[[], float]], turns: dict[str, int]) -> di
 
 def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
     """Rows with summaries in place of the rounds, and with their ratios `over` each base."""
-    each = {
-        row["contestant"]: [s / row["amount"] for s in row["rounds"]]
-        for row in rows
-        if "failed" not in row
-    }
+    measured = [row for row in rows if "failed" not in row]
+    each = {row["contestant"]: [s / row["amount"] for s in row["rounds"]] for row in measured}
     values = {row["contestant"]: row["values"] for row in rows if "values" in row}
     done = []
     for row in rows:
@@ -333,9 +328,7 @@ def merged(entry: Entry, new: list[dict], old: list[dict]) -> list[dict]:
     return [about | {"contestant": name} | row for name, row in found.items()]
 
 
-def chosen(
-    entries: list[Entry], works: list[str], contestants: list[str]
-) -> list[tuple[Entry, list[str]]]:
+def chosen(entries: list[Entry], works: list[str], contestants: list[str]) -> list[tuple]:
     """The entries with a work that matches, each with its contestants that match."""
     labels = matching("--only", [e.label for e in entries], works)
     named = [entry for entry in entries if entry.label in labels]
