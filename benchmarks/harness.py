@@ -125,6 +125,8 @@ class Worker:
         """Ends the process; returns its facts."""
         self._say("stop")
         facts = self._answer(self._limit)
+        if self._limit is None:  # of checks and searches: cases that went wrong
+            sys.stderr.write(self.messages())
         self.end()
         return facts
 

@@ -1,7 +1,7 @@
 """Works: the task of the contestants. A name in `WORKS`, settings and a number of evaluations describe one.
 
 Another process can make a work again from its description. Most are a gradient estimate and a step on a
-loss; others are a search problem, a training or an attack.
+loss; others are a search problem, a training, an attack or a check.
 """
 
 import importlib
@@ -83,6 +83,20 @@ class Process(NamedTuple):
     budget: int
 
 
+class Check(NamedTuple):
+    """A reliability check: how many runs, from which seed."""
+
+    check: str
+    runs: int
+    seed: int = 0
+
+
+class Package(NamedTuple):
+    """Source code to measure."""
+
+    package: str
+
+
 GRADIENTS = {
     "sphere": models.sphere,
     "rosenbrock": models.rosenbrock,
@@ -105,6 +119,8 @@ OTHERS = {
     "attack": Attack,
     "speed": Speed,
     "process": Process,
+    "check": Check,
+    "code": Package,
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
     "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import zojax
-from tests.reliability import arguments
+from benchmarks.reliability import arguments
 
 PUBLIC = arguments.calls()
-# Valid calls of the others compile; `tests/reliability` makes them all.
+# Valid calls of the others compile; `python -m benchmarks reliability` makes them all.
 CHEAP = [
     name
     for name in PUBLIC

@@ -27,6 +27,7 @@ from benchmarks import (
 )
 from benchmarks.contestants import (
     CONTESTANTS,
+    code,
     compiling,
     cosine,
     evosax,
@@ -631,6 +632,18 @@ def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     row = host.facts()
     assert row["evaluations"] == [0, 32, 64] and row["clock"] == sorted(row["clock"])
     assert row["validation loss"][-1] < row["validation loss"][0]
+
+
+def test_source_code_is_counted(monkeypatch, tmp_path):
+    (tmp_path / "toy").mkdir()
+    text = '"""Toy."""\n\n# why\n\ndef f(a: int, b):\n    """Adds."""\n    return a + b  # sum\n'
+    (tmp_path / "toy" / "__init__.py").write_text(text)
+    (tmp_path / "toy" / "test_toy.py").write_text("def _g(x): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = code.measure("toy")
+    assert (found["files"], found["code lines"]) == (1, 2)
+    assert found["annotated public arguments, %"] == 50
+    assert found["comment lines / code line"] == found["docstring lines / code line"] == 1
 
 
 @pytest.mark.slow

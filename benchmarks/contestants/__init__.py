@@ -202,7 +202,8 @@ ATTACKS = {
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
 }
+CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | COSINES | TRAININGS | ATTACKS),
+    **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tests.reliability.files import hostile
+from benchmarks.reliability.files import hostile
 from zojax import lm
 from zojax.lm import llama
 

@@ -22,9 +22,9 @@ import numpy as np
 import optax
 
 import zojax
+from benchmarks.store import ROOT
 from zojax import trajectory
 
-ROOT = Path(__file__).parents[2]
 EVERY = 16
 CHUNK = 100  # steps of a chunk: most of the time goes into writing
 P0 = {"w": jnp.ones(3)}

@@ -1,5 +1,0 @@
-"""Random inputs, interrupts and failures, counted: `python -m pytest -m slow tests/reliability`.
-
-A check is a function of (runs, seed) that returns counts by name. All counts but `runs` must be 0, except
-`accepted`, `refused` and `interrupted`, which describe the inputs.
-"""
