@@ -278,11 +278,8 @@ def in_turn(timers: dict[str, Callable[[], float]], turns: dict[str, int]) -> di
 
 def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
     """Rows with summaries in place of the rounds, and with their ratios `over` each base."""
-    each = {
-        row["contestant"]: [s / row["amount"] for s in row["rounds"]]
-        for row in rows
-        if "failed" not in row
-    }
+    measured = [row for row in rows if "failed" not in row]
+    each = {row["contestant"]: [s / row["amount"] for s in row["rounds"]] for row in measured}
     values = {row["contestant"]: row["values"] for row in rows if "values" in row}
     done = []
     for row in rows:
@@ -333,9 +330,7 @@ def merged(entry: Entry, new: list[dict], old: list[dict]) -> list[dict]:
     return [about | {"contestant": name} | row for name, row in found.items()]
 
 
-def chosen(
-    entries: list[Entry], works: list[str], contestants: list[str]
-) -> list[tuple[Entry, list[str]]]:
+def chosen(entries: list[Entry], works: list[str], contestants: list[str]) -> list[tuple]:
     """The entries with a work that matches, each with its contestants that match."""
     labels = matching("--only", [e.label for e in entries], works)
     named = [entry for entry in entries if entry.label in labels]

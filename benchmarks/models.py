@@ -53,14 +53,9 @@ class TransformerConfig(NamedTuple):
 
 
 def transformer_params(c: TransformerConfig) -> dict:
-    layer = {
-        "qkv": (c.width, 3 * c.width),
-        "out": (c.width, c.width),
-        "up": (c.width, c.hidden),
-        "down": (c.hidden, c.width),
-        "norm1": (c.width,),
-        "norm2": (c.width,),
-    }
+    layer = {"qkv": (c.width, 3 * c.width), "out": (c.width, c.width)}
+    layer |= {"up": (c.width, c.hidden), "down": (c.hidden, c.width)}
+    layer |= {"norm1": (c.width,), "norm2": (c.width,)}
     if c.scan:
         layers = {k: _f32(c.layers, *s) for k, s in layer.items()}
     else:
@@ -99,10 +94,8 @@ def transformer_loss(c: TransformerConfig, params, tokens):
 
 
 def transformer(batch=4, length=128, **options) -> Model:
-    config = TransformerConfig(**options)
-    return Model(
-        partial(transformer_loss, config), transformer_params(config), _tokens(batch, length)
-    )
+    c = TransformerConfig(**options)
+    return Model(partial(transformer_loss, c), transformer_params(c), _tokens(batch, length))
 
 
 # --- others -----------------------------------------------------------------------------------------
@@ -138,11 +131,8 @@ def lstm(batch=16, length=64, width=1024, vocabulary=8192) -> Model:
             _, x = lax.scan(partial(cell, p), (zeros, zeros), x)
         return next_token_loss(jnp.swapaxes(x, 0, 1) @ params["embed"].T, tokens)
 
-    cells = [
-        {"wx": _f32(width, 4 * width), "wh": _f32(width, 4 * width), "b": _f32(4 * width)}
-        for _ in range(2)
-    ]
-    params = {"embed": _f32(vocabulary, width), "cells": cells}
+    cell_params = {name: _f32(width, 4 * width) for name in ("wx", "wh")} | {"b": _f32(4 * width)}
+    params = {"embed": _f32(vocabulary, width), "cells": [cell_params] * 2}
     return Model(loss, params, _tokens(batch, length))
 
 
@@ -157,22 +147,18 @@ def mixture_of_experts(batch=512, width=512, hidden=2048, experts=8) -> Model:
         down = jnp.einsum("etf,efd->etd", up, params["down"])
         return jnp.mean(jnp.square(jnp.einsum("te,etd->td", weights, down) - x))
 
-    params = {
-        "router": _f32(width, experts),
-        "up": _f32(experts, width, hidden),
-        "down": _f32(experts, hidden, width),
-    }
+    params = {"router": _f32(width, experts)}
+    params |= {"up": _f32(experts, width, hidden), "down": _f32(experts, hidden, width)}
     return Model(loss, params, {"x": _f32(batch, width)})
 
 
 def convnet(batch=8, size=28, channels=(16, 32, 64)) -> Model:
     """Three 3 x 3 convolutions of stride 2 and a linear layer."""
+    layout = "NHWC", "HWIO", "NHWC"
 
     def loss(params, x, y):
         for w, b in params["convolutions"]:
-            x = lax.conv_general_dilated(
-                x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=layout)
             x = jax.nn.relu(x + b)
         return classification_loss(jnp.mean(x, axis=(1, 2)) @ params["out"], y)
 
@@ -293,9 +279,8 @@ def smollm2(batch=4, length=128, dtype="float32") -> Model:
     def loss(params, tokens):
         return next_token_loss(llama.forward(CONFIG, params, tokens), tokens)
 
-    params = jax.eval_shape(
-        partial(llama.init, config=CONFIG, dtype=jnp.dtype(dtype)), jax.random.key(0)
-    )
+    init = partial(llama.init, config=CONFIG, dtype=jnp.dtype(dtype))
+    params = jax.eval_shape(init, jax.random.key(0))
     return Model(loss, params, _tokens(batch, length))
 
 

@@ -54,9 +54,8 @@ def losses(quality: list[dict]):
     """Validation loss against evaluations and against seconds."""
     figure, (axes,) = _axes(1, 2, (9, 4.2), sharey=True)
     figure.suptitle("SmolLM2-135M on movie reviews", fontsize=11)
-    for ax, key, label in zip(
-        axes, ("evaluations", "clock"), ("evaluations", "seconds"), strict=True
-    ):
+    labels = {"evaluations": "evaluations", "clock": "seconds"}
+    for ax, (key, label) in zip(axes, labels.items(), strict=True):
         for row in (row for row in quality if "clock" in row):
             name = row["contestant"].removeprefix("train ")
             # Checkpointing changes nothing by evaluations: dots let the other curve be seen.

@@ -34,10 +34,8 @@ class Box(NamedTuple):
         return bool((self.kind == "c").all())
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        discrete = np.floor(rng.uniform(self.lo, self.hi + 1))
-        return np.where(
-            self.kind == "c", rng.uniform(self.lo, self.hi), np.minimum(discrete, self.hi)
-        )
+        discrete = np.minimum(np.floor(rng.uniform(self.lo, self.hi + 1)), self.hi)
+        return np.where(self.kind == "c", rng.uniform(self.lo, self.hi), discrete)
 
 
 def box(lo: float, hi: float, dim: int) -> Box:
@@ -131,23 +129,13 @@ def continuous(
     Random shifts of Rosenbrock are at most a quarter of the half range, so that z = 1 stays well inside.
     """
     function, half, bias = FUNCTIONS[name]
-    title = (
-        f"{name}-{dim}"
-        + (" random shift" if anywhere else "")
-        + (f" noise {noise}" if noise else "")
-    )
+    title = f"{name}-{dim}{' random shift' * anywhere}" + (f" noise {noise}" if noise else "")
     if anywhere:
         shift = partial(_anywhere, half * (0.4 if name == "rosenbrock" else 1.0), dim)
     else:
         shift = lambda seed: np.full(dim, bias)  # noqa: E731
-    return Problem(
-        title,
-        partial(_shifted, function),
-        box(-half, half, dim),
-        budget or BUDGETS[dim],
-        shift,
-        noise,
-    )
+    formula, budget = partial(_shifted, function), budget or BUDGETS[dim]
+    return Problem(title, formula, box(-half, half, dim), budget, shift, noise)
 
 
 def mixed_value(split, levels, targets, x, shift, xp):
@@ -166,9 +154,8 @@ def mixed(dim: int) -> Problem:
     lo = np.where(kind == "c", -1.0, 0.0)
     hi = np.select([kind == "c", kind == "i"], [1.0, levels], categories - 1.0)
     rng = np.random.default_rng(7)
-    targets = np.select(
-        [kind == "i"], [rng.integers(3, levels - 2, dim)], rng.integers(0, categories, dim)
-    )
+    integers = rng.integers(3, levels - 2, dim)
+    targets = np.where(kind == "i", integers, rng.integers(0, categories, dim))
     value = partial(mixed_value, (a, b), levels, targets.astype(float))
     budget = {20: 2_000, 100: 10_000}[dim]
     return Problem(f"mixed-{dim}", value, Box(lo, hi, kind), budget, lambda seed: np.full(dim, 0.2))
@@ -198,13 +185,8 @@ def low_effective(function, x, shift, xp):
 
 
 def embedded(function: str, dim: int = 10_000) -> Problem:
-    return Problem(
-        f"{function}, effective dimension 10 of {dim}",
-        partial(low_effective, function),
-        box(-1, 1, dim),
-        2_000,
-        lambda seed: np.full(dim, 0.2),
-    )
+    name, formula = f"{function}, effective dimension 10 of {dim}", partial(low_effective, function)
+    return Problem(name, formula, box(-1, 1, dim), 2_000, lambda seed: np.full(dim, 0.2))
 
 
 def sonar() -> tuple[np.ndarray, np.ndarray]:

@@ -17,11 +17,7 @@ from zojax.examples import _candidates, _trainings, tuning
 
 FINALISTS, SEEDS = 5, 4
 SPACE = search.space(_trainings.SPACE)
-KINDS = {
-    search.domains.CONTINUOUS: "c",
-    search.domains.ORDERED: "i",
-    search.domains.UNORDERED: "k",
-}
+KINDS = dict(zip((search.CONTINUOUS, search.ORDERED, search.UNORDERED), "cik", strict=True))
 
 
 class Trainings:
@@ -87,9 +83,8 @@ class Tuning:
     def _chosen(self, key):
         """The best mean of the finalists."""
         order = np.argsort(self.train.values, kind="stable")
-        points = jax.tree.map(
-            lambda *leaves: np.stack([leaves[i] for i in order]), *self.train.points
-        )
+        ordered = [self.train.points[i] for i in order]
+        points = jax.tree.map(lambda *leaves: np.stack(leaves), *ordered)
         return tuning.choose(self.fun, _candidates.different(points, FINALISTS), SEEDS, key)[0]
 
     def facts(self, played: list) -> dict:

@@ -89,11 +89,7 @@ def compiled(program: Program, made, run: bool, sharding=None) -> Ready:
     from benchmarks import works
 
     def place(tree):
-        if sharding is None:
-            return tree
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-        )
+        return jax.tree.map(lambda x: x.update(sharding=sharding), tree) if sharding else tree
 
     carry_shapes = place(jax.eval_shape(program.start, made.params))
     begin = time.perf_counter()

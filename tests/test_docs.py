@@ -51,7 +51,8 @@ class _Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "html"
-    command = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(folder)]
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-D", "nb_execution_mode=force"]
+    command += [str(DOCS), str(folder)]  # the cache of executed pages does not know of zojax
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )

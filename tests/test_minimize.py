@@ -23,6 +23,11 @@ def host_bowl(x):
     return float(np.sum((x - 3.0) ** 2))
 
 
+def nowhere(x):
+    """NaN everywhere, on the device and on the host."""
+    return np.nan * x[0]
+
+
 def source(**options):
     return zojax.estimator(**{"mu": 0.1, "num_directions": 4} | options)
 
@@ -256,10 +261,7 @@ def test_parameters_of_any_structure():
 def test_values_that_are_not_finite(jit, result):
     """No step where nothing is finite; where something is, the rest is left out and counted."""
 
-    def never(x):
-        return np.nan * x[0]
-
-    run = zojax.minimize(never, X0, TX, 3, jit=jit)
+    run = zojax.minimize(nowhere, X0, TX, 3, jit=jit)
     np.testing.assert_array_equal(run.params, X0)
     assert np.isnan(run.history).all() and np.isnan(run.value) and run.skipped == 12
 
@@ -272,7 +274,7 @@ def test_values_that_are_not_finite(jit, result):
 
 
 def test_a_target_is_not_met_by_nan():
-    run = zojax.minimize(lambda x: jnp.nan * x[0], X0, TX, 3, target=1.0)
+    run = zojax.minimize(nowhere, X0, TX, 3, target=1.0)
     assert run.steps == 3
     assert run.message == (
         "all steps taken; every evaluation was NaN or infinite (12 directions in 3 steps): "
@@ -450,7 +452,7 @@ def test_compiled_runs_keep_the_best_parameters_where_asked(result):
 
 @pytest.mark.parametrize("jit", [True, False])
 def test_without_a_finite_value_there_is_no_best(jit):
-    run = zojax.minimize(lambda x: np.nan * x[0], X0, TX, 2, jit=jit, keep_best=True)
+    run = zojax.minimize(nowhere, X0, TX, 2, jit=jit, keep_best=True)
     assert run.best_params is None and np.isnan(run.best_value)
 
 

@@ -133,6 +133,7 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
+    """The value is recorded only where a step depends on it."""
     tx, run, dtype = RUNS[name]
     params0 = start(dtype)
     with trajectory.Recorder(tmp_path / "log", tx, params0) as recorder:
@@ -140,10 +141,12 @@ def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
         recorder.close(params)
     log = trajectory.load(tmp_path / "log")
     assert log.steps == STEPS == recorder.steps
+    extra = log.header["columns"] - tx.estimator.num_directions
+    assert extra == (name in ("residual", "plateau"))
     found, resumed = trajectory.resume(params0, tx, log)
     assert_same_bits(found, params)
     assert not np.array_equal(found["w"], params0["w"])
-    if log.header["columns"] == tx.estimator.num_directions:
+    if not extra:
         state = state._replace(value=resumed.value)  # not recorded where nothing depends on it
         state = state._replace(
             estimator_state=state.estimator_state._replace(
@@ -156,13 +159,6 @@ def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
     first, shown = seen[:3], tx.init(params0).estimator_state[3:]
     state = state._replace(estimator_state=zojax.EstimatorState(*first, *shown))
     assert_same_bits(resumed, state)
-
-
-def test_the_value_is_recorded_only_where_a_step_depends_on_it(tmp_path):
-    for name, (tx, _, dtype) in RUNS.items():
-        with trajectory.Recorder(tmp_path / name, tx, start(dtype)) as recorder:
-            extra = recorder._state.header["columns"] - tx.estimator.num_directions
-        assert extra == (name in ("residual", "plateau")), name
 
 
 # --- one small run, for what follows -----------------------------------------------------------------
@@ -189,11 +185,19 @@ def advance(params, state, count, recorder, limit=jnp.inf):
     return params, state
 
 
-@pytest.fixture
-def path(tmp_path):
-    """A log of 10 steps in records of 4."""
-    with trajectory.Recorder(tmp_path / "log", TX, P0, every=4, note={"data": "none"}) as recorder:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The bytes of a log of 10 steps in records of 4."""
+    path = tmp_path_factory.mktemp("run") / "log"
+    with trajectory.Recorder(path, TX, P0, every=4, note={"data": "none"}) as recorder:
         advance(P0, TX.init(P0), 10, recorder)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(recorded, tmp_path):
+    """A file with these bytes."""
+    (tmp_path / "log").write_bytes(recorded)
     return tmp_path / "log"
 
 
@@ -345,15 +349,17 @@ OTHER_EVALUATIONS = {
 }
 
 
+SAME = zojax.zeroth_order(optax.sgd(0.1), zojax.estimator(num_directions=2), key=3)
+
+
 @pytest.mark.parametrize("case", OTHER_EVALUATIONS)
 def test_a_run_is_not_continued_with_other_evaluations(case, path):
     """A replay does not depend on them, see above."""
     other = zojax.zeroth_order(optax.sgd(0.1), OTHER_EVALUATIONS[case])
-    same = zojax.zeroth_order(optax.sgd(0.1), zojax.estimator(num_directions=2), key=3)
     new = path.with_name("new")
-    with trajectory.Recorder(new, same, P0) as recorder:
-        recorder.append(same.update(None, same.init(P0), P0, value_fn=bowl)[1])
-    trajectory.Recorder(new, same, P0).close()
+    with trajectory.Recorder(new, SAME, P0) as recorder:
+        recorder.append(SAME.update(None, SAME.init(P0), P0, value_fn=bowl)[1])
+    trajectory.Recorder(new, SAME, P0).close()
     with pytest.raises(ValueError, match="its mu, stencil or shaping differs"):
         trajectory.Recorder(new, other, P0)
 
@@ -509,8 +515,7 @@ def test_what_a_full_disk_does_not_take_is_written_later(tmp_path, room):
     assert_same_bits(trajectory.replay(P0, TX, log), params)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("name", ["polyak", "residual"])
+@pytest.mark.parametrize("name, dtype", [("polyak", jnp.float32), ("residual", jnp.float64)])
 def test_values_are_recorded_in_64_bits_where_runs_have_them(tmp_path, name, dtype):
     with jax.enable_x64(True):
         estimator = zojax.estimator(stencil=stencils.one_point_residual(), mu=0.1)
@@ -669,14 +674,8 @@ print("sharded")
 """
 
 
-# Axes that are sharded by type. Adam sums over no leaf: the mesh does not matter.
+# In the same process: axes that are sharded by type. Adam sums over no leaf: the mesh does not matter.
 EXPLICIT = """
-import os, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-import jax, jax.numpy as jnp, numpy as np, optax, zojax
-from jax.sharding import AxisType, PartitionSpec as P
-from zojax import directions, trajectory
-
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
 tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(directions.normal(), num_directions=3))
 host = {"w": jnp.cos(jnp.arange(96.0)).reshape(8, 12)}
@@ -701,16 +700,18 @@ with jax.set_mesh(mesh):
     for params, name, expected in ((rows, "placed", placed), (columns, "plain", plain)):
         assert replayed(params, name).tobytes() == expected.tobytes(), name
 assert replayed(host, "placed").tobytes() == placed.tobytes()
-print("sharded")
+print("explicit")
 """
 
 
-@pytest.mark.parametrize("program", [SHARDED, EXPLICIT])
-def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(program, tmp_path):
+def test_a_run_that_was_sharded_replays_with_and_without_the_mesh(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SHARDED + EXPLICIT, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
+    assert done.stdout == "sharded\nexplicit\n", done.stderr[-3000:]
 
 
 @pytest.mark.slow  # it takes times

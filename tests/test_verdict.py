@@ -10,15 +10,16 @@ import pytest
 
 import zojax
 
+TX = zojax.zo_sgd(0.1, zojax.estimator(num_directions=2, mu=0.1))
 
-def told(values, n=2, **options):
-    """The state after steps with these tables of values, each of shape (n, 2) or one number for all."""
-    tx = zojax.zo_sgd(0.1, zojax.estimator(num_directions=n, mu=0.1), **options)
+
+def told(values):
+    """The state after steps with these tables of values, each of shape (2, 2) or one number for all."""
     params = jnp.ones(3)
-    state = tx.init(params)
+    state = TX.init(params)
     for table in values:
-        table = np.broadcast_to(np.asarray(table, np.float32), (n, 2)).ravel()
-        _, state = tx.update(None, state, params, values=jnp.asarray(table))
+        table = np.broadcast_to(np.asarray(table, np.float32), (2, 2)).ravel()
+        _, state = TX.update(None, state, params, values=jnp.asarray(table))
     return state
 
 

@@ -26,10 +26,8 @@ def build(work, name):
     estimate = jax.jit(lambda key: estimator.estimate(key, loss, params).grads)
     many = jax.jit(partial(jax.lax.map, lambda key: cosine(estimate(key), exact)))
     key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), keys_for(n))
-    return Host(
-        lambda: jax.block_until_ready(estimate(key)),
-        facts=lambda: worth(many(keys).tolist(), 2 * n),
-    )
+    run = lambda: jax.block_until_ready(estimate(key))  # noqa: E731
+    return Host(run, facts=lambda: worth(many(keys).tolist(), 2 * n))
 
 
 def cosine(a, b) -> jax.Array:

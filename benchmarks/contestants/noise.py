@@ -11,15 +11,14 @@ def build(work, kind):
     def ours(source):
         return lambda p, seed: noise.row_noise(source(seed), p.shape).dense()
 
+    def theirs(draw):
+        return lambda p, seed: draw(jax.random.wrap_key_data(seed), p.shape, jnp.float32)
+
     draws = {
         "zojax signs": ours(noise.Signs),
         "zojax normals": ours(noise.Normals),
-        "jax.random.rademacher": lambda p, seed: jax.random.rademacher(
-            jax.random.wrap_key_data(seed), p.shape, jnp.float32
-        ),
-        "jax.random.normal": lambda p, seed: jax.random.normal(
-            jax.random.wrap_key_data(seed), p.shape
-        ),
+        "jax.random.rademacher": theirs(jax.random.rademacher),
+        "jax.random.normal": theirs(jax.random.normal),
     }
 
     def step(p, batch):

@@ -8,12 +8,8 @@ from zojax import directions
 
 
 def build(work, direction="rademacher", batch_size=None, **options):
-    estimator = zojax.estimator(
-        getattr(directions, direction)(**options),
-        mu=work.mu,
-        num_directions=work.evaluations // 2,
-        batch_size=batch_size,
-    )
+    made, count = getattr(directions, direction)(**options), work.evaluations // 2
+    estimator = zojax.estimator(made, mu=work.mu, num_directions=count, batch_size=batch_size)
     tx = zojax.zeroth_order(optax.sgd(1e-6), estimator)
 
     def step(carry, batch):

@@ -13,13 +13,8 @@ def build(work):
     def step(carry, batch):
         params, key = carry
         key, now = jax.random.split(key)
-        smooth = perturbations.make_perturbed_fun(
-            lambda p: work.loss(p, batch),
-            work.evaluations,
-            work.mu,
-            perturbations.Normal(),
-            use_baseline=False,
-        )
+        options = (work.evaluations, work.mu, perturbations.Normal(), False)
+        smooth = perturbations.make_perturbed_fun(lambda p: work.loss(p, batch), *options)
         gradient = jax.grad(smooth, argnums=1)(now, params)
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
 

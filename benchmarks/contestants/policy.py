@@ -40,12 +40,8 @@ def _evosax(task, work):
     from evosax.algorithms import Open_ES
 
     params, player = task.init(jax.random.key(0)), _player(task, work)
-    algorithm = Open_ES(
-        work.population,
-        params,
-        optimizer=optax.adam(LEARNING_RATE),
-        std_schedule=optax.constant_schedule(MU),
-    )
+    optimizer, radius = optax.adam(LEARNING_RATE), optax.constant_schedule(MU)
+    algorithm = Open_ES(work.population, params, optimizer=optimizer, std_schedule=radius)
     settings = algorithm.default_params
     state = algorithm.init(jax.random.key(0), params, settings)
     keys = jax.random.split(jax.random.key(1), work.generations)

@@ -51,13 +51,8 @@ def _evaluation(work, pairs, direction):
 
 
 def _generation(work, pairs, direction):
-    estimator = zojax.estimator(
-        direction,
-        shaping=shaping.standardize(),
-        mu=MU,
-        num_directions=pairs,
-        in_axes={"batch": 0},
-    )
+    options = {"shaping": shaping.standardize(), "in_axes": {"batch": 0}}
+    estimator = zojax.estimator(direction, mu=MU, num_directions=pairs, **options)
     tx = zojax.zeroth_order(optax.sgd(1e-3), estimator)
 
     def step(carry, batch):

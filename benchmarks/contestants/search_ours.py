@@ -12,7 +12,7 @@ from benchmarks.problems import Box, Problem, Regression
 from zojax import search
 
 DOMAINS = {
-    "c": lambda low, high, shape: search.uniform(low, high, shape),
+    "c": search.uniform,
     "i": lambda low, high, shape: search.integers(int(low), int(high), shape),
     "k": lambda low, high, shape: search.choice(range(int(high) + 1), shape),
 }
@@ -130,14 +130,9 @@ def _regression(work: Regression, make):
         return loss(chosen) * (1 + work.noise * jax.random.normal(key))
 
     def seed(number):
-        found = search.minimize(
-            noisy if work.noise else loss,
-            space,
-            make(space, work.budget),
-            budget=work.budget,
-            key=number,
-            with_key=bool(work.noise),
-        )
+        fun, options = (noisy, {"with_key": True}) if work.noise else (loss, {})
+        algorithm, options = make(space, work.budget), options | {"key": number}
+        found = search.minimize(fun, space, algorithm, budget=work.budget, **options)
         return Played(np.asarray([found.best_value], float), np.asarray(found.best))
 
     return seed
@@ -149,10 +144,8 @@ def _host(work, make):
 
     start = make.keywords.get("start", 0)
     algorithm = make(SPACE, work.budget)
-    ask, tell, inject = (
-        jax.jit(step, static_argnums=0)
-        for step in (algorithm.ask, algorithm.tell, algorithm.inject)
-    )
+    steps = algorithm.ask, algorithm.tell, algorithm.inject
+    ask, tell, inject = (jax.jit(step, static_argnums=0) for step in steps)
 
     def run(fun, box, budget, seed):
         key, start_key = jax.random.split(jax.random.key(seed))

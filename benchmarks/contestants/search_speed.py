@@ -3,6 +3,8 @@
 zoopt, and zojax with the same NumPy function, run a slice of the budget.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 
 from benchmarks import problems
@@ -26,12 +28,10 @@ def build(work, algorithm, runs=1):
     }[algorithm]
     fun, host, space = _problem(work)
     budget = work.budget if runs == 1 or algorithm == "poss" else SEVERAL if runs else work.slice
-    arguments = {"jit": False} if not runs else {"repeats": runs}
+    function, options = (fun, {"repeats": runs}) if runs else (host, {"jit": False})
 
     def run():
-        return search.minimize(
-            fun if runs else host, space, made, budget=budget, key=0, **arguments
-        ).run_values
+        return search.minimize(function, space, made, budget=budget, key=0, **options).run_values
 
     return Host(run, amount=budget * max(runs, 1))
 
@@ -52,14 +52,8 @@ def _zoopt(work):
     from benchmarks.contestants.searches import zoopt
 
     if work.problem == "sonar":
-        task, settings = problems.subset(8), {"subset": 8}
+        task, run = problems.subset(8), partial(zoopt.run, subset=8)
     else:
-        task, settings = problems.continuous(work.problem, work.dim), {}
-
-    def run(fun, box, budget, seed):
-        return zoopt.run(fun, box, budget, seed, **settings)
-
-    return Host(
-        lambda: play(run, task.host if settings else task.host(0), task.box, work.slice, 0),
-        amount=work.slice,
-    )
+        task, run = problems.continuous(work.problem, work.dim), zoopt.run
+    fun = task.objective(0)  # without noise
+    return Host(lambda: play(run, fun, task.box, work.slice, 0), amount=work.slice)

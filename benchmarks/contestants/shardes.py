@@ -60,20 +60,14 @@ def build(work, strategy):
             raise ValueError(f"shardes.nn has dense and embed alone; {work.name} needs more.")
         model, rewritten = WRITTEN[work.name](work.settings)
     perturbation = shardes.LowRank(r=1) if strategy == "LowRank" else shardes.SeedRegenerated()
-    es = shardes.ShardedES(
-        shardes.Mirrored(perturbation),
-        n=work.evaluations,
-        sigma=work.mu,
-        lr=1e-6,
-        mesh=shardes.make_mesh(1),
-        shaping=shardes.shaping.none,
-    )
+    settings = dict(n=work.evaluations, sigma=work.mu, lr=1e-6, shaping=shardes.shaping.none)
+    mirrored = shardes.Mirrored(perturbation)
+    es = shardes.ShardedES(mirrored, mesh=shardes.make_mesh(1), **settings)
 
     def start(params):
         # The result of `init`, which cannot be traced since it looks at sigma.
-        return shardes.State(
-            rewritten(params), jnp.float32(work.mu), jax.random.key(0), jnp.int32(0)
-        )
+        sigma, key, count = jnp.float32(work.mu), jax.random.key(0), jnp.int32(0)
+        return shardes.State(rewritten(params), sigma, key, count)
 
     def step(state, batch):
         perturbed, state = es.ask(state)

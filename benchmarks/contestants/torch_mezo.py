@@ -4,6 +4,8 @@ It moves parameters in place by mu z, by -2 mu z and back, and by the step. A se
 each time, so no second copy of the parameters exists.
 """
 
+import itertools
+
 import torch
 from torch.nn import functional as F
 
@@ -45,14 +47,10 @@ def rosenbrock(d, device):
 
 
 def mlp(device, batch=32, widths=(784, 1024, 1024, 10)):
-    weights = [
-        0.02 * torch.randn(m, n, device=device) for m, n in zip(widths, widths[1:], strict=False)
-    ]
+    weights = [0.02 * torch.randn(*pair, device=device) for pair in itertools.pairwise(widths)]
     biases = [torch.zeros(n, device=device) for n in widths[1:]]
-    x, y = (
-        torch.randn(batch, widths[0], device=device),
-        torch.zeros(batch, dtype=int, device=device),
-    )
+    x = torch.randn(batch, widths[0], device=device)
+    y = torch.zeros(batch, dtype=int, device=device)
 
     def loss():
         h = x
@@ -79,9 +77,8 @@ def model_m(
         x = embed[tokens]
         for qkv, out, up, down, norm1, norm2 in blocks:
             h = F.rms_norm(x, (width,), norm1, 1e-6) @ qkv
-            q, k, v = (
-                a.reshape(batch, length, heads, -1).transpose(1, 2) for a in h.chunk(3, dim=-1)
-            )
+            split = (part.reshape(batch, length, heads, -1) for part in h.chunk(3, dim=-1))
+            q, k, v = (part.transpose(1, 2) for part in split)
             h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + h.transpose(1, 2).reshape(batch, length, width) @ out
             h = F.gelu(F.rms_norm(x, (width,), norm2, 1e-6) @ up, approximate="tanh")
@@ -96,28 +93,16 @@ def smollm2(device, batch=4, length=128):
     """The model in `transformers`, as PyTorch's users run it, with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=49_152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        tie_word_embeddings=True,
-        use_cache=False,
-    )
+    sizes = dict(vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30)
+    heads = dict(num_attention_heads=9, num_key_value_heads=3)
+    config = LlamaConfig(**sizes, **heads, tie_word_embeddings=True, use_cache=False)
     model = LlamaForCausalLM(config).to(device).eval()
     tokens = torch.randint(0, 8, (batch, length), device=device)
     return list(model.parameters()), lambda: model(tokens, labels=tokens).loss
 
 
-WORKS = {
-    "sphere": sphere,
-    "rosenbrock": rosenbrock,
-    "mlp": mlp,
-    "model M": model_m,
-    "SmolLM2": smollm2,
-}
+WORKS = {"sphere": sphere, "rosenbrock": rosenbrock, "mlp": mlp}
+WORKS |= {"model M": model_m, "SmolLM2": smollm2}
 
 
 def build(name, settings, evaluations, platform):

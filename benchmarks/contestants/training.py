@@ -67,9 +67,8 @@ def stepper(task, name: str, tx):
             grads = jax.grad(backward)(params, batch, frozen)
             updates, state = tx.update(grads, state, params)
         else:
-            updates, state = tx.update(
-                None, state, params, value_fn=loss, batch=batch, frozen=frozen
-            )
+            extras = {"batch": batch, "frozen": frozen}
+            updates, state = tx.update(None, state, params, value_fn=loss, **extras)
         return optax.apply_updates(params, updates), state
 
     return lambda params, state, batch: step(params, state, batch, task.frozen)

@@ -16,19 +16,18 @@ def _attack(*values, contestants=("attack by zojax", "attack by ART")):
 
 def attacks(rows: list[dict]) -> list[dict]:
     """Success and queries of all images, solved or not."""
-    lines = []
-    for line, row in zip(rates(rows), rows, strict=True):
-        lines.append(
-            {
-                "attack": row["work"],
-                "by": row["contestant"].removeprefix("attack by "),
-                "budget": row.get("budget", ""),
-                "success": row.get("success", row.get("failed", "")),
-                "queries / image": row.get("queries", ""),
-                "images / s": line.get("per second", ""),
-                "speed / ART": row.get("speed", line.get("speed over base", "")),
-            }
-        )
+    lines = [
+        {
+            "attack": row["work"],
+            "by": row["contestant"].removeprefix("attack by "),
+            "budget": row.get("budget", ""),
+            "success": row.get("success", row.get("failed", "")),
+            "queries / image": row.get("queries", ""),
+            "images / s": line.get("per second", ""),
+            "speed / ART": row.get("speed", line.get("speed over base", "")),
+        }
+        for line, row in zip(rates(rows), rows, strict=True)
+    ]
     return filled(lines)
 
 

@@ -82,8 +82,8 @@ SECTIONS = {
         ANY,
         contest,
         [
-            _low_rank(f"transformer, {n} members", "transformer", SMALL, n)
-            for n in (64, 256, 1024, 4096)
+            _low_rank(f"transformer, {4**k} members", "transformer", SMALL, 4**k)
+            for k in range(3, 7)
         ],
         [_low_rank("transformer, 4 members", "transformer", TINY, 4, _BATCHED)],
     ),

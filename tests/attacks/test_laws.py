@@ -55,9 +55,30 @@ def test_an_image_alone_is_attacked_as_in_a_batch(name):
         np.testing.assert_allclose(alone.adversarial[0], whole.adversarial[i], atol=1e-5)
 
 
+TRACES = []
+
+
+def traced(images):
+    """The model, which notes the size of each batch that it is traced for."""
+    TRACES.append(len(images))
+    return model(images)
+
+
+def in_two_places(**options):
+    return ATTACKS["simba_l2"].run(traced, batch_size=2, **options)
+
+
 def test_the_number_of_places_changes_nothing():
-    for a, b in zip(attacked("square_linf"), attacked("square_linf", batch_size=2), strict=True):
+    for a, b in zip(attacked("simba_l2"), in_two_places(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_another_key_budget_radius_or_target_compiles_nothing():
+    in_two_places()
+    traces = TRACES.count(2)
+    for other in (dict(key=1), dict(budget=9), dict(eps=0.1), dict(y=(Y + 1) % 3, targeted=True)):
+        in_two_places(**other)
+    assert TRACES.count(2) == traces > 0
 
 
 @some

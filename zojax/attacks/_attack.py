@@ -77,8 +77,9 @@ class Attack(NamedTuple):
     >>> def init(key, x, loss):
     ...     return x, loss
     >>> def propose(key, state, x, eps, t):
-    ...     flips = jax.random.bernoulli(key, 0.2, x.shape)
-    ...     signs = jax.random.rademacher(key, x.shape, x.dtype)
+    ...     flips_key, signs_key = jax.random.split(key)
+    ...     flips = jax.random.bernoulli(flips_key, 0.2, x.shape)
+    ...     signs = jax.random.rademacher(signs_key, x.shape, x.dtype)
     ...     return jnp.where(flips, x + eps * signs, state[0])[None]
     >>> def update(key, state, x, eps, t, points, losses):
     ...     better = losses[0] < state[1]

@@ -1,4 +1,4 @@
-"""Bandits-TD: a prior on the gradient, learnt in large tiles by two queries a round."""
+"""Bandits-TD: a prior on the gradient at low resolution, learnt by two queries a round."""
 
 import math
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from zojax.attacks._shared import documented, reused
 
 
 class BanditsState(NamedTuple):
-    """The iterate, and the prior's parameters, one for each tile and channel."""
+    """The iterate, and one parameter of the prior for each tile and channel."""
 
     image: jax.Array
     theta: jax.Array
@@ -44,21 +44,23 @@ def bandits(
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
-    r"""Descent along a prior that a bandit improves from two queries a round.
+    r"""Descent along a prior gradient, which a bandit improves by two queries a round.
 
-    The gradient changes slowly from step to step (T) and is alike in neighbouring pixels (D), so it is kept
-    as a prior v at low resolution, U v after upsampling. A round explores on both sides of it,
+    The gradient changes slowly over time (T) and over pixels (D). So the attack keeps a prior v at low
+    resolution; U v is v after upsampling. A round explores on both sides of v,
 
     .. math::
         q_\pm = v \pm \delta u, \quad u \sim N(0, I/d), \qquad
         \Delta = \frac{L(x + \mu\,\overline{U q_+}) - L(x + \mu\,\overline{U q_-})}{\delta\mu} \delta u,
 
-    where the bar divides by the length, and steps: v by exponentiated gradients on [-1, 1] for Linf,
-    :math:`v = \tanh\theta,\ \theta \leftarrow \theta - h\Delta`, or by
-    :math:`v \leftarrow v - h\Delta` for L2; then x by :math:`\eta\,\epsilon` along the sign of U v, or U v.
-    L is the log-odds of the true class, which has the same level sets as the paper's cross-entropy but a
-    slope where the model is certain, and needs a smaller h than the paper's 100. Both points are projected,
-    so that each of them is an image that may succeed.
+    where the bar divides by the length. Then v steps: for Linf by exponentiated gradients on [-1, 1],
+    :math:`v = \tanh\theta,\ \theta \leftarrow \theta - h\Delta`, for L2 by
+    :math:`v \leftarrow v - h\Delta`. Last, x moves by :math:`\eta\,\epsilon` along U v, or for Linf along
+    its sign.
+
+    L is the log-odds of the true class. It has the level sets of the paper's cross-entropy, and a slope
+    where the model is certain; it needs a smaller h than the paper's 100. Both points are projected, so
+    that each query may succeed.
 
     Args:
       tiles: rows and columns of the prior; min(50, half the image's) by default.
@@ -99,7 +101,7 @@ def bandits_attack(
         return jnp.tanh(theta) if norm == "linf" else theta
 
     def explored(key, shape):
-        """The step to either side of the prior."""
+        """The exploration step, added to the prior and subtracted from it."""
         return exploration / math.prod(shape) ** 0.5 * jax.random.normal(key, shape, jnp.float32)
 
     def init(key, x, loss):
@@ -119,7 +121,7 @@ def bandits_attack(
         del t, points
         slope = (losses[0] - losses[1]) / (exploration * mu)
         slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
-        # (1 + v) / 2 and (1 - v) / 2, multiplied by exp(-+ h slope), are tanh of a sum.
+        # Exponentiated gradients of (1 + v) / 2 and (1 - v) / 2 add to theta = artanh(v).
         theta = state.theta - prior_rate * slope * explored(key, state.theta.shape)
         move = learning_rate * eps * _ball.steepest(_upsample(prior(theta), x.shape), norm)
         return BanditsState(_ball.project(state.image + move, x, eps, norm), theta)

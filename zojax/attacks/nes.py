@@ -1,4 +1,4 @@
-"""NES: a gradient estimated from normal directions in pairs, then projected steps."""
+"""NES: projected steps along a gradient from pairs of normal directions."""
 
 import jax
 from jax.typing import ArrayLike
@@ -40,9 +40,9 @@ def nes(
         \quad z_i \sim N(0, I), \qquad
         x \leftarrow \Pi(x - \eta\,\epsilon\,\mathrm{sign}(g))
 
-    with g / |g| instead of its sign for L2. L is the log-odds of the true class, which has the same level
-    sets as the paper's cross-entropy but a slope where the model is certain. Points are projected too, so
-    that each of them is an image that may succeed.
+    For L2, g / |g| replaces the sign. L is the log-odds of the true class. It has the level sets of the
+    paper's cross-entropy, and a slope where the model is certain. The points are projected too, so that
+    each query may succeed.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.

@@ -19,7 +19,7 @@ from zojax.directions._permutation import permute
 
 
 class SimbaState(NamedTuple):
-    """The seed of the orders, the best image, its loss, the place in the order, the sign to try."""
+    """The seed of the orders, the best image, its loss, the place in the order, the sign to try next."""
 
     seed: jax.Array
     image: jax.Array
@@ -45,12 +45,12 @@ def simba(
     batch_size: int | None = None,
     jit: bool = True,
 ) -> Result:
-    r"""Pixels one after another in random order: +step, and -step where that did not help.
+    r"""One pixel after another in random order: +step, then -step if +step did not help.
 
-    :math:`x \leftarrow x \pm \alpha q_i` where that lowers the probability of the true class (raises the
-    target's), for an orthonormal basis q without replacement; after all directions a new order. Decisions
-    compare log-odds, which order images as probabilities do and do not saturate. The paper bounds the
-    norm by its number of steps; here the ball does.
+    :math:`x \leftarrow x \pm \alpha q_i` if this lowers the probability of the true class, or raises the
+    target's. q is an orthonormal basis in random order; after all directions a new order starts. The attack
+    compares log-odds: they order images as probabilities do, and never saturate. The paper bounds the norm
+    by the number of steps, this attack by the ball.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.
@@ -93,11 +93,11 @@ def simba_dct(
     r"""SimBA over the low frequencies of the discrete cosine transform.
 
     As `simba`, with :math:`q = \cos(\pi(r + \tfrac12)u/H)\,\cos(\pi(s + \tfrac12)v/W)` in one channel,
-    normalised, for the lowest frequencies u and v: smooth directions, of which fewer are needed.
+    normalised, for the lowest frequencies u and v. Fewer of these smooth directions are needed.
 
     Args:
       step: alpha, the length of one step.
-      frequencies: the fraction of frequencies u < fraction * H, v < fraction * W; (0, 1].
+      frequencies: the fraction in (0, 1] of frequencies: u < fraction * H, v < fraction * W.
 
     References:
       Guo et al., `Simple black-box adversarial attacks <https://arxiv.org/abs/1905.07121>`_, 2019.
@@ -155,7 +155,7 @@ def _pixel(index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _cosines(fraction: float):
-    """How many low frequencies there are, and the direction of one of them."""
+    """The number of low frequencies, and the direction of one of them."""
 
     def lowest(shape):
         height, width, channels = height_width_channels(shape)

@@ -1,4 +1,4 @@
-"""Square attack: random search with square windows whose size follows a schedule."""
+"""Square attack: random search over square windows of scheduled size."""
 
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented, reused
 
-# The fraction p is halved after these iterations of 10,000; other budgets stretch the schedule.
+# The fraction p halves after these rounds of 10,000; other budgets scale the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
 
 
 class SquareState(NamedTuple):
-    """The best image so far and its loss; before the first round, x and a perturbation of length 1."""
+    """The best image so far and its loss. Before the first round: x plus a perturbation of length 1."""
 
     image: jax.Array
     loss: jax.Array
@@ -46,15 +46,18 @@ def square(
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
-    Linf: the first image adds :math:`\pm\epsilon` in vertical stripes; a round sets a random window to
-    :math:`x \pm \epsilon`, one sign a channel, and keeps it where the margin
-    :math:`z_y - \max_{j \ne y} z_j` falls. L2: the first perturbation is a grid of bumps; a round moves the
-    norm of one window, and what is left of the budget, into another one. The window covers a fraction p of
-    the image, halved at 10, 50, 200, 500, 1k, 2k, 4k, 6k and 8k queries of 10k, in proportion for other
-    budgets. A window that would change nothing takes the opposite signs instead of a query.
+    A round keeps its image if the margin :math:`z_y - \max_{j \ne y} z_j` falls.
+
+    - Linf: the first image adds :math:`\pm\epsilon` in vertical stripes. A round sets a random window to
+      :math:`x \pm \epsilon`, with one sign per channel; with the opposite signs if this changes nothing.
+    - L2: the first perturbation is a grid of bumps. A round moves the norm of one window, and the unused
+      part of eps, into another window.
+
+    The window covers a fraction p of the image. With a budget of 10k, p halves at 10, 50, 200, 500, 1k, 2k,
+    4k, 6k and 8k queries; other budgets scale this schedule.
 
     Args:
-      p: first fraction of the pixels in a window, in (0, 1].
+      p: fraction of the image in the first windows, in (0, 1].
 
     References:
       Andriushchenko et al., `Square attack: a query-efficient black-box adversarial attack via random
@@ -162,7 +165,7 @@ def _bump(corner, side, upright, split, height, width):
     rows, columns = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
 
     def falling(index, start, length):
-        """The sum along one axis; the lesser of two axes' is that of the outer ring."""
+        """The sum along one axis. The lesser sum of the two axes belongs to the outer ring."""
         ring = jnp.abs(index - start - length // 2)
         inside = (index >= start) & (index < start + length) & (ring <= n)
         return jnp.where(inside, table[n + 1] - table[jnp.clip(ring, 0, longest)], 0.0)
@@ -188,7 +191,7 @@ def _grid(seed, shape):
 
 
 def _bumps(seeds, delta, centre, eps, fraction):
-    """The norm of one window, and what is unused, moved into another one."""
+    """The norm of one window, and the unused norm, moved into another window."""
     del centre
     height, width, channels = delta.shape
     side = _side(fraction, height, width, 3 if min(height, width) > 3 else 1)

@@ -40,10 +40,9 @@ def zo_sign_sgd(
         g = \frac{1}{N} \sum_{i=1}^{N} \frac{L(x + \mu z_i) - L(x)}{\mu} z_i, \qquad
         x \leftarrow \Pi(x - \eta\,\epsilon\,\mathrm{sign}(g))
 
-    with z uniform on the sphere of radius sqrt(d) and L the margin
-    :math:`z_y - \max_{j \ne y} z_j`. Every coordinate moves by as much, which is robust to the noise of
-    few directions; for L2 the sign vector is divided by its length. Points are projected too, so that each
-    of them is an image that may succeed.
+    z is uniform on the sphere of radius sqrt(d), L the margin :math:`z_y - \max_{j \ne y} z_j`. All
+    coordinates move by the same amount, which is robust to the noise of few directions. For L2 the sign
+    vector is divided by its length. The points are projected too, so that each query may succeed.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.

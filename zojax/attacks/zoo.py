@@ -1,4 +1,4 @@
-"""ZOO: symmetric differences of random pixels, and Adam with a clock of its own for every pixel."""
+"""ZOO: symmetric differences of random pixels, and Adam with one step counter per pixel."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from zojax.attacks._shared import documented, reused
 
 
 class ZooState(NamedTuple):
-    """Adam's moments, and how often each pixel was visited."""
+    """Adam's moments, and the number of visits of each pixel."""
 
     mean: jax.Array
     square: jax.Array
@@ -52,15 +52,14 @@ def zoo(
         v_k \leftarrow \beta_2 v_k + (1 - \beta_2) g_k^2, \quad
         x_k \leftarrow x_k - \epsilon \eta \hat m_k / (\sqrt{\hat v_k} + 10^{-8})
 
-    for a few random pixels k of a round, all different, that have a slope. The moments are corrected for
-    their start by the number of these visits of pixel k; L is the margin
-    :math:`z_y - \max_{j \ne y} z_j`. The paper trades L off against the perturbation's length; here the
-    iterate is projected onto the ball instead. Points are projected too, so that each of them is an image
-    that may succeed.
+    A round takes a few random pixels k, all different, and moves those with a slope. The bias correction
+    of Adam counts the moves of pixel k. L is the margin :math:`z_y - \max_{j \ne y} z_j`. The paper trades
+    L off against the perturbation's length; here the iterate is projected onto the ball. The points are
+    projected too, so that each query may succeed.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.
-      coordinates: pixels of a round, which is twice as many queries; at most those of an image.
+      coordinates: pixels of a round, each with two queries; at most the pixels of an image.
       mu: half the distance of the two points, in units of the image.
       learning_rate: eta of Adam, in units of eps.
 
@@ -99,7 +98,7 @@ def zoo_attack(
         return ZooState(jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x))
 
     def step(image, grads, state):
-        visited = grads != 0  # a pixel without a slope is as good as not visited
+        visited = grads != 0  # a pixel without a slope stays
         visits = state.visits + visited
         mean = jnp.where(visited, 0.9 * state.mean + 0.1 * grads, state.mean)
         square = jnp.where(visited, 0.999 * state.square + 0.001 * grads**2, state.square)

@@ -12,8 +12,6 @@ from zojax import attacks
 from zojax.examples import _plots
 from zojax.examples._tables import table
 
-__all__ = ["Attacked", "describe", "draw"]
-
 
 class Attacked(NamedTuple):
     """One attack on all images.
@@ -70,19 +68,9 @@ def draw(
     budget: int,
     targeted: bool,
 ) -> Path:
-    """Draws digits before and after, with both predictions, above success against queries.
+    """Draws digits before and after, with predictions, above success against queries; returns the path.
 
-    Args:
-      path: of the PNG.
-      attacked: all attacks.
-      model: images to logits.
-      x: `(n, size, size)` images.
-      y: `(n,)` true classes.
-      budget: most queries an image.
-      targeted: whether the attacks aimed at a class.
-
-    Returns:
-      The absolute path.
+    `model` maps images `x` `(n, size, size)` of classes `y` to logits; `targeted` attacks aimed at a class.
     """
     solved = [r for r in attacked if np.any(r.result.success)]
     shown = [r for norm in ("linf", "l2") for r in [r for r in solved if r.norm == norm][:1]]

@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["different", "failed_to_inf", "numbers", "row", "side_by_side"]
-
 
 @partial(jax.jit, static_argnums=0)
 def side_by_side(losses: Callable, points: Any, keys: jax.Array) -> Any:

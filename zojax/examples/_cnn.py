@@ -4,23 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["forward", "init"]
-
 
 def init(
     key: jax.Array, size: int, classes: int = 10, widths: tuple[int, int] = (16, 32)
 ) -> dict[str, dict]:
-    """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
-
-    Args:
-      key: a JAX key.
-      size: height and width of the images.
-      classes: number of logits.
-      widths: channels of the two convolutions.
-
-    Returns:
-      A dict of `{"weight", "bias"}`.
-    """
+    """Normal float32 weights of variance 2 / fan-in, zero biases; images have `size` x `size` pixels."""
     first, second, last = jax.random.split(key, 3)
     quarter = -(-size // 4)
     return {
@@ -31,15 +19,7 @@ def init(
 
 
 def forward(params: dict[str, dict], x: jax.Array) -> jax.Array:
-    """Logits of `x`.
-
-    Args:
-      params: a pytree as from `init`.
-      x: `(n, size, size)` floats.
-
-    Returns:
-      `(n, classes)` logits.
-    """
+    """Logits `(n, classes)` of images `x` `(n, size, size)`."""
     x = _convolution(params["first"], x[..., None])
     x = _convolution(params["second"], x)
     return x.reshape(x.shape[0], -1) @ params["last"]["weight"] + params["last"]["bias"]

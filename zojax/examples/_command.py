@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 from zojax.lm import AssetError
 
-__all__ = ["fill", "make_parser", "refusing", "require_picture", "require_positive", "require_seed"]
-
 
 def make_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """The parser of `python -m zojax.examples.NAME`, with `--out` for its picture."""
@@ -79,13 +77,7 @@ def require_picture(path: str) -> None:
 def refusing(parser: argparse.ArgumentParser, extra: str, *modules: str) -> Iterator[None]:
     """Ends the program with status 2 and a remedy for errors in its block.
 
-    Args:
-      parser: of the command line.
-      extra: of zojax, which installs the modules.
-      *modules: imported first, so that a run without its later modules does not begin.
-
-    Raises:
-      SystemExit: for a ModuleNotFoundError, an `AssetError`, a ValueError or an OSError.
+    `modules`, which `extra` installs, are imported first: a run without its later modules does not begin.
 
     >>> with refusing(argparse.ArgumentParser(prog="it"), "tuning", "json", "no_such_module"):
     ...     print("not reached")

@@ -10,8 +10,6 @@ import numpy as np
 from zojax import rollouts
 from zojax.examples import _mlp
 
-__all__ = ["ENVIRONMENTS", "Control", "make"]
-
 ENVIRONMENTS = {
     "cartpole": "CartPole-v1",
     "pendulum": "Pendulum-v1",
@@ -40,15 +38,7 @@ class Control(NamedTuple):
 
 
 def make(name: str, hidden: tuple[int, ...] = (32, 32)) -> Control:
-    """An environment of gymnax and its policy.
-
-    Args:
-      name: a key of `ENVIRONMENTS`.
-      hidden: widths of the hidden layers.
-
-    Raises:
-      ModuleNotFoundError: without gymnax.
-    """
+    """One of `ENVIRONMENTS`, and a policy with these hidden layers."""
     import gymnax
 
     env, settings = gymnax.make(ENVIRONMENTS[name])

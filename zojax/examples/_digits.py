@@ -6,19 +6,9 @@ import numpy as np
 from zojax import lm
 from zojax.examples import _mlp
 
-__all__ = ["digits_task"]
-
 
 def digits_task(params: str, seed: int) -> lm.Task:
-    """A task without any download.
-
-    Args:
-      params: `"full"`; there is nothing else to train.
-      seed: of the initial weights.
-
-    Raises:
-      ValueError: if `params` is not `"full"`.
-    """
+    """A task without any download; `params` can only be "full", and `seed` decides the initial weights."""
     from sklearn.datasets import load_digits
 
     if params != "full":

@@ -11,8 +11,6 @@ import jax
 import zojax
 from zojax import lm
 
-__all__ = ["Cost", "measure"]
-
 
 class Cost(NamedTuple):
     """Median seconds and peak bytes of one step, and of one evaluation of its loss."""

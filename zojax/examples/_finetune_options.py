@@ -12,11 +12,6 @@ from zojax import lm
 from zojax.examples import _command
 from zojax.examples._digits import digits_task
 
-__all__ = [
-    *("DIRECTIONS", "DTYPES", "OBJECTIVES", "OPTIMIZERS", "TASKS"),
-    *("make_parser", "note_of", "settle"),
-]
-
 TASKS = {"reviews": lm.reviews_task, "digits": digits_task}
 PARAMS = ("shifts", "norms", "lora", "prefix", "full")
 OPTIMIZERS = ("mezo", "zo_sgd", "spsa", "adam", "open_es")

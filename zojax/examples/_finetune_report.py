@@ -11,8 +11,6 @@ from zojax.examples._finetune_cost import Cost
 from zojax.examples._finetune_options import OBJECTIVES
 from zojax.examples._tables import of_bytes, of_seconds, table
 
-__all__ = ["describe", "points", "split_of", "start_of", "verdict"]
-
 COLUMNS = {"nll": ("NLL", 1), "accuracy": ("accuracy", -1), "f1": ("F1", -1)}  # of scores, sign
 
 
@@ -29,12 +27,7 @@ def verdict(
     """What went wrong, with a remedy; "" for a run that improved the objective. And: did it diverge?
 
     A run diverged if its last training loss or its objective is not finite, or if the likelihood loss
-    more than doubled.
-
-    Args:
-      args: the settled arguments.
-      curve: the objective by the number of steps, see `points`.
-      state: the optimizer's last state.
+    more than doubled. `curve` is the objective by the number of steps, see `points`.
     """
     before, *_, after = curve.values()
     what, rate = OBJECTIVES[args.objective], args.learning_rate

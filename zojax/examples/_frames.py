@@ -6,17 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["frames"]
-
 
 def frames(name: str, states: Any, alive: jax.Array, axes: Sequence[Any]) -> None:
-    """Draws one episode into a row of axes, at even distances in time.
-
-    Args:
-      name: a key of `zojax.examples._control.ENVIRONMENTS`.
-      states, alive: of the episode, see `zojax.rollouts.watch`.
-      axes: of Matplotlib, one for each frame.
-    """
+    """Draws one episode of an environment, see `zojax.rollouts.watch`, into a row of axes."""
     length = int(np.sum(np.asarray(alive)))
     for axis, time in zip(axes, np.linspace(0, length - 1, len(axes)).astype(int), strict=True):
         _DRAW[name](axis, jax.tree.map(lambda leaf, t=time: np.asarray(leaf[t]), states))

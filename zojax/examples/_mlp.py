@@ -6,18 +6,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-__all__ = ["forward", "init"]
-
 
 def init(key: jax.Array, sizes: Sequence[int]) -> tuple[dict, ...]:
-    """Random float32 parameters: normal weights of variance 2 / fan-in, zero biases.
+    """A `{"weight": (n, m), "bias": (m,)}` for each pair of neighbours in `sizes`, such as `(64, 32, 10)`.
 
-    Args:
-      key: a JAX key.
-      sizes: layer widths from input to output, for example `(64, 32, 10)`.
-
-    Returns:
-      A tuple of `{"weight": (n, m), "bias": (m,)}`, one for each pair of neighbouring `sizes`.
+    Weights are normal of variance 2 / fan-in, biases zero, all float32.
     """
     pairs = list(itertools.pairwise(sizes))
     keys = jax.random.split(key, len(pairs))
@@ -28,15 +21,7 @@ def init(key: jax.Array, sizes: Sequence[int]) -> tuple[dict, ...]:
 
 
 def forward(params: Sequence[dict], x: jax.Array) -> jax.Array:
-    """Logits of `x`: affine layers with ReLU between them.
-
-    Args:
-      params: a tuple as from `init`.
-      x: `(..., n)` floats.
-
-    Returns:
-      `(..., m)` logits, in the dtype of the operands.
-    """
+    """Logits `(..., m)` of `x` `(..., n)`: affine layers with ReLU between them."""
     *hidden, last = params
     for layer in hidden:
         x = jax.nn.relu(x @ layer["weight"] + layer["bias"])

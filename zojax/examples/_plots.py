@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["loss_curve", "make_figure", "panels", "save_figure", "style"]
-
 
 def make_figure(width: float, height: float) -> Any:
     """An empty Matplotlib figure; unlike pyplot's it needs no display."""
@@ -35,16 +33,7 @@ def style(axis: Any, integers: bool = False, **properties: Any) -> None:
 
 
 def save_figure(figure: Any, path: str | PathLike, dpi: int = 150) -> pathlib.Path:
-    """Writes a figure and the folders above it.
-
-    Args:
-      figure: a Matplotlib figure.
-      path: of the file; its ending names the format.
-      dpi: pixels an inch.
-
-    Returns:
-      The absolute path.
-    """
+    """Writes a figure and the folders above it; returns the absolute path."""
     path = pathlib.Path(path).expanduser().absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
@@ -63,14 +52,8 @@ def loss_curve(
 ) -> pathlib.Path:
     """Draws a loss curve, with a line at its value before training; returns the absolute path.
 
-    Args:
-      path: of the PNG.
-      losses: training loss of every step, NaN if unknown.
-      curve: the loss of a split, by the number of steps.
-      label: name of the split.
-      start: name of the model before training.
-      what: name of the loss.
-      title: of the picture.
+    `losses` are of every training step, NaN if unknown; `curve` is `what` on the split `label`, by steps;
+    `start` names the model before training.
     """
     width = max(1, len(losses) // 10)
     mean = np.convolve(losses, np.ones(width) / width, mode="valid")

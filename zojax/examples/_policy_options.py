@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from zojax.examples import _command, _control
 
-__all__ = ["METHODS", "make_parser", "settle"]
-
 METHODS = ("open_es", "open_es, low rank", "ars")
 
 

@@ -15,8 +15,6 @@ from zojax.examples._control import ENVIRONMENTS, Control
 from zojax.examples._frames import frames
 from zojax.examples._tables import table
 
-__all__ = ["TrainedPolicy", "describe", "draw"]
-
 SOLVED = {"cartpole": 475.0}  # mean return at which the environment's authors call it solved
 
 
@@ -65,17 +63,7 @@ def describe(args: argparse.Namespace, trained: list[tuple[list[TrainedPolicy], 
 def draw(
     path: str | PathLike, name: str, control: Control, trained: list[list[TrainedPolicy]]
 ) -> Path:
-    """Draws learning curves, one line a seed, above frames of the best policy.
-
-    Args:
-      path: of the PNG.
-      name: of the environment.
-      control: the environment and its policy.
-      trained: all seeds of each method.
-
-    Returns:
-      The absolute path.
-    """
+    """Draws learning curves, one line a seed, above frames of the best policy; returns the path."""
     from matplotlib.ticker import EngFormatter
 
     figure = _plots.make_figure(9, 5)

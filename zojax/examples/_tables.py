@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["of_bytes", "of_seconds", "table"]
-
 
 def table(widths: Sequence[int], rows: Iterable[Sequence[object]]) -> str:
     """Rows of cells in columns of these widths; a negative width aligns to the left.

@@ -15,11 +15,6 @@ import optax
 
 from zojax import search
 
-__all__ = [
-    *("ACTIVATIONS", "DATA", "SPACE", "Data", "Losses"),
-    *("forward", "init", "load", "make_training"),
-]
-
 DATA = ("digits", "breast_cancer")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sine": jnp.sin}
 WIDEST, DEEPEST = 32, 3
@@ -53,13 +48,9 @@ class Losses(NamedTuple):
 
 
 def load(name: str) -> Data:
-    """One of scikit-learn's tables: half for training, a quarter for validation, a quarter for the test.
+    """One of `DATA`: half for training, a quarter for validation, a quarter for the test.
 
-    Args:
-      name: one of `DATA`.
-
-    Returns:
-      A `Data`, standardised by the training part.
+    The training part standardises all.
     """
     from sklearn import datasets
 
@@ -73,16 +64,7 @@ def load(name: str) -> Data:
 
 
 def init(key: jax.Array, inputs: int, classes: int, point: Any) -> list[dict]:
-    """Weights of the widest network, with the variance for the widths of `point`; zero biases.
-
-    Args:
-      key: a JAX key.
-      inputs, classes: sizes of both ends.
-      point: of `SPACE`.
-
-    Returns:
-      A list of `{"weight": (n, m), "bias": (m,)}`.
-    """
+    """Weights of the widest network, with the variance for the widths of `point`; zero biases."""
     pairs = itertools.pairwise([inputs, *[WIDEST] * DEEPEST, classes])
     fans = [inputs, *point["widths"]]
     keys = jax.random.split(key, len(fans))
@@ -112,16 +94,9 @@ def forward(layers: list[dict], point: Any, x: Any, key: jax.Array | None = None
 def make_training(
     data: Data, steps: int = 300, batch: int = 32
 ) -> Callable[[Any, jax.Array], Losses]:
-    """A training run: stochastic gradient descent with momentum 0.9 and a rate decaying to zero.
+    """`(point, key) -> Losses`: stochastic gradient descent with momentum 0.9 and a rate decaying to zero.
 
-    Args:
-      data: a `Data`.
-      steps: of the descent.
-      batch: rows of a step.
-
-    Returns:
-      `(point, key) -> Losses` for a point of `SPACE`; the key decides the initial weights and the
-      batches. Runs that diverge give nan or huge losses.
+    The key decides the initial weights and the batches. Runs that diverge give nan or huge losses.
     """
     data, classes = jax.tree.map(jnp.asarray, data), int(data.train[1].max()) + 1
     x, y = data.train

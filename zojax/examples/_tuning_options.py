@@ -4,8 +4,6 @@ import argparse
 
 from zojax.examples import _command, _trainings
 
-__all__ = ["make_parser", "settle"]
-
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""

@@ -11,8 +11,6 @@ from zojax.examples import _plots
 from zojax.examples._tables import table
 from zojax.examples._trainings import ACTIVATIONS, Losses
 
-__all__ = ["JUDGED", "Comparison", "Tuned", "describe", "plot", "report"]
-
 JUDGED = 32  # fresh trainings behind every reported figure
 # Color and width of a curve. Both searches begin alike, so the wider curve shows beneath.
 LOOKS = {"untuned": ("0.4", 1), "random search": ("#6aaed6", 3.5), "zojax.search": ("C3", 1.5)}

@@ -79,15 +79,7 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
 def run(
     name: str, args: argparse.Namespace, model: Callable, x: jax.Array, y: jax.Array
 ) -> _attack_report.Attacked:
-    """Attacks all images once.
-
-    Args:
-      name: a key of `ATTACKS`.
-      args: the command line's arguments.
-      model: images to logits.
-      x: `(n, size, size)` images.
-      y: `(n,)` classes, or targets.
-    """
+    """Attacks all images `x` `(n, size, size)` once; `y` are their classes, or the targets."""
     attack, _, norm, options = ATTACKS[name]
     eps = getattr(args, norm)
 

@@ -34,17 +34,9 @@ def make_optimizer(method: str, args: argparse.Namespace) -> zojax.ZerothOrder:
 def train(
     control: _control.Control, method: str, args: argparse.Namespace, fresh: Callable, bar: Any
 ) -> tuple[list[_policy_report.TrainedPolicy], float]:
-    """Trains all seeds of one method with one compiled program.
+    """Trains all seeds of one method with one compiled program; returns them and the seconds to compile.
 
-    Args:
-      control: the environment and its policy.
-      method: one of `METHODS`.
-      args: the command line's arguments.
-      fresh: `(params, statistics, key) -> Episodes`, plays the trained policy.
-      bar: has `update(generations)` and `set_postfix(...)`, such as `tqdm`.
-
-    Returns:
-      `(trained, compile_seconds)`.
+    `fresh(params, statistics, key)` plays the trained policy; `bar` is a `tqdm`.
     """
     tx, act = make_optimizer(method, args), control.act
     play = partial(rollouts.play, control.environment, act, episodes=args.episodes)

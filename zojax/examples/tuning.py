@@ -59,14 +59,7 @@ def make_losses(data: str, steps: int) -> tuple[Callable, Callable]:
 
 
 def tune(data: str, method: Callable, args: argparse.Namespace, key: jax.Array) -> Tuned:
-    """Spends the budget: random candidates, searches that begin at the best of them, finalists.
-
-    Args:
-      data: one of `_trainings.DATA`.
-      method: one of `METHODS`.
-      args: the command line's arguments.
-      key: a JAX key.
-    """
+    """Spends the budget: random candidates, searches that begin at the best of them, finalists."""
     space, (_, fun) = search.space(_trainings.SPACE), make_losses(data, args.steps)
     start_key, first_key, search_key, final_key = jax.random.split(key, 4)
 
@@ -111,14 +104,7 @@ def _ranked(points: list[Any], values: np.ndarray) -> Any:
 def choose(fun: Callable, points: Any, seeds: int, key: jax.Array) -> tuple[Any, np.ndarray]:
     """Trains candidates again, each with several fresh seeds.
 
-    Args:
-      fun: `(point, key) -> loss`.
-      points: leaves with a leading axis of candidates.
-      seeds: trainings of each.
-      key: a JAX key.
-
-    Returns:
-      The point of least mean, and the values of all trainings; inf for a failed one.
+    Returns the point of least mean, and the values of all trainings; inf for a failed one.
     """
     number = len(jax.tree.leaves(points)[0])
     repeated = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), seeds, axis=0), points)

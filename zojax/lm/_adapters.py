@@ -10,8 +10,6 @@ from jax.typing import ArrayLike
 
 from zojax.lm._model import Model
 
-__all__ = ["PREFIX", "combine", "lora", "partition", "prefix"]
-
 PREFIX = 5  # positions, as in MeZO
 
 

@@ -3,21 +3,9 @@
 import importlib
 from typing import Any
 
-__all__ = ["require"]
-
 
 def require(name: str, extra: str = "finetune") -> Any:
-    """Imports an optional module.
-
-    Args:
-      name: of the module.
-      extra: of zojax, which installs it.
-
-    Returns:
-      The module.
-
-    Raises:
-      ModuleNotFoundError: if it is missing; the message names the extra.
+    """Imports an optional module; if it is missing, the error names the extra that installs it.
 
     >>> require("no_such_module")
     Traceback (most recent call last):

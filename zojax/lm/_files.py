@@ -8,8 +8,6 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["parse_json", "read_json", "refusing", "shown"]
-
 SHOWN = 60  # characters of a value that an error quotes
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
@@ -28,15 +26,8 @@ def shown(value: object) -> str:
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
-    Args:
-      text: a string.
-
-    Returns:
-      Dicts, lists, strings, finite numbers, booleans and None.
-
-    Raises:
-      ValueError: for text that is not JSON, numbers that are not finite, a key given twice in one
-        object, and nesting beyond Python's recursion limit.
+    Raises ValueError for text that is not JSON, numbers that are not finite, a key given twice in one
+    object, and nesting beyond Python's recursion limit.
 
     >>> parse_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
@@ -51,17 +42,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_json(path: pathlib.Path) -> dict:
-    """The object in a JSON file.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      A dict.
-
-    Raises:
-      ValueError: if the file cannot be read or holds anything else.
-    """
+    """The object in a JSON file; raises ValueError if it cannot be read or holds anything else."""
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:

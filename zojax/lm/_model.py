@@ -8,8 +8,6 @@ from jax.typing import ArrayLike
 
 from zojax.lm.models import greedy
 
-__all__ = ["Model"]
-
 
 class Model(NamedTuple):
     """A language model.

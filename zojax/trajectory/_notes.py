@@ -6,8 +6,6 @@ from os import PathLike
 
 from zojax.trajectory import _files
 
-__all__ = ["require_note"]
-
 
 def require_note(
     path: str | PathLike, note: Mapping[str, object], label: Callable[[str], str] = str

@@ -70,7 +70,7 @@ def _in_slots(
         part = part._replace(solved=part.solved | (rows == count))
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: jnp.sum(active(part)) > enough, advance, part)
-        state = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state, part)
+        state = _written(state, rows, part)
         free = ~active(part)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
@@ -82,6 +82,14 @@ def _in_slots(
     first = jnp.where(jnp.arange(slots) < total, queue[:slots], count)
     carry = state, first, jnp.minimum(slots, total)
     return lax.while_loop(occupied, attack_and_refill, carry)[0]
+
+
+def _written(state: ImageState, rows: jax.Array, part: ImageState) -> ImageState:
+    """The state with a part of it in these rows; key, x and y, its first fields, never change."""
+    old, new = state[3:], part[3:]
+    return ImageState(
+        *state[:3], *jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), old, new)
+    )
 
 
 def _evaluate(model: Model, batch_size: int, layout: str | None, points: jax.Array) -> jax.Array:

@@ -11,8 +11,6 @@ from zojax.lm.huggingface._config_file import ConfigFile, is_between
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import gpt, llama
 
-__all__ = ["ARCHITECTURES", "Stored", "llama_names"]
-
 EPSILONS = 1e-30, 1.0  # positive in float32
 THETAS = 1.0, 1e30
 

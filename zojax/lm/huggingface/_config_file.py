@@ -6,16 +6,11 @@ from typing import Any
 
 from zojax.lm._files import read_json, shown
 
-__all__ = ["ConfigFile", "is_between"]
-
 
 class ConfigFile:
-    """The settings of one file. A setting of another type or range is a ValueError with its name.
+    """The settings of one JSON file; one of another type or range is a ValueError with its name.
 
     A null setting counts as missing, except for flags.
-
-    Args:
-      path: of a JSON object.
     """
 
     def __init__(self, path: pathlib.Path):

@@ -22,8 +22,6 @@ from zojax.lm.huggingface._config_file import ConfigFile
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
 
-__all__ = ["load"]
-
 Shape = tuple[int, ...]
 
 

@@ -12,8 +12,6 @@ from zojax.lm._model import Model
 from zojax.lm.huggingface._architectures import llama_names
 from zojax.lm.models import llama
 
-__all__ = ["save"]
-
 
 def save(folder: str | PathLike, model: Model) -> None:
     """Saves a Llama- or Qwen2-shaped model; `load` reads the same bits.

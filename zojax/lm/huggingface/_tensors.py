@@ -8,8 +8,6 @@ import numpy as np
 from zojax.lm._extras import require
 from zojax.lm._files import read_json, refusing, shown
 
-__all__ = ["INDEX", "Tensors"]
-
 INDEX = "model.safetensors.index.json"
 FLOATS = ("BF16", "F16", "F32", "F64")
 
@@ -17,12 +15,8 @@ FLOATS = ("BF16", "F16", "F32", "F64")
 class Tensors:
     """All tensors of a folder, by name. Only `read` reads them.
 
-    Args:
-      folder: its path.
-
-    Raises:
-      ValueError: if there is no file, a file is damaged, two files have the same tensor, or the files
-        differ from the index.
+    Raises ValueError if there is no file, a file is damaged, two files have the same tensor, or the files
+    differ from the index.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -51,11 +45,7 @@ class Tensors:
         return next((known for known in (name, bare) if known in self._file_of), None)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a float tensor, which counts as used from now on.
-
-        Raises:
-          ValueError: if it is missing or of another dtype.
-        """
+        """The shape of a float tensor, which counts as used from now on; ValueError for another one."""
         known = self.find(name)
         if known is None:
             raise ValueError(f"{self.folder} has no tensor {name}; config.json asks for it.")

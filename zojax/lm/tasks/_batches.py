@@ -7,8 +7,6 @@ import numpy as np
 
 from zojax.lm.tasks._task import Batch
 
-__all__ = ["balanced", "in_order", "pad", "shuffled"]
-
 T = TypeVar("T")
 Tokens = list[list[int]]
 

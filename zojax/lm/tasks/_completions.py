@@ -14,8 +14,6 @@ from jax.typing import ArrayLike
 from zojax.lm._model import Model
 from zojax.lm.tasks._task import Batch
 
-__all__ = ["completion_nll", "exact", "f1", "write"]
-
 
 def completion_nll(model: Model, params: dict, batch: Batch) -> jax.Array:
     """`(B, C)` negative log-likelihoods of the completions' tokens, zero at the padding."""

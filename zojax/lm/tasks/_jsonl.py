@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from zojax.lm._files import parse_json, shown
 
-__all__ = ["LABELLED", "WRITTEN", "Rows", "read_jsonl"]
-
 LABELLED = "text", "label"
 WRITTEN = "prompt", "completion"
 FEWEST = 10  # rows

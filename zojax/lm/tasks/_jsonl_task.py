@@ -21,8 +21,6 @@ from zojax.lm.tasks._jsonl import LABELLED, WRITTEN, Rows, read_jsonl
 from zojax.lm.tasks._scores import completion_scores
 from zojax.lm.tasks._task import Task, classification
 
-__all__ = ["jsonl_task"]
-
 _PROMPTS = {LABELLED: "{}\nLabel:", WRITTEN: "{}"}
 _SPLITS = (0.2, 0.4)  # held out, validation, and the rest for training
 

@@ -15,8 +15,6 @@ import numpy as np
 
 from zojax.lm.assets import Asset, fetch
 
-__all__ = ["ARCHIVE", "Reviews", "Splits", "parse", "reviews"]
-
 ARCHIVE = Asset(
     requirement="vaderSentiment==3.3.2",
     filename="vaderSentiment-3.3.2.tar.gz",

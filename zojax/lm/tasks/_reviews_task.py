@@ -21,8 +21,6 @@ from zojax.lm.tasks import _reviews
 from zojax.lm.tasks._batches import balanced, in_order, shuffled
 from zojax.lm.tasks._task import Batch, Task, classification
 
-__all__ = ["PROMPT", "reviews_task"]
-
 PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-__all__ = ["Score", "calibrated", "classification_scores", "completion_scores", "score"]
-
 
 class Score(NamedTuple):
     """The scores of a split.

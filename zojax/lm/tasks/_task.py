@@ -10,8 +10,6 @@ import optax
 
 from zojax.lm.tasks._scores import classification_scores
 
-__all__ = ["Batch", "Task", "classification", "mean_nll"]
-
 Batch = dict[str, Any]
 
 
