@@ -94,13 +94,9 @@ def _success(axes: Any, attacked: Sequence[Attacked], budget: int) -> None:
         rate = np.arange(1, len(queries) + 1) / len(queries)
         reached = np.isfinite(queries)
         last = rate[reached][-1] if reached.any() else 0
-        axes.step(
-            [1, *queries[reached], budget],
-            [0, *rate[reached], last],
-            where="post",
-            linestyle="-" if r.norm == "linf" else "--",
-            label=f"{r.name}, eps {r.eps:g}",
-        )
+        x, y = [1, *queries[reached], budget], [0, *rate[reached], last]
+        style = "-" if r.norm == "linf" else "--"
+        axes.step(x, y, where="post", linestyle=style, label=f"{r.name}, eps {r.eps:g}")
     _plots.style(axes, xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")

@@ -27,15 +27,12 @@ def forward(params: dict[str, dict], x: jax.Array) -> jax.Array:
 
 def _layer(key, shape):
     fan_in = jnp.prod(jnp.array(shape[:-1]))
-    return {
-        "weight": jax.random.normal(key, shape) * (2 / fan_in) ** 0.5,
-        "bias": jnp.zeros(shape[-1]),
-    }
+    weight = jax.random.normal(key, shape) * (2 / fan_in) ** 0.5
+    return {"weight": weight, "bias": jnp.zeros(shape[-1])}
 
 
 def _convolution(layer, x):
     """Stride 2, same padding, then ReLU."""
-    x = lax.conv_general_dilated(
-        x, layer["weight"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    layout = "NHWC", "HWIO", "NHWC"
+    x = lax.conv_general_dilated(x, layer["weight"], (2, 2), "SAME", dimension_numbers=layout)
     return jax.nn.relu(x + layer["bias"])

@@ -27,11 +27,11 @@ def digits_task(params: str, seed: int) -> lm.Task:
         while True:
             yield take(rng.choice(train, size))
 
+    def split(name):
+        return [take(splits[name])]
+
     def logits(params, frozen, batch):
         return _mlp.forward(params, batch["x"])
 
     weights = _mlp.init(jax.random.key(seed), (64, 32, 10))
-    objectives, outputs, scores = lm.classification(logits)
-    return lm.Task(
-        weights, {}, objectives, outputs, scores, batches, lambda name: [take(splits[name])]
-    )
+    return lm.Task(weights, {}, *lm.classification(logits), batches, split)

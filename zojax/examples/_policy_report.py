@@ -42,16 +42,9 @@ def describe(args: argparse.Namespace, trained: list[tuple[list[TrainedPolicy], 
     rows = [("method", "mean return of each seed", "steps", "steps/s", "s", "compile")]
     for runs, compile_seconds in trained:
         steps, seconds = sum(r.curve[-1, 0] for r in runs), sum(r.seconds for r in runs)
-        rows.append(
-            (
-                runs[0].method,
-                " ".join(f"{r.returns.mean():9.1f}" for r in runs),
-                f"{steps:.2e}",
-                f"{steps / seconds:.2e}",
-                f"{seconds / len(runs):.1f}",
-                f"{compile_seconds:.1f} s",
-            )
-        )
+        means = " ".join(f"{r.returns.mean():9.1f}" for r in runs)
+        speed = f"{steps:.2e}", f"{steps / seconds:.2e}", f"{seconds / len(runs):.1f}"
+        rows.append((runs[0].method, means, *speed, f"{compile_seconds:.1f} s"))
     return (
         f"{ENVIRONMENTS[args.env]}: {count:,} parameters, {args.generations} generations of "
         f"{args.population} policies x {args.episodes} episodes, {args.seeds} seeds\n"

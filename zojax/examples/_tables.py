@@ -11,13 +11,9 @@ def table(widths: Sequence[int], rows: Iterable[Sequence[object]]) -> str:
     name     k
     poss    12
     """
-    lines = (
-        "".join(
-            f"{c!s:<{-w}}" if w < 0 else f"{c!s:>{w}}" for w, c in zip(widths, row, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    formats = [f"<{-width}" if width < 0 else f">{width}" for width in widths]
+    lines = ((f"{c!s:{f}}" for c, f in zip(row, formats, strict=True)) for row in rows)
+    return "\n".join("".join(line).rstrip() for line in lines)
 
 
 def of_bytes(count: float) -> str:

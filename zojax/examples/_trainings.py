@@ -114,19 +114,17 @@ def make_training(
             layers, state = carry
             row_key, drop_key = jax.random.split(key)
             rows = jax.random.randint(row_key, (batch,), 0, len(x))
-            gradient = jax.grad(lambda p: _nll(forward(p, point, x[rows], drop_key), y[rows]))(
-                layers
-            )
-            updates, state = tx.update(gradient, state, layers)
+            loss = lambda p: _nll(forward(p, point, x[rows], drop_key), y[rows])  # noqa: E731
+            updates, state = tx.update(jax.grad(loss)(layers), state, layers)
             return (optax.apply_updates(layers, updates), state), None
 
         keys = jax.random.split(step_key, steps)
         (layers, _), _ = jax.lax.scan(step, (layers, tx.init(layers)), keys)
-        logits = [forward(layers, point, part[0]) for part in (data.validation, data.test)]
+        parts = data.validation, data.test
+        logits = [forward(layers, point, part[0]) for part in parts]
         wrong = jnp.argmax(logits[1], axis=1) != data.test[1]
-        return Losses(
-            _nll(logits[0], data.validation[1]), _nll(logits[1], data.test[1]), jnp.mean(wrong)
-        )
+        nlls = (_nll(out, part[1]) for out, part in zip(logits, parts, strict=True))
+        return Losses(*nlls, jnp.mean(wrong))
 
     return training
 

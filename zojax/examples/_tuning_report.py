@@ -66,16 +66,11 @@ def report(comparisons: Sequence[Comparison]) -> str:
     rows: list[tuple] = [(*head, "error", "s")]
     for c in comparisons:
         tuned, losses = c.tuned, c.losses
-        rows.append(
-            (
-                *(c.data, c.method, tuned.trainings, tuned.failures),
-                f"{tuned.values.min():.4f}" if len(tuned.values) else "-",
-                f"{np.mean(losses.validation):.4f} +- {np.std(losses.validation):.4f}",
-                f"{np.mean(losses.test):.4f}",
-                f"{np.mean(losses.error):.2%}",
-                f"{c.seconds:.1f}",
-            )
-        )
+        least = f"{tuned.values.min():.4f}" if len(tuned.values) else "-"
+        validation = f"{np.mean(losses.validation):.4f} +- {np.std(losses.validation):.4f}"
+        test = f"{np.mean(losses.test):.4f}", f"{np.mean(losses.error):.2%}"
+        counts = tuned.trainings, tuned.failures
+        rows.append((c.data, c.method, *counts, least, validation, *test, f"{c.seconds:.1f}"))
     return table((-14, -18, 9, 7, 11, 17, 8, 8, 7), rows)
 
 

@@ -21,9 +21,8 @@ from zojax.examples import _attack_report, _cnn, _command, _images
 
 __all__ = ["ATTACKS", "main", "make_parser", "run", "settle"]
 
-ATTACKS: dict[
-    str, tuple[Callable, Callable, str, dict]
-] = {  # name: (attack, its rounds, norm, further arguments)
+Row = tuple[Callable, Callable, str, dict]  # an attack, its rounds, norm, further arguments
+ATTACKS: dict[str, Row] = {
     "square-linf": (attacks.square, attacks.square_attack, "linf", {"p": 0.05}),
     "bandits-linf": (attacks.bandits, attacks.bandits_attack, "linf", {}),
     "nes-linf": (attacks.nes, attacks.nes_attack, "linf", {}),

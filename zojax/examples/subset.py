@@ -73,15 +73,9 @@ def compare(name: str, table: Table, args: argparse.Namespace) -> Iterator[Choic
         budget = int(2 * np.e * k * k * n)
         print(f"{name}: {k} of {n} columns, {args.runs} runs of {budget:,} evaluations", flush=True)
         start = time.perf_counter()
-        result = search.minimize(
-            make_loss(table.columns, table.target, 2 * k),
-            search.subset(n, max_size=k),
-            search.poss(),
-            budget=budget,
-            key=args.seed,
-            repeats=args.runs,
-            progress=True,
-        )
+        loss, space = make_loss(table.columns, table.target, 2 * k), search.subset(n, max_size=k)
+        options = dict(key=args.seed, repeats=args.runs, progress=True)
+        result = search.minimize(loss, space, search.poss(), budget=budget, **options)
         seconds = time.perf_counter() - start
         chosen = np.asarray(result.best, bool)
         names = [table.names[i] for i in np.flatnonzero(chosen)]
@@ -105,10 +99,9 @@ def plot(path: str | PathLike, choices: list[Choice]) -> Path:
         here = [c for c in choices if c.data == name]
         sizes = [c.k for c in here]
         # Greedy is wide and pale: often both choose the same columns.
-        for method, look in (
-            ("greedy", {"color": "0.75", "lw": 4, "ms": 8}),
-            ("poss", {"color": "C3", "lw": 1.5, "ms": 4}),
-        ):
+        looks = {"greedy": {"color": "0.75", "lw": 4, "ms": 8}}
+        looks["poss"] = {"color": "C3", "lw": 1.5, "ms": 4}
+        for method, look in looks.items():
             for half, (style, part) in enumerate((("o-", "training"), ("o--", "test"))):
                 errors = [getattr(c, method)[half] for c in here]
                 axis.plot(sizes, errors, style, label=f"{method}, {part}", **look)

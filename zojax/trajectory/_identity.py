@@ -25,9 +25,8 @@ def identify(tx: ZerothOrder, params: PyTree) -> dict:
         )
     stencil = tx.estimator.stencil
     if stencil.memory and 0.0 in stencil.offsets:
-        raise ValueError(
-            f"a stencil with a memory and a point at 0 cannot be recorded, got {stencil}."
-        )
+        what = "a stencil with a memory and a point at 0"
+        raise ValueError(f"{what} cannot be recorded, got {stencil}.")
     with _one_device():
         structure, state = _shapes(tx, params)
         n, dtype = tx.estimator.num_directions, state.coefficients.dtype
@@ -104,9 +103,8 @@ def check(header: dict, found: dict) -> None:
             )
     for name in ("num_directions", "columns", "dtype"):
         if found[name] != header[name]:
-            raise ValueError(
-                f"another optimizer: its {name} is {found[name]}, the log's {header[name]}."
-            )
+            now, then = found[name], header[name]
+            raise ValueError(f"another optimizer: its {name} is {now}, the log's {then}.")
     if found["program"] != header["program"]:
         now, then = made_with(), header["made_with"]
         versions = "" if now == then else f" (recorded with {then}, this is {now})"

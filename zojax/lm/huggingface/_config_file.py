@@ -47,9 +47,8 @@ class ConfigFile:
         """One of `options`."""
         value = self._given(name, default)
         if not isinstance(value, str) or value not in options:
-            raise ValueError(
-                f"{self.path} has {name} {shown(value)}; supported are {sorted(options)}."
-            )
+            known = sorted(options)
+            raise ValueError(f"{self.path} has {name} {shown(value)}; supported are {known}.")
         return value
 
     def table(self, name: str) -> dict:

@@ -23,6 +23,7 @@ from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
 
 Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
 
 
 def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
@@ -64,11 +65,7 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
 
 
 def _check_shapes(
-    tensors: Tensors,
-    places: dict[str, Stored],
-    outer: dict[str, Shape],
-    layers: dict[str, Shape],
-    config: Any,
+    tensors: Tensors, places: dict[str, Stored], outer: Shapes, layers: Shapes, config: Any
 ) -> None:
     """Raises ValueError for a tensor that is missing, of integers, or of another shape."""
 

@@ -36,9 +36,8 @@ def save(folder: str | PathLike, model: Model) -> None:
     True
     """
     if model.module is not llama:
-        raise ValueError(
-            f"save writes models of zojax.lm.llama, got one of {model.module.__name__}."
-        )
+        found = model.module.__name__
+        raise ValueError(f"save writes models of zojax.lm.llama, got one of {found}.")
     is_qwen2 = "query_bias" in model.params["layers"]
     _check(model.config, model.params, is_qwen2)
     save_file = require("safetensors.numpy").save_file

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["attend", "positions_of", "prefix_length", "read", "with_past"]
-
 
 def prefix_length(layers: dict) -> int:
     """The number of positions of the prefix of stacked layers; 0 without one."""
@@ -20,14 +18,7 @@ def prefix_length(layers: dict) -> int:
 
 
 def with_past(layer: dict, name: str, own: jax.Array, past: jax.Array | None) -> jax.Array:
-    """Keys (or values) `(B, S, K)`: the layer's prefix, the past, and the new tokens' own.
-
-    Args:
-      layer: a dict of one layer's parameters.
-      name: `"key"` or `"value"`.
-      own: `(B, T, K)`.
-      past: `(B, P, K)`, or None.
-    """
+    """Keys or values `(B, S, K)`: the layer's prefix, the past `(B, P, K)`, their own `(B, T, K)`."""
     parts = [] if past is None else [past]
     if f"prefix_{name}" in layer:
         prefix = layer[f"prefix_{name}"]
@@ -40,14 +31,9 @@ def attend(
 ) -> jax.Array:
     """Softmax attention of the new tokens, the last ones: causal among them, on all earlier places.
 
-    Args:
-      query: `(B, T, K, G, size)`: G query heads share each of the K heads of keys and values.
-      keys: `(B, S, K, size)`, S >= T.
-      values: `(B, S, K, size)`.
-      seen: `(B, P)` bools, the filled ones of the P places right before the new tokens; None for all.
-
-    Returns:
-      `(B, T, K * G * size)`, in the dtype of `values`.
+    G heads of `query` `(B, T, K, G, size)` share each of the K heads of keys and values
+    `(B, S, K, size)`, S >= T. `seen` `(B, P)` marks the filled ones of the P places right before the new
+    tokens. The result is `(B, T, K * G * size)` in the dtype of `values`.
     """
     (rows, new, *_, size), places = query.shape, keys.shape[1]
     scores = jnp.einsum("btkgd,bskd->bkgts", query, keys, preferred_element_type=jnp.float32)

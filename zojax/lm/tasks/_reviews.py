@@ -84,13 +84,9 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def parse(table: str) -> Reviews:
-    """Reads lines of `number, mean score, text`, separated by tabs.
+    """Reviews of lines `number, mean score, text`, separated by tabs: scores of at least 1 in size.
 
-    Args:
-      table: the text of the table.
-
-    Returns:
-      `Reviews` with a score of at least 1 in size; the first of equal texts.
+    Of equal texts the first counts.
     """
     scores: dict[str, float] = {}
     for line in table.splitlines():
