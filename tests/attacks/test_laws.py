@@ -210,6 +210,7 @@ def test_every_argument_is_documented_in_the_order_of_the_signature(name):
 GOOD = dict(key=5, model=model, x=X, y=Y, eps=0.1, budget=BUDGET)
 ERRORS = {
     "pixels of 0 to 255": (dict(x=X * 255), ValueError, r"x must lie in \[0, 1\].*rescale"),
+    "a dtype": (dict(x=jnp.float32), TypeError, "x must be an array of numbers"),
     "integer images": (
         dict(x=np.zeros((7, 6, 6), int)),
         TypeError,

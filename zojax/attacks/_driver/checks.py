@@ -74,7 +74,7 @@ def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array
 
 
 def _numbers(name: str, value) -> _Array:
-    array = value if hasattr(value, "dtype") else np.asarray(value)
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
     if not any(jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
         raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}.")
     return array
