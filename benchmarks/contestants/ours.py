@@ -10,7 +10,11 @@ from zojax import directions
 def build(work, direction="rademacher", batch_size=None, **options):
     made, count = getattr(directions, direction)(**options), work.evaluations // 2
     estimator = zojax.estimator(made, mu=work.mu, num_directions=count, batch_size=batch_size)
-    tx = zojax.zeroth_order(optax.sgd(1e-6), estimator)
+    return program(work, zojax.zeroth_order(optax.sgd(1e-6), estimator))
+
+
+def program(work, tx) -> Program:
+    """A step of a transformation of zojax."""
 
     def step(carry, batch):
         params, state = carry

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import zojax
-from benchmarks.contestants import Program
+from benchmarks.contestants import Program, ours
 from zojax import directions, implicit, shaping
 
 MU = 1e-2
@@ -53,11 +53,4 @@ def _evaluation(work, pairs, direction):
 def _generation(work, pairs, direction):
     options = {"shaping": shaping.standardize(), "in_axes": {"batch": 0}}
     estimator = zojax.estimator(direction, mu=MU, num_directions=pairs, **options)
-    tx = zojax.zeroth_order(optax.sgd(1e-3), estimator)
-
-    def step(carry, batch):
-        params, state = carry
-        updates, state = tx.update(None, state, params, value_fn=work.loss, batch=batch)
-        return optax.apply_updates(params, updates), state
-
-    return Program(step, lambda params: (params, tx.init(params)))
+    return ours.program(work, zojax.zeroth_order(optax.sgd(1e-3), estimator))

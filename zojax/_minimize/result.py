@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zojax._plot import plot_run
 from zojax._trees import PyTree
 
 
@@ -48,20 +49,8 @@ class MinimizeResult(NamedTuple):
 
     def plot(self, ax=None):
         """Draws values and the least so far against steps (needs matplotlib); returns the axes."""
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
-        ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
-        steps = np.arange(1, len(self.history) + 1)
-        ax.plot(steps, self.history, ".", ms=2, alpha=0.4, label="value")
-        ax.step(steps, np.fmin.accumulate(self.history), where="post", label="least so far")
-        shown = self.history[np.isfinite(self.history)]
-        if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
-            ax.set_yscale("log")
-        ax.set(xlabel="steps", ylabel="value", title=f"least {self.best_value:.6g}")
-        ax.legend(frameon=False)
-        return ax
+        least = np.fmin.accumulate(self.history)
+        return plot_run(ax, self.history, least, self.best_value, count="steps", word="least")
 
 
 class Progress(NamedTuple):

@@ -13,23 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import BOX, RESET, bowl, host_bowl, run
 from zojax import search
 from zojax.search.engine import host, pending
-
-BOX = search.space(search.uniform(-1, 1, (3,)))
-RESET = search.coordinate_reset()
-
-
-def bowl(x):
-    return jnp.sum((x - 0.3) ** 2)
-
-
-def host_bowl(x):
-    return float(np.sum((np.asarray(x) - 0.3) ** 2))
-
-
-def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
-    return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)
 
 
 def interrupts_after(count, fun=host_bowl, error=KeyboardInterrupt):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from zojax._plot import plot_run
 from zojax._trees import PyTree
 from zojax.search.engine.once import OnceState
 from zojax.search.engine.outcome import Outcome
@@ -92,20 +93,8 @@ class SearchResult(NamedTuple):
 
     def plot(self, ax: Any = None) -> Any:
         """Plots all values and the best so far against evaluations. Needs matplotlib; returns the axes."""
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
-        ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
-        count = np.arange(1, len(self.history.values) + 1)
-        ax.plot(count, self.history.values, ".", ms=2, alpha=0.4, label="value")
-        ax.step(count, self.history.best_values, where="post", label="best so far")
-        shown = self.history.values[np.isfinite(self.history.values)]
-        if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
-            ax.set_yscale("log")
-        ax.set(xlabel="evaluations", ylabel="value", title=f"best {self.best_value:.6g}")
-        ax.legend(frameon=False)
-        return ax
+        values, best_values = self.history.values, self.history.best_values
+        return plot_run(ax, values, best_values, self.best_value, count="evaluations", word="best")
 
 
 class SearchProgress(NamedTuple):

@@ -1,0 +1,21 @@
+"""A bowl on a box, in JAX and on the host, and a search of it."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from zojax import search
+
+BOX = search.space(search.uniform(-1, 1, (3,)))
+RESET = search.coordinate_reset()
+
+
+def bowl(x):
+    return jnp.sum((x - 0.3) ** 2)
+
+
+def host_bowl(x):
+    return float(np.sum((np.asarray(x) - 0.3) ** 2))
+
+
+def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
+    return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)

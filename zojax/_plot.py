@@ -1,0 +1,29 @@
+"""The picture of a run: every value, and the best so far."""
+
+from typing import Any
+
+import numpy as np
+
+
+def plot_run(
+    ax: Any, values: np.ndarray, best_values: np.ndarray, best: float, *, count: str, word: str
+) -> Any:
+    """Draws on `ax`, or on new axes, and returns the axes; needs matplotlib.
+
+    `count` names the horizontal axis, `word` the best value, such as "least". The scale is logarithmic if
+    positive values span a factor of 100.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
+    ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
+    places = np.arange(1, len(values) + 1)
+    ax.plot(places, values, ".", ms=2, alpha=0.4, label="value")
+    ax.step(places, best_values, where="post", label=f"{word} so far")
+    shown = values[np.isfinite(values)]
+    if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
+        ax.set_yscale("log")
+    ax.set(xlabel=count, ylabel="value", title=f"{word} {best:.6g}")
+    ax.legend(frameon=False)
+    return ax
