@@ -1,7 +1,7 @@
 """Errors of the user's functions: some stop a loop early, others need a remedy in a note."""
 
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LIMIT = 10  # evaluations that fail alike, from the first on, before the error is raised
 
@@ -74,6 +74,17 @@ def as_catch(catch) -> tuple[type[Exception], ...]:
     raise TypeError(
         f"catch must be a tuple of exception types, such as (RuntimeError,), got {catch!r}."
     )
+
+
+def attach(error: BaseException, partial_result: Any) -> None:
+    """Gives the user the result so far, as an attribute of the exception that ends the call.
+
+    >>> error = RuntimeError("disk full")
+    >>> attach(error, 3)
+    >>> error.partial_result
+    3
+    """
+    vars(error)["partial_result"] = partial_result
 
 
 @contextmanager

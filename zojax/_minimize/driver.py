@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from zojax._checks import require_count, require_flag, require_number
-from zojax._failures import as_catch
+from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._minimize.device import device_loop, require_host
 from zojax._minimize.host import host_loop
@@ -109,7 +109,7 @@ def minimize(
             raise
         reason = "interrupted" if stopped else f"ended by {type(error).__name__}"
         result = _result(run, tx, before, reason)
-        error.partial_result = result  # type: ignore[attr-defined]
+        attach(error, result)
         run.report(callback)  # a recorder has every step that the result has
         if not stopped:
             raise

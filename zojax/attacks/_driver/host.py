@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._call import PROGRAMS
+from zojax._failures import attach
 from zojax.attacks._attack import Model
 from zojax.attacks._driver.checks import check_heard, check_outputs, check_probabilities
 from zojax.attacks._driver.rounds import Rounds
@@ -55,7 +56,7 @@ def partial_result(result: Callable[[], Result]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # Ctrl-C, too
-        vars(error)["partial_result"] = result()
+        attach(error, result())
         raise
 
 

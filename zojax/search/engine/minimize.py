@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from zojax._checks import require_count
-from zojax._failures import as_catch
+from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
@@ -170,7 +170,7 @@ def minimize(
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
     result = result_of(problem, outcome)
     if outcome.raised is not None:
-        outcome.raised.partial_result = result  # type: ignore[attr-defined]  # for the user to find
+        attach(outcome.raised, result)
         raise outcome.raised
     if jit and not with_key:
         warn_of_overflow(problem, args, result)
