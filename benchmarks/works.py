@@ -83,6 +83,12 @@ class Process(NamedTuple):
     budget: int
 
 
+class FirstCall(NamedTuple):
+    """A first call with so many directions, in a new interpreter."""
+
+    directions: int
+
+
 class Check(NamedTuple):
     """A reliability check: how many runs, from which seed."""
 
@@ -119,6 +125,7 @@ OTHERS = {
     "attack": Attack,
     "speed": Speed,
     "process": Process,
+    "first call": FirstCall,
     "check": Check,
     "code": Package,
     "problem": lambda name: problems.quality()[name],
