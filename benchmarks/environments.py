@@ -17,13 +17,8 @@ PACKAGES = (
 
 
 class Environment(NamedTuple):
-    """Attributes:
-    requirements: for pip.
-    python: the oldest version (major, minor) that it needs.
-    """
-
-    requirements: tuple[str, ...]
-    python: tuple[int, int]
+    requirements: tuple[str, ...]  # for pip
+    python: tuple[int, int]  # the oldest version, (major, minor)
 
 
 class Unavailable(RuntimeError):

@@ -31,46 +31,29 @@ TURN = 0.1  # seconds of a turn of short steps
 class Entry(NamedTuple):
     """One work of a contest.
 
-    Attributes:
-      label: the name of the work in its rows.
-      work: name, settings and evaluations, as `works.make` takes them.
-      contestants: names in `CONTESTANTS`.
-      bases: contestants that the others are compared with: first the floor, then zojax.
-      turns: the exact number of steps, say one a seed; 0 compiles only. None is as many turns as time
-        allows, after a first step that warms up.
-      together: False if the contestants do not fit the device side by side: then one after another.
+    `turns` is the exact number of steps, say one a seed; 0 compiles only. None is as many turns as time
+    allows, after a first step that warms up.
     """
 
-    label: str
-    work: dict
-    contestants: list[str]
-    bases: tuple[str, ...] = ()
+    label: str  # the name of the work in its rows
+    work: dict  # name, settings and evaluations, as `works.make` takes them
+    contestants: list[str]  # names in `CONTESTANTS`
+    bases: tuple[str, ...] = ()  # the others are compared with these: first the floor, then zojax
     turns: int | None = None
-    together: bool = True
+    together: bool = True  # False if the device has no room for all: one after another
 
 
 class Options(NamedTuple):
-    """How long a contest may take.
+    """How long a contest may take."""
 
-    Attributes:
-      rounds: turns of a contestant, at most.
-      budget: seconds of all turns of a work; `FEW` turns are taken in any case.
-      slow: seconds of a step beyond which one step has to do.
-      limit: seconds until a contestant has taken its first step.
-      make: whether missing environments are made.
-      platform: the backend of all contestants.
-      target: a device in `benchmarks.targets` to compile for.
-      variables: environment variables of the processes.
-    """
-
-    rounds: int = 15
-    budget: float = 30
-    slow: float = 40
-    limit: float = 240
-    make: bool = True
-    platform: str = "cpu"
-    target: str = ""
-    variables: dict = {}
+    rounds: int = 15  # turns of a contestant, at most
+    budget: float = 30  # seconds of all turns of a work; `FEW` turns are taken in any case
+    slow: float = 40  # seconds of a step beyond which one step has to do
+    limit: float = 240  # seconds until a contestant has taken its first step
+    make: bool = True  # whether missing environments are made
+    platform: str = "cpu"  # the backend of all contestants
+    target: str = ""  # a device in `benchmarks.targets` to compile for
+    variables: dict = {}  # environment variables of the processes
 
 
 class Failed(RuntimeError):

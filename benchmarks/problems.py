@@ -48,22 +48,15 @@ POINTS = 25  # of a curve
 class Problem(NamedTuple):
     """A function, its space, its budget and its noise.
 
-    Attributes:
-      name: as in the tables.
-      formula: (x, shift, xp) -> value without noise.
-      box: the space of x.
-      budget: evaluations of a run.
-      shift: seed -> the shift, an array of shape (dim,).
-      noise: standard deviation of the noise of an evaluation. The value of a run is then the true value of
-        its recommended point.
+    With noise, the value of a run is the true value of its recommended point.
     """
 
-    name: str
-    formula: Callable
-    box: Box
-    budget: int
-    shift: Callable[[int], np.ndarray]
-    noise: float = 0.0
+    name: str  # as in the tables
+    formula: Callable  # (x, shift, xp) -> value without noise
+    box: Box  # the space of x
+    budget: int  # evaluations of a run
+    shift: Callable[[int], np.ndarray]  # of a seed, (dim,)
+    noise: float = 0.0  # standard deviation of one evaluation
 
     def host(self, seed: int) -> Callable:
         """The function without noise, on NumPy vectors in float64."""

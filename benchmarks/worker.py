@@ -23,19 +23,13 @@ MEMORY = 0.6
 
 
 class Ready(NamedTuple):
-    """A contestant that can step, and the compiler's report.
+    """A contestant that can step, and the compiler's report."""
 
-    Attributes:
-      step: takes one step; None if the program was compiled only.
-      host: amount of work in a step, facts and clock.
-      parameters: their bytes.
-    """
-
-    step: Callable[[], Any] | None
-    host: Host
+    step: Callable[[], Any] | None  # takes one step; None if the program was compiled only
+    host: Host  # amount of work in a step, facts and clock
     compile_seconds: float | None = None
     peak: int | None = None
-    parameters: int | None = None
+    parameters: int | None = None  # their bytes
 
 
 def prepare(

@@ -18,23 +18,15 @@ from benchmarks.models import Model
 
 
 class Work(NamedTuple):
-    """One gradient estimate and one step.
-
-    Attributes:
-      name, settings: how to make it again.
-      loss: `(params, batch) -> scalar`; every evaluation sees the same batch.
-      params, batch: trees of ShapeDtypeStructs.
-      evaluations: of the loss, in a step.
-      mu: smoothing radius.
-    """
+    """One gradient estimate and one step; `name` and `settings` make it again."""
 
     name: str
     settings: dict
-    loss: Callable
-    params: Any
+    loss: Callable  # (params, batch) -> scalar; every evaluation sees the same batch
+    params: Any  # trees of ShapeDtypeStructs
     batch: dict
-    evaluations: int
-    mu: float = 1e-3
+    evaluations: int  # of the loss, in a step
+    mu: float = 1e-3  # smoothing radius
 
 
 class Policy(NamedTuple):

@@ -9,19 +9,11 @@ CPU, ANY, NAMED = ("cpu",), ("cpu", "gpu"), ()
 
 
 class Section(NamedTuple):
-    """Attributes:
-    about: one line.
-    devices: where it runs without being named: "cpu", "gpu".
-    table: rows for a reader, from the stored rows.
-    entries: its works.
-    quick: works of a trial run; those of all sections take about a minute.
-    """
-
-    about: str
-    devices: tuple[str, ...]
-    table: Callable[[list[dict]], list[dict]]
-    entries: list[Entry]
-    quick: list[Entry]
+    about: str  # one line
+    devices: tuple[str, ...]  # where it runs without being named: "cpu", "gpu"
+    table: Callable[[list[dict]], list[dict]]  # rows for a reader, from the stored rows
+    entries: list[Entry]  # its works
+    quick: list[Entry]  # works of a trial run; those of all sections take about a minute
 
 
 def entry(

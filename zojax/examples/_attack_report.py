@@ -14,23 +14,14 @@ from zojax.examples._tables import table
 
 
 class Attacked(NamedTuple):
-    """One attack on all images.
-
-    Attributes:
-      name: of the attack.
-      norm: "linf" or "l2".
-      eps: radius of its ball.
-      result: a `zojax.attacks.Result`.
-      seconds: wall time without compilation.
-      compile_seconds: wall time of the compilation.
-    """
+    """One attack on all images."""
 
     name: str
-    norm: str
-    eps: float
+    norm: str  # "linf" or "l2"
+    eps: float  # radius of its ball
     result: attacks.Result
-    seconds: float
-    compile_seconds: float
+    seconds: float  # wall time without compilation
+    compile_seconds: float  # wall time of the compilation
 
 
 def describe(attacked: Sequence[Attacked]) -> str:

@@ -32,21 +32,13 @@ _DIGEST_BYTES = 16
 
 
 class Parsed(NamedTuple):
-    """The intact part of a file.
+    """The intact part of a file."""
 
-    Attributes:
-      log: of the intact part.
-      size: bytes of the intact part.
-      checksum: of the intact part.
-      cut: a message about a last record that was never complete, or "".
-      damage: a message about corrupt bytes after the intact part, or "".
-    """
-
-    log: Log
-    size: int
-    checksum: int
-    cut: str = ""
-    damage: str = ""
+    log: Log  # of the intact part
+    size: int  # bytes of the intact part
+    checksum: int  # of the intact part
+    cut: str = ""  # a message about a last record that was never complete, or ""
+    damage: str = ""  # a message about corrupt bytes after the intact part, or ""
 
 
 def require_intact(parsed: Parsed) -> None:
