@@ -17,7 +17,6 @@ def partition(model: Model, params: str, seed: int, tokens: ArrayLike) -> tuple[
     """Splits a model into a trained and a frozen part. Frozen arrays take no noise.
 
     Args:
-      model: a `Model`.
       params: the trained part:
 
         - `"full"`: every weight;
@@ -89,7 +88,6 @@ def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array
     A text after this prefix gets the same logits as after the tokens themselves.
 
     Args:
-      model: a `Model`.
       params: its parameters.
       tokens: `(m,)` integers.
 

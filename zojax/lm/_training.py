@@ -65,17 +65,12 @@ def train(
     """Trains `steps` steps and evaluates before, half-way and after.
 
     Args:
-      task: a `Task`.
-      tx: a zojax optimizer.
       steps: their number.
       batches: an iterator of training batches. A continued run skips those already taken.
       evaluated: the batches of a split.
       log: the path of a trajectory. It is recorded, and continued if it exists.
       objective: one of `task.objectives`.
       note: kept in a new log.
-
-    Returns:
-      A `Trained`.
 
     Raises:
       ValueError: for the log of another run.

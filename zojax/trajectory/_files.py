@@ -17,9 +17,6 @@ def load(path, damaged: str = "raise") -> Log:
       damaged: for a corrupt file. "raise" raises; "drop" returns the intact steps before the damage,
         with a warning.
 
-    Returns:
-      A `Log`.
-
     Raises:
       ValueError: a file that is not a log, or of a newer version; a corrupt header; corrupt records,
         with the first step lost.
@@ -52,7 +49,6 @@ def save(path, log: Log) -> None:
 
     Args:
       path: of the file; it must not exist.
-      log: a `Log`.
 
     Raises:
       FileExistsError: something is at `path`; nothing is written.

@@ -35,9 +35,6 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       folder: its path.
       dtype: of the parameters, float32 or bfloat16.
 
-    Returns:
-      A `Model`.
-
     Raises:
       ValueError: for a file that is missing or damaged; a setting that is missing, of another type or
         not supported; a tensor that is missing, unused, in two files, of another shape, of integers, or

@@ -53,9 +53,6 @@ class Config(NamedTuple):
 def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
-    Args:
-      config: a `Config`.
-
     Returns:
       `{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}`; matrices map from
       their second-last axis to their last.
@@ -94,7 +91,6 @@ def forward(
     """Next-token logits.
 
     Args:
-      config: a `Config`.
       params: a dict of the shapes of `shapes`, float32 or bfloat16. `"head"`, `(V, D)`, is a readout
         other than the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
         `prefix_key` and `prefix_value` a prefix, as in `zojax.lm.llama`.

@@ -61,9 +61,6 @@ class Config(NamedTuple):
 def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
-    Args:
-      config: a `Config`.
-
     Returns:
       `{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}`; matrices map from their
       second-last axis to their last.
@@ -95,8 +92,6 @@ def init(key: jax.Array, config: Config, dtype: DTypeLike = jnp.float32) -> dict
     """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
 
     Args:
-      key: a JAX key.
-      config: a `Config`.
       dtype: dtype of every array.
 
     Returns:
@@ -128,7 +123,6 @@ def forward(
     """Next-token logits.
 
     Args:
-      config: a `Config`.
       params: a dict as from `init`, float32 or bfloat16. `params["head"]`, `(V, D)`, is a readout other
         than the embedding. `params["layers"]` may also have
 
@@ -169,7 +163,6 @@ def extend(
     """The residual stream of new tokens, and their keys and values for later tokens.
 
     Args:
-      config: a `Config`.
       params: as for `forward`.
       tokens: `(B, T)` integers.
       past: keys and values `(L, B, P, K)` of the earlier tokens, as returned; None at the beginning.
@@ -225,7 +218,6 @@ def readout(
     """Logits from the residual stream.
 
     Args:
-      config: a `Config`.
       gain: `(D,)`, of the final norm.
       embed: `(K, D)`, embeddings of the tokens that get a logit.
       x: `(B, T, D)` residual stream.

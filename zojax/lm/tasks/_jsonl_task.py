@@ -46,9 +46,6 @@ def jsonl_task(
         `"{}\nLabel:"` for labels, `"{}"` for completions.
       stop: the token that ends a completion, as text. None: the model's own end of text.
 
-    Returns:
-      A `Task`.
-
     Raises:
       ValueError: if a file is missing or wrong; labels begin with the same token; `stop` is not one
         token; `prompt` has no place for the text; or a text has no token, an unknown token, or too many

@@ -61,9 +61,6 @@ def reviews(sizes: tuple[int, int] = (512, 512)) -> Splits:
     Args:
       sizes: numbers of held-out and of validation reviews; the rest is for training.
 
-    Returns:
-      `Splits`.
-
     Raises:
       AssetError: if the archive cannot be downloaded or is not the expected one.
     """

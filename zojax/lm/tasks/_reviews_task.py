@@ -35,9 +35,6 @@ def reviews_task(params: str, seed: int = 0) -> Task:
         first; `"norms"`: the gains of these norms; `"full"`: every weight.
       seed: unused. Pretrained weights and split are fixed.
 
-    Returns:
-      A `Task`.
-
     Raises:
       ValueError: for other `params`, and from `batches` for an odd batch size.
       AssetError: if the model or the reviews cannot be downloaded.

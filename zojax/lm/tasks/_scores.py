@@ -29,9 +29,6 @@ def score(logits: np.ndarray, labels: np.ndarray, bias: np.ndarray | float = 0.0
       logits: `(N, C)` floats.
       labels: `(N,)` integers.
       bias: `(C,)` floats, or 0.
-
-    Returns:
-      A `Score`.
     """
     log_likelihood = special.log_softmax(logits + bias, axis=1)[np.arange(len(labels)), labels]
     hits = np.argmax(logits + bias, axis=1) == labels
@@ -44,9 +41,6 @@ def calibrated(logits: np.ndarray, labels: np.ndarray) -> Score:
     Args:
       logits: `(N, C)` floats.
       labels: `(N,)` integers.
-
-    Returns:
-      A `Score`.
     """
     counts = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
 

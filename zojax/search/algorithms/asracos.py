@@ -46,9 +46,6 @@ def asracos(
       in_flight: how many asks may be open. One more ask replaces the oldest.
       replacement, exploration, num_positives, parity: as in `sracos`.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: an unknown replacement; an exploration outside [0, 1]; in_flight or num_positives below 1.
 

@@ -58,9 +58,6 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
       **settings: arguments of the strategy's constructor, such as optimizer or num_populations, and
         parameters with other values than the default, such as std_init. Parameters may be traced.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ImportError: evosax is not installed.
       TypeError: strategy is not a class, a name or a function; the strategy needs further settings.

@@ -61,9 +61,6 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
       b: sets kept of each size.
       noise: "additive" or "multiplicative".
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a negative theta, or one of 1 or more with multiplicative noise; an unknown noise; b
         below 1; a space that is not one `search.subset`.

@@ -86,9 +86,6 @@ def portfolio(
         use of few turns.
       exploration: the share of turns that go to the next member, whatever its gains.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a member with batches; an exploration outside [0, 1].
       TypeError: a member that is not an `Algorithm`.

@@ -45,9 +45,6 @@ def racos(
       num_positives: P. By default, P, T and the number of redrawn coordinates follow ZOOpt's table.
       parity: learn the box as ZOOpt does, see `sracos`.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: an exploration outside [0, 1]; num_positives below 1.
 

@@ -56,9 +56,6 @@ def snes(population: int | None = None) -> Algorithm:
     Args:
       population: n, even. By default, budget / 128, at least 4 + 3 ln d and at most 1024.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a population that is odd or below 1.
 

@@ -38,9 +38,6 @@ def sracos(
         begin after T points even if no value is finite. By default, if all coordinates have an order, every
         negative point cuts the redrawn coordinates. This is faster and finds better points.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: an unknown replacement; an exploration outside [0, 1]; num_positives below 1.
 

@@ -72,9 +72,6 @@ def ssracos(
       replacement, parity: as in `sracos`. Noise misleads ZOOpt's wide boxes, and negatives that are
         forgotten at random, less.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a count below 1; a blend or an exploration outside [0, 1]; an unknown replacement.
 

@@ -118,9 +118,6 @@ def minimize(
         evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
 
-    Returns:
-      A `SearchResult`.
-
     Raises:
       ValueError: a bad argument; the message has its name, its value and the remedy.
       TypeError: an argument of the wrong type; a space with a leaf that is not a domain.

@@ -108,9 +108,6 @@ def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
       options: at least two, of any kind but domains. Only numbers allow a traced function.
       shape: a size or a tuple of sizes, for an array of independent choices.
 
-    Returns:
-      A `Domain` of the options.
-
     Raises:
       TypeError: options that are not a list (a string is not one); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
@@ -129,9 +126,6 @@ def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
     Args:
       options: at least two, of any kind but domains. Only numbers allow a traced function.
       shape: a size or a tuple of sizes, for an array of independent choices.
-
-    Returns:
-      A `Domain` of the options.
 
     Raises:
       TypeError: options that are not a list (a string is not one); a domain inside an option.

@@ -86,9 +86,6 @@ def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Doma
       low, high: the bounds.
       shape: a size or a tuple of sizes, for an array of independent integers.
 
-    Returns:
-      A `Domain` of ints.
-
     Raises:
       TypeError: a bound that is not an int.
       ValueError: bounds that are not 0 < low < high, beyond 2^53, or too close together for their

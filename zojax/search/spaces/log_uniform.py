@@ -57,9 +57,6 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
       low, high: the bounds, both included.
       shape: a size or a tuple of sizes, for an array of independent numbers.
 
-    Returns:
-      A `Domain` of floats.
-
     Raises:
       TypeError: a bound that is not a number.
       ValueError: bounds that are not finite, not 0 < low < high, or too close together for float32; a bad

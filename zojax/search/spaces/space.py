@@ -196,9 +196,6 @@ def space(tree: PyTree) -> Space:
     Args:
       tree: the pytree, or a single domain.
 
-    Returns:
-      A `Space`.
-
     Raises:
       TypeError: a leaf that is not a domain; a domain of your own with missing members.
       ValueError: no leaf at all; bounds of a domain of your own that cannot be searched.

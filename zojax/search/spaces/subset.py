@@ -84,9 +84,6 @@ def subset(n: int, *, max_size: int) -> Domain:
       n: how many things there are.
       max_size: the largest number of members.
 
-    Returns:
-      A `Domain` of bool (n,).
-
     Raises:
       TypeError: n or max_size is not an int.
       ValueError: a max_size outside [1, n].

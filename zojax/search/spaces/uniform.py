@@ -55,9 +55,6 @@ def uniform(
       shape: a size or a tuple of sizes, for an array of independent numbers.
       step: the distance of neighbours. The last value is at most `high`.
 
-    Returns:
-      A `Domain` of floats.
-
     Raises:
       TypeError: a bound or a step that is not a number.
       ValueError: bounds that are not finite, not low < high, or too close together for float32; a step
