@@ -69,12 +69,6 @@ class Speed(NamedTuple):
     slice: int
 
 
-class Process(NamedTuple):
-    """A search of so many evaluations in a new interpreter."""
-
-    budget: int
-
-
 class Check(NamedTuple):
     """A reliability check: how many runs, from which seed."""
 
@@ -110,7 +104,6 @@ OTHERS = {
     "training": Training,
     "attack": Attack,
     "speed": Speed,
-    "process": Process,
     "check": Check,
     "code": Package,
     "problem": lambda name: problems.quality()[name],

@@ -124,18 +124,6 @@ SPEEDS = {
     },
     "zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"}),
 }
-PROCESSES = {
-    name: Contestant("processes", {"name": name})
-    for name in (
-        *("zoopt, new process", "import jax", "import zojax"),
-        *(
-            f"zojax {algorithm}, {module}, {cache}"
-            for algorithm in ("sracos", "default")
-            for module in ("jax.numpy", "numpy")
-            for cache in ("no cache", "persistent cache")
-        ),
-    )
-}
 BATCHES = {
     f"{label}, {size or 'default'} at once": Contestant(
         "ours", {"direction": direction, "batch_size": size}
@@ -185,6 +173,6 @@ ATTACKS = {
 }
 CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
 CONTESTANTS: dict[str, Contestant] = {
-    **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),
+    **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }
