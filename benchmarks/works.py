@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models, problems
-from benchmarks.models import Model
 
 
 class Work(NamedTuple):
@@ -118,12 +117,11 @@ def make(name: str, settings: dict, evaluations: int = 1):
     if name in OTHERS:
         return OTHERS[name](**settings)
     model = GRADIENTS[name](**settings)
-    loss = partial(_loss, model)
+
+    def loss(params, batch):
+        return model.loss(params, **batch)
+
     return Work(name, settings, loss, model.params, model.batch, evaluations)
-
-
-def _loss(model: Model, params, batch):
-    return model.loss(params, **batch)
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):
