@@ -39,14 +39,9 @@ def folder() -> Path:
 
 
 def python_of(name: str, make: bool = True) -> Path:
-    """The interpreter of an environment.
+    """The interpreter of one of `ENVIRONMENTS`, made if missing.
 
-    Args:
-      name: of `ENVIRONMENTS`.
-      make: whether to make a missing one.
-
-    Raises:
-      Unavailable: it is missing, and was not or could not be made.
+    Raises Unavailable if it is missing, and was not or could not be made.
     """
     path = folder() / name
     python, done = path / "bin" / "python", path / "complete"

@@ -60,9 +60,6 @@ class Failed(RuntimeError):
     """A contestant that cannot take part, with the reason."""
 
 
-# --- one contestant -----------------------------------------------------------------------------------
-
-
 class Worker:
     """A contestant on a work in a process of its own, ready to step.
 
@@ -73,9 +70,9 @@ class Worker:
     def __init__(self, contestant: str, entry: Entry, options: Options):
         environment = CONTESTANTS[contestant].environment
         try:
-            python = sys.executable
-            if environment:
-                python = str(environments.python_of(environment, options.make))
+            python = (
+                environments.python_of(environment, options.make) if environment else sys.executable
+            )
         except environments.Unavailable as error:
             raise Failed(str(error)) from None
         request = [contestant, entry.work, options.platform, entry.turns != 0, options.target]
@@ -170,9 +167,6 @@ def often(step: Callable[[], float]) -> float:
     return statistics.median(step() for _ in range(more))
 
 
-# --- all of them --------------------------------------------------------------------------------------
-
-
 def contest(entry: Entry, names: list[str], options: Options, start=Worker) -> list[dict]:
     """Runs these contestants of a work; one row each, with the summary of its turns."""
     groups = [names] if entry.together else [[name] for name in names]
@@ -190,11 +184,11 @@ def _side_by_side(entry: Entry, names: list[str], options: Options, start) -> li
                 workers[name] = start(name, entry, options)
         seconds = _all_turns(entry, workers, failures, options)
         run = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": store.processor()}
-        run["commit"] = store.commit()
+        about = {"work": entry.label, "run": run | {"commit": store.commit()}}
+        about["evaluations"] = entry.work["evaluations"]
         rows = []
         for name in names:
-            row = {"work": entry.label, "contestant": name, "run": run}
-            row["evaluations"] = entry.work["evaluations"]
+            row = about | {"contestant": name}
             if name not in failures:
                 with _noting(failures, name):
                     row |= workers[name].facts | {"rounds": seconds[name]} | workers[name].close()
@@ -256,9 +250,6 @@ def in_turn(timers: dict[str, Callable[[], float]], turns: dict[str, int]) -> di
     return seconds
 
 
-# --- rows ---------------------------------------------------------------------------------------------
-
-
 def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
     """Rows with summaries in place of the rounds, and with their ratios `over` each base."""
     measured = [row for row in rows if "failed" not in row]
@@ -273,17 +264,14 @@ def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
             found = {base: ratio(mine, each[base]) for base in entry.bases if each.get(base)}
             row["over"] = {base: one for base, one in found.items() if one}
         if "values" in row:  # of its steps, say one a seed
-            row["values"] = summary(row["values"]) | _moments(row["values"])
+            sd = statistics.stdev(row["values"]) if len(row["values"]) > 1 else 0.0
+            moments = {"mean": statistics.mean(row["values"]), "sd": sd}
+            row["values"] = summary(row["values"]) | moments
             for base in entry.bases:
                 if base in values and base != row["contestant"]:
                     row["tests"] = two_samples(values[row["contestant"]], values[base])
         done.append(row)
     return done
-
-
-def _moments(values: list[float]) -> dict:
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.mean(values), "sd": sd}
 
 
 def two_samples(mine: list[float], base: list[float]) -> dict:
