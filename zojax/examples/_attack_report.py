@@ -88,7 +88,7 @@ def _success(axes: Any, attacked: Sequence[Attacked], budget: int) -> None:
         x, y = [1, *queries[reached], budget], [0, *rate[reached], last]
         style = "-" if r.norm == "linf" else "--"
         axes.step(x, y, where="post", linestyle=style, label=f"{r.name}, eps {r.eps:g}")
-    _plots.style(axes, xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
+    axes.set(xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")
     axes.legend(frameon=False, loc="upper left", fontsize=9)

@@ -60,7 +60,7 @@ def draw(
             axis.plot(*r.curve.T, color=f"C{color}", alpha=0.8, linewidth=1.3, label=label)
     if name in SOLVED:
         axis.axhline(SOLVED[name], color="0.6", linewidth=1, linestyle=":", label="solved")
-    _plots.style(axis, xlabel="environment steps", ylabel="mean return of the population")
+    axis.set(xlabel="environment steps", ylabel="mean return of the population")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_title(ENVIRONMENTS[name], fontsize=11)
     axis.grid(color="0.92")

@@ -82,7 +82,7 @@ def plot(path: str | PathLike, comparisons: Sequence[Comparison]) -> Path:
         low, high = _limits(here)
         for c in here:
             _curve(axis, c, high)
-        _plots.style(axis, xlabel="trainings", ylabel="validation loss", yscale="log")
+        axis.set(xlabel="trainings", ylabel="validation loss", yscale="log")
         axis.set(xlim=(0, None), ylim=(low, high))
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return _plots.save_figure(figure, path)

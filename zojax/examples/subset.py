@@ -97,7 +97,8 @@ def plot(path: str | PathLike, choices: list[Choice]) -> Path:
             for half, (style, part) in enumerate((("o-", "training"), ("o--", "test"))):
                 errors = [getattr(c, method)[half] for c in here]
                 axis.plot(sizes, errors, style, label=f"{method}, {part}", **look)
-        _plots.style(axis, integers=True, xlabel="columns", ylabel="mean squared error")
+        axis.set(xlabel="columns", ylabel="mean squared error")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(frameon=False)
     return _plots.save_figure(figure, path)
 

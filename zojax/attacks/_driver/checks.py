@@ -26,17 +26,6 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
     require_positive("eps", eps)
     if not isinstance(targeted, (bool, np.bool_)):
         raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
-    _check_output(output)
-    budget, points = require_count("budget", budget), attack.points
-    if 1 < budget <= points:
-        raise ValueError(
-            f"budget must allow the image itself and a round of {points} queries, "
-            f"{points + 1} in all, got {budget}; ask for fewer queries a round."
-        )
-    return Options(np.int32(budget), np.bool_(targeted), output, check_layout(layout))
-
-
-def _check_output(output: str) -> None:
     if not isinstance(output, str) or output not in (*OUTPUTS, "labels"):
         raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
     if output == "labels":
@@ -44,6 +33,13 @@ def _check_output(output: str) -> None:
             "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
             "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
         )
+    budget, points = require_count("budget", budget), attack.points
+    if 1 < budget <= points:
+        raise ValueError(
+            f"budget must allow the image itself and a round of {points} queries, "
+            f"{points + 1} in all, got {budget}; ask for fewer queries a round."
+        )
+    return Options(np.int32(budget), np.bool_(targeted), output, check_layout(layout))
 
 
 def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array, _Array]:

@@ -42,7 +42,9 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
-    settings = ConfigFile(_existing(folder, "config.json"))
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
+    settings = ConfigFile(folder / "config.json")
     kind = settings.option("model_type", ARCHITECTURES)
     module, config, places = ARCHITECTURES[kind](settings)
     is_tied = settings.flag("tie_word_embeddings", kind in ("gpt2", "opt"))
@@ -54,8 +56,11 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
     _check_shapes(tensors, places, outer, layers, config)
     _check_unused(tensors, config)
     arrays = {name: _read(tensors, places[name], dtype) for name in outer}
-    if is_tied and "head" in arrays:
-        _check_tied(folder, arrays["embed"], arrays.pop("head"))
+    if is_tied and "head" in arrays and not np.array_equal(arrays["embed"], arrays.pop("head")):
+        raise ValueError(
+            f"{folder} has a head that differs from its embedding, but its config.json has "
+            "tie_word_embeddings=True; set it to false."
+        )
     params = {name: jnp.asarray(array) for name, array in arrays.items()}
     stacks = {n: _read_stack(tensors, places[n], shape, dtype) for n, shape in layers.items()}
     return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
@@ -129,14 +134,6 @@ def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
     return array.ndim == 4 and np.array_equal(array, np.tri(array.shape[-1])[None, None])
 
 
-def _check_tied(folder: pathlib.Path, embed: np.ndarray, head: np.ndarray) -> None:
-    if not np.array_equal(embed, head):
-        raise ValueError(
-            f"{folder} has a head that differs from its embedding, but its config.json has "
-            "tie_word_embeddings=True; set it to false."
-        )
-
-
 def _stop(settings: ConfigFile, config: Any) -> int | None:
     """The first token that ends a text; None if the vocabulary has none."""
     stop = settings.get("eos_token_id")
@@ -146,13 +143,6 @@ def _stop(settings: ConfigFile, config: Any) -> int | None:
     if isinstance(first, bool) or not isinstance(first, int) or first < 0:
         raise settings.error("eos_token_id", "it must be a token, or a list of tokens")
     return first if first < config.vocabulary else None
-
-
-def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
-    path = folder / name
-    if not path.exists():
-        raise ValueError(f"{folder} has no {name}; give a local Hugging Face folder.")
-    return path
 
 
 def _tokenizer(folder: pathlib.Path) -> Any:

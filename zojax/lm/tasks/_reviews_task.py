@@ -21,7 +21,7 @@ from zojax.lm.tasks import _reviews
 from zojax.lm.tasks._batches import balanced, in_order, shuffled
 from zojax.lm.tasks._task import Batch, Task, classification
 
-PROMPT = "Review: {}\nSentiment:"
+REVIEW_PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
@@ -62,17 +62,14 @@ def reviews_task(params: str, seed: int = 0) -> Task:
             raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
         return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
 
-    return Task(
-        trained,
-        frozen,
-        *classification(logits),
-        batches,
-        split=lambda name: prepared(in_order(splits[name])),
-    )
+    def split(name: str) -> list[Batch]:
+        return prepared(in_order(splits[name]))
+
+    return Task(trained, frozen, *classification(logits), batches, split)
 
 
 def _tokenised(model: Model, texts: _reviews.Reviews) -> tuple[list[list[int]], np.ndarray]:
-    encoded = model.tokenizer.encode_batch([PROMPT.format(text) for text in texts.texts])
+    encoded = model.tokenizer.encode_batch([REVIEW_PROMPT.format(text) for text in texts.texts])
     return [e.ids for e in encoded], texts.labels
 
 
