@@ -61,9 +61,9 @@ def payloads(log: Log) -> Iterator[bytes]:
         for i in range(first, stop, log.header["every"]):
             yield encode_steps(log.scalars[i : min(i + log.header["every"], stop)])
         if stop in seals:
-            yield encode_seal(seals[stop])
+            yield encode_digest(SEAL, seals[stop])
     if log.end is not None:
-        yield encode_end(log.end)
+        yield encode_digest(END, log.end)
 
 
 def encode_header(header: dict) -> bytes:
@@ -87,12 +87,9 @@ def encode_hyperparameters(values: dict) -> bytes:
     return struct.pack("<BI", HYPERPARAMETERS, len(body)) + body
 
 
-def encode_seal(digest: str) -> bytes:
-    return struct.pack("<B", SEAL) + bytes.fromhex(digest)
-
-
-def encode_end(digest: str) -> bytes:
-    return struct.pack("<B", END) + bytes.fromhex(digest)
+def encode_digest(kind: int, digest: str) -> bytes:
+    """A seal or the end."""
+    return struct.pack("<B", kind) + bytes.fromhex(digest)
 
 
 def begun_header(data: bytes) -> str | None:

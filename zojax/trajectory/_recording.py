@@ -80,16 +80,18 @@ def begun(at: Recording, key: dict, start: int, placements: list[str]) -> Record
 
 def sealed(at: Recording, params: PyTree) -> Recording:
     """With a seal after the last step."""
-    _identity.require_leaves(at.header, params)
-    seal = _codec.encode_seal(_identity.digest(params))
-    return at._replace(pending=(*at.pending, seal), sealed=at.steps)
+    return _with_digest(at, _codec.SEAL, params)._replace(sealed=at.steps)
 
 
 def ended(at: Recording, params: PyTree) -> Recording:
     """With an end after the last step."""
+    return _with_digest(at, _codec.END, params)._replace(ended=True)
+
+
+def _with_digest(at: Recording, kind: int, params: PyTree) -> Recording:
     _identity.require_leaves(at.header, params)
-    end = _codec.encode_end(_identity.digest(params))
-    return at._replace(pending=(*at.pending, end), ended=True)
+    record = _codec.encode_digest(kind, _identity.digest(params))
+    return at._replace(pending=(*at.pending, record))
 
 
 def changed(at: Recording, hyperparameters: dict[str, Any]) -> Recording:

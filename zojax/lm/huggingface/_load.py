@@ -9,7 +9,6 @@ import re
 from os import PathLike
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -54,7 +53,12 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
     if not is_tied or tensors.find(places["head"].name) is not None:
         outer["head"] = outer["embed"]
     _check_shapes(tensors, places, outer, layers, config)
-    _check_unused(tensors, config)
+    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
+    if unused:
+        raise ValueError(
+            f"{folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} among "
+            "them. The config.json and the files must be of one model."
+        )
     arrays = {name: _read(tensors, places[name], dtype) for name in outer}
     if is_tied and "head" in arrays and not np.array_equal(arrays["embed"], arrays.pop("head")):
         raise ValueError(
@@ -62,7 +66,12 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
             "tie_word_embeddings=True; set it to false."
         )
     params = {name: jnp.asarray(array) for name, array in arrays.items()}
-    stacks = {n: _read_stack(tensors, places[n], shape, dtype) for n, shape in layers.items()}
+    stacks = {}
+    for name, shape in layers.items():
+        stacked = np.empty(shape, dtype)
+        for i in range(shape[0]):
+            stacked[i] = _read(tensors, places[name].of_layer(i), dtype)
+        stacks[name] = jnp.asarray(stacked)
     return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
 
 
@@ -97,26 +106,8 @@ def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
     return array
 
 
-def _read_stack(tensors: Tensors, stored: Stored, shape: Shape, dtype: DTypeLike) -> jax.Array:
-    """One parameter of all layers, `(L, ...)`."""
-    stacked = np.empty(shape, dtype)
-    for i in range(shape[0]):
-        stacked[i] = _read(tensors, stored.of_layer(i), dtype)
-    return jnp.asarray(stacked)
-
-
 # Constants that older versions of transformers saved with the weights.
 _BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
-
-
-def _check_unused(tensors: Tensors, config: Any) -> None:
-    """Raises ValueError for unused tensors, except for buffers of the right value."""
-    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
-    if unused:
-        raise ValueError(
-            f"{tensors.folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} "
-            "among them. The config.json and the files must be of one model."
-        )
 
 
 def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:

@@ -44,9 +44,11 @@ def reviews_task(params: str, seed: int = 0) -> Task:
     if params not in ("shifts", "norms", "full"):
         raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
     model = _smollm2.smollm2()
-    texts = _reviews.reviews()._asdict()
     rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
-    splits = {name: _tokenised(model, r) for name, r in texts.items()}
+    splits = {}
+    for name, part in _reviews.reviews()._asdict().items():
+        prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
+        splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
     trained, frozen, lower = _divide(model.params, params, rows)
     prepared = _preparation(model, lower)
 
@@ -66,11 +68,6 @@ def reviews_task(params: str, seed: int = 0) -> Task:
         return prepared(in_order(splits[name]))
 
     return Task(trained, frozen, *classification(logits), batches, split)
-
-
-def _tokenised(model: Model, texts: _reviews.Reviews) -> tuple[list[list[int]], np.ndarray]:
-    encoded = model.tokenizer.encode_batch([REVIEW_PROMPT.format(text) for text in texts.texts])
-    return [e.ids for e in encoded], texts.labels
 
 
 def _preparation(model: Model, lower: dict) -> Callable[[list[Batch]], list[Batch]]:

@@ -34,13 +34,8 @@ def reused(factory: Factory) -> Factory:
 
 def promoting_all(algorithm: Algorithm) -> Algorithm:
     """The algorithm with all its functions under JAX's default promotion."""
-    return algorithm._replace(
-        init=promoting(algorithm.init),
-        ask=promoting(algorithm.ask),
-        tell=promoting(algorithm.tell),
-        best=promoting(algorithm.best),
-        inject=promoting(algorithm.inject),
-    )
+    names = ("init", "ask", "tell", "best", "inject")
+    return algorithm._replace(**{name: promoting(getattr(algorithm, name)) for name in names})
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:

@@ -54,9 +54,7 @@ class PortfolioState(NamedTuple):
     left: jax.Array  # evaluations left in this turn
     before: jax.Array  # the best value when the turn began
     rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn; -inf without one
-    sums: (
-        jax.Array
-    )  # (2,) of values of x and of the noisy member's answer, at the end of the budget
+    sums: jax.Array  # (2,) of last values of x and of the noisy member's answer
     counts: jax.Array  # (2,) of these values
 
 

@@ -158,8 +158,10 @@ def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosSt
     values = state.inner.values
     values = jnp.where(here, (1 - settings.blend) * values + settings.blend * mean, values)
     better = done & (mean < state.mean)
+    positives = state.inner.positives
+    order = jnp.argsort(jnp.stack([entry(values, place) for place in positives]))
     return state._replace(
-        inner=_sort(state.inner._replace(values=values)),
+        inner=state.inner._replace(values=values, positives=positives[order]),
         suppressed=state.suppressed | here,
         again=jnp.where(done, -1, state.again),
         sum=jnp.where(done, 0.0, total),
@@ -190,9 +192,3 @@ def _best(state: SsracosState):
     known = jnp.isfinite(state.mean)
     x = jnp.where(known, state.x, state.inner.points[place])
     return x, jnp.where(known, state.mean, state.inner.values[place])
-
-
-def _sort(state: SracosState) -> SracosState:
-    """The state with its positives in the order of their values."""
-    values = jnp.stack([entry(state.values, place) for place in state.positives])
-    return state._replace(positives=state.positives[jnp.argsort(values)])
