@@ -7,6 +7,7 @@ loss; others are a search problem, a training, an attack or a check.
 import importlib
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -28,60 +29,6 @@ class Work(NamedTuple):
     mu: float = 1e-3  # smoothing radius
 
 
-class Policy(NamedTuple):
-    """Generations of a population of policies on a control task."""
-
-    environment: str
-    population: int
-    episodes: int
-    hidden: tuple[int, ...]
-    generations: int = 3
-
-
-class Training(NamedTuple):
-    """Fine-tuning on a data set with a number of evaluations; the loss is recorded at some points."""
-
-    data: str
-    evaluations: int
-    points: int
-
-
-class Attack(NamedTuple):
-    """An attack on a small network; `enough` queries of zojax give the success that ART has with all."""
-
-    name: str
-    norm: str
-    eps: float
-    images: int
-    budget: int
-    step: float | None = None
-    enough: int | None = None
-    epochs: int = 15
-
-
-class Speed(NamedTuple):
-    """A search to time: runs of `budget` evaluations; a slow contestant takes a `slice` of them."""
-
-    problem: str
-    dim: int
-    budget: int
-    slice: int
-
-
-class Check(NamedTuple):
-    """A reliability check: how many runs, from which seed."""
-
-    check: str
-    runs: int
-    seed: int = 0
-
-
-class Package(NamedTuple):
-    """Source code to measure."""
-
-    package: str
-
-
 GRADIENTS = {
     "sphere": models.sphere,
     "rosenbrock": models.rosenbrock,
@@ -98,13 +45,10 @@ GRADIENTS = {
     "leaf": models.leaf,
     "members": models.members,
 }
+# Works that are their settings alone; `benchmarks.sections` describes them.
+SETTINGS = ("policy", "training", "attack", "speed", "check", "code")
 OTHERS = {
-    "policy": Policy,
-    "training": Training,
-    "attack": Attack,
-    "speed": Speed,
-    "check": Check,
-    "code": Package,
+    **dict.fromkeys(SETTINGS, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
     "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),

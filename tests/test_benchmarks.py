@@ -627,7 +627,9 @@ def test_a_step_is_worth_a_mean_of_squares_over_many_keys_if_directions_are_few(
 def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     fast = {"mezo": lambda *_: training.zojax.mezo(0.01, 1e-2, 16)}
     monkeypatch.setattr(training, "optimizer", fast.get(name, training.optimizer))
-    host = training.build(works.Training("digits", 64, 2), name)
+    host = training.build(
+        works.make("training", {"data": "digits", "evaluations": 64, "points": 2}), name
+    )
     host.run()
     row = host.facts()
     assert row["evaluations"] == [0, 32, 64] and row["clock"] == sorted(row["clock"])

@@ -48,6 +48,7 @@ def _tuning(data, seeds, **settings):
 
 
 def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
+    """Runs of `budget` evaluations; a slow contestant takes a slice of them."""
     names = ["zoopt, a slice"]
     for r in runs:
         # Side by side the default computes every branch: minutes.
