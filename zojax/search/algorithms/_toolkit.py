@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._checks import require_count, require_flag, require_number
 from zojax._numerics import float_dtype, promoting
 from zojax.search.algorithms._algorithm import Algorithm, TellFn
 from zojax.search.spaces import Space
 
 Factory = TypeVar("Factory", bound=Callable[..., Algorithm])
+REPLACEMENTS = ("worst", "random", "margin")
 
 
 def reused(factory: Factory) -> Factory:
@@ -73,3 +75,24 @@ def sequential(tell_one: Callable[..., Any]) -> TellFn:
         return tell_one(space, state, x[0], values[0])
 
     return tell
+
+
+def require_replacement(replacement: Any) -> None:
+    if not isinstance(replacement, str) or replacement not in REPLACEMENTS:
+        raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
+
+
+def require_share(name: str, value: Any) -> None:
+    """Raises unless the value is a number in [0, 1]. Traced values pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    require_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+
+
+def require_racos(exploration: Any, parity: Any, num_positives: Any) -> int | None:
+    """Checks the settings that all of the RACOS family take; returns num_positives."""
+    require_share("exploration", exploration)
+    require_flag("parity", parity)
+    return None if num_positives is None else require_count("num_positives", num_positives)

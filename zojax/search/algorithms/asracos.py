@@ -11,8 +11,7 @@ from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import put_row
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement
-from zojax.search.algorithms._toolkit import reused
+from zojax.search.algorithms._toolkit import require_racos, require_replacement, reused
 from zojax.search.spaces import Space
 
 

@@ -11,8 +11,7 @@ from jax import lax
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
-from zojax.search.algorithms._settings import require_share
-from zojax.search.algorithms._toolkit import keep_best, reused, select
+from zojax.search.algorithms._toolkit import keep_best, require_share, reused, select
 from zojax.search.algorithms.coordinate_search import coordinate_search
 from zojax.search.algorithms.quasi_newton import quasi_newton
 from zojax.search.algorithms.snes import snes

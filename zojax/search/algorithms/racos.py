@@ -11,9 +11,8 @@ from zojax.search._random import Random, make_random
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import insert_sorted
 from zojax.search.algorithms._proposals import propose_from
-from zojax.search.algorithms._settings import require_racos
 from zojax.search.algorithms._sizes import positives_of, sizes_for
-from zojax.search.algorithms._toolkit import reused, sequential
+from zojax.search.algorithms._toolkit import require_racos, reused, sequential
 from zojax.search.spaces import Space
 
 

@@ -4,8 +4,7 @@ from functools import partial
 
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement
-from zojax.search.algorithms._toolkit import reused, sequential
+from zojax.search.algorithms._toolkit import require_racos, require_replacement, reused, sequential
 from zojax.search.spaces import Space
 
 

@@ -12,8 +12,14 @@ from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import entry
 from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement, require_share
-from zojax.search.algorithms._toolkit import reused, select, sequential
+from zojax.search.algorithms._toolkit import (
+    require_racos,
+    require_replacement,
+    require_share,
+    reused,
+    select,
+    sequential,
+)
 from zojax.search.spaces import Space
 
 

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.search.spaces._arguments import as_shape
-from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain
+from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain, times
 from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import fits_float, fits_int, namespace_of, require_traceable
-from zojax.search.spaces._values import times
 
 
 @dataclass(frozen=True, eq=False)
