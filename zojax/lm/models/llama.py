@@ -100,7 +100,7 @@ def init(key: jax.Array, config: Config, dtype: DTypeLike = jnp.float32) -> dict
         is_gain = "norm" in path[-1].key
         drawn = jnp.ones(shape) if is_gain else jax.random.normal(k, shape) / shape[-2] ** 0.5
         leaves.append(drawn.astype(dtype))
-    return treedef.unflatten(leaves)
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def forward(

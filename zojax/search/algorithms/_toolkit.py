@@ -37,7 +37,8 @@ def reused(factory: Factory) -> Factory:
 def promoting_all(algorithm: Algorithm) -> Algorithm:
     """The algorithm with all its functions under JAX's default promotion."""
     names = ("init", "ask", "tell", "best", "inject")
-    return algorithm._replace(**{name: promoting(getattr(algorithm, name)) for name in names})
+    new: dict[str, Any] = {name: promoting(getattr(algorithm, name)) for name in names}
+    return algorithm._replace(**new)
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:

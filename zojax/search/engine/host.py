@@ -174,8 +174,10 @@ class _Log:
         except Exception as raised:
             value, error = np.inf, raised
         self.failures = self.failures.of(error)
-        if error is None:
-            error = _out_of_range(value)
+        with np.errstate(over="ignore"):
+            overflows = np.isfinite(value) and np.isinf(float_dtype().type(value))
+        if error is None and overflows:
+            error = OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
         if error is not None and self.failure is None:
             warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
             self.failure = f"{type(error).__name__}: {error}"
@@ -257,14 +259,6 @@ class _Log:
         return found[min(alike, key=lambda i: values[i])]
 
 
-def _out_of_range(value: float) -> OverflowError | None:
-    """The error of a number beyond the algorithm's floats, or None."""
-    with np.errstate(over="ignore"):
-        if np.isfinite(value) and np.isinf(float_dtype().type(value)):
-            return OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
-    return None
-
-
 class HostPrograms(NamedTuple):
     """The programs of an algorithm on a space. One program tells and asks, which halves the calls."""
 
@@ -288,15 +282,11 @@ def _compile(algorithm: Algorithm, space: Space) -> HostPrograms:
         return pack(first_state(algorithm, space, budget, key))
 
     def step(packed, x, values, tells, asks):
-        state = unpack(packed)
-
         def tell(state):
             return algorithm.tell(space, state, x, values)
 
-        def ask(state):
-            return algorithm.ask(space, state)
-
-        state = lax.cond(tells, tell, lambda state: state, state)
+        state = lax.cond(tells, tell, lambda state: state, unpack(packed))
+        ask = partial(algorithm.ask, space)
         x, state = lax.cond(asks, ask, lambda state: (x, state), state)
         return x, pack(state)
 
