@@ -39,10 +39,7 @@ def folder() -> Path:
 
 
 def python_of(name: str, make: bool = True) -> Path:
-    """The interpreter of one of `ENVIRONMENTS`, made if missing.
-
-    Raises Unavailable if it is missing, and was not or could not be made.
-    """
+    """The interpreter of one of `ENVIRONMENTS`, made if missing; else raises Unavailable."""
     path = folder() / name
     python, done = path / "bin" / "python", path / "complete"
     wanted = ENVIRONMENTS[name]

@@ -61,11 +61,7 @@ class Failed(RuntimeError):
 
 
 class Worker:
-    """A contestant on a work in a process of its own, ready to step.
-
-    Raises:
-      Failed: with the reason, in one line.
-    """
+    """A contestant on a work in a process of its own, ready to step; else raises Failed with a reason."""
 
     def __init__(self, contestant: str, entry: Entry, options: Options):
         environment = CONTESTANTS[contestant].environment

@@ -45,10 +45,7 @@ POINTS = 25  # of a curve
 
 
 class Problem(NamedTuple):
-    """A function, its space, its budget and its noise.
-
-    With noise, the value of a run is the true value of its recommended point.
-    """
+    """With noise, the value of a run is the true value of its recommended point."""
 
     name: str  # as in the tables
     formula: Callable  # (x, shift, xp) -> value without noise

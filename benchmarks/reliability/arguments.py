@@ -193,12 +193,9 @@ def error_of(call: Callable[[], Any]) -> Exception | None:
 
 
 def is_named(error: Exception, argument: str) -> bool:
-    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note.
-
-    An OSError names its file.
-    """
+    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note."""
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        return True
+        return True  # it names its file
     text = " ".join([str(error), *getattr(error, "__notes__", [])])
     names = "|".join({argument, ALIASES.get(argument, argument)})
     found = re.search(rf"\b({names})\b", text)

@@ -42,10 +42,7 @@ def step(params, state):
 
 
 def kills(runs: int, seed: int) -> dict[str, int]:
-    """SIGKILL at random moments.
-
-    `append` promises all steps but the last `every` - 1, `flush` all steps.
-    """
+    """SIGKILL at random moments. `append` promises all steps but `every` - 1, `flush` all steps."""
     rng, counts, longest = random.Random(seed), _counts(runs), np.zeros((0, 2), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         for i in range(runs):

@@ -25,10 +25,7 @@ class Attacked(NamedTuple):
 
 
 def describe(attacked: Sequence[Attacked]) -> str:
-    """Success and cost of each attack.
-
-    Unsolved images spend nearly the whole budget: queries are averaged with and without them.
-    """
+    """Success and cost. Unsolved images spend the budget: queries are averaged with and without them."""
     above = table((-18, 33, 9, 9), [("", "queries of solved", "queries", "norm of")])
     head = ("attack", "eps", "success", "mean", "median", "of all", "solved", "images/s", "compile")
     rows = table((-18, 6, 9, 10, 8, 9, 9, 10, 9), [head, *map(_row, attacked)])

@@ -21,10 +21,7 @@ class Table(NamedTuple):
 
 
 def load(name: str, seed: int) -> Table:
-    """One of `DATA`, split in two by `seed`, without constant columns.
-
-    `digits` predicts the number itself from 64 pixels.
-    """
+    """One of `DATA`, split in two by `seed`, without constant columns; `digits` predicts the number."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()

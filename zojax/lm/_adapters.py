@@ -87,12 +87,8 @@ def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array
 
     A text after this prefix gets the same logits as after the tokens themselves.
 
-    Args:
-      params: its parameters.
-      tokens: `(m,)` integers.
-
     Returns:
-      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each, for `params["layers"]`.
+      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each, for `params["layers"]` and tokens `(m,)`.
     """
     run = jax.jit(partial(model.module.extend, model.config))
     _, (keys, values) = run(params, np.asarray(tokens)[None])
