@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count, require_flag, require_number
+from zojax._checks import require_count, require_flag, require_number, require_option
 from zojax._numerics import float_dtype, promoting
 from zojax.search.algorithms._algorithm import Algorithm, TellFn
 from zojax.search.spaces import Space
@@ -78,11 +78,6 @@ def sequential(tell_one: Callable[..., Any]) -> TellFn:
     return tell
 
 
-def require_replacement(replacement: Any) -> None:
-    if not isinstance(replacement, str) or replacement not in REPLACEMENTS:
-        raise ValueError(f"replacement must be one of {REPLACEMENTS}, got {replacement!r}.")
-
-
 def require_share(name: str, value: Any) -> None:
     """Raises unless the value is a number in [0, 1]. Traced values pass."""
     if isinstance(value, jax.core.Tracer):
@@ -92,8 +87,11 @@ def require_share(name: str, value: Any) -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")
 
 
-def require_racos(exploration: Any, parity: Any, num_positives: Any) -> int | None:
+def require_racos(
+    exploration: Any, parity: Any, num_positives: Any, replacement: Any = "worst"
+) -> int | None:
     """Checks the settings that all of the RACOS family take; returns num_positives."""
+    require_option("replacement", replacement, REPLACEMENTS)
     require_share("exploration", exploration)
     require_flag("parity", parity)
     return None if num_positives is None else require_count("num_positives", num_positives)

@@ -11,7 +11,7 @@ from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import put_row
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._toolkit import require_racos, require_replacement, reused
+from zojax.search.algorithms._toolkit import require_racos, reused
 from zojax.search.spaces import Space
 
 
@@ -62,8 +62,7 @@ def asracos(
     True
     """
     in_flight = require_count("in_flight", in_flight)
-    require_replacement(replacement)
-    num_positives = require_racos(exploration, parity, num_positives)
+    num_positives = require_racos(exploration, parity, num_positives, replacement)
     learn = partial(tell_point, replacement)
 
     def inject(space: Space, state: AsracosState, x, value) -> AsracosState:

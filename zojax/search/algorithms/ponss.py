@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count
+from zojax._checks import require_count, require_option
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, advance, make_random, words
 from zojax.search.algorithms._algorithm import Algorithm
@@ -80,8 +80,7 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
     >>> bool(worth @ found.best >= 22)
     True
     """
-    if noise not in NOISE:
-        raise ValueError(f"noise must be one of {NOISE}, got {noise!r}.")
+    require_option("noise", noise, NOISE)
     b, upper = require_count("b", b), 1 if noise == "multiplicative" else np.inf
     if not isinstance(theta, jax.core.Tracer) and not 0 <= np.asarray(theta) < upper:
         raise ValueError(f"theta must lie in [0, {upper}) for {noise} noise, got {theta}.")

@@ -4,7 +4,7 @@ from functools import partial
 
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._toolkit import require_racos, require_replacement, reused, sequential
+from zojax.search.algorithms._toolkit import require_racos, reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -50,8 +50,7 @@ def sracos(
     >>> bool(found.best_value < 0.5)
     True
     """
-    require_replacement(replacement)
-    num_positives = require_racos(exploration, parity, num_positives)
+    num_positives = require_racos(exploration, parity, num_positives, replacement)
     learn = partial(tell_point, replacement)
 
     def ask(space: Space, state: SracosState):

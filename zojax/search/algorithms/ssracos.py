@@ -14,7 +14,6 @@ from zojax.search.algorithms._arrays import entry
 from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
 from zojax.search.algorithms._toolkit import (
     require_racos,
-    require_replacement,
     require_share,
     reused,
     select,
@@ -96,8 +95,7 @@ def ssracos(
     """
     times, idle = require_count("times", times), require_count("idle", idle)
     num_positives = require_count("num_positives", num_positives)
-    require_replacement(replacement)
-    require_racos(exploration, parity, num_positives)
+    require_racos(exploration, parity, num_positives, replacement)
     require_share("blend", blend)
     settings = Suspicion(times, idle, blend, replacement)
     return Algorithm(
