@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -36,11 +36,17 @@ class Entry(NamedTuple):
     """
 
     label: str  # the name of the work in its rows
-    work: dict  # name, settings and evaluations, as `works.make` takes them
-    contestants: list[str]  # names in `CONTESTANTS`
-    bases: tuple[str, ...] = ()  # the others are compared with these: first the floor, then zojax
+    name: str  # of the work, with settings and evaluations as `works.make` takes them
+    settings: dict
+    evaluations: int
+    contestants: Collection[str]  # names in `CONTESTANTS`
+    bases: Collection[str] = ()  # the others are compared with these: first the floor, then zojax
     turns: int | None = None
     together: bool = True  # False if the device has no room for all: one after another
+
+    @property
+    def work(self) -> dict:
+        return {"name": self.name, "settings": self.settings, "evaluations": self.evaluations}
 
 
 class Options(NamedTuple):
@@ -181,7 +187,7 @@ def _side_by_side(entry: Entry, names: list[str], options: Options, start) -> li
         seconds = _all_turns(entry, workers, failures, options)
         run = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": store.processor()}
         about = {"work": entry.label, "run": run | {"commit": store.commit()}}
-        about["evaluations"] = entry.work["evaluations"]
+        about["evaluations"] = entry.evaluations
         rows = []
         for name in names:
             row = about | {"contestant": name}

@@ -120,7 +120,9 @@ class Fake:
 
 
 def run(names, turns=None, together=True, of_fake=None, **options):
-    entry = Entry("a", SPHERE, names, BASES if turns is None else tuple(names[:1]), turns, together)
+    entry = Entry(
+        "a", *SPHERE.values(), names, BASES if turns is None else tuple(names[:1]), turns, together
+    )
     start = lambda *args: Fake(*args, **(of_fake or {}))  # noqa: E731
     return harness.contest(entry, names, Options(**options), start)
 
@@ -172,7 +174,7 @@ def test_amounts_of_work_divide_the_seconds():
 
 
 def test_contestants_that_were_not_chosen_keep_their_rows_and_no_ratio_is_of_two_runs():
-    entry, ratios = Entry("a", SPHERE, TRIO, BASES), dict.fromkeys(BASES, {"median": 2.0})
+    entry, ratios = Entry("a", *SPHERE.values(), TRIO, BASES), dict.fromkeys(BASES, {"median": 2.0})
     old = [{"work": "a", "contestant": n, "seconds": 1, "over": ratios} for n in TRIO[:2]]
     new = {"work": "a", "contestant": "inference", "seconds": 7, "over": {}}
     rows = harness.merged(entry, [new], old)
@@ -196,7 +198,7 @@ def started(monkeypatch, tmp_path):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         monkeypatch.setattr(environments, "python_of", lambda *_: path)
-        return Worker("PyTorch MeZO", Entry("a", SPHERE, [])._replace(**entry), options)
+        return Worker("PyTorch MeZO", Entry("a", *SPHERE.values(), [])._replace(**entry), options)
 
     return start
 
@@ -272,7 +274,7 @@ def test_a_failure_is_a_line_with_its_reason():
 
 
 def rows(given: dict, bases=BASES):
-    entry = Entry("sphere", SPHERE, [], bases)
+    entry = Entry("sphere", *SPHERE.values(), [], bases)
     made = [{"contestant": n, "amount": 1, "rounds": r} | more for n, (r, more) in given.items()]
     about = {"work": "sphere", "evaluations": 256, "bases": list(bases)}
     return [about | row for row in harness.summarised(entry, made)]
@@ -347,7 +349,7 @@ def trial(monkeypatch, tmp_path):
     device = {"backend": "cpu", "device": "cpu"}
     monkeypatch.setattr(command, "found_device", lambda wanted: device)
     monkeypatch.setattr(page, "PAGES", ())
-    entries = [Entry(label, SPHERE, ["inference"], ("inference",)) for label in "ab"]
+    entries = [Entry(label, *SPHERE.values(), ["inference"], ("inference",)) for label in "ab"]
     sphere = SECTIONS["sphere"]._replace(entries=entries, quick=entries)
     monkeypatch.setattr(command, "SECTIONS", {"sphere": sphere, "mlp": sphere})
 
@@ -429,7 +431,7 @@ def test_every_section_contestant_and_place_exists(capsys):
         assert len({entry.label for entry in section.entries}) == len(section.entries) > 0
         for entry in [*section.entries, *section.quick]:
             assert {*entry.contestants, *entry.bases} <= set(CONTESTANTS)
-            assert entry.work["name"] in works.GRADIENTS | works.OTHERS
+            assert entry.name in works.GRADIENTS | works.OTHERS
     for contestant in CONTESTANTS.values():
         assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
         assert contestant.environment in (None, *environments.ENVIRONMENTS)

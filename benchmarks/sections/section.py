@@ -1,11 +1,12 @@
 """A section: works, contestants, and a table of their rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.harness import Entry
 
 CPU, ANY, NAMED = ("cpu",), ("cpu", "gpu"), ()
+entry = Entry  # one work of a section
 
 
 class Section(NamedTuple):
@@ -14,20 +15,6 @@ class Section(NamedTuple):
     table: Callable[[list[dict]], list[dict]]  # rows for a reader, from the stored rows
     entries: list[Entry]  # its works
     quick: list[Entry]  # works of a trial run; those of all sections take about a minute
-
-
-def entry(
-    label: str,
-    name: str,
-    settings: dict,
-    evaluations: int,
-    contestants: Iterable[str],
-    bases: Iterable[str] = (),
-    **options,
-) -> Entry:
-    """An entry from the parts of its work; options are `turns` and `together`."""
-    work = {"name": name, "settings": settings, "evaluations": evaluations}
-    return Entry(label, work, list(contestants), tuple(bases), **options)
 
 
 def plural(count: int, noun: str) -> str:
