@@ -17,7 +17,7 @@ from zojax.directions._permutation import permute
 
 SHAPES = {
     "flat": (D,),
-    "tree": {"w": (2, 3), "b": (4,), "s": (), "t": (1,)},
+    "tree": {"w": (2, 3), "b": (5,), "s": ()},
 }
 SAMPLES = 20_000
 
@@ -83,14 +83,13 @@ def test_central_differences_are_unbiased_with_the_stated_variance(name, shapes,
     _assert_trace(samples, LAWS[name].trace)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [n for n, law in LAWS.items() if law.forward is not None])
 def test_forward_differences_are_unbiased_and_add_the_stated_variance(name):
     """On a quadratic odd moments vanish, so forward differences are unbiased too."""
     law, (shapes, dtype) = LAWS[name], TREE
     samples = _samples(law.direction, SHAPES[shapes], dtype, stencil=stencils.forward(), mu=MU)
     _assert_mean(samples, G)
-    if law.forward is not None:
-        _assert_trace(samples, law.trace + MU**2 / 4 * law.forward)
+    _assert_trace(samples, law.trace + MU**2 / 4 * law.forward)
 
 
 @pytest.mark.parametrize("name", [n for n, law in LAWS.items() if law.covariance is not None])
@@ -176,7 +175,7 @@ def test_a_small_permutation_joins_all_pairs_alike(size, count):
     assert np.all(np.abs(shares.mean(axis=0) - 1) < 5 * error)
 
 
-@pytest.mark.parametrize(("d", "q"), [(16, 4), (12, 6), (9, 8)])
+@pytest.mark.parametrize(("d", "q"), [(16, 4), (9, 8)])
 def test_hadamard_leaves_what_is_orthogonal_in_the_padded_space(d, q):
     padded = 2 ** (d - 1).bit_length()
     g = np.linspace(-1, 2, d)
@@ -196,7 +195,7 @@ def test_hadamard_leaves_what_is_orthogonal_in_the_padded_space(d, q):
     assert abs(squares.mean() - trace) < 5 * error
 
 
-FULL_SETS = [("coordinate", "tree"), ("orthogonal", "flat"), ("hadamard", "tree")]
+FULL_SETS = [("coordinate", "tree"), ("orthogonal", "flat"), ("hadamard", "flat")]
 
 
 def test_every_full_set_is_tested():
@@ -262,18 +261,16 @@ def test_sparse_shares_its_mask_within_a_step():
 
 
 def test_masked_perturbs_only_what_it_selects():
-    mask = {"w": jnp.arange(6).reshape(2, 3) % 2 == 0, "b": True, "s": False, "t": False}
+    mask = {"w": jnp.arange(6).reshape(2, 3) % 2 == 0, "b": True, "s": False}
     direction = directions.masked(directions.rademacher(), mask)
-    chosen = np.concatenate([np.ones(4), [0], [0], np.arange(6) % 2 == 0]).astype(
-        bool
-    )  # b, s, t, w
+    chosen = np.concatenate([np.ones(5), [0], np.arange(6) % 2 == 0]).astype(bool)  # b, s, w
     samples = _samples(direction, SHAPES["tree"], samples=8000)
     assert np.all(samples[:, ~chosen] == 0)
     _assert_mean(samples[:, chosen], G[chosen])
 
 
 def test_masked_by_a_predicate_equals_masked_by_a_tree():
-    tree = {"w": True, "b": False, "s": True, "t": False}
+    tree = {"w": True, "b": False, "s": True}
     predicate = partial(_path_in, {"w", "s"})
     both = [
         _samples(directions.masked(directions.normal(), mask), SHAPES["tree"], samples=3)
@@ -343,11 +340,15 @@ def test_coordinates_of_one_step_differ_and_cover_uniformly():
 def test_coordinate_combines_by_scatter_as_by_definition():
     like = [jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((2, 2), jnp.float32)]
     direction, c = directions.coordinate(), jnp.array([0.5, -2.0, 3.0])
-    frame = direction.frame(jax.random.key(0), 3, like)
-    total = sum(
-        c[i] * _flatten([n.dense() for n in direction.draw(frame, i, like)]) for i in range(3)
-    )
-    np.testing.assert_allclose(_flatten(direction.combine(frame, c, like)), total, rtol=1e-6)
+
+    @jax.jit
+    def both(key):
+        frame = direction.frame(key, 3, like)
+        z = [[n.dense() for n in direction.draw(frame, i, like)] for i in range(3)]
+        total = sum(c[i] * _flatten(z[i]) for i in range(3))
+        return _flatten(direction.combine(frame, c, like)), total
+
+    np.testing.assert_allclose(*both(jax.random.key(0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.5])
