@@ -4,7 +4,7 @@ With q rademacher directions, E|ghat - g|^2 = (d - 1)|g|^2 / q, with a relative 
 2/q + 2/(d - 1); and g.ghat = mean_i (g.z_i)^2 is |g|^2 with a relative variance below 2/q.
 """
 
-import functools
+from functools import cache, partial
 
 import equinox as eqx
 import flax.linen as linen
@@ -16,7 +16,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 
 import zojax
 from zojax import directions
@@ -38,7 +37,7 @@ class Linen(linen.Module):
 
 def flax_linen():
     model = Linen()
-    params = model.init(jax.random.key(1), X)
+    params = jax.jit(model.init)(jax.random.key(1), X)
     return params, lambda params: cross_entropy(model.apply(params, X))
 
 
@@ -54,12 +53,13 @@ class Nnx(nnx.Module):
 
 def flax_nnx():
     # The whole state, with the key and the counter of the dropout among its leaves.
-    graph, state = nnx.split(Nnx(nnx.Rngs(2)))
+    graph, state = nnx.split(nnx.jit(lambda: Nnx(nnx.Rngs(2)))())
     return state, lambda state: cross_entropy(nnx.merge(graph, state)(X))
 
 
 def equinox():
-    model = eqx.nn.MLP(FEATURES, CLASSES, WIDTH, 1, jnp.tanh, key=jax.random.key(3))
+    make = eqx.filter_jit(partial(eqx.nn.MLP, FEATURES, CLASSES, WIDTH, 1, jnp.tanh))
+    model = make(key=jax.random.key(3))
     params, static = eqx.partition(model, eqx.is_inexact_array)
     return params, lambda params: cross_entropy(jax.vmap(eqx.combine(params, static))(X))
 
@@ -71,7 +71,7 @@ def haiku():
         return hk.Linear(CLASSES)(hk.Flatten()(x))
 
     model = hk.without_apply_rng(hk.transform(network))
-    params = model.init(jax.random.key(4), X)
+    params = jax.jit(model.init)(jax.random.key(4), X)
     return params, lambda params: cross_entropy(model.apply(params, X))
 
 
@@ -100,17 +100,20 @@ MODELS = {
 }
 
 
-@functools.cache
+@cache
 def model(name):
     """Parameters, loss, the exact gradient as a vector, d."""
     params, loss = MODELS[name][0]()
-    exact = flat(jax.grad(loss, allow_int=True)(params))
+    exact = flat(jax.jit(lambda p: floats(jax.grad(loss, allow_int=True)(p)))(params))
     return params, loss, exact, exact.size
 
 
+def floats(tree):
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
 def flat(grads):
-    floats = [g for g in jax.tree.leaves(grads) if jnp.issubdtype(g.dtype, jnp.floating)]
-    return np.asarray(ravel_pytree(floats)[0], np.float64)
+    return np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in floats(grads)])
 
 
 def estimates(name, direction, num_directions, keys):
@@ -158,7 +161,7 @@ def test_a_full_orthogonal_frame_is_jax_grad():
     def of_head(head):
         return loss(params | {"output": params["output"].at[:64].set(head)})
 
-    exact = flat(jax.grad(of_head)(head))
+    exact = flat(jax.jit(jax.grad(of_head))(head))
     source = zojax.estimator(directions.orthogonal(), mu=1e-3, num_directions=exact.size)
     error = flat(zojax.grad(of_head, source)(0, head)) - exact
     assert np.linalg.norm(error) < 0.01 * np.linalg.norm(exact)

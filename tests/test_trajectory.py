@@ -169,7 +169,7 @@ def bowl(params, limit=jnp.inf):
 
 
 @jax.jit
-def step(params, state, limit=jnp.inf):
+def step(params, state, limit):
     updates, state = TX.update(None, state, params, value_fn=bowl, limit=limit)
     return zojax.apply_updates(params, updates), state
 
@@ -203,14 +203,14 @@ def test_20_000_steps_take_less_than_100_kb(tmp_path):
     state = tx.init(params)
     with trajectory.Recorder(tmp_path / "log", tx, params) as recorder:
         rng = np.random.default_rng(0)
-        for count in range(100, 20_001, 100):
-            chunk = rng.normal(size=(100, 1)).astype(np.float32)
+        for count in range(1000, 20_001, 1000):
+            chunk = rng.normal(size=(1000, 1)).astype(np.float32)
             recorder.callback(
                 SimpleNamespace(
                     state=state._replace(count=jnp.int32(count)),
                     params=params,
                     coefficients=chunk,
-                    values=np.zeros(100),
+                    values=np.zeros(1000),
                 )
             )
     assert trajectory.load(tmp_path / "log").steps == 20_000
@@ -500,7 +500,7 @@ def test_what_a_full_disk_does_not_take_is_written_later(tmp_path, room):
             with pytest.raises(OSError):
                 advance(*carry, 1, recorder)
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-            carry = step(*carry)  # the fourth, again
+            carry = step(*carry, jnp.inf)  # the fourth, again
             assert trajectory.load(path).steps == 2
             params, _ = advance(*carry, 2, recorder)
     finally:

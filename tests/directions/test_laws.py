@@ -132,10 +132,10 @@ def test_low_rank_trace_of_a_matrix_and_a_stack(name, shape):
     _assert_trace(samples, factor(4, 3, options["rank"]) * NORM2)
 
 
-@pytest.mark.parametrize("name", ["rademacher", "normal"])
-def test_independent_directions_divide_the_covariance(name):
-    samples = _samples(LAWS[name].direction, SHAPES["flat"], q=4, samples=8000)
-    _assert_trace(samples, LAWS[name].trace / 4)
+def test_independent_directions_divide_the_covariance():
+    law = LAWS["normal"]
+    samples = _samples(law.direction, SHAPES["flat"], q=4, samples=8000)
+    _assert_trace(samples, law.trace / 4)
 
 
 def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
