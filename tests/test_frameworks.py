@@ -125,7 +125,7 @@ def estimates(name, direction, num_directions, keys):
 
 # Compiling takes seconds a model, and a full frame asks more of each: the others are slow.
 MEANS = [
-    name if name in ("flax_nnx", "optax_tutorial") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "optax_tutorial" else pytest.param(name, marks=pytest.mark.slow)
     for name in MODELS
 ]
 

@@ -198,7 +198,7 @@ def test_cond_takes_the_branch():
     assert_close(left, (jnp.zeros(2), state))
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", KINDS)
 def test_passes_leak_and_key_reuse_checks(name):
     """Both checks happen while tracing: nothing needs to run."""
     tx = TRANSFORMATIONS[name](KEY)
@@ -290,7 +290,7 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", KINDS)
 def test_coefficients_replay_a_step_to_the_bit(name):
     tx, replay = compiled(name)[0], jax.jit(compiled(name)[0].replay)
     for (params, before), (expected, after) in itertools.pairwise(trajectory(name)):
