@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 import zojax
+from tests._laws import fast
 from zojax import directions
 
 FEATURES, CLASSES, WIDTH = 8, 4, 96
@@ -123,14 +124,8 @@ def estimates(name, direction, num_directions, keys):
     return np.stack([flat(grad(jax.random.key(key), params)) for key in keys])
 
 
-# Compiling takes seconds a model, and a full frame asks more of each: the others are slow.
-MEANS = [
-    name if name == "optax_tutorial" else pytest.param(name, marks=pytest.mark.slow)
-    for name in MODELS
-]
-
-
-@pytest.mark.parametrize("name", MEANS)
+# Each model takes seconds to compile, and tests/implicit has one of each framework.
+@pytest.mark.parametrize("name", fast(["optax_tutorial"], MODELS))
 def test_the_mean_over_directions_converges_to_jax_grad(name):
     *_, exact, d = model(name)
     assert 1000 < d < 5000
@@ -145,7 +140,7 @@ def test_the_mean_over_directions_converges_to_jax_grad(name):
     assert cosines[0] < 0.5 < cosines[1]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", fast(["flax_nnx", "optax_tutorial"], MODELS))
 def test_a_full_hadamard_frame_is_jax_grad(name):
     *_, exact, d = model(name)
     padded = 1 << (d - 1).bit_length()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import zojax
+from tests._laws import fast
 from tests.directions._laws import LAWS, NORM2, B, D, G, H, X
 from zojax import directions, noise, stencils
 from zojax.directions._permutation import permute
@@ -41,8 +42,13 @@ def _quadratic(params):
 
 MU = 0.7
 FLAT, TREE = ("flat", "float64"), ("tree", "float32")
-# The variance of forward differences holds that of central ones, where it is known.
-CENTRAL = [(n, *FLAT) for n in LAWS] + [(n, *TREE) for n, law in LAWS.items() if not law.forward]
+# Forward differences run over a tree. Where their variance is known, it holds that of central ones;
+# only low-rank directions depend on the shapes of leaves.
+CENTRAL = [
+    *((n, *FLAT) for n in LAWS),
+    ("low_rank", *TREE),
+    pytest.param("sparse", *TREE, marks=pytest.mark.slow),
+]
 
 
 def _samples(direction, shapes, dtype=jnp.float32, samples=SAMPLES, stencil=None, mu=0.1, q=1):
@@ -83,7 +89,11 @@ def test_central_differences_are_unbiased_with_the_stated_variance(name, shapes,
     _assert_trace(samples, LAWS[name].trace)
 
 
-@pytest.mark.parametrize("name", [n for n, law in LAWS.items() if law.forward is not None])
+# The others have the moments of signs or of a sphere too.
+@pytest.mark.parametrize(
+    "name",
+    fast(["rademacher", "normal", "sphere", "coordinate"], [n for n in LAWS if LAWS[n].forward]),
+)
 def test_forward_differences_are_unbiased_and_add_the_stated_variance(name):
     """On a quadratic odd moments vanish, so forward differences are unbiased too."""
     law, (shapes, dtype) = LAWS[name], TREE
@@ -118,9 +128,9 @@ LOW_RANK = {
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("signs, rank 1", (3, 4)),
+        pytest.param("signs, rank 1", (3, 4), marks=pytest.mark.slow),
         ("signs, rank 3", (2, 2, 3)),
-        ("normal, rank 1", (2, 2, 3)),
+        pytest.param("normal, rank 1", (2, 2, 3), marks=pytest.mark.slow),
         ("normal, rank 2", (3, 4)),
     ],
 )
@@ -132,10 +142,10 @@ def test_low_rank_trace_of_a_matrix_and_a_stack(name, shape):
     _assert_trace(samples, factor(4, 3, options["rank"]) * NORM2)
 
 
-def test_independent_directions_divide_the_covariance():
-    law = LAWS["normal"]
-    samples = _samples(law.direction, SHAPES["flat"], q=4, samples=8000)
-    _assert_trace(samples, law.trace / 4)
+@pytest.mark.parametrize("name", fast(["normal"], ["rademacher", "normal"]))
+def test_independent_directions_divide_the_covariance(name):
+    samples = _samples(LAWS[name].direction, SHAPES["flat"], q=4, samples=8000)
+    _assert_trace(samples, LAWS[name].trace / 4)
 
 
 def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
@@ -175,7 +185,7 @@ def test_a_small_permutation_joins_all_pairs_alike(size, count):
     assert np.all(np.abs(shares.mean(axis=0) - 1) < 5 * error)
 
 
-@pytest.mark.parametrize(("d", "q"), [(16, 4), (9, 8)])
+@pytest.mark.parametrize(("d", "q"), [(16, 4), pytest.param(12, 6, marks=pytest.mark.slow), (9, 8)])
 def test_hadamard_leaves_what_is_orthogonal_in_the_padded_space(d, q):
     padded = 2 ** (d - 1).bit_length()
     g = np.linspace(-1, 2, d)

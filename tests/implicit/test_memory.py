@@ -147,7 +147,10 @@ def absolute(params):
     return sum(jax.tree.leaves(jax.tree.map(lambda w: jnp.mean(jnp.abs(w)), params)))
 
 
-@pytest.mark.parametrize(("name", "penalty"), [("rademacher", squares), ("low_rank", absolute)])
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [("rademacher", squares), pytest.param("low_rank", absolute, marks=pytest.mark.slow)],
+)
 def test_a_penalty_reads_one_leaf_at_a_time(name, penalty):
     """A sum over a weight has no other operand for its noise to wait for."""
     width = 512
@@ -178,7 +181,10 @@ def test_a_scaled_table_is_perturbed_where_it_is_looked_up(name):
     assert ours <= 1.05 * forward, (ours, forward)
 
 
-@pytest.mark.parametrize(("name", "count"), [("rademacher", 1), ("normal", 16)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("rademacher", 1), pytest.param("normal", 16, marks=pytest.mark.slow)],
+)
 def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):
     """A forward pass and one perturbed vector: no copy for each reader, no stored column numbers."""
 
