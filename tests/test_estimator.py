@@ -423,6 +423,12 @@ def radius(step):
     return jnp.array(RADII)[step]
 
 
+BY_RADIUS = {
+    name: zojax.estimator(directions.coordinate(), STENCILS[name], mu=radius, num_directions=5)
+    for name in ("central", "forward")
+}
+
+
 @pytest.mark.parametrize(
     "stencil, mu, flat, unresolved",
     [
@@ -434,8 +440,7 @@ def radius(step):
     ],
 )
 def test_directions_with_equal_values_are_counted(stencil, mu, flat, unresolved):
-    direction = directions.coordinate()
-    estimator = zojax.estimator(direction, STENCILS[stencil], mu=radius, num_directions=5)
+    estimator = BY_RADIUS[stencil]
     x, state, place = jnp.arange(1.0, 6.0), estimator.init(), jnp.int32(RADII.index(mu))
     for step in range(1, 3):
         out = estimator.estimate(step, squares, x, state=state, step=place)
