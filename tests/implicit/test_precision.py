@@ -85,6 +85,7 @@ def fun_of(fun, w):
         return fun(w)
 
 
+@pytest.mark.slow  # three programs of a whole model; the products above are the main case
 def test_bfloat16_slope_of_a_model_is_nearer_to_the_truth():
     """Central differences at mu = 1e-3 over 8 directions against exact slopes in float64."""
     loss, params = MODELS["llama"]()
