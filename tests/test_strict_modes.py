@@ -245,7 +245,8 @@ CASES = {
         minimized,
     ),
     search: {
-        "asracos": partial(searched, "asracos"),
+        # NaN marks free places in its state.
+        "asracos": lambda: searched_by(search.asracos(), MIXED),
         "choice": lambda: sampled(search.choice([1, 2, 3])),
         "coordinate_reset": partial(searched, "coordinate_reset"),
         "coordinate_search": partial(searched, "coordinate_search"),
