@@ -48,8 +48,8 @@ class Domain:
     ...
     ...     def encode(self, value):
     ...         return np.log2(value)
-    >>> found = search.minimize(lambda n: abs(n - 30), PowersOfTwo(3, 6), budget=50, key=0,
-    ...                         init_points=[8])
+    >>> found = search.minimize(lambda n: abs(n - 30), PowersOfTwo(3, 6), search.random_search(),
+    ...                         budget=50, key=0, init_points=[8])
     >>> found.best, sorted(found.history.points.tolist())
     (32, [8, 16, 32, 64])
     """
