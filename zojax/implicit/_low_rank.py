@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax._numerics import accumulator_dtype
-from zojax.implicit._perturbed import Multiplier, Perturbed
+from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._walk import Context
 
 
@@ -20,6 +20,10 @@ class Term(NamedTuple):
 
     def negated(self) -> "Term":
         return Term(-self.scale, self.factors)
+
+    def with_factor(self, side: int, factor: jax.Array) -> "Term":
+        left, right = self.factors
+        return Term(self.scale, (factor, right) if side == 0 else (left, factor))
 
 
 def term_of(context: Context, eqn, x: Perturbed, sides: tuple[int, ...]) -> Term | None:

@@ -154,7 +154,8 @@ class Perturbed:
         if not self.multipliers:
             return self
         dtype = accumulator_dtype(self.base.dtype)
-        base, factors = self.base.astype(dtype), [f.astype(dtype) for f in self.factors]
+        base = self.base.astype(dtype)
+        factors = [f.astype(dtype) for f in self.factors]
         for multiplier in self.multipliers:
             base *= multiplier.over(base.ndim).astype(dtype)
             side = self.side_of(multiplier.axes)
@@ -218,8 +219,9 @@ class Perturbed:
         specs = {"base": spec, "scale": PartitionSpec(), "join": PartitionSpec()}
         if self.whole is not None:
             arrays["whole"], specs["whole"] = self.whole, spec
-        arrays["multipliers"] = [m.values for m in self.multipliers]
-        specs["multipliers"] = [PartitionSpec(*(axes[a] for a in m.axes)) for m in self.multipliers]
+        for i, m in enumerate(self.multipliers):
+            arrays[f"multiplier{i}"] = m.values
+            specs[f"multiplier{i}"] = PartitionSpec(*(axes[a] for a in m.axes))
         for side, factor in enumerate(self.factors):
             of_side = [axes[a] for a in self.axes(side)]
             if isinstance(factor, Range) and (side == 0 or any(of_side)):
@@ -232,8 +234,9 @@ class Perturbed:
             factors = tuple(shards.get(f"factor{s}", self.factors[s]) for s in (0, 1))
             kept = {k: shards[k] for k in ("base", "scale", "whole") if k in shards}
             join = jax.tree.unflatten(treedef, shards["join"])
-            pairs = zip(self.multipliers, shards["multipliers"], strict=True)
-            multipliers = tuple(Multiplier(m.axes, values) for m, values in pairs)
+            multipliers = tuple(
+                Multiplier(m.axes, shards[f"multiplier{i}"]) for i, m in enumerate(self.multipliers)
+            )
             return self.replace(join=join, factors=factors, multipliers=multipliers, **kept)
 
         return arrays, specs, rebuild

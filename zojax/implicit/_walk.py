@@ -87,8 +87,12 @@ class Context:
         return self.sources.get(id(array), (array, len(self.sources), array))[1:3]
 
     def origin(self, array) -> tuple[JaxprEqn | None, Sequence]:
-        """The equation of an array and its operands; (None, ()) if unknown."""
+        """The equation that made an array, and its operands; (None, ()) if unknown."""
         return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
+
+    def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
+        """Records the origin of a perturbed result, which a rule may use in its place."""
+        self.sources[id(x)] = x, *self._source(x), eqn, operands
 
     def _note(self, eqn: JaxprEqn, operands: Sequence, outs: Sequence) -> None:
         """Records the source of each output: of an elementwise operation, its latest source."""

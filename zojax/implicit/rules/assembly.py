@@ -42,10 +42,7 @@ def stack(context: Context, eqn: JaxprEqn, *pieces) -> list:
     sides = (*like.sides[:axis], 0, *like.sides[axis:])
     terms = [_term(context, eqn, x, like.sides) for x in pieces]
     place = sides[:axis].count(0)
-    terms = [
-        Term(t.scale, (lax.expand_dims(t.factors[0], (place,)), t.factors[1])) if t else t
-        for t in terms
-    ]
+    terms = [t and t.with_factor(0, lax.expand_dims(t.factors[0], (place,))) for t in terms]
     return _joined(context, eqn, pieces, like, sides, axis, terms, [1] * len(pieces))
 
 
@@ -64,23 +61,25 @@ def _joined(
         return context.fallback(eqn, *pieces)
     side = sides[axis]
     place = sides[:axis].count(side)
-    groups: dict[tuple, list] = {}
+    groups: dict[tuple, dict[int, Term]] = {}
     for i, t in enumerate(terms):
         if t is not None:
-            groups.setdefault((id(t.scale), id(t.factors[1 - side])), []).append(i)
+            groups.setdefault((id(t.scale), id(t.factors[1 - side])), {})[i] = t
     joined = []
     for members in groups.values():
-        scale, factors = terms[members[0]]
-        row = lax.slice_in_dim(jnp.zeros_like(factors[side]), 0, 1, axis=place)
+        first = next(iter(members.values()))
+        zeros = jnp.zeros_like(lax.slice_in_dim(first.factors[side], 0, 1, axis=place))
         parts = [
-            terms[i].factors[side] if i in members else jnp.repeat(row, n, place)
+            members[i].factors[side] if i in members else jnp.repeat(zeros, n, place)
             for i, n in enumerate(lengths)
         ]
-        joined.append(Term(scale, _with(factors, side, lax.concatenate(parts, place))))
+        joined.append(first.with_factor(side, lax.concatenate(parts, place)))
     for x in pieces:
         context.kept(x, eqn)
     (base,) = _compat.bind(eqn, *map(_base, pieces))
-    return [total(like, base, sides, joined)]
+    whole = total(like, base, sides, joined)
+    context.made_by(whole, eqn, pieces)
+    return [whole]
 
 
 @rule("dynamic_update_slice", moves=True)
@@ -181,19 +180,17 @@ def _updated(
         terms.append(olds)
     elif olds is not None and len(partial_sides) == 1:
         (side,) = partial_sides
-        factor = cleared(side, olds.factors[side])
-        terms.append(Term(olds.scale, _with(olds.factors, side, factor)))
+        terms.append(olds.with_factor(side, cleared(side, olds.factors[side])))
     elif olds is not None and partial_sides:  # all noise less that of a block
         left, right = olds.factors
         block = cleared(0, left) - left, right - cleared(1, right)
         terms += [olds, Term(olds.scale, block)]
     if news is not None:
-        factors = news.factors
         for side in partial_sides:
-            part = factors[side]
-            zeros = jnp.zeros((*old.shape(side), part.shape[-1]), part.dtype)
-            factors = _with(factors, side, placed(side, zeros, part))
-        terms.append(Term(news.scale, factors))
+            factor = news.factors[side]
+            zeros = jnp.zeros((*old.shape(side), factor.shape[-1]), factor.dtype)
+            news = news.with_factor(side, placed(side, zeros, factor))
+        terms.append(news)
     like = _first_low_rank((old.x, new.x))
     for x in operands:
         context.kept(x, eqn)
@@ -215,7 +212,3 @@ def _first_low_rank(operands) -> Perturbed | None:
 
 def _term(context: Context, eqn: JaxprEqn, x, sides) -> Term | None:
     return term_of(context, eqn, x, sides) if isinstance(x, Perturbed) else None
-
-
-def _with(factors, side: int, factor) -> tuple:
-    return tuple(factor if s == side else f for s, f in enumerate(factors))

@@ -111,27 +111,29 @@ def _batch_to_channels(x: jax.Array, spec, count: int) -> jax.Array:
 
 
 def _mixed(thin: jax.Array, kernel: Perturbed, side: int, spec, groups: int) -> jax.Array:
-    """The product with a factor that has no spatial axes, group by group."""
+    """The product with a factor that has no spatial axes: over the rank and its input channels."""
     out_axis, in_axis, *_ = spec.rhs_spec
     feature, outs = spec.out_spec[1], kernel.shape[out_axis]
-    inner = {"group": groups, "in": thin.shape[feature] // groups}
-    inner = {name: n for name, n in inner.items() if n > 1}
-    before, after = tuple(range(feature)), tuple(range(feature + 1, thin.ndim - 1))
-    thin = lax.reshape(thin, (*thin.shape[:feature], *inner.values(), *thin.shape[feature + 1 :]))
-    of_out = {n: inner[n] for n in ("group",) if n in inner} | {"out": outs // groups}
-    names = {out_axis: of_out, in_axis: {n: inner[n] for n in ("in",) if n in inner}}
-    sizes = [pair for a in kernel.axes(side) for pair in names.get(a, {}).items()]
+    apart, rank = thin.shape[feature : feature + 2]
+    ins = apart // groups
+    before, after = tuple(range(feature)), tuple(range(feature + 2, thin.ndim))
+    shape = thin.shape[:feature], thin.shape[feature + 2 :]
+    thin = lax.reshape(thin, (*shape[0], groups, ins * rank, *shape[1]))
     factor = kernel.factors[side].astype(thin.dtype)
-    factor = lax.reshape(factor, [*(n for _, n in sizes), factor.shape[-1]])
-    result = contract(
-        thin,
-        (*before, *inner, "rank", *after),
-        factor,
-        (*(name for name, _ in sizes), "rank"),
-        (*before, *of_out, *after),
-    )
-    rest = result.shape[feature + len(of_out) :]
-    return lax.reshape(result, (*result.shape[:feature], outs, *rest))
+    own = [a for a in kernel.axes(side) if a in (out_axis, in_axis)]
+    factor = lax.reshape(factor, [*(kernel.shape[a] for a in own), rank])
+    if len(own) == 1:
+        factor = factor[None]
+    elif own[0] == out_axis:
+        factor = jnp.swapaxes(factor, 0, 1)
+    factor = lax.reshape(jnp.moveaxis(factor, 0, 1), (groups, outs // groups, ins * rank))
+    group = ["group"]
+    if groups == 1:  # an axis of size 1 would make the product a batched one
+        thin, factor, group = lax.squeeze(thin, [feature]), factor[0], []
+    names = (*before, *group, "rank", *after)
+    out = (*before, *group, "out", *after)
+    result = contract(thin, names, factor, (*group, "out", "rank"), out)
+    return lax.reshape(result, (*shape[0], outs, *shape[1]))
 
 
 def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:

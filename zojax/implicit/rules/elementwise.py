@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn
 
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
-from zojax.implicit._low_rank import Term, term_along, term_of, total
+from zojax.implicit._low_rank import term_along, term_of, total
 from zojax.implicit._perturbed import Multiplier, Perturbed, unperturbed
 from zojax.implicit._registry import describe, rule
 from zojax.implicit._walk import Context
@@ -56,7 +56,7 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     if w is None:
         scaled = _dequantised(context, eqn, *operands) if len(operands) == 2 else None
         return context.fallback(eqn, *operands) if scaled is None else [scaled]
-    operands = [x if x is w or not _is_part(x, w) else context.plain(x, eqn) for x in operands]
+    operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
     others = [x for x in operands if x is not w]
     axes = [a for x in others for a in _varying(context, x)]
     is_perturbed = any(isinstance(x, Perturbed) for x in others)
@@ -115,8 +115,8 @@ def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
     """A choice that varies along the axes of one factor: a mask of rows or columns."""
     w = _matrix(eqn, cases)
     axes = _varying(context, which)
-    side = None if w is None else w.side_of(axes)
-    if side is None or not w.is_low_rank or isinstance(which, Perturbed):
+    side = w.side_of(axes) if w is not None and w.is_low_rank else None
+    if w is None or side is None or isinstance(which, Perturbed):
         return context.fallback(eqn, which, *cases)
     number = _along(which, axes).astype(int)
     terms = []
@@ -127,8 +127,7 @@ def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
         if term is None:
             return context.fallback(eqn, which, *cases)
         mask = w.on_factor(Multiplier(axes, number == i), side)
-        factors = tuple(f * mask if s == side else f for s, f in enumerate(term.factors))
-        terms.append(Term(term.scale, factors))
+        terms.append(term.with_factor(side, term.factors[side] * mask))
     context.kept(w, eqn)
     (base,) = _compat.bind(eqn, which, *(x.base if isinstance(x, Perturbed) else x for x in cases))
     return [total(w, base, w.sides, terms)]

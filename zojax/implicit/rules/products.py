@@ -11,6 +11,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
@@ -32,25 +33,50 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     if all(isinstance(x, Perturbed) and x.is_low_rank for x in (lhs, rhs)):
         pair = lhs.folded(), rhs.folded()
         return [_of_two(context, eqn, *pair)] if all(pair) else context.fallback(eqn, lhs, rhs)
-    lhs_names, rhs_names, out = _name_axes(eqn)
-    names, w_names = (lhs_names, rhs_names) if w is rhs else (rhs_names, lhs_names)
-    kept = w if all(_is_apart(m, w_names, out) for m in w.multipliers) else w.folded()
-    if kept is None:
-        return context.fallback(eqn, lhs, rhs)
-    other = context.stored(context.plain(rhs if w is lhs else lhs, eqn))
+    w_is_rhs = w is rhs
+    x = context.stored(context.plain(lhs if w_is_rhs else rhs, eqn))
+    product = partial(_product, context, eqn, w_is_rhs)
+    origin, pieces = context.origin(w)
+    if origin is None or origin.primitive.name != "concatenate":
+        return [product(x, w).astype(dtype)]
+    # With a concatenation: the products with its pieces. So nobody needs the concatenation.
+    axis = origin.params["dimension"]
+    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    name = w_names[axis]
+    ends = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
+    parts = [x] * len(pieces)
+    if name in names:
+        at = names.index(name)
+        parts = [
+            lax.slice_in_dim(x, end - piece.shape[axis], end, axis=at)
+            for piece, end in zip(pieces, ends, strict=True)
+        ]
+    results = [product(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+    if name in out:
+        return [lax.concatenate(results, out.index(name)).astype(dtype)]
+    return [sum(results[1:], results[0]).astype(dtype)]
+
+
+def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
+    """x . w in the dtype of sums."""
+    dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
+    params = eqn.params | {"preferred_element_type": dtype}
+    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    if isinstance(w, Perturbed) and not all(_is_apart(m, w_names, out) for m in w.multipliers):
+        w = w.folded() or context.plain(w, eqn)
+    if not isinstance(w, Perturbed) or not w.is_low_rank:
+        w = context.plain(w, eqn)
+        return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
     context.kept(w, eqn)
-    multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in kept.multipliers]
+    multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
-        other = other if set(along) & set(out) else _scaled(other, names, values, along)
-    dtype = accumulator_dtype(dtype)
-    sides = (other, kept.base) if w is rhs else (kept.base, other)
-    result = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
-    precision = _precision(eqn)
-    other = other.astype(dtype)
-    result += _times_factors(other, names, kept, w_names, out, w is rhs, precision)
+        x = x if set(along) & set(out) else _scaled(x, names, values, along)
+    base = lax.dot_general(*((x, w.base) if w_is_rhs else (w.base, x)), **params)
+    x = x.astype(dtype)
+    result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) & set(out) else result
-    return [result.astype(_compat.output_type(eqn).dtype)]
+    return result
 
 
 @rule("reduce_sum", deferred=True)
@@ -99,7 +125,7 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     """
     context.kept(lhs, eqn)
     context.kept(rhs, eqn)
-    lhs_names, rhs_names, out = _name_axes(eqn)
+    lhs_names, rhs_names, out = _name_axes(eqn, True)
     dtype, precision = accumulator_dtype(_compat.output_type(eqn).dtype), _precision(eqn)
     (base,) = _compat.bind(eqn, lhs.base, rhs.base)
     met = {*lhs_names} & {*rhs_names}
@@ -152,18 +178,20 @@ def _largest_low_rank(*operands) -> Perturbed | None:
     return max(candidates, key=lambda x: x.base.size, default=None)
 
 
-def _name_axes(eqn: JaxprEqn) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names for the axes of both operands and of the output; axes that meet share a name."""
+def _name_axes(
+    eqn: JaxprEqn, w_is_rhs: bool
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names for the axes of x, of w and of x . w; axes that meet share a name."""
     contracting, batch = eqn.params["dimension_numbers"]
-    lhs, rhs = (
-        [f"{side}{i}" for i in range(v.aval.ndim)] for side, v in zip("lr", eqn.invars, strict=True)
-    )
+    ranks = [len(cast(jax.core.ShapedArray, v.aval).shape) for v in eqn.invars]
+    lhs, rhs = ([f"{side}{i}" for i in range(n)] for side, n in zip("lr", ranks, strict=True))
     for pairs in (contracting, batch):
         for i, j in zip(*pairs, strict=True):
             rhs[j] = lhs[i]
     gone, first = {lhs[i] for i in contracting[0]}, [lhs[i] for i in batch[0]]
     out = first + [n for n in (*lhs, *rhs) if n not in gone and n not in first]
-    return tuple(lhs), tuple(rhs), tuple(dict.fromkeys(out))
+    both = (tuple(lhs), tuple(rhs)) if w_is_rhs else (tuple(rhs), tuple(lhs))
+    return *both, tuple(dict.fromkeys(out))
 
 
 def _precision(eqn: JaxprEqn):

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
 from zojax.implicit import _compat
-from zojax.implicit._perturbed import Part, Perturbed
+from zojax.implicit._perturbed import Part, PartOf, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._view import view
 from zojax.implicit._walk import Context
@@ -57,20 +58,49 @@ def _sliced(shape, start, limit, strides, axes) -> Part:
 
 @rule("split", moves=True, deferred=True)
 def split(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
-    context.kept(operand, eqn)
-    shape, axis, first, outs = _shape(eqn), eqn.params["axis"], 0, []
-    for base in _compat.bind(eqn, operand.base):
-        last = first + base.shape[axis]
+    shape, axis, first = _shape(eqn), eqn.params["axis"], 0
+    pieces: list[PartOf] = []
+    for size in eqn.params["sizes"]:
         start = [first if a == axis else 0 for a in range(len(shape))]
-        limit = [last if a == axis else n for a, n in enumerate(shape)]
-        piece = operand.viewed(partial(_piece, shape, start, limit))
-        outs.append(cast(Perturbed, piece).replace(base=base))  # a slice mixes no axes
-        first = last
-    return outs
+        limit = [first + size if a == axis else n for a, n in enumerate(shape)]
+        pieces.append(partial(_piece, shape, start, limit))
+        first += size
+    return _pieces(context, eqn, operand, pieces)
+
+
+@rule("unstack", moves=True, deferred=True)
+def unstack(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
+    axis = eqn.params["axis"]
+    entries = [partial(_entry, axis, i) for i in range(_shape(eqn)[axis])]
+    return _pieces(context, eqn, operand, entries)
+
+
+def _pieces(context: Context, eqn: JaxprEqn, operand: Perturbed, pieces: Sequence[PartOf]) -> list:
+    """One view for each output; a slice mixes no axes."""
+    context.kept(operand, eqn)
+    bases = _compat.bind(eqn, operand.base)
+    views = [cast(Perturbed, operand.viewed(piece)) for piece in pieces]
+    return [x.replace(base=base) for x, base in zip(views, bases, strict=True)]
 
 
 def _piece(shape, start, limit, axes, takes_new) -> Part:
     return _sliced(shape, start, limit, None, axes)
+
+
+def _entry(axis: int, i: int, axes, takes_new) -> Part:
+    outs = tuple(a - (a > axis) for a in axes if a != axis)
+    if axis not in axes:
+        return Part(outs, None)
+    place = axes.index(axis)
+
+    def numbers(n: Range) -> Range:
+        return Range(n.start + i * math.prod(n.shape[1:]), n.shape[1:])
+
+    return Part(
+        outs,
+        lambda x: lax.index_in_dim(x, i, place, keepdims=False),
+        numbers if place == 0 else None,
+    )
 
 
 @view("rev", deferred=True)
@@ -167,6 +197,12 @@ def broadcast_in_dim(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     if sizes == [_shape(eqn)[a] for a in axes]:
         return Part(outs, None)
     return Part(outs, lambda x: lax.broadcast_in_dim(x, sizes, places))
+
+
+@view("tile", unless=_repeats, enlarges=_grows, deferred=True)
+def tile(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
+    reps = [eqn.params["reps"][a] for a in axes]
+    return Part(axes, (lambda x: jnp.tile(x, reps)) if math.prod(reps) > 1 else None)
 
 
 @view("all_gather", deferred=True)
