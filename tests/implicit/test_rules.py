@@ -109,18 +109,18 @@ CASES = [
     Case("times both", lambda w: x(3, 5) @ (w * x(4, 1) / x(5)).T, (4, 5), kept="dot_general"),
     Case("times a broadcast",
          lambda w: x(3, 4) @ (w * jnp.broadcast_to(x(5), (4, 5))), (4, 5), kept="dot_general"),
-    Case("times then lookup",
-         lambda w: jnp.take(w * x(5), INDEX, axis=0) * x(5), (4, 5)),
-    Case("times then fills nine",
-         lambda w: jnp.take(w * x(5), INDEX + 2, axis=0, fill_value=9), (4, 5), 1,
+    Case("weight norm then lookup",
+         lambda w: jnp.take(weight_norm(w, 0), INDEX, axis=0) * x(5), (4, 5)),
+    Case("weight norm then fills nine",
+         lambda w: jnp.take(weight_norm(w, 0), INDEX + 2, axis=0, fill_value=9), (4, 5), 1,
          "low_rank"),
-    Case("times then pad",
-         lambda w: x(3, 6) @ jnp.pad(w * x(5), 1, constant_values=3), (4, 5), 1,
+    Case("weight norm then pad",
+         lambda w: x(3, 6) @ jnp.pad(weight_norm(w, 0), 1, constant_values=3), (4, 5), 1,
          kept="dot_general"),
-    Case("times then mixes", lambda w: x(3, 4) @ (w * x(4, 1)).reshape(2, 2, 5).reshape(4, 5),
+    Case("weight norm then mixes", lambda w: x(3, 4) @ weight_norm(w, 1).reshape(2, 2, 5).reshape(4, 5),
          (4, 5), kept="dot_general"),
-    Case("times then scan",
-         lambda w: lax.scan(lambda h, w: (h + x(3, 4) @ w, 0), x(3, 5), w * x(3, 1, 5))[0],
+    Case("weight norm then scan",
+         lambda w: lax.scan(lambda h, w: (h + x(3, 4) @ w, 0), x(3, 5), weight_norm(w, 1))[0],
          (3, 4, 5), 2, kept="dot_general"),
     Case("heads times depths",
          lambda w: jnp.einsum("bi,ihk->bhk", x(3, 4), w * x(2, 1)), (4, 2, 3), kept="dot_general"),
@@ -213,7 +213,7 @@ CASES = [
     Case("conv times outputs", lambda w: conv(w * x(4), NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 3,
          kept="conv_general_dilated"),
     Case("conv times both",
-         lambda w: conv(w * x(3, 1) * x(4), NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 3,
+         lambda w: conv(weight_norm(w, 0, 1, 3) * x(4), NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 3,
          kept="conv_general_dilated"),
     Case("conv weight norm",
          lambda w: conv(weight_norm(w, 0, 1, 2), NHWC, (2, 5, 5, 3)), (3, 3, 3, 4), 3,
@@ -504,6 +504,42 @@ def test_error_names_leaf_primitive_and_remedy(case, kind):
         return
     with pytest.raises(NotImplementedError, match="params .* on_missing=.materialise."):
         run()
+
+
+X = normal(3, (4, 64))
+SHARED = {
+    "columns": lambda w: X @ (w * X[0]),
+    "weight norm": lambda w: X @ weight_norm(w, 0),
+    "standardised": lambda w: X @ standardised(w),
+    "penalty": lambda w: jnp.sum(w**2),
+    "mask": lambda w: X @ jnp.where(X[0] > 0, w, 0),
+    "concatenate": lambda w: X @ jnp.concatenate([w, -w, jnp.sin(X.T)], 1),
+    "roll": lambda w: X @ jnp.roll(w, 3, 1),
+    "set": lambda w: X @ w.at[4:9, 2:].set(0.0),
+    "adapter": lambda w: X @ (w + w[:, :4] @ w[:4]),
+    "experts": lambda w: lax.ragged_dot(X, w.reshape(4, 16, 64).repeat(4, 1), jnp.array([1, 0, 2, 1])),
+    "experts twice": lambda w: lax.ragged_dot(
+        jnp.tanh(X @ w), jnp.stack([w, -w]), jnp.sum((X @ w)[:2] > 0, 1) // 32
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_many_directions_share_the_base(name):
+    """Batched factors, and no array with a copy of the weight for each direction."""
+    fun, n = lambda w: jnp.sum(jnp.sin(SHARED[name](w))), 16
+    w = normal(1, (64, 64)) / 8
+    direction = directions.low_rank(rank=1)
+    frame = direction.frame(jax.random.key(0), n, w)
+
+    def evaluation(i, w):
+        return evaluate(fun, w, direction.draw(frame, i, w), 0.1)
+
+    run = jax.jit(jax.vmap(evaluation, (0, None))).lower(jnp.arange(n), w).compile()
+    for i, value in enumerate(run(jnp.arange(n), w)[:2]):
+        expected = fun(w + 0.1 * direction.draw(frame, i, w).dense())
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+    assert run.memory_analysis().temp_size_in_bytes < n * w.nbytes
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ class Context:
     # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
     # which it derives elementwise; its equation and operands).
     sources: dict[int, tuple] = field(default_factory=dict)
+    # id(array) -> an array that no perturbation reaches.
+    fixed: dict[int, Any] = field(default_factory=dict)
     # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
     milestones: list[jax.Array] = field(default_factory=list)
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
@@ -90,6 +92,11 @@ class Context:
         """The equation that made an array, and its operands; (None, ()) if unknown."""
         return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
 
+    def is_fixed(self, x) -> bool:
+        """Whether an array is known to be the same for all directions."""
+        is_array = isinstance(x, jax.core.Tracer)
+        return id(x) in self.fixed if is_array else not isinstance(x, Perturbed)
+
     def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
         """Records the origin of a perturbed result, which a rule may use in its place."""
         self.sources[id(x)] = x, *self._source(x), eqn, operands
@@ -101,8 +108,11 @@ class Context:
         latest = None
         if arrays and elementwise:
             latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
+        is_fixed = all(self.is_fixed(x) for x in operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
+                if is_fixed:
+                    self.fixed[id(out)] = out
                 time, source = latest or (len(self.sources), out)
                 inner = self.origin(out)  # of an equation inside a call
                 origin = (eqn, operands) if inner[0] is None else inner
@@ -113,6 +123,7 @@ class Context:
     def interpret(self, jaxpr, consts: Sequence, args: Sequence) -> list:
         """The outputs of `jaxpr`, arrays or perturbed arrays."""
         values = dict(zip(jaxpr.constvars, consts, strict=True))
+        self.fixed.update((id(x), x) for x in consts)
         values |= dict(zip(jaxpr.invars, args, strict=True))
 
         def read(atom):

@@ -65,7 +65,13 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     context.kept(w, eqn)
     if axes:
         values = _along(others[0], axes).astype(accumulator_dtype(w.base.dtype))
-        return [w.times(Multiplier(tuple(axes), 1 / values if inverts else values))]
+        scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
+        # Numbers that all directions share go into the base, with the user's rounding.
+        folded = scaled.folded() if context.is_fixed(others[0]) and not w.multipliers else None
+        if folded is None:
+            return [scaled]
+        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+        return [folded.replace(base=base)]
     (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
     scales = (w.scale if x is w else _along(x, ()).astype(w.scale.dtype) for x in operands)
     return [w.replace(base=base, scale=getattr(lax, eqn.primitive.name)(*scales))]
@@ -96,8 +102,8 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
         axes = _varying(context, x)
         if isinstance(x, Perturbed):
             base, term = x.base, term_of(context, eqn, x, w.sides)
-        elif isinstance(x, jax.Array) and w.side_of(axes) is not None:
-            # The same base for all directions, if each has numbers of its own.
+        elif w.side_of(axes) is not None and not context.is_fixed(x):
+            # Each direction has numbers of its own, but all share the base.
             values = Multiplier(axes, _along(x, axes)).over(w.base.ndim)
             base, term = jnp.zeros_like(x), term_along(values, w.shape, w.sides)
         if isinstance(x, Perturbed) and term is None:

@@ -96,6 +96,8 @@ def reduce_sum(context: Context, eqn: JaxprEqn, w: Perturbed) -> list:
         return context.fallback(eqn, w)
     context.kept(w, eqn)
     (base,) = _compat.bind(eqn, folded.base)
+    dtype = accumulator_dtype(base.dtype)
+    folded = folded.replace(factors=tuple(f.astype(dtype) for f in folded.factors))
     seen = folded.viewed(partial(_summed, w.base.ndim, gone))
     return [cast(Perturbed, seen).replace(base=base)]  # a sum mixes no axes
 
