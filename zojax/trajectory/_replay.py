@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from zojax._kept import PROGRAMS
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._trees import PyTree
+from zojax._trees import PyTree, copied
 from zojax.trajectory import _identity
 from zojax.trajectory._hyperparameters import free, tables
 from zojax.trajectory._log import Log, digests, require_log
@@ -100,7 +100,7 @@ def _replayed(params, tx, log: Log, stops) -> Iterator[tuple[int, PyTree, Zeroth
     """Parameters and state after each of these numbers of steps; the next step overwrites them."""
     state = tx.init(params)._replace(rng_key=log.key)
     changes = tables(log, free(state.inner_state))
-    params, state = jax.tree.map(jnp.copy, (params, state))  # the program overwrites them
+    params, state = copied((params, state))  # the program overwrites them
     for first, stop in pairwise([0, *sorted(stops)]):
         rows = jax.tree.map(itemgetter(slice(first, stop)), (log.scalars, changes))
         params, state = _replaying(tx, stop - first)(params, state, *rows)
