@@ -30,7 +30,7 @@ from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
 
 STEP = 0.25  # the first deviation, in units of the range
 GENERATIONS = 50  # of a large population in the budget, at least
-NOISY_GENERATIONS = 128  # of a noisy search: large populations average the noise
+NOISY_GENERATIONS = 128  # of a noisy search, or 10 d: large populations average the noise
 BLOCK = 16  # members at once, so that a small population in large arrays costs little
 
 
@@ -62,8 +62,8 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
     elsewhere, with twice the population or with a small one.
 
     Args:
-      population: n of the first run, at least 4. By default, 4 + 3 ln d; with noise, budget / 128 if that
-        is more, up to 1024.
+      population: n of the first run, at least 4. By default, 4 + 3 ln d; with noise, up to 1024 members if
+        128 and 10 d generations remain.
       noisy: for noisy functions. The answer is the mean m with the average value of the last population,
         instead of the best point. There are no restarts.
       batch_size: points of one ask, for parallel evaluations. Populations are multiples of it.
@@ -92,8 +92,9 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
         raise ValueError(f"population must be at least 4, got {population}.")
 
     def least(space: Space, budget: int = 0) -> int:
-        share = min(budget // NOISY_GENERATIONS, 1024) if noisy else 0
-        n = population or max(4 + int(3 * np.log(space.dimension)), share)
+        d = space.dimension
+        share = min(budget // max(NOISY_GENERATIONS, 10 * d), 1024) if noisy else 0
+        n = population or max(4 + int(3 * np.log(d)), share)
         return -(-n // batch_size) * batch_size
 
     def init(key, space: Space, budget: int) -> CmaState:

@@ -143,38 +143,80 @@ def _dynamic_update_slice(a, new, *starts):
     return a
 
 
+class _Windows:
+    """The windows of a gather or scatter: where each entry of the result or update lies in the array."""
+
+    def __init__(self, shape, sizes, rank, window_axes, dropped, mapped, batched):
+        if batched:
+            raise NoNumPyFormError("a gather or scatter with batch axes has no form in NumPy.")
+        self.window_axes, self.mapped = tuple(window_axes), mapped
+        self.last = [n - size for n, size in zip(shape, sizes, strict=True)]
+        inner = iter(window_axes)
+        self.offsets = []
+        for axis, size in enumerate(sizes):
+            along = [1] * rank
+            if axis not in dropped:
+                along[next(inner)] = size
+            self.offsets.append(np.arange(size).reshape(along))
+
+    def __call__(self, starts) -> tuple[tuple, Any]:
+        """(index, inside): the index of all entries, and which windows lie inside the array."""
+        places, inside = list(self.offsets), np.True_
+        for j, axis in enumerate(self.mapped):
+            start = np.expand_dims(starts[..., j], self.window_axes)
+            inside = inside & (start >= 0) & (start <= self.last[axis])
+            places[axis] = places[axis] + np.clip(start, 0, self.last[axis])
+        return tuple(places), inside
+
+
 def _gather(eqn):
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    array, rank = eqn.invars[0].aval, len(_shape(eqn))
-    if numbers.operand_batching_dims:
-        raise NoNumPyFormError("a gather with batch axes has no form in NumPy.")
-    lead = [i for i in range(rank) if i not in numbers.offset_dims]
-    inner = iter(numbers.offset_dims)
-    offsets = []  # of each axis of the array, along its axis of the result
-    for axis, size in enumerate(sizes):
-        shape = [1] * rank
-        if axis not in numbers.collapsed_slice_dims:
-            shape[next(inner)] = size
-        offsets.append(np.arange(size).reshape(shape))
-    last = [n - size for n, size in zip(array.shape, sizes, strict=True)]
-    fills = eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP
-    if fills and not np.issubdtype(array.dtype, np.inexact):
+    array = eqn.invars[0].aval
+    windows = _Windows(
+        array.shape,
+        sizes,
+        len(_shape(eqn)),
+        numbers.offset_dims,
+        numbers.collapsed_slice_dims,
+        numbers.start_index_map,
+        numbers.operand_batching_dims,
+    )
+    if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
+        return lambda a, starts: a[windows(starts)[0]]
+    if not np.issubdtype(array.dtype, np.inexact):
         raise NoNumPyFormError("a gather that fills integers has no form in NumPy.")
 
-    def gather(a, starts):
-        places, inside = list(offsets), np.True_
-        for j, axis in enumerate(numbers.start_index_map):
-            start = (
-                np.expand_dims(starts[..., j], numbers.offset_dims)
-                if rank > len(lead)
-                else starts[..., j]
-            )
-            inside = inside & (start >= 0) & (start <= last[axis])
-            places[axis] = places[axis] + np.clip(start, 0, last[axis])
-        found = a[tuple(places)]
-        return np.where(inside, found, a.dtype.type(np.nan)) if fills else found
+    def filled(a, starts):
+        places, inside = windows(starts)
+        return np.where(inside, a[places], a.dtype.type(np.nan))
 
-    return gather
+    return filled
+
+
+def _scatter(eqn):
+    numbers, updates = eqn.params["dimension_numbers"], eqn.invars[2].aval.shape
+    shape = eqn.invars[0].aval.shape
+    window = iter(updates[axis] for axis in numbers.update_window_dims)
+    dropped = numbers.inserted_window_dims
+    windows = _Windows(
+        shape,
+        [1 if axis in dropped else next(window) for axis in range(len(shape))],
+        len(updates),
+        numbers.update_window_dims,
+        dropped,
+        numbers.scatter_dims_to_operand_dims,
+        numbers.operand_batching_dims,
+    )
+    clips = eqn.params["mode"] == lax.GatherScatterMode.CLIP
+
+    def scatter(a, starts, new):
+        places, inside = windows(starts)
+        inside = np.broadcast_to(inside | clips, new.shape)
+        a = a.copy()
+        a[tuple(np.broadcast_to(place, new.shape)[inside] for place in places)] = new[inside]
+        return a
+
+    return scatter
 
 
 def _pad(eqn):
@@ -304,6 +346,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
+    "scatter": _scatter,
     "pad": _pad,
     "dot_general": _dot,
     "sort": _sort,

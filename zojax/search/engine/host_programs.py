@@ -19,7 +19,7 @@ from zojax.search.engine.task import first_state
 from zojax.search.spaces import Space
 
 State = Any  # leaves for NumPy, or a `Packed`
-WIDE = 500  # coordinates from which a compiled program is faster
+WIDE = 1000  # coordinates from which a compiled program is faster
 
 
 class HostPrograms(NamedTuple):

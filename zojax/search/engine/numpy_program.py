@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
+from zojax.search.engine._primitives import NoNumPyFormError as NoNumPyFormError
 from zojax.search.engine._primitives import form_of
 
 INLINED = {"jit": "jaxpr", "custom_vmap_call": "call", "custom_jvp_call": "call_jaxpr"}
