@@ -2,23 +2,18 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import lru_cache, partial
-from typing import NamedTuple
+from functools import partial
 
 import jax
 import numpy as np
-from jax import lax
 
-from zojax._call import PROGRAMS
 from zojax._failures import Failures
 from zojax._numerics import float_dtype
 from zojax.search._random import split
-from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, one_after_another, stopped_by
-from zojax.search.engine.packed import Packed, pack, unpack
-from zojax.search.engine.task import SearchTask, first_state
-from zojax.search.spaces import Space
+from zojax.search.engine.task import SearchTask
 
 
 def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
@@ -43,8 +38,8 @@ def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: j
     """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = _compile(algorithm, task.problem.space)
-    log = Log(task, key, programs.start(key, task.problem.budget), executor, failures)
+    programs = host_programs(algorithm, task.problem.space, task.problem.budget, key)
+    log = Log(task, key, programs.start(key), executor, failures)
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)
@@ -79,53 +74,6 @@ def _finish(programs: "HostPrograms", log: Log):
     return state, *log.as_evaluated(np.asarray(x), np.asarray(value))
 
 
-class HostPrograms(NamedTuple):
-    """The programs of an algorithm on a space. One program tells and asks, which halves the calls."""
-
-    start: Callable  # (key, budget) -> packed state
-    step: Callable  # (packed state, x, values, tells, asks) -> (x, packed state)
-    inject: Callable  # (packed state, x, value) -> packed state
-    end: Callable  # (packed state) -> (state, its best point, its value)
-    shape: tuple[int, int]  # of x
-
-    def ask(self, state: Packed) -> tuple[jax.Array, Packed]:
-        x = np.zeros(self.shape, float_dtype())
-        return self.step(state, x, x[:, 0], False, True)
-
-    def tell(self, state: Packed, x, values) -> Packed:
-        return self.step(state, x, values, True, False)[1]
-
-
-@lru_cache(PROGRAMS)
-def _compile(algorithm: Algorithm, space: Space) -> HostPrograms:
-    def start(key, budget):
-        return pack(first_state(algorithm, space, budget, key))
-
-    def step(packed, x, values, tells, asks):
-        def tell(state):
-            return algorithm.tell(space, state, x, values)
-
-        state = lax.cond(tells, tell, lambda state: state, unpack(packed))
-        ask = partial(algorithm.ask, space)
-        x, state = lax.cond(asks, ask, lambda state: (x, state), state)
-        return x, pack(state)
-
-    def inject(packed, x, value):
-        return pack(algorithm.inject(space, unpack(packed), x, value))
-
-    def end(packed):
-        state = unpack(packed)
-        return state, *algorithm.best(state)
-
-    return HostPrograms(
-        start=jax.jit(start, static_argnums=1),
-        step=jax.jit(step),
-        inject=jax.jit(inject),
-        end=jax.jit(end),
-        shape=(algorithm.batch_size, space.dimension),
-    )
-
-
 def _begin(programs: HostPrograms, log: Log) -> None:
     """Injects the given points, after evaluating them if their values are unknown."""
     points, values = log.task.starts.x, log.task.starts.values
@@ -153,7 +101,7 @@ def _inject(programs: HostPrograms, log: Log) -> None:
     log.tell(state)
 
 
-def _injected(programs: HostPrograms, state: Packed, x: np.ndarray, value: float) -> Packed:
+def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: float) -> State:
     return programs.inject(state, x.astype(float_dtype()), float_dtype().type(value))
 
 
@@ -165,7 +113,7 @@ def _in_batches(programs: HostPrograms, log: Log) -> None:
     while more:
         values = log.evaluate(np.asarray(x)).astype(float_dtype())
         more = log.goes_on
-        x, state = programs.step(log.state, x, values, True, more)
+        x, state = programs.step(log.state, x, values, more)
         log.tell(state)
 
 

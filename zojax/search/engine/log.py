@@ -12,8 +12,8 @@ from zojax._failures import Failures
 from zojax._numerics import float_dtype, warn_of_resolution
 from zojax._scalars import host_scalar
 from zojax.search._random import evaluation_key
+from zojax.search.engine.host_programs import State
 from zojax.search.engine.outcome import Outcome, mean_and_error
-from zojax.search.engine.packed import Packed
 from zojax.search.engine.pending import Pending
 from zojax.search.engine.task import SearchTask, keeps_points
 
@@ -36,7 +36,7 @@ class Log:
         self,
         task: SearchTask,
         key: jax.Array,
-        state: Packed,
+        state: State,
         executor: Executor | None,
         failures: Failures,
     ):
@@ -140,7 +140,7 @@ class Log:
             return why
         return None
 
-    def tell(self, state: Packed) -> None:
+    def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
         kept = keeps_points(self.task.problem)
         for i in range(self.told, len(self.entries)):
