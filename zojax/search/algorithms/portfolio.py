@@ -80,8 +80,8 @@ def portfolio(
 
     Args:
       members: algorithms with batch_size 1. Put the most robust against noise last.
-      noisy: the algorithm for noise that exceeds the gains, `cma_es(noisy=True)` by default. `sracos()` makes better
-        use of few turns.
+      noisy: the algorithm for noise that exceeds the gains, `cma_es(noisy=True)` by default. `sracos()`
+        makes better use of few turns.
       exploration: the share of turns that go to the next member, whatever its gains.
 
     Raises:
