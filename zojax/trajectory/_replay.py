@@ -69,16 +69,10 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     if no step depends on them, since the log has none. `used`, `flat`, `unresolved`, `clipped`, `first`
     and `least` of `estimator_state` count evaluations, so they restart.
 
-    Args:
-      params: the first parameters of the run.
-      tx: the optimizer of the run.
-      log: as for `replay`.
+    Arguments and errors are as for `replay`.
 
     Returns:
       (params, state).
-
-    Raises:
-      As `replay`.
     """
     require_log(log)
     _identity.check(log.header, _identity.identify(tx, params))
