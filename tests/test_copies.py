@@ -182,6 +182,7 @@ CHOICES = {
     "coordinate_search": (search.coordinate_search(), algorithm_program, OF_CLOSURES),
     "from_evosax": (search.from_evosax("SimpleES", 4), of_a_continuum, OF_CLOSURES),
     "ponss": (search.ponss(0.1, 2), of_subsets, OF_CLOSURES),
+    "cma_es": (search.cma_es(), algorithm_program, OF_CLOSURES),
     "portfolio": (search.portfolio(), algorithm_program, OF_CLOSURES),
     "poss": (search.poss(), of_subsets, OF_CLOSURES),
     "pposs": (search.pposs(2), of_subsets, OF_CLOSURES),
