@@ -248,6 +248,7 @@ CASES = {
         # NaN marks free places in its state.
         "asracos": lambda: searched_by(search.asracos(), MIXED),
         "choice": lambda: sampled(search.choice([1, 2, 3])),
+        "cma_es": partial(searched, "cma_es"),
         "coordinate_reset": partial(searched, "coordinate_reset"),
         "coordinate_search": partial(searched, "coordinate_search"),
         "default_algorithm": lambda: search.default_algorithm(MIXED, 12),

@@ -17,6 +17,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
+@jax.jit  # one trace for all counters of a shape
 def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32-20 (Salmon et al., 2011) of counters (x0, x1) under a seed of two uint32.
 

@@ -67,6 +67,8 @@ ALGORITHMS = {
     "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
     "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
     "snes": Row(search.snes(), MIXED, is_monotone=False),
+    "cma_es": Row(search.cma_es(), MIXED, amplifies=True),
+    "cma_es:noisy": Row(search.cma_es(noisy=True), MIXED, is_monotone=False),
     "portfolio": Row(search.portfolio(), MIXED, amplifies=True),
     "portfolio:small": Row(
         search.portfolio(

@@ -61,9 +61,6 @@ def sre(
       rounds: how many subspaces share the budget.
       project: move each point to the nearest point of the space. Without it, points may lie outside.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       TypeError: inner is not an `Algorithm`; a count is not an int.
       ValueError: a count below 1; a space with coordinates that are not continuous.
