@@ -124,7 +124,14 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 
 
 # Each has the code of another row, with other settings or members.
-RELATED = ("portfolio", "sracos", "sracos:continuum", "poss", "from_evosax:population")
+RELATED = (
+    "portfolio",
+    "cma_es:noisy",
+    "sracos",
+    "sracos:continuum",
+    "poss",
+    "from_evosax:population",
+)
 
 
 @rows(*COMPOSED, *RELATED)
