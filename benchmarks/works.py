@@ -46,7 +46,7 @@ GRADIENTS = {
     "members": models.members,
 }
 # Works that are their settings alone; `benchmarks.sections` describes them.
-SETTINGS = ("policy", "training", "attack", "speed", "check", "code")
+SETTINGS = ("policy", "training", "attack", "speed", "first call", "check", "code")
 OTHERS = {
     **dict.fromkeys(SETTINGS, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
