@@ -82,8 +82,15 @@ def _check_size(entry, made) -> None:
         raise ValueError(f"not above {entry.limit:,} parameters: {entry.beyond}.")
 
 
-def compiled(program: Program, made, run: bool, sharding=None) -> Ready:
-    """Compiles a step; makes its arrays last, so that the peak of the process is that of the step."""
+def compiled(program: Program, made, run: bool, sharding=None, options=None) -> Ready:
+    """Compiles a step; makes its arrays last, so that the peak of the process is that of the step.
+
+    Args:
+      program, made: the contestant's step on a work.
+      run: False to compile only.
+      sharding: of all arrays, for a device that is not present.
+      options: of the compiler.
+    """
     import jax
 
     from benchmarks import works
@@ -94,7 +101,8 @@ def compiled(program: Program, made, run: bool, sharding=None) -> Ready:
     carry_shapes = place(jax.eval_shape(program.start, made.params))
     begin = time.perf_counter()
     jitted = jax.jit(program.step, donate_argnums=0)
-    executable = jitted.lower(carry_shapes, place(made.batch)).compile()
+    lowered = jitted.lower(carry_shapes, place(made.batch))
+    executable = lowered.compile(compiler_options=options)
     seconds, peak = time.perf_counter() - begin, peak_bytes(executable)
     host = Host(lambda: None, program.amount, program.facts)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.params))
@@ -151,7 +159,7 @@ def versions() -> dict:
     return environments.versions(names, sys.path)
 
 
-def _timed(ready: Ready) -> float:
+def timed(ready: Ready) -> float:
     start = ready.host.clock()
     ready.step()
     return ready.host.clock() - start
@@ -163,12 +171,12 @@ def serve(request: list, words, answer: Callable[[dict], Any]) -> None:
     facts = {"peak": ready.peak, "compile_seconds": ready.compile_seconds}
     facts |= {"parameters": ready.parameters, "amount": ready.host.amount}
     if ready.step:
-        facts["first"] = _timed(ready)  # allocates and warms up
+        facts["first"] = timed(ready)  # allocates and warms up
     answer(facts | {"versions": versions()})
     for word in words:
         if word.strip() == "stop":
             return answer(peaks() | ready.host.facts())
-        answer({"seconds": _timed(ready)})
+        answer({"seconds": timed(ready)})
 
 
 def main() -> None:

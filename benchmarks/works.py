@@ -83,6 +83,13 @@ class Process(NamedTuple):
     budget: int
 
 
+class Specimen(NamedTuple):
+    """A model of the zoo, and the directions of a population that shares it."""
+
+    model: str
+    directions: int
+
+
 class Check(NamedTuple):
     """A reliability check: how many runs, from which seed."""
 
@@ -120,6 +127,7 @@ OTHERS = {
     "speed": Speed,
     "process": Process,
     "check": Check,
+    "zoo": Specimen,
     "code": Package,
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
@@ -132,9 +140,13 @@ def make(name: str, settings: dict, evaluations: int = 1):
     """A work from its description."""
     if name in OTHERS:
         return OTHERS[name](**settings)
-    model = GRADIENTS[name](**settings)
+    return work(GRADIENTS[name](**settings), evaluations, name, settings)
+
+
+def work(model: Model, evaluations: int, name: str = "", settings: dict | None = None) -> Work:
+    """One gradient estimate and one step of a model."""
     loss = partial(_loss, model)
-    return Work(name, settings, loss, model.params, model.batch, evaluations)
+    return Work(name, settings or {}, loss, model.params, model.batch, evaluations)
 
 
 def _loss(model: Model, params, batch):
@@ -142,11 +154,16 @@ def _loss(model: Model, params, batch):
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):
-    """Arrays for shapes, leaf by leaf, so that the peak of a process is that of the step."""
+    """Arrays for shapes, leaf by leaf, so that the peak of a process is that of the step.
+
+    An array becomes a copy of it.
+    """
     rng, leaves = np.random.default_rng(seed), iter(range(1_000_000))
     on_cpu = jax.default_backend() == "cpu"
 
     def leaf(shape):
+        if isinstance(shape, jax.Array):
+            return jnp.copy(shape)
         if jnp.issubdtype(shape.dtype, jnp.integer):
             return jnp.asarray(rng.integers(0, 8, shape.shape), shape.dtype)
         if not on_cpu:  # billions of numbers: a minute for NumPy

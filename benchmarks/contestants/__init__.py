@@ -202,7 +202,11 @@ ATTACKS = {
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
 }
-CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
+CHECKS = {
+    "zojax": Contestant("check"),
+    "source code": Contestant("code"),
+    "a model of the zoo": Contestant("zoo"),
+}
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
