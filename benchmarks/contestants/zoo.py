@@ -16,7 +16,7 @@ from zojax import directions, implicit
 from zojax._trees import floats_only, structure_of
 
 KINDS = {"signs": directions.rademacher, "low rank": directions.low_rank}
-MU, DRAWS, ROUNDS = 1e-2, 4, 5
+MU, DRAWS, ROUNDS = 1e-2, 4, 3
 # The compiler does not count the buffers of YNNPACK.
 COUNTED = {"xla_cpu_experimental_ynn_fusion_type": ""}
 

@@ -31,7 +31,7 @@ MODELS = {
     ),
     "losses": ("target_network", "actor_critic", "ctc", "distillation"),
     "plain": (
-        *("ragged", "hash_routed", "switch", "int8", "masked", "fused_qkv", "flat_vector"),
+        *("ragged", "switch", "hash_routed", "int8", "masked", "fused_qkv", "flat_vector"),
         "sliced",
     ),
     "others": ("penzai_mlp", "e3nn_layer"),
