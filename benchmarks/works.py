@@ -66,6 +66,7 @@ class Attack(NamedTuple):
     step: float | None = None
     enough: int | None = None
     epochs: int = 15
+    data: str = "mnist"
 
 
 class Speed(NamedTuple):
@@ -81,6 +82,12 @@ class Process(NamedTuple):
     """A search of so many evaluations in a new interpreter."""
 
     budget: int
+
+
+class SelfCheck(NamedTuple):
+    """Comparisons of a device with the CPU, until so many seconds are over."""
+
+    seconds: float
 
 
 class Specimen(NamedTuple):
@@ -127,6 +134,7 @@ OTHERS = {
     "speed": Speed,
     "process": Process,
     "check": Check,
+    "self-check": SelfCheck,
     "zoo": Specimen,
     "code": Package,
     "problem": lambda name: problems.quality()[name],

@@ -206,6 +206,7 @@ CHECKS = {
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from benchmarks.harness import Entry
 
-CPU, ANY, NAMED = ("cpu",), ("cpu", "gpu"), ()
+CPU, GPU, NAMED = ("cpu",), ("gpu",), ()
 
 
 class Section(NamedTuple):
     """Attributes:
     about: one line.
-    devices: where it runs without being named: "cpu", "gpu".
+    devices: where it runs without being named; by name it runs anywhere.
     table: rows for a reader, from the stored rows.
     entries: its works.
     quick: works of a trial run; those of all sections take about a minute.
