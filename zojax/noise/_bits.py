@@ -17,6 +17,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
+@jax.jit  # one trace for all counters of a shape
 def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32-20 (Salmon et al., 2011) of counters (x0, x1) under a seed of two uint32.
 
@@ -51,6 +52,16 @@ def mix(key, x: jax.Array) -> jax.Array:
     x = lax.mul(_fold(x, 11), np.uint32(0xAC4C1B51))
     x = lax.mul(_fold(x, 15), np.uint32(0x31848BAB))
     return _fold(x, 14)
+
+
+def scramble(x):
+    """A bijection of uint32 without a key: the last steps of MurmurHash3 (Appleby).
+
+    Two rounds are cheap enough for XLA to repeat them in each consumer. x is an array of NumPy or JAX.
+    """
+    for shift, factor in (16, 0x85EBCA6B), (13, 0xC2B2AE35):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(16))
 
 
 def _fold(x: jax.Array, bits: int) -> jax.Array:
