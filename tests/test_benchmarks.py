@@ -427,7 +427,7 @@ def test_on_a_gpu_no_contestant_starts_after_eight_minutes(monkeypatch, trial, t
 
 
 def test_a_contestant_without_time_left_is_a_row():
-    (row,) = run(["inference"], Worker, until=0.0)
+    (row,) = run(["inference"], start=Worker, until=0.0)
     assert row["failed"] == "no time left" and "seconds" not in row
 
 

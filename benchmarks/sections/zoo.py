@@ -22,6 +22,7 @@ def _line(row: dict) -> dict:
     signs, low_rank = row.get("signs", {}), row.get("low rank", {})
     errors = [kind["error"] for kind in (signs, low_rank) if "error" in kind]
     peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
+    missing = "; ".join(low_rank.get("no rule", []))
     failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
     return {
         "model": row["work"],
@@ -34,8 +35,8 @@ def _line(row: dict) -> dict:
         "low rank: peak / forwards": over(of_many.get("zojax"), of_many.get("forward")),
         "low rank: time / forwards": clear(low_rank.get("time")),
         "NO RULE, signs": "; ".join(signs.get("no rule", [])),
-        "NO RULE, low rank": "; ".join(low_rank.get("no rule", [])),
-        "why": "; ".join(failures) or zoo.WHY.get(row["work"], ""),
+        "NO RULE, low rank": missing,
+        "why": "; ".join(failures) or (zoo.WHY.get(row["work"], "") if missing else ""),
     }
 
 

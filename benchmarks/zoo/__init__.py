@@ -38,7 +38,13 @@ MODELS = {
 }
 NAMES = tuple(f"{file}.{name}" for file, names in MODELS.items() for name in names)
 # Why a use stays without a rule.
-WHY: dict[str, str] = {}
+WHY = {
+    "solvers.linear_solve": "a factorisation reads every entry of the matrix",
+    "densities.hidden_markov_model": "softmax over the rows of a parameter acts on each entry",
+    "densities.bayesian_network": "supports are checked entry by entry",
+    "densities.masked_autoregressive_flow": "a mask of single entries has full rank",
+    "plain.masked": "a mask of single entries has full rank",
+}
 
 
 def make(name: str) -> Model:
