@@ -188,6 +188,10 @@ class Perturbed:
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
         total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
+        # XLA's CPU matrix kernels absorb sums but no bit operations. From a sum they would read three arrays:
+        # base, scale and noise.
+        if not self.is_vector:
+            total = _barriers.waiting(total, base)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
 
     def _noise(self, order: Sequence[int], dtype) -> jax.Array:

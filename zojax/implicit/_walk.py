@@ -79,7 +79,7 @@ class Context:
         arrays += self.milestones[-1:]
         # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
         fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
-        array = next(fits, None)
+        array = next(fits, x.scale if x.is_factored else None)
         return x if array is None else x.after(array)
 
     def _source(self, array) -> tuple[int, Any]:
