@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import JaxprEqn
 from jax.sharding import PartitionSpec
 
 from zojax import _barriers
@@ -39,6 +40,18 @@ class Part(NamedTuple):
     numbers: Callable[[Range], Range] | None = None
 
 
+class Loop(NamedTuple):
+    """A loop that holds weights.
+
+    Attributes:
+      eqn: the loop.
+      begun: the number of arrays made before it.
+    """
+
+    eqn: JaxprEqn
+    begun: int
+
+
 class PartOf(Protocol):
     """A view, restricted to some axes of its operand."""
 
@@ -60,6 +73,7 @@ class Perturbed:
       join: makes entries of the factors; None for stored noise.
       whole: a mask or stored values, with all axes; None if there are none.
       is_activation: made by a lookup or a broadcast, so of the size of activations.
+      held_by: the loop through which the perturbed array is kept.
     """
 
     name: str
@@ -70,6 +84,11 @@ class Perturbed:
     join: Access | Outer | None
     whole: jax.Array | None
     is_activation: bool = False
+    held_by: Loop | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.base.size * jnp.dtype(self.base.dtype).itemsize
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,7 +154,10 @@ class Perturbed:
             base, sliced, whole = slices
             sliced = sliced if rows is None else rows[sliced]
             factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
-            return self.replace(base=base, sides=self.sides[1:], factors=factors, whole=whole)
+            sides = self.sides[1:]
+            return self.replace(
+                base=base, sides=sides, factors=factors, whole=whole, held_by=None
+            )
 
         return (self.base, factor, self.whole), rebuild
 
@@ -174,6 +196,18 @@ class Perturbed:
         rows = left ^ _barriers.zero_from(array)
         join = dataclasses.replace(self.join, waits=True)
         return self.replace(factors=(rows, right), join=join)
+
+    def held(self, loop: Loop) -> "Perturbed":
+        """The same, but its noise waits for nothing inside of the loop, so that XLA makes it before."""
+        join = self.join
+        join = dataclasses.replace(join, waits=True) if isinstance(join, Access) else join
+        return self.replace(join=join, held_by=loop)
+
+    def unshared(self) -> "Perturbed":
+        """The same, but each reader makes the noise again."""
+        join = self.join
+        join = dataclasses.replace(join, shared=False) if isinstance(join, Access) else join
+        return self.replace(join=join)
 
     def materialise(self) -> jax.Array:
         """The array itself, computed in at least float32 and rounded once.
