@@ -107,9 +107,9 @@ def estimator(
         dict maps keywords. An entry holds for all arrays of its argument: unlike in `jax.vmap`, it is
         not a tree. Mapped axes have length N.
       with_key: the loss gets `key=`, one a direction, shared by its evaluations.
-      hold_in_loops: whether a loop of the loss holds a perturbed copy of dense weights that it reads in each
-        iteration, see `zojax.implicit.evaluate`. None holds up to 64 MiB; False makes no copy, at the cost
-        of noise in each iteration.
+      hold_in_loops: whether a loop of the loss holds a perturbed copy of the dense weights that it reads in
+        each iteration. None holds up to 64 MiB. False makes no copy, but noise in each iteration. See
+        `zojax.implicit.evaluate`.
 
     Returns:
       An `Estimator`.

@@ -25,14 +25,14 @@ def explain(
 ) -> Report:
     """The use of each parameter in `evaluate(fun, params, noise, scale, *args, **kwargs)`.
 
-    Nothing is computed, so arrays may be `jax.ShapeDtypeStruct`s. The printed report is a table, sorted by
-    bytes, of
+    Nothing is computed, so arrays may be `jax.ShapeDtypeStruct`s. The printed report is a table of uses,
+    sorted by bytes:
 
     - `part in use by ...`: one operation materialises this part while it reads it;
     - `HELD over a loop`: the same once before a loop, which keeps the copy (see `hold_in_loops`);
     - `vector for ...`: a vector, or a small part that is broadcast;
-    - `NO RULE for ...`: materialised, because the primitive cannot use low-rank noise, or only moves the part
-      (a pad, a carry, an output);
+    - `NO RULE for ...`: materialised, because the primitive cannot use low-rank noise, or only moves the
+      part (a pad, a carry, an output);
     - `looked up or broadcast`: materialised, of the size of activations;
     - `kept through ...`: these primitives keep the noise in its own form.
 
@@ -47,7 +47,7 @@ def explain(
       hold_in_loops: as for `evaluate`.
 
     Returns:
-      A `Report`: `leaves` by name, `missing` (uses without a rule), and in bytes `largest_slice`, `together`
+      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`
       and `held`. `plot()` draws it.
 
     Raises:

@@ -155,9 +155,7 @@ class Perturbed:
             sliced = sliced if rows is None else rows[sliced]
             factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
             sides = self.sides[1:]
-            return self.replace(
-                base=base, sides=sides, factors=factors, whole=whole, held_by=None
-            )
+            return self.replace(base=base, sides=sides, factors=factors, whole=whole, held_by=None)
 
         return (self.base, factor, self.whole), rebuild
 
@@ -222,7 +220,7 @@ class Perturbed:
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
         total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
-        # XLA's CPU matrix kernels absorb sums but no bit operations. From a sum they would read three arrays:
+        # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
         # base, scale and noise.
         if not self.is_vector:
             total = _barriers.waiting(total, base)

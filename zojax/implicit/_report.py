@@ -1,5 +1,6 @@
 """The report of `explain`: a table, and a picture."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -72,8 +73,8 @@ class Report:
     Attributes:
       leaves: a `Leaf` for each perturbed parameter, by name.
       parameters: bytes of all parameters.
-      together: bytes of the perturbed parts that may be in memory together. An evaluation needs at most
-        a forward and these.
+      together: bytes of the perturbed parts that may be in memory together. An evaluation with dense noise
+        needs at most a forward and these.
       held: the part of `together` that loops hold.
     """
 
@@ -95,7 +96,10 @@ class Report:
 
     @property
     def forwards(self) -> float:
-        """At most the memory of an evaluation over that of a forward, which reads all parameters."""
+        """At most the memory of an evaluation over that of a forward, which has all parameters.
+
+        A low-rank product also has a second output, an activation.
+        """
         return 1 + self.together / max(self.parameters, 1)
 
     def plot(self, ax: Any = None) -> Any:
@@ -124,13 +128,18 @@ def _rows(leaf: Leaf) -> list[tuple]:
     for e in leaf.events:
         use = f"{_USES.get(e.kind)} {e.primitive}"
         if e.kind == "activation":
-            rows.append(row(use, 0, "activations", e.where))
+            rows.append(row(use, 0, "activations", _line(e)))
         elif e.kind != "kept":
-            rows.append(row(use, e.nbytes, _part(leaf.dtype, e.shape), e.where, e.remedy))
+            rows.append(row(use, e.nbytes, _part(leaf.dtype, e.shape), _line(e), e.remedy))
     kept = ", ".join(dict.fromkeys(e.primitive for e in leaf.events if e.kind == "kept"))
     if kept or not rows:
         rows.append(row(f"kept through {kept}" if kept else "unused"))
     return list(dict.fromkeys(rows))
+
+
+def _line(event: Event) -> str:
+    """The line without the name of its function, from the current folder if it is there."""
+    return event.where.split(" (")[0].removeprefix(os.getcwd() + os.sep)
 
 
 def _part(dtype: str, shape: tuple[int, ...]) -> str:
@@ -150,12 +159,12 @@ def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
 def _summary(report: Report) -> str:
     together = f"perturbed parts in memory together: at most {_size(report.together)}"
     if report.held:
-        together += f", {_size(report.held)} of them held over loops"
-    lines = [
-        together,
-        f"parameters: {_size(report.parameters)}; "
-        f"an evaluation needs at most {report.forwards:.2f} forwards, for any batch size",
-    ]
+        together += f", of which loops hold {_size(report.held)}"
+    total = f"parameters: {_size(report.parameters)}; an evaluation needs at most "
+    total += f"{report.forwards:.2f} forwards"
+    if any(leaf.noise.startswith("low rank") for leaf in report.leaves.values()):
+        total += " and a second output of a low-rank product"
+    lines = [together, total]
     if report.missing:
         names = ", ".join(dict.fromkeys(name for name, _ in report.missing))
         lines.append(f"no rule for some uses of {names}")
@@ -181,7 +190,12 @@ def _bars(ax: Any, report: Report) -> Any:
         ax.barh(places, sizes, color=color, label=_USES[kind].rsplit(" ", 1)[0])
     for i, (_, e) in enumerate(bars):
         ax.annotate(
-            f"{_size(e.nbytes)}, {e.primitive}", (e.nbytes, i), (3, 0), None, "offset points", va="center"
+            f"{_size(e.nbytes)}, {e.primitive}",
+            (e.nbytes, i),
+            (3, 0),
+            None,
+            "offset points",
+            va="center",
         )
     ax.set(yticks=range(len(bars)), yticklabels=[name for name, _ in bars], xlabel="bytes")
     ax.invert_yaxis()

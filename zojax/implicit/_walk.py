@@ -16,7 +16,6 @@ from zojax._trees import PyTree
 from zojax.implicit import _compat, _registry
 from zojax.implicit._perturbed import Perturbed, perturb
 
-
 HELD_BYTES = 2**26  # of weights that a loop holds by default: copying them costs little memory
 
 
@@ -33,7 +32,7 @@ class Context:
 
     on_perturbed: Callable[[Perturbed], None] = _ignore
     on_kept: Callable[[Perturbed, Any], None] = _ignore
-    # A perturbed array, its reader, and the array that its noise waits for. Arrays are numbered as in `sources`.
+    # A perturbed array, its reader, and the array that its noise waits for, by its number in `sources`.
     on_materialise: Callable[[Perturbed, Any, int], None] = _ignore
     # An equation, and the number of its first output.
     on_evaluated: Callable[[JaxprEqn, int], None] = _ignore
@@ -95,7 +94,8 @@ class Context:
         arrays += self.milestones[-1:]
         # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
         fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
-        return next(fits, x.scale if x.is_factored else None)
+        # A scale differs between offsets: else XLA would make a low-rank sum before the loop over them.
+        return next(fits, x.scale if x.is_factored and not x.is_activation else None)
 
     def _source(self, array, unknown: int | None = None) -> tuple[int, Any]:
         """The creation order and the stored array from which `array` derives elementwise."""
@@ -145,7 +145,7 @@ class Context:
     ) -> list[jax.Array]:
         """The outputs, as arrays, of a body with a trace of its own, from which no array escapes.
 
-        `changing` are arrays that change in each iteration. Noise without a neighbour waits for one of them.
+        `changing` are arrays that change in each iteration. Noise without a neighbour waits for one.
         """
         milestones = [x for x in changing if _is_computed(x)][:1]
         inner = replace(self, vectors={}, milestones=milestones, begun=len(self.sources) - 1)

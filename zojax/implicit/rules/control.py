@@ -68,8 +68,8 @@ def _vectors_at_once(context: Context, eqn: JaxprEqn, x, beside):
 def _constants(context: Context, eqn: JaxprEqn, consts: Sequence, beside: Sequence) -> list:
     """The constants of a loop. It holds dense ones up to `held_bytes`, the smallest first.
 
-    Their noise waits for the operands of the loop: then XLA makes it once, late. Other noise waits for arrays
-    of the body, so each iteration makes it again. Low-rank factors are small, and exist.
+    Their noise waits for the operands of the loop: then XLA makes it once, late. Other noise waits for
+    arrays of the body, so each iteration makes it again. Low-rank factors are small, and exist.
     """
     loop, room = Loop(eqn, len(context.sources) - 1), context.held_bytes
     found: dict[int, Perturbed] = {}
