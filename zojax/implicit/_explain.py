@@ -1,6 +1,7 @@
 """Reports on the use of every parameter in an evaluation, and the errors of a strict evaluation."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -63,20 +64,13 @@ def explain(
     if isinstance(noise, Direction):
         noise = _drawn(noise, params)
     require_noise(noise)
-    leaves: dict[str, Leaf] = {}
-    budget = Budget()
-
-    def materialised(x: Perturbed, eqn: JaxprEqn | None, since: int) -> None:
-        kind = _kind(x, eqn)
-        _record(leaves[x.name], kind, x, eqn)
-        if kind != "activation":
-            budget.add(x, since)
-
+    found = _Findings()
     context = Context(
-        on_perturbed=lambda x: leaves.update({x.name: _leaf(x)}),
-        on_kept=lambda x, eqn: _record(leaves[x.name], "kept", x, eqn),
-        on_materialise=materialised,
-        on_evaluated=budget.evaluated,
+        on_perturbed=found.perturbed,
+        on_kept=found.kept,
+        on_materialise=found.materialised,
+        on_call=found.calls.append,
+        on_evaluated=found.evaluated,
         held_bytes=held_bytes(hold_in_loops),
     )
     arrays, fill = _compat.partition((params, noise, args, kwargs), _has_shape)
@@ -87,24 +81,48 @@ def explain(
 
     jax.eval_shape(evaluation, arrays)
     total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params) if _has_shape(x))
-    return Report(leaves, total, budget.most(), budget.most(held=True))
+    return Report(found.leaves, total, found.budget.most(), found.budget.most(held=True))
+
+
+@dataclass
+class _Findings:
+    """What the interpreter reports: the uses of each leaf, and the budget; `calls` are being evaluated."""
+
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    calls: list[JaxprEqn] = field(default_factory=list)
+
+    def perturbed(self, x: Perturbed) -> None:
+        noise = "low rank" if x.is_factored else "dense"
+        noise += "" if x.whole is None else (", masked" if x.join else ", stored")
+        self.leaves[x.name] = Leaf(x.name, x.shape, str(x.base.dtype), noise)
+
+    def kept(self, x: Perturbed, eqn: JaxprEqn) -> None:
+        self._record("kept", x, eqn)
+
+    def materialised(self, x: Perturbed, eqn: JaxprEqn | None, since: int) -> None:
+        kind = _kind(x, eqn)
+        self._record(kind, x, eqn)
+        if kind != "activation":
+            self.budget.add(x, since)
+
+    def evaluated(self, eqn: JaxprEqn, now: int) -> None:
+        if self.calls and self.calls[-1] is eqn:
+            self.calls.pop()
+        self.budget.evaluated(eqn, now)
+
+    def _record(self, kind: str, x: Perturbed, eqn: JaxprEqn | None) -> None:
+        # Equations inside of JAX's own functions have no line of the user's, but their calls have.
+        eqns = [] if eqn is None else [eqn, *reversed(self.calls)]
+        where = next(filter(None, map(_compat.source_line, eqns)), "")
+        event = Event(kind, _name(eqn), where, x.shape, x.nbytes, _remedy(kind, x, eqn))
+        events = self.leaves[x.name].events
+        if event not in events:
+            events.append(event)
 
 
 def _has_shape(x) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
-
-
-def _leaf(x: Perturbed) -> Leaf:
-    noise = "low rank" if x.is_factored else "dense"
-    noise += "" if x.whole is None else (", masked" if x.join else ", stored")
-    return Leaf(x.name, x.shape, str(x.base.dtype), noise)
-
-
-def _record(leaf: Leaf, kind: str, x: Perturbed, eqn: JaxprEqn | None) -> None:
-    where = "" if eqn is None else _compat.source_line(eqn)
-    event = Event(kind, _name(eqn), where, x.shape, x.nbytes, _remedy(kind, x, eqn))
-    if event not in leaf.events:
-        leaf.events.append(event)
 
 
 def _name(eqn: JaxprEqn | None) -> str:

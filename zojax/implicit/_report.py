@@ -189,14 +189,8 @@ def _bars(ax: Any, report: Report) -> Any:
         sizes = [bars[i][1].nbytes for i in places]
         ax.barh(places, sizes, color=color, label=_USES[kind].rsplit(" ", 1)[0])
     for i, (_, e) in enumerate(bars):
-        ax.annotate(
-            f"{_size(e.nbytes)}, {e.primitive}",
-            (e.nbytes, i),
-            (3, 0),
-            None,
-            "offset points",
-            va="center",
-        )
+        text = f"{_size(e.nbytes)}, {e.primitive}"
+        ax.annotate(text, (e.nbytes, i), (3, 0), textcoords="offset points", va="center")
     ax.set(yticks=range(len(bars)), yticklabels=[name for name, _ in bars], xlabel="bytes")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)

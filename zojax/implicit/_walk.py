@@ -34,6 +34,8 @@ class Context:
     on_kept: Callable[[Perturbed, Any], None] = _ignore
     # A perturbed array, its reader, and the array that its noise waits for, by its number in `sources`.
     on_materialise: Callable[[Perturbed, Any, int], None] = _ignore
+    # A call, before its body.
+    on_call: Callable[[JaxprEqn], None] = _ignore
     # An equation, and the number of its first output.
     on_evaluated: Callable[[JaxprEqn, int], None] = _ignore
     held_bytes: float = HELD_BYTES  # of weights that a loop may hold

@@ -27,6 +27,7 @@ def _has_elementwise_body(eqn: JaxprEqn) -> bool:
 @rule("remat2")
 def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Evaluates the body in place. Values do not need its derivative rules."""
+    context.on_call(eqn)
     jaxpr, consts = _compat.inner_jaxpr(eqn)
     return context.interpret(jaxpr, consts, operands)
 
