@@ -205,10 +205,13 @@ def test_the_plot_has_a_bar_for_each_materialised_parameter():
         lambda p, x: x @ p["w"] + p["b"], params, directions.normal(), jnp.ones((2, 64))
     )
     ax = report.plot()
-    assert ax.get_title() == "at most 1.98 forwards"
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["['w']", "['b']"]
-    assert [bar.get_width() for bar in ax.patches] == [64 * 32 * 4, 32 * 4]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["part in use", "vector"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["together", "['w']", "['b']"] and ax.get_xlabel() == "KiB"
+    assert sorted(bar.get_width() for bar in ax.patches) == [0.125, 8, 8]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["8 KiB, 1.98 forwards", "8 KiB, dot_general", "128 B, add"]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["at most", "part in use", "vector"]
     assert report.plot(ax) is ax
 
 

@@ -1,5 +1,6 @@
 """The report of `explain`: a table, and a picture."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 from zojax._plot import new_axes
 
+_UNITS = ("B", "KiB", "MiB", "GiB")
 _USES = {
     "slice": "part in use by",
     "held": "HELD over a loop for",
@@ -174,36 +176,50 @@ def _summary(report: Report) -> str:
 _MOST_BARS = 12
 
 
+class _Bar(NamedTuple):
+    name: str
+    label: str
+    nbytes: int
+    text: str
+
+
 def _bars(ax: Any, report: Report) -> Any:
-    """The largest part of each parameter, by its use."""
-    largest = [
-        max(leaf.materialised, key=lambda e: e.nbytes)
-        for leaf in report.leaves.values()
-        if leaf.nbytes
-    ]
-    names = [leaf.name.removeprefix("params") for leaf in report.leaves.values() if leaf.nbytes]
-    bars = sorted(zip(names, largest, strict=True), key=lambda bar: -bar[1].nbytes)[:_MOST_BARS]
-    kinds = {e.kind: f"C{list(_USES).index(e.kind)}" for _, e in bars}
-    for kind, color in kinds.items():
-        places = [i for i, (_, e) in enumerate(bars) if e.kind == kind]
-        sizes = [bars[i][1].nbytes for i in places]
-        ax.barh(places, sizes, color=color, label=_USES[kind].rsplit(" ", 1)[0])
-    for i, (_, e) in enumerate(bars):
-        text = f"{_size(e.nbytes)}, {e.primitive}"
-        ax.annotate(text, (e.nbytes, i), (3, 0), textcoords="offset points", va="center")
-    ax.set(yticks=range(len(bars)), yticklabels=[name for name, _ in bars], xlabel="bytes")
+    """All parts in memory together, and the largest part of each parameter."""
+    bars = sorted((_bar(x) for x in report.leaves.values() if x.nbytes), key=lambda b: -b.nbytes)
+    together = f"{_size(report.together)}, {report.forwards:.2f} forwards"
+    bars = [_Bar("together", "at most", report.together, together), *bars[:_MOST_BARS]]
+    power = _power(max(bar.nbytes for bar in bars))
+    sizes = [bar.nbytes / 1024**power for bar in bars]
+    for color, label in enumerate(["at most", *map(_label, _USES)]):
+        places = [i for i, bar in enumerate(bars) if bar.label == label]
+        if places:
+            ax.barh(places, [sizes[i] for i in places], color=f"C{color}", label=label)
+    for i, (bar, size) in enumerate(zip(bars, sizes, strict=True)):
+        ax.annotate(bar.text, (size, i), (3, 0), textcoords="offset points", va="center")
+    ax.set(yticks=range(len(bars)), yticklabels=[bar.name for bar in bars], xlabel=_UNITS[power])
     ax.invert_yaxis()
+    ax.margins(x=0.3)  # for the texts
     ax.grid(axis="y", visible=False)
-    ax.set_title(f"at most {report.forwards:.2f} forwards")
-    if kinds:
-        ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right")
     return ax
 
 
+def _bar(leaf: Leaf) -> _Bar:
+    event = max(leaf.materialised, key=lambda e: (e.nbytes, e.kind == "missing"))
+    name = leaf.name.removeprefix("params") or leaf.name
+    return _Bar(name, _label(event.kind), event.nbytes, f"{_size(event.nbytes)}, {event.primitive}")
+
+
+def _label(kind: str) -> str:
+    """A use, without its preposition."""
+    return _USES[kind].rsplit(" ", 1)[0]
+
+
+def _power(nbytes: int) -> int:
+    """The unit of a number, as an index of `_UNITS`."""
+    return min(int(math.log(max(nbytes, 1), 1024)), len(_UNITS) - 1)
+
+
 def _size(nbytes: int) -> str:
-    size = float(nbytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
+    power = _power(nbytes)
+    return f"{nbytes / 1024**power:.4g} {_UNITS[power]}"
