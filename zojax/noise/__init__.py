@@ -9,7 +9,10 @@ From the bottom: bits (`_bits`, `_seeds`), sources (`_sources`), objects (`_obje
 """
 
 from zojax.noise._bits import counters, mix, row_keys, standard_normal, threefry
+
+# An alias to its own name marks a name that other rooms of zojax import; it is not public.
 from zojax.noise._bits import random_sign as random_sign
+from zojax.noise._bits import scramble as scramble
 from zojax.noise._factored import Access, Factored, Outer
 from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._objects import (
@@ -20,8 +23,6 @@ from zojax.noise._objects import (
     low_rank_noise,
     row_noise,
 )
-
-# An alias to its own name marks a name that other rooms of zojax import; it is not public.
 from zojax.noise._objects import factored as factored
 from zojax.noise._objects import of_even_length as of_even_length
 from zojax.noise._objects import share as share

@@ -62,6 +62,16 @@ def shifted(key, start: int) -> tuple[jax.Array, jax.Array]:
     return lax.add(key[0], np.uint32(start * int(_WEYL) % 2**32)), key[1]
 
 
+def scramble(x):
+    """A bijection of uint32 without a key: the last steps of MurmurHash3 (Appleby).
+
+    Two rounds are cheap enough for XLA to repeat them in each consumer. x is an array of NumPy or JAX.
+    """
+    for shift, factor in (16, 0x85EBCA6B), (13, 0xC2B2AE35):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(16))
+
+
 def _fold(x: jax.Array, bits: int) -> jax.Array:
     return lax.bitwise_xor(x, lax.shift_right_logical(x, np.uint32(bits)))
 

@@ -17,8 +17,6 @@ from zojax.noise import make_seed, mix, row_keys
 
 # Numbers of draws that no stream reaches.
 _EVALUATIONS, _SAMPLE, _KEYS = (np.uint32(2**32 - i) for i in (3, 2, 1))
-# Rounds of `scramble`: the last steps of MurmurHash3.
-MURMUR = (16, 0x85EBCA6B), (13, 0xC2B2AE35)
 
 
 class Random(NamedTuple):
@@ -90,13 +88,6 @@ def unit(random: Random, num: int) -> jax.Array:
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:
     """`num` uniform numbers, and the stream after them."""
     return unit(random, num), advance(random)
-
-
-def scramble(x, rounds=MURMUR):
-    """A bijection of uint32 in which every bit moves every other; x is an array of NumPy or JAX."""
-    for shift, factor in rounds:
-        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
-    return x ^ (x >> np.uint32(16))
 
 
 def index_from(u: jax.Array, n) -> jax.Array:

@@ -142,5 +142,4 @@ def checksum(x: jax.Array) -> jax.Array:
     """A 32-bit hash of an image's bits. Integer sums are exact, whatever their order."""
     bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
     place = jnp.arange(bits.shape[0], dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    mixed = (bits ^ place) * jnp.uint32(0x85EBCA6B)
-    return jnp.sum((mixed ^ (mixed >> 15)) * jnp.uint32(0xC2B2AE35), dtype=jnp.uint32)
+    return jnp.sum(noise.scramble(bits ^ place), dtype=jnp.uint32)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._random import scramble
+from zojax.noise import scramble
 
 
 @jax.custom_batching.custom_vmap

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax.search._random import Random, index_from, scramble, to_unit, words
+from zojax.noise import scramble
+from zojax.search._random import Random, index_from, to_unit, words
 from zojax.search.algorithms._arrays import index_of, pick, set_row
 from zojax.search.algorithms._sizes import num_redrawn
 from zojax.search.algorithms._toolkit import bounds_of

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zojax.search._random import scramble
+from zojax.noise import scramble
 from zojax.search.spaces._arguments import as_integers
 from zojax.search.spaces._domain import UNORDERED, Domain
 from zojax.search.spaces._precision import namespace_of
 from zojax.search.spaces._values import numbers_of
-
-# Rounds of `scramble`, from hash-prospector (Wellons).
-ROUNDS = (16, 0x7FEB352D), (15, 0x846CA68B)
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ class Subset(Domain):
         names = np.arange(self.n, dtype=np.uint32) * np.uint32(0x9E3779B9)
         names = np.broadcast_to(names, x.shape)
         together = xp.sum(
-            xp.where(is_member, scramble(names, ROUNDS), np.uint32(0)), -1, np.uint32, keepdims=True
+            xp.where(is_member, scramble(names), np.uint32(0)), -1, np.uint32, keepdims=True
         )
-        places = xp.where(is_member, scramble(names ^ together, ROUNDS), np.uint32(2**32 - 1))
+        places = xp.where(is_member, scramble(names ^ together), np.uint32(2**32 - 1))
         last = xp.sort(places, axis=-1)[..., self.max_size - 1 : self.max_size]
         return xp.where(is_member & (places <= last), x, 0)
 
