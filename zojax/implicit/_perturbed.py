@@ -223,7 +223,7 @@ class Perturbed:
         # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
         # base, scale and noise.
         if not self.is_vector:
-            total = _barriers.waiting(total, base)
+            total = _barriers.waiting(total, self.scale)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
 
     def _noise(self, order: Sequence[int], dtype) -> jax.Array:
