@@ -1,4 +1,4 @@
-"""Virtual environments for contestants with other requirements; made once, in the user's cache folder."""
+"""Environments for contestants with other requirements; uv makes them once, in the user's cache folder."""
 
 import functools
 import os
@@ -17,13 +17,8 @@ PACKAGES = (
 
 
 class Environment(NamedTuple):
-    """Attributes:
-    requirements: for pip.
-    python: the oldest version (major, minor) that it needs.
-    """
-
-    requirements: tuple[str, ...]
-    python: tuple[int, int]
+    requirements: tuple[str, ...]  # for pip
+    python: str  # its versions, such as ">=3.12"
 
 
 class Unavailable(RuntimeError):
@@ -33,8 +28,8 @@ class Unavailable(RuntimeError):
 # The JAX of environments, with GPU support on a machine with a GPU.
 JAX = f"jax{'[cuda12]' if which('nvidia-smi') else ''}==0.12.0.1"
 ENVIRONMENTS = {
-    "shardes": Environment(("shardes==0.1.1", JAX, "optax", "chex"), (3, 12)),
-    "torch": Environment(("torch>=2.4", "transformers>=4.44", "numpy"), (3, 10)),
+    "shardes": Environment(("shardes==0.1.1", JAX, "optax", "chex"), ">=3.12"),
+    "torch": Environment(("torch>=2.4", "transformers>=4.44", "numpy"), ">=3.10"),
 }
 
 
@@ -44,15 +39,7 @@ def folder() -> Path:
 
 
 def python_of(name: str, make: bool = True) -> Path:
-    """The interpreter of an environment.
-
-    Args:
-      name: of `ENVIRONMENTS`.
-      make: whether to make a missing one.
-
-    Raises:
-      Unavailable: it is missing, and was not or could not be made.
-    """
+    """The interpreter of one of `ENVIRONMENTS`, made if missing; else raises Unavailable."""
     path = folder() / name
     python, done = path / "bin" / "python", path / "complete"
     wanted = ENVIRONMENTS[name]
@@ -69,11 +56,10 @@ def python_of(name: str, make: bool = True) -> Path:
 @functools.cache
 def _refused(name: str) -> str:
     """Makes an environment; returns the reason of a failure. Cached, since it would fail again."""
-    path, wanted = folder() / name, ENVIRONMENTS[name]
-    pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    path, wanted, uv = folder() / name, ENVIRONMENTS[name], [sys.executable, "-m", "uv", "--quiet"]
     try:
-        _run([_interpreter(wanted.python), "-m", "venv", "--clear", str(path)])
-        _run([*pip, *wanted.requirements])
+        _run([*uv, "venv", "--clear", "--python", wanted.python, str(path)])
+        _run([*uv, "pip", "install", "--python", str(path), *wanted.requirements])
     except Unavailable as error:
         return str(error)
     return ""
@@ -90,17 +76,3 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
         raise Unavailable(f"not installed: {last[0].strip()[:200]}")
-
-
-def _interpreter(oldest: tuple[int, int]) -> str:
-    """This interpreter, or the first of the machine's that is new enough and starts."""
-    if sys.version_info >= oldest:
-        return sys.executable
-    names = [f"python3.{minor}" for minor in range(oldest[1], 20)]
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [str(p) for n in names for p in sorted(pyenv.glob(f"{n[6:]}*/bin/python"))]
-    for candidate in [*filter(None, map(which, names)), *found]:
-        check = [candidate, "-c", f"import sys; sys.exit(sys.version_info < {oldest})"]
-        if subprocess.run(check, capture_output=True, check=False).returncode == 0:
-            return candidate
-    raise Unavailable(f"it needs Python {oldest[0]}.{oldest[1]}, and none was found.")

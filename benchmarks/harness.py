@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -31,68 +31,50 @@ TURN = 0.1  # seconds of a turn of short steps
 class Entry(NamedTuple):
     """One work of a contest.
 
-    Attributes:
-      label: the name of the work in its rows.
-      work: name, settings and evaluations, as `works.make` takes them.
-      contestants: names in `CONTESTANTS`.
-      bases: contestants that the others are compared with: first the floor, then zojax.
-      turns: the exact number of steps, say one a seed; 0 compiles only. None is as many turns as time
-        allows, after a first step that warms up.
-      together: False if the contestants do not fit the device side by side: then one after another.
+    `turns` is the exact number of steps, say one a seed; 0 compiles only. None is as many turns as time
+    allows, after a first step that warms up.
     """
 
-    label: str
-    work: dict
-    contestants: list[str]
-    bases: tuple[str, ...] = ()
+    label: str  # the name of the work in its rows
+    name: str  # of the work, with settings and evaluations as `works.make` takes them
+    settings: dict
+    evaluations: int
+    contestants: Collection[str]  # names in `CONTESTANTS`
+    bases: Collection[str] = ()  # the others are compared with these: first the floor, then zojax
     turns: int | None = None
-    together: bool = True
+    together: bool = True  # False if the device has no room for all: one after another
+
+    @property
+    def work(self) -> dict:
+        return {"name": self.name, "settings": self.settings, "evaluations": self.evaluations}
 
 
 class Options(NamedTuple):
-    """How long a contest may take.
+    """How long a contest may take."""
 
-    Attributes:
-      rounds: turns of a contestant, at most.
-      budget: seconds of all turns of a work; `FEW` turns are taken in any case.
-      slow: seconds of a step beyond which one step has to do.
-      limit: seconds until a contestant has taken its first step.
-      make: whether missing environments are made.
-      platform: the backend of all contestants.
-      target: a device in `benchmarks.targets` to compile for.
-      variables: environment variables of the processes.
-    """
-
-    rounds: int = 15
-    budget: float = 30
-    slow: float = 40
-    limit: float = 240
-    make: bool = True
-    platform: str = "cpu"
-    target: str = ""
-    variables: dict = {}
+    rounds: int = 15  # turns of a contestant, at most
+    budget: float = 30  # seconds of all turns of a work; `FEW` turns are taken in any case
+    slow: float = 40  # seconds of a step beyond which one step has to do
+    limit: float = 240  # seconds until a contestant has taken its first step
+    make: bool = True  # whether missing environments are made
+    platform: str = "cpu"  # the backend of all contestants
+    target: str = ""  # a device in `benchmarks.targets` to compile for
+    variables: dict = {}  # environment variables of the processes
 
 
 class Failed(RuntimeError):
     """A contestant that cannot take part, with the reason."""
 
 
-# --- one contestant -----------------------------------------------------------------------------------
-
-
 class Worker:
-    """A contestant on a work in a process of its own, ready to step.
-
-    Raises:
-      Failed: with the reason, in one line.
-    """
+    """A contestant on a work in a process of its own, ready to step; else raises Failed with a reason."""
 
     def __init__(self, contestant: str, entry: Entry, options: Options):
         environment = CONTESTANTS[contestant].environment
         try:
-            python = sys.executable
-            if environment:
-                python = str(environments.python_of(environment, options.make))
+            python = (
+                environments.python_of(environment, options.make) if environment else sys.executable
+            )
         except environments.Unavailable as error:
             raise Failed(str(error)) from None
         request = [contestant, entry.work, options.platform, entry.turns != 0, options.target]
@@ -187,9 +169,6 @@ def often(step: Callable[[], float]) -> float:
     return statistics.median(step() for _ in range(more))
 
 
-# --- all of them --------------------------------------------------------------------------------------
-
-
 def contest(entry: Entry, names: list[str], options: Options, start=Worker) -> list[dict]:
     """Runs these contestants of a work; one row each, with the summary of its turns."""
     groups = [names] if entry.together else [[name] for name in names]
@@ -207,11 +186,11 @@ def _side_by_side(entry: Entry, names: list[str], options: Options, start) -> li
                 workers[name] = start(name, entry, options)
         seconds = _all_turns(entry, workers, failures, options)
         run = {"at": time.strftime("%Y-%m-%d %H:%M"), "processor": store.processor()}
-        run["commit"] = store.commit()
+        about = {"work": entry.label, "run": run | {"commit": store.commit()}}
+        about["evaluations"] = entry.evaluations
         rows = []
         for name in names:
-            row = {"work": entry.label, "contestant": name, "run": run}
-            row["evaluations"] = entry.work["evaluations"]
+            row = about | {"contestant": name}
             if name not in failures:
                 with _noting(failures, name):
                     row |= workers[name].facts | {"rounds": seconds[name]} | workers[name].close()
@@ -273,9 +252,6 @@ def in_turn(timers: dict[str, Callable[[], float]], turns: dict[str, int]) -> di
     return seconds
 
 
-# --- rows ---------------------------------------------------------------------------------------------
-
-
 def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
     """Rows with summaries in place of the rounds, and with their ratios `over` each base."""
     measured = [row for row in rows if "failed" not in row]
@@ -290,17 +266,14 @@ def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
             found = {base: ratio(mine, each[base]) for base in entry.bases if each.get(base)}
             row["over"] = {base: one for base, one in found.items() if one}
         if "values" in row:  # of its steps, say one a seed
-            row["values"] = summary(row["values"]) | _moments(row["values"])
+            sd = statistics.stdev(row["values"]) if len(row["values"]) > 1 else 0.0
+            moments = {"mean": statistics.mean(row["values"]), "sd": sd}
+            row["values"] = summary(row["values"]) | moments
             for base in entry.bases:
                 if base in values and base != row["contestant"]:
                     row["tests"] = two_samples(values[row["contestant"]], values[base])
         done.append(row)
     return done
-
-
-def _moments(values: list[float]) -> dict:
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.mean(values), "sd": sd}
 
 
 def two_samples(mine: list[float], base: list[float]) -> dict:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Shape = jax.ShapeDtypeStruct
+HEADS = 16  # of a transformer
 
 
 class Model(NamedTuple):
@@ -40,29 +41,6 @@ def _tokens(batch, length):
     return {"tokens": Shape((batch, length), jnp.int32)}
 
 
-# --- a pre-norm transformer, scanned or unrolled --------------------------------------------------
-
-
-class TransformerConfig(NamedTuple):
-    layers: int = 12
-    width: int = 1024
-    hidden: int = 4096
-    vocabulary: int = 8192
-    heads: int = 16
-    scan: bool = True
-
-
-def transformer_params(c: TransformerConfig) -> dict:
-    layer = {"qkv": (c.width, 3 * c.width), "out": (c.width, c.width)}
-    layer |= {"up": (c.width, c.hidden), "down": (c.hidden, c.width)}
-    layer |= {"norm1": (c.width,), "norm2": (c.width,)}
-    if c.scan:
-        layers = {k: _f32(c.layers, *s) for k, s in layer.items()}
-    else:
-        layers = [{k: _f32(*s) for k, s in layer.items()} for _ in range(c.layers)]
-    return {"embed": _f32(c.vocabulary, c.width), "norm": _f32(c.width), "layers": layers}
-
-
 def rms_norm(x, gain):
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * gain
 
@@ -77,28 +55,32 @@ def attention(heads: int, qkv):
     return mixed.reshape(b, t, d)
 
 
-def _layer(c: TransformerConfig, x, p):
-    x = x + attention(c.heads, rms_norm(x, p["norm1"]) @ p["qkv"]) @ p["out"]
-    return x + jax.nn.gelu(rms_norm(x, p["norm2"]) @ p["up"]) @ p["down"]
+def transformer(
+    batch=4, length=128, layers=12, width=1024, hidden=4096, vocabulary=8192, heads=HEADS, scan=True
+) -> Model:
+    """A pre-norm transformer, scanned or unrolled; next-token loss, tied output layer."""
 
+    def layer(x, p):
+        x = x + attention(heads, rms_norm(x, p["norm1"]) @ p["qkv"]) @ p["out"]
+        return x + jax.nn.gelu(rms_norm(x, p["norm2"]) @ p["up"]) @ p["down"]
 
-def transformer_loss(c: TransformerConfig, params, tokens):
-    """Mean next-token cross-entropy, tied output layer."""
-    x = params["embed"][tokens]
-    if c.scan:
-        x, _ = lax.scan(lambda x, p: (_layer(c, x, p), None), x, params["layers"])
+    def loss(params, tokens):
+        x = params["embed"][tokens]
+        if scan:
+            x, _ = lax.scan(lambda x, p: (layer(x, p), None), x, params["layers"])
+        else:
+            for p in params["layers"]:
+                x = layer(x, p)
+        return next_token_loss(rms_norm(x, params["norm"]) @ params["embed"].T, tokens)
+
+    shapes = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, hidden)}
+    shapes |= {"down": (hidden, width), "norm1": (width,), "norm2": (width,)}
+    if scan:
+        stack = {k: _f32(layers, *s) for k, s in shapes.items()}
     else:
-        for p in params["layers"]:
-            x = _layer(c, x, p)
-    return next_token_loss(rms_norm(x, params["norm"]) @ params["embed"].T, tokens)
-
-
-def transformer(batch=4, length=128, **options) -> Model:
-    c = TransformerConfig(**options)
-    return Model(partial(transformer_loss, c), transformer_params(c), _tokens(batch, length))
-
-
-# --- others -----------------------------------------------------------------------------------------
+        stack = [{k: _f32(*s) for k, s in shapes.items()} for _ in range(layers)]
+    params = {"embed": _f32(vocabulary, width), "norm": _f32(width), "layers": stack}
+    return Model(loss, params, _tokens(batch, length))
 
 
 def mlp(batch=32, widths=(784, 1024, 1024, 10)) -> Model:
@@ -196,14 +178,9 @@ def resnet18(batch=8, size=64) -> Model:
                     x = Block(features, 2 if stage and not block else 1)(x)
             return nn.Dense(1000)(jnp.mean(x, axis=(1, 2)))
 
-    model = ResNet()
-    x = _f32(batch, size, size, 3)
+    model, x = ResNet(), _f32(batch, size, size, 3)
     params = jax.eval_shape(model.init, jax.random.key(0), x)
-
-    def loss(params, x, y):
-        logits = model.apply(params, x)
-        return classification_loss(logits, y)
-
+    loss = lambda params, x, y: classification_loss(model.apply(params, x), y)  # noqa: E731
     return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
 
 
@@ -264,11 +241,10 @@ def vit(batch=8, size=64, patch=8, width=384, depth=6, heads=6) -> Model:
     params, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, Shape))
 
     def loss(params, x, y):
-        logits = jax.vmap(eqx.combine(params, static))(x)
-        return classification_loss(logits, y)
+        return classification_loss(jax.vmap(eqx.combine(params, static))(x), y)
 
-    x = _f32(batch, 3, size, size)
-    return Model(loss, params, {"x": x, "y": Shape((batch,), jnp.int32)})
+    batched = {"x": _f32(batch, 3, size, size), "y": Shape((batch,), jnp.int32)}
+    return Model(loss, params, batched)
 
 
 def smollm2(batch=4, length=128, dtype="float32") -> Model:
@@ -289,19 +265,12 @@ def opt(layers, width, heads) -> Model:
     from zojax.lm import gpt
 
     config = gpt.Config(50272, width, layers, heads, 4 * width, 2050, "relu", first_position=2)
-    params = jax.tree.map(
-        lambda shape: Shape(shape, jnp.bfloat16),
-        gpt.shapes(config),
-        is_leaf=lambda shape: isinstance(shape, tuple),
-    )
-    return Model(
-        lambda params, tokens: next_token_loss(gpt.forward(config, params, tokens), tokens),
-        params,
-        _tokens(1, 400),
-    )
 
+    def loss(params, tokens):
+        return next_token_loss(gpt.forward(config, params, tokens), tokens)
 
-# --- no networks --------------------------------------------------------------------------------------
+    bf16, is_shape = partial(Shape, dtype=jnp.bfloat16), lambda shape: isinstance(shape, tuple)
+    return Model(loss, jax.tree.map(bf16, gpt.shapes(config), is_leaf=is_shape), _tokens(1, 400))
 
 
 def sphere(d: int) -> Model:

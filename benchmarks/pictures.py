@@ -4,40 +4,29 @@ from pathlib import Path
 
 import numpy as np
 
-STYLE = "zojax.examples.plots"
+from zojax.examples._plots import make_figure
+
 OURS = {"zojax default": "C4", "zojax sracos": "C1"}
 PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: list) -> None:
     """Draws the pictures that have results."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # draw without a display
-    from matplotlib import pyplot as plt
-
-    with plt.style.context(STYLE):
-        if any(isinstance(row["time, peer / zojax"], float) for row in versus):
-            peers(versus).savefig(folder / "peers.png")
-        if any("clock" in row for row in quality):
-            losses(quality).savefig(folder / "quality.png")
-        if any("curve" in row for row in search):
-            curves(search).savefig(folder / "search_curves.png")
-        if any("share" in row for row in bbob):
-            ecdf(bbob).savefig(folder / "search_ecdf.png")
-    plt.close("all")
-
-
-def _axes(rows: int, columns: int, size: tuple[float, float], **options):
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+    if any(isinstance(row["time, peer / zojax"], float) for row in versus):
+        peers(versus).savefig(folder / "peers.png")
+    if any("clock" in row for row in quality):
+        losses(quality).savefig(folder / "quality.png")
+    if any("curve" in row for row in search):
+        curves(search).savefig(folder / "search_curves.png")
+    if any("share" in row for row in bbob):
+        ecdf(bbob).savefig(folder / "search_ecdf.png")
 
 
 def peers(versus: list[dict]):
     """Bars: the time of the fastest peer over that of zojax."""
     rows = [row for row in versus if isinstance(row["time, peer / zojax"], float)]
-    figure, ((ax,),) = _axes(1, 1, (8, 0.35 * len(rows) + 1))
+    figure = make_figure(8, 0.35 * len(rows) + 1)
+    ax = figure.subplots()
     ratios = [row["time, peer / zojax"] for row in rows]
     ax.barh([r["work"] for r in rows], ratios, color=["C0" if x >= 1 else "C4" for x in ratios])
     for i, row in enumerate(rows):
@@ -52,7 +41,8 @@ def peers(versus: list[dict]):
 
 def losses(quality: list[dict]):
     """Validation loss against evaluations and against seconds."""
-    figure, (axes,) = _axes(1, 2, (9, 4.2), sharey=True)
+    figure = make_figure(9, 4.2)
+    axes = figure.subplots(1, 2, sharey=True)
     figure.suptitle("SmolLM2-135M on movie reviews", fontsize=11)
     labels = {"evaluations": "evaluations", "clock": "seconds"}
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
@@ -85,7 +75,9 @@ def curves(search: list[dict]):
     rows = [r for r in search if "curve" in r and "noise" not in r["work"]]
     rows = [r for r in rows if "zojax" not in r["contestant"] or r["contestant"] in OURS]
     names, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
-    figure, axes = _axes(-(-len(names) // 4), 4, (16, 3 * -(-len(names) // 4)))
+    height = -(-len(names) // 4)
+    figure = make_figure(16, 3 * height)
+    axes = figure.subplots(height, 4, squeeze=False)
     for ax, name in zip(axes.ravel(), names, strict=False):
         for row in rows:
             if row["work"] == name:
@@ -108,7 +100,8 @@ def ecdf(bbob: list[dict]):
     """The share of (function, target) pairs reached; one panel for each dimension."""
     rows = [row for row in bbob if "share" in row]
     works, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
-    figure, axes = _axes(1, len(works), (4 * len(works), 3))
+    figure = make_figure(4 * len(works), 3)
+    axes = figure.subplots(1, len(works), squeeze=False)
     for ax, work in zip(axes[0], works, strict=True):
         for row in rows:
             if row["work"] == work:

@@ -9,7 +9,6 @@ run, and `facts(played)`, further columns of a row.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -46,24 +45,14 @@ POINTS = 25  # of a curve
 
 
 class Problem(NamedTuple):
-    """A function, its space, its budget and its noise.
+    """With noise, the value of a run is the true value of its recommended point."""
 
-    Attributes:
-      name: as in the tables.
-      formula: (x, shift, xp) -> value without noise.
-      box: the space of x.
-      budget: evaluations of a run.
-      shift: seed -> the shift, an array of shape (dim,).
-      noise: standard deviation of the noise of an evaluation. The value of a run is then the true value of
-        its recommended point.
-    """
-
-    name: str
-    formula: Callable
-    box: Box
-    budget: int
-    shift: Callable[[int], np.ndarray]
-    noise: float = 0.0
+    name: str  # as in the tables
+    formula: Callable  # (x, shift, xp) -> value without noise
+    box: Box  # the space of x
+    budget: int  # evaluations of a run
+    shift: Callable[[int], np.ndarray]  # of a seed, (dim,)
+    noise: float = 0.0  # standard deviation of one evaluation
 
     def host(self, seed: int) -> Callable:
         """The function without noise, on NumPy vectors in float64."""
@@ -113,14 +102,6 @@ FUNCTIONS = {
 BUDGETS = {20: 2_000, 100: 10_000, 1000: 20_000}
 
 
-def _shifted(function, x, shift, xp):
-    return function(x - shift, xp)
-
-
-def _anywhere(half, dim, seed):
-    return np.random.default_rng([seed, 0]).uniform(-0.6 * half, 0.6 * half, dim)
-
-
 def continuous(
     name: str, dim: int, *, anywhere: bool = False, noise: float = 0.0, budget=None
 ) -> Problem:
@@ -130,41 +111,39 @@ def continuous(
     """
     function, half, bias = FUNCTIONS[name]
     title = f"{name}-{dim}{' random shift' * anywhere}" + (f" noise {noise}" if noise else "")
-    if anywhere:
-        shift = partial(_anywhere, half * (0.4 if name == "rosenbrock" else 1.0), dim)
-    else:
-        shift = lambda seed: np.full(dim, bias)  # noqa: E731
-    formula, budget = partial(_shifted, function), budget or BUDGETS[dim]
-    return Problem(title, formula, box(-half, half, dim), budget, shift, noise)
+    most = 0.6 * half * (0.4 if name == "rosenbrock" else 1.0)
 
+    def formula(x, shift, xp):
+        return function(x - shift, xp)
 
-def mixed_value(split, levels, targets, x, shift, xp):
-    """Ackley of the continuous part, scaled by the share of wrong categories; distances of integers."""
-    a, b = split
-    z = x[:a] - shift[:a]
-    wrong = xp.mean(1.0 * (x[b:] != targets[b:]))
-    steps = xp.mean(xp.abs(x[a:b] - targets[a:b])) / levels
-    return (1 + wrong) * ackley(z, xp) + 2 * steps + 2 * wrong
+    def shift(seed):
+        if not anywhere:
+            return np.full(dim, bias)
+        return np.random.default_rng([seed, 0]).uniform(-most, most, dim)
+
+    return Problem(title, formula, box(-half, half, dim), budget or BUDGETS[dim], shift, noise)
 
 
 def mixed(dim: int) -> Problem:
-    """Half continuous in [-1, 1], a quarter integers 0..20, a quarter categories of 6; the optimum is 0."""
+    """Half continuous in [-1, 1], a quarter integers 0..20, a quarter categories of 6; the optimum is 0.
+
+    Ackley of the continuous part, scaled by the share of wrong categories; distances of integers.
+    """
     a, b, levels, categories = dim // 2, 3 * dim // 4, 20, 6
     kind = np.array(["c"] * a + ["i"] * (b - a) + ["k"] * (dim - b))
     lo = np.where(kind == "c", -1.0, 0.0)
     hi = np.select([kind == "c", kind == "i"], [1.0, levels], categories - 1.0)
     rng = np.random.default_rng(7)
     integers = rng.integers(3, levels - 2, dim)
-    targets = np.where(kind == "i", integers, rng.integers(0, categories, dim))
-    value = partial(mixed_value, (a, b), levels, targets.astype(float))
-    budget = {20: 2_000, 100: 10_000}[dim]
-    return Problem(f"mixed-{dim}", value, Box(lo, hi, kind), budget, lambda seed: np.full(dim, 0.2))
+    targets = np.where(kind == "i", integers, rng.integers(0, categories, dim)).astype(float)
 
+    def value(x, shift, xp):
+        wrong = xp.mean(1.0 * (x[b:] != targets[b:]))
+        steps = xp.mean(xp.abs(x[a:b] - targets[a:b])) / levels
+        return (1 + wrong) * ackley(x[:a] - shift[:a], xp) + 2 * steps + 2 * wrong
 
-def cover_value(weights, covers, x, shift, xp):
-    del shift
-    missed = xp.sum(1.0 * (x @ covers < 0.5))
-    return xp.sum(weights * x) + missed * weights.sum()
+    space, shift = Box(lo, hi, kind), np.full(dim, 0.2)
+    return Problem(f"mixed-{dim}", value, space, BUDGETS[dim], lambda seed: shift)
 
 
 def set_cover() -> Problem:
@@ -173,20 +152,26 @@ def set_cover() -> Problem:
     weights = rng.uniform(0, 1, 20)
     covers = 1.0 * (rng.uniform(size=(20, 30)) < 0.45)
     space = Box(np.zeros(20), np.ones(20), np.full(20, "k"))
-    return Problem("set cover", partial(cover_value, weights, covers), space, 2_000, np.zeros_like)
 
+    def value(x, shift, xp):
+        return xp.sum(weights * x) + xp.sum(1.0 * (x @ covers < 0.5)) * weights.sum()
 
-def low_effective(function, x, shift, xp):
-    """Ten coordinates count in full, all others together as much as one."""
-    z = x - shift
-    if function == "ackley":
-        return ackley(z[:10], xp)
-    return xp.sum(z[:10] ** 2) + xp.mean(z[10:] ** 2)
+    return Problem("set cover", value, space, 2_000, np.zeros_like)
 
 
 def embedded(function: str, dim: int = 10_000) -> Problem:
-    name, formula = f"{function}, effective dimension 10 of {dim}", partial(low_effective, function)
-    return Problem(name, formula, box(-1, 1, dim), 2_000, lambda seed: np.full(dim, 0.2))
+    """Ten coordinates count in full; of the sphere, all others together as much as one."""
+
+    def value(x, shift, xp):
+        z = x - shift
+        return (
+            ackley(z[:10], xp)
+            if function == "ackley"
+            else sphere(z[:10], xp) + xp.mean(z[10:] ** 2)
+        )
+
+    name, shift = f"{function}, effective dimension 10 of {dim}", np.full(dim, 0.2)
+    return Problem(name, value, box(-1, 1, dim), 2_000, lambda seed: shift)
 
 
 def sonar() -> tuple[np.ndarray, np.ndarray]:

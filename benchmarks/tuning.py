@@ -39,11 +39,7 @@ class Trainings:
 
 
 class Tuning:
-    """Args:
-    data: one of `zojax.examples.tuning`'s.
-    trainings: the budget of a run.
-    steps: of a training.
-    """
+    """One of the data sets of `zojax.examples.tuning`; `trainings` are the budget of a run."""
 
     def __init__(self, data: str, trainings: int = 100, steps: int = 300):
         self.data, self.trainings, self.steps = data, trainings, steps

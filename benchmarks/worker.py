@@ -23,32 +23,22 @@ MEMORY = 0.6
 
 
 class Ready(NamedTuple):
-    """A contestant that can step, and the compiler's report.
+    """A contestant that can step, and the compiler's report."""
 
-    Attributes:
-      step: takes one step; None if the program was compiled only.
-      host: amount of work in a step, facts and clock.
-      parameters: their bytes.
-    """
-
-    step: Callable[[], Any] | None
-    host: Host
+    step: Callable[[], Any] | None  # takes one step; None if the program was compiled only
+    host: Host  # amount of work in a step, facts and clock
     compile_seconds: float | None = None
     peak: int | None = None
-    parameters: int | None = None
+    parameters: int | None = None  # their bytes
 
 
 def prepare(
     contestant: str, work: dict, platform: str, run: bool = True, target: str = ""
 ) -> Ready:
-    """Builds a contestant on a work.
+    """Builds a contestant on a work, as `works.make` takes it.
 
-    Args:
-      contestant: a name in `CONTESTANTS`.
-      work: name, settings and evaluations, as `works.make` takes them.
-      platform: the backend of the contest; another one would make ratios meaningless.
-      run: False to compile only.
-      target: a device in `benchmarks.targets` to compile for, which need not be present.
+    Another `platform` than that of the contest would make ratios meaningless. Without `run`, it is only
+    compiled. `target` is a device in `benchmarks.targets` to compile for, which need not be present.
     """
     entry = CONTESTANTS[contestant]
     sharding = None
@@ -67,19 +57,13 @@ def prepare(
     from benchmarks import works
 
     made = works.make(**work)
-    _check_size(entry, made)
+    size = sum(x.size for x in jax.tree.leaves(getattr(made, "params", ())))
+    if entry.limit and size > entry.limit:
+        raise ValueError(f"not above {entry.limit:,} parameters: {entry.beyond}.")
     program = build(made, **entry.settings)
     if isinstance(program, Host):
         return Ready(program.run, program)
     return compiled(program, made, run, sharding)
-
-
-def _check_size(entry, made) -> None:
-    import jax
-
-    size = sum(x.size for x in jax.tree.leaves(getattr(made, "params", ())))
-    if entry.limit and size > entry.limit:
-        raise ValueError(f"not above {entry.limit:,} parameters: {entry.beyond}.")
 
 
 def compiled(program: Program, made, run: bool, sharding=None) -> Ready:

@@ -7,6 +7,7 @@ loss; others are a search problem, a training, an attack or a check.
 import importlib
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,87 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models, problems
-from benchmarks.models import Model
 
 
 class Work(NamedTuple):
-    """One gradient estimate and one step.
-
-    Attributes:
-      name, settings: how to make it again.
-      loss: `(params, batch) -> scalar`; every evaluation sees the same batch.
-      params, batch: trees of ShapeDtypeStructs.
-      evaluations: of the loss, in a step.
-      mu: smoothing radius.
-    """
+    """One gradient estimate and one step; `name` and `settings` make it again."""
 
     name: str
     settings: dict
-    loss: Callable
-    params: Any
+    loss: Callable  # (params, batch) -> scalar; every evaluation sees the same batch
+    params: Any  # trees of ShapeDtypeStructs
     batch: dict
-    evaluations: int
-    mu: float = 1e-3
-
-
-class Policy(NamedTuple):
-    """Generations of a population of policies on a control task."""
-
-    environment: str
-    population: int
-    episodes: int
-    hidden: tuple[int, ...]
-    generations: int = 3
-
-
-class Training(NamedTuple):
-    """Fine-tuning on a data set with a number of evaluations; the loss is recorded at some points."""
-
-    data: str
-    evaluations: int
-    points: int
-
-
-class Attack(NamedTuple):
-    """An attack on a small network; `enough` queries of zojax give the success that ART has with all."""
-
-    name: str
-    norm: str
-    eps: float
-    images: int
-    budget: int
-    step: float | None = None
-    enough: int | None = None
-    epochs: int = 15
-
-
-class Speed(NamedTuple):
-    """A search to time: runs of `budget` evaluations; a slow contestant takes a `slice` of them."""
-
-    problem: str
-    dim: int
-    budget: int
-    slice: int
-
-
-class Process(NamedTuple):
-    """A search of so many evaluations in a new interpreter."""
-
-    budget: int
-
-
-class Check(NamedTuple):
-    """A reliability check: how many runs, from which seed."""
-
-    check: str
-    runs: int
-    seed: int = 0
-
-
-class Package(NamedTuple):
-    """Source code to measure."""
-
-    package: str
+    evaluations: int  # of the loss, in a step
+    mu: float = 1e-3  # smoothing radius
 
 
 GRADIENTS = {
@@ -113,14 +45,10 @@ GRADIENTS = {
     "leaf": models.leaf,
     "members": models.members,
 }
+# Works that are their settings alone; `benchmarks.sections` describes them.
+SETTINGS = ("policy", "training", "attack", "speed", "check", "code")
 OTHERS = {
-    "policy": Policy,
-    "training": Training,
-    "attack": Attack,
-    "speed": Speed,
-    "process": Process,
-    "check": Check,
-    "code": Package,
+    **dict.fromkeys(SETTINGS, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
     "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),
@@ -133,12 +61,11 @@ def make(name: str, settings: dict, evaluations: int = 1):
     if name in OTHERS:
         return OTHERS[name](**settings)
     model = GRADIENTS[name](**settings)
-    loss = partial(_loss, model)
+
+    def loss(params, batch):
+        return model.loss(params, **batch)
+
     return Work(name, settings, loss, model.params, model.batch, evaluations)
-
-
-def _loss(model: Model, params, batch):
-    return model.loss(params, **batch)
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):

@@ -1,12 +1,22 @@
-"""The tables of stencils and shapings, which the laws of estimators and strict modes run over."""
+"""The tables of stencils and shapings, which the laws of estimators and strict modes run over.
+
+`fast` chooses the rows of a table that a dear law takes in each run.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from scipy.stats import rankdata
 
 from zojax import shaping, stencils
+
+
+def fast(names, table):
+    """The keys of a table for `parametrize`: those in `names`, and the others marked slow."""
+    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in table]
+
 
 STENCILS = {
     "central": stencils.central(),

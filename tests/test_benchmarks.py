@@ -46,7 +46,8 @@ TRIO = ["inference", "zojax, signs", "jvp"]
 BASES = ("inference", "zojax, signs", "zojax, normal")
 
 
-# --- turns and ratios ---------------------------------------------------------------------------------
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_contestants_take_turns_and_each_has_every_round():
@@ -59,16 +60,19 @@ def test_contestants_take_turns_and_each_has_every_round():
 
 
 def test_a_ratio_is_of_pairs_and_is_omitted_where_it_means_nothing():
-    def clear(a, b):
-        return summary.clear(summary.ratio(a, b))
-
     drift, ones, far = [1.0, 2.0, 4.0, 8.0], [1.0] * 5, [1.0, 1.0, 1.0, 1.0, 9.0]
-    assert clear([3 * t for t in drift], drift) == pytest.approx(3)
-    assert clear([1.0, 9.0, 1.0, 9.0], ones) == "noisy" and clear([], ones) == ""
-    assert clear([2.0, 2.0], [1.0, 1.0]) == clear([2.0], [1.0, 1.0, 1.0]) == "few rounds"
-    assert clear([3.0, 6.0, 3.0], [1.0, 2.0, 1.0, 9.0]) == pytest.approx(3)
-    # Of few rounds all must agree, of more the quartiles.
-    assert clear(far[1:], ones) == "noisy" and clear(far, ones) == 1
+    clear = {
+        3: [([3 * t for t in drift], drift), ([3.0, 6.0, 3.0], [1.0, 2.0, 1.0, 9.0])],
+        "": [([], ones)],
+        "few rounds": [([2.0, 2.0], [1.0, 1.0]), ([2.0], [1.0, 1.0, 1.0])],
+        # Of few rounds all must agree, of more the quartiles.
+        "noisy": [([1.0, 9.0, 1.0, 9.0], ones), (far[1:], ones)],
+        1: [(far, ones)],
+    }
+    for told, pairs in clear.items():
+        for pair in pairs:
+            found = summary.clear(summary.ratio(*pair))
+            assert found == (told if isinstance(told, str) else pytest.approx(told))
     told = [tables.quartiles(summary.ratio(some, ones)) for some in (far[1:], far[:2])]
     assert told == ["1.00 to 9.00", ""]
 
@@ -85,23 +89,21 @@ def test_short_steps_are_repeated_in_a_turn_and_long_ones_are_not():
     assert [harness.often(lambda: next(seconds)) for _ in range(3)] == [2.0, 0.5, 2.0]
 
 
-# --- contests -----------------------------------------------------------------------------------------
-
-
 class Fake:
     """A contestant of one second a step, which fails at one thing, if at any."""
 
+    FAILS = {"zojax, signs": "step", "jvp": "close", "naive vmap": "start"}
+
     def __init__(self, name, entry=None, options=None, first=0.1, values=(), log=None):
         self.name, self.values, self.log = name, values, [] if log is None else log
-        self.fails = {"zojax, signs": "step", "jvp": "close", "naive vmap": "start"}.get(name)
         self.facts = {"first": first, "peak": 4, "amount": 1}
         self._tell("start", None)
 
     def _tell(self, what, answer):
         self.log.append((what, self.name))
-        if self.fails == what:
+        if self.FAILS.get(self.name) == what:
             raise Failed(f"no {what}")
-        if self.fails == "interrupt" and what == "step":
+        if (self.name, what) == ("two forwards", "step"):
             raise KeyboardInterrupt
         return answer
 
@@ -117,8 +119,11 @@ class Fake:
         self.log.append(("end", self.name))
 
 
-def run(names, start=Fake, turns=None, together=True, **options):
-    entry = Entry("a", SPHERE, names, BASES if turns is None else tuple(names[:1]), turns, together)
+def run(names, turns=None, together=True, of_fake=None, **options):
+    entry = Entry(
+        "a", *SPHERE.values(), names, BASES if turns is None else tuple(names[:1]), turns, together
+    )
+    start = lambda *args: Fake(*args, **(of_fake or {}))  # noqa: E731
     return harness.contest(entry, names, Options(**options), start)
 
 
@@ -135,50 +140,41 @@ def test_one_that_fails_is_a_row_and_the_others_go_on():
 @pytest.mark.parametrize("first, rounds", [(0.1, 5), (50.0, 1)])
 def test_slow_contestants_take_five_rounds_whatever_the_budget(monkeypatch, first, rounds):
     monkeypatch.setattr(harness, "SHORT", 0.01)
-    start = lambda *args: Fake(*args, first=first)  # noqa: E731
-    assert run(["inference"], start, rounds=6, budget=0)[0]["seconds"]["n"] == rounds
+    (row,) = run(["inference"], of_fake={"first": first}, rounds=6, budget=0)
+    assert row["seconds"]["n"] == rounds
 
 
 def test_seeds_are_counted_exactly_and_a_compiled_program_takes_no_step():
     log = []
-    start = lambda *args: Fake(*args, values=[1.0, 3.0, 8.0], log=log)  # noqa: E731
-    zoopt, pycma = run(["zoopt", "pycma"], start, turns=3)
+    fake = {"values": [1.0, 3.0, 8.0], "log": log}
+    zoopt, pycma = run(["zoopt", "pycma"], turns=3, of_fake=fake)
     assert sum(what == "step" for what, _ in log) == 4  # the first was taken at the start
     assert pycma["values"]["mean"] == 4 and pycma["values"]["median"] == 3
     assert pycma["tests"]["Mann-Whitney p"] == 1 and "tests" not in zoopt
-    (row,) = run(["zoopt"], start, turns=0)
+    (row,) = run(["zoopt"], turns=0, of_fake=fake)
     assert "seconds" not in row and row["peak"] == 4 and sum(w == "step" for w, _ in log) == 4
 
 
 def test_every_process_is_ended_also_by_an_interrupt_and_before_the_next_if_alone():
     log = []
-
-    def start(*args):
-        worker = Fake(*args, log=log)
-        worker.fails = "interrupt" if worker.name == "forward" else None
-        return worker
-
-    run(["inference", "jvp"], start, together=False, rounds=1)
-    assert [entry for entry in log if entry[0] in ("start", "end")] == [
-        *[("start", "inference"), ("end", "inference"), ("start", "jvp"), ("end", "jvp")]
-    ]
+    run(["inference", "jvp"], together=False, of_fake={"log": log}, rounds=1)
+    turns = [(what, name) for name in ("inference", "jvp") for what in ("start", "end")]
+    assert [entry for entry in log if entry[0] in ("start", "end")] == turns
     log.clear()
     with pytest.raises(KeyboardInterrupt):
-        run(["inference", "forward"], start)
-    assert {("end", "inference"), ("end", "forward")} <= set(log)
+        run(["inference", "two forwards"], of_fake={"log": log})
+    assert {("end", "inference"), ("end", "two forwards")} <= set(log)
 
 
 def test_amounts_of_work_divide_the_seconds():
-    entry = Entry("a", SPHERE, ["inference", "forward"], ("inference",))
-    given = {"inference": (1, [2.0] * 3), "forward": (10, [10.0] * 3)}
-    rows = [{"contestant": n, "amount": a, "rounds": r} for n, (a, r) in given.items()]
-    rows = [{"work": "a"} | row for row in harness.summarised(entry, rows)]
-    assert rows[1]["over"]["inference"]["median"] == 0.5 and rows[1]["seconds"]["median"] == 10
-    assert tables.rates(rows)[1] | {"speed over base": 2, "per second": 1} == tables.rates(rows)[1]
+    given = {"inference": ([2.0] * 3, {"amount": 1}), "forward": ([10.0] * 3, {"amount": 10})}
+    made = rows(given, ("inference",))
+    assert made[1]["over"]["inference"]["median"] == 0.5 and made[1]["seconds"]["median"] == 10
+    assert tables.rates(made)[1] | {"speed over base": 2, "per second": 1} == tables.rates(made)[1]
 
 
 def test_contestants_that_were_not_chosen_keep_their_rows_and_no_ratio_is_of_two_runs():
-    entry, ratios = Entry("a", SPHERE, TRIO, BASES), dict.fromkeys(BASES, {"median": 2.0})
+    entry, ratios = Entry("a", *SPHERE.values(), TRIO, BASES), dict.fromkeys(BASES, {"median": 2.0})
     old = [{"work": "a", "contestant": n, "seconds": 1, "over": ratios} for n in TRIO[:2]]
     new = {"work": "a", "contestant": "inference", "seconds": 7, "over": {}}
     rows = harness.merged(entry, [new], old)
@@ -187,8 +183,6 @@ def test_contestants_that_were_not_chosen_keep_their_rows_and_no_ratio_is_of_two
     assert list(rows[1]["over"]) == ["zojax, signs", "zojax, normal"]
     assert rows[2]["failed"] == "not measured" and harness.merged(entry, [], rows) == rows
 
-
-# --- the process of a contestant ----------------------------------------------------------------------
 
 ANSWER = """printf '{"first": 0.1, "told": [%s, "%s", "%s"]}\\n' "$3" "$JAX_ENABLE_COMPILATION_CACHE" \\
 "$XLA_PYTHON_CLIENT_PREALLOCATE"
@@ -204,48 +198,42 @@ def started(monkeypatch, tmp_path):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         monkeypatch.setattr(environments, "python_of", lambda *_: path)
-        return Worker("PyTorch MeZO", Entry("a", SPHERE, [])._replace(**entry), options)
+        return Worker("PyTorch MeZO", Entry("a", *SPHERE.values(), [])._replace(**entry), options)
 
     return start
 
 
 def test_a_worker_compiles_anew_is_told_where_zojax_runs_and_steps(started):
     one = started(ANSWER, Options(platform="gpu", target="h100"))
-    request = ["PyTorch MeZO", SPHERE, "gpu", True, "h100"]
-    assert one.facts["told"] == [request, "false", "false"]
+    assert one.facts["told"] == [["PyTorch MeZO", SPHERE, "gpu", True, "h100"], "false", "false"]
     assert one.turn() == 2.5 and one.close() == {"rss": 7}
     alone = started(ANSWER, together=False, turns=0)
     assert alone.facts["told"][2] == "true" and alone.facts["told"][0][3] is False
     alone.end()
 
 
-@pytest.mark.parametrize(
-    "text, reason",
-    [
-        ('echo \'{"failed": "lists"}\'', "lists"),
-        ("echo one >&2; echo two >&2; exit 3", "two"),
-        ("exit 3", "exit status 3"),
-        ("kill -9 $$", "killed, probably out of memory"),
-        ("sleep 60", "over 0.1 s"),
-    ],
-)
-def test_a_worker_that_dies_tells_its_reason(started, text, reason):
-    with pytest.raises(Failed, match=re.escape(reason)):
+DEATHS = {
+    'echo \'{"failed": "lists"}\'': "lists",
+    "echo one >&2; echo two >&2; exit 3": "two",
+    "exit 3": "exit status 3",
+    "kill -9 $$": "killed, probably out of memory",
+    "sleep 60": "over 0.1 s",
+}
+
+
+@pytest.mark.parametrize("text", DEATHS)
+def test_a_worker_that_dies_tells_its_reason(started, text):
+    with pytest.raises(Failed, match=re.escape(DEATHS[text])):
         started(text, Options(limit=0.1 if "sleep" in text else 60))
 
 
 def test_an_interrupt_leaves_no_process_that_is_starting(monkeypatch, started):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    processes, popen = [], subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)) or processes[0]
-    )
+    made, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: made.append(popen(*a, **k)) or made[0])
     monkeypatch.setattr(harness.select, "select", interrupt)
     with pytest.raises(KeyboardInterrupt):
         started("sleep 60")
-    assert processes[0].poll() == -9
+    assert made[0].poll() == -9
 
 
 def test_a_contestant_prepares_donates_steps_and_tells_its_memory():
@@ -285,11 +273,8 @@ def test_a_failure_is_a_line_with_its_reason():
     assert list(map(worker.reason_of, errors)) == reasons
 
 
-# --- tables and pages ---------------------------------------------------------------------------------
-
-
 def rows(given: dict, bases=BASES):
-    entry = Entry("sphere", SPHERE, [], bases)
+    entry = Entry("sphere", *SPHERE.values(), [], bases)
     made = [{"contestant": n, "amount": 1, "rounds": r} | more for n, (r, more) in given.items()]
     about = {"work": "sphere", "evaluations": 256, "bases": list(bases)}
     return [about | row for row in harness.summarised(entry, made)]
@@ -324,8 +309,7 @@ def test_tables_name_the_fastest_peer_and_say_why_a_row_is_empty():
 @pytest.mark.parametrize("default, ratio", [([2.0] * 4, 2), ([1.0, 9.0, 1.0, 9.0], "noisy")])
 def test_the_default_batch_size_is_compared_with_the_best(default, ratio):
     names = "low rank, 4 at once", "low rank, default at once"
-    given = dict(zip(names, (([1.0] * 4, {}), (default, {})), strict=True))
-    (line,) = growth.batches(rows(given, names))
+    (line,) = growth.batches(rows({names[0]: ([1.0] * 4, {}), names[1]: (default, {})}, names))
     assert line["default / best"] == ratio and (line["best"], line["directions"]) == (4, 128)
 
 
@@ -353,13 +337,10 @@ def test_a_file_is_written_whole_or_not_at_all_with_versions(monkeypatch, tmp_pa
     store.save(tmp_path, "trial", [{"a": 1}], {"device": "cpu"})
     told = json.loads((tmp_path / "trial.json").read_text())["environment"]
     assert {"processor", "commit", "device"} <= set(told) and "optax" in told["packages"]
-    monkeypatch.setattr(store.os, "replace", lambda *_: (_ for _ in ()).throw(OSError))
-    with pytest.raises(OSError):
+    monkeypatch.setattr(store.os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
         store.save(tmp_path, "trial", [{"a": 2}], {})
     assert store.load(tmp_path, "trial") == [{"a": 1}] and not store.load(tmp_path, "other")
-
-
-# --- the command line ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -368,7 +349,7 @@ def trial(monkeypatch, tmp_path):
     device = {"backend": "cpu", "device": "cpu"}
     monkeypatch.setattr(command, "found_device", lambda wanted: device)
     monkeypatch.setattr(page, "PAGES", ())
-    entries = [Entry(label, SPHERE, ["inference"], ("inference",)) for label in "ab"]
+    entries = [Entry(label, *SPHERE.values(), ["inference"], ("inference",)) for label in "ab"]
     sphere = SECTIONS["sphere"]._replace(entries=entries, quick=entries)
     monkeypatch.setattr(command, "SECTIONS", {"sphere": sphere, "mlp": sphere})
 
@@ -386,9 +367,7 @@ def measured(entry, names, options):
 
 def test_what_is_done_is_kept_where_an_interrupt_ends_the_run(monkeypatch, trial, tmp_path, capsys):
     def contest(entry, *rest):
-        if entry.label == "b":
-            raise KeyboardInterrupt
-        return measured(entry, *rest)
+        return interrupt() if entry.label == "b" else measured(entry, *rest)
 
     monkeypatch.setattr(page, "write", lambda *_: pytest.fail("nobody waits for pictures"))
     assert trial("sphere", "mlp", contest=contest) == 130
@@ -452,10 +431,9 @@ def test_every_section_contestant_and_place_exists(capsys):
         assert len({entry.label for entry in section.entries}) == len(section.entries) > 0
         for entry in [*section.entries, *section.quick]:
             assert {*entry.contestants, *entry.bases} <= set(CONTESTANTS)
-            assert entry.work["name"] in works.GRADIENTS | works.OTHERS
+            assert entry.name in works.GRADIENTS | works.OTHERS
     for contestant in CONTESTANTS.values():
-        module = f"benchmarks.contestants.{contestant.module}"
-        assert importlib.util.find_spec(module)
+        assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
         assert contestant.environment in (None, *environments.ENVIRONMENTS)
     parts = page.parts(store.RESULTS / "cpu")
     for path in page.PAGES:
@@ -463,9 +441,6 @@ def test_every_section_contestant_and_place_exists(capsys):
     assert "opt" in command.fitting("gpu") and "opt" not in command.fitting("cpu")
     assert "sphere" in command.fitting("cpu") and "sphere" not in command.fitting("gpu")
     assert command.main(["--list"]) == 0 and "sphere" in capsys.readouterr().out
-
-
-# --- environments and devices -------------------------------------------------------------------------
 
 
 def test_a_gpu_has_jax_for_it_in_every_environment_with_jax(monkeypatch):
@@ -487,11 +462,9 @@ def test_a_missing_environment_is_not_made_unasked_and_tried_once(monkeypatch, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(environments, "_run", offline)
     environments._refused.cache_clear()
-    with pytest.raises(environments.Unavailable, match="--make torch"):
-        environments.python_of("torch", make=False)
-    for _ in range(3):
-        with pytest.raises(environments.Unavailable, match="no network"):
-            environments.python_of("torch")
+    for make, message in ((False, "--make torch"), *[(True, "no network")] * 3):
+        with pytest.raises(environments.Unavailable, match=message):
+            environments.python_of("torch", make=make)
     environments._refused.cache_clear()
     assert len(tried) == 1
 
@@ -511,9 +484,8 @@ def test_a_compiler_that_is_not_installed_is_named(monkeypatch, make, name):
 def test_pytorch_runs_where_zojax_does(monkeypatch):
     torch, seen = ModuleType("torch"), []
     torch.nn = ModuleType("torch.nn")
-    torch.nn.functional = None
+    torch.nn.functional, torch.set_grad_enabled = None, lambda _: None
     torch.cuda = SimpleNamespace(is_available=lambda: True)
-    torch.set_grad_enabled = lambda _: None
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "torch.nn", torch.nn)
     mezo = importlib.import_module("benchmarks.contestants.torch_mezo")
@@ -526,16 +498,14 @@ def test_pytorch_runs_where_zojax_does(monkeypatch):
     assert seen == ["cpu", "cuda"]
 
 
-# --- contestants: fair, and what they say -------------------------------------------------------------
-
-
 def test_naive_estimates_agree_and_draw_each_direction_once():
-    work, found = works.make("mlp", {"batch": 2, "widths": (8, 4, 3)}, 8), []
+    work, found = works.make("mlp", {"batch": 2, "widths": (8, 3)}, 8), []
     params, batch = works.fill(work.params, scale=1.0), works.fill(work.batch, 1, scale=1.0)
     for how in ("vmap", "map"):
         program = naive.build(work, how)
         carry = program.start(params)
-        found.append(jax.tree.map(lambda a, b: a - b, program.step(carry, batch)[0], params))
+        moved = jax.jit(program.step)(carry, batch)[0]
+        found.append(jax.tree.map(lambda a, b: a - b, moved, params))
         text = str(jax.make_jaxpr(program.step)(carry, batch))
         assert text.count("erf_inv") == len(jax.tree.leaves(params))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=1e-7), *found)
@@ -566,17 +536,19 @@ def test_make_perturbed_fun_evaluates_as_often_as_the_others():
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize(
-    "name, settings", [("mlp", {"batch": 3, "widths": (8, 4, 3)}), ("transformer", steps.TINY)]
-)
-def test_losses_for_shardes_are_those_of_the_works(monkeypatch, name, settings):
+OF_SHARDES = {"mlp": {"batch": 3, "widths": (8, 4, 3)}, "transformer": steps.TINY}
+
+
+@pytest.mark.parametrize("name", OF_SHARDES)
+def test_losses_for_shardes_are_those_of_the_works(monkeypatch, name):
     seams = {"dense": lambda x, w: x @ w.T, "embed": lambda table, ids: table[ids]}
     monkeypatch.setitem(sys.modules, "shardes", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "shardes.nn", SimpleNamespace(**seams))
-    work = works.make(name, settings, 2)
+    work = works.make(name, OF_SHARDES[name], 2)
     params, batch = works.fill(work.params, scale=0.3), works.fill(work.batch, 1)
-    loss, rewritten = shardes.WRITTEN[name](settings)
-    np.testing.assert_allclose(loss(rewritten(params), batch), work.loss(params, batch), rtol=1e-5)
+    loss, rewritten = shardes.WRITTEN[name](OF_SHARDES[name])
+    ours, theirs = jax.jit(work.loss), jax.jit(lambda p, batch: loss(rewritten(p), batch))
+    np.testing.assert_allclose(theirs(params, batch), ours(params, batch), rtol=1e-5)
 
 
 def test_a_search_has_bounds_and_seeds_and_beside_estimators_neither(monkeypatch):
@@ -627,7 +599,8 @@ def test_a_step_is_worth_a_mean_of_squares_over_many_keys_if_directions_are_few(
 def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     fast = {"mezo": lambda *_: training.zojax.mezo(0.01, 1e-2, 16)}
     monkeypatch.setattr(training, "optimizer", fast.get(name, training.optimizer))
-    host = training.build(works.Training("digits", 64, 2), name)
+    work = works.make("training", {"data": "digits", "evaluations": 64, "points": 2})
+    host = training.build(work, name)
     host.run()
     row = host.facts()
     assert row["evaluations"] == [0, 32, 64] and row["clock"] == sorted(row["clock"])

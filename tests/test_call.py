@@ -162,7 +162,14 @@ def bowl(x):
     return jnp.sum(x**2)
 
 
-@pytest.mark.parametrize("name", MANY)
+# Each traces some 20 programs: two of the four caches are slow.
+KEPT = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("budget", "on the host") else name
+    for name in MANY
+]
+
+
+@pytest.mark.parametrize("name", KEPT)
 def test_few_programs_of_a_function_are_kept(name):
     for i in range(2, 2 + PROGRAMS):
         MANY[name](i)
@@ -289,7 +296,7 @@ def test_a_closure_of_a_step_that_is_traced_again_is_not_warned_of():
     def step(state, batch):
         return tx.update(None, state, jnp.ones(2), value_fn=closure(batch))
 
-    assert not third_time(lambda size: step(tx.init(jnp.ones(2)), size), grow())
+    assert not third_time(lambda size: step.trace(tx.init(jnp.ones(2)), size), grow())
 
 
 def grow():

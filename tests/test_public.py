@@ -14,7 +14,7 @@ from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.test_laws import ATTACKS
 from tests.directions._laws import LAWS as DIRECTIONS
 from tests.optimizers._laws import OPTIMIZERS
-from tests.search.algorithms.test_laws import ALGORITHMS
+from tests.search.algorithms._laws import ALGORITHMS
 from zojax import attacks, directions, optimizers, search, shaping, stencils
 
 # A kind is its package, the type that its functions return, and its law table.

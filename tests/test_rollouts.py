@@ -99,6 +99,7 @@ def test_a_generation_is_ask_play_and_tell():
     carry, (mean, steps) = generation(rollouts.Carry(PARAMS, state, NONE), key)
     asked = jax.random.fold_in(state.rng_key, state.count)
     policies, _ = tx.estimator.ask(asked, PARAMS, step=state.count)
+    play = jax.jit(play)  # compiled once for all policies
     played = [play(jax.tree.map(lambda p, i=i: p[i], policies), NONE, key) for i in range(4)]
     returns = jnp.stack([p.returns.mean() for p in played])
     updates, _ = tx.update(None, state, PARAMS, values=-returns)

@@ -99,9 +99,9 @@ def test_baseline_keeps_one_point_estimates_unbiased_and_lowers_their_variance()
     assert based.var() < 0.1 * plain.var()
 
 
-@pytest.mark.parametrize("name", ["rademacher", "normal", "coordinate", "orthogonal", "hadamard"])
+@pytest.mark.parametrize("name", ["normal", "coordinate", "orthogonal", "hadamard"])
 def test_a_baseline_keeps_the_mean_with_every_direction(name):
-    """The coordinate 0 of Sylvester's matrix is the same in all rows."""
+    """As above with signs. The coordinate 0 of Sylvester's matrix is the same in all rows."""
     import jax
 
     g = jnp.array([1.0, 2.0, 3.0, 4.0])

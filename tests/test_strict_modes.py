@@ -16,9 +16,10 @@ import pytest
 
 import zojax
 from tests._laws import SHAPINGS, STENCILS
-from tests.attacks.table import ATTACKS
+from tests.attacks.table import ATTACKS, CLASSES, X, Y, model, on_the_host
 from tests.directions._laws import LAWS
 from tests.optimizers._laws import OPTIMIZERS
+from tests.search.algorithms._laws import ALGORITHMS, first_state, run
 from zojax import (
     attacks,
     directions,
@@ -45,14 +46,16 @@ def strict():
 
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3, jnp.bfloat16), "n": jnp.int32(1)}
-IMAGE = np.linspace(0.1, 0.9, 36, dtype=np.float32).reshape(1, 6, 6)
 MIXED = search.space({"x": search.uniform(-1, 1, (2,)), "n": search.integers(0, 3)})
 CONTINUUM = search.space(search.uniform(-1, 1, (3,)))
-SUBSETS = search.space(search.subset(6, max_size=2))
+
+
+MATRIX = {"w": PARAMS["w"]}  # one leaf, where the tree is not the point
 
 
 def loss(params):
-    return jnp.sum(params["w"] ** 2) + jnp.sum(params["b"].astype(jnp.float32))
+    shifts = jnp.sum(params["b"].astype(jnp.float32)) if "b" in params else 0
+    return jnp.sum(params["w"] ** 2) + shifts
 
 
 def estimate(direction=None):
@@ -62,7 +65,7 @@ def estimate(direction=None):
 def ask_and_tell(stencil):
     """The direction draws with JAX, once for the points and once for the gradient."""
     source = zojax.estimator(directions.orthogonal(), stencil, num_directions=2)
-    points, asked = source.ask(jax.random.key(0), PARAMS)
+    points, asked = source.ask(jax.random.key(0), MATRIX)
     source.tell(asked, jnp.arange(1.0, source.evaluations + 1), state=source.init())
 
 
@@ -71,17 +74,23 @@ def shape(chosen):
     chosen.coefficients(chosen.values(values, valid)[:, 0], valid)
 
 
-def step(tx):
-    """Two updates, and a replay of the second."""
-    state = tx.init(PARAMS)
+def two_steps(tx, params):
+    """The states before and after the second."""
+    state = tx.init(params)
     for _ in range(2):
         before = state
-        updates, state = tx.update(None, state, PARAMS, value_fn=loss)
+        _, state = tx.update(None, state, params, value_fn=loss)
+    return before, state
+
+
+def steps_of(law):
+    two_steps(law.make(0), MATRIX)
+
+
+def steps_and_replay():
+    tx = zojax.zeroth_order(optax.adam(0.1))
+    before, state = two_steps(tx, PARAMS)
     tx.replay(before, PARAMS, state.coefficients)
-
-
-def step_of(law):
-    step(law.make(0))
 
 
 def minimized(path=None):
@@ -106,7 +115,12 @@ def minimized(path=None):
     zojax.minimize(lambda params: np.sum(params["w"] ** 2), x0, tx, 2, jit=False)
 
 
-def searched(algorithm, space=MIXED):
+def searched(name):
+    """The program that its laws compile, too: the cache on disk has it."""
+    run(*ALGORITHMS[name][:2], first_state(name, jax.random.key(0)))
+
+
+def searched_by(algorithm, space):
     """Two asks and tells in one program."""
 
     @jax.jit
@@ -131,28 +145,25 @@ def search_minimize():
 
 def sampled(domain):
     space = search.space(domain)
-    space.decode(space.sample(jax.random.key(0), 2))
-
-
-def model(images):
-    total = jnp.sum(images, axis=(1, 2))
-    return jnp.stack([total, 36 - total, jnp.zeros_like(total)], axis=1)
+    jax.jit(lambda key: space.decode(space.sample(key, 2)))(jax.random.key(0))
 
 
 def attack(row):
-    row.run(model, IMAGE, np.zeros(1, int), key=jax.random.key(0), eps=0.01, budget=60)
+    """The program that its laws compile, too: the cache on disk has it."""
+    row.run(key=jax.random.key(0), budget=60)
 
 
 def attack_elsewhere():
-    session = attacks.ask_tell(attacks.square_attack(), 0.01, budget=4)
-    state = session.init(jax.random.key(0), IMAGE, np.zeros(1, int))
+    row = ATTACKS["square_linf"]
+    session = attacks.ask_tell(row.rounds(), row.eps, budget=4)
+    state = session.init(jax.random.key(0), X, Y)
     while len(points := session.ask(state)):
-        state = session.tell(state, model(points))
+        state = session.tell(state, on_the_host(model)(points))
     session.result(state)
 
 
 def smoothed():
-    attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), 3, samples=4)(IMAGE)
+    attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), CLASSES, samples=15)(X)
 
 
 def noises():
@@ -205,10 +216,10 @@ CASES = {
         "minimize": minimized,
         "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
-        "zeroth_order": lambda: step(zojax.zeroth_order(optax.adam(0.1))),
+        "zeroth_order": steps_and_replay,
     },
     # The last variant of each.
-    optimizers: {name.split(",")[0]: partial(step_of, law) for name, law in OPTIMIZERS.items()},
+    optimizers: {name.split(",")[0]: partial(steps_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
         **{name: partial(estimate, law.direction) for name, law in LAWS.items()},
         "accumulate": lambda: directions.accumulate(directions.normal().draw)(
@@ -234,38 +245,38 @@ CASES = {
         minimized,
     ),
     search: {
-        "asracos": lambda: searched(search.asracos()),
+        # NaN marks free places in its state.
+        "asracos": lambda: searched_by(search.asracos(), MIXED),
         "choice": lambda: sampled(search.choice([1, 2, 3])),
-        "coordinate_reset": lambda: searched(search.coordinate_reset()),
-        "coordinate_search": lambda: searched(search.coordinate_search()),
-        "default_algorithm": lambda: searched(search.default_algorithm(MIXED, 12)),
-        "from_evosax": lambda: searched(search.from_evosax("SimpleES", 4), CONTINUUM),
+        "cma_es": partial(searched, "cma_es"),
+        "coordinate_reset": partial(searched, "coordinate_reset"),
+        "coordinate_search": partial(searched, "coordinate_search"),
+        "default_algorithm": lambda: search.default_algorithm(MIXED, 12),
+        "from_evosax": lambda: searched_by(search.from_evosax("SimpleES", 4), CONTINUUM),
         "integers": lambda: sampled(search.integers(0, 3)),
         "log_integers": lambda: sampled(search.log_integers(1, 8)),
         "log_uniform": lambda: sampled(search.log_uniform(0.1, 1)),
         "minimize": search_minimize,
         "ordered": lambda: sampled(search.ordered([0.1, 0.2])),
-        "ponss": lambda: searched(search.ponss(0.1, 2), SUBSETS),
-        "portfolio": lambda: searched(search.portfolio()),
-        "poss": lambda: searched(search.poss(), SUBSETS),
-        "pposs": lambda: searched(search.pposs(2), SUBSETS),
-        "quasi_newton": lambda: searched(search.quasi_newton()),
-        "racos": lambda: searched(search.racos()),
-        "random_search": lambda: searched(search.random_search()),
-        "resample": lambda: searched(search.resample(search.random_search(), 2)),
-        "snes": lambda: searched(search.snes()),
+        "ponss": partial(searched, "ponss"),
+        "portfolio": partial(searched, "portfolio"),
+        "poss": partial(searched, "poss"),
+        "pposs": partial(searched, "pposs"),
+        "quasi_newton": partial(searched, "quasi_newton"),
+        "racos": partial(searched, "racos"),
+        "random_search": partial(searched, "random_search"),
+        "resample": partial(searched, "resample"),
+        "snes": partial(searched, "snes"),
         "space": lambda: sampled(MIXED),
-        "sracos": lambda: searched(search.sracos()),
-        "sre": lambda: searched(search.sre(search.random_search(), low_dimension=1), CONTINUUM),
-        "ssracos": lambda: searched(search.ssracos(times=2)),
+        "sracos": partial(searched, "sracos"),
+        "sre": partial(searched, "sre"),
+        "ssracos": partial(searched, "ssracos"),
         "subset": lambda: sampled(search.subset(4, max_size=2)),
         "uniform": lambda: sampled(search.uniform(-1, 1, (2,))),
     },
     attacks: {
         "ask_tell": attack_elsewhere,
-        "run": lambda: attacks.run(
-            0, attacks.simba_attack(), model, IMAGE, np.zeros(1, int), 0.01, 9
-        ),
+        "run": lambda: attacks.run(0, ATTACKS["simba_l2"].rounds(), model, X, Y, 0.1, 9),
         "smoothed": smoothed,
         **{row.function.__name__: partial(attack, row) for row in ATTACKS.values()},
     },
@@ -284,15 +295,15 @@ def test_every_public_function_has_a_case(module):
 # Several names may share a case.
 RUNS = {}
 for module, cases in CASES.items():
-    for name, run in cases.items():
-        RUNS.setdefault(run, f"{module.__name__}.{name}")
+    for name, case in cases.items():
+        RUNS.setdefault(case, f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("run", RUNS, ids=RUNS.values())
-def test_runs_under_strict_modes(run, tmp_path):
-    arguments = [tmp_path / "run.log"] if run is minimized else []
+@pytest.mark.parametrize("case", RUNS, ids=RUNS.values())
+def test_runs_under_strict_modes(case, tmp_path):
+    arguments = [tmp_path / "run.log"] if case is minimized else []
     with strict():
-        run(*arguments)
+        case(*arguments)
 
 
 def walled(x):

@@ -26,16 +26,15 @@ STEPS = 23
 
 
 def loss(params, limit=jnp.inf):
-    hidden = jnp.tanh(X @ params["w"].astype(jnp.float32) + params["b"])
+    hidden = jnp.tanh(X @ params["w"].astype(jnp.float32))
     value = jnp.mean((hidden @ params["v"].astype(jnp.float32) - 1) ** 2)
     return jnp.where(value < limit, value, jnp.nan)
 
 
 def start(dtype=jnp.float32):
-    w, b, v = jax.random.split(jax.random.key(2), 3)
+    w, v = jax.random.split(jax.random.key(2))
     return {
         "w": jax.random.normal(w, (19, 33)).astype(dtype),
-        "b": 0.1 * jax.random.normal(b, (33,)),
         "v": jax.random.normal(v, (33,)).astype(dtype),
         "epoch": jnp.int32(3),
     }
@@ -83,7 +82,6 @@ def source(direction=None, **options):
 
 
 RUNS = {
-    "mezo, signs": (zojax.mezo(1e-2), programs, jnp.float32),
     "mezo, normals, bfloat16": (
         zojax.mezo(1e-2, 0.01, direction=directions.normal()),
         one_program,
@@ -99,17 +97,15 @@ RUNS = {
         programs,
         jnp.bfloat16,
     ),
-    "low rank, adam": (
-        zojax.zeroth_order(
-            optax.adam(1e-2), source(directions.low_rank(2, factors="normal"), num_directions=4)
-        ),
-        chunks,
-        jnp.float32,
-    ),
-    "forward, ranks, clipped adamw": (
+    "low rank, forward, ranks, clipped adamw": (
         zojax.zeroth_order(
             optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2)),
-            source(stencil=stencils.forward(), shaping=shaping.centered_ranks(), num_directions=4),
+            source(
+                directions.low_rank(2, factors="normal"),
+                stencil=stencils.forward(),
+                shaping=shaping.centered_ranks(),
+                num_directions=4,
+            ),
         ),
         one_program,
         jnp.float32,
@@ -173,7 +169,7 @@ def bowl(params, limit=jnp.inf):
 
 
 @jax.jit
-def step(params, state, limit=jnp.inf):
+def step(params, state, limit):
     updates, state = TX.update(None, state, params, value_fn=bowl, limit=limit)
     return zojax.apply_updates(params, updates), state
 
@@ -203,18 +199,18 @@ def path(recorded, tmp_path):
 
 def test_20_000_steps_take_less_than_100_kb(tmp_path):
     tx = zojax.mezo(1e-6)
-    params = {f"layers.{i}.weight": jnp.ones(2) for i in range(150)}
+    params = {f"model.layers.{i}.attention.projection.weight": jnp.ones(2) for i in range(50)}
     state = tx.init(params)
     with trajectory.Recorder(tmp_path / "log", tx, params) as recorder:
         rng = np.random.default_rng(0)
-        for count in range(100, 20_001, 100):
-            chunk = rng.normal(size=(100, 1)).astype(np.float32)
+        for count in range(1000, 20_001, 1000):
+            chunk = rng.normal(size=(1000, 1)).astype(np.float32)
             recorder.callback(
                 SimpleNamespace(
                     state=state._replace(count=jnp.int32(count)),
                     params=params,
                     coefficients=chunk,
-                    values=np.zeros(100),
+                    values=np.zeros(1000),
                 )
             )
     assert trajectory.load(tmp_path / "log").steps == 20_000
@@ -504,7 +500,7 @@ def test_what_a_full_disk_does_not_take_is_written_later(tmp_path, room):
             with pytest.raises(OSError):
                 advance(*carry, 1, recorder)
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-            carry = step(*carry)  # the fourth, again
+            carry = step(*carry, jnp.inf)  # the fourth, again
             assert trajectory.load(path).steps == 2
             params, _ = advance(*carry, 2, recorder)
     finally:

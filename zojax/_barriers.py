@@ -6,14 +6,16 @@ each kernel allows. These functions stop it where that would cost memory, or cha
 program to the next.
 """
 
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._sharding import is_sharded
+from zojax._sharding import is_sharded, varying_like
 
 
 def zero_from(array: jax.Array) -> jax.Array:
@@ -79,6 +81,46 @@ def _one_trip(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
+def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
+    """`fun(x, *args)`, computed in one place: all readers see the same bits. `x` is floating point.
+
+    XLA's CPU backend compiles a loop over a few numbers as one kernel, and its operations outside of a loop
+    as a kernel each.
+    """
+    traced = jax.jit(fun)  # once for both platforms
+
+    @jax.custom_jvp
+    def run(x, *args):
+        return lax.platform_dependent(
+            x, *args, cpu=partial(_in_one_trip, traced), default=partial(_barred, traced)
+        )
+
+    run.defjvp(lambda primals, tangents: (run(*primals), jax.jvp(fun, primals, tangents)[1]))
+    return run(x, *args)
+
+
+def _barred(fun, *args):
+    return lax.optimization_barrier(fun(*args))
+
+
+def _in_one_trip(fun, x, *args):
+    if is_sharded(x):
+        return _barred(fun, x, *args)
+
+    def varying(tree):
+        return jax.tree.map(lambda y: varying_like(y, (x, args)), tree)
+
+    def body(carry):
+        # XLA would move arithmetic on x itself out of the loop.
+        trips, _ = carry
+        return trips + 1, varying(fun(x - trips.astype(x.dtype), *args))
+
+    shapes = jax.eval_shape(fun, x, *args)
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    start = np.uint32(0), varying(zeros)
+    return lax.while_loop(lambda carry: carry[0] == zero_from(x), body, start)[1]
+
+
 @jax.custom_jvp
 def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     """The same array, each entry rounded to its dtype before any other arithmetic.
@@ -141,7 +183,7 @@ def made_once(x: jax.Array) -> jax.Array:
     and everything around them, to a library that stores each step.
     """
     bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    pair = lax.broadcast_in_dim(bits, (*x.shape, 2), tuple(range(x.ndim)))
-    first = lax.broadcasted_iota(jnp.uint32, pair.shape, x.ndim) == 0
-    total = lax.reduce(jnp.where(first, pair, 0), np.zeros((), bits.dtype), lax.add, (x.ndim,))
+    zero, beside = np.zeros((), bits.dtype), [(0, 0, 0)] * x.ndim + [(0, 1, 0)]
+    pair = lax.pad(lax.expand_dims(bits, (x.ndim,)), zero, beside)
+    total = lax.reduce(pair, zero, lax.add, (x.ndim,))
     return lax.bitcast_convert_type(total, x.dtype)

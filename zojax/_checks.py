@@ -1,5 +1,7 @@
 """Checks of static arguments. Each error names the argument, the value and the remedy."""
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +112,10 @@ def require_flag(name: str, value) -> None:
     """Raises TypeError unless `value` is a bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {brief(value)}.")
+
+
+def require_option(name: str, value, options: Collection[str]) -> str:
+    """One of several names."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} must be one of {list(options)}, got {value!r}.")
+    return value

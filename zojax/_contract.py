@@ -1,6 +1,7 @@
 """Products of two arrays with named axes."""
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 # Up to this many terms, a sum of outer products is written out: XLA fuses it into its consumer. A matrix
@@ -43,4 +44,5 @@ def _sum_of_products(a, a_names, b, b_names, out):
         array = lax.transpose(array, order)
         return lax.broadcast_in_dim(array, shape, sorted(out.index(n) for n in names))
 
-    return sum(term(a, a_names, k) * term(b, b_names, k) for k in range(sizes["rank"]))
+    terms = [term(a, a_names, k) * term(b, b_names, k) for k in range(sizes["rank"])]
+    return sum(terms[1:], terms[0]) if terms else jnp.zeros(shape, a.dtype)

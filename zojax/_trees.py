@@ -153,6 +153,16 @@ def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
     )
 
 
+def copied(tree: PyTree) -> PyTree:
+    """Arrays of their own, which a program may be donated; no program is compiled for them."""
+
+    def copy(x):
+        # `device_put` shares the memory of a NumPy array.
+        return jax.device_put(x, may_alias=False) if isinstance(x, jax.Array) else jnp.array(x)
+
+    return jax.tree.map(copy, tree)
+
+
 def floats_only(params: PyTree) -> PyTree:
     """`params` with None in place of every leaf that is not floating point."""
     return jax.tree.map(lambda x: x if is_float(x) else None, params)

@@ -135,15 +135,10 @@ def play(
     """Plays episodes side by side until the last of them ends.
 
     Args:
-      environment: an `Environment`.
       act: the policy, `(params, observations) -> actions` for normalised observations.
       params: of the policy.
       statistics: normalise the observations.
-      key: a JAX key.
       episodes: their number, a Python int.
-
-    Returns:
-      `Episodes`.
 
     A walk that pays 1 a step and ends at 3:
 

@@ -10,49 +10,30 @@ from typing import Any, NamedTuple
 
 
 class Program(NamedTuple):
-    """Attributes:
-    step: `(carry, batch) -> carry`; it is compiled, with the carry donated.
-    start: `params -> carry`.
-    facts: columns of its row.
-    amount: work in a step; ratios are of seconds per unit of it.
-    """
+    """One step, which is compiled with its carry donated."""
 
-    step: Callable
-    start: Callable = lambda params: params
-    facts: Callable[[], dict] = dict
-    amount: float = 1
+    step: Callable  # (carry, batch) -> carry
+    start: Callable = lambda params: params  # params -> carry
+    facts: Callable[[], dict] = dict  # columns of its row
+    amount: float = 1  # work in a step; ratios are of seconds per unit of it
 
 
 class Host(NamedTuple):
-    """Attributes:
-    run: `() -> None`, one step.
-    amount: work in a step; ratios are of seconds per unit of it.
-    facts: columns of its row, asked after the last step; `values` is a list with one value a step.
-    clock: seconds.
-    """
+    """One step as a call. Its fact `values` is a list with one value a step."""
 
     run: Callable[[], Any]
     amount: float = 1
-    facts: Callable[[], dict] = dict
+    facts: Callable[[], dict] = dict  # asked after the last step
     clock: Callable[[], float] = time.perf_counter
 
 
 class Contestant(NamedTuple):
-    """Attributes:
-    module: a file of this folder.
-    settings: of its `build`.
-    environment: a name in `benchmarks.environments`, or None for the running one.
-    limit: parameters that it can handle, or None.
-    beyond: the reason of that limit.
-    exact: it computes a derivative, not an estimate from values.
-    """
-
-    module: str
-    settings: dict = {}
-    environment: str | None = None
-    limit: int | None = None
-    beyond: str = ""
-    exact: bool = False
+    module: str  # a file of this folder
+    settings: dict = {}  # of its `build`
+    environment: str | None = None  # a name in `benchmarks.environments`, or the running one
+    limit: int | None = None  # of parameters
+    beyond: str = ""  # the reason of that limit
+    exact: bool = False  # it computes a derivative, not an estimate from values
 
 
 _DENSE = "one point takes minutes"
@@ -143,18 +124,6 @@ SPEEDS = {
     },
     "zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"}),
 }
-PROCESSES = {
-    name: Contestant("processes", {"name": name})
-    for name in (
-        *("zoopt, new process", "import jax", "import zojax"),
-        *(
-            f"zojax {algorithm}, {module}, {cache}"
-            for algorithm in ("sracos", "default")
-            for module in ("jax.numpy", "numpy")
-            for cache in ("no cache", "persistent cache")
-        ),
-    )
-}
 BATCHES = {
     f"{label}, {size or 'default'} at once": Contestant(
         "ours", {"direction": direction, "batch_size": size}
@@ -204,6 +173,6 @@ ATTACKS = {
 }
 CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
 CONTESTANTS: dict[str, Contestant] = {
-    **(GRADIENTS | SEARCHES | SPEEDS | PROCESSES | BATCHES | NOISES | POPULATIONS | POLICIES),
+    **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }

@@ -12,6 +12,7 @@ a leading underscore, `self` and `cls` apart. Blank lines count in a file, not i
 import ast
 import importlib.util
 import io
+import re
 import statistics
 import tokenize
 from pathlib import Path
@@ -31,9 +32,10 @@ def measure(package: str) -> dict:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.origin:
         raise ModuleNotFoundError(f"{package} is not installed.", name=package)
-    files = [
-        path.read_text() for path in sorted(Path(spec.origin).parent.rglob("*.py")) if _own(path)
-    ]
+    paths = sorted(Path(spec.origin).parent.rglob("*.py"))
+    # Tests that a package ships are no part of it.
+    is_test = re.compile(r"/tests/|/test_[^/]*$|_test\.py$").search
+    files = [path.read_text() for path in paths if not is_test(path.as_posix())]
     trees = [ast.parse(text) for text in files]
     functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, DEF)]
     lengths = [(node.end_lineno or node.lineno) - node.lineno + 1 for node in functions]
@@ -48,14 +50,6 @@ def measure(package: str) -> dict:
         "comment lines / code line": comments / code,
         "docstring lines / code line": docstrings / code,
     }
-
-
-def _own(path: Path) -> bool:
-    """Tests that a package ships are no part of it."""
-    name = path.name
-    return (
-        "tests" not in path.parts and not name.startswith("test_") and not name.endswith("_test.py")
-    )
 
 
 def spread(values: list[int]) -> str:

@@ -25,7 +25,8 @@ def build(work, name):
     estimator = zojax.estimator(direction, num_directions=n)
     estimate = jax.jit(lambda key: estimator.estimate(key, loss, params).grads)
     many = jax.jit(partial(jax.lax.map, lambda key: cosine(estimate(key), exact)))
-    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), keys_for(n))
+    # For a standard error of some 2 %: the relative error of one key is sqrt(2 / n).
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), max(64, 4096 // n))
     run = lambda: jax.block_until_ready(estimate(key))  # noqa: E731
     return Host(run, facts=lambda: worth(many(keys).tolist(), 2 * n))
 
@@ -33,11 +34,6 @@ def build(work, name):
 def cosine(a, b) -> jax.Array:
     dot = optax.tree.vdot(a, b)
     return dot / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), 1e-30)
-
-
-def keys_for(directions: int) -> int:
-    """Enough for a standard error of some 2 %: the relative error of one key is sqrt(2 / directions)."""
-    return max(64, 4096 // directions)
 
 
 def worth(cosines: list[float], evaluations: int) -> dict:

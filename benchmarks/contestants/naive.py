@@ -4,20 +4,42 @@
 time, and adds it to the sum before the next. One direction needs neither. Each is drawn once.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+from optax.tree import random_like
 
 from benchmarks.contestants import Program
 
 
-def draw(key, params):
-    """Normals in the place of parameters."""
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-    )
+def descent(estimate: Callable[[Any, dict, jax.Array], Any]) -> Program:
+    """Gradient descent along `estimate(params, batch, key)`."""
+
+    def step(carry, batch):
+        params, key = carry
+        key, now = jax.random.split(key)
+        gradient = estimate(params, batch, now)
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
+
+    return Program(step, lambda params: (params, jax.random.key(0)))
+
+
+def one_by_one(n: int, slope: Callable[[Any, dict, Any], jax.Array]) -> Program:
+    """The mean of `slope(params, batch, z) z` over n normal directions z, one after another."""
+
+    def estimate(params, batch, key):
+        def add(total, k):
+            z = random_like(k, params)
+            c = slope(params, batch, z)
+            return jax.tree.map(lambda t, u: t + c * u / n, total, z), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return lax.scan(add, zeros, jax.random.split(key, n))[0]
+
+    return descent(estimate)
 
 
 def build(work, how):
@@ -31,30 +53,15 @@ def build(work, how):
         return (plus - minus) / (2 * work.mu)
 
     def once(params, batch, key):
-        z = draw(key, params)
+        z = random_like(key, params)
         c = slope(params, batch, z)
         return jax.tree.map(lambda u: c * u, z)
 
     def vmapped(params, batch, key):
-        z = jax.vmap(lambda k: draw(k, params))(jax.random.split(key, n))
+        z = jax.vmap(lambda k: random_like(k, params))(jax.random.split(key, n))
         c = jax.vmap(lambda u: slope(params, batch, u))(z)
         return jax.tree.map(lambda u: jnp.tensordot(c, u, 1) / n, z)
 
-    def mapped(params, batch, key):
-        def add(total, k):
-            z = draw(k, params)
-            c = slope(params, batch, z)
-            return jax.tree.map(lambda t, u: t + c * u / n, total, z), None
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return lax.scan(add, zeros, jax.random.split(key, n))[0]
-
-    estimate = once if n == 1 else {"vmap": vmapped, "map": mapped}[how]
-
-    def step(carry, batch):
-        params, key = carry
-        key, now = jax.random.split(key)
-        gradient = estimate(params, batch, now)
-        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), key
-
-    return Program(step, lambda params: (params, jax.random.key(0)))
+    if n == 1:
+        return descent(once)
+    return descent(vmapped) if how == "vmap" else one_by_one(n, slope)

@@ -27,7 +27,7 @@ def _mlp(settings):
 def _transformer(settings):
     from shardes.nn import dense, embed
 
-    heads = settings.get("heads", models.TransformerConfig().heads)
+    heads = settings.get("heads", models.HEADS)
 
     def loss(params, batch):
         x = embed(params["embed"], batch["tokens"])

@@ -44,8 +44,6 @@ HOSTILE = {
 }
 X = np.full((2, 4, 4), 0.5, np.float32)
 BOX = {"x": search.uniform(-1, 1), "kind": search.choice(["a", "b"])}
-
-
 # Arguments that take functions: the error of such a function is its own, and passes through.
 FUNCTIONS = {"fun", "model", "callback", "label_fn", "mask", "reduce_aux", "mu", "a", "c"}
 FUNCTIONS |= {"learning_rate", "weight_decay", "momentum", "inner"}
@@ -80,8 +78,9 @@ def _search(algorithm) -> None:
 def calls() -> dict[str, tuple[Callable, dict, Callable]]:
     """By name: a public function, valid arguments, and a use of its result."""
     # The order decides the draw of a seed.
-    found = _estimation() | _searches() | _choices() | _votes()
-    return found | _optimizers() | _attacks() | _algorithms()
+    names = "racos sracos asracos ssracos snes random_search coordinate_search".split()
+    algorithms = {f"search.{name}": (getattr(search, name), {}, _search) for name in names}
+    return _estimation() | _searches() | _choices() | _optimizers() | _attacks() | algorithms
 
 
 def _nothing(made):
@@ -96,32 +95,6 @@ def _estimation() -> dict[str, tuple]:
         "zeroth_order": (zojax.zeroth_order, {"inner": optax.sgd(0.1)}, _step),
         "minimize": (zojax.minimize, run, _nothing),
     }
-
-
-def _choices() -> dict[str, tuple]:
-    def direction(made):
-        return _estimate(direction=made)
-
-    def shaped(made):
-        return _estimate(shaping=made, num_directions=4)
-
-    masked = {"direction": directions.normal(), "mask": True}
-    points = {"offsets": (1.0, -1.0), "weights": (0.5, -0.5)}
-    return {
-        "directions.low_rank": (directions.low_rank, {"rank": 1}, direction),
-        "directions.sparse": (directions.sparse, {"density": 0.5}, direction),
-        "directions.masked": (directions.masked, masked, direction),
-        "shaping.top": (shaping.top, {"b": 2}, shaped),
-        "shaping.clip": (shaping.clip, {"limit": 1.0}, shaped),
-        "stencils.Stencil": (stencils.Stencil, points, lambda made: _estimate(stencil=made)),
-        "trajectory.load": (trajectory.load, {"path": "missing.log"}, _nothing),
-    }
-
-
-def _optimizers() -> dict[str, tuple]:
-    required = {"zo_sgd": {"learning_rate": 0.1}, "spsa": {"a": 0.1, "c": 0.1, "A": 1.0}}
-    names = ("zo_sgd", "mezo", "spsa", "open_es", "ars")
-    return {name: (getattr(zojax, name), required.get(name, {}), _step) for name in names}
 
 
 def _searches() -> dict[str, tuple]:
@@ -144,14 +117,32 @@ def _searches() -> dict[str, tuple]:
     }
 
 
-def _algorithms() -> dict[str, tuple]:
-    names = "racos sracos asracos ssracos snes random_search coordinate_search".split()
-    return {f"search.{name}": (getattr(search, name), {}, _search) for name in names}
+def _choices() -> dict[str, tuple]:
+    def direction(made):
+        return _estimate(direction=made)
+
+    def shaped(made):
+        return _estimate(shaping=made, num_directions=4)
+
+    masked = {"direction": directions.normal(), "mask": True}
+    points = {"offsets": (1.0, -1.0), "weights": (0.5, -0.5)}
+    votes = {"label_fn": lambda images: jnp.zeros(len(images), int), "num_classes": 2}
+    return {
+        "directions.low_rank": (directions.low_rank, {"rank": 1}, direction),
+        "directions.sparse": (directions.sparse, {"density": 0.5}, direction),
+        "directions.masked": (directions.masked, masked, direction),
+        "shaping.top": (shaping.top, {"b": 2}, shaped),
+        "shaping.clip": (shaping.clip, {"limit": 1.0}, shaped),
+        "stencils.Stencil": (stencils.Stencil, points, lambda made: _estimate(stencil=made)),
+        "trajectory.load": (trajectory.load, {"path": "missing.log"}, _nothing),
+        "attacks.smoothed": (attacks.smoothed, votes, _nothing),
+    }
 
 
-def _votes() -> dict[str, tuple]:
-    given = {"label_fn": lambda images: jnp.zeros(len(images), int), "num_classes": 2}
-    return {"attacks.smoothed": (attacks.smoothed, given, _nothing)}
+def _optimizers() -> dict[str, tuple]:
+    required = {"zo_sgd": {"learning_rate": 0.1}, "spsa": {"a": 0.1, "c": 0.1, "A": 1.0}}
+    names = ("zo_sgd", "mezo", "spsa", "open_es", "ars")
+    return {name: (getattr(zojax, name), required.get(name, {}), _step) for name in names}
 
 
 def _attacks() -> dict[str, tuple]:
@@ -193,12 +184,8 @@ def cases(public: dict[str, tuple]) -> Iterator[tuple[str, str, str]]:
 def error_of(call: Callable[[], Any]) -> Exception | None:
     """The error of a call, if any; TimeoutError if it takes too long."""
     try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stderr(io.StringIO()),
-            time_limit(SECONDS),
-        ):
-            warnings.simplefilter("ignore")
+        silent = contextlib.redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(action="ignore"), silent, time_limit(SECONDS):
             jax.block_until_ready(call())
     except Exception as error:  # of any type, which is counted
         return error
@@ -206,12 +193,9 @@ def error_of(call: Callable[[], Any]) -> Exception | None:
 
 
 def is_named(error: Exception, argument: str) -> bool:
-    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note.
-
-    An OSError names its file.
-    """
+    """Whether it is a ValueError or TypeError with the argument as a word in its message or a note."""
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        return True
+        return True  # it names its file
     text = " ".join([str(error), *getattr(error, "__notes__", [])])
     names = "|".join({argument, ALIASES.get(argument, argument)})
     found = re.search(rf"\b({names})\b", text)

@@ -1,6 +1,8 @@
-"""Random estimators against a float64 reference in NumPy; only the noise is shared with zojax."""
+"""Random estimators against a float64 reference in NumPy; only the noise is shared with zojax.
 
-import math
+The shapings and their definitions in NumPy are those of the tests.
+"""
+
 import random
 from functools import partial
 
@@ -9,13 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import zojax
-from zojax import directions, shaping, stencils
-
-
-def _has_axes(path, leaf) -> bool:
-    del path
-    return leaf.ndim > 0
-
+from tests import _laws
+from zojax import directions, stencils
 
 DIRECTIONS = {
     "rademacher": directions.rademacher,
@@ -26,24 +23,10 @@ DIRECTIONS = {
     "hadamard": directions.hadamard,
     "low_rank": partial(directions.low_rank, 1),
     "sparse": partial(directions.sparse, 0.5),
-    "masked": lambda: directions.masked(directions.rademacher(), _has_axes),
+    "masked": lambda: directions.masked(directions.rademacher(), lambda path, leaf: leaf.ndim > 0),
 }
-STENCILS = {
-    "central": stencils.central(),
-    "forward": stencils.forward(),
-    "one_point": stencils.one_point(),
-    "one_point_residual": stencils.one_point_residual(),
-    "fourth order": stencils.Stencil((1, -1, 2, -2), (2 / 3, -2 / 3, -1 / 12, 1 / 12)),
-}
-SHAPINGS = {
-    "none": shaping.none,
-    "baseline": shaping.baseline,
-    "standardize": shaping.standardize,
-    "by_std": shaping.by_std,
-    "centered_ranks": shaping.centered_ranks,
-    "nes_utilities": shaping.nes_utilities,
-    "top": partial(shaping.top, 2),
-    "clip": partial(shaping.clip, 0.5),
+STENCILS = _laws.STENCILS | {
+    "fourth order": stencils.Stencil((1, -1, 2, -2), (2 / 3, -2 / 3, -1 / 12, 1 / 12))
 }
 SHAPES = [(3,), (1,), (7, 5), (2, 3, 4), (), (16, 2), (0, 3)]
 
@@ -62,7 +45,7 @@ def _case(draw: random.Random, i: int) -> tuple[dict, dict, int]:
     choices = {
         "direction": list(DIRECTIONS)[i % len(DIRECTIONS)],
         "stencil": draw.choice(list(STENCILS)),
-        "shaping": draw.choice(list(SHAPINGS)),
+        "shaping": draw.choice(list(_laws.SHAPINGS)),
         "num_directions": draw.randint(2, 5),
         "batch_size": draw.choice([None, 1, 2, 3, 100]),
         "mu": draw.choice([0.05, 0.2, 1.0]),
@@ -86,29 +69,19 @@ def loss(params, xp=jnp):
 def _agrees(choices: dict, params: dict, key: int) -> bool:
     """Compares `estimate` with the reference, at a tolerance from the resolution of the values."""
     with jax.enable_x64(choices["dtype"] == "float64"):
-        direction, n, mu = (
-            DIRECTIONS[choices["direction"]](),
-            choices["num_directions"],
-            choices["mu"],
-        )
-        estimator = zojax.estimator(
-            direction,
-            STENCILS[choices["stencil"]],
-            SHAPINGS[choices["shaping"]](),
-            mu=mu,
-            num_directions=n,
-            batch_size=choices["batch_size"],
-        )
+        direction, n = DIRECTIONS[choices["direction"]](), choices["num_directions"]
+        parts = STENCILS[choices["stencil"]], _laws.SHAPINGS[choices["shaping"]].shaping
+        options = {name: choices[name] for name in ("mu", "num_directions", "batch_size")}
+        estimator = zojax.estimator(direction, *parts, **options)
         found = estimator.estimate(key, loss, params, state=estimator.init()).grads
         z = _directions(direction, key, n, params)
         expected, size = _reference(choices, params, z)
         # The length of a direction on the sphere is a float32, rounded as each program does.
         exact = choices["dtype"] == "float64" and choices["direction"] != "sphere"
         eps = float(np.finfo("float64" if exact else "float32").eps)
+        near = partial(np.allclose, rtol=0, atol=400 * eps * size)
         return int(found["count"]) == 0 and all(
-            np.allclose(
-                np.asarray(found[name], float), expected[name], rtol=0, atol=400 * eps * size
-            )
+            near(np.asarray(found[name], float), expected[name])
             and found[name].dtype == params[name].dtype
             for name in expected
         )
@@ -141,43 +114,15 @@ def _reference(choices: dict, params: dict, z: list[dict]) -> tuple[dict, float]
         return loss({k: np.asarray(params[k], float) + mu * o * zi[k] for k in zi}, np)
 
     values = np.array([[value(o, zi) for o in stencil.offsets] for zi in z])
-    c = _shape_values(choices["shaping"], values) @ np.array(stencil.weights)
-    c = (c + stencil.memory * values.mean()) / mu
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shaped = _laws.SHAPINGS[choices["shaping"]].values(values)
+    # Equal values, as of a sparse direction without a coordinate, carry no direction.
+    shaped = np.where(np.isfinite(shaped), shaped, 0)
+    c = (shaped @ np.array(stencil.weights) + stencil.memory * values.mean()) / mu
     if choices["shaping"] == "clip":
-        c = np.clip(c, -0.5, 0.5)
+        c = np.clip(c, -1, 1)
     grads = {name: sum(ci * zi[name] for ci, zi in zip(c, z, strict=True)) / n for name in z[0]}
     largest = max(np.abs(zi[name]).max(initial=0) for zi in z for name in zi)
     is_divided = choices["shaping"] in ("standardize", "by_std", "top") and values.std() > 0
     spread = values.std() if is_divided else 1.0
     return grads, max(1, np.abs(values).max()) * largest / (mu * min(1.0, spread))
-
-
-def _shape_values(name: str, v: np.ndarray) -> np.ndarray:
-    """The shapings of tables of values, from their formulas."""
-    n = len(v)
-    below, through = (
-        compare.outer(v, v).sum(axis=(2, 3)) for compare in (np.greater, np.greater_equal)
-    )
-    ranks = (below + 1 + through) / 2
-    if name == "baseline":
-        return np.array([v[i] - np.delete(v, i, axis=0).mean(axis=0) for i in range(n)])
-    if name == "standardize":
-        return _over(v - v.mean(), v.std())
-    if name == "by_std":
-        return _over(v, v.std())
-    if name == "centered_ranks":
-        return (ranks - 1) / (v.size - 1) - 0.5
-    if name == "nes_utilities":
-        utility = np.maximum(0, math.log(v.size / 2 + 1) - np.log(ranks))
-        return 1 / v.size - utility / utility.sum()
-    if name == "top":
-        kept = np.argsort(v.min(axis=1))[:2]
-        out = np.zeros_like(v)
-        out[kept] = n / 2 * _over(v[kept], v[kept].std())
-        return out
-    return v
-
-
-def _over(v: np.ndarray, std: float) -> np.ndarray:
-    """v / std; equal values, as of a sparse direction without a coordinate, carry no direction."""
-    return v / std if std > 0 else np.zeros_like(v)

@@ -57,9 +57,6 @@ def parts(data: bytes) -> tuple[dict, bytes]:
     return json.loads(data[8 : 8 + size]), data[8 + size :]
 
 
-# --- changes ------------------------------------------------------------------------------------------
-
-
 def changed_bytes(rng: random.Random, data: bytes) -> bytes:
     """Cut off, flipped, with junk inside, doubled, empty, or random throughout."""
     at = rng.randrange(len(data))
@@ -140,9 +137,6 @@ CHANGES = {
 }
 
 
-# --- runs ---------------------------------------------------------------------------------------------
-
-
 def outcome(folder: Path, name: str) -> tuple[str, str]:
     """The outcome of loading the folder after a change in file `name`, and the message."""
     try:
@@ -191,13 +185,7 @@ def attempts(runs: int, seed: int) -> Iterator[tuple[str, str, str]]:
 def hostile(runs: int, seed: int) -> dict[str, int]:
     """Counts of the outcomes of loading damaged folders.
 
-    Args:
-      runs: how many.
-      seed: of the damage.
-
-    Returns:
-      `runs`; `accepted`; `refused` by a ValueError that names the file; and `wrong`: any other error,
-      or weights that are not finite.
+    `refused` is a ValueError that names the file; `wrong` any other error, or weights that are not finite.
     """
     counts = collections.Counter()
     for name, found, message in attempts(runs, seed):

@@ -35,13 +35,8 @@ def resources() -> dict[str, int]:
 
 def leaks(calls: int) -> list[dict]:
     """A row for each entry point: the growth of each count."""
-    rows = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ThreadPoolExecutor(2) as executor,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # that a function compiles in every call
+    rows, quiet = [], warnings.catch_warnings(action="ignore")  # a function compiles in every call
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor, quiet:
         for entry_point, (call, times) in entry_points(Path(folder), executor, calls).items():
             for _ in range(WARM_UP if times > FRESH else 3):
                 call()
@@ -57,9 +52,9 @@ def leaks(calls: int) -> list[dict]:
 def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable, int]]:
     """Calls by name, with their number."""
     repeated = _estimation(folder / "run.log") | _searches(executor) | _attacks()
-    return {name: (call, calls) for name, call in repeated.items()} | {
-        name: (call, min(FRESH, calls)) for name, call in _new_functions().items()
-    }
+    new, few = _new_functions(), min(FRESH, calls)
+    every = repeated | new
+    return {name: (call, few if name in new else calls) for name, call in every.items()}
 
 
 X, ESTIMATOR, SPACE = np.ones(4, np.float32), zojax.estimator(), {"x": search.uniform(-1, 1, (2,))}

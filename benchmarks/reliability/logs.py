@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -42,17 +41,10 @@ def step(params, state):
     return zojax.apply_updates(params, updates), state
 
 
-# --- checks -------------------------------------------------------------------------------------------
-
-
 def kills(runs: int, seed: int) -> dict[str, int]:
-    """SIGKILL at random moments.
-
-    `append` promises all steps but the last `every` - 1, `flush` all steps.
-    """
-    rng, counts = random.Random(seed), _counts(runs)
+    """SIGKILL at random moments. `append` promises all steps but `every` - 1, `flush` all steps."""
+    rng, counts, longest = random.Random(seed), _counts(runs), np.zeros((0, 2), np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        longest = np.zeros((0, 2), np.float32)
         for i in range(runs):
             path = Path(folder) / str(i)
             promised = _killed(path, rng.randrange(2**31), rng.uniform(0, 0.3))
@@ -82,10 +74,8 @@ def damaged(runs: int, seed: int) -> dict[str, int]:
                 except ValueError:
                     counts["unreadable"] += how == "drop" and at >= min(intact)
                     continue
-                whole = intact[len(data)]
-                kept = max(
-                    (intact[size] for size in intact if size <= at), key=len, default=whole[:0]
-                )
+                whole, before = intact[len(data)], [s for size, s in intact.items() if size <= at]
+                kept = max(before, key=len, default=whole[:0])
                 counts["wrong"] += not np.array_equal(found, whole[: len(found)])
                 counts["lost"] += max(0, len(kept) - len(found))
     return counts
@@ -109,9 +99,6 @@ def _count(counts: dict[str, int], path: Path, promised: int, longest: np.ndarra
     shared = min(len(found), len(longest))
     counts["wrong"] += not np.array_equal(found[:shared], longest[:shared])
     return max(found, longest, key=len)
-
-
-# --- interrupts and full disks ------------------------------------------------------------------------
 
 
 def interrupts(runs: int, seed: int) -> dict[str, int]:
@@ -189,9 +176,6 @@ def _filled(rng, counts, path: Path, carries, longest) -> None:
     _count(counts, path, len(carries), longest)
 
 
-# --- kills ------------------------------------------------------------------------------------------
-
-
 def _killed(path: Path, seed: int, seconds: float) -> int:
     """The steps that a process had promised when it was killed, some time after its first."""
     command = [sys.executable, "-m", __name__, str(path), str(seed)]
@@ -215,9 +199,6 @@ def _recording(path: str, seed: int) -> None:
             recorder.flush()
             promised = recorder.steps
         os.write(1, b"%d\n" % promised)
-
-
-# --- damaged bytes ----------------------------------------------------------------------------------
 
 
 def _recorded(path: Path, carries, kind: int) -> tuple[bytes, dict[int, np.ndarray]]:
@@ -259,16 +240,13 @@ def _damage(rng, data: bytes) -> tuple[bytes, int]:
 
 def _steps(count: int) -> list[tuple]:
     """Parameters and state after every step."""
-
-    def steps() -> Iterator[tuple]:
-        params, state = P0, TX.init(P0)
-        for i in range(count):
-            if i % 7 == 0:
-                state.inner_state.hyperparams["learning_rate"] = jnp.float32(0.01 / (1 + i))
-            params, state = step(params, state)
-            yield params, state
-
-    return list(steps())
+    found, carry = [], (P0, TX.init(P0))
+    for i in range(count):
+        if i % 7 == 0:
+            carry[1].inner_state.hyperparams["learning_rate"] = jnp.float32(0.01 / (1 + i))
+        carry = step(*carry)
+        found.append(carry)
+    return found
 
 
 if __name__ == "__main__":

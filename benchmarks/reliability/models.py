@@ -1,7 +1,5 @@
 """Host models that fail at a random query: is a partial result lost, is every query counted?"""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from zojax import attacks
@@ -37,13 +35,8 @@ class _Unreliable:
 def model_failures(runs: int, seed: int) -> dict[str, int]:
     """Attacks on models that raise at a random query.
 
-    Args:
-      runs: how many.
-      seed: of images, models, attacks, errors and queries.
-
-    Returns:
-      "runs", "results lost" (the exception has no partial result, or there was none), "queries
-      miscounted", "wrong results" (the model contradicts `success`, or an image is outside of its ball).
+    A result is lost if the exception has no partial result, or there was none. It is wrong if the model
+    contradicts `success`, or an image is outside of its ball.
     """
     rng = np.random.default_rng(seed)
     found = {"runs": 0, "results lost": 0, "queries miscounted": 0, "wrong results": 0}
@@ -59,24 +52,19 @@ def model_failures(runs: int, seed: int) -> dict[str, int]:
         y = whole.scores(x).argmax(axis=1)
         attack(model=whole, y=y, **given)
         model = _Unreliable(weights, int(rng.integers(whole.answered)), error)
-        result = _partial_result(lambda: attack(model=model, y=y, **given), error)  # noqa: B023
         found["runs"] += 1
+        try:
+            attack(model=model, y=y, **given)
+        except error as raised:
+            result = getattr(raised, "partial_result", None)
+        else:
+            result = None
         if result is None:
             found["results lost"] += 1
             continue
         found["queries miscounted"] += int(result.queries.sum()) != model.answered
         found["wrong results"] += not _is_right(result, model, x, y, eps)
     return found
-
-
-def _partial_result(
-    call: Callable[[], attacks.Result], error: type[BaseException]
-) -> attacks.Result | None:
-    try:
-        call()
-    except error as raised:
-        return getattr(raised, "partial_result", None)
-    return None
 
 
 def _is_right(result: attacks.Result, model: _Unreliable, x, y, eps: float) -> bool:

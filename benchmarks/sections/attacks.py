@@ -4,12 +4,13 @@ from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.tables import filled, rates
 
 KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs")
+DEFAULTS = {"step": None, "enough": None, "epochs": 15}
 
 
 def _attack(*values, contestants=("attack by zojax", "attack by ART")):
     """`enough`: fewer queries of zojax, for the success that ART has with all of them."""
-    settings = dict(zip(KEYS, values, strict=False))
-    names = [*contestants, *["attack by zojax, fewer queries"] * bool(settings.get("enough"))]
+    settings = DEFAULTS | dict(zip(KEYS, values, strict=False))
+    names = [*contestants, *["attack by zojax, fewer queries"] * bool(settings["enough"])]
     label = f"{settings['name']}, {settings['norm']}, eps {settings['eps']}"
     return entry(label, "attack", settings, 1, names, ["attack by ART"], turns=2)
 

@@ -16,7 +16,7 @@ PACKAGES = ("zojax", "optax", "optimistix", "blackjax", "quax", "equinox")
 
 
 def _check(name: str, runs: int):
-    return entry(name, "check", {"check": name, "runs": runs}, 1, ["zojax"], turns=1)
+    return entry(name, "check", {"check": name, "runs": runs, "seed": 0}, 1, ["zojax"], turns=1)
 
 
 def _package(name: str):

@@ -57,9 +57,10 @@ def _members(label, model, pairs, **settings):
 
 
 def _policy(environment, episodes, *hidden, population=256):
+    """Three generations of a population of policies on a control task."""
     label = f"{environment}, {'x'.join(map(str, hidden))} units, {episodes} episodes"
     settings = {"environment": environment, "population": population}
-    settings |= {"episodes": episodes, "hidden": hidden}
+    settings |= {"episodes": episodes, "hidden": hidden, "generations": 3}
     return entry(label, "policy", settings, 1, POLICIES, ["evosax OpenES"])
 
 

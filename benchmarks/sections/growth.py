@@ -39,15 +39,15 @@ def _sphere_batches(d: int, sizes) -> Entry:
 
 
 def _population_batches(one: Entry) -> Entry:
-    pairs = one.work["evaluations"] // 2
+    pairs = one.evaluations // 2
     sizes = {n: BATCHES[n].settings["batch_size"] or pairs for n in BATCHES if "low rank" in n}
     names = [name for name, size in sizes.items() if 8 <= size <= pairs]
-    return Entry(one.label, one.work, names, tuple(names))
+    return one._replace(contestants=names, bases=names)
 
 
 def _populations() -> list[Entry]:
     sections = (steps.SECTIONS[name] for name in ("mlp", "transformers", "convnet"))
-    return [e for section in sections for e in section.entries if e.work["evaluations"] <= 512]
+    return [e for section in sections for e in section.entries if e.evaluations <= 512]
 
 
 def scaling(rows: list[dict]) -> list[dict]:

@@ -1,9 +1,8 @@
 """Searches beside other libraries: values over seeds, BBOB, speed, and hyper-parameters."""
 
 from benchmarks import problems
-from benchmarks.contestants import PROCESSES
 from benchmarks.sections.section import NAMED, Section, entry, plural
-from benchmarks.tables import by_work, contest, filled, over, rates
+from benchmarks.tables import by_work, filled, over, rates
 
 THEIRS = ["zoopt", "coordinate reset", "random search"]
 OURS = ["zojax default", "zojax sracos", "zojax coordinate_reset", "zojax random_search"]
@@ -49,6 +48,7 @@ def _tuning(data, seeds, **settings):
 
 
 def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
+    """Runs of `budget` evaluations; a slow contestant takes a slice of them."""
     names = ["zoopt, a slice"]
     for r in runs:
         # Side by side the default computes every branch: minutes.
@@ -140,13 +140,6 @@ SECTIONS = {
             _speed("POSS, sonar k=8", "sonar", 60, 20_875, 2000, ["poss"], (16,), numpy=False),
         ],
         [_speed("SRACOS, Ackley-20", "ackley", 20, 100, 50, ["sracos"], (1,))],
-    ),
-    "fresh": Section(
-        "a cheap search in a new process",
-        NAMED,
-        contest,
-        [entry("Ackley-20", "process", {"budget": 2000}, 1, PROCESSES, turns=4)],
-        [entry("Ackley-20", "process", {"budget": 20}, 1, ["import zojax"], turns=1)],
     ),
     "tuning": Section(
         "hyper-parameters beside Optuna and zoopt",

@@ -1,41 +1,20 @@
 """A section: works, contestants, and a table of their rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.harness import Entry
 
 CPU, ANY, NAMED = ("cpu",), ("cpu", "gpu"), ()
+entry = Entry  # one work of a section
 
 
 class Section(NamedTuple):
-    """Attributes:
-    about: one line.
-    devices: where it runs without being named: "cpu", "gpu".
-    table: rows for a reader, from the stored rows.
-    entries: its works.
-    quick: works of a trial run; those of all sections take about a minute.
-    """
-
-    about: str
-    devices: tuple[str, ...]
-    table: Callable[[list[dict]], list[dict]]
-    entries: list[Entry]
-    quick: list[Entry]
-
-
-def entry(
-    label: str,
-    name: str,
-    settings: dict,
-    evaluations: int,
-    contestants: Iterable[str],
-    bases: Iterable[str] = (),
-    **options,
-) -> Entry:
-    """An entry from the parts of its work; options are `turns` and `together`."""
-    work = {"name": name, "settings": settings, "evaluations": evaluations}
-    return Entry(label, work, list(contestants), tuple(bases), **options)
+    about: str  # one line
+    devices: tuple[str, ...]  # where it runs without being named: "cpu", "gpu"
+    table: Callable[[list[dict]], list[dict]]  # rows for a reader, from the stored rows
+    entries: list[Entry]  # its works
+    quick: list[Entry]  # works of a trial run; those of all sections take about a minute
 
 
 def plural(count: int, noun: str) -> str:

@@ -10,6 +10,7 @@ def _cosines(n: int, names=COSINES):
 
 
 def _curves(label, data, evaluations, points, names):
+    """Fine-tuning on a data set; the loss is recorded at some points."""
     settings = {"data": data, "evaluations": evaluations, "points": points}
     return entry(label, "training", settings, 1, names, turns=1)
 

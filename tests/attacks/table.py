@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zojax import attacks
 
 SIZE, CLASSES, BUDGET = 6, 3, 120
 X = jax.random.uniform(jax.random.key(1), (7, SIZE, SIZE))
-HIDDEN = jax.random.normal(jax.random.key(2), (SIZE * SIZE, 8)) / 6
-READOUT = jax.random.normal(jax.random.key(3), (8, CLASSES))
+HIDDEN = jax.random.normal(jax.random.key(2), (1, SIZE * SIZE, 8)) / 6
+READOUT = jax.random.normal(jax.random.key(3), (1, 8, CLASSES))
 
 
 def model(images):
@@ -22,6 +23,16 @@ def model(images):
 
 
 Y = jnp.argmax(model(X), axis=1)
+
+
+def on_the_host(model):
+    """`model` for NumPy images. Padding to multiples of 16 images keeps its compiled operations few."""
+
+    def scores(images):
+        padded = np.pad(images, [(0, -len(images) % 16)] + [(0, 0)] * (images.ndim - 1))
+        return np.array(model(jnp.asarray(padded))[: len(images)])
+
+    return scores
 
 
 class Row(NamedTuple):

@@ -2,11 +2,10 @@
 
 import signal
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, model
+from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, model, on_the_host
 from zojax import attacks
 
 IMAGES = np.asarray(X)
@@ -23,7 +22,7 @@ class Failing:
         if self.queries + len(images) > self.limit:
             self.fail()
         self.queries += len(images)
-        return np.asarray(model(images))
+        return on_the_host(model)(images)
 
 
 def raising(error):
@@ -57,7 +56,7 @@ def assert_true(partial, host, name):
 @pytest.mark.parametrize("fail", [raising(RuntimeError("no quota")), interrupted])
 @pytest.mark.parametrize("name", ["square_linf", "nes"])
 def test_a_model_that_fails_leaves_what_was_found(name, fail):
-    whole = run(name, lambda images: np.asarray(model(images)))
+    whole = run(name, on_the_host(model))
     for share in (0.01, 0.1, 0.5, 0.9):
         host = Failing(int(share * whole.queries.sum()), fail)
         with pytest.raises((RuntimeError, KeyboardInterrupt)) as caught:
@@ -115,7 +114,7 @@ def test_late_scores_are_waited_for():
 
     def warming_up(images):
         calls.append(images)
-        scores = np.asarray(model(images))
+        scores = on_the_host(model)(images)
         return scores if len(calls) > 9 else np.full_like(scores, np.nan)
 
     result = run("square_linf", warming_up)
@@ -147,12 +146,12 @@ def test_a_model_may_reuse_its_buffer():
 
     def reusing(images):
         out = buffer[: len(images)]
-        out[:] = model(images)
+        out[:] = on_the_host(model)(images)
         images[:] = np.nan  # also that of its input
         return out
 
     whole, found = (
-        run("square_linf", lambda images: np.asarray(model(images))),
+        run("square_linf", on_the_host(model)),
         run("square_linf", reusing),
     )
     for a, b in zip(found, whole, strict=True):
@@ -165,6 +164,6 @@ def test_the_state_of_a_session_outlives_an_error():
     with pytest.raises(ValueError, match="one row of scores"):
         session.tell(state, np.zeros((3, CLASSES)))
     while len(points := session.ask(state)):
-        state = session.tell(state, model(jnp.asarray(points)))
-    whole = run("square_linf", lambda images: np.asarray(model(images)))
+        state = session.tell(state, on_the_host(model)(points))
+    whole = run("square_linf", on_the_host(model))
     np.testing.assert_array_equal(session.result(state).queries, whole.queries)

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.table import ATTACKS, BUDGET, CLASSES, SIZE, X, Y, attacked, model
+from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, attacked, model, on_the_host
 from zojax import attacks
 
-# Compilation dominates: some laws run by default on one attack of each kind, on all with -m slow.
-DEFAULT = ("square_linf", "simba_l2", "bandits")
-SOME = [pytest.param(n, marks=[] if n in DEFAULT else pytest.mark.slow) for n in ATTACKS]
-some = pytest.mark.parametrize("name", SOME)
+
+def some(*names):
+    """These attacks by default, the others with -m slow: each compiles programs for such a law."""
+    rows = [pytest.param(n, marks=[] if n in names else pytest.mark.slow) for n in ATTACKS]
+    return pytest.mark.parametrize("name", rows)
+
+
+every = pytest.mark.parametrize("name", ATTACKS)  # for laws that share the compiled program
 
 
 def assert_lawful(result, eps, norm, y=Y, targeted=False, budget=BUDGET):
@@ -30,14 +34,14 @@ def assert_lawful(result, eps, norm, y=Y, targeted=False, budget=BUDGET):
     assert np.all(result.queries <= budget) and np.all(result.queries >= 1)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_results_are_inside_the_ball_the_box_and_the_budget(name):
     row = ATTACKS[name]
     assert_lawful(attacked(name), row.eps, row.norm)
     assert np.mean(attacked(name).success) >= 0.7
 
 
-@some
+@every
 def test_targets_are_reached(name):
     row, targets = ATTACKS[name], (Y + 1) % CLASSES
     result = row.run(y=targets, targeted=True)
@@ -45,7 +49,7 @@ def test_targets_are_reached(name):
     assert np.mean(result.success) >= 0.4
 
 
-@some
+@some("square_linf")
 def test_an_image_alone_is_attacked_as_in_a_batch(name):
     whole = attacked(name)
     for i in (0, 4):
@@ -81,7 +85,7 @@ def test_another_key_budget_radius_or_target_compiles_nothing():
     assert TRACES.count(2) == traces > 0
 
 
-@some
+@every
 def test_the_key_changes_the_run(name):
     other = ATTACKS[name].run(key=6)
     assert not np.array_equal(other.adversarial, attacked(name).adversarial)
@@ -103,10 +107,10 @@ class Host:
         far = np.abs(delta).max(2) if self.norm == "linf" else np.linalg.norm(delta, axis=2)
         assert np.all(far.min(axis=1) <= self.eps * (1 + 1e-5))  # every query is an allowed image
         self.queries += len(images)
-        return np.asarray(model(images))
+        return on_the_host(model)(images)
 
 
-@some
+@some("square_linf", "bandits")
 def test_a_host_model_sees_as_many_images_as_are_counted(name):
     row = ATTACKS[name]
     host = Host(row.eps, row.norm)
@@ -117,27 +121,38 @@ def test_a_host_model_sees_as_many_images_as_are_counted(name):
     np.testing.assert_allclose(result.adversarial, compiled.adversarial, atol=1e-5)
 
 
-@some
+@some("square_linf", "bandits")
 def test_ask_and_tell_give_the_same_result(name):
     row = ATTACKS[name]
     session = attacks.ask_tell(row.rounds(), row.eps, BUDGET)
     state, spent = session.init(5, X, Y), 0
     while len(points := session.ask(state)):
         np.testing.assert_array_equal(points, session.ask(state))  # asking changes nothing
-        state, spent = session.tell(state, model(points)), spent + len(points)
+        state = session.tell(state, on_the_host(model)(points))
+        spent += len(points)
     result = session.result(state)
     assert spent == int(jnp.sum(result.queries))
     np.testing.assert_array_equal(result.queries, attacked(name).queries)
     assert_lawful(result, row.eps, row.norm)
 
 
-def test_an_attack_runs_inside_jit():
-    run = jax.jit(lambda key, x, y: attacks.square(key, model, x, y, 0.2, "linf", BUDGET))
-    for a, b in zip(run(jax.random.key(5), X, Y), attacked("square_linf"), strict=True):
+def test_an_attack_runs_inside_jit_where_wrong_images_and_classes_are_unusable():
+    @jax.jit
+    def run(key, x, y):
+        return attacks.square(key, model, x, y, 0.2, "linf", BUDGET, targeted=True)
+
+    key, y = jax.random.key(5), (Y + 1) % CLASSES
+    for a, b in zip(run(key, X, y), ATTACKS["square_linf"].run(y=y, targeted=True), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+    result = run(
+        key, X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
+    )  # traced arguments cannot be refused
+    all_unusable = np.asarray(result.unusable) == result.queries
+    assert all_unusable.tolist() == [False, True, True, True, True, False, False]
+    assert not np.any(result.success[1:5]) and np.any(result.success)
 
 
-@some
+@every
 def test_misclassified_images_cost_one_query(name):
     result = ATTACKS[name].run(y=(Y + 1) % CLASSES)
     assert np.all(result.queries == 1) and np.all(result.success)
@@ -160,14 +175,19 @@ def test_probabilities_serve_as_logits_do():
     assert np.mean(result.success == attacked("square_linf").success) > 0.8
 
 
+SQUARE = ATTACKS[
+    "square_linf"
+].rounds()  # one program for all budgets; `square` adapts its schedule
+
+
 def test_outputs_that_are_not_finite_are_no_success():
     def broken(images):
-        moved = jnp.any(jnp.abs(images - 0.5) > 0.01, axis=(1, 2))
-        return jnp.where(moved[:, None], jnp.nan, jnp.array([1.0, 0.0, 0.0]))
+        moved = np.any(np.abs(images - 0.5) > 0.01, axis=(1, 2))
+        return np.where(moved[:, None], np.nan, np.array([1.0, 0.0, 0.0]))
 
-    grey = jnp.full((2, SIZE, SIZE), 0.5)
+    grey = jnp.full_like(X, 0.5)
     with pytest.warns(UserWarning, match="39 of 40 for image 0"):
-        result = ATTACKS["square_linf"].run(broken, grey, jnp.zeros(2, int), budget=40)
+        result = attacks.run(5, SQUARE, broken, grey, 0 * Y, 0.2, budget=40, jit=False)
     assert not np.any(result.success) and np.all(np.isfinite(result.adversarial))
 
 
@@ -190,7 +210,7 @@ def test_every_public_attack_is_in_the_table():
     assert names == public - {"run"}  # which takes any attack
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_run_is_the_attack_of_its_rounds(name):
     row = ATTACKS[name]
     found = attacks.run(5, row.rounds(), model, X, Y, row.eps, BUDGET)
@@ -198,7 +218,7 @@ def test_run_is_the_attack_of_its_rounds(name):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_every_argument_is_documented_in_the_order_of_the_signature(name):
     function = ATTACKS[name].function
     arguments = function.__doc__.partition("Args:\n")[2].partition("\n\n")[0]
@@ -258,19 +278,24 @@ def test_errors(case):
         attacks.square(**{**GOOD, **change})
 
 
+def first_row(images):
+    """Scores between -4 and 0: four times the first pixels, negated."""
+    return -4 * images[:, 0, :CLASSES]
+
+
 @pytest.mark.parametrize("jit", [True, False])
 def test_what_is_no_probability_is_never_a_success(jit):
-    """Log-probabilities are easily passed for probabilities."""
-
-    def scores(x):
-        return np.tile(np.array([-3.0, -2.0, -0.5], np.float32), (len(x), 1))
-
-    given = {"model": scores if not jit else lambda x: jnp.asarray(scores(x)), "jit": jit}
+    """Log-probabilities are easily passed for probabilities, and all-zero scores have no top class."""
+    given = GOOD | {"attack": SQUARE, "model": first_row, "jit": jit, "output": "probabilities"}
+    x = X.at[:, 0, :CLASSES].set(jnp.array([0.75, 0.5, 0.125]))
     with pytest.raises(ValueError, match=r"sum to -5.5, and the least is -3.*logits") as caught:
-        attacks.square(**GOOD | given | {"y": Y * 0 + 2}, output="probabilities")
+        attacks.run(**given | {"x": x, "y": Y * 0 + 2})
     found = caught.value.partial_result
     assert not np.any(found.success)
     assert np.all(found.queries == 1) and np.all(found.unusable == 1)
+    with pytest.raises(ValueError, match="sum to 0, and the least is -?0") as caught:
+        attacks.run(**given | {"x": 0 * X, "targeted": True})
+    assert not caught.value.partial_result.success.any()
 
 
 def test_a_model_that_cannot_be_traced_says_how_to_run_it():
@@ -289,9 +314,11 @@ def test_labels_alone_fool_the_model_that_gives_them():
         return jnp.argmax(model(images), axis=1)
 
     scores = attacks.smoothed(label_fn, CLASSES, samples=15)
-    np.testing.assert_array_equal(jnp.argmax(scores(X), axis=1), Y)
-    np.testing.assert_allclose(jnp.sum(scores(X), axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(scores(X)[2:3], scores(X[2:3]))  # noise belongs to the image
+    found = np.asarray(scores(X))
+    np.testing.assert_array_equal(np.argmax(found, axis=1), Y)
+    np.testing.assert_allclose(np.sum(found, axis=1), 1.0, rtol=1e-6)
+    reversed_ = np.asarray(scores(X[::-1]))[::-1]
+    np.testing.assert_array_equal(found, reversed_)  # noise belongs to the image
     result = attacks.bandits(5, scores, X, Y, 0.2, "linf", 200, output="probabilities")
     assert_lawful(result, 0.2, "linf", budget=200)
     assert np.mean(result.success) >= 0.5
@@ -302,12 +329,12 @@ def test_labels_alone_fool_the_model_that_gives_them():
 def test_a_host_function_may_give_a_list_of_labels():
     def label_fn(images):
         assert isinstance(images, np.ndarray)
-        return np.argmax(model(images), axis=1).tolist()
+        return np.argmax(on_the_host(model)(images), axis=1).tolist()
 
-    scores = attacks.smoothed(label_fn, CLASSES)
-    given = {"model": scores, "output": "probabilities", "budget": 3, "jit": False}
-    assert np.all(attacks.square(**GOOD | given).queries > 1)
-    traced = attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), CLASSES)
+    scores = attacks.smoothed(label_fn, CLASSES, samples=15)
+    given = {"model": scores, "output": "probabilities", "budget": 2, "jit": False}
+    assert np.all(attacks.run(**GOOD | given | {"attack": SQUARE}).queries > 1)
+    traced = attacks.smoothed(lambda images: jnp.argmax(model(images), axis=1), CLASSES, samples=15)
     np.testing.assert_array_equal(scores(np.asarray(X)), traced(X))
 
 
@@ -349,12 +376,13 @@ class Retrained:
         return images.reshape(len(images), -1) @ self.weights
 
 
+@pytest.mark.slow  # two compiles; tests/test_call.py has this law of `compiled_call`
 def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
     weights = np.random.default_rng(0).normal(size=(36, CLASSES)).astype(np.float32)
     net = Retrained(weights)
-    attacks.square(**GOOD | {"model": net.predict})
+    attacks.simba(**GOOD | {"model": net.predict})
     net.weights = -weights
-    result = attacks.square(**GOOD | {"model": net.predict})
+    result = attacks.simba(**GOOD | {"model": net.predict})
     fooled = np.argmax(net.predict(np.asarray(result.adversarial)), 1) != np.asarray(Y)
     np.testing.assert_array_equal(result.success, fooled)
 
@@ -368,43 +396,45 @@ def test_wrong_settings_of_simba():
         attacks.ask_tell(attacks.square, 0.1)
 
 
-@pytest.mark.parametrize("name", ["bandits", "nes", "simba_dct", "square_l2"])
+@every
 def test_attacks_are_in_float32_under_64_bits(name):
     with jax.enable_x64(True):
-        result = ATTACKS[name].run(x=np.asarray(X, np.float64), y=np.asarray(Y))
-    assert result.adversarial.dtype == jnp.float32
-    assert bool(result.success.any())
+        x, y = np.asarray(X, np.float64), np.asarray(Y)
+        result = jax.eval_shape(lambda x, y: ATTACKS[name].run(x=x, y=y), x, y)
+        assert result.adversarial.dtype == jnp.float32
+        if name == "nes":  # one that also runs
+            assert bool(ATTACKS[name].run(x=x, y=y).success.any())
 
 
-def test_a_class_that_is_ruled_out_can_be_left_and_no_score_is_no_prediction():
+@pytest.mark.parametrize("name", ["square_linf", "bandits"])
+def test_a_class_that_is_ruled_out_can_be_left(name):
     def with_one_more(images):
-        return jnp.pad(model(images), ((0, 0), (0, 1)), constant_values=-jnp.inf)
+        scores = on_the_host(model)(images)
+        return np.pad(scores, ((0, 0), (0, 1)), constant_values=-np.inf)
 
-    for name in ("square_linf", "bandits"):
-        found, expected = ATTACKS[name].run(with_one_more), attacked(name)
-        np.testing.assert_array_equal(found.success, expected.success)
-        assert found.success.any()
-    with pytest.raises(ValueError, match="sum to 0, and the least is 0") as caught:
-        attacks.square(
-            0, lambda im: 0 * model(im), X, Y, 0.2, budget=3, targeted=True, output="probabilities"
-        )
-    assert not caught.value.partial_result.success.any()
+    found, expected = ATTACKS[name].run(with_one_more, jit=False), attacked(name)
+    np.testing.assert_array_equal(found.success, expected.success)
+    assert found.success.any()
 
 
-@pytest.mark.parametrize("jit", [True, False])
+# Compiled slowly: the program holds the neighbourhoods twice.
+@pytest.mark.parametrize("jit", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_labels_that_are_no_class_are_never_adversarial(jit):
     def label_fn(images):
         return jnp.argmax(model(jnp.asarray(images)), axis=1) + CLASSES
 
-    scores = attacks.smoothed(label_fn, CLASSES, samples=3)
+    scores = attacks.smoothed(label_fn, CLASSES, samples=15)
     assert np.isnan(scores(X)).all()
     for targeted in (True, False):
         with pytest.warns(UserWarning, match="7 of 7 images were not attacked"):
             given = GOOD | {"model": scores, "y": 0 * Y, "budget": 3, "targeted": targeted}
-            result = attacks.square(**given, output="probabilities", jit=jit)
+            result = attacks.run(**given, attack=SQUARE, output="probabilities", jit=jit)
         assert not result.success.any()
+
+
+def test_scores_are_no_labels():
     with pytest.raises(ValueError, match=r"label_fn must return one int for each of 28.*\(28, 3\)"):
-        attacks.smoothed(model, CLASSES, samples=3)(X)
+        jax.eval_shape(attacks.smoothed(model, CLASSES, samples=3), X)
 
 
 @pytest.mark.parametrize("name", ["square_l2", "nes"])

@@ -7,25 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.attacks.table import CLASSES, X, Y, model
+from tests.attacks import table
+from tests.attacks.table import ATTACKS, CLASSES, X, Y, model
 from zojax import attacks
 
-BUDGET = 30
+BUDGET, SQUARE = 30, ATTACKS["square_linf"].rounds()
 
 
 def compiled(model, **options):
-    return attacks.square(5, model, X, Y, **dict(eps=0.01, budget=BUDGET) | options)
+    return attacks.run(5, SQUARE, model, X, Y, **dict(eps=0.01, budget=BUDGET) | options)
 
 
 def on_the_host(model, **options):
-    return compiled(lambda images: np.asarray(model(jnp.asarray(images))), jit=False, **options)
+    return compiled(table.on_the_host(model), jit=False, **options)
 
 
 def by_ask_and_tell(model, eps=0.01, **options):
-    session = attacks.ask_tell(attacks.square_attack("linf", BUDGET), eps, BUDGET, **options)
+    session = attacks.ask_tell(SQUARE, eps, BUDGET, **options)
     state = session.init(5, X, Y)
     while len(points := session.ask(state)):
-        state = session.tell(state, model(jnp.asarray(points)))
+        state = session.tell(state, table.on_the_host(model)(points))
     return session.result(state)
 
 
@@ -97,7 +98,7 @@ def test_scores_that_cannot_be_used_are_counted_and_warned_of(way):
 
 
 def test_a_model_of_nan_alone_is_warned_of_whatever_the_budget():
-    session = attacks.ask_tell(attacks.square_attack("linf", BUDGET), 0.01, budget=1)
+    session = attacks.ask_tell(SQUARE, 0.01, budget=1)
     state = session.init(5, X, Y)
     state = session.tell(state, nan(session.ask(state)))
     with pytest.warns(UserWarning, match="7 of 7 images were not attacked.*1 of 1 for image 0"):
@@ -143,18 +144,6 @@ def test_rounded_probabilities_are_probabilities(way):
         return jax.nn.softmax(model(images).astype(jnp.bfloat16))
 
     assert np.all(way(probabilities, eps=0.1, output="probabilities").unusable == 0)
-
-
-def test_traced_arguments_that_cannot_be_refused_are_unusable():
-    @jax.jit
-    def attacked(x, y):
-        return attacks.square(5, model, x, y, 0.2, budget=BUDGET, targeted=True)
-
-    y = ((Y + 1) % CLASSES).at[3].set(CLASSES).at[4].set(-1)
-    result = attacked(X.at[1].mul(255).at[2].set(jnp.nan), y)
-    all_unusable = np.asarray(result.unusable) == result.queries
-    assert all_unusable.tolist() == [False, True, True, True, True, False, False]
-    assert not np.any(result.success[1:5]) and np.any(result.success)
 
 
 @ways

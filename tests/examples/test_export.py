@@ -1,5 +1,8 @@
 """The export's command line, on a small model of random weights, read back as users would."""
 
+import contextlib
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +25,9 @@ WORDS = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("export") / "out"
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     rng = np.random.default_rng(0)
@@ -33,19 +37,24 @@ def folder(tmp_path, monkeypatch, capsys):
     splits = lm.Splits(None, None, lm.Reviews(texts, labels))
     params = llama.init(jax.random.key(0), CONFIG)
     model = lm.Model(llama, CONFIG, params, tokenizer, WORDS.index("<|im_end|>"))
-    monkeypatch.setattr(lm, "smollm2", lambda: model)
-    monkeypatch.setattr(lm, "reviews", lambda: splits)
-    assert export.main([str(tmp_path / "out"), "--examples", "40"]) == 0
-    assert "completions.jsonl" in capsys.readouterr().out
-    return tmp_path / "out", params, splits.train
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+    ):
+        patch.setattr(lm, "smollm2", lambda: model)
+        patch.setattr(lm, "reviews", lambda: splits)
+        assert export.main([str(out), "--examples", "40"]) == 0
+    assert "completions.jsonl" in printed.getvalue()
+    return out, params, splits.train
 
 
 def test_the_model_comes_back(folder):
     path, params, _ = folder
     model = lm.load(path / "smollm2")
     tokens = jnp.arange(10).reshape(2, 5)
-    expected = llama.forward(CONFIG, params, tokens)
-    np.testing.assert_allclose(model.forward(model.params, tokens), expected, rtol=1e-5, atol=1e-5)
+    expected = jax.jit(lambda params: llama.forward(CONFIG, params, tokens))(params)
+    found = jax.jit(model.forward)(model.params, tokens)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert model.stop == WORDS.index("<|im_end|>")
     assert model.tokenizer.encode("good <|im_end|>").ids == [4, 1]
 
@@ -65,7 +74,11 @@ def test_both_tasks_are_the_shortest_reviews(folder):
         assert text in prompt and prompt.count("Sentiment") == 3
 
 
-@pytest.mark.parametrize("task, objective", [("labels", "accuracy"), ("completions", "f1")])
+# tests/lm/test_completions.py trains on F1, in float32.
+F1 = pytest.param("completions", "f1", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("task, objective", [("labels", "accuracy"), F1])
 def test_what_is_exported_is_fine_tuned_in_bfloat16(folder, task, objective, tmp_path, capsys):
     path = folder[0]
     given = ["--weights", str(path / "smollm2"), "--task", str(path / f"{task}.jsonl")]

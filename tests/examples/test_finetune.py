@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,16 +35,54 @@ def test_digits_learn_and_the_report_says_so(tmp_path, capsys):
     assert str(out) in printed and out.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("optimizer", _finetune_options.OPTIMIZERS)
-def test_every_optimizer_lowers_the_loss(optimizer):
+def with_optimizer(optimizer):
+    """Its arguments, the task and the optimizer."""
     rate = "0.01" if optimizer in ("adam", "open_es") else "0.03"
     given = ["--data", "digits", "--steps", "60", "--optimizer", optimizer, "--learning-rate", rate]
     args = finetune.settle(finetune.make_parser().parse_args(given))
-    task = digits_task("full", args.seed)
-    batches = task.batches(args.seed, args.batch)
-    result = lm.train(
-        task, finetune.make_optimizer(args), args.steps, batches, task.split("validation")
+    return args, digits_task("full", args.seed), finetune.make_optimizer(args)
+
+
+@pytest.mark.parametrize("optimizer", _finetune_options.OPTIMIZERS)
+def test_every_optimizer_steps(optimizer):
+    args, task, tx = with_optimizer(optimizer)
+    step, batch = lm.make_step(task.objectives["nll"], tx), next(task.batches(0, args.batch))
+    carry = task.params, tx.init(task.params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        jax.eval_shape(step, *carry, task.frozen, batch), carry
     )
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The titles and totals of progress bars."""
+    import tqdm
+
+    found = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            found.append((self.desc.removesuffix(": "), self.total))
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    return found
+
+
+# tests/optimizers has the laws of optimizers; here each compiles the same loss again.
+DEAR = ("mezo", "zo_sgd", "spsa", "open_es")
+SOME = [
+    pytest.param(n, marks=[pytest.mark.slow] if n in DEAR else [])
+    for n in _finetune_options.OPTIMIZERS
+]
+
+
+@pytest.mark.parametrize("optimizer", SOME)
+def test_every_optimizer_lowers_the_loss_under_bars(optimizer, bars):
+    args, task, tx = with_optimizer(optimizer)
+    batches = task.batches(args.seed, args.batch)
+    result = lm.train(task, tx, args.steps, batches, task.split("validation"))
+    assert sorted(bars) == sorted([("", 60), *3 * [("evaluating", 1)]])
     assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
     before, after = (lm.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
@@ -92,24 +131,6 @@ def test_verdicts_have_the_number_and_the_remedy(objective, curve, losses, words
     assert found is diverged and bool(text) == bool(words)
     for word in words:
         assert word in text
-
-
-def test_evaluations_have_a_bar_of_their_own(monkeypatch):
-    import tqdm
-
-    bars = []
-
-    class Bar(tqdm.tqdm):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            bars.append((self.desc.removesuffix(": "), self.total))
-
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
-    args = finetune.settle(finetune.make_parser().parse_args(["--data", "digits", "--steps", "2"]))
-    task, tx = digits_task("full", 0), finetune.make_optimizer(args)
-    lm.train(task, tx, 2, task.batches(0, 4), task.split("validation"))
-    evaluations = [("evaluating", 1)]
-    assert sorted(bars) == sorted([("", 2), *3 * evaluations])
 
 
 KILLED = """
@@ -176,8 +197,9 @@ def own(tmp_path):
     "options, gain",
     [
         (["--params", "full"], 0.1),
-        (["--dtype", "bf16"], 0.0),
-        (["--params", "prefix", "--mu", "0.1"], 0.0),
+        # test_export.py trains in bfloat16, tests/lm/test_completions.py trains a prefix.
+        pytest.param(["--dtype", "bf16"], 0.0, marks=pytest.mark.slow),
+        pytest.param(["--params", "prefix", "--mu", "0.1"], 0.0, marks=pytest.mark.slow),
         (["--params", "lora", "--learning-rate", "0.03"], 0.0),
     ],
 )
@@ -201,10 +223,10 @@ def test_adapters_change_nothing_at_first_and_are_a_product_of_low_rank(kind):
     model = lm.load(REFERENCE / kind)
     layers = jax.tree.map(jnp.asarray, model.params["layers"])
     tokens = jnp.arange(12).reshape(2, 6)
-    made = lm.lora(layers, jax.random.key(0), rank=2)
+    made, forward = lm.lora(layers, jax.random.key(0), rank=2), jax.jit(model.forward)
 
     def logits(extra):
-        return model.forward({**model.params, "layers": {**layers, **extra}}, tokens)
+        return forward({**model.params, "layers": {**layers, **extra}}, tokens)
 
     np.testing.assert_array_equal(logits(made), logits({}))
     drawn = {n: w if n.endswith("_a") else w + 0.1 for n, w in made.items()}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks import pictures, store
@@ -107,8 +106,7 @@ def test_the_quality_plot_shows_every_curve(tmp_path):
     rows = store.load(store.RESULTS / "cpu", "quality")
     pictures.draw(tmp_path, [], rows, [], [])
     assert (tmp_path / "quality.png").exists()
-    with plt.style.context(pictures.STYLE):
-        figure = pictures.losses(rows)
+    figure = pictures.losses(rows)
     assert check(figure)
     left, right = figure.axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("evaluations", "seconds")
@@ -125,8 +123,7 @@ def test_the_search_curves_have_names_and_styles_of_their_own(panels):
         for i in range(panels)
         for k, m in enumerate(methods)
     ]
-    with plt.style.context(pictures.STYLE):
-        figure = pictures.curves(rows)
+    figure = pictures.curves(rows)
     assert len(check(figure)) == 1
     drawn = [ax for ax in figure.axes if ax.axison]
     assert len(drawn) == panels and drawn[0].get_ylabel() and drawn[-1].get_xlabel()

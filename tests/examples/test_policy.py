@@ -10,6 +10,11 @@ from zojax import rollouts
 from zojax.examples import _control, policy
 from zojax.examples._frames import frames
 
+# Each compiles programs of its own.
+DEAR = ("acrobot", "pendulum")
+ENVIRONMENTS = [
+    pytest.param(n, marks=[pytest.mark.slow] if n in DEAR else []) for n in _control.ENVIRONMENTS
+]
 REDUCED = ["--seeds", "2", "--generations", "12", "--population", "32", "--episodes", "2"]
 
 
@@ -32,12 +37,15 @@ def check(run, generations):
     assert run.returns.shape == (100,) and run.returns.mean() > 100 > run.curve[0, 1]
 
 
-def test_policies_improve_and_the_report_says_so(trained, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "methods", [["open_es"], pytest.param(["open_es", "ars"], marks=pytest.mark.slow)]
+)
+def test_policies_improve_and_the_report_says_so(methods, trained, tmp_path, capsys):
     out = tmp_path / "policy.png"
-    given = [*REDUCED, "--hidden", "8", "--methods", "open_es", "ars", "--out", str(out)]
+    given = [*REDUCED, "--hidden", "8", "--methods", *methods, "--out", str(out)]
     assert policy.main(given) == 0
     printed = capsys.readouterr().out
-    for method, (runs, _) in zip(("open_es", "ars"), trained, strict=True):
+    for method, (runs, _) in zip(methods, trained, strict=True):
         row = next(line for line in printed.splitlines() if line.startswith(method))
         returns = [float(cell) for cell in row.split()[1:3]]
         assert returns == [round(float(run.returns.mean()), 1) for run in runs]
@@ -73,13 +81,7 @@ def episode(name):
     return control, params, *seen
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] if n in ("acrobot", "pendulum") else [])
-        for n in _control.ENVIRONMENTS
-    ],
-)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_episodes_end_and_their_sums_are_those_of_one_at_a_time(name):
     import gymnax
 
@@ -97,19 +99,19 @@ def test_episodes_end_and_their_sums_are_those_of_one_at_a_time(name):
     np.testing.assert_allclose(played.statistics.squares, (seen**2).sum(0), rtol=1e-3, atol=1e-2)
 
 
-def test_an_episode_is_drawn(tmp_path):
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_episode_is_drawn(name, tmp_path):
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    for name in _control.ENVIRONMENTS:
-        figure, axes = plt.subplots(1, 3)
-        frames(name, *episode(name)[2:], axes)
-        for ax in axes:
-            assert ax.images or ax.lines or ax.patches or ax.collections, name
-        figure.savefig(tmp_path / f"{name}.png")
-        plt.close(figure)
+    figure, axes = plt.subplots(1, 3)
+    frames(name, *episode(name)[2:], axes)
+    for ax in axes:
+        assert ax.images or ax.lines or ax.patches or ax.collections
+    figure.savefig(tmp_path / "episode.png")
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def test_outside_jit_equals_inside():
         return jnp.tanh(jnp.einsum("ebc,ecf->ebf", x, p["w"]) + p["b"])
 
     direction = directions.low_rank()
-    z = direction.draw(direction.frame(jax.random.key(0), 1, params), 0, params)
+    draw = jax.jit(lambda key: direction.draw(direction.frame(key, 1, params), 0, params))
+    z = draw(jax.random.key(0))
     inside = jax.jit(lambda p, z: evaluate(loss, p, z, 0.1))(params, z)
     close(evaluate(loss, params, z, 0.1), inside, 1e-6)
 
@@ -231,7 +232,7 @@ def test_a_gpu_has_the_vectors_of_all_layers_before_the_loop(monkeypatch):
             for e in jax.make_jaxpr(fun)(params, normal(2, (2, 4))).eqns
             if e.primitive.name == "scan"
         )
-        return fun(params, normal(2, (2, 4))), str(body)
+        return jax.jit(fun)(params, normal(2, (2, 4))), str(body)
 
     here, body = run()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -34,7 +34,7 @@ DIRECTIONS = {"rademacher": directions.rademacher(), "normal": directions.normal
     [
         ("rademacher", noise.LONG),
         ("normal", noise.LONG + 1),
-        ("normal", noise.LONG + 2),
+        pytest.param("normal", noise.LONG + 2, marks=pytest.mark.slow),
         ("rademacher", noise.LONG + 3),
     ],
 )

@@ -68,7 +68,10 @@ def peak(compiled):
     return m.temp_size_in_bytes + m.argument_size_in_bytes + m.output_size_in_bytes
 
 
-@pytest.mark.parametrize("name", ["rademacher", "normal", "low_rank"])
+# Signs and normals take the same rules: where both stand, one is slow.
+@pytest.mark.parametrize(
+    "name", [pytest.param("rademacher", marks=pytest.mark.slow), "normal", "low_rank"]
+)
 def test_peak_is_a_forward_pass_and_the_largest_slice(name):
     loss, shapes = transformer()
     direction = getattr(directions, name)()
@@ -119,7 +122,12 @@ def peak_of_donated_step(estimator, loss, shapes):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("normal", 1), ("low_rank", 1), ("rademacher", 4), ("low_rank", 4)],
+    [
+        ("normal", 1),
+        pytest.param("low_rank", 1, marks=pytest.mark.slow),
+        pytest.param("rademacher", 4, marks=pytest.mark.slow),
+        ("low_rank", 4),
+    ],
 )
 def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     """No gradient, no update and no perturbed copy, also with several directions."""
@@ -183,7 +191,10 @@ def absolute(params):
     return sum(jax.tree.leaves(jax.tree.map(lambda w: jnp.mean(jnp.abs(w)), params)))
 
 
-@pytest.mark.parametrize(("name", "penalty"), [("rademacher", squares), ("low_rank", absolute)])
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [("rademacher", squares), pytest.param("low_rank", absolute, marks=pytest.mark.slow)],
+)
 def test_a_penalty_reads_one_leaf_at_a_time(name, penalty):
     """A sum over a weight has no other operand for its noise to wait for."""
     width = 512
@@ -214,7 +225,10 @@ def test_a_scaled_table_is_perturbed_where_it_is_looked_up(name):
     assert ours <= 1.05 * forward, (ours, forward)
 
 
-@pytest.mark.parametrize(("name", "count"), [("rademacher", 1), ("normal", 16)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("rademacher", 1), pytest.param("normal", 16, marks=pytest.mark.slow)],
+)
 def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):
     """A forward pass and one perturbed vector: no copy for each reader, no stored column numbers."""
 

@@ -20,6 +20,16 @@ PRODUCTS = {
     "dot_general": (lambda w: _f32_dot(w, X), (32, 24), 1),
     "dot_general transposed": (lambda w: _f32_dot(w.T, X), (24, 32), 1),
     "conv_general_dilated": (lambda w: _f32_conv(w), (3, 3, 8, 16), 3),
+    "conv_general_dilated spatial cut": (lambda w: _f32_conv(w), (3, 3, 8, 16), 2),
+    "columns": (lambda w: _f32_dot(w * jnp.arange(1, 25, dtype=w.dtype), X), (32, 24), 1),
+    "concatenate": (lambda w: _f32_dot(jnp.concatenate([w[:8], w[16:], w[4:12]]), X), (32, 24), 1),
+    "set": (lambda w: _f32_dot(w.at[1:3, :4].set(0), X), (32, 24), 1),
+    "ragged_dot": (lambda w: _f32_ragged(w), (3, 32, 24), 2),
+}
+OTHERS = {
+    "weight norm": (lambda w: X @ (w / jnp.linalg.norm(w, axis=0)), (32, 24), 1),
+    "standardised": (lambda w: X @ ((w - jnp.mean(w, 0)) / jnp.std(w, 0)), (32, 24), 1),
+    "adapter": (lambda w: X @ (jnp.eye(32) + w @ w.T), (32, 24), 1),
 }
 
 
@@ -35,6 +45,11 @@ def _f32_conv(w):
     )
 
 
+def _f32_ragged(w):
+    x, sizes = X.astype(w.dtype), jnp.array([2, 3, 1])
+    return lax.ragged_dot(x, w, sizes, preferred_element_type=_wide(w))
+
+
 def _wide(w):
     return jnp.promote_types(w.dtype, jnp.float32)
 
@@ -47,9 +62,9 @@ def test_float64(name):
         close(*jax.jit(partial(implicit_and_reference, loss))(params, 0.05), 1e-12)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", [*PRODUCTS, *OTHERS])
 def test_float64_products(name):
-    fun, shape, cut = PRODUCTS[name]
+    fun, shape, cut = (PRODUCTS | OTHERS)[name]
     with jax.enable_x64(True):
         w = normal(1, shape, jnp.float64)
         drawn = [noises(shape, cut, rank)["low_rank"] for rank in (1, 2, 12)]
@@ -85,6 +100,7 @@ def fun_of(fun, w):
         return fun(w)
 
 
+@pytest.mark.slow  # three programs of a whole model; the products above are the main case
 def test_bfloat16_slope_of_a_model_is_nearer_to_the_truth():
     """Central differences at mu = 1e-3 over 8 directions against exact slopes in float64."""
     loss, params = MODELS["llama"]()

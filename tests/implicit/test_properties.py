@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -13,7 +14,12 @@ from jax import lax
 from tests.implicit._helpers import close, materialised, noises, normal
 from zojax.implicit import evaluate
 
-quick = settings(max_examples=20, deadline=None, derandomize=True)
+EXAMPLES = pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
+
+
+def try_each(strategy, law, examples):
+    """The law on drawn examples: each is compiled, so most of them are slow."""
+    settings(max_examples=examples, deadline=None, derandomize=True)(given(strategy)(law))()
 
 
 def check(fun, shape, cut):
@@ -47,10 +53,9 @@ def products(draw):
     return fun, tuple(sizes), cut
 
 
-@quick
-@given(products())
-def test_dot_general(case):
-    check(*case)
+@EXAMPLES
+def test_dot_general(examples):
+    try_each(products(), lambda case: check(*case), examples)
 
 
 @st.composite
@@ -74,10 +79,9 @@ def gathers(draw):
     return lambda w: jnp.nan_to_num(w.at[tuple(key)].get(mode=mode)), shape, cut
 
 
-@quick
-@given(gathers())
-def test_gather(case):
-    check(*case)
+@EXAMPLES
+def test_gather(examples):
+    try_each(gathers(), lambda case: check(*case), examples)
 
 
 def _factorisations(n):
@@ -119,10 +123,9 @@ def views(draw):
     return fun, shape, draw(st.integers(1, len(shape) - 1))
 
 
-@quick
-@given(views())
-def test_views(case):
-    check(*case)
+@EXAMPLES
+def test_views(examples):
+    try_each(views(), lambda case: check(*case), examples)
 
 
 @st.composite
@@ -147,7 +150,9 @@ def programs(draw, depth=0):
     }[name]
 
 
-@quick
-@given(programs())
-def test_nested_control_flow(program):
-    check(lambda w: program(w, normal(4, (2, 3))), (3, 3), 1)
+@EXAMPLES
+def test_nested_control_flow(examples):
+    def law(program):
+        check(lambda w: program(w, normal(4, (2, 3))), (3, 3), 1)
+
+    try_each(programs(), law, examples)

@@ -1,5 +1,6 @@
 """Generation with a cache against running the whole model again for every token."""
 
+import itertools
 import pathlib
 
 import jax
@@ -26,8 +27,15 @@ def slowly(forward, prompt, new):
     return tokens[len(prompt) :], min(gaps)
 
 
-@pytest.mark.parametrize("prefix", [0, 3])
-@pytest.mark.parametrize("kind", KINDS)
+# Each kind of model once, and each kind of code with and without a prefix.
+FAST = {("llama", 0), ("qwen2", 3), ("gpt2", 3), ("opt", 0)}
+CASES = [
+    pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow)
+    for case in itertools.product(KINDS, (0, 3))
+]
+
+
+@pytest.mark.parametrize("kind, prefix", CASES)
 def test_the_cache_changes_nothing_and_rows_do_not_see_one_another(kind, prefix):
     model = lm.load(FOLDERS / kind)
     params, lengths = model.params, np.array([7, 3, 1])
@@ -48,12 +56,14 @@ def test_the_cache_changes_nothing_and_rows_do_not_see_one_another(kind, prefix)
 def test_a_prefix_is_what_its_tokens_would_be_in_front(kind):
     model = lm.load(FOLDERS / kind)
     front, tokens = np.array([9, 4, 31]), np.random.default_rng(0).integers(0, 61, (2, 6))
-    made = lm.prefix(model, model.params, front)
+    made, forward = lm.prefix(model, model.params, front), jax.jit(model.forward)
     params = {**model.params, "layers": {**model.params["layers"], **made}}
     whole = np.concatenate([np.broadcast_to(front, (2, 3)), tokens], axis=1)
-    expected = model.forward(model.params, whole)[:, 3:]
-    np.testing.assert_allclose(model.forward(params, tokens), expected, rtol=1e-4, atol=1e-4)
-    assert np.abs(model.forward(model.params, tokens) - expected).max() > 1e-2
+    expected = forward(model.params, whole)[:, 3:]
+    np.testing.assert_allclose(forward(params, tokens), expected, rtol=1e-4, atol=1e-4)
+    # Six tokens and three of padding, which changes nothing: the program of `whole`.
+    padded = np.pad(tokens, [(0, 0), (0, 3)])
+    assert np.abs(forward(model.params, padded)[:, :6] - expected).max() > 1e-2
 
 
 # Each kind of model and each kind of direction once; the other pairs compile as long.
@@ -72,7 +82,7 @@ def test_generation_under_a_perturbation_is_that_of_perturbed_parameters(kind, d
     tokens, lengths = np.random.default_rng(1).integers(0, 61, (3, 7)), np.array([7, 3, 1])
     direction = getattr(zojax.directions, direction)()
     noise = direction.draw(direction.frame(jax.random.key(0), 1, params), 0, params)
-    moved = jax.tree.map(lambda p, z: p + 0.05 * z.dense(), params, noise)
+    moved = jax.jit(lambda: jax.tree.map(lambda p, z: p + 0.05 * z.dense(), params, noise))()
 
     def generate(params):
         return model.generate(params, tokens, lengths, 6)

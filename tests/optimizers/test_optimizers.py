@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import zojax
+from tests._laws import fast
 from tests.optimizers._laws import OPTIMIZERS
 from zojax import directions, noise, stencils
 
@@ -247,7 +248,8 @@ CONVERGING = {
 }
 
 
-@pytest.mark.parametrize("name", CONVERGING)
+# The others are variants of these.
+@pytest.mark.parametrize("name", fast(["zo_sgd", "mezo", "spsa", "open_es", "ars"], CONVERGING))
 def test_converges_on_a_quadratic(name):
     tx, steps = CONVERGING[name], 300
     with jax.enable_x64(False):

@@ -15,23 +15,25 @@ class Coefficients(NamedTuple):
     """The weights of the directions of one step.
 
     Attributes:
-      c: shape (N,), zero for a direction that was left out.
-      valid: shape (N,), whether all evaluations of a direction are finite.
+      c: shape (N,), NaN for a direction that was left out.
       value: the loss at x or the mean, as in `Estimate.value`.
-      mean: the mean over all finite evaluations.
+      used: int32, directions whose evaluations are all finite.
+      flat: int32, as in `Estimate.flat`.
     """
 
     c: jax.Array
-    valid: jax.Array
     value: jax.Array
-    mean: jax.Array
+    used: jax.Array
+    flat: jax.Array
 
 
-def coefficients(choices: Choices, values, mu: jax.Array, state, dtype) -> Coefficients:
-    """The coefficients of a table of values (directions, offsets)."""
+def scored(
+    choices: Choices, dtype, values: jax.Array, mu: jax.Array, state: EstimatorState | None
+) -> tuple[Coefficients, EstimatorState | None]:
+    """The coefficients of a table of values (directions, offsets), and the next state but for `clipped`."""
     stencil, shaping = choices.stencil, choices.shaping
     valid = jnp.all(jnp.isfinite(values), axis=1) & (mu > 0)  # a schedule may end at 0
-    used = jnp.sum(valid)
+    used = jnp.sum(valid, dtype=jnp.int32)
     table = jnp.where(valid[:, None], values, 0)
     count = jnp.maximum(used, 1).astype(table.dtype)
     mean = mean_of(table, valid)
@@ -39,11 +41,14 @@ def coefficients(choices: Choices, values, mu: jax.Array, state, dtype) -> Coeff
     if stencil.memory:
         c = c + float(stencil.memory) * _remembered(state, mean)
     c = (shaping.coefficients(c / mu.astype(c.dtype), valid) / count).astype(dtype)
-    c = jnp.where(valid & jnp.isfinite(c), c, 0)
+    c = jnp.where(valid, jnp.where(jnp.isfinite(c), c, 0), jnp.nan)
     value = mean
     if choices.centered:
         value = mean_of(table, valid, axis=0)[stencil.offsets.index(0.0)]
-    return Coefficients(c, valid, jnp.where(used > 0, value, jnp.nan), mean)
+    value = jnp.where(used > 0, value, jnp.nan)
+    flat, unresolved = _equal_values(values, valid, state)
+    found = Coefficients(c, value, used, flat)
+    return found, None if state is None else _next_state(state, found, mean, unresolved)
 
 
 def coefficients_dtype(floats: list) -> jnp.dtype:
@@ -69,32 +74,27 @@ def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
     return jnp.where(state.started, state.previous.astype(mean.dtype), mean)
 
 
-def next_state(
-    state: EstimatorState,
-    found: Coefficients,
-    flat: jax.Array,
-    unresolved: jax.Array,
-    clipped: jax.Array,
+def _next_state(
+    state: EstimatorState, found: Coefficients, mean: jax.Array, unresolved: jax.Array
 ) -> EstimatorState:
-    """The state after a step with these coefficients and counts."""
-    used = jnp.sum(found.valid).astype(jnp.int32)
-    value, seen = found.value.astype(state.first.dtype), state.used > 0
+    used, value = found.used, found.value.astype(state.first.dtype)
+    total = counted(state.used, used)
+    seen = total > used  # by earlier steps
     first = jnp.where(seen, state.first, value)
     least = jnp.where(seen, jnp.minimum(state.least, value), value)
-    return EstimatorState(
-        skipped=state.skipped + (len(found.valid) - used),
-        previous=jnp.where(used > 0, found.mean.astype(state.previous.dtype), state.previous),
+    return state._replace(
+        skipped=state.skipped + (len(found.c) - used),
+        previous=jnp.where(used > 0, mean.astype(state.previous.dtype), state.previous),
         started=state.started | (used > 0),
-        used=_plus(state.used, used),
+        used=total,
         first=jnp.where(used > 0, first, state.first),
         least=jnp.where(used > 0, least, state.least),
-        flat=_plus(state.flat, flat),
-        unresolved=_plus(state.unresolved, unresolved),
-        clipped=_plus(state.clipped, clipped),
+        flat=counted(state.flat, found.flat),
+        unresolved=counted(state.unresolved, unresolved),
     )
 
 
-def equal_values(values, valid, state: EstimatorState | None) -> tuple[jax.Array, jax.Array]:
+def _equal_values(values, valid, state: EstimatorState | None) -> tuple[jax.Array, jax.Array]:
     """(flat, unresolved): directions with equal values, and with values equal up to rounding."""
     known = valid
     if values.shape[1] == 1:  # compared with the previous step
@@ -110,7 +110,6 @@ def equal_values(values, valid, state: EstimatorState | None) -> tuple[jax.Array
     return flat.astype(jnp.int32), unresolved.astype(jnp.int32)
 
 
-def _plus(count: jax.Array, n: jax.Array) -> jax.Array:
-    """A sum of counts that saturates instead of overflowing."""
-    most = np.iinfo(np.int32).max
-    return jnp.where(count > most - n, most, count + n).astype(jnp.int32)
+def counted(count: jax.Array, n: jax.Array) -> jax.Array:
+    """count + n, both int32 and not negative, at most 2^31 - 1."""
+    return jnp.minimum(count, np.iinfo(np.int32).max - n) + n

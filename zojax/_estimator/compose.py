@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax import Schedule
 
 from zojax import stencils
@@ -26,7 +27,8 @@ from zojax._estimator.ask_tell import Asked
 from zojax._estimator.estimate import combine, estimate
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._keys import as_key
-from zojax._trees import PyTree, require_arrays, require_dtypes
+from zojax._numerics import float_dtype
+from zojax._trees import PyTree, copied, require_arrays, require_dtypes
 from zojax.directions import rademacher
 from zojax.shaping import Shaping, none
 from zojax.stencils import Stencil
@@ -175,18 +177,9 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
 
 def _init() -> EstimatorState:
     """The state before the first step; each field is an array of its own, which may be donated."""
-    count, value = partial(jnp.int32, 0), partial(jnp.zeros, (), float)
-    return EstimatorState(
-        skipped=count(),
-        previous=value(),
-        started=jnp.bool_(False),
-        used=count(),
-        flat=count(),
-        unresolved=count(),
-        clipped=count(),
-        first=value(),
-        least=value(),
-    )
+    counts = dict.fromkeys(("skipped", "used", "flat", "unresolved", "clipped"), np.int32(0))
+    values = dict.fromkeys(("previous", "first", "least"), np.zeros((), float_dtype()))
+    return EstimatorState(**copied({**counts, **values, "started": np.bool_(False)}))
 
 
 def _estimated(

@@ -4,6 +4,7 @@ Pass one returns scalars only. Pass two regenerates the directions from their ke
 no direction is ever stored.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,10 @@ import jax.numpy as jnp
 from zojax import _barriers, execution, implicit
 from zojax._estimator.arguments import Losses, losses
 from zojax._estimator.coefficients import (
-    coefficients,
     coefficients_dtype,
-    equal_values,
+    counted,
     insert_center,
-    next_state,
+    scored,
 )
 from zojax._estimator.records import Choices, Estimate
 from zojax._numerics import at_least, is_narrow, saturated
@@ -92,13 +92,12 @@ def finish(
     choices: Choices, this: Directions, mu: jax.Array, values, state, aux, dtype=None
 ) -> Estimate:
     """The estimate from a table of values (directions, offsets)."""
-    found = coefficients(choices, values, mu, state, coefficients_dtype(this.split.floats))
-    c = _barriers.settle(jnp.where(found.valid, found.c, jnp.nan))
-    grads, clipped = _weighted_sum(choices, this, c, dtype)
-    flat, unresolved = equal_values(values, found.valid, state)
+    score = partial(scored, choices, coefficients_dtype(this.split.floats))
+    found, state = _barriers.once(score, values, mu, state)
+    grads, clipped = _weighted_sum(choices, this, found.c, dtype)
     if state is not None:
-        state = next_state(state, found, flat, unresolved, clipped)
-    return Estimate(found.value, grads, aux, jnp.sum(found.valid), state, c, flat, clipped)
+        state = state._replace(clipped=counted(state.clipped, clipped))
+    return Estimate(found.value, grads, aux, found.used, state, found.c, found.flat, clipped)
 
 
 def combine(choices: Choices, key, params: PyTree, coefficients, dtype=None) -> PyTree:

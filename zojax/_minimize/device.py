@@ -26,7 +26,7 @@ def device_loop(
         params, state, _, best = run.take()  # donated
         with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
             steps, params, state, best, values, c = program(
-                chunk, params, state, best, jnp.int32(min(chunk, remaining)), stop_at
+                chunk, params, state, best, np.int32(min(chunk, remaining)), stop_at
             )
         require_host(values)  # fun may read a traced array
         values, c = np.asarray(values, np.float64)[: int(steps)], np.asarray(c)[: int(steps)]

@@ -17,10 +17,10 @@ from zojax._keys import as_key
 from zojax._minimize.device import device_loop, require_host
 from zojax._minimize.host import host_loop
 from zojax._minimize.result import MinimizeResult, Progress
-from zojax._minimize.run import MinimizeRun, copied
+from zojax._minimize.run import MinimizeRun
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder
-from zojax._trees import PyTree, Split, structure_of
+from zojax._trees import PyTree, Split, copied, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
 
 
@@ -136,7 +136,7 @@ def _check_arguments(fun, tx, callback, target, **flags) -> None:
 def _begin(tx, x0: PyTree, state: Any, key) -> tuple[PyTree, Any]:
     """The first parameters and state, copies of the caller's: the loop donates them."""
     structure_of(x0, "x0")  # raises for leaves that are not arrays
-    params = jax.tree.map(jnp.array, x0)
+    params = copied(x0)
     state = tx.init(params) if state is None else _like_init(state, tx, params)
     if key is not None:
         state = optax.tree.set(state, rng_key=as_key(key))

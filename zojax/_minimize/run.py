@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._minimize.result import Progress
-from zojax._numerics import marking_nan
-from zojax._trees import PyTree, floats_only
+from zojax._trees import PyTree, copied, floats_only
 from zojax._verdict import zeroth_order_state
 
 
@@ -52,7 +51,7 @@ class MinimizeRun:
 
     def __init__(self, params: PyTree, state: Any, keep: bool):
         value = zeroth_order_state(state).value
-        floats = jax.tree.map(jnp.copy, floats_only(params)) if keep else None
+        floats = copied(floats_only(params)) if keep else None
         best = Best(jnp.full_like(value, jnp.inf), floats) if keep else None
         self.last: Iterate | None = Iterate(params, state, 0, best)
         self.values: list[float] = []
@@ -106,12 +105,6 @@ class MinimizeRun:
                 coefficients=np.stack(rows),
             )
         )
-
-
-@marking_nan
-def copied(tree: PyTree) -> PyTree:
-    """A copy of every array, for a program that is donated the original, or the copy."""
-    return jax.tree.map(jnp.copy, tree)
 
 
 def _counts(state) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from zojax._estimator.coefficients import coefficients_dtype
 from zojax._numerics import at_least, float_dtype, promoting, saturated
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrderState
-from zojax._trees import PyTree, Split, is_float, no_update, split_structure
+from zojax._trees import PyTree, Split, copied, is_float, no_update, split_structure
 
 
 class Source(NamedTuple):
@@ -54,13 +54,12 @@ def initial(source: Source, params: PyTree) -> ZerothOrderState:
         split_structure(params)  # raises without a float leaf
     split, n = Split.of(params), source.estimator.num_directions
     return ZerothOrderState(
-        rng_key=jnp.copy(source.key),  # the state may be donated; the next init needs the key again
-        count=jnp.int32(0),
-        # Not computed: `jax_debug_nans` would object.
-        value=jax.device_put(np.asarray(np.nan, float_dtype())),
+        rng_key=copied(source.key),  # the state may be donated; the next init needs the key again
+        count=copied(np.int32(0)),
+        value=copied(np.asarray(np.nan, float_dtype())),
         estimator_state=source.estimator.init(),
         inner_state=_inner_state(source, source.floats(split)),
-        coefficients=jax.device_put(np.full(n, np.nan, coefficients_dtype(split.floats))),
+        coefficients=copied(np.full(n, np.nan, coefficients_dtype(split.floats))),
     )
 
 

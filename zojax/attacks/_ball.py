@@ -7,12 +7,6 @@ NORMS = ("linf", "l2")
 _LARGEST_RADIUS = 1e6  # a larger radius allows no more images, and its square may overflow
 
 
-def check_norm(name: str, norm: str) -> str:
-    if not isinstance(norm, str) or norm not in NORMS:
-        raise ValueError(f"{name} must be one of {list(NORMS)}, got {norm!r}.")
-    return norm
-
-
 def radius(eps: float | jax.Array) -> jax.Array:
     """A traced float32: another value needs no other program."""
     return jnp.minimum(jnp.float32(eps), _LARGEST_RADIUS)

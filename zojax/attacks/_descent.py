@@ -32,10 +32,7 @@ def descend(
     their sign.
 
     Args:
-      norm: "linf" or "l2".
-      loss: to be lowered.
-      source: `source(x) -> estimator` for images like x.
-      points: evaluations of the estimator.
+      source: `source(x) -> estimator` for images like x, with `points` evaluations.
       step: `step(image, grads, memory) -> (step in units of eps, memory)`, to be subtracted.
       start: `start(x) -> memory`.
     """

@@ -61,10 +61,7 @@ def as_logits(outputs: jax.Array, output: str) -> jax.Array:
 def judge(
     logits: jax.Array, label: jax.Array, targeted: np.bool_ | jax.Array, loss: ClassLoss
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one image's logits, and whether the image is adversarial.
-
-    inf and False for unusable scores: not all finite, or without the label's class.
-    """
+    """(loss, is adversarial) of one image; inf, False for scores not finite or without the class."""
     value = loss(logits, label)
     hit = jnp.argmax(logits) == label
     known = (label >= 0) & (label < logits.shape[0])

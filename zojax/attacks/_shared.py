@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from zojax._checks import require_positive
+from zojax._checks import require_option, require_positive
 from zojax.attacks._attack import Attack
-from zojax.attacks._ball import check_norm
+from zojax.attacks._ball import NORMS
 from zojax.attacks._result import Result
 
 F = TypeVar("F", bound=Callable[..., Result])
@@ -72,7 +72,7 @@ def reused(**checks: Callable[[str, Any], Any]) -> Callable[[G], G]:
     `check(name, value)` returns the setting as a plain value, or raises. Settings without a check must be
     positive numbers. None passes as a default.
     """
-    checks = {"norm": check_norm} | checks
+    checks = {"norm": functools.partial(require_option, options=NORMS)} | checks
 
     def decorate(factory: G) -> G:
         signature, kept = inspect.signature(factory), functools.lru_cache(factory)

@@ -118,7 +118,7 @@ def simba_dct(
 @reused(frequencies=require_fraction)
 def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None = None) -> Attack:
     """The rounds of `simba`, or with `frequencies` of `simba_dct`, for `run` and `ask_tell`."""
-    count, direction = (_num_pixels, _pixel) if frequencies is None else _cosines(frequencies)
+    count, direction = (math.prod, _pixel) if frequencies is None else _cosines(frequencies)
 
     def init(key, x, loss):
         return SimbaState(noise.make_seed(key), x, loss, jnp.uint32(0), jnp.bool_(False))
@@ -143,10 +143,6 @@ def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None 
         )
 
     return Attack(norm, _losses.log_odds, 1, init, propose, update)
-
-
-def _num_pixels(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)
 
 
 def _pixel(index: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -68,7 +68,7 @@ def square(
     >>> x = jax.random.uniform(jax.random.key(1), (8, 6, 6))
     >>> w = jax.random.normal(jax.random.key(2), (36, 3))
     >>> model = lambda images: images.reshape(-1, 36) @ w
-    >>> found = attacks.square(0, model, x, jnp.argmax(model(x), 1), eps=0.3, budget=200)
+    >>> found = attacks.square(0, model, x, jnp.argmax(model(x), 1), eps=0.3)
     >>> bool(found.success.all()), bool((found.norms <= 0.3 + 1e-6).all())
     (True, True)
     """

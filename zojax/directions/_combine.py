@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise as noises
-from zojax._barriers import settle
+from zojax._barriers import made_once, settle
 from zojax._direction import CombineFn, DrawFn
 from zojax._numerics import accumulator_dtype
 from zojax._sharding import varying_like
@@ -16,6 +16,7 @@ from zojax._trees import PyTree, total_size
 _AT_ONCE = 16  # directions in one iteration; more take longer to compile
 # Entries of all terms together, up to which one kernel sums them: a loop would be many small kernels.
 _SUMMED = {"gpu": 2**24}
+_SMALL = 2**14  # entries of all directions together, up to which one kernel makes and stores them
 
 
 def accumulate(draw: DrawFn) -> CombineFn:
@@ -42,39 +43,42 @@ def accumulate(draw: DrawFn) -> CombineFn:
 
 
 def _combined(draw: DrawFn, frame: PyTree, coefficients: jax.Array, like: PyTree) -> PyTree:
-    def term(i):
+    def entries(i):
         noise = draw(frame, i, like)
-        return jax.tree.map(
-            lambda leaf, z: None if z is None else _scaled(coefficients[i], z, leaf.dtype),
-            like,
-            noise,
-        )
+        return jax.tree.map(lambda leaf, z: None if z is None else _entries(z, leaf), like, noise)
 
-    return jax.tree.map(_without_padding, like, _sum(term, frame, coefficients))
+    return jax.tree.map(_without_padding, like, _sum(entries, frame, coefficients))
 
 
-def _sum(term, frame: PyTree, coefficients: jax.Array) -> PyTree:
+def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
+    def term(c, z):
+        return jax.tree.map(lambda x: c.astype(x.dtype) * x, z)
+
     count = coefficients.shape[0]
     if count == 1:
-        return term(0)
+        return term(coefficients[0], entries(0))
 
-    shapes = jax.eval_shape(term, 0)
-    if count * total_size(shapes) <= _SUMMED.get(jax.default_backend(), 0):
-        terms = jax.vmap(term)(jnp.arange(count))
+    shapes, numbers = jax.eval_shape(entries, 0), jnp.arange(count)
+    size = count * total_size(shapes)
+    if size <= _SUMMED.get(jax.default_backend(), 0):
+        terms = jax.vmap(lambda c, i: term(c, entries(i)))(coefficients, numbers)
         return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
 
-    def add(total, i):
-        return jax.tree.map(jnp.add, total, term(i)), None
+    is_small = size <= _SMALL
+    made = jax.vmap(lambda i: jax.tree.map(made_once, entries(i)))(numbers) if is_small else numbers
+
+    def add(total, x):
+        c, z = x
+        return jax.tree.map(jnp.add, total, term(c, z if is_small else entries(z))), None
 
     zeros = jax.tree.map(
         lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
     )
-    return lax.scan(add, zeros, jnp.arange(count), unroll=min(count, _AT_ONCE))[0]
+    return lax.scan(add, zeros, (coefficients, made), unroll=min(count, _AT_ONCE))[0]
 
 
-def _scaled(coefficient: jax.Array, noise: noises.Noise, dtype) -> jax.Array:
-    dtype = accumulator_dtype(dtype)
-    return coefficient.astype(dtype) * noises.of_even_length(noise).dense().astype(dtype)
+def _entries(noise: noises.Noise, leaf) -> jax.Array:
+    return noises.of_even_length(noise).dense().astype(accumulator_dtype(leaf.dtype))
 
 
 def _without_padding(leaf, total):

@@ -24,7 +24,8 @@ def low_rank(
     r""":math:`Z = A B^\top / \sqrt r` for leaves of two or more axes, another direction for vectors.
 
     A is m x r and B is n x r with independent entries of unit variance, so E zz' = I. A leaf of more
-    than two axes is cut into a matrix, between two axes where m + n is least:
+    than two axes is cut into a matrix. Its last or first axis stands alone, unless another
+    cut more than halves m + n:
 
     - a stack of layers (L, D, F) is (L D) x F;
     - a convolution kernel (3, 3, C, K) is (9 C) x K;
@@ -131,8 +132,15 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def cut(shape: tuple[int, ...]) -> int:
-    """The axis at which the columns of a leaf begin: it makes m + n least."""
-    return min(range(1, len(shape)), key=lambda i: math.prod(shape[:i]) + math.prod(shape[i:]))
+    """The axis at which the columns of a leaf begin.
+
+    The last or the first axis stands alone, where m + n is at most twice the least. For a convolution it is
+    the axis of the output channels.
+    """
+    numbers = {i: math.prod(shape[:i]) + math.prod(shape[i:]) for i in range(1, len(shape))}
+    least = min(numbers.values())
+    ends = [i for i in (len(shape) - 1, 1) if numbers[i] <= 2 * least]
+    return min(ends or numbers, key=lambda i: numbers[i])
 
 
 def _parts(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -14,30 +14,18 @@ from zojax.examples._tables import table
 
 
 class Attacked(NamedTuple):
-    """One attack on all images.
-
-    Attributes:
-      name: of the attack.
-      norm: "linf" or "l2".
-      eps: radius of its ball.
-      result: a `zojax.attacks.Result`.
-      seconds: wall time without compilation.
-      compile_seconds: wall time of the compilation.
-    """
+    """One attack on all images."""
 
     name: str
-    norm: str
-    eps: float
+    norm: str  # "linf" or "l2"
+    eps: float  # radius of its ball
     result: attacks.Result
-    seconds: float
-    compile_seconds: float
+    seconds: float  # wall time without compilation
+    compile_seconds: float  # wall time of the compilation
 
 
 def describe(attacked: Sequence[Attacked]) -> str:
-    """Success and cost of each attack.
-
-    Unsolved images spend nearly the whole budget: queries are averaged with and without them.
-    """
+    """Success and cost. Unsolved images spend the budget: queries are averaged with and without them."""
     above = table((-18, 33, 9, 9), [("", "queries of solved", "queries", "norm of")])
     head = ("attack", "eps", "success", "mean", "median", "of all", "solved", "images/s", "compile")
     rows = table((-18, 6, 9, 10, 8, 9, 9, 10, 9), [head, *map(_row, attacked)])
@@ -97,7 +85,7 @@ def _success(axes: Any, attacked: Sequence[Attacked], budget: int) -> None:
         x, y = [1, *queries[reached], budget], [0, *rate[reached], last]
         style = "-" if r.norm == "linf" else "--"
         axes.step(x, y, where="post", linestyle=style, label=f"{r.name}, eps {r.eps:g}")
-    _plots.style(axes, xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
+    axes.set(xlabel="queries", xscale="log", xlim=(1, max(budget, 2)), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="0.92")
     axes.legend(frameon=False, loc="upper left", fontsize=9)

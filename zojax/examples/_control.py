@@ -20,21 +20,13 @@ ENVIRONMENTS = {
 
 
 class Control(NamedTuple):
-    """One environment and its policy.
+    """One environment and its policy, a multilayer perceptron whose last layer starts at zero."""
 
-    Attributes:
-      environment: a `zojax.rollouts.Environment` with flat observations.
-      act: `(params, observations) -> actions`.
-      init: `(key) -> params`, of a multilayer perceptron whose last layer is zero.
-      size: numbers in an observation.
-      steps: the longest episode.
-    """
-
-    environment: rollouts.Environment
-    act: Callable[[Any, jax.Array], jax.Array]
-    init: Callable[[jax.Array], Any]
-    size: int
-    steps: int
+    environment: rollouts.Environment  # with flat observations
+    act: Callable[[Any, jax.Array], jax.Array]  # (params, observations) -> actions
+    init: Callable[[jax.Array], Any]  # key -> params
+    size: int  # numbers in an observation
+    steps: int  # of the longest episode
 
 
 def make(name: str, hidden: tuple[int, ...] = (32, 32)) -> Control:

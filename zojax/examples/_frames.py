@@ -18,8 +18,10 @@ def frames(name: str, states: Any, alive: jax.Array, axes: Sequence[Any]) -> Non
 
 
 def _cartpole(axis, s):
+    from matplotlib.patches import Rectangle
+
     axis.plot([-2.4, 2.4], [0, 0], color="0.6", linewidth=1)
-    axis.add_patch(_rectangle(s.x - 0.4, -0.15, 0.8, 0.3, "0.2"))
+    axis.add_patch(Rectangle((s.x - 0.4, -0.15), 0.8, 0.3, color="0.2"))
     axis.plot([s.x, s.x + np.sin(s.theta)], [0.15, 0.15 + np.cos(s.theta)], color="C3", linewidth=4)
     axis.set(xlim=(-1.9, 1.9), ylim=(-1.1, 1.9), aspect="equal")
 
@@ -54,12 +56,6 @@ def _breakout(axis, s):
     picture[int(s.ball_y), int(s.ball_x)] = (0.84, 0.15, 0.16)
     picture[9, int(s.pos)] = (0.12, 0.47, 0.71)
     axis.imshow(picture, interpolation="nearest")
-
-
-def _rectangle(x, y, width, height, color):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, color=color)
 
 
 _DRAW = {

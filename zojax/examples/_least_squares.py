@@ -11,26 +11,17 @@ DATA = ("breast_cancer", "digits")
 
 
 class Table(NamedTuple):
-    """A table in two halves, standardised by the training half.
+    """A table in two halves, standardised by the training half."""
 
-    Attributes:
-      columns, test_columns: `(rows, n)`.
-      target, test_target: `(rows,)`.
-      names: of the columns.
-    """
-
-    columns: np.ndarray
-    target: np.ndarray
+    columns: np.ndarray  # (rows, n)
+    target: np.ndarray  # (rows,)
     test_columns: np.ndarray
     test_target: np.ndarray
-    names: list[str]
+    names: list[str]  # of the columns
 
 
 def load(name: str, seed: int) -> Table:
-    """One of `DATA`, split in two by `seed`, without constant columns.
-
-    `digits` predicts the number itself from 64 pixels.
-    """
+    """One of `DATA`, split in two by `seed`, without constant columns; `digits` predicts the number."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()

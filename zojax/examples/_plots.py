@@ -21,15 +21,8 @@ def panels(names: list[str], height: float) -> tuple[Any, list[Any]]:
     figure = make_figure(5 * len(names), height)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
-        style(axis, title=name)
+        axis.set_title(name)
     return figure, list(axes)
-
-
-def style(axis: Any, integers: bool = False, **properties: Any) -> None:
-    """Gives axes the common look; `integers` for whole ticks of x, `properties` as for `axes.set`."""
-    axis.set(**properties)
-    if integers:
-        axis.xaxis.get_major_locator().set_params(integer=True)
 
 
 def save_figure(figure: Any, path: str | PathLike, dpi: int = 150) -> pathlib.Path:
@@ -65,7 +58,8 @@ def loss_curve(
     middle = np.arange(len(mean)) + (width + 1) / 2
     axes.plot(middle, mean, color="C0", label=f"training batches, mean of {width}")
     axes.plot(list(curve), list(curve.values()), "o-", color="C3", label=label)
-    style(axes, integers=True, xlabel="step", ylabel=what, title=title)
+    axes.set(xlabel="step", ylabel=what, title=title)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if _decades([*losses, *curve.values()]) > 2:  # a run that diverged, too
         axes.set_yscale("log")
     axes.legend()

@@ -19,21 +19,13 @@ SOLVED = {"cartpole": 475.0}  # mean return at which the environment's authors c
 
 
 class TrainedPolicy(NamedTuple):
-    """One seed of one method.
-
-    Attributes:
-      method: its name.
-      carry: parameters, optimizer state and observation statistics after training.
-      curve: `(generations, 2)`: environment steps so far, mean return of the population.
-      returns: `(100,)`, of fresh episodes of the trained policy.
-      seconds: wall time of training, without compilation.
-    """
+    """One seed of one method."""
 
     method: str
-    carry: rollouts.Carry
-    curve: np.ndarray
-    returns: np.ndarray
-    seconds: float
+    carry: rollouts.Carry  # parameters, optimizer state and observation statistics after training
+    curve: np.ndarray  # `(generations, 2)`: environment steps so far, mean return of the population
+    returns: np.ndarray  # `(100,)`, of fresh episodes of the trained policy
+    seconds: float  # wall time of training, without compilation
 
 
 def describe(args: argparse.Namespace, trained: list[tuple[list[TrainedPolicy], float]]) -> str:
@@ -68,7 +60,7 @@ def draw(
             axis.plot(*r.curve.T, color=f"C{color}", alpha=0.8, linewidth=1.3, label=label)
     if name in SOLVED:
         axis.axhline(SOLVED[name], color="0.6", linewidth=1, linestyle=":", label="solved")
-    _plots.style(axis, xlabel="environment steps", ylabel="mean return of the population")
+    axis.set(xlabel="environment steps", ylabel="mean return of the population")
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_title(ENVIRONMENTS[name], fontsize=11)
     axis.grid(color="0.92")

@@ -48,10 +48,7 @@ class Losses(NamedTuple):
 
 
 def load(name: str) -> Data:
-    """One of `DATA`: half for training, a quarter for validation, a quarter for the test.
-
-    The training part standardises all.
-    """
+    """One of `DATA`: half for training, which standardises all, a quarter each for validation and test."""
     from sklearn import datasets
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
@@ -75,10 +72,7 @@ def init(key: jax.Array, inputs: int, classes: int, point: Any) -> list[dict]:
 
 
 def forward(layers: list[dict], point: Any, x: Any, key: jax.Array | None = None) -> jax.Array:
-    """Logits `(B, classes)` of the network of `point` for `x` `(B, inputs)`.
-
-    A key applies dropout to the last hidden layer.
-    """
+    """Logits `(B, classes)` for `x` `(B, inputs)`; a key applies dropout to the last hidden layer."""
     *hidden, last = layers
     for i, layer in enumerate(hidden):
         y = x @ layer["weight"] + layer["bias"]

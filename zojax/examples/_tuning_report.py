@@ -17,37 +17,22 @@ LOOKS = {"untuned": ("0.4", 1), "random search": ("#6aaed6", 3.5), "zojax.search
 
 
 class Tuned(NamedTuple):
-    """The outcome of a budget of trainings.
+    """The outcome of a budget of trainings."""
 
-    Attributes:
-      point: the chosen hyper-parameters.
-      values: validation losses in order, inf for a failed training; of several runs, the best one's.
-      failures: trainings of all runs that were not finite.
-      trainings: of all runs.
-    """
-
-    point: dict
-    values: np.ndarray
-    failures: int
-    trainings: int
+    point: dict  # the chosen hyper-parameters
+    values: np.ndarray  # validation losses in order, of the best run; inf for a failed training
+    failures: int  # trainings of all runs that were not finite
+    trainings: int  # of all runs
 
 
 class Comparison(NamedTuple):
-    """One way of tuning on one table.
+    """One way of tuning on one table."""
 
-    Attributes:
-      data: name of the table.
-      method: name of the way of tuning.
-      tuned: its outcome.
-      losses: of the chosen point with fresh seeds.
-      seconds: of tuning.
-    """
-
-    data: str
-    method: str
-    tuned: Tuned
-    losses: Losses
-    seconds: float
+    data: str  # name of the table
+    method: str  # name of the way of tuning
+    tuned: Tuned  # its outcome
+    losses: Losses  # of the chosen point with fresh seeds
+    seconds: float  # of tuning
 
 
 def describe(comparisons: Sequence[Comparison]) -> str:
@@ -97,7 +82,7 @@ def plot(path: str | PathLike, comparisons: Sequence[Comparison]) -> Path:
         low, high = _limits(here)
         for c in here:
             _curve(axis, c, high)
-        _plots.style(axis, xlabel="trainings", ylabel="validation loss", yscale="log")
+        axis.set(xlabel="trainings", ylabel="validation loss", yscale="log")
         axis.set(xlim=(0, None), ylim=(low, high))
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return _plots.save_figure(figure, path)

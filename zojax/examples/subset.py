@@ -23,22 +23,14 @@ __all__ = ["Choice", "main", "make_parser"]
 
 
 class Choice(NamedTuple):
-    """Columns of one table, chosen by greedy selection and by POSS.
+    """Columns of one table, chosen by greedy selection and by POSS."""
 
-    Attributes:
-      data: name of the table.
-      k: how many columns.
-      greedy, poss: training and test error.
-      columns: names, chosen by POSS.
-      seconds: of POSS.
-    """
-
-    data: str
-    k: int
-    greedy: tuple[float, float]
+    data: str  # name of the table
+    k: int  # how many columns
+    greedy: tuple[float, float]  # training and test error
     poss: tuple[float, float]
-    columns: list[str]
-    seconds: float
+    columns: list[str]  # chosen by POSS
+    seconds: float  # of POSS
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -105,7 +97,8 @@ def plot(path: str | PathLike, choices: list[Choice]) -> Path:
             for half, (style, part) in enumerate((("o-", "training"), ("o--", "test"))):
                 errors = [getattr(c, method)[half] for c in here]
                 axis.plot(sizes, errors, style, label=f"{method}, {part}", **look)
-        _plots.style(axis, integers=True, xlabel="columns", ylabel="mean squared error")
+        axis.set(xlabel="columns", ylabel="mean squared error")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(frameon=False)
     return _plots.save_figure(figure, path)
 

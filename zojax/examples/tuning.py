@@ -117,7 +117,8 @@ def judge(
     data: str, steps: int, point: Any, key: jax.Array, trainings: int = JUDGED
 ) -> _trainings.Losses:
     """Losses of a point, from fresh seeds: leaves `(trainings,)`."""
-    points = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * trainings), point)
+    # NumPy's types, so that a point of Python numbers compiles nothing anew.
+    points = jax.tree.map(lambda leaf: np.stack([leaf] * trainings), point)
     return side_by_side(make_losses(data, steps)[0], points, jax.random.split(key, trainings))
 
 

@@ -52,6 +52,17 @@ class Loop(NamedTuple):
     begun: int
 
 
+class Multiplier(NamedTuple):
+    """Numbers that multiply an array along some of its axes: `values` has these `axes`, ascending."""
+
+    axes: tuple[int, ...]
+    values: jax.Array
+
+    def over(self, ndim: int) -> jax.Array:
+        """The values with `ndim` axes, of size 1 where they are constant."""
+        return lax.expand_dims(self.values, [a for a in range(ndim) if a not in self.axes])
+
+
 class PartOf(Protocol):
     """A view, restricted to some axes of its operand."""
 
@@ -64,6 +75,8 @@ class PartOf(Protocol):
 class Perturbed:
     """base + scale * whole * join(left, right), where nothing but the base is an array of the full size.
 
+    Low-rank noise may wait for a product: the array is then this sum times `multipliers`, or its square.
+
     Attributes:
       name: of the parameter, for reports and errors.
       base: the unperturbed array.
@@ -74,6 +87,8 @@ class Perturbed:
       whole: a mask or stored values, with all axes; None if there are none.
       is_activation: made by a lookup or a broadcast, so of the size of activations.
       held_by: the loop through which the perturbed array is kept.
+      multipliers: of the sum. Only rules with the property `deferred` see them; others see `folded`.
+      is_squared: the array is the square of the sum. Only rules with the property `deferred` see it.
     """
 
     name: str
@@ -85,6 +100,8 @@ class Perturbed:
     whole: jax.Array | None
     is_activation: bool = False
     held_by: Loop | None = None
+    multipliers: tuple[Multiplier, ...] = ()
+    is_squared: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -100,7 +117,7 @@ class Perturbed:
 
     @property
     def is_low_rank(self) -> bool:
-        return self.is_factored and self.whole is None
+        return self.is_factored and self.whole is None and not self.is_squared
 
     @property
     def is_vector(self) -> bool:
@@ -141,7 +158,50 @@ class Perturbed:
         whole = _apply(everything, self.whole, None)
         rank = len(left.outs) + len(right.outs)
         sides = tuple(int(axis in right.outs) for axis in range(rank))
-        return self.replace(sides=sides, factors=factors, whole=whole)
+        multipliers = []
+        for axes, values in self.multipliers:
+            part = part_of(axes, False)
+            if part is None:
+                return None
+            multipliers.append(Multiplier(part.outs, _apply(part, values, None)))
+        return self.replace(
+            sides=sides, factors=factors, whole=whole, multipliers=tuple(multipliers)
+        )
+
+    def folded(self) -> "Perturbed | None":
+        """The same, with multipliers in the base and in the factors. None if one mixes both sides."""
+        if not self.multipliers:
+            return self
+        dtype = accumulator_dtype(self.base.dtype)
+        base = self.base.astype(dtype)
+        factors = [f.astype(dtype) for f in self.factors]
+        for multiplier in self.multipliers:
+            base *= multiplier.over(base.ndim).astype(dtype)
+            side = self.side_of(multiplier.axes)
+            if side is None:
+                return None
+            factors[side] *= self.on_factor(multiplier, side).astype(dtype)
+        return self.replace(
+            base=base.astype(self.base.dtype), factors=tuple(factors), multipliers=()
+        )
+
+    def times(self, multiplier: Multiplier) -> "Perturbed":
+        """The same times a multiplier."""
+        others = tuple(m for m in self.multipliers if m.axes != multiplier.axes)
+        for m in self.multipliers:
+            if m.axes == multiplier.axes:
+                multiplier = Multiplier(m.axes, m.values * multiplier.values)
+        return self.replace(multipliers=(*others, multiplier))
+
+    def side_of(self, axes: Sequence[int]) -> int | None:
+        """The side that has all these axes; None if there is none."""
+        return next((s for s in (0, 1) if set(axes) <= set(self.axes(s))), None)
+
+    def on_factor(self, multiplier: Multiplier, side: int) -> jax.Array:
+        """The values of a multiplier, with the axes of the factor that they multiply."""
+        axes = self.axes(side)
+        inner = Multiplier(tuple(axes.index(a) for a in multiplier.axes), multiplier.values)
+        return inner.over(len(axes) + 1)
 
     def unstacked(self) -> tuple[tuple, Callable[[tuple], "Perturbed"]]:
         """Arrays to slice along the first axis, and a function from their slices to a slice of this."""
@@ -149,15 +209,26 @@ class Perturbed:
         factor = self.factors[side]
         rows = factor if isinstance(factor, Range) and side == 0 else None
         factor = noises.as_array(factor) if rows is None else lax.iota(jnp.uint32, rows.shape[0])
+        stacked = {i: m.values for i, m in enumerate(self.multipliers) if 0 in m.axes}
 
         def rebuild(slices: tuple) -> "Perturbed":
-            base, sliced, whole = slices
+            base, sliced, whole, values = slices
             sliced = sliced if rows is None else rows[sliced]
             factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
-            sides = self.sides[1:]
-            return self.replace(base=base, sides=sides, factors=factors, whole=whole, held_by=None)
+            multipliers = tuple(
+                Multiplier(tuple(a - 1 for a in m.axes if a), values.get(i, m.values))
+                for i, m in enumerate(self.multipliers)
+            )
+            return self.replace(
+                base=base,
+                sides=self.sides[1:],
+                factors=factors,
+                whole=whole,
+                multipliers=multipliers,
+                held_by=None,
+            )
 
-        return (self.base, factor, self.whole), rebuild
+        return (self.base, factor, self.whole, stacked), rebuild
 
     def sharded(self, spec: PartitionSpec) -> tuple[dict, dict, Callable[[dict], "Perturbed"]]:
         """Arrays, their shardings, and a function from their shards to the shard of this."""
@@ -168,6 +239,9 @@ class Perturbed:
         specs = {"base": spec, "scale": PartitionSpec(), "join": PartitionSpec()}
         if self.whole is not None:
             arrays["whole"], specs["whole"] = self.whole, spec
+        for i, m in enumerate(self.multipliers):
+            arrays[f"multiplier{i}"] = m.values
+            specs[f"multiplier{i}"] = PartitionSpec(*(axes[a] for a in m.axes))
         for side, factor in enumerate(self.factors):
             of_side = [axes[a] for a in self.axes(side)]
             if isinstance(factor, Range) and (side == 0 or any(of_side)):
@@ -180,7 +254,10 @@ class Perturbed:
             factors = tuple(shards.get(f"factor{s}", self.factors[s]) for s in (0, 1))
             kept = {k: shards[k] for k in ("base", "scale", "whole") if k in shards}
             join = jax.tree.unflatten(treedef, shards["join"])
-            return self.replace(join=join, factors=factors, **kept)
+            multipliers = tuple(
+                Multiplier(m.axes, shards[f"multiplier{i}"]) for i, m in enumerate(self.multipliers)
+            )
+            return self.replace(join=join, factors=factors, multipliers=multipliers, **kept)
 
         return arrays, specs, rebuild
 
@@ -219,7 +296,10 @@ class Perturbed:
         order = self.axes(0) + self.axes(1)
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
-        total = (base.astype(dtype) + self.scale.astype(dtype) * noise).astype(base.dtype)
+        total = base.astype(dtype) + self.scale.astype(dtype) * noise
+        for multiplier in self.multipliers:
+            total *= lax.transpose(multiplier.over(base.ndim).astype(dtype), order)
+        total = (lax.square(total) if self.is_squared else total).astype(base.dtype)
         # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
         # base, scale and noise.
         if not self.is_vector:
@@ -267,6 +347,13 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -
             "put None in its place in noise."
         )
     return Perturbed(name, base, scale, *noises.factored(noise))
+
+
+def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:
+    """An array with noise of rank 0, named as `like`."""
+    shapes = [[n for n, s in zip(base.shape, sides, strict=True) if s == side] for side in (0, 1)]
+    left, right = (jnp.zeros((*shape, 0), accumulator_dtype(base.dtype)) for shape in shapes)
+    return Perturbed(like.name, base, like.scale, sides, (left, right), Outer(), None, True)
 
 
 def _apply(part: Part, factor, join: Access | Outer | None):

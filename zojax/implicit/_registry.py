@@ -36,6 +36,7 @@ class Properties(TypedDict, total=False):
     moves: bool
     product: bool
     inlined: bool
+    deferred: bool
 
 
 class Primitive(NamedTuple):
@@ -47,6 +48,7 @@ class Primitive(NamedTuple):
     moves: bool = False
     product: bool = False
     inlined: bool = False
+    deferred: bool = False
 
 
 _TABLE: dict[str, Primitive] = {}
@@ -68,6 +70,8 @@ def rule(*names: str, **properties: Unpack[Properties]) -> Callable[[R], R]:
       moves: it only moves entries. `explain` reports "missing" if it materialises an operand.
       product: a product of floats, which an optimizer's update rounds before any sum.
       inlined: a call whose body an optimizer's update looks into.
+      deferred: the rule reads `Perturbed.multipliers` and `Perturbed.is_squared`. For other rules,
+        multipliers are folded into the base and a factor, and squares are materialised.
 
     Returns:
       A decorator, which returns the rule itself. See `Rule` for its arguments.

@@ -80,7 +80,11 @@ def _look(
     if not isinstance(operand, Perturbed) or unless(eqn, operand):
         return context.fallback(eqn, operand, *indices)
     arrays = [context.plain(i, eqn) for i in indices]
-    seen = operand.viewed(partial(restrict, eqn, arrays))
+    restricted = partial(restrict, eqn, arrays)
+    seen = operand.viewed(restricted)
+    if seen is None and operand.multipliers and not operand.is_squared:
+        operand = operand.folded() or operand
+        seen = operand.viewed(restricted)
     if seen is None:
         return context.fallback(eqn, operand, *indices)
     context.kept(operand, eqn)

@@ -41,8 +41,10 @@ class Context:
     held_bytes: float = HELD_BYTES  # of weights that a loop may hold
     begun: int = -1  # the last array made before the current body
     # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
-    # which it derives elementwise).
+    # which it derives elementwise; its equation and operands).
     sources: dict[int, tuple] = field(default_factory=dict)
+    # id(array) -> an array that no perturbation reaches.
+    fixed: dict[int, Any] = field(default_factory=dict)
     # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
     milestones: list[jax.Array] = field(default_factory=list)
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
@@ -102,8 +104,20 @@ class Context:
     def _source(self, array, unknown: int | None = None) -> tuple[int, Any]:
         """The creation order and the stored array from which `array` derives elementwise."""
         time = len(self.sources) if unknown is None else unknown
-        _, time, source = self.sources.get(id(array), (array, time, array))
-        return time, source
+        return self.sources.get(id(array), (array, time, array))[1:3]
+
+    def origin(self, array) -> tuple[JaxprEqn | None, Sequence]:
+        """The equation that made an array, and its operands; (None, ()) if unknown."""
+        return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
+
+    def is_fixed(self, x) -> bool:
+        """Whether an array is known to be the same for all directions."""
+        is_array = isinstance(x, jax.core.Tracer)
+        return id(x) in self.fixed if is_array else not isinstance(x, Perturbed)
+
+    def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
+        """Records the origin of a perturbed result, which a rule may use in its place."""
+        self.sources[id(x)] = x, *self._source(x), eqn, operands
 
     def _note(self, eqn: JaxprEqn, operands: Sequence, outs: Sequence) -> None:
         """Records the source of each output: of an elementwise operation, its latest source."""
@@ -112,16 +126,22 @@ class Context:
         latest = None
         if arrays and elementwise:
             latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
+        is_fixed = all(self.is_fixed(x) for x in operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
+                if is_fixed:
+                    self.fixed[id(out)] = out
                 time, source = latest or (len(self.sources), out)
-                self.sources[id(out)] = out, time, source
+                inner = self.origin(out)  # of an equation inside a call
+                origin = (eqn, operands) if inner[0] is None else inner
+                self.sources[id(out)] = out, time, source, *origin
                 if _is_computed(out) and not elementwise:
                     self.milestones.append(out)
 
     def interpret(self, jaxpr, consts: Sequence, args: Sequence) -> list:
         """The outputs of `jaxpr`, arrays or perturbed arrays."""
         values = dict(zip(jaxpr.constvars, consts, strict=True))
+        self.fixed.update((id(x), x) for x in consts)
         values |= dict(zip(jaxpr.invars, args, strict=True))
 
         def read(atom):
@@ -139,8 +159,19 @@ class Context:
     def _evaluate(self, eqn: JaxprEqn, operands: Sequence) -> Sequence:
         if not any(isinstance(x, Perturbed) for x in operands):
             return _compat.bind(eqn, *operands)
-        rule = _registry.lookup(eqn.primitive.name).rule
-        return self.fallback(eqn, *operands) if rule is None else rule(self, eqn, *operands)
+        known = _registry.lookup(eqn.primitive.name)
+        if known.rule is not None and not known.deferred:
+            operands = [self._settled(x, eqn) for x in operands]
+        if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
+            return self.fallback(eqn, *operands)
+        return known.rule(self, eqn, *operands)
+
+    def _settled(self, x, eqn: JaxprEqn):
+        """`x` without multipliers and squares."""
+        if not isinstance(x, Perturbed) or not (x.multipliers or x.is_squared):
+            return x
+        folded = None if x.is_squared else x.folded()
+        return self.plain(x, eqn) if folded is None else folded
 
     def interpret_body(
         self, eqn: JaxprEqn, jaxpr, consts: Sequence, args: Sequence, changing: Sequence = ()

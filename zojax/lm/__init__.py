@@ -11,68 +11,45 @@ A model is a config, a dict of arrays and pure functions, so any zojax optimizer
 The extra `finetune` installs the optional packages. This module imports without them.
 """
 
-from zojax.lm._adapters import combine, lora, partition, prefix
-from zojax.lm._model import Model
-from zojax.lm._smollm2 import smollm2
-from zojax.lm._training import Trained, make_step, train
-from zojax.lm.assets import AssetError
-from zojax.lm.huggingface import load, save
-from zojax.lm.models import gpt, llama
-from zojax.lm.models.greedy import generate
-from zojax.lm.tasks._batches import balanced, in_order, pad, shuffled
-from zojax.lm.tasks._completions import completion_nll, exact, f1, write
-from zojax.lm.tasks._jsonl import Rows, read_jsonl
-from zojax.lm.tasks._jsonl_task import jsonl_task
-from zojax.lm.tasks._reviews import Reviews, Splits, reviews
-from zojax.lm.tasks._reviews_task import PROMPT as REVIEW_PROMPT
-from zojax.lm.tasks._reviews_task import reviews_task
-from zojax.lm.tasks._scores import (
-    Score,
-    calibrated,
-    classification_scores,
-    completion_scores,
-    score,
-)
-from zojax.lm.tasks._task import Task, classification, mean_nll
+from zojax.lm._adapters import combine as combine
+from zojax.lm._adapters import lora as lora
+from zojax.lm._adapters import partition as partition
+from zojax.lm._adapters import prefix as prefix
+from zojax.lm._model import Model as Model
+from zojax.lm._smollm2 import smollm2 as smollm2
+from zojax.lm._training import Trained as Trained
+from zojax.lm._training import make_step as make_step
+from zojax.lm._training import train as train
+from zojax.lm.assets import AssetError as AssetError
+from zojax.lm.huggingface import load as load
+from zojax.lm.huggingface import save as save
+from zojax.lm.models import gpt as gpt
+from zojax.lm.models import llama as llama
+from zojax.lm.models.greedy import generate as generate
+from zojax.lm.tasks._batches import balanced as balanced
+from zojax.lm.tasks._batches import in_order as in_order
+from zojax.lm.tasks._batches import pad as pad
+from zojax.lm.tasks._batches import shuffled as shuffled
+from zojax.lm.tasks._completions import completion_nll as completion_nll
+from zojax.lm.tasks._completions import exact as exact
+from zojax.lm.tasks._completions import f1 as f1
+from zojax.lm.tasks._completions import write as write
+from zojax.lm.tasks._jsonl import Rows as Rows
+from zojax.lm.tasks._jsonl import read_jsonl as read_jsonl
+from zojax.lm.tasks._jsonl_task import jsonl_task as jsonl_task
+from zojax.lm.tasks._reviews import Reviews as Reviews
+from zojax.lm.tasks._reviews import Splits as Splits
+from zojax.lm.tasks._reviews import reviews as reviews
+from zojax.lm.tasks._reviews_task import REVIEW_PROMPT as REVIEW_PROMPT
+from zojax.lm.tasks._reviews_task import reviews_task as reviews_task
+from zojax.lm.tasks._scores import Score as Score
+from zojax.lm.tasks._scores import calibrated as calibrated
+from zojax.lm.tasks._scores import classification_scores as classification_scores
+from zojax.lm.tasks._scores import completion_scores as completion_scores
+from zojax.lm.tasks._scores import score as score
+from zojax.lm.tasks._task import Task as Task
+from zojax.lm.tasks._task import classification as classification
+from zojax.lm.tasks._task import mean_nll as mean_nll
 
-__all__ = [
-    "AssetError",
-    "Model",
-    "REVIEW_PROMPT",
-    "Reviews",
-    "Rows",
-    "Score",
-    "Splits",
-    "Task",
-    "Trained",
-    "balanced",
-    "calibrated",
-    "classification",
-    "classification_scores",
-    "combine",
-    "completion_nll",
-    "completion_scores",
-    "exact",
-    "f1",
-    "generate",
-    "gpt",
-    "in_order",
-    "jsonl_task",
-    "llama",
-    "load",
-    "lora",
-    "make_step",
-    "mean_nll",
-    "pad",
-    "partition",
-    "prefix",
-    "read_jsonl",
-    "reviews",
-    "reviews_task",
-    "save",
-    "score",
-    "shuffled",
-    "smollm2",
-    "train",
-    "write",
-]
+_FOLDERS = ("assets", "huggingface", "models", "tasks")
+__all__ = [name for name in dir() if not name.startswith("_") and name not in _FOLDERS]

@@ -17,7 +17,6 @@ def partition(model: Model, params: str, seed: int, tokens: ArrayLike) -> tuple[
     """Splits a model into a trained and a frozen part. Frozen arrays take no noise.
 
     Args:
-      model: a `Model`.
       params: the trained part:
 
         - `"full"`: every weight;
@@ -88,13 +87,8 @@ def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array
 
     A text after this prefix gets the same logits as after the tokens themselves.
 
-    Args:
-      model: a `Model`.
-      params: its parameters.
-      tokens: `(m,)` integers.
-
     Returns:
-      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each, for `params["layers"]`.
+      `{"prefix_key", "prefix_value"}`, `(L, m, K)` each, for `params["layers"]` and tokens `(m,)`.
     """
     run = jax.jit(partial(model.module.extend, model.config))
     _, (keys, values) = run(params, np.asarray(tokens)[None])

@@ -65,17 +65,11 @@ def train(
     """Trains `steps` steps and evaluates before, half-way and after.
 
     Args:
-      task: a `Task`.
-      tx: a zojax optimizer.
-      steps: their number.
       batches: an iterator of training batches. A continued run skips those already taken.
       evaluated: the batches of a split.
       log: the path of a trajectory. It is recorded, and continued if it exists.
       objective: one of `task.objectives`.
       note: kept in a new log.
-
-    Returns:
-      A `Trained`.
 
     Raises:
       ValueError: for the log of another run.
@@ -119,7 +113,10 @@ def train(
             bar.update()
             if count in (steps // 2, steps):
                 outputs[count] = evaluate(params)
-    _finish(recorder, params)
+    if recorder is not None:
+        if recorder.steps:
+            recorder.seal(params)  # more steps may follow in a later process
+        recorder.close()
     if steps not in outputs:
         outputs[steps] = evaluate(params)
     labels = np.concatenate([batch["label"] for batch in evaluated])
@@ -136,15 +133,6 @@ def _evaluation(task: Task, evaluated: list[Batch]) -> Callable[[Any], np.ndarra
         return np.concatenate([forward(params, task.frozen, batch) for batch in bar])
 
     return evaluate
-
-
-def _finish(recorder: trajectory.Recorder | None, params: Any) -> None:
-    """Seals and closes a log. More steps may follow in a later process."""
-    if recorder is None:
-        return
-    if recorder.steps:
-        recorder.seal(params)
-    recorder.close()
 
 
 def _mean(losses: list[float]) -> float:

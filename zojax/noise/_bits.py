@@ -18,6 +18,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 _WEYL = np.uint32(0x9E3779B9)
 
 
+@jax.jit  # one trace for all counters of a shape
 def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32-20 (Salmon et al., 2011) of counters (x0, x1) under a seed of two uint32.
 

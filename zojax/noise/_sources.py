@@ -35,7 +35,7 @@ class Words:
         if start:
             keys = shifted(keys, start)
         column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
-        if not rows.ndim and count > LONG:  # else a loop would store the Weyl step of `mix`
+        if not rows.ndim:  # else a loop would store the Weyl step of `mix`
             column = column + zero_from(keys[0])
         return self.value(mix([lax.broadcast_in_dim(k, shape, lead) for k in keys], column))
 

@@ -32,21 +32,13 @@ _DIGEST_BYTES = 16
 
 
 class Parsed(NamedTuple):
-    """The intact part of a file.
+    """The intact part of a file."""
 
-    Attributes:
-      log: of the intact part.
-      size: bytes of the intact part.
-      checksum: of the intact part.
-      cut: a message about a last record that was never complete, or "".
-      damage: a message about corrupt bytes after the intact part, or "".
-    """
-
-    log: Log
-    size: int
-    checksum: int
-    cut: str = ""
-    damage: str = ""
+    log: Log  # of the intact part
+    size: int  # bytes of the intact part
+    checksum: int  # of the intact part
+    cut: str = ""  # a message about a last record that was never complete, or ""
+    damage: str = ""  # a message about corrupt bytes after the intact part, or ""
 
 
 def require_intact(parsed: Parsed) -> None:
@@ -69,9 +61,9 @@ def payloads(log: Log) -> Iterator[bytes]:
         for i in range(first, stop, log.header["every"]):
             yield encode_steps(log.scalars[i : min(i + log.header["every"], stop)])
         if stop in seals:
-            yield encode_seal(seals[stop])
+            yield encode_digest(SEAL, seals[stop])
     if log.end is not None:
-        yield encode_end(log.end)
+        yield encode_digest(END, log.end)
 
 
 def encode_header(header: dict) -> bytes:
@@ -95,12 +87,9 @@ def encode_hyperparameters(values: dict) -> bytes:
     return struct.pack("<BI", HYPERPARAMETERS, len(body)) + body
 
 
-def encode_seal(digest: str) -> bytes:
-    return struct.pack("<B", SEAL) + bytes.fromhex(digest)
-
-
-def encode_end(digest: str) -> bytes:
-    return struct.pack("<B", END) + bytes.fromhex(digest)
+def encode_digest(kind: int, digest: str) -> bytes:
+    """A seal or the end."""
+    return struct.pack("<B", kind) + bytes.fromhex(digest)
 
 
 def begun_header(data: bytes) -> str | None:

@@ -4,7 +4,7 @@ import os
 import warnings
 from pathlib import Path
 
-from zojax._checks import brief
+from zojax._checks import brief, require_option
 from zojax.trajectory._codec import encode_record, parse, payloads, require_intact
 from zojax.trajectory._log import Log, require_log
 
@@ -16,9 +16,6 @@ def load(path, damaged: str = "raise") -> Log:
       path: of the file.
       damaged: for a corrupt file. "raise" raises; "drop" returns the intact steps before the damage,
         with a warning.
-
-    Returns:
-      A `Log`.
 
     Raises:
       ValueError: a file that is not a log, or of a newer version; a corrupt header; corrupt records,
@@ -36,8 +33,7 @@ def load(path, damaged: str = "raise") -> Log:
     ...     zojax.trajectory.load(path, damaged="drop").steps
     20
     """
-    if not isinstance(damaged, str) or damaged not in ("raise", "drop"):
-        raise ValueError(f'damaged must be "raise" or "drop", got {damaged!r}.')
+    require_option("damaged", damaged, ("raise", "drop"))
     parsed = parse(as_path(path).read_bytes(), path)
     if damaged == "raise":
         require_intact(parsed)
@@ -52,7 +48,6 @@ def save(path, log: Log) -> None:
 
     Args:
       path: of the file; it must not exist.
-      log: a `Log`.
 
     Raises:
       FileExistsError: something is at `path`; nothing is written.

@@ -13,7 +13,11 @@ from zojax.trajectory._log import Log
 def free(state: PyTree) -> list[dict[str, Any]]:
     """The hyperparameters that no schedule sets, a dict for each `inject_hyperparams` in a state."""
     found = jax.tree.leaves(state, is_leaf=_is_injected)
-    return [{k: s.hyperparams[k] for k in _free_names(s)} for s in found if _is_injected(s)]
+    rows = []
+    for node in filter(_is_injected, found):
+        scheduled = getattr(node, "hyperparams_states", {})
+        rows.append({k: v for k, v in sorted(node.hyperparams.items()) if k not in scheduled})
+    return rows
 
 
 def with_free(state: PyTree, values: list[dict[str, Any]]) -> PyTree:
@@ -51,7 +55,3 @@ def tables(log: Log, initial: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _is_injected(node: Any) -> bool:
     return isinstance(getattr(node, "hyperparams", None), dict)
-
-
-def _free_names(node: Any) -> list[str]:
-    return sorted(set(node.hyperparams) - set(getattr(node, "hyperparams_states", {})))

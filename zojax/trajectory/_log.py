@@ -49,11 +49,7 @@ def truncate(log: Log, steps: int) -> Log:
     """The first `steps` steps of a log; a replay gives the parameters after them.
 
     Args:
-      log: a `Log`.
       steps: how many to keep, from 0 to `log.steps`.
-
-    Returns:
-      A `Log`.
 
     Raises:
       ValueError: more steps than the log has, or a negative number.

@@ -11,9 +11,6 @@ def merge(*logs: Log) -> Log:
     Args:
       *logs: parts in any order, without a gap. Steps that two of them hold must be equal.
 
-    Returns:
-      A `Log`.
-
     Raises:
       ValueError: parts of different runs, a gap, or two versions of a step or of the final parameters.
       TypeError: an argument that is not a log.

@@ -160,7 +160,11 @@ class Recorder:
     def _extend(self, state: ZerothOrderState, coefficients: np.ndarray, values, params) -> None:
         self._require_open()
         self._require_step(state, coefficients)
-        steps, key = len(coefficients), _key(state.rng_key)
+        data = np.asarray(jax.random.key_data(state.rng_key)).tolist()
+        steps, key = (
+            len(coefficients),
+            {"impl": str(jax.random.key_impl(state.rng_key)), "data": data},
+        )
         if not steps:
             return
         before = int(state.count) - steps
@@ -287,10 +291,3 @@ def _require_state(state) -> None:
             "append takes the optimizer's state after a step, a ZerothOrderState, got "
             f"{brief(state)}: recorder.append(state)."
         )
-
-
-def _key(key: jax.Array) -> dict:
-    return {
-        "impl": str(jax.random.key_impl(key)),
-        "data": np.asarray(jax.random.key_data(key)).tolist(),
-    }

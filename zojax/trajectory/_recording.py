@@ -18,28 +18,17 @@ class Recording(NamedTuple):
     """A log that is being written.
 
     The file may hold bytes after `size`: the beginning of `unfinished`, which is written again.
-
-    Attributes:
-      header: of the log; key, start and the like come with the first step.
-      size: bytes of the file that are complete records.
-      checksum: of these bytes.
-      unfinished: the record that was being written after them.
-      pending: not written yet: arrays of steps, and payloads of other records between them.
-      steps: of the run, pending ones included; None before the first is recorded.
-      hyperparameters: of the last step.
-      sealed: the number of steps before the last seal, or None.
-      ended: whether the last record is the end.
     """
 
-    header: dict
-    size: int = 0
-    checksum: int = 0
-    unfinished: bytes = b""
-    pending: tuple[np.ndarray | bytes, ...] = ()
-    steps: int | None = None
-    hyperparameters: dict | None = None
-    sealed: int | None = None
-    ended: bool = False
+    header: dict  # of the log; key, start and the like come with the first step
+    size: int = 0  # bytes of the file that are complete records
+    checksum: int = 0  # of these bytes
+    unfinished: bytes = b""  # the record that was being written after them
+    pending: tuple[np.ndarray | bytes, ...] = ()  # arrays of steps, and payloads of other records
+    steps: int | None = None  # of the run, pending ones included; None before the first
+    hyperparameters: dict | None = None  # of the last step
+    sealed: int | None = None  # steps before the last seal
+    ended: bool = False  # whether the last record is the end
 
 
 def continued(header: dict, data: bytes, path) -> Recording:
@@ -91,16 +80,18 @@ def begun(at: Recording, key: dict, start: int, placements: list[str]) -> Record
 
 def sealed(at: Recording, params: PyTree) -> Recording:
     """With a seal after the last step."""
-    _identity.require_leaves(at.header, params)
-    seal = _codec.encode_seal(_identity.digest(params))
-    return at._replace(pending=(*at.pending, seal), sealed=at.steps)
+    return _with_digest(at, _codec.SEAL, params)._replace(sealed=at.steps)
 
 
 def ended(at: Recording, params: PyTree) -> Recording:
     """With an end after the last step."""
+    return _with_digest(at, _codec.END, params)._replace(ended=True)
+
+
+def _with_digest(at: Recording, kind: int, params: PyTree) -> Recording:
     _identity.require_leaves(at.header, params)
-    end = _codec.encode_end(_identity.digest(params))
-    return at._replace(pending=(*at.pending, end), ended=True)
+    record = _codec.encode_digest(kind, _identity.digest(params))
+    return at._replace(pending=(*at.pending, record))
 
 
 def changed(at: Recording, hyperparameters: dict[str, Any]) -> Recording:

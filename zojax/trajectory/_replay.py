@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from zojax._kept import PROGRAMS
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
-from zojax._trees import PyTree
+from zojax._trees import PyTree, copied
 from zojax.trajectory import _identity
 from zojax.trajectory._hyperparameters import free, tables
 from zojax.trajectory._log import Log, digests, require_log
@@ -69,16 +69,10 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     if no step depends on them, since the log has none. `used`, `flat`, `unresolved`, `clipped`, `first`
     and `least` of `estimator_state` count evaluations, so they restart.
 
-    Args:
-      params: the first parameters of the run.
-      tx: the optimizer of the run.
-      log: as for `replay`.
+    Arguments and errors are as for `replay`.
 
     Returns:
       (params, state).
-
-    Raises:
-      As `replay`.
     """
     require_log(log)
     _identity.check(log.header, _identity.identify(tx, params))
@@ -106,7 +100,7 @@ def _replayed(params, tx, log: Log, stops) -> Iterator[tuple[int, PyTree, Zeroth
     """Parameters and state after each of these numbers of steps; the next step overwrites them."""
     state = tx.init(params)._replace(rng_key=log.key)
     changes = tables(log, free(state.inner_state))
-    params, state = jax.tree.map(jnp.copy, (params, state))  # the program overwrites them
+    params, state = copied((params, state))  # the program overwrites them
     for first, stop in pairwise([0, *sorted(stops)]):
         rows = jax.tree.map(itemgetter(slice(first, stop)), (log.scalars, changes))
         params, state = _replaying(tx, stop - first)(params, state, *rows)

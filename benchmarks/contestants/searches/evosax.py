@@ -1,6 +1,7 @@
 """evosax: SNES and CMA_ES in coordinates where the box has length 1; points are clipped to it."""
 
 import warnings
+from functools import cache
 
 import evosax.algorithms
 import jax
@@ -34,11 +35,6 @@ def run(fun, box, budget, seed, name):
     return best if np.isnan(mean).any() else mean
 
 
-_cache = {}  # one object, hence one compilation, for all seeds
-
-
+@cache  # one object, hence one compilation, for all seeds
 def _strategy(name, dim, size):
-    if (name, dim) not in _cache:
-        algorithm = getattr(evosax.algorithms, name)
-        _cache[name, dim] = algorithm(population_size=size, solution=jnp.zeros(dim))
-    return _cache[name, dim]
+    return getattr(evosax.algorithms, name)(population_size=size, solution=jnp.zeros(dim))

@@ -52,6 +52,7 @@ def test_twice_as_good_as_zoopt_in_20_dimensions(fun, half, bar):
     assert values.mean() < bar
 
 
+@pytest.mark.slow  # how well it does; test_noisy.py has the law that noise is noticed
 def test_noise_is_noticed_and_averaged_out():
     def noisy(x, key):
         return ackley(x) + 0.5 * jax.random.normal(key)
@@ -173,23 +174,33 @@ def test_snes_moves_shares_of_options():
     assert np.sum(result.best["x"] ** 2) < 0.1
 
 
-def test_members_share_the_best_point():
+def two_members(highest):
+    """A search by two members of a function that fails above `highest`; one program for both tests."""
     algorithm = search.portfolio(search.random_search(), search.coordinate_reset())
-    result = search.minimize(sphere, search.uniform(-1, 1, (3,)), algorithm, budget=200, key=0)
-    assert result.best_value < 0.05
+    space, args = search.uniform(-1, 1, (3,)), (highest,)
+    return search.minimize(walled_sphere, space, algorithm, budget=200, key=0, args=args)
+
+
+def walled_sphere(x, highest):
+    value = sphere(x)
+    return jnp.where(value > highest, jnp.inf, value)
+
+
+def test_members_share_the_best_point():
+    assert two_members(jnp.inf).best_value < 0.05
+
+
+def test_turns_in_which_everything_fails_gain_nothing():
+    np.testing.assert_array_equal(two_members(-1.0).state.rates[:-1], 0)
+
+
+def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="batch_size 1, got 4"):
         search.portfolio(search.random_search(4))
     with pytest.raises(ValueError, match="needs a continuous coordinate"):
         search.minimize(sphere, search.integers(0, 9), search.quasi_newton(), budget=9, key=0)
     with pytest.raises(ValueError, match="population must be even"):
         search.snes(5)
-
-
-def test_turns_in_which_everything_fails_gain_nothing():
-    algorithm = search.portfolio(search.coordinate_search(), search.coordinate_reset())
-    space = search.uniform(-1, 1, (3,))
-    result = search.minimize(lambda x: jnp.inf + x[0], space, algorithm, budget=60, key=0)
-    np.testing.assert_array_equal(result.state.rates[:-1], 0)
 
 
 def test_fewer_evaluations_than_coordinates():
@@ -232,11 +243,11 @@ def test_few_noisy_evaluations_are_shared_by_what_takes_no_differences():
     assert np.isneginf(quiet.state.rates[-1]) and quiet.state.rates[0] > -np.inf
 
 
-@pytest.mark.parametrize(
-    "budget",
-    [60, pytest.param(600, marks=pytest.mark.slow)],  # 600: a row of the table of laws
-)
-def test_it_runs_under_vmap(budget):
+BUDGETS = pytest.mark.parametrize("budget", [60, 600])
+
+
+def searching(budget):
+    """Some steps as a function of the key."""
     space = search.space(search.uniform(-1, 1, (3,)))
     algorithm = search.default_algorithm(space, budget)
 
@@ -247,7 +258,19 @@ def test_it_runs_under_vmap(budget):
 
         return jax.lax.scan(step, algorithm.init(key, space, budget), None, length=20)[1]
 
+    return run
+
+
+@BUDGETS
+def test_it_can_be_traced_under_vmap(budget):
     keys = jax.random.split(jax.random.key(0), 2)
+    assert jax.eval_shape(jax.vmap(searching(budget)), keys).shape[0] == 2
+
+
+@pytest.mark.slow  # two of the largest programs; the table of laws has a portfolio of small members
+@BUDGETS
+def test_it_runs_under_vmap(budget):
+    run, keys = searching(budget), jax.random.split(jax.random.key(0), 2)
     one = jax.jit(run)
     together, alone = jax.jit(jax.vmap(run))(keys), [one(key) for key in keys]
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-3)  # of one step after another

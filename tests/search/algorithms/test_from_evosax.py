@@ -15,7 +15,7 @@ strategies = pytest.importorskip(
 )
 
 
-def test_cma_es_finds_the_optimum_of_an_ellipsoid():
+def test_cma_es_finds_the_optimum_of_an_ellipsoid_and_its_state_is_plain_arrays(tmp_path):
     weights = 10.0 ** jnp.arange(4)
     found = search.minimize(
         lambda x: weights @ (x - 0.7) ** 2,
@@ -25,6 +25,7 @@ def test_cma_es_finds_the_optimum_of_an_ellipsoid():
         key=0,
     )
     assert found.best_value < 1e-4 and found.evaluations == 3000
+    np.savez(tmp_path / "state.npz", *jax.tree.leaves(found.state))
 
 
 def test_a_class_will_do_and_settings_arrive():
@@ -49,10 +50,15 @@ def test_a_start_is_where_the_distribution_begins():
 def test_failures_do_not_reach_the_distribution():
     algorithm = search.from_evosax("CMA_ES", 6)
     space = search.space(search.uniform(0, 1, (3,)))
-    state = algorithm.init(jax.random.key(0), space, 10)
-    for values in ([1, jnp.inf, 2, 3, jnp.inf, 0], [jnp.inf] * 6):
+    state = jax.jit(lambda key: algorithm.init(key, space, 10))(jax.random.key(0))
+
+    @jax.jit
+    def told(state, values):
         x, state = algorithm.ask(space, state)
-        state = algorithm.tell(space, state, x, jnp.array(values, jnp.float32))
+        return algorithm.tell(space, state, x, values)
+
+    for values in ([1, jnp.inf, 2, 3, jnp.inf, 0], [jnp.inf] * 6):
+        state = told(state, jnp.array(values, jnp.float32))
         leaves = [
             v for v in jax.tree.leaves(state.strategy) if jnp.issubdtype(v.dtype, jnp.floating)
         ]
@@ -149,17 +155,6 @@ def test_errors_say_what_there_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "evosax", None)
     with pytest.raises(ImportError, match=r"pip install \"zojax\[search\]\""):
         search.from_evosax("SNES", 5)  # settings of no earlier call, which would be reused
-
-
-def test_a_state_is_plain_arrays(tmp_path):
-    result = search.minimize(
-        lambda x: jnp.sum(x**2),
-        search.uniform(-1, 1, (3,)),
-        search.from_evosax("CMA_ES", 4),
-        budget=8,
-        key=0,
-    )
-    np.savez(tmp_path / "state.npz", *jax.tree.leaves(result.state))
 
 
 @pytest.mark.parametrize(("strategy", "size"), [("CMA_ES", 1), ("DifferentialEvolution", 3)])

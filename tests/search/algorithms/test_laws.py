@@ -1,84 +1,26 @@
 """One table of all algorithms, and the properties that they share."""
 
 import inspect
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple, get_type_hints
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax import search
-from zojax.search.spaces import ORDERED
-
-
-@dataclass(frozen=True)
-class Die(search.Domain):
-    """A user's own domain, whose coordinates begin at 3."""
-
-    low = 3
-    high = 6
-    kind = ORDERED
-
-    def decode(self, x):
-        return x.astype(int)
-
-    def encode(self, value):
-        return np.asarray(value, float)
-
-
-MIXED = search.space(
-    {
-        "x": search.uniform(-1, 2, (2,)),
-        "rate": search.log_uniform(1e-3, 1),
-        "width": search.log_integers(1, 64),
-        "layers": search.integers(0, 9),
-        "kind": search.choice([1, 2, 3]),
-        "level": search.ordered([0.1, 0.2, 0.5]),
-        "own": Die(),
-    }
+from tests.search.algorithms._laws import (
+    ALGORITHMS,
+    BUDGET,
+    CONTINUUM,
+    MIXED,
+    STEPS,
+    SUBSETS,
+    first_state,
+    run,
+    value_of,
 )
-CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
-SUBSETS = search.space(search.subset(40, max_size=3))
-WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
-STEPS, BUDGET = 20, 60
-
-
-class Row(NamedTuple):
-    """An algorithm, a space for it, and the laws that it is excused from."""
-
-    algorithm: search.Algorithm
-    space: search.Space
-    is_monotone: bool = True  # the recommended value never rises; a mean of new values may
-    has_lowest: bool = True  # and it is the lowest value so far
-    amplifies: bool = False  # rounding, by small differences, so that vmap needs float64
-
-
-# One row for each public algorithm. A second row for the same one has a label after a colon.
-ALGORITHMS = {
-    "random_search": Row(search.random_search(3), MIXED),
-    "coordinate_reset": Row(search.coordinate_reset(), MIXED),
-    "coordinate_search": Row(search.coordinate_search(), MIXED),
-    "racos": Row(search.racos(), MIXED),
-    "sracos": Row(search.sracos(), MIXED),
-    "sracos:continuum": Row(search.sracos(replacement="margin", parity=True), CONTINUUM),
-    "asracos": Row(search.asracos(in_flight=3), MIXED),
-    "ssracos": Row(search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM, is_monotone=False),
-    "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
-    "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
-    "snes": Row(search.snes(), MIXED, is_monotone=False),
-    "portfolio": Row(search.portfolio(), MIXED, amplifies=True),
-    "default_algorithm": Row(search.default_algorithm(WIDE, BUDGET), WIDE),
-    "sre": Row(search.sre(search.coordinate_reset(), low_dimension=3), CONTINUUM),
-    # A larger set may be better than the allowed ones.
-    "poss": Row(search.poss(), SUBSETS, has_lowest=False),
-    "pposs": Row(search.pposs(3), SUBSETS, has_lowest=False),
-    "ponss": Row(search.ponss(0.1, 2), SUBSETS, is_monotone=False),
-    "from_evosax:distribution": Row(search.from_evosax("SNES", 6), CONTINUUM),
-    "from_evosax:population": Row(search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
-}
+from zojax import search
 
 
 def test_every_public_algorithm_is_in_the_table():
@@ -89,42 +31,14 @@ def test_every_public_algorithm_is_in_the_table():
     assert public == {name.split(":")[0] for name in ALGORITHMS}
 
 
-def value_of(space, x):
-    """The distance from a point inside, in units of the range; a tenth of the space has no value."""
-    low, span = jnp.asarray(space.low), jnp.asarray(space.high - space.low)
-    u = (x - low) / span
-    value = jnp.sum(jnp.abs(u - 0.3))
-    return jnp.where(u[0] > 0.9, jnp.inf, value) if space is not SUBSETS else value
+def rows(*dear, names=ALGORITHMS):
+    """These rows by default, and the dear ones with -m slow: their programs compile slowly."""
+    marked = [pytest.param(n, marks=[pytest.mark.slow] if n in dear else []) for n in names]
+    return pytest.mark.parametrize("name", marked)
 
 
-def strong(tree):
-    """Without weak types: a state that was asked and told has the types of the first one."""
-
-    def one(leaf):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
-
-    return jax.tree.map(one, tree)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def run(algorithm, space, state):
-    """Some asks and tells: (the state after, what happened)."""
-
-    def step(state, _):
-        x, state = algorithm.ask(space, state)
-        values = jax.vmap(partial(value_of, space))(x)
-        state = algorithm.tell(space, state, x, values)
-        return state, (x, values, algorithm.best(state))
-
-    state, happened = jax.lax.scan(step, state, None, STEPS)
-    return strong(state), happened
-
-
-@partial(jax.jit, static_argnums=0)
-def first_state(name, key):
-    algorithm, space, *_ = ALGORITHMS[name]
-    return strong(algorithm.init(key, space, BUDGET))
+# The default is `sre` of a portfolio here. Both have a row of their own.
+COMPOSED = ("default_algorithm",)
 
 
 @cache
@@ -156,7 +70,7 @@ def test_a_run_passes_leak_and_key_reuse_checks(name):
         jax.eval_shape(some, jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@rows(*COMPOSED)
 def test_proposals_are_inside_the_space_and_of_the_right_type(name):
     algorithm, space, *_ = ALGORITHMS[name]
     _, (x, _, _) = first_run(name)
@@ -177,7 +91,7 @@ def test_proposals_are_inside_the_space_and_of_the_right_type(name):
         assert set(point["own"].tolist()) <= {3, 4, 5, 6}
 
 
-@pytest.mark.parametrize("name", [name for name, row in ALGORITHMS.items() if row.is_monotone])
+@rows(*COMPOSED, names=[name for name, row in ALGORITHMS.items() if row.is_monotone])
 def test_the_recommendation_never_gets_worse_and_has_its_value(name):
     row = ALGORITHMS[name]
     _, (_, values, (best_x, best_values)) = first_run(name)
@@ -191,7 +105,7 @@ def test_the_recommendation_never_gets_worse_and_has_its_value(name):
     assert np.isfinite(best_values[-1])
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@rows(*COMPOSED)
 def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tmp_path):
     algorithm, space, *_ = ALGORITHMS[name]
     state, _ = first_run(name)
@@ -209,11 +123,11 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
     assert not np.array_equal(straight[1][0], first_run(name)[1][0])  # it did go on
 
 
-# `sre` of the portfolio: both have a row of their own, and its two programs are the dearest here.
-DEAR = pytest.param("default_algorithm", marks=pytest.mark.slow)
+# Each has the code of another row, with other settings or members.
+RELATED = ("portfolio", "sracos:continuum", "poss", "from_evosax:population")
 
 
-@pytest.mark.parametrize("name", [DEAR if n == "default_algorithm" else n for n in ALGORITHMS])
+@rows(*COMPOSED, *RELATED)
 def test_vmap_over_seeds_equals_separate_runs(name):
     def whole(seed):
         state = first_state(name, jax.random.key(seed))
@@ -227,7 +141,7 @@ def test_vmap_over_seeds_equals_separate_runs(name):
     assert not np.array_equal(alone[0][0], alone[1][0])
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@rows(*COMPOSED)
 def test_a_point_from_elsewhere_is_taken_over(name):
     algorithm, space, *_ = ALGORITHMS[name]
     x = jnp.asarray(space.clip(np.where(np.arange(space.dimension) == 1, space.high, space.low)))
@@ -239,7 +153,10 @@ def test_a_point_from_elsewhere_is_taken_over(name):
     assert value == -1
 
 
-@pytest.mark.parametrize("name", ["random_search", "sracos:continuum", "sre", "pposs", "ponss"])
+@rows(
+    *("sracos:continuum", "ponss"),
+    names=["random_search", "sracos:continuum", "sre", "pposs", "ponss"],
+)
 def test_the_budget_is_met_exactly_and_the_host_does_as_the_device(name):
     algorithm, space, *_ = ALGORITHMS[name]
 
@@ -267,9 +184,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_settings_that_are_floats_can_be_vmapped_over(name):
-    make, space, settings = SETTINGS[name]
+def searching(name):
+    """The values of a search as a function of its setting."""
+    make, space, _ = SETTINGS[name]
 
     def search_with(setting):
         algorithm = make(setting)
@@ -282,6 +199,19 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
 
         return jax.lax.scan(step, state, jnp.arange(40.0))[1]
 
+    return search_with
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_are_floats_may_be_traced(name):
+    settings = jnp.array(SETTINGS[name][2])
+    values = jax.eval_shape(jax.vmap(searching(name)), settings)
+    assert values.shape[:2] == (len(settings), 40)
+
+
+@rows("ssracos", "evosax", names=SETTINGS)  # two programs each
+def test_settings_that_are_floats_can_be_vmapped_over(name):
+    settings, search_with = SETTINGS[name][2], searching(name)
     together = jax.jit(jax.vmap(search_with))(jnp.array(settings))
     alone_with = jax.jit(search_with)
     alone = jnp.stack([alone_with(s) for s in settings])
@@ -290,7 +220,8 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
     assert not np.array_equal(alone[0], alone[1])
 
 
-@pytest.mark.parametrize("name", ["random_search", "racos", "sracos", "asracos"])
+# The engine finds repetitions. It asks `racos` and `sracos` as it asks `asracos`.
+@rows("racos", "sracos", names=["random_search", "racos", "sracos", "asracos"])
 def test_a_small_space_is_exhausted(name):
     space = {"kind": search.choice([1, 2, 3]), "number": search.integers(0, 3)}
     found = search.minimize(

@@ -76,9 +76,13 @@ def test_without_projection_the_best_point_is_the_one_that_was_evaluated(jit):
 def test_a_start_that_is_given_is_the_first_base():
     space = search.space(search.uniform(-1, 1, (50,)))
     algorithm = search.sre(search.coordinate_search(), low_dimension=2)
-    x = space.sample(jax.random.key(5), 1)[0]
-    state = algorithm.init(jax.random.key(0), space, 50)
-    state = algorithm.inject(space, state, x, jnp.float32(0.5))
+
+    @jax.jit
+    def start(key):
+        x = space.sample(key, 1)[0]
+        return x, algorithm.inject(space, algorithm.init(key, space, 50), x, jnp.float32(0.5))
+
+    x, state = start(jax.random.key(5))
     np.testing.assert_allclose(state.base, x, atol=1e-6)
     best = search.coordinate_search().best(state.inner)
     np.testing.assert_array_equal(best[0], [1, 0, 0])

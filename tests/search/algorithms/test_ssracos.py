@@ -45,6 +45,7 @@ def test_positives_are_evaluated_again_when_nothing_enters():
     assert algorithm.best(state)[1] == 1
 
 
+@pytest.mark.slow  # how well it does: 400,000 evaluations
 def test_it_finds_better_points_than_sracos_where_values_are_noisy():
     space = search.space(search.uniform(-1, 1, (10,)))
 

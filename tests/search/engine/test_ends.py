@@ -15,7 +15,7 @@ import pytest
 
 from tests.search.engine._helpers import BOX, RESET, bowl, host_bowl, run
 from zojax import search
-from zojax.search.engine import host, pending
+from zojax.search.engine import host, log, pending
 
 
 def interrupts_after(count, fun=host_bowl, error=KeyboardInterrupt):
@@ -30,16 +30,20 @@ def interrupts_after(count, fun=host_bowl, error=KeyboardInterrupt):
     return interrupted
 
 
+def programs_of_reset():
+    return host.host_programs(RESET, search.space(BOX), 60, jax.random.key(0))
+
+
 def interrupt(monkeypatch, error=KeyboardInterrupt, **after):
     """Interrupts a program of a search on the host after so many calls."""
-    programs = host._compile(RESET, search.space(BOX))
+    programs = programs_of_reset()
     programs = programs._replace(
         **{
             name: interrupts_after(count, getattr(programs, name), error)
             for name, count in after.items()
         }
     )
-    monkeypatch.setattr(host, "_compile", lambda *problem: programs)
+    monkeypatch.setattr(host, "host_programs", lambda *problem: programs)
 
 
 @pytest.mark.parametrize("algorithm", [RESET, search.random_search(7)])
@@ -57,11 +61,7 @@ def test_an_interrupt_of_given_points_keeps_those_before():
 
 
 def test_an_interrupt_between_evaluations_keeps_what_was_found(monkeypatch):
-    programs = host._compile(RESET, search.space(BOX))
-    programs = programs._replace(
-        step=interrupts_after(1, programs.step)
-    )  # the first is an ask alone
-    monkeypatch.setattr(host, "_compile", lambda *problem: programs)
+    interrupt(monkeypatch, step=0)
     result = run(host_bowl, jit=False)
     assert result.message == "interrupted" and result.evaluations == 1
 
@@ -320,14 +320,14 @@ def test_an_interrupt_at_any_moment_leaves_a_result_that_agrees_with_its_history
     """Interrupted at the n-th line of the loop's own code, for many n."""
     import sys
 
-    programs = host._compile(RESET, search.space(BOX))
-    programs.inject(programs.start(jax.random.key(0), 60), np.zeros(3, np.float32), np.float32(1))
+    programs = programs_of_reset()
+    programs.inject(programs.start(jax.random.key(0)), np.zeros(3, np.float32), np.float32(1))
     lines = found = 0
     after = 0
 
     def trace(frame, event, arg):
         nonlocal lines
-        if frame.f_code.co_filename != host.__file__:
+        if frame.f_code.co_filename not in (host.__file__, log.__file__):
             return None
         if event == "line":
             lines += 1

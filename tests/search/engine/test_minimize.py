@@ -4,6 +4,7 @@ import math
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ import pytest
 
 from tests.search.engine._helpers import bowl, host_bowl, run
 from zojax import search
-from zojax.search.engine import host
 
 
 def test_history_tells_every_evaluation():
@@ -302,7 +302,7 @@ def test_a_history_is_pickled_with_its_points():
     )
 
 
-def test_a_search_on_the_host_follows_the_precision_and_keeps_its_programs():
+def test_a_search_on_the_host_follows_the_precision():
     space, algorithm = search.uniform(-1, 1, (3,)), search.coordinate_search()
 
     def fun(x):
@@ -315,10 +315,28 @@ def test_a_search_on_the_host_follows_the_precision_and_keeps_its_programs():
     with jax.enable_x64(True):
         assert run(20).state.x.dtype == np.float64
     assert run(20).state.x.dtype == np.float32
-    step = host._compile(algorithm, search.space(space)).step
-    compiled = step._cache_size()
-    run(40)
-    assert step._cache_size() == compiled
+
+
+def test_searches_on_the_host_compile_nothing():
+    compiled = []
+
+    def listen(event, seconds, **names):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(names.get("fun_name"))
+
+    run_on_host = partial(search.minimize, jit=False)
+    run_on_host(host_bowl, search.uniform(-1, 1, (2,)), budget=3, key=0)  # the key's program
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for low in range(-5, 0):
+            for budget in 20, 101:
+                space = {"x": search.uniform(low, 1, (3,)), "n": search.integers(low, 2)}
+                run_on_host(
+                    lambda p: float(host_bowl(p["x"])) + p["n"], space, budget=budget, key=0
+                )
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled == []
 
 
 def test_a_history_is_a_pytree_and_keeps_no_room_that_was_not_used():

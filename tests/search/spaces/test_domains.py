@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine import once
 from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED
@@ -127,7 +128,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", DOMAINS)
 def test_samples_are_values_and_survive_a_round_trip(name):
     space = search.space({"before": search.uniform(0, 1), "it": DOMAINS[name]})
-    x = np.asarray(space.sample(jax.random.key(0), 30))
+    x = sampled(space, 0, 30)
     assert (x >= np.float32(space.low)).all() and (x <= np.float32(space.high)).all()
     np.testing.assert_allclose(space.clip(x), x, rtol=1e-5, atol=1e-6)
     for row in x[:10]:
@@ -140,7 +141,7 @@ def test_samples_are_values_and_survive_a_round_trip(name):
 def test_host_and_device_see_the_same_values_and_types(name):
     domain = DOMAINS[name]
     space = search.space(domain)
-    x = space.sample(jax.random.key(1), 6)
+    x = sampled(space, 1, 6)
     if not domain.traceable:
         with pytest.raises(TypeError, match="no numbers"):
             space.decode(x)
@@ -163,7 +164,7 @@ def test_values_are_all_values(name):
     assert (rows >= domain.low).all() and (rows <= domain.high).all()
     space = search.space(domain)
     np.testing.assert_allclose(space.clip(rows), rows, atol=1e-9)
-    reached = np.asarray(space.sample(jax.random.key(2), 50 * len(rows)))
+    reached = sampled(space, 2, 50 * len(rows))
     assert len(np.unique(reached.round(4), axis=0)) == len(rows)
 
 
@@ -241,7 +242,7 @@ PROBABILITIES = {
 def test_values_are_as_likely_as_documented(name):
     domain, values, p = PROBABILITIES[name]
     space = search.space(domain)
-    seen = np.asarray(space.point(space.sample(jax.random.key(3), N)))
+    seen = np.asarray(space.point(sampled(space, 3, N)))
     counts = np.array([np.sum(np.isclose(seen, v)) for v in values])
     assert counts.sum() == N
     assert np.sum((counts - N * p) ** 2 / (N * p)) < len(p) - 1 + 5 * math.sqrt(2 * (len(p) - 1))
@@ -268,7 +269,7 @@ CUMULATIVE = {
 def test_numbers_have_the_documented_distribution(name):
     domain, cumulative = CUMULATIVE[name]
     space = search.space(domain)
-    seen = np.unique(space.point(space.sample(jax.random.key(4), N)), return_counts=True)
+    seen = np.unique(space.point(sampled(space, 4, N)), return_counts=True)
     empirical, expected = np.cumsum(seen[1]) / N, cumulative(seen[0])
     # Kolmogorov and Smirnov's: 2.74 / sqrt(N) is as rare as 5 standard errors.
     assert np.abs(empirical - expected).max() < 2.74 / math.sqrt(N)
@@ -276,7 +277,7 @@ def test_numbers_have_the_documented_distribution(name):
 
 def test_sizes_of_subsets_are_those_of_fair_coins_up_to_the_largest():
     space = search.space(search.subset(6, max_size=3))
-    sizes = space.point(space.sample(jax.random.key(5), N)).sum(axis=1)
+    sizes = space.point(sampled(space, 5, N)).sum(axis=1)
     p = np.array([1, 6, 15, 20 + 15 + 6 + 1]) / 64
     seen = np.bincount(sizes, minlength=4) / N
     np.testing.assert_allclose(seen, p, atol=5 * np.sqrt(p * (1 - p) / N).max())

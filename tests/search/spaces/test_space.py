@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine.once import all_points
 from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED
@@ -43,13 +44,13 @@ def is_member(p) -> bool:
 
 def test_samples_are_members():
     space = search.space(MIXED)
-    for x in space.sample(jax.random.key(0), 200):
+    for x in sampled(space, 0, 200):
         assert is_member(space.point(x))
 
 
 def test_encoding_is_the_inverse_of_decoding():
     space = search.space(MIXED)
-    for x in np.asarray(space.sample(jax.random.key(1), 50)):
+    for x in sampled(space, 1, 50):
         point = space.point(x)
         again = space.point(space.encode(point))
         np.testing.assert_allclose(space.encode(point), x, rtol=1e-5, atol=1e-5)
@@ -68,7 +69,7 @@ def test_clip_leads_into_the_space_and_stays_there(x):
 
 def test_every_discrete_value_is_equally_likely():
     space = search.space([search.integers(1, 4), search.choice([10, 20, 30])])
-    count, kind = space.decode(space.sample(jax.random.key(2), 12_000))
+    count, kind = space.decode(sampled(space, 2, 12_000))
     for values, options in ((count, (1, 2, 3, 4)), (kind, (10, 20, 30))):
         p = 1 / len(options)
         seen = np.array([np.mean(np.asarray(values) == o) for o in options])
@@ -77,7 +78,7 @@ def test_every_discrete_value_is_equally_likely():
 
 def test_no_index_of_a_subset_is_favoured():
     space = search.space(search.subset(30, max_size=4))
-    masks = np.asarray(space.decode(space.sample(jax.random.key(4), 6000)))
+    masks = np.asarray(space.decode(sampled(space, 4, 6000)))
     assert masks.sum(axis=1).max() == 4
     share, n = masks.mean(), len(masks)
     np.testing.assert_allclose(masks.mean(axis=0), share, atol=5 * math.sqrt(share / n))
@@ -93,13 +94,13 @@ def test_subsets_that_are_too_large_lose_the_same_members_on_host_and_device():
 
 def test_logarithms_are_uniform():
     space = search.space(search.log_uniform(1e-6, 1.0))
-    x = np.log10(np.asarray(space.decode(space.sample(jax.random.key(3), 4000))))
+    x = np.log10(np.asarray(space.decode(sampled(space, 3, 4000))))
     assert abs(x.mean() + 3) < 5 * math.sqrt(3 / 4000)
 
 
 def test_decode_is_traceable_and_keeps_leading_axes():
     space = search.space({"a": search.integers(0, 9, shape=(2, 3)), "b": search.uniform(0, 1)})
-    point = jax.jit(space.decode)(space.sample(jax.random.key(0), 5))
+    point = jax.jit(space.decode)(sampled(space, 0, 5))
     assert point["a"].shape == (5, 2, 3) and point["a"].dtype == jnp.int32
     assert point["b"].shape == (5,)
 
@@ -156,7 +157,7 @@ def test_spaces_with_more_points_than_floats_count():
     found = search.minimize(
         lambda bits: jnp.sum(bits),
         search.choice([0, 1], (1024,)),
-        search.sracos(),
+        search.random_search(),
         budget=20,
         key=0,
     )

@@ -6,9 +6,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._call import untraceable
-from zojax._checks import brief, require_count, require_positive
+from zojax._checks import brief, require_count, require_option, require_positive
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._ball import check_norm
+from zojax.attacks._ball import NORMS
 from zojax.attacks._driver.types import PATIENCE, Options
 from zojax.attacks._layout import check_layout, check_shape
 from zojax.attacks._losses import OUTPUTS, RowSums
@@ -22,11 +22,16 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
         raise TypeError(
             f"attack must be an Attack, got {brief(attack)}; try attacks.square_attack()."
         )
-    check_norm("norm", attack.norm)
+    require_option("norm", attack.norm, NORMS)
     require_positive("eps", eps)
     if not isinstance(targeted, (bool, np.bool_)):
         raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
-    _check_output(output)
+    if isinstance(output, str) and output == "labels":
+        raise ValueError(
+            "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
+            "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
+        )
+    require_option("output", output, OUTPUTS)
     budget, points = require_count("budget", budget), attack.points
     if 1 < budget <= points:
         raise ValueError(
@@ -34,16 +39,6 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
             f"{points + 1} in all, got {budget}; ask for fewer queries a round."
         )
     return Options(np.int32(budget), np.bool_(targeted), output, check_layout(layout))
-
-
-def _check_output(output: str) -> None:
-    if not isinstance(output, str) or output not in (*OUTPUTS, "labels"):
-        raise ValueError(f"output must be one of {list(OUTPUTS)}, got {output!r}.")
-    if output == "labels":
-        raise ValueError(
-            "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
-            "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
-        )
 
 
 def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array, _Array]:

@@ -70,26 +70,16 @@ def _in_slots(
         part = part._replace(solved=part.solved | (rows == count))
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: jnp.sum(active(part)) > enough, advance, part)
-        state = _written(state, rows, part)
+        written = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state[3:], part[3:])
+        state = ImageState(*state[:3], *written)  # key, x and y, the first fields, never change
         free = ~active(part)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
         return state, jnp.where(free, following, rows), jnp.minimum(place[-1] + 1, total)
 
-    def occupied(carry):
-        return jnp.any(carry[1] < count)
-
     first = jnp.where(jnp.arange(slots) < total, queue[:slots], count)
     carry = state, first, jnp.minimum(slots, total)
-    return lax.while_loop(occupied, attack_and_refill, carry)[0]
-
-
-def _written(state: ImageState, rows: jax.Array, part: ImageState) -> ImageState:
-    """The state with a part of it in these rows; key, x and y, its first fields, never change."""
-    old, new = state[3:], part[3:]
-    return ImageState(
-        *state[:3], *jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), old, new)
-    )
+    return lax.while_loop(lambda carry: jnp.any(carry[1] < count), attack_and_refill, carry)[0]
 
 
 def _evaluate(model: Model, batch_size: int, layout: str | None, points: jax.Array) -> jax.Array:

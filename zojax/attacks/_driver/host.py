@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +12,10 @@ from jax.typing import ArrayLike
 
 from zojax._call import PROGRAMS
 from zojax._failures import attach
-from zojax.attacks._attack import Model
+from zojax.attacks._attack import Attack, Model
 from zojax.attacks._driver.checks import check_heard, check_outputs, check_probabilities
 from zojax.attacks._driver.rounds import Rounds
-from zojax.attacks._driver.types import ImageState
+from zojax.attacks._driver.types import ImageState, Options
 from zojax.attacks._layout import inward, outward
 from zojax.attacks._losses import RowSums
 from zojax.attacks._result import Result
@@ -109,7 +109,17 @@ def _is_fresh(state: ImageState) -> bool:
     return not np.any(np.asarray(state.queries))
 
 
-@lru_cache(5 * PROGRAMS)
 def _jitted(rounds: Rounds, name: str) -> Callable[..., Any]:
-    """A method of `rounds`, compiled."""
-    return jax.jit(getattr(rounds, name))
+    """A method of `rounds`, compiled; one program serves any budget, targeted or not."""
+    budget, targeted, *rest = rounds.options
+    return partial(_program(name, rounds.attack, *rest), budget, targeted)
+
+
+@lru_cache(5 * PROGRAMS)
+def _program(name: str, attack: Attack, output: str, layout: str | None) -> Callable[..., Any]:
+    def method(budget, targeted, *arrays):
+        rounds = Rounds(attack, Options(budget, targeted, output, layout))
+        return getattr(rounds, name)(*arrays)
+
+    method.__name__ = name
+    return jax.jit(method)

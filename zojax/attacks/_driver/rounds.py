@@ -36,7 +36,12 @@ class Rounds(NamedTuple):
     @promoting
     def propose(self, eps: jax.Array, state: ImageState) -> jax.Array:
         """The images of a round, projected: (images, points, ...)."""
-        return jax.vmap(partial(self._propose, eps))(state)
+
+        def propose(s: ImageState) -> jax.Array:
+            points = self.attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
+            return jax.vmap(lambda point: _ball.project(point, s.x, eps, self.attack.norm))(points)
+
+        return jax.vmap(propose)(state)
 
     @promoting
     def tell_first(self, state: ImageState, outputs, answered) -> ImageState:
@@ -67,8 +72,7 @@ class Rounds(NamedTuple):
     # --- one image ---
 
     def _start(self, key, x, y) -> ImageState:
-        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
-        own = noise.fold_in(key, checksum(x))
+        inf, zero, own = jnp.float32(jnp.inf), jnp.int32(0), noise.fold_in(key, checksum(x))
         # Traced images cannot be refused. Class -1, which has no score, makes all their scores unusable.
         y = jnp.where(jnp.all((x >= 0) & (x <= 1)), y, -1)
         return ImageState(
@@ -85,10 +89,6 @@ class Rounds(NamedTuple):
             flat=zero,
             inner=self.attack.init(own, x, inf),
         )
-
-    def _propose(self, eps, s: ImageState) -> jax.Array:
-        points = self.attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
-        return jax.vmap(lambda point: _ball.project(point, s.x, eps, self.attack.norm))(points)
 
     def _judge(self, outputs, y) -> tuple[jax.Array, jax.Array]:
         logits = _losses.as_logits(outputs, self.options.output)

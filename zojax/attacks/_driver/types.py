@@ -22,26 +22,18 @@ class Options(NamedTuple):
 class ImageState(NamedTuple):
     """One image under attack; the driver maps over a batch of them.
 
-    Attributes:
-      key: the image's own key.
-      x, y: the image and its class.
-      t: rounds so far.
-      queries, unusable, flat: counts, as in `Result`.
-      solved: whether `best` is adversarial.
-      best, best_loss: the best image so far and its loss.
-      first_loss: the loss of x.
-      inner: the attack's own state.
+    `queries`, `unusable` and `flat` are counts, as in `Result`.
     """
 
-    key: jax.Array
+    key: jax.Array  # the image's own
     x: jax.Array
-    y: jax.Array
-    t: jax.Array
+    y: jax.Array  # its class, or the target
+    t: jax.Array  # rounds so far
     queries: jax.Array
-    solved: jax.Array
-    best: jax.Array
+    solved: jax.Array  # whether `best` is adversarial
+    best: jax.Array  # the best image so far
     best_loss: jax.Array
-    first_loss: jax.Array
+    first_loss: jax.Array  # of x
     unusable: jax.Array
     flat: jax.Array
-    inner: PyTree
+    inner: PyTree  # the attack's own state

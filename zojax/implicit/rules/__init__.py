@@ -1,5 +1,23 @@
 """The rules of JAX's primitives. Importing this package registers them all."""
 
-from zojax.implicit.rules import control, convolution, elementwise, gather, products, views
+from zojax.implicit.rules import (
+    assembly,
+    control,
+    convolution,
+    elementwise,
+    gather,
+    products,
+    ragged,
+    views,
+)
 
-__all__ = ["control", "convolution", "elementwise", "gather", "products", "views"]
+__all__ = [
+    "assembly",
+    "control",
+    "convolution",
+    "elementwise",
+    "gather",
+    "products",
+    "ragged",
+    "views",
+]

@@ -21,10 +21,10 @@ def _has_elementwise_body(eqn: JaxprEqn) -> bool:
     return all(map(_registry.is_elementwise, _compat.inner_jaxpr(eqn)[0].eqns))
 
 
-@rule("jit", elementwise=_has_elementwise_body, inlined=True)
-@rule("closed_call", inlined=True)
-@rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body)
-@rule("remat2")
+@rule("jit", elementwise=_has_elementwise_body, inlined=True, deferred=True)
+@rule("closed_call", inlined=True, deferred=True)
+@rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body, deferred=True)
+@rule("remat2", deferred=True)
 def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Evaluates the body in place. Values do not need its derivative rules."""
     context.on_call(eqn)
@@ -32,7 +32,7 @@ def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     return context.interpret(jaxpr, consts, operands)
 
 
-@rule("scan", moves=True)
+@rule("scan", moves=True, deferred=True)
 def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     consts, init, xs = _compat.scan_operands(eqn, operands)
@@ -83,7 +83,7 @@ def _constants(context: Context, eqn: JaxprEqn, consts: Sequence, beside: Sequen
     return [found.get(id(x), x) for x in consts]
 
 
-@rule("while", moves=True)
+@rule("while", moves=True, deferred=True)
 def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
@@ -103,7 +103,7 @@ def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
     return lax.while_loop(test, body, init)
 
 
-@rule("cond", moves=True)
+@rule("cond", moves=True, deferred=True)
 def cond(context: Context, eqn: JaxprEqn, index, *operands) -> list:
     def branch(closed):
         jaxpr, literals = _compat.open_jaxpr(closed)
@@ -119,7 +119,7 @@ def cond(context: Context, eqn: JaxprEqn, index, *operands) -> list:
     return lax.platform_dependent(**{name: b for names, b in named for name in names})
 
 
-@rule("shard_map")
+@rule("shard_map", deferred=True)
 def shard_map(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Shards each factor as its axes: each device makes the noise of its shard."""
     p = eqn.params

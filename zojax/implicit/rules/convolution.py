@@ -1,4 +1,8 @@
-"""Convolutions with low-rank noise: `rank` output channels, then the factor of the output channels."""
+"""Convolutions with low-rank noise, one factor of the kernel after the other.
+
+However the kernel is cut (3 x 3 x in | out, in | 3 x 3 x out, 3 x 3 | in x out), the noise is a convolution
+with one factor, which gives `rank` channels, and then with the other.
+"""
 
 import math
 from typing import cast
@@ -19,34 +23,117 @@ from zojax.implicit._walk import Context
 _UNROLLED = 32  # channels
 
 
-@rule("conv_general_dilated")
+@rule("conv_general_dilated", deferred=True)
 def conv(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     spec = eqn.params["dimension_numbers"]
-    out_axis = spec.rhs_spec[0]
-    if not _serves(eqn, rhs, out_axis):
+    kernel, scales = _without_output_scales(rhs, spec.rhs_spec[0])
+    if kernel is None or eqn.params["batch_group_count"] > 1:
         return context.fallback(eqn, lhs, rhs)
     lhs = context.stored(context.plain(lhs, eqn))
     dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
-    side = rhs.sides[out_axis]
-    kernel = jnp.moveaxis(rhs.factors[1 - side].astype(dtype), -1, out_axis)
     options = eqn.params | {"preferred_element_type": dtype}
-    base = lax.conv_general_dilated(lhs, rhs.base, **options)
-    thin = convolve(lhs.astype(dtype), kernel, options)
-    out = tuple(range(base.ndim))
-    feature = spec.out_spec[1]
-    names = tuple("rank" if i == feature else i for i in out)
-    factor = rhs.factors[side].astype(dtype)
-    noise = contract(rhs.scale.astype(dtype) * thin, names, factor, (feature, "rank"), out)
+    base = lax.conv_general_dilated(lhs, kernel.base, **options)
     context.kept(rhs, eqn)
-    return [(base + noise).astype(_compat.output_type(eqn).dtype)]
+    result = base + kernel.scale.astype(dtype) * _in_two_steps(lhs.astype(dtype), kernel, options)
+    for values in scales:
+        result *= lax.broadcast_in_dim(values.astype(dtype), result.shape, [spec.out_spec[1]])
+    return [result.astype(_compat.output_type(eqn).dtype)]
 
 
-def _serves(eqn: JaxprEqn, kernel, out_axis: int) -> bool:
-    """Whether one factor of the kernel has the output channels, and nothing else."""
+def _without_output_scales(kernel, out_axis: int) -> tuple[Perturbed | None, list[jax.Array]]:
+    """A low-rank kernel, and the multipliers of its output channels. (None, []) if there is no rule."""
     if not isinstance(kernel, Perturbed) or not kernel.is_low_rank:
-        return False
-    ungrouped = eqn.params["feature_group_count"] == eqn.params["batch_group_count"] == 1
-    return ungrouped and (out_axis,) in (kernel.axes(0), kernel.axes(1))
+        return None, []
+    inner = tuple(m for m in kernel.multipliers if m.axes != (out_axis,))
+    scales = [m.values for m in kernel.multipliers if m.axes == (out_axis,)]
+    return kernel.replace(multipliers=inner).folded(), scales
+
+
+def _in_two_steps(lhs: jax.Array, kernel: Perturbed, options: dict) -> jax.Array:
+    """The convolution with the noise: with one factor, then with the one of the output channels.
+
+    The first gives `rank` channels: one set for all input channels if its factor has that axis, else
+    one for each. A factor without the spatial axes mixes channels only.
+    """
+    spec, groups = options["dimension_numbers"], options["feature_group_count"]
+    out_axis, in_axis, *space = spec.rhs_spec
+    second = kernel.sides[out_axis]
+    first = 1 - second
+    channels = kernel.shape[in_axis]
+    apart = groups * (channels if kernel.sides[in_axis] == second else 1)
+    early = [kernel.sides[a] == first or kernel.shape[a] == 1 for a in space]
+    x = _channels_to_batch(lhs, spec.lhs_spec, apart)
+    thin = convolve(x, _as_kernel(kernel, first, out_axis, lhs.dtype), _on_axes(options, early, 1))
+    thin = _batch_to_channels(
+        thin, spec.out_spec, apart
+    )  # in the place of the channels: apart, rank
+    if all(early):
+        return _mixed(thin, kernel, second, spec, groups)
+    late = [not e for e in early]
+    numbers = lax.ConvDimensionNumbers(spec.out_spec, spec.rhs_spec, spec.out_spec)
+    options = _on_axes(options, late, groups) | {"dimension_numbers": numbers}
+    feature = spec.out_spec[1]
+    thin = lax.collapse(thin, feature, feature + 2)
+    return convolve(thin, _as_kernel(kernel, second, in_axis, lhs.dtype), options)
+
+
+def _as_kernel(kernel: Perturbed, side: int, axis: int, dtype) -> jax.Array:
+    """One factor with all axes of the kernel, its rank merged into one of them."""
+    factor = lax.expand_dims(kernel.factors[side].astype(dtype), kernel.axes(1 - side))
+    return lax.collapse(jnp.moveaxis(factor, -1, axis + 1), axis, axis + 2)
+
+
+def _on_axes(options: dict, chosen: list[bool], groups: int) -> dict:
+    """The options of a convolution along some of the spatial axes."""
+    neutral = {"window_strides": 1, "padding": (0, 0), "lhs_dilation": 1, "rhs_dilation": 1}
+    restricted = {
+        name: tuple(v if c else value for v, c in zip(options[name], chosen, strict=True))
+        for name, value in neutral.items()
+    }
+    return options | restricted | {"feature_group_count": groups}
+
+
+def _channels_to_batch(x: jax.Array, spec, count: int) -> jax.Array:
+    """Moves `count` groups of channels to the batch, as its minor part."""
+    if count == 1:
+        return x
+    batch, feature = spec[0], spec[1]
+    shape = (*x.shape[:feature], count, x.shape[feature] // count, *x.shape[feature + 1 :])
+    x = jnp.moveaxis(lax.reshape(x, shape), feature, batch + 1)
+    return lax.collapse(x, batch, batch + 2)
+
+
+def _batch_to_channels(x: jax.Array, spec, count: int) -> jax.Array:
+    """Undoes `_channels_to_batch`, with the groups as an axis of their own before the channels."""
+    batch, feature = spec[0], spec[1]
+    shape = (*x.shape[:batch], x.shape[batch] // count, count, *x.shape[batch + 1 :])
+    return jnp.moveaxis(lax.reshape(x, shape), batch + 1, feature)
+
+
+def _mixed(thin: jax.Array, kernel: Perturbed, side: int, spec, groups: int) -> jax.Array:
+    """The product with a factor that has no spatial axes: over the rank and its input channels."""
+    out_axis, in_axis, *_ = spec.rhs_spec
+    feature, outs = spec.out_spec[1], kernel.shape[out_axis]
+    apart, rank = thin.shape[feature : feature + 2]
+    ins = apart // groups
+    before, after = tuple(range(feature)), tuple(range(feature + 2, thin.ndim))
+    shape = thin.shape[:feature], thin.shape[feature + 2 :]
+    thin = lax.reshape(thin, (*shape[0], groups, ins * rank, *shape[1]))
+    factor = kernel.factors[side].astype(thin.dtype)
+    own = [a for a in kernel.axes(side) if a in (out_axis, in_axis)]
+    factor = lax.reshape(factor, [*(kernel.shape[a] for a in own), rank])
+    if len(own) == 1:
+        factor = factor[None]
+    elif own[0] == out_axis:
+        factor = jnp.swapaxes(factor, 0, 1)
+    factor = lax.reshape(jnp.moveaxis(factor, 0, 1), (groups, outs // groups, ins * rank))
+    group = ["group"]
+    if groups == 1:  # an axis of size 1 would make the product a batched one
+        thin, factor, group = lax.squeeze(thin, [feature]), factor[0], []
+    names = (*before, *group, "rank", *after)
+    out = (*before, *group, "out", *after)
+    result = contract(thin, names, factor, (*group, "out", "rank"), out)
+    return lax.reshape(result, (*shape[0], outs, *shape[1]))
 
 
 def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
@@ -64,7 +151,7 @@ def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
     def _(size, batched, lhs, kernel):
         spec = options["dimension_numbers"]
         if batched[1]:
-            both = batched[0] and all(d == 1 for d in options["lhs_dilation"])
+            both = batched[0] and options["feature_group_count"] == 1
             fn = _by_taps if both else lax.conv_general_dilated
             axes = tuple(0 if b else None for b in batched)
             return jax.vmap(lambda x, k: fn(x, k, **options), axes)(lhs, kernel), True
@@ -110,7 +197,8 @@ def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
     taps = lax.reshape(k, (k.shape[0], math.prod(k.shape[1:])))
     y = _times(x, taps, options["precision"], options["preferred_element_type"])
-    beside = [(0, 0, 0), *((*p, 0) for p in options["padding"]), (0, 0, 0)]
+    dilations = zip(options["padding"], options["lhs_dilation"], strict=True)
+    beside = [(0, 0, 0), *((*p, d - 1) for p, d in dilations), (0, 0, 0)]
     y = lax.pad(y, np.zeros((), y.dtype), beside)
     total = _shifted_sum(y, k.shape[1:-1], options["window_strides"], options["rhs_dilation"])
     order = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])

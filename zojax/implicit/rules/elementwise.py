@@ -1,17 +1,27 @@
-"""Elementwise primitives: identities, casts, and products with a number keep the noise implicit."""
+"""Elementwise primitives: what they do to the base and to the factors of low-rank noise.
 
+A product with numbers along some axes waits for the matrix product that reads it: x @ (w * s) is
+(x @ w) * s. So all directions share w, even where each has an s of its own (weight normalisation).
+"""
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
-from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._low_rank import term_along, term_of, total
+from zojax.implicit._perturbed import Multiplier, Perturbed, unperturbed
 from zojax.implicit._registry import describe, rule
 from zojax.implicit._walk import Context
 
 
-@rule("copy", elementwise=True)
-@rule("name", "optimization_barrier", "pvary", "reshard", "sharding_constraint")
+@rule("copy", "stop_gradient", elementwise=True, deferred=True)
+@rule(
+    *("device_put", "name", "optimization_barrier", "pvary", "reshard", "sharding_constraint"),
+    deferred=True,
+)
 def identity(context: Context, eqn: JaxprEqn, *operands) -> list:
     """The identity on values (copies, names, shardings, barriers), applied to the base."""
     del context
@@ -22,7 +32,7 @@ def identity(context: Context, eqn: JaxprEqn, *operands) -> list:
     ]
 
 
-@rule("convert_element_type", elementwise=True)
+@rule("convert_element_type", elementwise=True, deferred=True)
 def convert(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
     """Casts the base but not the noise, which may be smaller than the new dtype resolves.
 
@@ -34,32 +44,164 @@ def convert(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
     return identity(context, eqn, operand)
 
 
-@rule("mul", elementwise=True, broadcasts=True, product=True)
-@rule("neg", elementwise=True)
+@rule("mul", elementwise=True, broadcasts=True, product=True, deferred=True)
+@rule("div", elementwise=True, broadcasts=True, deferred=True)
+@rule("neg", elementwise=True, deferred=True)
 def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
-    """w * s and -w, for one number s: multiplies the base and the scale of the noise."""
-    w, *others = sorted(operands, key=lambda x: not isinstance(x, Perturbed))
-    if w.is_vector or any(isinstance(x, Perturbed) or jnp.ndim(x) for x in others):
+    """-w, w * s and w / s, for a number s or for numbers along some axes of low-rank w; w * w."""
+    inverts = eqn.primitive.name == "div"
+    if len(operands) == 2 and operands[0] is operands[1] and not inverts:
+        return square(context, eqn, operands[0])
+    w = _matrix(eqn, operands[:1] if inverts else operands)
+    if w is None:
+        scaled = _dequantised(context, eqn, *operands) if len(operands) == 2 else None
+        return context.fallback(eqn, *operands) if scaled is None else [scaled]
+    operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
+    others = [x for x in operands if x is not w]
+    axes = [a for x in others for a in _varying(context, x)]
+    is_perturbed = any(isinstance(x, Perturbed) for x in others)
+    if is_perturbed or (axes and not (w.is_low_rank and len(axes) < _rank(w))):
         return context.fallback(eqn, *operands)
     context.kept(w, eqn)
-    dtype = w.scale.dtype
+    if axes:
+        values = _along(others[0], axes).astype(accumulator_dtype(w.base.dtype))
+        scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
+        # Numbers that all directions share go into the base, with the user's rounding.
+        folded = scaled.folded() if context.is_fixed(others[0]) and not w.multipliers else None
+        if folded is None:
+            return [scaled]
+        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+        return [folded.replace(base=base)]
     (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
-    scales = (w.scale if x is w else lax.convert_element_type(x, dtype) for x in operands)
+    scales = (w.scale if x is w else _along(x, ()).astype(w.scale.dtype) for x in operands)
     return [w.replace(base=base, scale=getattr(lax, eqn.primitive.name)(*scales))]
 
 
-@rule("div", elementwise=True, broadcasts=True)
-def divide(context: Context, eqn: JaxprEqn, dividend, divisor) -> list:
-    """w / s, for one number s."""
-    if not isinstance(dividend, Perturbed):
-        return context.fallback(eqn, dividend, divisor)
-    return multiply(context, eqn, dividend, divisor)
+@rule("square", elementwise=True, product=True, deferred=True)
+@rule("integer_pow", elementwise=True, product=True, deferred=True)
+def square(context: Context, eqn: JaxprEqn, w: Perturbed) -> list:
+    """w ** 2 waits for its sum: a norm needs products with the factors only."""
+    folded = w.folded() if w.is_low_rank and not w.is_vector and not w.is_activation else None
+    if folded is None or eqn.params.get("y", 2) != 2:
+        return context.fallback(eqn, *[w for _ in eqn.invars])
+    context.kept(w, eqn)
+    return [folded.replace(is_squared=True)]
 
 
-describe("add", "sub", "max", "min", "pow", "select_n", elementwise=True, broadcasts=True)
-describe("square", "integer_pow", elementwise=True, product=True)
+@rule("add", "sub", elementwise=True, broadcasts=True)
+@rule("add_any", elementwise=True)
+def add(context: Context, eqn: JaxprEqn, *operands) -> list:
+    """Sums and differences of low-rank weights, and of a weight and an array."""
+    w = _matrix(eqn, operands)
+    if w is None or not w.is_low_rank or w.is_activation:
+        return context.fallback(eqn, *operands)
+    operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
+    bases, terms = [], []
+    for x in operands:
+        base, term = x, None
+        axes = _varying(context, x)
+        if isinstance(x, Perturbed):
+            base, term = x.base, term_of(context, eqn, x, w.sides)
+        elif w.side_of(axes) is not None and not context.is_fixed(x):
+            # Each direction has numbers of its own, but all share the base.
+            values = Multiplier(axes, _along(x, axes)).over(w.base.ndim)
+            base, term = jnp.zeros_like(x), term_along(values, w.shape, w.sides)
+        if isinstance(x, Perturbed) and term is None:
+            return context.fallback(eqn, *operands)
+        is_subtracted = eqn.primitive.name == "sub" and x is operands[1]
+        bases.append(base)
+        terms += [] if term is None else [term.negated() if is_subtracted else term]
+    context.kept(w, eqn)
+    (base,) = _compat.bind(eqn, *bases)
+    return [total(w, base, w.sides, terms)]
+
+
+@rule("select_n", elementwise=True, broadcasts=True)
+def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
+    """A choice that varies along the axes of one factor: a mask of rows or columns."""
+    w = _matrix(eqn, cases)
+    axes = _varying(context, which)
+    side = w.side_of(axes) if w is not None and w.is_low_rank else None
+    if w is None or side is None or isinstance(which, Perturbed):
+        return context.fallback(eqn, which, *cases)
+    number = _along(which, axes).astype(int)
+    terms = []
+    for i, x in enumerate(cases):
+        if not isinstance(x, Perturbed):
+            continue
+        term = term_of(context, eqn, x, w.sides)
+        if term is None:
+            return context.fallback(eqn, which, *cases)
+        mask = w.on_factor(Multiplier(axes, number == i), side)
+        terms.append(term.with_factor(side, term.factors[side] * mask))
+    context.kept(w, eqn)
+    (base,) = _compat.bind(eqn, which, *(x.base if isinstance(x, Perturbed) else x for x in cases))
+    return [total(w, base, w.sides, terms)]
+
+
+def _matrix(eqn: JaxprEqn, operands) -> Perturbed | None:
+    """The first perturbed operand of the size of the output, vectors aside."""
+    shape = _compat.output_type(eqn).shape
+    for x in operands:
+        if isinstance(x, Perturbed) and x.shape == shape and not (x.is_vector or x.is_squared):
+            return x
+    return None
+
+
+def _is_part(x, w: Perturbed) -> bool:
+    return isinstance(x, Perturbed) and x.base.size < w.base.size
+
+
+def _rank(x) -> int:
+    """The number of axes of more than one entry."""
+    return sum(n != 1 for n in x.shape)
+
+
+def _varying(context: Context, x) -> tuple[int, ...]:
+    """The axes along which an array varies, as far as its equation tells."""
+    eqn, operands = context.origin(x)
+    if eqn is not None and eqn.primitive.name == "broadcast_in_dim":
+        dims = eqn.params["broadcast_dimensions"]
+        return tuple(dims[a] for a in _varying(context, operands[0]))
+    return tuple(a for a, n in enumerate(getattr(x, "shape", ())) if n != 1)
+
+
+def _along(x, axes) -> jax.Array:
+    """An array that varies along some axes only, without the others."""
+    x = jnp.asarray(x)
+    limits = [n if a in axes else 1 for a, n in enumerate(x.shape)]
+    part = lax.slice(x, [0] * x.ndim, limits)
+    return lax.squeeze(part, [a for a in range(x.ndim) if a not in axes])
+
+
+def _dequantised(context: Context, eqn: JaxprEqn, *operands) -> Perturbed | None:
+    """Integers q times perturbed scales s. The scales wait: x @ (q * s) is (x @ q) * s."""
+    q, s = sorted(operands, key=lambda x: isinstance(x, Perturbed))
+    shape = _compat.output_type(eqn).shape
+    if isinstance(q, Perturbed) or q.shape != shape or not _are_integers(context, q):
+        return None
+    axes = _varying(context, s)
+    if not axes or len(axes) == _rank(q) or eqn.primitive.name != "mul":
+        return None
+    values = _along(context.plain(s, eqn), axes).astype(accumulator_dtype(q.dtype))
+    sides = tuple(int(a in axes) for a in range(len(shape)))
+    return unperturbed(s, q, sides).times(Multiplier(axes, values))
+
+
+def _are_integers(context: Context, x) -> bool:
+    """Whether an array is a cast of integers, maybe less a zero point, maybe viewed."""
+    eqn, operands = context.origin(x)
+    if eqn is None or isinstance(x, Perturbed):
+        return False
+    if eqn.primitive.name == "convert_element_type":
+        return jnp.issubdtype(_compat.operand_type(eqn).dtype, jnp.integer)
+    is_view = eqn.primitive.name in ("sub", "reshape", "transpose", "slice", "squeeze")
+    return is_view and _are_integers(context, operands[0])
+
+
+describe("max", "min", "pow", elementwise=True, broadcasts=True)
 describe(
-    *"abs add_any and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p".split(),
+    *"abs and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p".split(),
     *"logistic lt ne not or round rsqrt sign sin sqrt tanh xor".split(),
     elementwise=True,
 )

@@ -11,17 +11,19 @@ from zojax.noise import Access
 
 
 def _fills_rows(eqn: JaxprEqn, operand: Perturbed) -> bool:
-    """A gather with a fill value: no row number stands for "no noise" outside the bounds."""
+    """A gather with a fill value: no row number stands for "no noise" outside the bounds, and no
+    multiplier for the fill value."""
     fill = eqn.params["fill_value"]
     is_nan = fill is None or fill != fill  # NaN plus noise is NaN
-    return not is_nan and isinstance(operand.join, Access) and operand.whole is None
+    has_numbers = isinstance(operand.join, Access) and operand.whole is None
+    return not is_nan and (has_numbers or bool(operand.multipliers))
 
 
 def _always(eqn: JaxprEqn) -> bool:
     return True
 
 
-@view("gather", moves=True, unless=_fills_rows, enlarges=_always)
+@view("gather", moves=True, unless=_fills_rows, enlarges=_always, deferred=True)
 def gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     """Gathers from one factor only; of the other, it takes whole slices."""
     dims, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]

@@ -6,35 +6,172 @@ Under `vmap` over directions, all share the first product. The second term is in
 """
 
 import math
+from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
-from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._low_rank import Term, total
+from zojax.implicit._perturbed import Multiplier, Part, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
 
 
-@rule("dot_general")
+@rule("dot_general", deferred=True)
 def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     w = _largest_low_rank(lhs, rhs)
     dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
         return context.fallback(eqn, lhs, rhs)
-    other = rhs if w is lhs else lhs
-    other = context.plain(other, eqn) if other is not w else w.materialise()
-    dtype, other = accumulator_dtype(dtype), context.stored(other)
-    sides = (other, w.base) if w is rhs else (w.base, other)
-    base = lax.dot_general(*sides, **eqn.params | {"preferred_element_type": dtype})
-    names, w_names, out = _name_axes(eqn, w is rhs, w.base.ndim, other.ndim)
-    noise = _times_factors(other.astype(dtype), names, w, w_names, out, w is rhs, _precision(eqn))
+    if all(isinstance(x, Perturbed) and x.is_low_rank for x in (lhs, rhs)):
+        pair = lhs.folded(), rhs.folded()
+        return [_of_two(context, eqn, *pair)] if all(pair) else context.fallback(eqn, lhs, rhs)
+    w_is_rhs = w is rhs
+    x = context.stored(context.plain(lhs if w_is_rhs else rhs, eqn))
+    product = partial(_product, context, eqn, w_is_rhs)
+    origin, pieces = context.origin(w)
+    if origin is None or origin.primitive.name != "concatenate":
+        return [product(x, w).astype(dtype)]
+    # With a concatenation: the products with its pieces. So nobody needs the concatenation.
+    axis = origin.params["dimension"]
+    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    name = w_names[axis]
+    ends = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
+    parts = [x] * len(pieces)
+    if name in names:
+        at = names.index(name)
+        parts = [
+            lax.slice_in_dim(x, end - piece.shape[axis], end, axis=at)
+            for piece, end in zip(pieces, ends, strict=True)
+        ]
+    results = [product(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+    if name in out:
+        return [lax.concatenate(results, out.index(name)).astype(dtype)]
+    return [sum(results[1:], results[0]).astype(dtype)]
+
+
+def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
+    """x . w in the dtype of sums."""
+    dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
+    params = eqn.params | {"preferred_element_type": dtype}
+    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    if isinstance(w, Perturbed) and not all(_is_apart(m, w_names, out) for m in w.multipliers):
+        w = w.folded() or context.plain(w, eqn)
+    if not isinstance(w, Perturbed) or not w.is_low_rank:
+        w = context.plain(w, eqn)
+        return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
     context.kept(w, eqn)
-    return [(base + noise).astype(_compat.output_type(eqn).dtype)]
+    multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
+    for values, along in multipliers:
+        x = x if set(along) & set(out) else _scaled(x, names, values, along)
+    base = lax.dot_general(*((x, w.base) if w_is_rhs else (w.base, x)), **params)
+    x = x.astype(dtype)
+    result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
+    for values, along in multipliers:
+        result = _scaled(result, out, values, along) if set(along) & set(out) else result
+    return result
+
+
+@rule("reduce_sum", deferred=True)
+def reduce_sum(context: Context, eqn: JaxprEqn, w: Perturbed) -> list:
+    """Sums of low-rank weights, factor by factor; sums of squares as products of w with itself."""
+    gone = eqn.params["axes"]
+    if w.is_squared:
+        context.kept(w, eqn)
+        names = tuple(range(w.base.ndim))
+        out = tuple(n for n in names if n not in gone)
+        w = w.replace(is_squared=False, base=w.base.astype(accumulator_dtype(w.base.dtype)))
+        base = jnp.sum(lax.square(w.base), gone)
+        total_ = base + _noise_of_two(w, names, w, names, out, base.dtype, None)
+        return [total_.astype(_compat.output_type(eqn).dtype)]
+    folded = w.folded() if w.is_low_rank else None
+    if folded is None:
+        return context.fallback(eqn, w)
+    context.kept(w, eqn)
+    (base,) = _compat.bind(eqn, folded.base)
+    dtype = accumulator_dtype(base.dtype)
+    folded = folded.replace(factors=tuple(f.astype(dtype) for f in folded.factors))
+    seen = folded.viewed(partial(_summed, w.base.ndim, gone))
+    return [cast(Perturbed, seen).replace(base=base)]  # a sum mixes no axes
+
+
+def _summed(ndim: int, gone, axes, takes_new) -> Part:
+    kept = [a for a in range(ndim) if a not in gone]
+    inner = tuple(axes.index(a) for a in gone if a in axes)
+    return Part(tuple(kept.index(a) for a in axes if a in kept), lambda x: jnp.sum(x, inner))
+
+
+def _is_apart(multiplier: Multiplier, w_names, out) -> bool:
+    """Whether the axes of a multiplier are all summed over, or none is."""
+    return len({w_names[a] in out for a in multiplier.axes}) == 1
+
+
+def _scaled(x: jax.Array, names: tuple, values: jax.Array, along: tuple) -> jax.Array:
+    """`x` times values along some of its named axes."""
+    order = sorted(range(len(along)), key=lambda i: names.index(along[i]))
+    dims = [names.index(along[i]) for i in order]
+    return x * lax.broadcast_in_dim(lax.transpose(values, order), x.shape, dims).astype(x.dtype)
+
+
+def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
+    """The product of two low-rank weights: low-rank again where it sums over one factor of each.
+
+    (v + A B') (w + C D') = v w + A ((w + C D')' B)' + (v C) D'
+    """
+    context.kept(lhs, eqn)
+    context.kept(rhs, eqn)
+    lhs_names, rhs_names, out = _name_axes(eqn, True)
+    dtype, precision = accumulator_dtype(_compat.output_type(eqn).dtype), _precision(eqn)
+    (base,) = _compat.bind(eqn, lhs.base, rhs.base)
+    met = {*lhs_names} & {*rhs_names}
+    b, c = _side_with(lhs, lhs_names, met), _side_with(rhs, rhs_names, met)
+    if b is None or c is None or met & {*out}:
+        noise = _noise_of_two(lhs, lhs_names, rhs, rhs_names, out, dtype, precision)
+        return (base.astype(dtype) + noise).astype(base.dtype)
+    v, w = lhs.base.astype(dtype), rhs.base.astype(dtype)
+    (A, _), (B, b_names) = (_named(lhs, s, lhs_names, "rank", dtype) for s in (1 - b, b))
+    (D, d_names), (C, c_names) = (_named(rhs, s, rhs_names, "other", dtype) for s in (1 - c, c))
+    rows, columns = tuple(out[: A.ndim - 1]), tuple(out[A.ndim - 1 :])
+    small = rhs.scale.astype(dtype) * contract(B, b_names, C, c_names, ("rank", "other"), precision)
+    right = contract(B, b_names, w, rhs_names, (*columns, "rank"), precision)
+    right += contract(D, d_names, small, ("rank", "other"), (*columns, "rank"), precision)
+    left = contract(v, lhs_names, C, c_names, (*rows, "other"), precision)
+    like = max(lhs, rhs, key=lambda x: x.base.size)
+    like = like.replace(is_activation=lhs.is_activation or rhs.is_activation)
+    terms = [Term(lhs.scale, (A, right)), Term(rhs.scale, (left, D))]
+    return total(like, base, (0,) * len(rows) + (1,) * len(columns), terms)
+
+
+def _side_with(x: Perturbed, names, wanted: set) -> int | None:
+    """The side whose axes have exactly these names."""
+    return next((s for s in (0, 1) if {names[a] for a in x.axes(s)} == wanted), None)
+
+
+def _named(x: Perturbed, side: int, names, rank: str, dtype) -> tuple[jax.Array, tuple]:
+    """A factor, and the names of its axes."""
+    return x.factors[side].astype(dtype), (*(names[a] for a in x.axes(side)), rank)
+
+
+def _noise_of_two(v, v_names, w, w_names, out, dtype, precision) -> jax.Array:
+    """The product of two low-rank weights less that of their bases."""
+    noise = _times_factors(v.base.astype(dtype), v_names, w, w_names, out, True, precision)
+    noise += _times_factors(w.base.astype(dtype), w_names, v, v_names, out, False, precision)
+    pairs = [
+        _named(x, side, names, rank, dtype)
+        for x, names, rank in ((v, v_names, "rank"), (w, w_names, "other"))
+        for side in (0, 1)
+    ]
+    number = {n: i for i, n in enumerate(dict.fromkeys(n for _, names in pairs for n in names))}
+    factors = [part for f, names in pairs for part in (f, [number[n] for n in names])]
+    both = jnp.einsum(*factors, [number[n] for n in out], precision=precision)
+    return noise + (v.scale * w.scale).astype(dtype) * both
 
 
 def _largest_low_rank(*operands) -> Perturbed | None:
@@ -44,12 +181,12 @@ def _largest_low_rank(*operands) -> Perturbed | None:
 
 
 def _name_axes(
-    eqn: JaxprEqn, w_is_rhs: bool, w_rank: int, other_rank: int
+    eqn: JaxprEqn, w_is_rhs: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names for the axes of the other operand, of w, and of the output; axes that meet share a name."""
+    """Names for the axes of x, of w and of x . w; axes that meet share a name."""
     contracting, batch = eqn.params["dimension_numbers"]
-    lhs_rank, rhs_rank = (other_rank, w_rank) if w_is_rhs else (w_rank, other_rank)
-    lhs, rhs = [f"l{i}" for i in range(lhs_rank)], [f"r{i}" for i in range(rhs_rank)]
+    ranks = [len(cast(jax.core.ShapedArray, v.aval).shape) for v in eqn.invars]
+    lhs, rhs = ([f"{side}{i}" for i in range(n)] for side, n in zip("lr", ranks, strict=True))
     for pairs in (contracting, batch):
         for i, j in zip(*pairs, strict=True):
             rhs[j] = lhs[i]

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
 from zojax.implicit import _compat
-from zojax.implicit._perturbed import Part, Perturbed
-from zojax.implicit._registry import describe, rule
+from zojax.implicit._perturbed import Part, PartOf, Perturbed
+from zojax.implicit._registry import rule
 from zojax.implicit._view import view
 from zojax.implicit._walk import Context
-from zojax.noise import Range
-
-describe("concatenate", "pad", "scatter", "dynamic_update_slice", moves=True)
+from zojax.noise import Access, Range
 
 
-@view("transpose", elementwise=True, moves=True)
+@view("transpose", elementwise=True, moves=True, deferred=True)
 def transpose(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     permutation = eqn.params["permutation"]
     outs = tuple(o for o, a in enumerate(permutation) if a in axes)
@@ -36,7 +36,7 @@ def _trims_a_vector(eqn: JaxprEqn, operand: Perturbed) -> bool:
     return is_odd and operand.is_long_vector and kept > 0.75 * operand.base.size
 
 
-@view("slice", moves=True, unless=_trims_a_vector)
+@view("slice", moves=True, unless=_trims_a_vector, deferred=True)
 def slice_(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     return _sliced(_shape(eqn), start, limit, eqn.params["strides"], axes)
@@ -56,31 +56,73 @@ def _sliced(shape, start, limit, strides, axes) -> Part:
     return Part(axes, lambda x: lax.slice(x, start, limit, strides), numbers if is_range else None)
 
 
-@rule("split", moves=True)
+@rule("split", moves=True, deferred=True)
 def split(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
-    context.kept(operand, eqn)
-    shape, axis, first, outs = _shape(eqn), eqn.params["axis"], 0, []
-    for base in _compat.bind(eqn, operand.base):
-        last = first + base.shape[axis]
+    shape, axis, first = _shape(eqn), eqn.params["axis"], 0
+    pieces: list[PartOf] = []
+    for size in eqn.params["sizes"]:
         start = [first if a == axis else 0 for a in range(len(shape))]
-        limit = [last if a == axis else n for a, n in enumerate(shape)]
-        piece = operand.viewed(partial(_piece, shape, start, limit))
-        outs.append(cast(Perturbed, piece).replace(base=base))  # a slice mixes no axes
-        first = last
-    return outs
+        limit = [first + size if a == axis else n for a, n in enumerate(shape)]
+        pieces.append(partial(_piece, shape, start, limit))
+        first += size
+    return _pieces(context, eqn, operand, pieces)
+
+
+@rule("unstack", moves=True, deferred=True)
+def unstack(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
+    axis = eqn.params["axis"]
+    entries = [partial(_entry, axis, i) for i in range(_shape(eqn)[axis])]
+    return _pieces(context, eqn, operand, entries)
+
+
+def _pieces(context: Context, eqn: JaxprEqn, operand: Perturbed, pieces: Sequence[PartOf]) -> list:
+    """One view for each output; a slice mixes no axes."""
+    context.kept(operand, eqn)
+    bases = _compat.bind(eqn, operand.base)
+    views = [cast(Perturbed, operand.viewed(piece)) for piece in pieces]
+    return [x.replace(base=base) for x, base in zip(views, bases, strict=True)]
 
 
 def _piece(shape, start, limit, axes, takes_new) -> Part:
     return _sliced(shape, start, limit, None, axes)
 
 
-@view("rev")
+def _entry(axis: int, i: int, axes, takes_new) -> Part:
+    outs = tuple(a - (a > axis) for a in axes if a != axis)
+    if axis not in axes:
+        return Part(outs, None)
+    place = axes.index(axis)
+
+    def numbers(n: Range) -> Range:
+        return Range(n.start + i * math.prod(n.shape[1:]), n.shape[1:])
+
+    return Part(
+        outs,
+        lambda x: lax.index_in_dim(x, i, place, keepdims=False),
+        numbers if place == 0 else None,
+    )
+
+
+@view("rev", deferred=True)
 def rev(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     dimensions = [axes.index(d) for d in eqn.params["dimensions"] if d in axes]
     return Part(axes, (lambda x: lax.rev(x, dimensions)) if dimensions else None)
 
 
-@view("dynamic_slice", moves=True)
+def _has_row_numbers(eqn: JaxprEqn, operand: Perturbed) -> bool:
+    """No row number stands for "no noise"."""
+    return isinstance(operand.join, Access) and operand.whole is None
+
+
+@view("pad", moves=True, unless=_has_row_numbers)
+def pad(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
+    config = [eqn.params["padding_config"][a] for a in axes]
+    if not any(map(any, config)):
+        return Part(axes, None)
+    return Part(axes, lambda x: lax.pad(x, np.zeros((), x.dtype), config))
+
+
+@view("dynamic_slice", moves=True, deferred=True)
 def dynamic_slice(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     shape, sizes = _shape(eqn), eqn.params["slice_sizes"]
     if all(sizes[a] == shape[a] for a in axes):
@@ -89,14 +131,14 @@ def dynamic_slice(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     return Part(axes, lambda x: lax.dynamic_slice(x, starts, sizes))
 
 
-@view("squeeze", elementwise=True, moves=True)
+@view("squeeze", elementwise=True, moves=True, deferred=True)
 def squeeze(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     gone = [d % len(_shape(eqn)) for d in eqn.params["dimensions"]]
     kept = [a for a in range(len(_shape(eqn))) if a not in gone]
     return _reshaped(eqn, tuple(kept.index(a) for a in axes if a not in gone))
 
 
-@view("reshape", elementwise=True, moves=True)
+@view("reshape", elementwise=True, moves=True, deferred=True)
 def reshape(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     old, new = _shape(eqn), _compat.output_type(eqn).shape
     if eqn.params["dimensions"] is not None or math.prod(old) == 0:
@@ -146,7 +188,7 @@ def _repeats(eqn: JaxprEqn, operand: Perturbed) -> bool:
     return _grows(eqn) and (operand.is_vector or not operand.is_low_rank)
 
 
-@view("broadcast_in_dim", elementwise=True, unless=_repeats, enlarges=_grows)
+@view("broadcast_in_dim", elementwise=True, unless=_repeats, enlarges=_grows, deferred=True)
 def broadcast_in_dim(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     dims, shape = eqn.params["broadcast_dimensions"], eqn.params["shape"]
     new = [o for o in range(len(shape)) if o not in dims] if takes_new else []
@@ -157,7 +199,13 @@ def broadcast_in_dim(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     return Part(outs, lambda x: lax.broadcast_in_dim(x, sizes, places))
 
 
-@view("all_gather")
+@view("tile", unless=_repeats, enlarges=_grows, deferred=True)
+def tile(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
+    reps = [eqn.params["reps"][a] for a in axes]
+    return Part(axes, (lambda x: jnp.tile(x, reps)) if math.prod(reps) > 1 else None)
+
+
+@view("all_gather", deferred=True)
 def all_gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     """Gathers the shards of the factor that has the axis, as those of the parameter."""
     p = eqn.params

@@ -18,17 +18,11 @@ Architecture = tuple[ModuleType, Any, dict[str, "Stored"]]  # module, config, pl
 
 
 class Stored(NamedTuple):
-    """The place of a parameter in the files.
+    """The place of a parameter in the files."""
 
-    Attributes:
-      name: of the tensor, with `{}` for the layer.
-      part: 0, 1 or 2 for query, key or value of one fused tensor, else None.
-      transposed: True for matrices stored as (out, in).
-    """
-
-    name: str
-    part: int | None = None
-    transposed: bool = False
+    name: str  # of the tensor, with `{}` for the layer
+    part: int | None = None  # 0, 1 or 2 for query, key or value of one fused tensor, else None
+    transposed: bool = False  # True for matrices stored as (out, in)
 
     def of_layer(self, i: int) -> "Stored":
         """The place in layer i."""

@@ -9,7 +9,6 @@ import re
 from os import PathLike
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -35,9 +34,6 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       folder: its path.
       dtype: of the parameters, float32 or bfloat16.
 
-    Returns:
-      A `Model`.
-
     Raises:
       ValueError: for a file that is missing or damaged; a setting that is missing, of another type or
         not supported; a tensor that is missing, unused, in two files, of another shape, of integers, or
@@ -45,7 +41,9 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
-    settings = ConfigFile(_existing(folder, "config.json"))
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
+    settings = ConfigFile(folder / "config.json")
     kind = settings.option("model_type", ARCHITECTURES)
     module, config, places = ARCHITECTURES[kind](settings)
     is_tied = settings.flag("tie_word_embeddings", kind in ("gpt2", "opt"))
@@ -55,12 +53,25 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
     if not is_tied or tensors.find(places["head"].name) is not None:
         outer["head"] = outer["embed"]
     _check_shapes(tensors, places, outer, layers, config)
-    _check_unused(tensors, config)
+    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
+    if unused:
+        raise ValueError(
+            f"{folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} among "
+            "them. The config.json and the files must be of one model."
+        )
     arrays = {name: _read(tensors, places[name], dtype) for name in outer}
-    if is_tied and "head" in arrays:
-        _check_tied(folder, arrays["embed"], arrays.pop("head"))
+    if is_tied and "head" in arrays and not np.array_equal(arrays["embed"], arrays.pop("head")):
+        raise ValueError(
+            f"{folder} has a head that differs from its embedding, but its config.json has "
+            "tie_word_embeddings=True; set it to false."
+        )
     params = {name: jnp.asarray(array) for name, array in arrays.items()}
-    stacks = {n: _read_stack(tensors, places[n], shape, dtype) for n, shape in layers.items()}
+    stacks = {}
+    for name, shape in layers.items():
+        stacked = np.empty(shape, dtype)
+        for i in range(shape[0]):
+            stacked[i] = _read(tensors, places[name].of_layer(i), dtype)
+        stacks[name] = jnp.asarray(stacked)
     return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
 
 
@@ -95,26 +106,8 @@ def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
     return array
 
 
-def _read_stack(tensors: Tensors, stored: Stored, shape: Shape, dtype: DTypeLike) -> jax.Array:
-    """One parameter of all layers, `(L, ...)`."""
-    stacked = np.empty(shape, dtype)
-    for i in range(shape[0]):
-        stacked[i] = _read(tensors, stored.of_layer(i), dtype)
-    return jnp.asarray(stacked)
-
-
 # Constants that older versions of transformers saved with the weights.
 _BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
-
-
-def _check_unused(tensors: Tensors, config: Any) -> None:
-    """Raises ValueError for unused tensors, except for buffers of the right value."""
-    unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
-    if unused:
-        raise ValueError(
-            f"{tensors.folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} "
-            "among them. The config.json and the files must be of one model."
-        )
 
 
 def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
@@ -132,14 +125,6 @@ def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
     return array.ndim == 4 and np.array_equal(array, np.tri(array.shape[-1])[None, None])
 
 
-def _check_tied(folder: pathlib.Path, embed: np.ndarray, head: np.ndarray) -> None:
-    if not np.array_equal(embed, head):
-        raise ValueError(
-            f"{folder} has a head that differs from its embedding, but its config.json has "
-            "tie_word_embeddings=True; set it to false."
-        )
-
-
 def _stop(settings: ConfigFile, config: Any) -> int | None:
     """The first token that ends a text; None if the vocabulary has none."""
     stop = settings.get("eos_token_id")
@@ -149,13 +134,6 @@ def _stop(settings: ConfigFile, config: Any) -> int | None:
     if isinstance(first, bool) or not isinstance(first, int) or first < 0:
         raise settings.error("eos_token_id", "it must be a token, or a list of tokens")
     return first if first < config.vocabulary else None
-
-
-def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
-    path = folder / name
-    if not path.exists():
-        raise ValueError(f"{folder} has no {name}; give a local Hugging Face folder.")
-    return path
 
 
 def _tokenizer(folder: pathlib.Path) -> Any:

@@ -27,8 +27,10 @@ class Tensors:
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise ValueError(f"{folder} has no *.safetensors file.")
+        safetensors = require("safetensors")
         for path in paths:
-            file = _open(path)
+            with refusing(f"{path} is not a safetensors file, or cut off"):
+                file = safetensors.safe_open(path, framework="flax")  # numpy knows no bfloat16
             for name in file.keys():
                 if name in path_of:
                     raise ValueError(
@@ -72,12 +74,6 @@ class Tensors:
     def unused(self) -> list[str]:
         """Sorted names of the tensors that `shape` was not asked for."""
         return sorted(self._file_of.keys() - self._used)
-
-
-def _open(path: pathlib.Path) -> Any:
-    safetensors = require("safetensors")
-    with refusing(f"{path} is not a safetensors file, or cut off"):
-        return safetensors.safe_open(path, framework="flax")  # numpy alone does not know bfloat16
 
 
 def _check_index(path: pathlib.Path, file_of: dict[str, str]) -> None:

@@ -12,18 +12,17 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def prefix_length(layers: dict) -> int:
-    """The number of positions of the prefix of stacked layers; 0 without one."""
-    return layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
-
-
-def with_past(layer: dict, name: str, own: jax.Array, past: jax.Array | None) -> jax.Array:
-    """Keys or values `(B, S, K)`: the layer's prefix, the past `(B, P, K)`, their own `(B, T, K)`."""
-    parts = [] if past is None else [past]
-    if f"prefix_{name}" in layer:
-        prefix = layer[f"prefix_{name}"]
-        parts = [jnp.broadcast_to(prefix, (own.shape[0], *prefix.shape)), *parts]
-    return jnp.concatenate([*parts, own], axis=1) if parts else own
+def with_past(layer: dict, own: tuple, past: tuple | None, heads: int) -> list[jax.Array]:
+    """Keys and values `(B, S, heads, size)`: the layer's prefix, the past `(B, P, K)`, own `(B, T, K)`."""
+    found = []
+    for i, (name, new) in enumerate(zip(("prefix_key", "prefix_value"), own, strict=True)):
+        parts = [new] if past is None else [past[i], new]
+        if name in layer:
+            prefix = layer[name]
+            parts = [jnp.broadcast_to(prefix, (new.shape[0], *prefix.shape)), *parts]
+        whole = jnp.concatenate(parts, axis=1) if len(parts) > 1 else new
+        found.append(whole.reshape(*whole.shape[:2], heads, -1))
+    return found
 
 
 def attend(
@@ -61,8 +60,8 @@ def positions_of(layers: dict, past: Any, start: ArrayLike | None, new: int) -> 
     `start` is the position of the first new token in the text, an integer or `(B,)`; None for right after
     the past. A prefix stands before the text, so its length is added.
     """
-    before = 0 if past is None else past[0].shape[2]
-    shift, steps = prefix_length(layers), np.arange(new)
+    before, steps = 0 if past is None else past[0].shape[2], np.arange(new)
+    shift = layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
     bound = shift + before + new
     if start is None:
         return shift + before + steps, bound

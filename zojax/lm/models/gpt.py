@@ -53,9 +53,6 @@ class Config(NamedTuple):
 def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
-    Args:
-      config: a `Config`.
-
     Returns:
       `{"embed", "positions", "layers": {name: (L, ...)}, "norm", "norm_bias"}`; matrices map from
       their second-last axis to their last.
@@ -91,20 +88,13 @@ def forward(
     positions: ArrayLike | None = None,
     rows: ArrayLike | None = None,
 ) -> jax.Array:
-    """Next-token logits.
+    """Next-token logits, as `zojax.lm.llama.forward`.
 
     Args:
-      config: a `Config`.
       params: a dict of the shapes of `shapes`, float32 or bfloat16. `"head"`, `(V, D)`, is a readout
         other than the embedding. A layer's `query_a` and `query_b` are LoRA's factors and
-        `prefix_key` and `prefix_value` a prefix, as in `zojax.lm.llama`.
-      tokens: `(B, T)` integers, padded on the right with any id.
-      positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
-      rows: `(K,)` integers, the token ids that get a logit; None gives all of them.
-
-    Returns:
-      float32 logits, `(B, T, V)`; without `T` where `positions` is given, and with `K`
-      in place of `V` where `rows` is.
+        `prefix_key` and `prefix_value` a prefix.
+      tokens, positions, rows: as there.
     """
     x, _ = extend(config, params, tokens)
     return logits(config, params, x, positions=positions, rows=rows)
@@ -172,9 +162,6 @@ def _norm(config, layer, name, x):
 def _attention(config, layer, x, past, seen):
     heads, size = config.heads, config.width // config.heads
     query, key, value = (_linear(layer, n, x) for n in ("query", "key", "value"))
-    past_keys, past_values = (None, None) if past is None else past
-    keys = with_past(layer, "key", key, past_keys)
-    values = with_past(layer, "value", value, past_values)
-    keys, values = (a.reshape(*a.shape[:2], heads, size) for a in (keys, values))
+    keys, values = with_past(layer, (key, value), past, heads)
     mixed = attend(query.reshape(*x.shape[:2], heads, 1, size), keys, values, seen)
     return _linear(layer, "output", mixed), (key, value)

@@ -26,7 +26,6 @@ def generate(
 
     Args:
       model: `zojax.lm.llama` or `zojax.lm.gpt`.
-      config: of that model.
       params: as for `model.forward`.
       tokens: `(B, T)` integers, prompts padded on the right with any id.
       lengths: `(B,)` integers from 1 to T, of the prompts.

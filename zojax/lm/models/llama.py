@@ -61,9 +61,6 @@ class Config(NamedTuple):
 def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` takes.
 
-    Args:
-      config: a `Config`.
-
     Returns:
       `{"embed": (V, D), "layers": {name: (L, ...)}, "norm": (D,)}`; matrices map from their
       second-last axis to their last.
@@ -94,26 +91,15 @@ def bias_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 def init(key: jax.Array, config: Config, dtype: DTypeLike = jnp.float32) -> dict:
     """Random parameters: normal matrices of variance 1 / fan-in, gains of one.
 
-    Args:
-      key: a JAX key.
-      config: a `Config`.
-      dtype: dtype of every array.
-
     Returns:
       A dict of arrays with the shapes of `shapes`.
     """
-
-    def draw(key, shape, is_gain):
-        return jnp.ones(shape) if is_gain else jax.random.normal(key, shape) / shape[-2] ** 0.5
-
-    spec, treedef = jax.tree_util.tree_flatten_with_path(
-        shapes(config), is_leaf=lambda x: isinstance(x, tuple)
-    )
-    keys = jax.random.split(key, len(spec))
-    leaves = [
-        draw(k, shape, "norm" in path[-1].key).astype(dtype)
-        for k, (path, shape) in zip(keys, spec, strict=True)
-    ]
+    spec, treedef = jax.tree.flatten_with_path(shapes(config), lambda x: isinstance(x, tuple))
+    leaves = []
+    for k, (path, shape) in zip(jax.random.split(key, len(spec)), spec, strict=True):
+        is_gain = "norm" in path[-1].key
+        drawn = jnp.ones(shape) if is_gain else jax.random.normal(k, shape) / shape[-2] ** 0.5
+        leaves.append(drawn.astype(dtype))
     return jax.tree.unflatten(treedef, leaves)
 
 
@@ -128,7 +114,6 @@ def forward(
     """Next-token logits.
 
     Args:
-      config: a `Config`.
       params: a dict as from `init`, float32 or bfloat16. `params["head"]`, `(V, D)`, is a readout other
         than the embedding. `params["layers"]` may also have
 
@@ -169,7 +154,6 @@ def extend(
     """The residual stream of new tokens, and their keys and values for later tokens.
 
     Args:
-      config: a `Config`.
       params: as for `forward`.
       tokens: `(B, T)` integers.
       past: keys and values `(L, B, P, K)` of the earlier tokens, as returned; None at the beginning.
@@ -225,7 +209,6 @@ def readout(
     """Logits from the residual stream.
 
     Args:
-      config: a `Config`.
       gain: `(D,)`, of the final norm.
       embed: `(K, D)`, embeddings of the tokens that get a logit.
       x: `(B, T, D)` residual stream.
@@ -245,7 +228,7 @@ def _run(config, layers, x, angles, past=None, seen=None):
         mixed, own = _attention(config, layer, y, angles, past, seen)
         x = x + mixed
         y = _rms_norm(x, layer["mlp_norm"], config) + layer.get("mlp_shift", 0)
-        return x + _swiglu(layer, y), own
+        return x + (jax.nn.silu(y @ layer["gate"]) * (y @ layer["up"])) @ layer["down"], own
 
     return jax.lax.scan(block, x, (layers, past))
 
@@ -256,10 +239,6 @@ def _rms_norm(x, gain, config):
     return (wide * scale).astype(x.dtype) * gain
 
 
-def _swiglu(layer, x):
-    return (jax.nn.silu(x @ layer["gate"]) * (x @ layer["up"])) @ layer["down"]
-
-
 def _attention(config, layer, x, angles, past, seen):
     batch, length, width = x.shape
     size, groups = width // config.heads, config.heads // config.kv_heads
@@ -267,10 +246,7 @@ def _attention(config, layer, x, angles, past, seen):
     key = _projected(layer, "key", x).reshape(batch, length, config.kv_heads, 1, size)
     query, key = _rotate(query, angles), _rotate(key, angles)  # cached keys are rotated already
     own = key.reshape(batch, length, -1), _projected(layer, "value", x)
-    past_keys, past_values = (None, None) if past is None else past
-    keys = with_past(layer, "key", own[0], past_keys)
-    values = with_past(layer, "value", own[1], past_values)
-    keys, values = (a.reshape(*a.shape[:2], config.kv_heads, size) for a in (keys, values))
+    keys, values = with_past(layer, own, past, config.kv_heads)
     return attend(query, keys, values, seen) @ layer["output"], own
 
 

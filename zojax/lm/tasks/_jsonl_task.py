@@ -46,9 +46,6 @@ def jsonl_task(
         `"{}\nLabel:"` for labels, `"{}"` for completions.
       stop: the token that ends a completion, as text. None: the model's own end of text.
 
-    Returns:
-      A `Task`.
-
     Raises:
       ValueError: if a file is missing or wrong; labels begin with the same token; `stop` is not one
         token; `prompt` has no place for the text; or a text has no token, an unknown token, or too many
@@ -65,7 +62,9 @@ def jsonl_task(
     of_kind = _labels if rows.fields == LABELLED else _texts
     labels, objectives, outputs, scores = of_kind(bare, rows.outputs, path)
     taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
-    room = _room(bare, taken)
+    room = getattr(model.config, "positions", None)
+    if room is not None:  # for a text, beside prefix and completion
+        room -= model.config.first_position + taken
     _check(bare, rows, tokens, room, path)
     begin = np.concatenate([tokens[i] for i in train[:100]])
     trained, frozen = partition(model, params, seed, begin)
@@ -107,26 +106,18 @@ def _tokens(model: Model, rows: Rows, prompt: str | None) -> list[list[int]]:
     return [e.ids for e in encoded]
 
 
-def _room(model: Model, taken: int) -> int | None:
-    """The most tokens of a text; None for no limit. `taken` tokens go to prefix and completion."""
-    positions = getattr(model.config, "positions", None)
-    return None if positions is None else positions - model.config.first_position - taken
-
-
 def _check(
     model: Model, rows: Rows, tokens: list[list[int]], room: int | None, path: str | PathLike
 ) -> None:
     """Raises ValueError for a text without a token, with an unknown one, or with too many."""
     for text, ids in zip(rows.inputs, tokens, strict=True):
-        start = shown(text)
+        where = f"{path}: the text {shown(text)}"
         if not ids:
-            raise ValueError(
-                f"{path}: the text {start} and its prompt have no token; leave it out."
-            )
+            raise ValueError(f"{where} and its prompt have no token; leave it out.")
         if room is not None and len(ids) > room:
             raise ValueError(
-                f"{path}: the text {start} has {len(ids)} tokens, but the model has room for {room} "
-                "beside its prefix and the completion; shorten it."
+                f"{where} has {len(ids)} tokens, but the model has room for {room} beside its prefix and "
+                "the completion; shorten it."
             )
     _check_known(model, max(map(max, tokens)))
 

@@ -56,13 +56,7 @@ class Splits(NamedTuple):
 
 
 def reviews(sizes: tuple[int, int] = (512, 512)) -> Splits:
-    """Held-out, validation and training reviews, in a fixed split.
-
-    Args:
-      sizes: numbers of held-out and of validation reviews; the rest is for training.
-
-    Returns:
-      `Splits`.
+    """A fixed split: `sizes` held-out and validation reviews; the rest is for training.
 
     Raises:
       AssetError: if the archive cannot be downloaded or is not the expected one.
@@ -84,10 +78,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def parse(table: str) -> Reviews:
-    """Reviews of lines `number, mean score, text`, separated by tabs: scores of at least 1 in size.
-
-    Of equal texts the first counts.
-    """
+    """Reviews of lines `number, mean score, text` with scores of at least 1; of equal texts the first."""
     scores: dict[str, float] = {}
     for line in table.splitlines():
         _, score, text = line.split("\t", 2)

@@ -21,7 +21,7 @@ from zojax.lm.tasks import _reviews
 from zojax.lm.tasks._batches import balanced, in_order, shuffled
 from zojax.lm.tasks._task import Batch, Task, classification
 
-PROMPT = "Review: {}\nSentiment:"
+REVIEW_PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
@@ -35,9 +35,6 @@ def reviews_task(params: str, seed: int = 0) -> Task:
         first; `"norms"`: the gains of these norms; `"full"`: every weight.
       seed: unused. Pretrained weights and split are fixed.
 
-    Returns:
-      A `Task`.
-
     Raises:
       ValueError: for other `params`, and from `batches` for an odd batch size.
       AssetError: if the model or the reviews cannot be downloaded.
@@ -47,9 +44,11 @@ def reviews_task(params: str, seed: int = 0) -> Task:
     if params not in ("shifts", "norms", "full"):
         raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
     model = _smollm2.smollm2()
-    texts = _reviews.reviews()._asdict()
     rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
-    splits = {name: _tokenised(model, r) for name, r in texts.items()}
+    splits = {}
+    for name, part in _reviews.reviews()._asdict().items():
+        prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
+        splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
     trained, frozen, lower = _divide(model.params, params, rows)
     prepared = _preparation(model, lower)
 
@@ -65,18 +64,10 @@ def reviews_task(params: str, seed: int = 0) -> Task:
             raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
         return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
 
-    return Task(
-        trained,
-        frozen,
-        *classification(logits),
-        batches,
-        split=lambda name: prepared(in_order(splits[name])),
-    )
+    def split(name: str) -> list[Batch]:
+        return prepared(in_order(splits[name]))
 
-
-def _tokenised(model: Model, texts: _reviews.Reviews) -> tuple[list[list[int]], np.ndarray]:
-    encoded = model.tokenizer.encode_batch([PROMPT.format(text) for text in texts.texts])
-    return [e.ids for e in encoded], texts.labels
+    return Task(trained, frozen, *classification(logits), batches, split)
 
 
 def _preparation(model: Model, lower: dict) -> Callable[[list[Batch]], list[Batch]]:

@@ -23,31 +23,14 @@ class Score(NamedTuple):
 
 
 def score(logits: np.ndarray, labels: np.ndarray, bias: np.ndarray | float = 0.0) -> Score:
-    """Scores logits plus a per-class bias.
-
-    Args:
-      logits: `(N, C)` floats.
-      labels: `(N,)` integers.
-      bias: `(C,)` floats, or 0.
-
-    Returns:
-      A `Score`.
-    """
+    """Scores logits `(N, C)` plus a per-class bias `(C,)`, against integer labels `(N,)`."""
     log_likelihood = special.log_softmax(logits + bias, axis=1)[np.arange(len(labels)), labels]
     hits = np.argmax(logits + bias, axis=1) == labels
     return Score(float(-log_likelihood.mean()), float(hits.mean()))
 
 
 def calibrated(logits: np.ndarray, labels: np.ndarray) -> Score:
-    """Scores logits with the per-class bias of least NLL on these same examples.
-
-    Args:
-      logits: `(N, C)` floats.
-      labels: `(N,)` integers.
-
-    Returns:
-      A `Score`.
-    """
+    """`score` with the per-class bias of least NLL on these same examples."""
     counts = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
 
     def nll(bias):
@@ -62,10 +45,6 @@ def calibrated(logits: np.ndarray, labels: np.ndarray) -> Score:
 
 def classification_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
     """Rows of a table, with and without the best bias: dict from a row's name to its scores.
-
-    Args:
-      logits: `(N, C)` floats.
-      labels: `(N,)` integers.
 
     >>> rows = classification_scores(np.array([[0.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
     >>> list(rows), round(rows[""]["NLL"], 3), rows[""]["accuracy"]
@@ -82,10 +61,8 @@ def completion_scores(
 ) -> dict[str, dict[str, float]]:
     """The row of a table for completions; NLL is per token.
 
-    Args:
-      judged: `(N, 4)` floats: the completion's NLL and number of tokens; F1 and exact match of the
-        written text.
-      labels: unused.
+    `judged` `(N, 4)` has the completion's NLL and number of tokens, and F1 and exact match of the written
+    text. `labels` are unused.
 
     >>> completion_scores(np.array([[2.0, 1, 1, 1], [1.0, 2, 0.5, 0]]))
     {'': {'NLL': 1.0, 'F1': 0.75, 'exact': 0.5}}

@@ -49,13 +49,9 @@ def mean_nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def classification(logits: Callable[..., jax.Array]) -> tuple[dict, Callable, Callable]:
-    """Objectives, outputs and scores of a `Task` that chooses one of C classes.
+    """The fields `objectives`, `outputs` and `scores` of a `Task` that chooses one of C classes.
 
-    Args:
-      logits: `(params, frozen, batch) -> (B, C)`.
-
-    Returns:
-      The fields `objectives`, `outputs` and `scores` of a `Task`.
+    `logits(params, frozen, batch)` has the shape (B, C).
     """
 
     def nll(params, frozen, batch):

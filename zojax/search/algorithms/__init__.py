@@ -4,6 +4,7 @@ import typing as _typing
 
 from zojax.search.algorithms._algorithm import Algorithm as Algorithm
 from zojax.search.algorithms.asracos import asracos as asracos
+from zojax.search.algorithms.cma_es import cma_es as cma_es
 from zojax.search.algorithms.coordinate_reset import coordinate_reset as coordinate_reset
 from zojax.search.algorithms.coordinate_search import coordinate_search as coordinate_search
 from zojax.search.algorithms.default_algorithm import default_algorithm as default_algorithm

@@ -59,10 +59,7 @@ def holds(total: int, places: jax.Array) -> jax.Array:
 
 
 def insert_sorted(xs, values, x, value):
-    """Points sorted by value, with a new point in place of the last one, if it is better.
-
-    The new point stands behind points with an equal value.
-    """
+    """Points sorted by value, with a new point in place of the last, if better; behind equal values."""
     after = value < values  # these move back by one
     first = after & ~jnp.concatenate([jnp.zeros(1, bool), after[:-1]])
     shifted_x = jnp.concatenate([xs[:1], xs[:-1]])

@@ -28,13 +28,9 @@ MAX_CUTS = 1000  # no cut separates a bad point that equals the good one
 def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array:
     """A point from a random box around one good point, without the bad points.
 
-    Args:
-      random: the stream; the current draw is used up.
-      points: (n, d).
-      good: the index of the good point.
-      bad: bool (n,), the bad points.
-      parity: cut random coordinates until no bad point is left, as ZOOpt does. Otherwise, cut each redrawn
-        coordinate at every bad point that differs there.
+    `good` is an index of `points` (n, d), `bad` a mask (n,). The current draw of `random` is used up. With
+    `parity`, cuts fall on random coordinates until no bad point is left, as in ZOOpt. Otherwise, each
+    redrawn coordinate is cut at every bad point that differs there.
     """
     x = lax.dynamic_index_in_dim(points, good, 0, keepdims=False)
     if np.any(space.kinds == UNORDERED):

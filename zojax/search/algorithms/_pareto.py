@@ -38,7 +38,6 @@ def mutate(random: Random, x: jax.Array, limit: int) -> tuple[jax.Array, Random]
         flips = flips | (one & ~jnp.any(flips))
         return jnp.where(flips, 1 - x, x), advance(random)
 
-    def is_large(carry):
-        return size_of(carry[0]) >= limit
-
-    return lax.while_loop(is_large, lambda carry: attempt(carry[1]), attempt(random))
+    return lax.while_loop(
+        lambda carry: size_of(carry[0]) >= limit, lambda carry: attempt(carry[1]), attempt(random)
+    )

@@ -15,16 +15,13 @@ from zojax.search.spaces import Space
 
 
 class SracosState(NamedTuple):
-    """T points, each in its place. `positives` has the places of the best P, best first.
-
-    A point without an evaluation has the value inf.
-    """
+    """T points, each in its place; the value of one without an evaluation is inf."""
 
     random: Random
     told: jax.Array  # number of evaluations
     points: jax.Array  # (T, d)
     values: jax.Array  # (T,)
-    positives: jax.Array  # int32 (P,)
+    positives: jax.Array  # int32 (P,), the places of the best, best first
 
 
 def start(num_positives: int | None, key, space: Space, budget: int) -> SracosState:

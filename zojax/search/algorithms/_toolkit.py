@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._checks import require_count, require_flag, require_number, require_option
 from zojax._numerics import float_dtype, promoting
 from zojax.search.algorithms._algorithm import Algorithm, TellFn
 from zojax.search.spaces import Space
 
 Factory = TypeVar("Factory", bound=Callable[..., Algorithm])
+REPLACEMENTS = ("worst", "random", "margin")
 
 
 def reused(factory: Factory) -> Factory:
@@ -34,13 +36,9 @@ def reused(factory: Factory) -> Factory:
 
 def promoting_all(algorithm: Algorithm) -> Algorithm:
     """The algorithm with all its functions under JAX's default promotion."""
-    return algorithm._replace(
-        init=promoting(algorithm.init),
-        ask=promoting(algorithm.ask),
-        tell=promoting(algorithm.tell),
-        best=promoting(algorithm.best),
-        inject=promoting(algorithm.inject),
-    )
+    names = ("init", "ask", "tell", "best", "inject")
+    new: dict[str, Any] = {name: promoting(getattr(algorithm, name)) for name in names}
+    return algorithm._replace(**new)
 
 
 def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
@@ -78,3 +76,22 @@ def sequential(tell_one: Callable[..., Any]) -> TellFn:
         return tell_one(space, state, x[0], values[0])
 
     return tell
+
+
+def require_share(name: str, value: Any) -> None:
+    """Raises unless the value is a number in [0, 1]. Traced values pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    require_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+
+
+def require_racos(
+    exploration: Any, parity: Any, num_positives: Any, replacement: Any = "worst"
+) -> int | None:
+    """Checks the settings that all of the RACOS family take; returns num_positives."""
+    require_option("replacement", replacement, REPLACEMENTS)
+    require_share("exploration", exploration)
+    require_flag("parity", parity)
+    return None if num_positives is None else require_count("num_positives", num_positives)

@@ -11,8 +11,7 @@ from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import put_row
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement
-from zojax.search.algorithms._toolkit import reused
+from zojax.search.algorithms._toolkit import require_racos, reused
 from zojax.search.spaces import Space
 
 
@@ -46,9 +45,6 @@ def asracos(
       in_flight: how many asks may be open. One more ask replaces the oldest.
       replacement, exploration, num_positives, parity: as in `sracos`.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: an unknown replacement; an exploration outside [0, 1]; in_flight or num_positives below 1.
 
@@ -66,8 +62,7 @@ def asracos(
     True
     """
     in_flight = require_count("in_flight", in_flight)
-    require_replacement(replacement)
-    num_positives = require_racos(exploration, parity, num_positives)
+    num_positives = require_racos(exploration, parity, num_positives, replacement)
     learn = partial(tell_point, replacement)
 
     def inject(space: Space, state: AsracosState, x, value) -> AsracosState:

@@ -23,9 +23,6 @@ class CoordinateResetState(NamedTuple):
 def coordinate_reset() -> Algorithm:
     """Redraws one random coordinate of the best point uniformly, and keeps the new point if no worse.
 
-    Returns:
-      An `Algorithm`.
-
     >>> from zojax import search
     >>> found = search.minimize(lambda x: abs(x - 1).sum(), search.uniform(-4, 4, (5,)),
     ...                         search.coordinate_reset(), budget=1000, key=0)

@@ -79,9 +79,6 @@ def coordinate_search() -> Algorithm:
     coordinate without order is always reset. Integers step by at least 1. The design is new. Its parabola
     is Powell's, and its shares are adaptive operator selection.
 
-    Returns:
-      An `Algorithm`.
-
     References:
       Powell, `An efficient method for finding the minimum of a function of several variables without
       calculating derivatives <https://doi.org/10.1093/comjnl/7.2.155>`_, 1964.

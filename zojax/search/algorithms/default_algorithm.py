@@ -24,9 +24,6 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
       space: a pytree of domains or a `Space`.
       budget: evaluations of a run.
 
-    Returns:
-      An `Algorithm`.
-
     >>> from zojax import search
     >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
     >>> search.default_algorithm(space, budget=3000) is search.portfolio()

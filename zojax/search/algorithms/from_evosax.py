@@ -58,9 +58,6 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
       **settings: arguments of the strategy's constructor, such as optimizer or num_populations, and
         parameters with other values than the default, such as std_init. Parameters may be traced.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ImportError: evosax is not installed.
       TypeError: strategy is not a class, a name or a function; the strategy needs further settings.
@@ -124,7 +121,8 @@ def _build(construct: Callable, make: Callable, parameters: dict, d: int):
     algorithm, defaults = construct(d, float_dtype())
     unknown = [name for name in parameters if not hasattr(defaults, name)]
     if unknown:
-        known = ", ".join(sorted({*vars(defaults), *_optional(make)}))
+        options = set(inspect.signature(make).parameters) - {"population_size", "solution"}
+        known = ", ".join(sorted({*vars(defaults), *options}))
         raise ValueError(f"{_name(make)} has no setting {unknown[0]!r}; it has {known}.")
     spread = {"std_init": SPREAD} if hasattr(defaults, "std_init") else {}
     return algorithm, defaults.replace(**(spread | parameters))
@@ -250,10 +248,6 @@ class _Remembered:
 def _constant_spread(generation) -> float:
     del generation
     return SPREAD
-
-
-def _optional(make: Callable) -> set[str]:
-    return set(inspect.signature(make).parameters) - {"population_size", "solution"}
 
 
 def _name(make: Callable) -> str:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count
+from zojax._checks import require_count, require_option
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, advance, make_random, words
 from zojax.search.algorithms._algorithm import Algorithm
@@ -61,9 +61,6 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
       b: sets kept of each size.
       noise: "additive" or "multiplicative".
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a negative theta, or one of 1 or more with multiplicative noise; an unknown noise; b
         below 1; a space that is not one `search.subset`.
@@ -83,12 +80,15 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
     >>> bool(worth @ found.best >= 22)
     True
     """
-    if noise not in NOISE:
-        raise ValueError(f"noise must be one of {NOISE}, got {noise!r}.")
-    _require_theta(theta, noise)
-    b = require_count("b", b)
+    require_option("noise", noise, NOISE)
+    b, upper = require_count("b", b), 1 if noise == "multiplicative" else np.inf
+    if not isinstance(theta, jax.core.Tracer) and not 0 <= np.asarray(theta) < upper:
+        raise ValueError(f"theta must lie in [0, {upper}) for {noise} noise, got {theta}.")
 
-    threshold = partial(_threshold, theta, noise)
+    def threshold(magnitude):
+        """The significant difference of two values whose absolute values sum to `magnitude`."""
+        return theta if noise == "additive" else theta * magnitude
+
     return Algorithm(
         init=partial(_init, b),
         ask=_ask,
@@ -175,11 +175,6 @@ def _best(threshold: Callable, state: PonssState):
     return state.sets.reshape(-1, state.sets.shape[-1])[flat], allowed[flat]
 
 
-def _threshold(theta, noise: str, magnitude):
-    """The significant difference of two values whose absolute values sum to `magnitude`."""
-    return theta if noise == "additive" else theta * magnitude
-
-
 def _dominates(threshold: Callable, f, g, strictly=False):
     """Whether values f are lower than g by the threshold."""
     least = f + threshold(jnp.abs(f) + jnp.abs(g))
@@ -234,11 +229,3 @@ def _average(state: PonssState, here, value) -> PonssState:
     return state._replace(
         values=jnp.where(here, state.values + step, state.values), numbers=numbers
     )
-
-
-def _require_theta(theta, noise: str) -> None:
-    if isinstance(theta, jax.core.Tracer):
-        return
-    upper = 1 if noise == "multiplicative" else np.inf
-    if not 0 <= np.asarray(theta) < upper:
-        raise ValueError(f"theta must lie in [0, {upper}) for {noise} noise, got {theta}.")

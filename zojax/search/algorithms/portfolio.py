@@ -11,11 +11,10 @@ from jax import lax
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
-from zojax.search.algorithms._settings import require_share
-from zojax.search.algorithms._toolkit import keep_best, reused, select
+from zojax.search.algorithms._toolkit import keep_best, require_share, reused, select
+from zojax.search.algorithms.cma_es import cma_es
 from zojax.search.algorithms.coordinate_search import coordinate_search
 from zojax.search.algorithms.quasi_newton import quasi_newton
-from zojax.search.algorithms.snes import snes
 from zojax.search.spaces import CONTINUOUS, Space
 
 SMOOTH = 0.5  # weight of the last rate in the next one
@@ -54,9 +53,7 @@ class PortfolioState(NamedTuple):
     left: jax.Array  # evaluations left in this turn
     before: jax.Array  # the best value when the turn began
     rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn; -inf without one
-    sums: (
-        jax.Array
-    )  # (2,) of values of x and of the noisy member's answer, at the end of the budget
+    sums: jax.Array  # (2,) of last values of x and of the noisy member's answer
     counts: jax.Array  # (2,) of these values
 
 
@@ -78,16 +75,14 @@ def portfolio(
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
     The default members are `quasi_newton` (smooth functions whose coordinates interact; only with two or
-    more continuous coordinates) and `coordinate_search` (all others). `snes` is the default noisy member.
+    more continuous coordinates) and `coordinate_search` (all others). `cma_es(noisy=True)` is the default
+    noisy member.
 
     Args:
       members: algorithms with batch_size 1. Put the most robust against noise last.
-      noisy: the algorithm for noise that exceeds the gains, `snes()` by default. `sracos()` makes better
-        use of few turns.
+      noisy: the algorithm for noise that exceeds the gains, `cma_es(noisy=True)` by default. `sracos()`
+        makes better use of few turns.
       exploration: the share of turns that go to the next member, whatever its gains.
-
-    Returns:
-      An `Algorithm`.
 
     Raises:
       ValueError: a member with batches; an exploration outside [0, 1].
@@ -107,7 +102,7 @@ def portfolio(
         require_algorithm("member", member)
         if member.batch_size != 1:
             raise ValueError(f"portfolio needs members with batch_size 1, got {member.batch_size}.")
-    team = Team(members, snes() if noisy is None else noisy, exploration)
+    team = Team(members, cma_es(noisy=True) if noisy is None else noisy, exploration)
     return Algorithm(
         init=partial(_init, team),
         ask=partial(_ask, team),

@@ -46,9 +46,6 @@ def poss(batch_size: int = 1) -> Algorithm:
     Args:
       batch_size: mutants of one ask, as in `pposs`.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: batch_size below 1; a space that is not one `search.subset`.
 
@@ -139,9 +136,6 @@ def pposs(batch_size: int = 16) -> Algorithm:
 
     Args:
       batch_size: mutants of one ask.
-
-    Returns:
-      An `Algorithm`.
 
     Raises:
       ValueError: batch_size below 1; a space that is not one `search.subset`.

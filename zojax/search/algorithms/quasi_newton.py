@@ -69,9 +69,6 @@ def quasi_newton(memory: int = 16) -> Algorithm:
     Args:
       memory: how many pairs of steps and gradient changes to keep.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: memory below 1; a space without a continuous coordinate.
 

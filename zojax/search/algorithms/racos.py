@@ -11,9 +11,8 @@ from zojax.search._random import Random, make_random
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import insert_sorted
 from zojax.search.algorithms._proposals import propose_from
-from zojax.search.algorithms._settings import require_racos
 from zojax.search.algorithms._sizes import positives_of, sizes_for
-from zojax.search.algorithms._toolkit import reused, sequential
+from zojax.search.algorithms._toolkit import require_racos, reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -44,9 +43,6 @@ def racos(
       exploration: the share of uniform samples. Runs side by side explore at the same steps.
       num_positives: P. By default, P, T and the number of redrawn coordinates follow ZOOpt's table.
       parity: learn the box as ZOOpt does, see `sracos`.
-
-    Returns:
-      An `Algorithm`.
 
     Raises:
       ValueError: an exploration outside [0, 1]; num_positives below 1.

@@ -25,9 +25,6 @@ def random_search(batch_size: int = 1) -> Algorithm:
     Args:
       batch_size: points of one ask.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: batch_size below 1.
 

@@ -20,9 +20,6 @@ def resample(algorithm: Algorithm, times: int) -> Algorithm:
       times: evaluations of a point, also of `init_points` without values. One failed evaluation makes the
         point fail.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       TypeError: algorithm is not an `Algorithm`; times is no int.
       ValueError: times below 1; a budget below times.

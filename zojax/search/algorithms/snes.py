@@ -13,6 +13,7 @@ from zojax.noise import standard_normal
 from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
+from zojax.search.algorithms._shares import first_shares, moved_shares, option_at, share_of
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
@@ -56,9 +57,6 @@ def snes(population: int | None = None) -> Algorithm:
     Args:
       population: n, even. By default, budget / 128, at least 4 + 3 ln d and at most 1024.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a population that is odd or below 1.
 
@@ -87,15 +85,13 @@ def snes(population: int | None = None) -> Algorithm:
         low, _ = bounds_of(space)
         span = span_of(space)
         mean = (space.sample(key, 1)[0].astype(dtype) - low) / span
-        options = int(np.max((space.high - space.low + 1)[space.kinds == UNORDERED], initial=1))
-        present = np.arange(options) <= (space.high - space.low)[:, None]
         return SnesState(
             seed=make_random(key).seed,
             generation=jnp.uint32(0),
             told=jnp.int32(0),
             mean=mean,
             scale=jnp.full(d, 0.3, dtype),
-            shares=jnp.asarray(present / present.sum(1, keepdims=True), dtype),
+            shares=first_shares(space, dtype),
             values=jnp.full(n, jnp.inf, dtype),
             x=space.clip(low + span * mean),
             value=jnp.asarray(np.inf, dtype),
@@ -145,13 +141,7 @@ def _new_shares(state, u, utility):
     options = state.shares.shape[1]
     if options == 1:
         return state.shares
-    chosen = jax.vmap(lambda u: _option(state, u))(u)
-    counted = jnp.einsum("n,ndk->dk", utility, jax.nn.one_hot(chosen, options, dtype=utility.dtype))
-    shares = 0.9 * state.shares + 0.1 * counted
-    # Every option keeps some probability.
-    present = state.shares > 0
-    shares = jnp.where(present, jnp.maximum(shares, 0.01), 0.0)
-    return shares / jnp.sum(shares, axis=1, keepdims=True)
+    return moved_shares(state.shares, share_of(option_at(state.shares, u), utility, options))
 
 
 def _draws(space, state, member):
@@ -174,7 +164,7 @@ def _place(space, state: SnesState, z, u):
     x = low + span_of(space) * (state.mean + state.scale * z)
     if not np.any(space.kinds == UNORDERED):
         return x
-    return jnp.where(space.kinds == UNORDERED, low + _option(state, u), x)
+    return jnp.where(space.kinds == UNORDERED, low + option_at(state.shares, u), x)
 
 
 def _centre(space, state: SnesState):
@@ -183,12 +173,6 @@ def _centre(space, state: SnesState):
     if not np.any(space.kinds == UNORDERED):
         return x
     return jnp.where(space.kinds == UNORDERED, low + jnp.argmax(state.shares, axis=1), x)
-
-
-def _option(state: SnesState, u):
-    """The options (d,) at uniform numbers u (d,)."""
-    edges = jnp.cumsum(state.shares, axis=1)
-    return jnp.minimum(jnp.sum(u[:, None] >= edges, axis=1), state.shares.shape[1] - 1)
 
 
 def _inject(space, state: SnesState, x, value) -> SnesState:

@@ -4,8 +4,7 @@ from functools import partial
 
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement
-from zojax.search.algorithms._toolkit import reused, sequential
+from zojax.search.algorithms._toolkit import require_racos, reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -38,9 +37,6 @@ def sracos(
         begin after T points even if no value is finite. By default, if all coordinates have an order, every
         negative point cuts the redrawn coordinates. This is faster and finds better points.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: an unknown replacement; an exploration outside [0, 1]; num_positives below 1.
 
@@ -54,8 +50,7 @@ def sracos(
     >>> bool(found.best_value < 0.5)
     True
     """
-    require_replacement(replacement)
-    num_positives = require_racos(exploration, parity, num_positives)
+    num_positives = require_racos(exploration, parity, num_positives, replacement)
     learn = partial(tell_point, replacement)
 
     def ask(space: Space, state: SracosState):

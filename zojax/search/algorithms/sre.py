@@ -61,9 +61,6 @@ def sre(
       rounds: how many subspaces share the budget.
       project: move each point to the nearest point of the space. Without it, points may lie outside.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       TypeError: inner is not an `Algorithm`; a count is not an int.
       ValueError: a count below 1; a space with coordinates that are not continuous.
@@ -74,9 +71,9 @@ def sre(
 
     >>> import jax.numpy as jnp
     >>> from zojax import search
-    >>> found = search.minimize(lambda x: jnp.sum((x[:5] - 0.2) ** 2), search.uniform(-1, 1, (10_000,)),
-    ...                         search.sre(low_dimension=10), budget=300, key=0)
-    >>> bool(found.best_value < 0.1)
+    >>> found = search.minimize(lambda x: jnp.sum((x[:10] - 0.2) ** 2), search.uniform(-1, 1, (2000,)),
+    ...                         search.sre(), budget=500, key=0)
+    >>> bool(found.best_value < 0.3)
     True
     """
     inner = portfolio() if inner is None else inner

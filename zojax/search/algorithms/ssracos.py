@@ -12,8 +12,13 @@ from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import entry
 from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
-from zojax.search.algorithms._settings import require_racos, require_replacement, require_share
-from zojax.search.algorithms._toolkit import reused, select, sequential
+from zojax.search.algorithms._toolkit import (
+    require_racos,
+    require_share,
+    reused,
+    select,
+    sequential,
+)
 from zojax.search.spaces import Space
 
 
@@ -72,9 +77,6 @@ def ssracos(
       replacement, parity: as in `sracos`. Noise misleads ZOOpt's wide boxes, and negatives that are
         forgotten at random, less.
 
-    Returns:
-      An `Algorithm`.
-
     Raises:
       ValueError: a count below 1; a blend or an exploration outside [0, 1]; an unknown replacement.
 
@@ -93,8 +95,7 @@ def ssracos(
     """
     times, idle = require_count("times", times), require_count("idle", idle)
     num_positives = require_count("num_positives", num_positives)
-    require_replacement(replacement)
-    require_racos(exploration, parity, num_positives)
+    require_racos(exploration, parity, num_positives, replacement)
     require_share("blend", blend)
     settings = Suspicion(times, idle, blend, replacement)
     return Algorithm(
@@ -161,8 +162,10 @@ def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosSt
     values = state.inner.values
     values = jnp.where(here, (1 - settings.blend) * values + settings.blend * mean, values)
     better = done & (mean < state.mean)
+    positives = state.inner.positives
+    order = jnp.argsort(jnp.stack([entry(values, place) for place in positives]))
     return state._replace(
-        inner=_sort(state.inner._replace(values=values)),
+        inner=state.inner._replace(values=values, positives=positives[order]),
         suppressed=state.suppressed | here,
         again=jnp.where(done, -1, state.again),
         sum=jnp.where(done, 0.0, total),
@@ -193,9 +196,3 @@ def _best(state: SsracosState):
     known = jnp.isfinite(state.mean)
     x = jnp.where(known, state.x, state.inner.points[place])
     return x, jnp.where(known, state.mean, state.inner.values[place])
-
-
-def _sort(state: SracosState) -> SracosState:
-    """The state with its positives in the order of their values."""
-    values = jnp.stack([entry(state.values, place) for place in state.positives])
-    return state._replace(positives=state.positives[jnp.argsort(values)])

@@ -61,8 +61,14 @@ def is_compiled(
     require_flag("jit", jit)
     if jit and executor is not None:
         raise ValueError("executor is for functions on the host: pass jit=False with it.")
-    if jit:
-        _require_arrays(args)
+    for leaf in jax.tree.leaves(args) if jit else ():
+        try:
+            jnp.result_type(leaf)
+        except TypeError as error:
+            raise TypeError(
+                f"args of a traced function must be arrays, got {leaf!r}: pass jit=False, or bind it, "
+                "functools.partial(fun, ...)."
+            ) from error
     return jit
 
 
@@ -97,12 +103,12 @@ def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **
     """Raises for stopping conditions that are no numbers, args that are no tuple, and bad flags."""
     for name, flag in flags.items():
         require_flag(name, flag)
-    for name, value in (("target", target), ("time_budget", time_budget)):
-        if value is None:
-            continue
-        require_number(name, value)
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, got {value}; leave it out to have none.")
+    given = {"target": target, "time_budget": time_budget}
+    for name, value in given.items():
+        if value is not None:
+            require_number(name, value)
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value}; leave it out to have none.")
     if time_budget is not None and time_budget <= 0:
         raise ValueError(f"time_budget must be positive seconds, got {time_budget}.")
     if patience is not None:
@@ -154,14 +160,3 @@ def _as_list(name: str, value: Any) -> list:
     if not is_list or getattr(value, "ndim", 1) == 0:
         raise TypeError(f"{name} must be a list, one entry per point, got {value!r}.")
     return list(value)
-
-
-def _require_arrays(args: tuple) -> None:
-    for leaf in jax.tree.leaves(args):
-        try:
-            jnp.result_type(leaf)
-        except TypeError as error:
-            raise TypeError(
-                f"args of a traced function must be arrays, got {leaf!r}: pass jit=False, or bind it, "
-                "functools.partial(fun, ...)."
-            ) from error

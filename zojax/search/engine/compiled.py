@@ -91,8 +91,10 @@ def programs_of(fun: Callable[[], Callable]) -> Callable[[Problem, bool], Device
         def advance(*inputs):
             return _steps(problem._replace(fun=fun()), stops, *inputs)
 
-        def evaluate_known(*inputs):
-            return _evaluate_known(problem._replace(fun=fun()), *inputs)
+        def evaluate_known(x, args, key):
+            keys = _keys(jnp.arange(len(x)), evaluation_key(key)) if problem.with_key else None
+            values = _evaluate(problem._replace(fun=fun()), x, args, keys)
+            return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
         def evaluate_again(*inputs):
             return _evaluate_again(problem._replace(fun=fun()), *inputs)
@@ -116,7 +118,7 @@ def _steps(problem: Problem, stops: bool, carry: Carry, until, args, target, pat
     def step(carry: Carry):
         x, told, state = _ask_and_tell(problem, carry, args)
         if stops and problem.runs > 1:
-            state = jax.tree.map(partial(_where_running, carry.running), state, carry.state)
+            state = jax.tree.map(partial(_where, carry.running), state, carry.state)
         carry = _record(problem.budget, carry, state, x, told)
         if not stops:
             return carry
@@ -155,8 +157,10 @@ def _evaluate(problem: Problem, x, args, keys):
 
     def objective(x, key):
         extra = {"key": key} if problem.with_key else {}
-        value = problem.fun(problem.space.decode(x), *args, **extra)
-        return problem.sign * _scalar(value)
+        value = traced_real(problem.fun(problem.space.decode(x), *args, **extra), name="fun")
+        if value.size != 1:
+            raise NotScalarError(f"fun must return a scalar, got shape {value.shape}.")
+        return problem.sign * value.astype(float_dtype()).reshape(())
 
     if not problem.with_key and len(x) == 1:
         return objective(x[0], None)[None]
@@ -166,26 +170,10 @@ def _evaluate(problem: Problem, x, args, keys):
         return jax.vmap(objective)(x, keys)
 
 
-def _scalar(returned: Any) -> jax.Array:
-    """The value of `fun`, in the dtype of the algorithms. An array with one entry counts as a scalar."""
-    value = traced_real(returned, name="fun")
-    if value.size != 1:
-        raise NotScalarError(f"fun must return a scalar, got shape {value.shape}.")
-    return value.astype(float_dtype()).reshape(())
-
-
 def type_of_values(problem: Problem, args) -> np.dtype:
     """The dtype that a function without keys returns when it is compiled."""
     x = jax.ShapeDtypeStruct((problem.space.dimension,), float_dtype())
     return jax.eval_shape(lambda x: problem.fun(problem.space.decode(x), *args), x).dtype
-
-
-def _evaluate_known(problem: Problem, x, args, key):
-    keys = None
-    if problem.with_key:
-        keys = _keys(jnp.arange(len(x)), evaluation_key(key))
-    values = _evaluate(problem, x, args, keys)
-    return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 
 def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
@@ -234,7 +222,7 @@ def _record(budget: int, carry: Carry, state, x, told) -> Carry:
     )
 
 
-def _where_running(running, new, old):
+def _where(running, new, old):
     return jnp.where(running.reshape(running.shape + (1,) * (new.ndim - 1)), new, old)
 
 

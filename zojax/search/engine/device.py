@@ -17,7 +17,7 @@ from zojax.search.engine.compiled import (
     starting,
 )
 from zojax.search.engine.outcome import Outcome, mean_and_error, one_after_another, stopped_by
-from zojax.search.engine.task import Problem, SearchTask, keeps_points
+from zojax.search.engine.task import SearchTask, keeps_points
 
 REPORTS = 100  # per run
 FIRST = 16  # evaluations of the first call under a clock
@@ -64,10 +64,11 @@ def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]
         carry, parts, why, ended_by = _in_parts(
             programs.advance_a_copy, start, inputs, task, task.report
         )
-    if not free and len(known_x):
+    if not free and len(known_x):  # the given points of all runs, in the form of a history
         shape = len(known_x), problem.runs
-        known = np.broadcast_to(values[:, None], shape), _as_points(problem, known_x)
-        parts = [known, *parts]
+        rows = known_x[: len(known_x) if keeps_points(problem) else 0, None]
+        points = np.broadcast_to(rows, (len(rows), problem.runs, problem.space.dimension))
+        parts = [(np.broadcast_to(values[:, None], shape), points), *parts]
     outcome = _outcome(task, carry, parts, why)
     return (outcome if ended_by is None else stopped_by(ended_by, outcome)), carry
 
@@ -105,9 +106,8 @@ def _in_parts(
             began = time.monotonic()
             carry = jax.block_until_ready(advance(carry, np.int32(until), *inputs))
             seconds = time.monotonic() - began
-            parts[until] = tuple(
-                np.copy(h) for h in _history(carry)
-            )  # copies: a view would keep all rows
+            # Copies: a view would keep all rows.
+            parts[until] = tuple(np.copy(h) for h in _history(carry))
             carry = carry._replace(begin=carry.evaluations)
             x, value = recommendations(problem, carry.state)
             i = int(np.argmin(value))
@@ -126,12 +126,6 @@ def _history(carry: Carry) -> tuple[np.ndarray, np.ndarray]:
     """Values and points since `begin`."""
     count = int(carry.evaluations) - int(carry.begin)
     return np.asarray(carry.values)[:count], np.asarray(carry.points)[:count]
-
-
-def _as_points(problem: Problem, x: np.ndarray) -> np.ndarray:
-    """The given points (n, d) of all runs, in the form of a history."""
-    shape = len(x) if keeps_points(problem) else 0, problem.runs, problem.space.dimension
-    return np.broadcast_to(x[: shape[0], None], shape)
 
 
 def _outcome(task: SearchTask, carry: Carry, parts: list, stop: str | None) -> Outcome:
@@ -160,9 +154,7 @@ def _look_again(evaluate: Callable, task: SearchTask, carry: Carry, outcome: Out
     """The outcome with `reserve` more evaluations of each run's recommended point, and their means."""
     x, used = outcome.x.astype(float_dtype()), np.asarray(carry.used)
     batches = -(-task.reserve // task.problem.algorithm.batch_size)
-    several = (
-        batches if task.clock is None else 1
-    )  # batches per call; a clock is checked in between
+    several = batches if task.clock is None else 1  # per call; a clock is checked in between
     calls = []
     for first in range(0, batches, several):
         calls.append(np.asarray(evaluate(several, x, used, np.int32(first), task.args, carry.key)))

@@ -81,7 +81,7 @@ def minimize(
     `with_key` is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536
     points ends after its last point.
 
-    **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions (`snes`,
+    **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions (`cma_es(noisy=True)`, `snes`,
     `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in 64 evaluations, at least 4, for
     the recommended point: `best_value` is their mean, `best_error` its standard error. Otherwise, `fun` is
     treated as noiseless.
@@ -117,9 +117,6 @@ def minimize(
       callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
         evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
-
-    Returns:
-      A `SearchResult`.
 
     Raises:
       ValueError: a bad argument; the message has its name, its value and the remedy.

@@ -28,10 +28,7 @@ class Outcome(NamedTuple):
 
 
 def mean_and_error(values: np.ndarray, otherwise: float) -> tuple[float, float]:
-    """The mean of the finite values, and its standard error; inf and nan if all failed.
-
-    With fewer than two values, the error is unknown: `otherwise` and nan.
-    """
+    """(mean, standard error) of finite values; (inf, nan) if none, (`otherwise`, nan) below two values."""
     finite = values[np.isfinite(values)]
     if len(values) < 2:
         return otherwise, np.nan

@@ -16,9 +16,7 @@ from zojax.search.spaces._precision import X64
 def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
     """Warns if the best value is an integer, and wider integers give another value."""
     best, value = result.best, result.best_value
-    if (
-        not value.is_integer() or value not in result.history.values
-    ):  # a given value, or not an integer
+    if not value.is_integer() or value not in result.history.values:  # the last for a given value
         return
     dtype = type_of_values(problem, args)
     if not jnp.issubdtype(dtype, jnp.integer) or dtype.itemsize == 8:

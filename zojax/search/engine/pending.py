@@ -20,16 +20,13 @@ class Pending:
 
     Waiting ends with the `clock`, or when the executor is lost: it breaks, is shut down, or cancels an
     evaluation. Evaluations that run at that time have `GRACE` seconds to end.
-
-    Attributes:
-      lost: why the executor takes no more evaluations, or None.
     """
 
     def __init__(self, executor: Executor | None, clock: Clock | None):
         self.executor, self.clock = executor, clock
         self.points: dict[Any, np.ndarray] = {}
         self.done: SimpleQueue = SimpleQueue()  # futures, as they end
-        self.lost: str | None = None
+        self.lost: str | None = None  # why the executor takes no more evaluations
         self.error: RuntimeError | None = None  # that lost it
         self.end = np.inf if clock is None else clock.end
 

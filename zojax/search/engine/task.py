@@ -91,10 +91,7 @@ def first_state(algorithm: Algorithm, space: Space, budget: int, key: jax.Array)
 
 
 def reserved(algorithm: Algorithm, budget: int, points: int) -> int:
-    """How many evaluations of a noisy budget repeat the recommended point.
-
-    A small budget has none, and the given points come first.
-    """
+    """How many evaluations of a noisy budget repeat the recommended point; the given points come first."""
     spare = budget - max(1, points) * algorithm.samples
     number = min(max(FEW, budget // SHARE), spare)
     return number if budget >= LEAST and number > 1 else 0

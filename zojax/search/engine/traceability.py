@@ -58,15 +58,12 @@ def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> b
         return program(space.low.astype(float_dtype()), args, as_key(0))
 
     try:
-        return _is_same(traced(), traced())
+        first, second = traced(), traced()
+        # Up to the addresses of Python objects.
+        texts = [re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)) for program in (first, second)]
+        return texts[0] == texts[1] and all(map(_is_equal, first.consts, second.consts))
     except Exception:  # of any kind: on the host, it counts as a failed evaluation
         return False
-
-
-def _is_same(first, second) -> bool:
-    """Whether two programs are equal, up to the addresses of Python objects."""
-    texts = [re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr)) for program in (first, second)]
-    return texts[0] == texts[1] and all(map(_is_equal, first.consts, second.consts))
 
 
 def _is_equal(a, b) -> bool:

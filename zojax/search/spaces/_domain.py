@@ -48,8 +48,8 @@ class Domain:
     ...
     ...     def encode(self, value):
     ...         return np.log2(value)
-    >>> found = search.minimize(lambda n: abs(n - 30), PowersOfTwo(3, 6), budget=50, key=0,
-    ...                         init_points=[8])
+    >>> found = search.minimize(lambda n: abs(n - 30), PowersOfTwo(3, 6), search.random_search(),
+    ...                         budget=50, key=0, init_points=[8])
     >>> found.best, sorted(found.history.points.tolist())
     (32, [8, 16, 32, 64])
     """
@@ -114,3 +114,27 @@ def combinations(entry: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Every array of a shape with entries from `entry`, shape (number of arrays, *shape)."""
     rows = list(itertools.product(entry, repeat=math.prod(shape)))
     return np.reshape(rows, (-1, *shape))
+
+
+def numbers_of(domain: Domain, value: Any) -> np.ndarray:
+    """The numbers of a value, with the domain's shape."""
+    try:
+        numbers = np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a value of {domain} must hold numbers, got {value!r}.") from error
+    if numbers.shape != domain.shape:
+        raise ValueError(
+            f"a value of {domain} must have shape {domain.shape}, got {numbers.shape}."
+        )
+    return numbers
+
+
+def log_of(number: np.ndarray) -> np.ndarray:
+    """The logarithm: -inf or nan for numbers that are not positive, which no domain contains."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(number)
+
+
+def times(shape: tuple[int, ...]) -> str:
+    """A shape as text: " x 2 x 3"."""
+    return "".join(f" x {n}" for n in shape)

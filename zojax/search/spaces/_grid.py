@@ -5,9 +5,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from zojax.search.spaces._domain import ORDERED, Domain, plain
+from zojax.search.spaces._domain import ORDERED, Domain, numbers_of, plain, times
 from zojax.search.spaces._precision import fits_int, int_dtype, namespace_of, require_traceable
-from zojax.search.spaces._values import numbers_of, times
 
 
 @dataclass(frozen=True)

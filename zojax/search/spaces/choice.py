@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.search.spaces._arguments import as_shape
-from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain
+from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain, times
 from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import fits_float, fits_int, namespace_of, require_traceable
-from zojax.search.spaces._values import times
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,8 @@ class Choice(Domain):
     def encode(self, value):
         flat = [value]
         for length in self.shape:  # without NumPy, because an option may be a list
-            if any(not _is_list(v) or len(v) != length for v in flat):
+            are_lists = (isinstance(v, (list, tuple)) or getattr(v, "ndim", 0) > 0 for v in flat)
+            if not all(are_lists) or any(len(v) != length for v in flat):
                 raise ValueError(f"a value of {self} must have shape {self.shape}, got {value!r}.")
             flat = [entry for v in flat for entry in v]
         return np.reshape([float(self._position(v)) for v in flat], self.shape)
@@ -108,9 +108,6 @@ def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
       options: at least two, of any kind but domains. Only numbers allow a traced function.
       shape: a size or a tuple of sizes, for an array of independent choices.
 
-    Returns:
-      A `Domain` of the options.
-
     Raises:
       TypeError: options that are not a list (a string is not one); a domain inside an option.
       ValueError: fewer than two options; a bad shape.
@@ -124,18 +121,7 @@ def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
 def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
     """One of several options with an order: neighbours in the list are similar.
 
-    Samples and types are as in `choice`.
-
-    Args:
-      options: at least two, of any kind but domains. Only numbers allow a traced function.
-      shape: a size or a tuple of sizes, for an array of independent choices.
-
-    Returns:
-      A `Domain` of the options.
-
-    Raises:
-      TypeError: options that are not a list (a string is not one); a domain inside an option.
-      ValueError: fewer than two options; a bad shape.
+    Samples, types, arguments and errors are as in `choice`.
 
     >>> print(ordered([0.0, 0.1, 0.5]))
     ordered([0.0, 0.1, 0.5])
@@ -163,10 +149,6 @@ def _number_in(option) -> bool | int | float | None:
         is_real = any(jnp.issubdtype(option.dtype, t) for t in (np.bool_, np.integer, np.floating))
         return option.item() if is_real else None
     return option if isinstance(option, (int, float)) else None
-
-
-def _is_list(value) -> bool:
-    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
 
 
 def _equal(a, b) -> bool:

@@ -17,9 +17,6 @@ def integers(low: int, high: int, shape: int | tuple[int, ...] = (), *, step: in
       shape: a size or a tuple of sizes, for an array of independent integers.
       step: the distance of neighbours. The last value is at most `high`.
 
-    Returns:
-      A `Domain` of ints.
-
     Raises:
       TypeError: a bound or a step that is not an int.
       ValueError: bounds that are not low < high, or beyond 2^53; a step outside [1, high - low]; more than

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zojax.search.spaces._arguments import as_bounds, as_integers, as_shape, require_positive
-from zojax.search.spaces._domain import CONTINUOUS, Domain, combinations
+from zojax.search.spaces._domain import CONTINUOUS, Domain, combinations, log_of, numbers_of, times
 from zojax.search.spaces._precision import (
     fits_int,
     int_dtype,
@@ -14,7 +14,6 @@ from zojax.search.spaces._precision import (
     require_resolution,
     require_traceable,
 )
-from zojax.search.spaces._values import log_of, numbers_of, times
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,6 @@ def log_integers(low: int, high: int, shape: int | tuple[int, ...] = ()) -> Doma
     Args:
       low, high: the bounds.
       shape: a size or a tuple of sizes, for an array of independent integers.
-
-    Returns:
-      A `Domain` of ints.
 
     Raises:
       TypeError: a bound that is not an int.

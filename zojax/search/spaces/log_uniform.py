@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 
 from zojax.search.spaces._arguments import as_bounds, as_shape, require_positive
-from zojax.search.spaces._domain import CONTINUOUS, Domain
+from zojax.search.spaces._domain import CONTINUOUS, Domain, log_of, numbers_of, times
 from zojax.search.spaces._precision import (
     fits_float,
     namespace_of,
     require_resolution,
     require_traceable,
 )
-from zojax.search.spaces._values import log_of, numbers_of, times
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,6 @@ def log_uniform(low: float, high: float, shape: int | tuple[int, ...] = ()) -> D
     Args:
       low, high: the bounds, both included.
       shape: a size or a tuple of sizes, for an array of independent numbers.
-
-    Returns:
-      A `Domain` of floats.
 
     Raises:
       TypeError: a bound that is not a number.

@@ -20,7 +20,6 @@ so that each integer has its own bin. `Domain` describes how to write your own.
 does so in float64, for people and for functions on the host.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,7 +138,12 @@ class Space:
 
     def encode(self, point: PyTree) -> np.ndarray:
         """The encoded (d,) of a user's point. Raises ValueError for a point outside the space."""
-        parts = zip(self.domains, self._match(point), strict=True)
+        try:
+            values = self.treedef.flatten_up_to(point)
+        except ValueError as error:
+            message = f"{point!r} does not have the structure of the space\n{self}"
+            raise ValueError(message) from error
+        parts = zip(self.domains, values, strict=True)
         x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
         slack = self._per_coordinate("slack")
         outside = ~((x >= self.low - slack) & (x <= self.high + slack))
@@ -153,10 +157,9 @@ class Space:
         return nearest
 
     def __str__(self):
-        paths = jax.tree_util.tree_flatten_with_path(
-            self.treedef.unflatten([_Leaf(d) for d in self.domains])
-        )[0]
-        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {leaf.domain}" for path, leaf in paths]
+        tree = self.treedef.unflatten(range(len(self.domains)))
+        paths = jax.tree.leaves_with_path(tree)
+        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {self.domains[i]}" for path, i in paths]
         return "\n".join([*lines, f"{self.dimension} coordinates, {_shown(self.size)} points"])
 
     @cached_property
@@ -181,23 +184,12 @@ class Space:
             for d, part in zip(self.domains, parts, strict=True)
         ]
 
-    def _match(self, point: PyTree) -> list:
-        try:
-            return self.treedef.flatten_up_to(point)
-        except ValueError as error:
-            raise ValueError(
-                f"{point!r} does not have the structure of the space\n{self}"
-            ) from error
-
 
 def space(tree: PyTree) -> Space:
     """A `Space` from any pytree of domains. A Space is returned unchanged.
 
     Args:
       tree: the pytree, or a single domain.
-
-    Returns:
-      A `Space`.
 
     Raises:
       TypeError: a leaf that is not a domain; a domain of your own with missing members.
@@ -240,8 +232,3 @@ def _shown(count: float) -> str:
     if count == math.inf:
         return "infinitely many"
     return f"{count:,}" if count < 10**18 else f"about 10^{math.log10(count):.0f}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Leaf:
-    domain: Domain

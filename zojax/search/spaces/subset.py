@@ -8,9 +8,8 @@ import numpy as np
 
 from zojax.noise import scramble
 from zojax.search.spaces._arguments import as_integers
-from zojax.search.spaces._domain import UNORDERED, Domain
+from zojax.search.spaces._domain import UNORDERED, Domain, numbers_of
 from zojax.search.spaces._precision import namespace_of
-from zojax.search.spaces._values import numbers_of
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,6 @@ def subset(n: int, *, max_size: int) -> Domain:
     Args:
       n: how many things there are.
       max_size: the largest number of members.
-
-    Returns:
-      A `Domain` of bool (n,).
 
     Raises:
       TypeError: n or max_size is not an int.

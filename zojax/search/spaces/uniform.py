@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zojax.search.spaces._arguments import as_bounds, as_number, as_shape
-from zojax.search.spaces._domain import CONTINUOUS, Domain, plain
+from zojax.search.spaces._domain import CONTINUOUS, Domain, numbers_of, plain, times
 from zojax.search.spaces._grid import Grid
 from zojax.search.spaces._precision import require_few, require_resolution
-from zojax.search.spaces._values import numbers_of, times
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,6 @@ def uniform(
       low, high: the bounds.
       shape: a size or a tuple of sizes, for an array of independent numbers.
       step: the distance of neighbours. The last value is at most `high`.
-
-    Returns:
-      A `Domain` of floats.
 
     Raises:
       TypeError: a bound or a step that is not a number.

@@ -1,0 +1,153 @@
+"""Programs that NumPy runs, beside the same functions under JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from zojax import search
+from zojax.search.engine.host_programs import _by_numpy
+from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
+
+F = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+N = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
+U = (np.arange(12, dtype=np.uint32) * np.uint32(0x9E3779B9)).reshape(3, 4)
+B = N % 2 == 0
+
+
+def loop(a):
+    return lax.while_loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, c[1] * 2), (0, a))
+
+
+def cumulated(a):
+    return lax.scan(lambda c, x: (c + x, c * x), a[0], a, reverse=True)
+
+
+FUNCTIONS = {
+    "arithmetic": (lambda a: -a * a + a / 3 - 1, F),
+    "whole-division": (lambda a: (lax.div(a, 4), lax.rem(a, 4)), N),
+    "unsigned-division": (lambda a: lax.div(a, np.uint32(7)), U),
+    "wraps": (lambda a: a * np.uint32(0x9E3779B9) + a, U),
+    "shifts": (lambda a: (a >> 3) ^ (a << 2), U),
+    "signed-shift": (lambda a: lax.shift_right_arithmetic(a, 1), N),
+    "bits": (lambda a: lax.bitcast_convert_type(a, jnp.uint32), F),
+    "logic": (lambda b: (b & ~b[::-1]) | (b ^ b[:, ::-1]), B),
+    "converted": (lambda a: (a.astype(int), a.astype(bool), a > 1), F),
+    "one-number": (lambda a: (a[1, 2] * 2).astype(int) + 1, F),
+    "rounded": (lambda a: (jnp.round(a), lax.round(a), jnp.floor(a), jnp.ceil(a)), F),
+    "functions": (
+        lambda a: (jnp.exp(a), jnp.log1p(a**2), jnp.tanh(a), abs(a) ** 0.3, jnp.sign(a)),
+        F,
+    ),
+    "erf": (lambda a: (lax.erf(a), lax.erf_inv(a / 3), jax.nn.sigmoid(a)), F),
+    "not-finite": (lambda a: jnp.isfinite(1 / jnp.floor(a)), F),
+    "clamped": (lambda a: jnp.clip(a, -1, 0.5), F),
+    "selected": (lambda a: jnp.where(a > 0, a, 2 * a), F),
+    "one-selected": (lambda a: jnp.where(a[0, 0] > 0, a, 2 * a), F),
+    "shapes": (lambda a: (a.T, a.ravel()[None], a[:, None] + a[0], jnp.flip(a, 0)), F),
+    "joined": (lambda a: (jnp.concatenate([a, a]), jnp.stack([a, -a], 1), jnp.pad(a, 1)), F),
+    "slices": (lambda a: (a[1:3, ::2], lax.dynamic_slice(a, (2, 3), (2, 2))), F),
+    "updated": (lambda a: lax.dynamic_update_slice(a, a[:1, :2], (9, 1)), F),
+    "rows": (lambda a: a[jnp.array([2, 0])], F),
+    "columns": (lambda a: a[:, jnp.array([3, 0, 0])], F),
+    "diagonal": (lambda a: jnp.diagonal(a[:, :3]), F),
+    "outside": (lambda a: jnp.take(a, jnp.array([0, 99]), axis=0), F),
+    "scattered": (lambda a: a.at[jnp.array([2, 0]), 1].set(7.0), F),
+    "scattered-outside": (lambda a: a.at[jnp.array([2, 9])].set(7.0), F),
+    "products": (lambda a: (a @ a.T, a[0] @ a[1], jnp.einsum("ij,ik->jk", a, a)), F),
+    "batched-product": (
+        lambda a: jnp.einsum("bi,bij->bj", a, jnp.stack([a] * 3, 2)[..., 0, None]),
+        F,
+    ),
+    "sorted": (lambda a: (jnp.sort(a % 0.7), jnp.argsort(a % 0.7, axis=0)), F),
+    "reduced": (
+        lambda a: (a.sum(), a.max(0), a.min(), a.prod(1), jnp.any(a > 1), jnp.all(a > 1, 1)),
+        F,
+    ),
+    "found": (lambda a: (jnp.argmax(a % 0.7, 1), jnp.argmin(a % 0.7)), F),
+    "cumulated": (
+        lambda a: (jnp.cumsum(a, 1), lax.cummax(a % 0.7, reverse=True), jnp.cumprod(a, 0)),
+        F,
+    ),
+    "iota": (lambda a: a + lax.broadcasted_iota(jnp.float32, (3, 4), 1), F),
+    "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
+    "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
+    "while": (loop, F),
+    "scan": (cumulated, F),
+    "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
+    "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),
+    "eigenvalues": (lambda a: jnp.linalg.eigvalsh(a @ a.T), F),
+}
+
+
+def run_by_numpy(fun, *inputs):
+    program, shapes = numpy_program(fun, *inputs)
+    return jax.tree.unflatten(jax.tree.structure(shapes), program(*inputs)), shapes
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_equals_jax(name):
+    fun, a = FUNCTIONS[name]
+    result, shapes = run_by_numpy(fun, a)
+    expected = fun(jnp.asarray(a))
+    for found, wanted, shape in zip(*map(jax.tree.leaves, (result, expected, shapes)), strict=True):
+        assert np.shape(found) == shape.shape and found.dtype == shape.dtype
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
+
+
+def test_keys_are_their_data():
+    def fun(key):
+        keys = jax.random.wrap_key_data(jax.random.key_data(key)[None] + jnp.uint32(1))
+        return jax.random.key_data(keys[0])
+
+    key = jax.random.key(3)
+    program, _ = numpy_program(fun, key)
+    (found,) = program(np.asarray(jax.random.key_data(key)))
+    np.testing.assert_array_equal(found, fun(key))
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda a: jnp.fft.fft(a),
+        lambda a: lax.cond(a[0, 0] > 9, lambda a: jnp.linalg.qr(a)[0].sum(), jnp.sum, a),
+        lambda a: lax.while_loop(lambda a: a[0, 0] > 9, lambda a: jnp.cbrt(a), a),
+        lambda a: lax.shift_right_logical(a.astype(int), 1),
+    ],
+)
+def test_an_equation_without_a_form_is_refused_before_any_is_run(fun):
+    with pytest.raises(NoNumPyFormError, match="no form in NumPy"):
+        numpy_program(fun, F)
+
+
+def test_an_algorithm_without_a_form_is_compiled():
+    def init(key, space, budget):
+        return key
+
+    def ask(space, key):
+        key, own = jax.random.split(key)
+        return jax.random.uniform(own, (1, space.dimension)), key
+
+    def tell(space, key, x, values):
+        return key
+
+    algorithm = search.Algorithm(init, ask, tell, lambda key: (jnp.zeros(2), jnp.inf), tell)
+    space = search.space(search.uniform(0, 1, (2,)))
+    with pytest.raises(NoNumPyFormError):
+        _by_numpy(algorithm, space, 9, jax.random.key(0).dtype, np.dtype("float32"))
+    found = search.minimize(lambda x: float(x.sum()), space, algorithm, budget=9, key=0, jit=False)
+    assert found.evaluations == 9 and len(set(found.history.values.tolist())) == 9
+
+
+@pytest.mark.parametrize("width", [400, 1000])
+def test_both_kinds_of_programs_take_the_same_steps(width):
+    """At the width from which XLA runs on the host, and below."""
+    space, options = search.uniform(-1, 1, (width,)), dict(budget=30, key=0)
+
+    def fun(x):
+        return float(np.abs(x[:3]).sum())
+
+    found = search.minimize(fun, space, search.sracos(), jit=False, **options)
+    again = search.minimize(lambda x: jnp.abs(x[:3]).sum(), space, search.sracos(), **options)
+    np.testing.assert_allclose(found.history.values, again.history.values, rtol=1e-5)

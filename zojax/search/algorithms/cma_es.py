@@ -1,0 +1,304 @@
+"""CMA-ES with restarts: a normal distribution that learns the shape of the function."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax._checks import require_count
+from zojax._numerics import float_dtype
+from zojax.noise import standard_normal
+from zojax.search._random import Random, make_random, to_unit, words
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._bipop import Regime, first_regime, next_regime
+from zojax.search.algorithms._evolution import (
+    Distribution,
+    add_members,
+    first_distribution,
+    next_distribution,
+    no_sums,
+    place,
+    rates_of,
+)
+from zojax.search.algorithms._margin import with_margin
+from zojax.search.algorithms._shares import first_shares, moved_shares, option_at, share_of
+from zojax.search.algorithms._toolkit import keep_best, recommended, reused
+from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
+
+STEP = 0.25  # the first deviation, in units of the range
+GENERATIONS = 50  # of a large population in the budget, at least
+NOISY_GENERATIONS = 128  # of a noisy search, or 10 d: large populations average the noise
+BLOCK = 16  # members at once, so that a small population in large arrays costs little
+
+
+class CmaState(NamedTuple):
+    """The distribution, the values of this generation, the run and the recommendation."""
+
+    random: Random  # `draws` is the number of the generation's first member
+    distribution: Distribution
+    shares: jax.Array  # (d, options), for coordinates without order
+    regime: Regime
+    told: jax.Array  # evaluated members of this generation
+    values: jax.Array  # (capacity,), inf for members to come
+    lows: jax.Array  # lowest values of this run's last generations
+    x: jax.Array  # the recommendation, and its value
+    value: jax.Array
+
+
+@reused
+def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: int = 1) -> Algorithm:
+    """CMA-ES: active, with BIPOP restarts, box constraints, integers and options.
+
+        x_i = m + s y_i,  y_i = A z_i,  A A' = C,        m <- m + s sum_i max(w_i, 0) y_i
+        C <- (1 - c_1 - c_n sum w) C + c_1 p p' + c_n sum_i w_i y_i y_i',   s <- s exp(c (|q| / E|z| - 1))
+
+    Weights w fall with the rank of the value, and bad members have negative ones; p and q average past
+    steps. Only ranks matter, not values. Above 100 coordinates, C is diagonal. Bounds reflect. Integers
+    are rounded, and keep some probability of their neighbours. A coordinate without order has a
+    probability for each option. A run ends when its values or steps no longer change. The next run starts
+    elsewhere, with twice the population or with a small one.
+
+    Args:
+      population: n of the first run, at least 4. By default, 4 + 3 ln d; with noise, up to 1024 members if
+        128 and 10 d generations remain.
+      noisy: for noisy functions. The answer is the mean m with the average value of the last population,
+        instead of the best point. There are no restarts.
+      batch_size: points of one ask, for parallel evaluations. Populations are multiples of it.
+
+    Returns:
+      An `Algorithm`.
+
+    Raises:
+      ValueError: a population below 4; a batch_size below 1.
+
+    References:
+      Hansen, `The CMA evolution strategy: a tutorial <https://arxiv.org/abs/1604.00772>`_, 2016. Hansen,
+      `Benchmarking a BI-population CMA-ES <https://doi.org/10.1145/1570256.1570333>`_, 2009. Hamano et
+      al., `CMA-ES with margin <https://arxiv.org/abs/2205.13482>`_, 2022.
+
+    >>> from zojax import search
+    >>> import jax.numpy as jnp
+    >>> def ridge(x):
+    ...     return jnp.sum((x - 0.3) ** 2) + 1e3 * jnp.sum(x - 0.3) ** 2
+    >>> found = search.minimize(ridge, search.uniform(-1, 1, (4,)), search.cma_es(), budget=1500, key=0)
+    >>> bool(found.best_value < 1e-6)
+    True
+    """
+    batch_size = require_count("batch_size", batch_size)
+    if population is not None and require_count("population", population) < 4:
+        raise ValueError(f"population must be at least 4, got {population}.")
+
+    def least(space: Space, budget: int = 0) -> int:
+        d = space.dimension
+        share = min(budget // max(NOISY_GENERATIONS, 10 * d), 1024) if noisy else 0
+        n = population or max(4 + int(3 * np.log(d)), share)
+        return -(-n // batch_size) * batch_size
+
+    def init(key, space: Space, budget: int) -> CmaState:
+        n, dtype = least(space, budget), float_dtype()
+        doublings = 0 if noisy else max(0, int(np.log2(max(1, budget / (2 * n * GENERATIONS)))))
+        x = space.sample(key, 1)[0].astype(dtype)
+        return CmaState(
+            random=make_random(key),
+            distribution=first_distribution(_to_units(space, x), STEP),
+            shares=first_shares(space, dtype),
+            regime=first_regime(n, STEP, dtype),
+            told=jnp.int32(0),
+            values=jnp.full(n * 2**doublings, jnp.inf, dtype),
+            lows=jnp.full(10 + int(np.ceil(30 * space.dimension / n)), jnp.inf, dtype),
+            x=x,
+            value=jnp.asarray(np.inf, dtype),
+        )
+
+    def restart(space: Space, state: CmaState, values) -> CmaState:
+        del values
+        over = partial(_next_run, space, least(space), batch_size)
+        return lax.cond(_is_over(state), over, lambda s: s, state)
+
+    return Algorithm(
+        init,
+        partial(_ask, batch_size),
+        partial(_tell, _recommend_mean if noisy else restart, _first_best if noisy else keep_best),
+        recommended,
+        _inject,
+        batch_size=batch_size,
+        repeats_points=noisy,
+    )
+
+
+def _ask(batch_size: int, space: Space, state: CmaState):
+    members = state.told + jnp.arange(batch_size)
+    u = place(state.distribution, _normals(space, state, members))
+    return space.clip(_from_units(space, u, _options(space, state, members))), state
+
+
+def _tell(after, keep, space: Space, state: CmaState, x, values) -> CmaState:
+    for i in range(len(values)):
+        state = keep(state, x[i], values[i])
+    told = lax.dynamic_update_slice(state.values, values.astype(state.values.dtype), (state.told,))
+    state = state._replace(values=told, told=state.told + len(values))
+
+    def finish(state: CmaState) -> CmaState:
+        draws = state.random.draws + state.regime.population.astype(jnp.uint32)
+        new = _learn(space, state)._replace(
+            random=state.random._replace(draws=draws),
+            told=jnp.int32(0),
+            values=jnp.full_like(state.values, jnp.inf),
+        )
+        return after(space, new, state.values)
+
+    complete = state.told >= state.regime.population
+    return lax.cond(complete, finish, lambda s: s, state)
+
+
+def _inject(space: Space, state: CmaState, x, value) -> CmaState:
+    """Between two generations, a better point becomes the mean."""
+    better = (value < state.value) & (state.told == 0)
+    mean = jnp.where(better, _to_units(space, x), state.distribution.mean)
+    state = state._replace(distribution=state.distribution._replace(mean=mean))
+    return keep_best(state, x, value)
+
+
+def _first_best(state: CmaState, x, value) -> CmaState:
+    """The best point, until the first generation is complete."""
+    return keep_best(state, x, jnp.where(state.distribution.generation == 0, value, jnp.inf))
+
+
+def _recommend_mean(space: Space, state: CmaState, values: jax.Array) -> CmaState:
+    finite = jnp.isfinite(values)
+    average = jnp.sum(jnp.where(finite, values, 0)) / jnp.maximum(jnp.sum(finite), 1)
+    options = jnp.argmax(state.shares, axis=1)
+    return state._replace(
+        x=space.clip(_from_units(space, state.distribution.mean, options)),
+        value=jnp.where(jnp.any(finite), average, state.value),
+    )
+
+
+def _next_run(space: Space, least: int, batch_size: int, state: CmaState) -> CmaState:
+    """A run from another random point."""
+    d = space.dimension
+    u = to_unit(words(state.random, d + 2, start=2 * d))
+    most, evaluations = len(state.values), state.random.draws.astype(jnp.int32)
+    regime = next_regime(state.regime, evaluations, u[:2], least=least, most=most, step=STEP)
+    population = -(-regime.population // batch_size) * batch_size
+    return state._replace(
+        distribution=first_distribution(_to_units(space, space.from_unit(u[2:])), regime.step),
+        shares=first_shares(space, state.shares.dtype),
+        regime=regime._replace(population=population),
+        lows=jnp.full_like(state.lows, jnp.inf),
+    )
+
+
+def _is_over(state: CmaState) -> jax.Array:
+    """Whether a run has converged, diverged, failed, or taken its evaluations."""
+    used = state.random.draws.astype(jnp.int32) - state.regime.started
+    now, d = state.distribution, len(state.distribution.mean)
+    n, eps = state.regime.population, jnp.finfo(state.lows.dtype).eps
+    window = jnp.minimum(10 + 30 * d // n, len(state.lows))
+    recent = jnp.arange(len(state.lows)) < window
+    low = jnp.min(state.lows)
+    spread = jnp.max(jnp.where(recent, state.lows, -jnp.inf)) - low
+    settled = (now.generation >= window) & (spread <= 1e-12 + 2 * eps * jnp.abs(low))
+    reach = now.step * jnp.max(now.scale * jnp.sqrt(now.covariance.variances()))
+    longest = 100 + 50 * (d + 3) ** 2 / jnp.sqrt(n)
+    return (
+        settled
+        | (reach < 4 * eps)
+        | ~(reach < 1e4)
+        | (now.generation > longest)
+        | (used >= state.regime.limit)
+        | jnp.isinf(state.lows[0])
+    )
+
+
+def _learn(space: Space, state: CmaState) -> CmaState:
+    """The distribution and the options move to the better members."""
+    now, n, capacity = state.distribution, state.regime.population, len(state.values)
+    rates = rates_of(now, n, capacity)
+    order = jnp.argsort(state.values)
+    ordered = state.values[order]
+    # A failed member earns nothing.
+    weights = jnp.where(jnp.isfinite(ordered), rates.weights, jnp.minimum(rates.weights, 0))
+    size = min(BLOCK, capacity)
+    spare = -capacity % size
+    order, weights = jnp.pad(order, (0, spare)), jnp.pad(weights, (0, spare))
+
+    def add(block, carry):
+        sums, chosen = carry
+        members = lax.dynamic_slice(order, (block * size,), (size,))
+        w = lax.dynamic_slice(weights, (block * size,), (size,))
+        options = _options(space, state, members)
+        chosen += share_of(options, jnp.maximum(w, 0), chosen.shape[1])
+        return add_members(sums, now, _normals(space, state, members), w), chosen
+
+    zero = no_sums(now), jnp.zeros_like(state.shares)
+    sums, chosen = lax.fori_loop(0, (n + size - 1) // size, add, zero)
+    flat = ordered[0] == ordered[n // 4 + 1]
+    return state._replace(
+        distribution=_with_margin(space, next_distribution(now, rates, sums, flat), n),
+        shares=moved_shares(state.shares, chosen),
+        lows=jnp.concatenate([ordered[:1], state.lows[:-1]]),
+    )
+
+
+def _with_margin(space: Space, now: Distribution, n: jax.Array) -> Distribution:
+    if not np.any(space.kinds == ORDERED):
+        return now
+    low, width = _cell(space)
+    deviation = now.step * jnp.sqrt(now.covariance.variances()) * width
+    mean, scale = with_margin(
+        low + width * jnp.clip(now.mean, 0, 1),
+        now.scale,
+        deviation,
+        jnp.asarray(space.low, width.dtype),
+        jnp.asarray(space.high, width.dtype),
+        1 / (n * space.dimension),
+    )
+    whole = space.kinds == ORDERED
+    return now._replace(
+        mean=jnp.where(whole, (mean - low) / width, now.mean),
+        scale=jnp.where(whole, scale, now.scale),
+    )
+
+
+def _normals(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
+    """Standard normals (n, d) of members of this generation, the same at each call."""
+    return standard_normal(_words(state, members, 0, space.dimension)).astype(float_dtype())
+
+
+def _options(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
+    """Options (n, d) of members; zeros if every coordinate has an order."""
+    d = space.dimension
+    if not np.any(space.kinds == UNORDERED):
+        return jnp.zeros((len(members), d), jnp.int32)
+    return option_at(state.shares, to_unit(_words(state, members, d, d)))
+
+
+def _words(state: CmaState, members: jax.Array, start: int, num: int) -> jax.Array:
+    draws = state.random.draws + members.astype(jnp.uint32)
+    return jax.vmap(lambda row: words(Random(state.random.seed, row), num, start))(draws)
+
+
+def _cell(space: Space) -> tuple[jax.Array, jax.Array]:
+    """Lower ends and widths (d,) of the ranges. Each integer has a cell of its own."""
+    half = np.where(space.kinds == CONTINUOUS, 0.0, 0.5)
+    width = np.maximum(space.high - space.low + 2 * half, 1e-30)
+    return jnp.asarray(space.low - half, float_dtype()), jnp.asarray(width, float_dtype())
+
+
+def _to_units(space: Space, x: jax.Array) -> jax.Array:
+    low, width = _cell(space)
+    return (x - low) / width
+
+
+def _from_units(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
+    """Encoded points from units of the range. Bounds of continuous coordinates reflect."""
+    low, width = _cell(space)
+    reflected = 1 - jnp.abs(1 - u % 2)
+    x = low + width * jnp.where(space.kinds == CONTINUOUS, reflected, jnp.clip(u, 0, 1))
+    if not np.any(space.kinds == UNORDERED):
+        return x
+    return jnp.where(space.kinds == UNORDERED, jnp.asarray(space.low) + options, x).astype(x.dtype)

@@ -1,0 +1,372 @@
+"""NumPy's expression for each primitive of JAX that searches use."""
+
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.special
+from jax import lax
+
+
+class NoNumPyFormError(NotImplementedError):
+    """A primitive, or a use of it, that has no form in NumPy here."""
+
+
+def form_of(eqn: Any) -> Callable[..., Any]:
+    """A function of NumPy arrays and scalars that equals the equation.
+
+    A scalar is a NumPy scalar: its operations take a tenth of the time of those on an array.
+    """
+    name = eqn.primitive.name
+    if name in SIMPLE:
+        return SIMPLE[name]
+    if name in MADE:
+        return MADE[name](eqn)
+    raise NoNumPyFormError(f"the primitive {name} has no form in NumPy.")
+
+
+def _shape(eqn: Any) -> tuple[int, ...]:
+    return eqn.outvars[0].aval.shape
+
+
+def _dtype(eqn: Any) -> np.dtype:
+    return eqn.outvars[0].aval.dtype
+
+
+def _platform(eqn):
+    platforms = eqn.params["platforms"]
+    index = next(i for i, names in enumerate(platforms) if names is None or "cpu" in names)
+    return lambda: np.int32(index)
+
+
+def _wrap(eqn):
+    """Keys are their data: one key is an array, and several are an array of objects."""
+    shape = _shape(eqn)
+    if not shape:
+        return lambda data: data
+
+    def wrap(data):
+        keys = np.empty(math.prod(shape), object)
+        keys[:] = list(data.reshape(len(keys), -1))
+        return keys.reshape(shape)
+
+    return wrap
+
+
+def _unwrap(eqn):
+    shape = _shape(eqn)
+    single = not eqn.invars[0].aval.shape
+    return (lambda key: key) if single else (lambda keys: np.stack(list(keys.flat)).reshape(shape))
+
+
+def _divide(eqn):
+    dtype = _dtype(eqn)
+    if np.issubdtype(dtype, np.inexact):
+        return operator.truediv
+    if np.issubdtype(dtype, np.unsignedinteger):
+        return np.floor_divide
+    return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
+
+
+def _shift(eqn):
+    if not np.issubdtype(_dtype(eqn), np.unsignedinteger):
+        raise NoNumPyFormError("a logical shift of signed numbers has no form in NumPy.")
+    return operator.rshift
+
+
+def _select(eqn):
+    which, *cases = eqn.invars
+    if len(cases) != 2:
+        return lambda which, *cases: np.choose(which, cases)
+    if which.aval.shape:
+        return lambda which, a, b: np.where(which, b, a)
+    return lambda which, a, b: b if which else a
+
+
+def _convert(eqn):
+    dtype = eqn.params["new_dtype"]
+    return lambda a: a.astype(dtype)
+
+
+def _bitcast(eqn):
+    dtype = np.dtype(eqn.params["new_dtype"])
+    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:
+        raise NoNumPyFormError("a bitcast that changes the shape has no form in NumPy.")
+    return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+
+
+def _reshape(eqn):
+    shape = _shape(eqn)
+    return (lambda a: np.reshape(a, shape)) if shape else (lambda a: a.flat[0])
+
+
+def _broadcast(eqn):
+    shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    inner = [1] * len(shape)
+    for dim, size in zip(dims, eqn.invars[0].aval.shape, strict=True):
+        inner[dim] = size
+    if math.prod(shape) == math.prod(inner):
+        return lambda a: np.reshape(a, shape)
+    return lambda a: np.broadcast_to(np.reshape(a, inner), shape)
+
+
+def _iota(eqn):
+    shape, dim = eqn.params["shape"], eqn.params["dimension"]
+    inner = [n if i == dim else 1 for i, n in enumerate(shape)]
+    values = np.broadcast_to(np.arange(shape[dim], dtype=_dtype(eqn)).reshape(inner), shape)
+    return lambda: values
+
+
+def _slice(eqn):
+    strides = eqn.params["strides"] or [1] * len(eqn.params["start_indices"])
+    ends = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strides, strict=True)
+    index = tuple(slice(*end) for end in ends)
+    return lambda a: a[index]
+
+
+def _starts(shape, sizes, starts) -> tuple[slice, ...]:
+    first = [min(max(int(i), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True)]
+    return tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))
+
+
+def _dynamic_slice(eqn):
+    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
+    return lambda a, *starts: a[_starts(shape, sizes, starts)]
+
+
+def _dynamic_update_slice(a, new, *starts):
+    a = a.copy()
+    a[_starts(a.shape, new.shape, starts)] = new
+    return a
+
+
+class _Windows:
+    """The windows of a gather or scatter: where each entry of the result or update lies in the array."""
+
+    def __init__(self, shape, sizes, rank, window_axes, dropped, mapped, batched):
+        if batched:
+            raise NoNumPyFormError("a gather or scatter with batch axes has no form in NumPy.")
+        self.window_axes, self.mapped = tuple(window_axes), mapped
+        self.last = [n - size for n, size in zip(shape, sizes, strict=True)]
+        inner = iter(window_axes)
+        self.offsets = []
+        for axis, size in enumerate(sizes):
+            along = [1] * rank
+            if axis not in dropped:
+                along[next(inner)] = size
+            self.offsets.append(np.arange(size).reshape(along))
+
+    def __call__(self, starts) -> tuple[tuple, Any]:
+        """(index, inside): the index of all entries, and which windows lie inside the array."""
+        places, inside = list(self.offsets), np.True_
+        for j, axis in enumerate(self.mapped):
+            start = np.expand_dims(starts[..., j], self.window_axes)
+            inside = inside & (start >= 0) & (start <= self.last[axis])
+            places[axis] = places[axis] + np.clip(start, 0, self.last[axis])
+        return tuple(places), inside
+
+
+def _gather(eqn):
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    array = eqn.invars[0].aval
+    windows = _Windows(
+        array.shape,
+        sizes,
+        len(_shape(eqn)),
+        numbers.offset_dims,
+        numbers.collapsed_slice_dims,
+        numbers.start_index_map,
+        numbers.operand_batching_dims,
+    )
+    if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
+        return lambda a, starts: a[windows(starts)[0]]
+    if not np.issubdtype(array.dtype, np.inexact):
+        raise NoNumPyFormError("a gather that fills integers has no form in NumPy.")
+
+    def filled(a, starts):
+        places, inside = windows(starts)
+        return np.where(inside, a[places], a.dtype.type(np.nan))
+
+    return filled
+
+
+def _scatter(eqn):
+    numbers, updates = eqn.params["dimension_numbers"], eqn.invars[2].aval.shape
+    shape = eqn.invars[0].aval.shape
+    window = iter(updates[axis] for axis in numbers.update_window_dims)
+    dropped = numbers.inserted_window_dims
+    windows = _Windows(
+        shape,
+        [1 if axis in dropped else next(window) for axis in range(len(shape))],
+        len(updates),
+        numbers.update_window_dims,
+        dropped,
+        numbers.scatter_dims_to_operand_dims,
+        numbers.operand_batching_dims,
+    )
+    clips = eqn.params["mode"] == lax.GatherScatterMode.CLIP
+
+    def scatter(a, starts, new):
+        places, inside = windows(starts)
+        inside = np.broadcast_to(inside | clips, new.shape)
+        a = a.copy()
+        a[tuple(np.broadcast_to(place, new.shape)[inside] for place in places)] = new[inside]
+        return a
+
+    return scatter
+
+
+def _pad(eqn):
+    widths = eqn.params["padding_config"]
+    if any(low < 0 or high < 0 or between for low, high, between in widths):
+        raise NoNumPyFormError("padding below zero or between entries has no form in NumPy.")
+    ends = [(low, high) for low, high, _ in widths]
+    return lambda a, value: np.pad(a, ends, constant_values=value)
+
+
+def _dot(eqn):
+    (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    ranks, dtype = [v.aval.ndim for v in eqn.invars], _dtype(eqn)
+    if (tuple(left), tuple(right)) == ((ranks[0] - 1,), (0,)) and ranks[1] <= 2 and not left_batch:
+        return lambda a, b: np.dot(a, b).astype(dtype, copy=False)
+    axes = list(range(ranks[0])), list(range(ranks[0], sum(ranks)))
+    for a, b in zip((*left_batch, *left), (*right_batch, *right), strict=True):
+        axes[1][b] = axes[0][a]
+    free = [
+        [axis for i, axis in enumerate(axes[side]) if i not in (*batch, *summed)]
+        for side, batch, summed in ((0, left_batch, left), (1, right_batch, right))
+    ]
+    out = [axes[0][i] for i in left_batch] + free[0] + free[1]
+    return lambda a, b: np.einsum(a, axes[0], b, axes[1], out).astype(dtype, copy=False)
+
+
+def _sort(eqn):
+    axis, keys = eqn.params["dimension"], eqn.params["num_keys"]
+    if keys != 1:
+        raise NoNumPyFormError("a sort by several keys has no form in NumPy.")
+
+    def sort(*arrays):
+        order = np.argsort(arrays[0], axis=axis, kind="stable")
+        return [np.take_along_axis(a, order, axis) for a in arrays]
+
+    return sort if len(eqn.invars) > 1 else lambda a: [np.sort(a, axis=axis)]
+
+
+def _reduced(function, eqn):
+    axes, dtype = tuple(eqn.params["axes"]), _dtype(eqn)
+    return lambda a: function(a, axis=axes).astype(dtype, copy=False)
+
+
+def _index(function, eqn):
+    (axis,), dtype = eqn.params["axes"], eqn.params["index_dtype"]
+    return lambda a: function(a, axis=axis).astype(dtype)
+
+
+def _cumulated(function, eqn):
+    axis, dtype = eqn.params["axis"], _dtype(eqn)
+    if not eqn.params["reverse"]:
+        return lambda a: function(a, axis=axis).astype(dtype, copy=False)
+    return lambda a: np.flip(function(np.flip(a, axis), axis=axis), axis).astype(dtype, copy=False)
+
+
+def _round(eqn):
+    if eqn.params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN:
+        return np.rint
+    return lambda a: np.trunc(a + np.copysign(a.dtype.type(0.5), a))
+
+
+SIMPLE: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "and": operator.and_,
+    "or": operator.or_,
+    "xor": operator.xor,
+    "not": operator.invert,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "shift_left": operator.lshift,
+    "shift_right_arithmetic": operator.rshift,
+    "rem": np.fmod,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+    "nextafter": np.nextafter,
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda a: 1 / np.sqrt(a),
+    "square": lambda a: a * a,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "logistic": scipy.special.expit,
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "erf_inv": scipy.special.erfinv,
+    "is_finite": np.isfinite,
+    "population_count": np.bitwise_count,
+    "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
+    "copy": lambda a: a,
+    "copy_p": lambda a: a,
+    "stop_gradient": lambda a: a,
+    "random_clone": lambda a: a,
+    "dynamic_update_slice": _dynamic_update_slice,
+}
+MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "platform_index": _platform,
+    "random_wrap": _wrap,
+    "random_unwrap": _unwrap,
+    "div": _divide,
+    "shift_right_logical": _shift,
+    "select_n": _select,
+    "convert_element_type": _convert,
+    "bitcast_convert_type": _bitcast,
+    "reshape": _reshape,
+    "squeeze": _reshape,
+    "expand_dims": _reshape,
+    "broadcast_in_dim": _broadcast,
+    "iota": _iota,
+    "slice": _slice,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "scatter": _scatter,
+    "pad": _pad,
+    "dot_general": _dot,
+    "sort": _sort,
+    "round": _round,
+    "integer_pow": lambda eqn: lambda a: a ** eqn.params["y"],
+    "transpose": lambda eqn: lambda a: np.transpose(a, eqn.params["permutation"]),
+    "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
+    "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
+    "stack": lambda eqn: lambda *a: np.stack(a, eqn.params["axis"]),
+    "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
+    "reduce_sum": partial(_reduced, np.sum),
+    "reduce_prod": partial(_reduced, np.prod),
+    "reduce_max": partial(_reduced, np.max),
+    "reduce_min": partial(_reduced, np.min),
+    "reduce_or": partial(_reduced, np.any),
+    "reduce_and": partial(_reduced, np.all),
+    "argmax": partial(_index, np.argmax),
+    "argmin": partial(_index, np.argmin),
+    "cumsum": partial(_cumulated, np.cumsum),
+    "cumprod": partial(_cumulated, np.cumprod),
+    "cummax": partial(_cumulated, np.maximum.accumulate),
+    "cummin": partial(_cumulated, np.minimum.accumulate),
+}

@@ -1,0 +1,133 @@
+"""The functions of an algorithm on the host: run by NumPy where spaces are small, compiled otherwise."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zojax._call import PROGRAMS
+from zojax._numerics import float_dtype
+from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.engine._primitives import NoNumPyFormError
+from zojax.search.engine.numpy_program import numpy_program
+from zojax.search.engine.packed import pack, unpack
+from zojax.search.engine.task import first_state
+from zojax.search.spaces import Space
+
+State = Any  # leaves for NumPy, or a `Packed`
+WIDE = 1000  # coordinates from which a compiled program is faster
+
+
+class HostPrograms(NamedTuple):
+    """What the host calls. The type of a state is the programs' own."""
+
+    start: Callable[..., State]  # (key) -> state
+    ask: Callable[..., tuple[Any, State]]  # (state) -> (x, state)
+    tell: Callable[..., State]  # (state, x, values) -> state
+    step: Callable[
+        ..., tuple[Any, State]
+    ]  # (state, x, values, asks): tells, then asks if it should
+    inject: Callable[..., State]  # (state, x, value) -> state
+    end: Callable[..., tuple]  # (state) -> (the algorithm's state, its best point, its value)
+
+
+def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
+    """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
+    if space.dimension < WIDE:
+        try:
+            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
+        except NoNumPyFormError:
+            pass
+    return _compiled(algorithm, space, budget)
+
+
+@lru_cache(PROGRAMS)
+def _by_numpy(
+    algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
+) -> HostPrograms:
+    shape = jax.ShapeDtypeStruct
+    start, state = numpy_program(partial(first_state, algorithm, space, budget), shape((), key))
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
+        raise NoNumPyFormError("a state with keys has no form in NumPy.")
+    n, d = algorithm.batch_size, space.dimension
+    x, values = shape((n, d), dtype), shape((n,), dtype)
+    ask, _ = numpy_program(partial(algorithm.ask, space), state)
+    tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
+    inject, _ = numpy_program(
+        partial(algorithm.inject, space), state, shape((d,), dtype), shape((), dtype)
+    )
+    best, _ = numpy_program(algorithm.best, state)
+
+    def ask_one(leaves):
+        x, *leaves = ask(*leaves)
+        return x, leaves
+
+    def step(leaves, x, values, asks):
+        leaves = tell(*leaves, x, values)
+        return ask_one(leaves) if asks else (x, leaves)
+
+    def end(leaves):
+        return jax.tree.unflatten(jax.tree.structure(state), jax.device_put(leaves)), *best(*leaves)
+
+    return HostPrograms(
+        start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        ask=ask_one,
+        tell=lambda leaves, x, values: tell(*leaves, x, values),
+        step=step,
+        inject=lambda leaves, x, value: inject(*leaves, x, value),
+        end=end,
+    )
+
+
+@lru_cache(PROGRAMS)
+def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
+    """One program tells and asks, which halves the calls."""
+    programs = _programs_of(algorithm, space)
+    nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
+    return HostPrograms(
+        start=lambda key: programs.start(key, budget),
+        ask=lambda state: programs.step(state, nothing, nothing[:, 0], False, True),
+        tell=lambda state, x, values: programs.step(state, x, values, True, False)[1],
+        step=lambda state, x, values, asks: programs.step(state, x, values, True, asks),
+        inject=programs.inject,
+        end=programs.end,
+    )
+
+
+class _Compiled(NamedTuple):
+    start: Callable
+    step: Callable
+    inject: Callable
+    end: Callable
+
+
+@lru_cache(PROGRAMS)
+def _programs_of(algorithm: Algorithm, space: Space) -> _Compiled:
+    def start(key, budget):
+        return pack(first_state(algorithm, space, budget, key))
+
+    def step(packed, x, values, tells, asks):
+        state = unpack(packed)
+
+        def tell(state):
+            return algorithm.tell(space, state, x, values)
+
+        def ask(state):
+            return algorithm.ask(space, state)
+
+        state = lax.cond(tells, tell, lambda state: state, state)
+        x, state = lax.cond(asks, ask, lambda state: (x, state), state)
+        return x, pack(state)
+
+    def inject(packed, x, value):
+        return pack(algorithm.inject(space, unpack(packed), x, value))
+
+    def end(packed):
+        state = unpack(packed)
+        return state, *algorithm.best(state)
+
+    return _Compiled(jax.jit(start, static_argnums=1), jax.jit(step), jax.jit(inject), jax.jit(end))
