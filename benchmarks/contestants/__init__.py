@@ -178,7 +178,12 @@ ATTACKS = {
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
 }
-CHECKS = {"zojax": Contestant("check"), "source code": Contestant("code")}
+CHECKS = {
+    "zojax": Contestant("check"),
+    "source code": Contestant("code"),
+    "a model of the zoo": Contestant("zoo"),
+    "device and CPU": Contestant("self_check"),
+}
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
