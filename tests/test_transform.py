@@ -487,10 +487,10 @@ def basis():
     ),
 )
 def test_with_an_exact_estimate_a_run_equals_the_first_order_run(name):
-    """A whole basis gives the gradient of a quadratic, a point at x its value."""
+    """A whole basis gives the gradient of a quadratic at any radius, a point at x its value."""
     inner = optax.with_extra_args_support((TOGETHER | INNERS)[name])
     middle = stencils.Stencil(offsets=(1.0, -1.0, 0.0), weights=(0.5, -0.5, 0.0))
-    exact = zojax.estimator(basis(), middle, mu=0.25, num_directions=7)
+    exact = zojax.estimator(basis(), middle, mu=2.0, num_directions=7)
     tx = zojax.zeroth_order(inner, exact)
     start = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([2.0, -1.0, 1.0])}
 
