@@ -151,7 +151,7 @@ def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
     def _(size, batched, lhs, kernel):
         spec = options["dimension_numbers"]
         if batched[1]:
-            both = batched[0] and options["feature_group_count"] == 1
+            both = batched[0] and _has_taps(options)
             fn = _by_taps if both else lax.conv_general_dilated
             axes = tuple(0 if b else None for b in batched)
             return jax.vmap(lambda x, k: fn(x, k, **options), axes)(lhs, kernel), True
@@ -160,6 +160,12 @@ def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
         return _divide(merged, spec.out_spec[0], size), True
 
     return run(lhs, kernel)
+
+
+def _has_taps(options: dict) -> bool:
+    """No groups, and no axis with a stride and a dilation of the input."""
+    pairs = zip(options["window_strides"], options["lhs_dilation"], strict=True)
+    return options["feature_group_count"] == 1 and all(1 in pair for pair in pairs)
 
 
 def _merge(x: jax.Array, axis: int) -> jax.Array:
@@ -197,25 +203,59 @@ def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
     taps = lax.reshape(k, (k.shape[0], math.prod(k.shape[1:])))
     y = _times(x, taps, options["precision"], options["preferred_element_type"])
-    dilations = zip(options["padding"], options["lhs_dilation"], strict=True)
-    beside = [(0, 0, 0), *((*p, d - 1) for p, d in dilations), (0, 0, 0)]
-    y = lax.pad(y, np.zeros((), y.dtype), beside)
-    total = _shifted_sum(y, k.shape[1:-1], options["window_strides"], options["rhs_dilation"])
+    total = _shifted_sum(y, k.shape[1:-1], options)
     order = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
     return lax.transpose(total, np.argsort(order).tolist())
 
 
-def _shifted_sum(y: jax.Array, window, strides, dilation) -> jax.Array:
-    """The sum over the taps of a window of their columns of y, each shifted to its place."""
-    channels = y.shape[-1] // math.prod(window)
-    reach = [(n - 1) * d for n, d in zip(window, dilation, strict=True)]
-    sizes = y.shape[1:-1]
-    outs = [(n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, strides, strict=True)]
+def _shifted_sum(y: jax.Array, window, options: dict) -> jax.Array:
+    """The sum over the taps of a window of their columns of y, each shifted to its place.
 
-    def shifted(i: int, tap) -> jax.Array:
-        start = [t * d for t, d in zip(tap, dilation, strict=True)]
-        stop = [b + (n - 1) * s + 1 for b, n, s in zip(start, outs, strides, strict=True)]
+    With a dilation d of y, output q d + p reads the entries of y for one phase p: no zeros between them.
+    """
+    channels = y.shape[-1] // math.prod(window)
+    gaps, strides = options["lhs_dilation"], options["window_strides"]
+    names = ("padding", "lhs_dilation", "rhs_dilation", "window_strides")
+    places = zip(y.shape[1:-1], window, *(options[name] for name in names), strict=True)
+    sizes, counts, pads, starts = zip(*(_places_of_taps(*axis) for axis in places), strict=True)
+    y = lax.pad(y, np.zeros((), y.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+
+    def shifted(i: int, start) -> jax.Array:
+        stop = [b + (n - 1) * s + 1 for b, n, s in zip(start, counts, strides, strict=True)]
         first, last = (0, *start, i * channels), (len(y), *stop, (i + 1) * channels)
         return lax.slice(y, first, last, (1, *strides, 1))
 
-    return cast(jax.Array, sum(shifted(i, tap) for i, tap in enumerate(np.ndindex(*window))))
+    def of_phase(phase) -> jax.Array:
+        at = [
+            [start.get((p, t)) for start, p, t in zip(starts, phase, tap, strict=True)]
+            for tap in np.ndindex(*window)
+        ]
+        terms = [shifted(i, start) for i, start in enumerate(at) if None not in start]
+        return (
+            sum(terms[1:], terms[0]) if terms else jnp.zeros((len(y), *counts, channels), y.dtype)
+        )
+
+    phases = [of_phase(p) for p in np.ndindex(*gaps)]
+    if len(phases) == 1:
+        return phases[0]
+    total = jnp.stack(phases).reshape(*gaps, len(y), *counts, channels)
+    n = len(gaps)
+    order = [n, *(a for i in range(n) for a in (n + 1 + i, i)), 2 * n + 1]
+    whole = [c * d for c, d in zip(counts, gaps, strict=True)]
+    total = lax.reshape(lax.transpose(total, order), (len(y), *whole, channels))
+    return lax.slice(total, [0] * (n + 2), (len(y), *sizes, channels))
+
+
+def _places_of_taps(n: int, taps: int, pad, gap: int, dilation: int, stride: int):
+    """Along one axis: outputs, outputs of a phase, padding, and the first place of (phase, tap)."""
+    out = ((n - 1) * gap + sum(pad) - (taps - 1) * dilation) // stride + 1
+    count = -(-out // gap)
+    low = -(-pad[0] // gap)
+    starts = {
+        (phase, tap): (phase + tap * dilation - pad[0]) // gap + low
+        for phase in range(gap)
+        for tap in range(taps)
+        if (phase + tap * dilation - pad[0]) % gap == 0
+    }
+    last = max(starts.values(), default=0) + (count - 1) * stride
+    return out, count, (low, max(last + 1 - n - low, 0)), starts
