@@ -62,6 +62,8 @@ def _in_two_steps(lhs: jax.Array, kernel: Perturbed, options: dict) -> jax.Array
     channels = kernel.shape[in_axis]
     apart = groups * (channels if kernel.sides[in_axis] == second else 1)
     early = [kernel.sides[a] == first or kernel.shape[a] == 1 for a in space]
+    if all(early) and apart > groups and kernel.shape[out_axis] < groups * channels:
+        return _mixed_first(lhs, kernel, second, options)
     x = _channels_to_batch(lhs, spec.lhs_spec, apart)
     thin = convolve(x, _as_kernel(kernel, first, out_axis, lhs.dtype), _on_axes(options, early, 1))
     thin = _batch_to_channels(
@@ -75,6 +77,31 @@ def _in_two_steps(lhs: jax.Array, kernel: Perturbed, options: dict) -> jax.Array
     feature = spec.out_spec[1]
     thin = lax.collapse(thin, feature, feature + 2)
     return convolve(thin, _as_kernel(kernel, second, in_axis, lhs.dtype), options)
+
+
+def _mixed_first(lhs: jax.Array, kernel: Perturbed, side: int, options: dict) -> jax.Array:
+    """First the factor of all channels, then the spatial one: for fewer output than input channels."""
+    spec, groups = options["dimension_numbers"], options["feature_group_count"]
+    out_axis, in_axis, *_ = spec.rhs_spec
+    feature, outs = spec.lhs_spec[1], kernel.shape[out_axis]
+    ins = kernel.shape[in_axis]
+    factor = kernel.factors[side].astype(lhs.dtype)
+    own = [a for a in kernel.axes(side) if a in (out_axis, in_axis)]
+    factor = lax.reshape(factor, [*(kernel.shape[a] for a in own), factor.shape[-1]])
+    factor = jnp.swapaxes(factor, 0, 1) if own[0] == out_axis else factor
+    factor = lax.reshape(factor, (ins, groups, outs // groups, factor.shape[-1]))
+    before, after = tuple(range(feature)), tuple(range(feature + 1, lhs.ndim))
+    x = lax.reshape(lhs, (*lhs.shape[:feature], groups, ins, *lhs.shape[feature + 1 :]))
+    names = (*before, "group", "in", *after)
+    out = (*before, "group", "out", "rank", *after)
+    x = contract(x, names, factor, ("in", "group", "out", "rank"), out)
+    x = lax.collapse(x, feature, feature + 3)
+    x = _channels_to_batch(x, spec.lhs_spec, outs)
+    every = [True] * (lhs.ndim - 2)
+    spatial = _as_kernel(kernel, 1 - side, in_axis, lhs.dtype)
+    result = convolve(x, spatial, _on_axes(options, every, 1))
+    result = _batch_to_channels(result, spec.out_spec, outs)
+    return lax.squeeze(result, [spec.out_spec[1] + 1])
 
 
 def _as_kernel(kernel: Perturbed, side: int, axis: int, dtype) -> jax.Array:
