@@ -188,6 +188,12 @@ CASES = [
     Case("conv spatial cut",
          lambda w: conv(w, NHWC, (2, 5, 6, 3), (2, 1)), (3, 2, 3, 4), 2,
          kept="conv_general_dilated"),
+    Case("conv to fewer channels",
+         lambda w: conv(w, NHWC, (2, 5, 6, 6), (2, 1), feature_group_count=2), (3, 2, 3, 4), 2,
+         kept="conv_general_dilated"),
+    Case("conv to fewer channels OIHW",
+         lambda w: conv(w, NCHW, (2, 3, 5, 6), lhs_dilation=(2, 1), padding=[(1, 0), (2, 1)]),
+         (2, 3, 3, 2), 2, kept="conv_general_dilated"),
     Case("conv cut in space",
          lambda w: conv(w, NHWC, (2, 5, 6, 3), (2, 3), rhs_dilation=(2, 1)), (3, 2, 3, 4), 1,
          kept="conv_general_dilated"),
@@ -552,22 +558,41 @@ def test_many_directions_share_the_base(name):
 
 
 @pytest.mark.parametrize(
-    "layout, strides, padding, dilation, kernel, examples",
+    "layout, strides, padding, spread, dilation, kernel, examples",
     [
-        (("NHWC", "HWIO", "NHWC"), (2, 2), "SAME", (1, 1), (3, 3, 4, 6), (2, 9, 8, 4)),
-        (("NCHW", "OIHW", "NCHW"), (1, 1), "VALID", (2, 1), (5, 3, 2, 3), (2, 3, 9, 8)),
-        (("NHWC", "HWIO", "NCHW"), (1, 2), [(1, 2), (0, -1)], (1, 1), (3, 2, 4, 5), (2, 7, 8, 4)),
-        (("NHWC", "HWIO", "NHWC"), (1, 1), "SAME", (1, 1), (2, 2, 40, 3), (2, 4, 5, 40)),
+        (("NHWC", "HWIO", "NHWC"), (2, 2), "SAME", (1, 1), (1, 1), (3, 3, 4, 6), (2, 9, 8, 4)),
+        (("NCHW", "OIHW", "NCHW"), (1, 1), "VALID", (1, 1), (2, 1), (5, 3, 2, 3), (2, 3, 9, 8)),
+        (
+            ("NHWC", "HWIO", "NCHW"),
+            (1, 2),
+            [(1, 2), (0, -1)],
+            (1, 1),
+            (1, 1),
+            (3, 2, 4, 5),
+            (2, 7, 8, 4),
+        ),
+        (("NHWC", "HWIO", "NHWC"), (1, 1), "SAME", (1, 1), (1, 1), (2, 2, 40, 3), (2, 4, 5, 40)),
+        (
+            ("NHWC", "HWIO", "NHWC"),
+            (1, 1),
+            [(1, 2), (2, 0)],
+            (2, 3),
+            (2, 1),
+            (3, 2, 3, 6),
+            (2, 5, 4, 3),
+        ),
     ],
 )
-def test_convolutions_of_many_directions(layout, strides, padding, dilation, kernel, examples):
+def test_convolutions_of_many_directions(
+    layout, strides, padding, spread, dilation, kernel, examples
+):
     """Each direction with examples of its own, at two offsets: batched inside and outside."""
     rng, n, offsets = np.random.default_rng(0), 4, jnp.array([0.5, -0.5])
     w = jnp.array(rng.normal(size=kernel), jnp.float32)
     x = jnp.array(rng.normal(size=(n, *examples)), jnp.float32)
     direction = directions.low_rank(rank=2)
     frame = direction.frame(jax.random.key(0), n, w)
-    options = {"rhs_dilation": dilation, "dimension_numbers": layout}
+    options = {"lhs_dilation": spread, "rhs_dilation": dilation, "dimension_numbers": layout}
 
     def convolution(w, x):
         return lax.conv_general_dilated(jnp.tanh(x), w, strides, padding, **options)

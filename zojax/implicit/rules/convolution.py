@@ -62,6 +62,8 @@ def _in_two_steps(lhs: jax.Array, kernel: Perturbed, options: dict) -> jax.Array
     channels = kernel.shape[in_axis]
     apart = groups * (channels if kernel.sides[in_axis] == second else 1)
     early = [kernel.sides[a] == first or kernel.shape[a] == 1 for a in space]
+    if all(early) and apart > groups and kernel.shape[out_axis] < groups * channels:
+        return _mixed_first(lhs, kernel, second, options)
     x = _channels_to_batch(lhs, spec.lhs_spec, apart)
     thin = convolve(x, _as_kernel(kernel, first, out_axis, lhs.dtype), _on_axes(options, early, 1))
     thin = _batch_to_channels(
@@ -75,6 +77,31 @@ def _in_two_steps(lhs: jax.Array, kernel: Perturbed, options: dict) -> jax.Array
     feature = spec.out_spec[1]
     thin = lax.collapse(thin, feature, feature + 2)
     return convolve(thin, _as_kernel(kernel, second, in_axis, lhs.dtype), options)
+
+
+def _mixed_first(lhs: jax.Array, kernel: Perturbed, side: int, options: dict) -> jax.Array:
+    """First the factor of all channels, then the spatial one: for fewer output than input channels."""
+    spec, groups = options["dimension_numbers"], options["feature_group_count"]
+    out_axis, in_axis, *_ = spec.rhs_spec
+    feature, outs = spec.lhs_spec[1], kernel.shape[out_axis]
+    ins = kernel.shape[in_axis]
+    factor = kernel.factors[side].astype(lhs.dtype)
+    own = [a for a in kernel.axes(side) if a in (out_axis, in_axis)]
+    factor = lax.reshape(factor, [*(kernel.shape[a] for a in own), factor.shape[-1]])
+    factor = jnp.swapaxes(factor, 0, 1) if own[0] == out_axis else factor
+    factor = lax.reshape(factor, (ins, groups, outs // groups, factor.shape[-1]))
+    before, after = tuple(range(feature)), tuple(range(feature + 1, lhs.ndim))
+    x = lax.reshape(lhs, (*lhs.shape[:feature], groups, ins, *lhs.shape[feature + 1 :]))
+    names = (*before, "group", "in", *after)
+    out = (*before, "group", "out", "rank", *after)
+    x = contract(x, names, factor, ("in", "group", "out", "rank"), out)
+    x = lax.collapse(x, feature, feature + 3)
+    x = _channels_to_batch(x, spec.lhs_spec, outs)
+    every = [True] * (lhs.ndim - 2)
+    spatial = _as_kernel(kernel, 1 - side, in_axis, lhs.dtype)
+    result = convolve(x, spatial, _on_axes(options, every, 1))
+    result = _batch_to_channels(result, spec.out_spec, outs)
+    return lax.squeeze(result, [spec.out_spec[1] + 1])
 
 
 def _as_kernel(kernel: Perturbed, side: int, axis: int, dtype) -> jax.Array:
@@ -151,7 +178,7 @@ def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
     def _(size, batched, lhs, kernel):
         spec = options["dimension_numbers"]
         if batched[1]:
-            both = batched[0] and options["feature_group_count"] == 1
+            both = batched[0] and _has_taps(options)
             fn = _by_taps if both else lax.conv_general_dilated
             axes = tuple(0 if b else None for b in batched)
             return jax.vmap(lambda x, k: fn(x, k, **options), axes)(lhs, kernel), True
@@ -160,6 +187,12 @@ def convolve(lhs: jax.Array, kernel: jax.Array, options: dict) -> jax.Array:
         return _divide(merged, spec.out_spec[0], size), True
 
     return run(lhs, kernel)
+
+
+def _has_taps(options: dict) -> bool:
+    """No groups, and no axis with a stride and a dilation of the input."""
+    pairs = zip(options["window_strides"], options["lhs_dilation"], strict=True)
+    return options["feature_group_count"] == 1 and all(1 in pair for pair in pairs)
 
 
 def _merge(x: jax.Array, axis: int) -> jax.Array:
@@ -197,25 +230,59 @@ def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
     taps = lax.reshape(k, (k.shape[0], math.prod(k.shape[1:])))
     y = _times(x, taps, options["precision"], options["preferred_element_type"])
-    dilations = zip(options["padding"], options["lhs_dilation"], strict=True)
-    beside = [(0, 0, 0), *((*p, d - 1) for p, d in dilations), (0, 0, 0)]
-    y = lax.pad(y, np.zeros((), y.dtype), beside)
-    total = _shifted_sum(y, k.shape[1:-1], options["window_strides"], options["rhs_dilation"])
+    total = _shifted_sum(y, k.shape[1:-1], options)
     order = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
     return lax.transpose(total, np.argsort(order).tolist())
 
 
-def _shifted_sum(y: jax.Array, window, strides, dilation) -> jax.Array:
-    """The sum over the taps of a window of their columns of y, each shifted to its place."""
-    channels = y.shape[-1] // math.prod(window)
-    reach = [(n - 1) * d for n, d in zip(window, dilation, strict=True)]
-    sizes = y.shape[1:-1]
-    outs = [(n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, strides, strict=True)]
+def _shifted_sum(y: jax.Array, window, options: dict) -> jax.Array:
+    """The sum over the taps of a window of their columns of y, each shifted to its place.
 
-    def shifted(i: int, tap) -> jax.Array:
-        start = [t * d for t, d in zip(tap, dilation, strict=True)]
-        stop = [b + (n - 1) * s + 1 for b, n, s in zip(start, outs, strides, strict=True)]
+    With a dilation d of y, output q d + p reads the entries of y for one phase p: no zeros between them.
+    """
+    channels = y.shape[-1] // math.prod(window)
+    gaps, strides = options["lhs_dilation"], options["window_strides"]
+    names = ("padding", "lhs_dilation", "rhs_dilation", "window_strides")
+    places = zip(y.shape[1:-1], window, *(options[name] for name in names), strict=True)
+    sizes, counts, pads, starts = zip(*(_places_of_taps(*axis) for axis in places), strict=True)
+    y = lax.pad(y, np.zeros((), y.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+
+    def shifted(i: int, start) -> jax.Array:
+        stop = [b + (n - 1) * s + 1 for b, n, s in zip(start, counts, strides, strict=True)]
         first, last = (0, *start, i * channels), (len(y), *stop, (i + 1) * channels)
         return lax.slice(y, first, last, (1, *strides, 1))
 
-    return cast(jax.Array, sum(shifted(i, tap) for i, tap in enumerate(np.ndindex(*window))))
+    def of_phase(phase) -> jax.Array:
+        at = [
+            [start.get((p, t)) for start, p, t in zip(starts, phase, tap, strict=True)]
+            for tap in np.ndindex(*window)
+        ]
+        terms = [shifted(i, start) for i, start in enumerate(at) if None not in start]
+        return (
+            sum(terms[1:], terms[0]) if terms else jnp.zeros((len(y), *counts, channels), y.dtype)
+        )
+
+    phases = [of_phase(p) for p in np.ndindex(*gaps)]
+    if len(phases) == 1:
+        return phases[0]
+    total = jnp.stack(phases).reshape(*gaps, len(y), *counts, channels)
+    n = len(gaps)
+    order = [n, *(a for i in range(n) for a in (n + 1 + i, i)), 2 * n + 1]
+    whole = [c * d for c, d in zip(counts, gaps, strict=True)]
+    total = lax.reshape(lax.transpose(total, order), (len(y), *whole, channels))
+    return lax.slice(total, [0] * (n + 2), (len(y), *sizes, channels))
+
+
+def _places_of_taps(n: int, taps: int, pad, gap: int, dilation: int, stride: int):
+    """Along one axis: outputs, outputs of a phase, padding, and the first place of (phase, tap)."""
+    out = ((n - 1) * gap + sum(pad) - (taps - 1) * dilation) // stride + 1
+    count = -(-out // gap)
+    low = -(-pad[0] // gap)
+    starts = {
+        (phase, tap): (phase + tap * dilation - pad[0]) // gap + low
+        for phase in range(gap)
+        for tap in range(taps)
+        if (phase + tap * dilation - pad[0]) % gap == 0
+    }
+    last = max(starts.values(), default=0) + (count - 1) * stride
+    return out, count, (low, max(last + 1 - n - low, 0)), starts
