@@ -1,6 +1,7 @@
 """Everything that this machine can measure: `python -m benchmarks [SECTION ...]`.
 
     python -m benchmarks                         all sections that fit this machine
+    python -m benchmarks --device gpu            what matters on a GPU, in eight minutes
     python -m benchmarks mlp mezo                some
     python -m benchmarks mezo --only "model M*"  some works, --contestants for some contestants
     python -m benchmarks --quick                 tiny works in a minute, nothing kept: does it run?
@@ -13,6 +14,7 @@ chosen keep their rows.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -46,7 +48,12 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--only", nargs="+", default=["*"], metavar="PATTERN", help="works by name")
     add("--contestants", nargs="+", default=["*"], metavar="PATTERN", help="contestants by name")
     add("--rounds", type=positive, help="turns of a contestant, at most; runs of a search")
-    add("--budget", type=float, default=30, help="seconds of a work's turns; five are taken anyway")
+    add(
+        "--budget",
+        type=float,
+        help="seconds of a work's turns, by default 30; five are taken anyway",
+    )
+    add("--minutes", type=float, help="no contestant starts after so many; on a GPU 8 by default")
     add("--slow", type=float, default=40, help="seconds of a step beyond which one has to do")
     add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")
     add("--device", choices=("cpu", "gpu", "tpu"), help="by default the one that JAX finds")
@@ -89,7 +96,7 @@ def main(argv=None) -> int:
 
 
 def _listed(name: str, section: Section) -> str:
-    devices = {("cpu", "gpu"): "", ("cpu",): " (on a CPU)", ("gpu",): " (on a GPU)"}
+    devices = {("cpu",): "", ("gpu",): " (on a GPU)"}
     return f"{name:13} {section.about}{devices.get(section.devices, ' (by name only)')}"
 
 
@@ -97,10 +104,14 @@ def measure(given: argparse.Namespace, results: Path) -> int:
     """Runs the sections; returns the exit status."""
     ends, status = {}, 0
     try:
-        device = found_device(given.device)
-        for name in given.sections or fitting(device["backend"]):
+        start, device = time.monotonic(), found_device(given.device)
+        minutes = given.minutes or (
+            {"gpu": 8}.get(device["backend"]) if not given.sections else None
+        )
+        until = start + 60 * minutes if minutes else math.inf
+        for name in given.sections or fitting(device["backend"], given.quick):
             ends[name] = "interrupted"
-            ends[name] = run(name, given, results, device)
+            ends[name] = run(name, given, results, device, until)
     except KeyboardInterrupt:
         print("\nInterrupted. Finished works are saved; `--tables` shows them.")
         status = INTERRUPTED
@@ -108,9 +119,9 @@ def measure(given: argparse.Namespace, results: Path) -> int:
     return status or int(any(end.startswith("failed") for end in ends.values()))
 
 
-def fitting(backend: str) -> list[str]:
-    """The sections that run on a device without being named."""
-    return [name for name, section in SECTIONS.items() if backend in section.devices]
+def fitting(backend: str, quick: bool = False) -> list[str]:
+    """The sections that run on a device without being named; quick works, of every device."""
+    return [n for n, s in SECTIONS.items() if backend in s.devices or quick and s.devices]
 
 
 def found_device(wanted: str | None) -> dict:
@@ -128,31 +139,33 @@ def found_device(wanted: str | None) -> dict:
 
 
 def _platforms(wanted: str | None) -> dict:
-    return {"JAX_PLATFORMS": {"gpu": "cuda"}.get(wanted, wanted)} if wanted else {}
+    return {"JAX_PLATFORMS": {"gpu": "cuda,cpu"}.get(wanted, wanted)} if wanted else {}
 
 
-def run(name: str, given: argparse.Namespace, results: Path, device: dict) -> str:
-    """Runs a section and saves it after each work; returns how it ended."""
+def run(name: str, given: argparse.Namespace, results: Path, device: dict, until: float) -> str:
+    """Runs a section and saves it after each work, or contestant; returns how it ended."""
     section, start = SECTIONS[name], time.perf_counter()
     print(f"\n== {name}: {section.about}", flush=True)
     folder = store.folder_of(results, given.target or device["device"])
     try:
-        contests(name, section, given, folder, device)
+        contests(name, section, given, folder, device, until)
     except Exception as error:  # the other sections go on
         return f"failed: {worker.reason_of(error)}"
     return f"{time.perf_counter() - start:.0f} s"
 
 
-def contests(name, section: Section, given, folder: Path, device: dict) -> None:
+def contests(name, section: Section, given, folder: Path, device: dict, until: float) -> None:
+    rounds, budget = (15, 30) if math.isinf(until) else (7, 5)
     options = harness.Options(
-        rounds=given.rounds or (3 if given.quick else 15),
-        budget=given.budget,
+        rounds=given.rounds or (3 if given.quick else rounds),
+        budget=given.budget or budget,
         slow=given.slow,
         limit=given.limit,
         make=not given.quick,
         platform=device["backend"],
         target=given.target,
         variables=_platforms(given.device),
+        until=until,
     )
     entries = section.quick if given.quick else section.entries
     store.check(folder)
@@ -160,9 +173,10 @@ def contests(name, section: Section, given, folder: Path, device: dict) -> None:
     for entry, names in harness.chosen(entries, given.only, given.contestants):
         if given.rounds and entry.turns:
             entry = entry._replace(turns=given.rounds)
-        new = harness.contest(entry, names, options)
-        rows = [row for each in entries for row in harness.merged(each, new, rows)]
-        store.save(folder, name, rows, device)
+        for group in harness.groups(entry, names):
+            new = harness.contest(entry, group, options)
+            rows = [row for each in entries for row in harness.merged(each, new, rows)]
+            store.save(folder, name, rows, device)
         shown = [r for r in rows if r["work"] == entry.label and r["contestant"] in names]
         print(store.markdown(section.table(shown)), flush=True)
 

@@ -60,6 +60,11 @@ class Options(NamedTuple):
     platform: str = "cpu"  # the backend of all contestants
     target: str = ""  # a device in `benchmarks.targets` to compile for
     variables: dict = {}  # environment variables of the processes
+    until: float = math.inf  # `time.monotonic()` after which no contestant starts
+
+    def left(self) -> float:
+        """Seconds until no contestant starts."""
+        return self.until - time.monotonic()
 
 
 class Failed(RuntimeError):
@@ -70,6 +75,8 @@ class Worker:
     """A contestant on a work in a process of its own, ready to step; else raises Failed with a reason."""
 
     def __init__(self, contestant: str, entry: Entry, options: Options):
+        if (left := options.left()) <= 0:
+            raise Failed("no time left")
         environment = CONTESTANTS[contestant].environment
         try:
             python = (
@@ -90,7 +97,8 @@ class Worker:
         # Searches and trainings take their time; a step that is timed may not.
         self._limit = 600 if entry.turns is None else None
         try:
-            self.facts = self._answer(options.limit if entry.turns is None else None)
+            limit = options.limit if entry.turns is None else math.inf
+            self.facts = self._answer(_finite(min(limit, left)))
         except BaseException:  # an interrupt, too, must leave no process behind
             self.end()
             raise
@@ -148,6 +156,10 @@ class Worker:
         return (lines[-1] if lines else f"exit status {code}")[:200]
 
 
+def _finite(seconds: float) -> float | None:
+    return None if math.isinf(seconds) else seconds
+
+
 def _variables(together: bool) -> dict:
     """Compile anew, since a cached program tells neither seconds nor memory; share a GPU, or take it."""
     memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -169,11 +181,15 @@ def often(step: Callable[[], float]) -> float:
     return statistics.median(step() for _ in range(more))
 
 
+def groups(entry: Entry, names: list[str]) -> list[list[str]]:
+    """The contestants that run side by side."""
+    return [names] if entry.together else [[name] for name in names]
+
+
 def contest(entry: Entry, names: list[str], options: Options, start=Worker) -> list[dict]:
     """Runs these contestants of a work; one row each, with the summary of its turns."""
-    groups = [names] if entry.together else [[name] for name in names]
-    rows = [row for group in groups for row in _side_by_side(entry, group, options, start)]
-    return summarised(entry, rows)
+    sides = [_side_by_side(entry, group, options, start) for group in groups(entry, names)]
+    return summarised(entry, [row for rows in sides for row in rows])
 
 
 def _side_by_side(entry: Entry, names: list[str], options: Options, start) -> list[dict]:

@@ -66,7 +66,7 @@ def prepare(
     return compiled(program, made, run, sharding)
 
 
-def compiled(program: Program, made, run: bool, sharding=None) -> Ready:
+def compiled(program: Program, made, run: bool, sharding=None, options=None) -> Ready:
     """Compiles a step; makes its arrays last, so that the peak of the process is that of the step."""
     import jax
 
@@ -78,7 +78,8 @@ def compiled(program: Program, made, run: bool, sharding=None) -> Ready:
     carry_shapes = place(jax.eval_shape(program.start, made.params))
     begin = time.perf_counter()
     jitted = jax.jit(program.step, donate_argnums=0)
-    executable = jitted.lower(carry_shapes, place(made.batch)).compile()
+    lowered = jitted.lower(carry_shapes, place(made.batch))
+    executable = lowered.compile(compiler_options=options)
     seconds, peak = time.perf_counter() - begin, peak_bytes(executable)
     host = Host(lambda: None, program.amount, program.facts)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.params))
@@ -135,7 +136,7 @@ def versions() -> dict:
     return environments.versions(names, sys.path)
 
 
-def _timed(ready: Ready) -> float:
+def timed(ready: Ready) -> float:
     start = ready.host.clock()
     ready.step()
     return ready.host.clock() - start
@@ -147,12 +148,12 @@ def serve(request: list, words, answer: Callable[[dict], Any]) -> None:
     facts = {"peak": ready.peak, "compile_seconds": ready.compile_seconds}
     facts |= {"parameters": ready.parameters, "amount": ready.host.amount}
     if ready.step:
-        facts["first"] = _timed(ready)  # allocates and warms up
+        facts["first"] = timed(ready)  # allocates and warms up
     answer(facts | {"versions": versions()})
     for word in words:
         if word.strip() == "stop":
             return answer(peaks() | ready.host.facts())
-        answer({"seconds": _timed(ready)})
+        answer({"seconds": timed(ready)})
 
 
 def main() -> None:

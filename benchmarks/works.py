@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models, problems
+from benchmarks.models import Model
 
 
 class Work(NamedTuple):
@@ -46,9 +47,9 @@ GRADIENTS = {
     "members": models.members,
 }
 # Works that are their settings alone; `benchmarks.sections` describes them.
-SETTINGS = ("policy", "training", "attack", "speed", "check", "code")
+ALONE = "policy", "training", "attack", "speed", "first call", "check", "self-check", "zoo", "code"
 OTHERS = {
-    **dict.fromkeys(SETTINGS, SimpleNamespace),
+    **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
     "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),
@@ -60,20 +61,29 @@ def make(name: str, settings: dict, evaluations: int = 1):
     """A work from its description."""
     if name in OTHERS:
         return OTHERS[name](**settings)
-    model = GRADIENTS[name](**settings)
+    return work(GRADIENTS[name](**settings), evaluations, name, settings)
+
+
+def work(model: Model, evaluations: int, name: str = "", settings: dict | None = None) -> Work:
+    """One gradient estimate and one step of a model."""
 
     def loss(params, batch):
         return model.loss(params, **batch)
 
-    return Work(name, settings, loss, model.params, model.batch, evaluations)
+    return Work(name, settings or {}, loss, model.params, model.batch, evaluations)
 
 
 def fill(shapes, seed: int = 0, scale: float = 0.02):
-    """Arrays for shapes, leaf by leaf, so that the peak of a process is that of the step."""
+    """Arrays for shapes, leaf by leaf, so that the peak of a process is that of the step.
+
+    An array becomes a copy of it.
+    """
     rng, leaves = np.random.default_rng(seed), iter(range(1_000_000))
     on_cpu = jax.default_backend() == "cpu"
 
     def leaf(shape):
+        if isinstance(shape, jax.Array):
+            return jnp.copy(shape)
         if jnp.issubdtype(shape.dtype, jnp.integer):
             return jnp.asarray(rng.integers(0, 8, shape.shape), shape.dtype)
         if not on_cpu:  # billions of numbers: a minute for NumPy

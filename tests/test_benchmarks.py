@@ -35,11 +35,12 @@ from benchmarks.contestants import (
     perturbed,
     search,
     searches,
+    self_check,
     shardes,
     training,
 )
 from benchmarks.harness import Entry, Failed, Options, Worker
-from benchmarks.sections import SECTIONS, growth, steps
+from benchmarks.sections import SECTIONS, device, growth, steps
 
 SPHERE = {"name": "sphere", "settings": {"d": 1000}, "evaluations": 4}
 TRIO = ["inference", "zojax, signs", "jvp"]
@@ -405,6 +406,31 @@ def test_a_broken_file_or_folder_is_named_before_anything_is_measured(trial, tmp
         trial("sphere", "--results", str(tmp_path / "cpu" / "sphere.json"))
 
 
+def test_on_a_gpu_no_contestant_starts_after_eight_minutes(monkeypatch, trial, tmp_path):
+    """Each contestant that does not fit beside another is kept as it ends."""
+    alone = [Entry("a", **SPHERE, contestants=["inference", "zojax, signs"], together=False)]
+    section = SECTIONS["sphere"]._replace(entries=alone, devices=("gpu",))
+    monkeypatch.setattr(command, "SECTIONS", {"sphere": section})
+    found = {"backend": "gpu", "device": "a gpu"}
+    monkeypatch.setattr(command, "found_device", lambda wanted: found)
+    kept = []
+
+    def contest(entry, names, options):
+        kept.append((len(store.load(tmp_path / "a-gpu", "sphere")), names, options.left()))
+        return measured(entry, names, options)
+
+    assert trial("--device", "gpu", contest=contest) == 0
+    assert trial("sphere", "--device", "gpu", contest=contest) == 0
+    assert [names for _, names, _ in kept] == 2 * [["inference"], ["zojax, signs"]]
+    assert [rows for rows, *_ in kept] == [0, 2, 2, 2]
+    assert all(470 < left <= 480 for *_, left in kept[:2]) and kept[2][2] == np.inf
+
+
+def test_a_contestant_without_time_left_is_a_row():
+    (row,) = run(["inference"], start=Worker, until=0.0)
+    assert row["failed"] == "no time left" and "seconds" not in row
+
+
 def test_options_that_name_nothing_count_nothing_or_contradict_are_refused(trial, capsys):
     for option in ("--contestants", "--only"):
         with pytest.raises(SystemExit, match=f"{option} 'nosuch' matches none of '"):
@@ -438,8 +464,9 @@ def test_every_section_contestant_and_place_exists(capsys):
     parts = page.parts(store.RESULTS / "cpu")
     for path in page.PAGES:
         page.fill(path.read_text(), parts)
-    assert "opt" in command.fitting("gpu") and "opt" not in command.fitting("cpu")
-    assert "sphere" in command.fitting("cpu") and "sphere" not in command.fitting("gpu")
+    assert command.fitting("gpu") == list(device.SECTIONS)
+    assert "opt" not in command.fitting("cpu") and "sphere" in command.fitting("cpu")
+    assert {"opt", "sphere"} < set(command.fitting("cpu", quick=True))
     assert command.main(["--list"]) == 0 and "sphere" in capsys.readouterr().out
 
 
@@ -607,6 +634,22 @@ def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     assert row["validation loss"][-1] < row["validation loss"][0]
 
 
+def test_a_device_is_checked_against_the_cpu_until_its_time_is_over(monkeypatch):
+    checks = [("right", lambda: 0.0, 0.0), ("wrong", lambda: 0.1, 0.01)]
+    monkeypatch.setattr(self_check, "CHECKS", checks)
+    rows = []
+    for seconds in (60, 0):
+        host = self_check.build(works.make("self-check", {"seconds": seconds}))
+        host.run()
+        rows.append(host.facts())
+    assert [line["agrees"] for line in device.self_check(rows)] == ["yes", "NO"]
+    assert device.self_check([{"failed": "no gpu"}]) == [{"check": "no gpu"}]
+    apart = self_check.difference(
+        {"a": np.ones(2), "b": np.array([4.0, 0])}, {"a": np.ones(2), "b": [2.0, 0]}
+    )
+    assert apart == 1
+
+
 def test_source_code_is_counted(monkeypatch, tmp_path):
     (tmp_path / "toy").mkdir()
     text = '"""Toy."""\n\n# why\n\ndef f(a: int, b):\n    """Adds."""\n    return a + b  # sum\n'
@@ -625,6 +668,6 @@ def test_a_quick_run_of_everything_ends_well():
     command = [sys.executable, "-m", "benchmarks", "--quick"]
     done = subprocess.run(command, cwd=store.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    quick = [name for name, section in SECTIONS.items() if "cpu" in section.devices]
+    quick = [name for name, section in SECTIONS.items() if section.devices]
     ends = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(quick) :])
     assert list(ends) == quick and all(end.endswith(" s") for end in ends.values())

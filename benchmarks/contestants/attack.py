@@ -29,7 +29,7 @@ class Counted:
 
 
 def build(work, by, enough=False):
-    params, x, y = network(work.images, work.epochs)
+    params, x, y = network(work.data, work.images, work.epochs)
     budget, found = work.enough if enough else work.budget, {}
     predict = jax.jit(lambda images: _cnn.forward(params, images))
     model = (lambda images: _cnn.forward(params, images)) if by == "zojax" else predict
@@ -43,9 +43,9 @@ def build(work, by, enough=False):
     return Host(run, amount=len(x), facts=lambda: found)
 
 
-def network(count: int, epochs: int):
+def network(data: str, count: int, epochs: int):
     """A trained network, and the first images that it classifies rightly."""
-    images = _images.mnist()
+    images = _images.DATA[data]()
     params = _images.train(images, epochs)
     logits = _cnn.forward(params, images.test_x)
     right = np.flatnonzero(np.argmax(logits, axis=1) == images.test_y)[:count]

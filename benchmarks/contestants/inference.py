@@ -5,6 +5,7 @@
 - unrolled: all evaluations in one program, each at a point of its own.
 - inference: a loop. Each evaluation depends on the value before, or XLA would compute it once.
 - batched: one pass over the examples of all evaluations.
+- vmapped: the same for any batch: copies of it along an axis of their own.
 - loop: over the batch and its reverse.
 """
 
@@ -23,6 +24,7 @@ def build(work, how="inference"):
         "unrolled": _unrolled,
         "inference": _inference,
         "batched": _batched,
+        "vmapped": _vmapped,
         "loop": _loop,
     }[how](work)
 
@@ -89,6 +91,17 @@ def _batched(work):
         add = _adding_zero(carry[1])
         repeated = jax.tree.map(lambda x: jnp.concatenate([add(x)] * work.evaluations), batch)
         return carry[0], work.loss(carry[0], repeated)
+
+    return Program(step, _with_value)
+
+
+def _vmapped(work):
+    def step(carry, batch):
+        def evaluation(index):
+            return work.loss(carry[0], jax.tree.map(_adding_zero(index), batch))
+
+        indices = jnp.arange(work.evaluations) + carry[1]  # not known when compiled
+        return carry[0], jnp.sum(jax.vmap(evaluation)(indices))
 
     return Program(step, _with_value)
 

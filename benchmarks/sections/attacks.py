@@ -3,11 +3,11 @@
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.tables import filled, rates
 
-KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs")
-DEFAULTS = {"step": None, "enough": None, "epochs": 15}
+KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs", "data")
+DEFAULTS = {"step": None, "enough": None, "epochs": 15, "data": "mnist"}
 
 
-def _attack(*values, contestants=("attack by zojax", "attack by ART")):
+def attack(*values, contestants=("attack by zojax", "attack by ART")):
     """`enough`: fewer queries of zojax, for the success that ART has with all of them."""
     settings = DEFAULTS | dict(zip(KEYS, values, strict=False))
     names = [*contestants, *["attack by zojax, fewer queries"] * bool(settings["enough"])]
@@ -38,15 +38,15 @@ SECTIONS = {
         NAMED,
         attacks,
         [
-            _attack("square", "linf", 0.3, 100, 1000),
-            _attack("square", "linf", 0.2, 100, 1000),
-            _attack("square", "linf", 0.1, 100, 1000, None, 700),
-            _attack("square", "l2", 3.0, 100, 1000, None, 400),
-            _attack("square", "l2", 2.0, 100, 1000, None, 300),
-            _attack("simba", "l2", 3.0, 100, 2000, 0.2),
-            _attack("simba_dct", "l2", 3.0, 100, 1000, 0.2),
-            _attack("zoo", "l2", 3.0, 20, 5120, 0.05),
+            attack("square", "linf", 0.3, 100, 1000),
+            attack("square", "linf", 0.2, 100, 1000),
+            attack("square", "linf", 0.1, 100, 1000, None, 700),
+            attack("square", "l2", 3.0, 100, 1000, None, 400),
+            attack("square", "l2", 2.0, 100, 1000, None, 300),
+            attack("simba", "l2", 3.0, 100, 2000, 0.2),
+            attack("simba_dct", "l2", 3.0, 100, 1000, 0.2),
+            attack("zoo", "l2", 3.0, 20, 5120, 0.05),
         ],
-        [_attack("square", "linf", 0.3, 4, 20, None, None, 1, contestants=["attack by zojax"])],
+        [attack("square", "linf", 0.3, 4, 20, None, None, 1, contestants=["attack by zojax"])],
     ),
 }

@@ -1,7 +1,7 @@
 """The cost of a step: time, memory, compilation, noise, populations, policies."""
 
 from benchmarks.contestants import COMPILATIONS, NOISES, POLICIES, POPULATIONS
-from benchmarks.sections.section import ANY, CPU, NAMED, Section, entry
+from benchmarks.sections.section import CPU, NAMED, Section, entry
 from benchmarks.sections.steps import SMALL, TINY
 from benchmarks.summary import clear
 from benchmarks.tables import by_work, contest, filled, over, quartiles, rates
@@ -33,6 +33,7 @@ OPT = {
     "30B": ((48, 7168, 56), 58, 633),
     "66B": ((64, 9216, 72), 128, None),
 }
+TINY_OPT = (2, 64, 4)
 LEAVES = [(4096, 4096), (16, 1024, 1024), (2**24,), (2**14, 1000)]
 
 
@@ -40,18 +41,17 @@ def _peaks(label, name, settings, contestants=PEAKS):
     return entry(label, name, settings, 2, contestants, turns=0)
 
 
-def _opt(label, shape, **options):
+def opt_shape(label, shape, contestants=("forward", "zojax, signs", "jax.grad, adam"), **options):
     settings = dict(zip(("layers", "width", "heads"), shape, strict=True))
-    contestants = ["forward", "zojax, signs", "jax.grad, adam"]
     return entry(label, "OPT", settings, 2, contestants, **options)
 
 
-def _leaf(*shape):
+def leaf(*shape, contestants=NOISES):
     label = "x".join(map(str, shape))
-    return entry(label, "leaf", {"shape": shape}, 1, NOISES, ["scaled copy"])
+    return entry(label, "leaf", {"shape": shape}, 1, contestants, ["scaled copy"])
 
 
-def _members(label, model, pairs, **settings):
+def members(label, model, pairs, **settings):
     given = {"model": model, "pairs": pairs, **settings}
     return entry(label, "members", given, 2 * pairs, POPULATIONS, ["plain inference"])
 
@@ -95,7 +95,11 @@ def opt(rows: list[dict]) -> list[dict]:
         for name, row in here.items():
             line[f"{name}, s"] = row["seconds"]["median"] if "seconds" in row else ""
         published = OPT.get(work, ("", "", ""))[1:]
-        line["zojax / forward"] = over(peaks.get("zojax, signs"), peaks.get("forward"))
+        floor = peaks.get("forward") or peaks.get("two forwards in a loop")
+        line["zojax / forward"] = over(peaks.get("zojax, signs"), floor)
+        seconds = {n: r["seconds"]["median"] for n, r in here.items() if "seconds" in r}
+        twice = seconds.get("two forwards in a loop")
+        line["step / two forwards"] = over(seconds.get("zojax, signs"), twice)
         line["published, inference = MeZO, GB"], line["published, fine-tuning, GB"] = published
         lines.append(line)
     return filled(lines)
@@ -126,14 +130,14 @@ COMPILED = ["compile two forwards, one program", "compile forward"]
 SECTIONS = {
     "step": Section(
         "a step against two forwards",
-        ANY,
+        CPU,
         contest,
         [entry("M (159M, scan)", "model M", {}, 2, STEP, ["two forwards"])],
         [entry("transformer", "transformer", TINY, 2, STEP[::3], ["two forwards"])],
     ),
     "memory": Section(
         "peak memory of a step, by the compiler",
-        ANY,
+        CPU,
         memory,
         [_peaks(label, *work) for label, work in MODELS.items()],
         QUICK_PEAKS,
@@ -145,19 +149,12 @@ SECTIONS = {
         [_peaks(label, *work, ACCELERATED) for label, work in ON_CHIPS.items()],
         QUICK_PEAKS,
     ),
-    "opt": Section(
-        "MeZO's Table 22: OPT shapes, run one after another",
-        ("gpu",),
-        opt,
-        [_opt(label, row[0], together=False) for label, row in OPT.items() if label != "66B"],
-        [_opt("tiny", (2, 64, 4), together=False)],
-    ),
     "opt-compiled": Section(
-        "the same, compiled only; --target h100",
+        "MeZO's Table 22, compiled only: OPT shapes; --target h100",
         NAMED,
         opt,
-        [_opt(label, shape, turns=0) for label, (shape, *_) in OPT.items()],
-        [_opt("tiny", (2, 64, 4), turns=0)],
+        [opt_shape(label, shape, turns=0) for label, (shape, *_) in OPT.items()],
+        [opt_shape("tiny", TINY_OPT, turns=0)],
     ),
     "compile": Section(
         "processor time to compile a step",
@@ -168,21 +165,21 @@ SECTIONS = {
     ),
     "noise": Section(
         "noise kernels against a scaled copy",
-        ANY,
+        CPU,
         noise,
-        [_leaf(*shape) for shape in LEAVES],
-        [_leaf(64, 64)],
+        [leaf(*shape) for shape in LEAVES],
+        [leaf(64, 64)],
     ),
     "population": Section(
         "populations against inference, with examples of their own",
-        ANY,
+        CPU,
         contest,
         [
-            _members("MLP, 256 members, 1 example", "mlp", 128, batch=1),
-            _members("MLP, 256 members, 32 examples", "mlp", 128, batch=32),
-            _members("transformer D 256, 64 directions, 32 tokens", "transformer", 64, **SMALL),
+            members("MLP, 256 members, 1 example", "mlp", 128, batch=1),
+            members("MLP, 256 members, 32 examples", "mlp", 128, batch=32),
+            members("transformer D 256, 64 directions, 32 tokens", "transformer", 64, **SMALL),
         ],
-        [_members("MLP, 4 members", "mlp", 2, batch=1, widths=(8, 4, 3))],
+        [members("MLP, 4 members", "mlp", 2, batch=1, widths=(8, 4, 3))],
     ),
     "policy": Section(
         "environment steps a second beside evosax",

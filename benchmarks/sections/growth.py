@@ -3,7 +3,7 @@
 from benchmarks.contestants import BATCHES, CONTESTANTS
 from benchmarks.harness import Entry
 from benchmarks.sections import steps
-from benchmarks.sections.section import ANY, CPU, Section, entry, power
+from benchmarks.sections.section import CPU, Section, entry, power
 from benchmarks.store import rounded
 from benchmarks.summary import clear, exponent
 from benchmarks.tables import by_work, filled, quartiles
@@ -116,7 +116,7 @@ SECTIONS = {
     ),
     "batches": Section(
         "how many directions at once",
-        ANY,
+        CPU,
         batches,
         [
             _sphere_batches(d, [s for s in (1, 2, 4, 8, 16, 32) if s * d <= 2 * 10**8])

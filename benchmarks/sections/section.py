@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from benchmarks.harness import Entry
 
-CPU, ANY, NAMED = ("cpu",), ("cpu", "gpu"), ()
+CPU, GPU, NAMED = ("cpu",), ("gpu",), ()
 entry = Entry  # one work of a section
 
 
 class Section(NamedTuple):
     about: str  # one line
-    devices: tuple[str, ...]  # where it runs without being named: "cpu", "gpu"
+    devices: tuple[str, ...]  # where it runs without being named; by name it runs anywhere
     table: Callable[[list[dict]], list[dict]]  # rows for a reader, from the stored rows
     entries: list[Entry]  # its works
     quick: list[Entry]  # works of a trial run; those of all sections take about a minute

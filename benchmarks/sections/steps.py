@@ -1,7 +1,7 @@
 """One step of equal work beside other libraries: sphere, MLP, language models, populations."""
 
 from benchmarks.contestants import GRADIENTS
-from benchmarks.sections.section import ANY, CPU, Section, entry, plural, power
+from benchmarks.sections.section import CPU, Section, entry, plural, power
 from benchmarks.tables import contest
 
 # The bases of ratios, after the floor: zojax by default, and like for like with peers that draw normals.
@@ -58,7 +58,7 @@ SECTIONS = {
     ),
     "mlp": Section(
         "256 members of an MLP beside every peer",
-        ANY,
+        CPU,
         contest,
         [
             _low_rank(f"MLP, 256 members, {plural(b, 'example')}", "mlp", {"batch": b}, 256, MANY)
@@ -68,7 +68,7 @@ SECTIONS = {
     ),
     "mezo": Section(
         "MeZO steps of model M and SmolLM2",
-        ANY,
+        CPU,
         contest,
         [
             _dense(f"{name}, q = {q}", name, settings, 2 * q, FEW if q == 16 else MEZO)
@@ -79,7 +79,7 @@ SECTIONS = {
     ),
     "transformers": Section(
         "populations of transformers, 64 to 4,096 members",
-        ANY,
+        CPU,
         contest,
         [
             _low_rank(f"transformer, {4**k} members", "transformer", SMALL, 4**k)
@@ -89,7 +89,7 @@ SECTIONS = {
     ),
     "convnet": Section(
         "populations of a small ConvNet",
-        ANY,
+        CPU,
         contest,
         [_low_rank(f"ConvNet, {n} members, 8 examples", "convnet", {}, n) for n in (64, 512)],
         [_low_rank("ConvNet, 4 members", "convnet", _QUICK_CONVNET, 4, _BATCHED)],

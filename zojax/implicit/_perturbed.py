@@ -75,7 +75,7 @@ class PartOf(Protocol):
 class Perturbed:
     """base + scale * whole * join(left, right), where nothing but the base is an array of the full size.
 
-    Low-rank noise may wait for a product: the array is then this sum times `multipliers`, or its square.
+    Low-rank noise may wait for a product: the array is then this sum, or its square, times `multipliers`.
 
     Attributes:
       name: of the parameter, for reports and errors.
@@ -87,8 +87,8 @@ class Perturbed:
       whole: a mask or stored values, with all axes; None if there are none.
       is_activation: made by a lookup or a broadcast, so of the size of activations.
       held_by: the loop through which the perturbed array is kept.
-      multipliers: of the sum. Only rules with the property `deferred` see them; others see `folded`.
-      is_squared: the array is the square of the sum. Only rules with the property `deferred` see it.
+      multipliers: of the sum or its square. Only rules with the property `deferred` see them.
+      is_squared: the sum is squared. Only rules with the property `deferred` see it.
     """
 
     name: str
@@ -297,9 +297,10 @@ class Perturbed:
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
         total = base.astype(dtype) + self.scale.astype(dtype) * noise
+        total = lax.square(total) if self.is_squared else total
         for multiplier in self.multipliers:
             total *= lax.transpose(multiplier.over(base.ndim).astype(dtype), order)
-        total = (lax.square(total) if self.is_squared else total).astype(base.dtype)
+        total = total.astype(base.dtype)
         # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
         # base, scale and noise.
         if not self.is_vector:

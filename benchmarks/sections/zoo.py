@@ -1,0 +1,51 @@
+"""Models and layers of other packages, as they are."""
+
+from benchmarks import zoo
+from benchmarks.sections.section import CPU, Section, entry
+from benchmarks.summary import clear
+from benchmarks.tables import filled, over
+
+DIRECTIONS = 32
+
+
+def _specimen(name: str, directions: int = DIRECTIONS):
+    settings = {"model": name, "directions": directions}
+    return entry(name, "zoo", settings, directions, ["a model of the zoo"], turns=1)
+
+
+def table(rows: list[dict]) -> list[dict]:
+    """Values, an evaluation with signs, a population of low-rank directions, and uses without a rule."""
+    return filled([_line(row) for row in rows])
+
+
+def _line(row: dict) -> dict:
+    signs, low_rank = row.get("signs", {}), row.get("low rank", {})
+    errors = [kind["error"] for kind in (signs, low_rank) if "error" in kind]
+    peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
+    missing = "; ".join(low_rank.get("no rule", []))
+    failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
+    return {
+        "model": row["work"],
+        "layers": row.get("about", ""),
+        "d": row.get("size", ""),
+        "error": max(errors, default=""),
+        "signs: peak / forward": over(peaks.get("zojax"), peaks.get("forward")),
+        "signs: peak / naive": over(peaks.get("zojax"), peaks.get("naive")),
+        "signs: time / forward": clear(signs.get("time")),
+        "low rank: peak / forwards": over(of_many.get("zojax"), of_many.get("forward")),
+        "low rank: time / forwards": clear(low_rank.get("time")),
+        "NO RULE, signs": "; ".join(signs.get("no rule", [])),
+        "NO RULE, low rank": missing,
+        "why": "; ".join(failures) or (zoo.WHY.get(row["work"], "") if missing else ""),
+    }
+
+
+SECTIONS = {
+    "zoo": Section(
+        "models and layers of flax, Equinox, Haiku, jraph, diffrax, numpyro and others",
+        CPU,
+        table,
+        [_specimen(name) for name in zoo.NAMES],
+        [_specimen("linen.mlp", 2)],
+    ),
+}
