@@ -191,10 +191,11 @@ def test_a_report_does_not_depend_on_the_batch():
 
     for direction in (directions.rademacher(), directions.low_rank()):
         reports = [
-            explain(loss, params, direction, jnp.zeros(shape, int)) for shape in [(1, 1), (4, 16)]
+            explain(loss, params, direction, jnp.zeros(shape, int))
+            for shape in [(2, 3), (4, 16), (1, 1)]
         ]
         assert str(reports[0]) == str(reports[1])
-        assert reports[0].forwards == reports[1].forwards
+        assert len({report.together for report in reports}) == 1  # one token may be kept otherwise
 
 
 def test_the_plot_has_a_bar_for_each_materialised_parameter():
