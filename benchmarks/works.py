@@ -47,9 +47,9 @@ GRADIENTS = {
     "members": models.members,
 }
 # Works that are their settings alone; `benchmarks.sections` describes them.
-SETTINGS = ("policy", "training", "attack", "speed", "check", "self-check", "zoo", "code")
+ALONE = "policy", "training", "attack", "speed", "first call", "check", "self-check", "zoo", "code"
 OTHERS = {
-    **dict.fromkeys(SETTINGS, SimpleNamespace),
+    **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
     "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),

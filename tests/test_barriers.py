@@ -21,3 +21,18 @@ def test_settled_and_rounded_numbers_are_the_same_and_have_the_derivative_of_one
     np.testing.assert_array_equal(_barriers.rounded(x, 0.0), x)
     both = jax.grad(lambda x: _barriers.settle(x)[0] + _barriers.rounded(x, 1.0)[0])
     np.testing.assert_array_equal(both(x), [2.0, 0.0, 0.0])
+
+
+def test_what_is_computed_once_has_the_values_and_derivatives_of_the_function():
+    def fun(x, scale):
+        return {"sum": jnp.sum(x) * scale, "count": jnp.sum(jnp.isfinite(x))}
+
+    x, scale = jnp.array([[1.5, -0.0], [jnp.nan, jnp.inf]]), jnp.float32(2)
+
+    def once(x):
+        return _barriers.once(fun, x, scale)
+
+    found = jax.jit(jax.vmap(once))(x)
+    np.testing.assert_array_equal(found["sum"], [3.0, np.nan])
+    np.testing.assert_array_equal(found["count"], [2, 0])
+    np.testing.assert_array_equal(jax.grad(lambda x: once(x)["sum"])(x[0]), [2.0, 2.0])

@@ -33,7 +33,7 @@ ALLOWED = {  # what each part may import
     "stencils": BASE,
     "shaping": BASE,
     "execution": BASE,
-    "implicit": BASE | {"implicit"},
+    "implicit": BASE | {"implicit", "_plot"},
     "_call": {"_kept"},
     "_kept": set(),
     "_estimator": ESTIMATOR,

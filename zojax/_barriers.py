@@ -35,6 +35,7 @@ def zero_from(array: jax.Array) -> jax.Array:
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
 
 
+@jax.custom_jvp
 def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     """x, floating point, computed after `array`."""
     return _or_zero(x, zero_from(array))
@@ -168,6 +169,7 @@ def _times_one(x, source):
 
 
 # All have the derivative of the identity, which JAX cannot see through bits and loops.
+waiting.defjvp(lambda primals, tangents: (waiting(*primals), tangents[0]))
 settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
 stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
 rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))

@@ -1,8 +1,17 @@
-"""The picture of a run: every value, and the best so far."""
+"""Pictures: axes, and the values of a run with the best so far."""
 
 from typing import Any
 
 import numpy as np
+
+
+def new_axes(ax: Any, size: tuple[float, float]) -> Any:
+    """`ax`, or new axes in place of None."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
+    return plt.subplots(figsize=size)[1] if ax is None else ax
 
 
 def plot_run(
@@ -13,11 +22,7 @@ def plot_run(
     `count` names the horizontal axis, `word` the best value, such as "least". The scale is logarithmic if
     positive values span a factor of 100.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plot() needs matplotlib: pip install matplotlib.") from error
-    ax = plt.subplots(figsize=(6, 4))[1] if ax is None else ax
+    ax = new_axes(ax, (6, 4))
     places = np.arange(1, len(values) + 1)
     ax.plot(places, values, ".", ms=2, alpha=0.4, label="value")
     ax.step(places, best_values, where="post", label=f"{word} so far")

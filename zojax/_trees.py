@@ -157,8 +157,9 @@ def copied(tree: PyTree) -> PyTree:
     """Arrays of their own, which a program may be donated; no program is compiled for them."""
 
     def copy(x):
-        # `device_put` shares the memory of a NumPy array.
-        return jax.device_put(x, may_alias=False) if isinstance(x, jax.Array) else jnp.array(x)
+        # `device_put` shares the memory of a NumPy array, whatever `may_alias` says.
+        x = x if isinstance(x, jax.Array) else np.array(x)
+        return jax.device_put(x, may_alias=False)
 
     return jax.tree.map(copy, tree)
 

@@ -152,6 +152,13 @@ COMPILATIONS = {
     f"compile {name}": Contestant("compiling", {"of": name})
     for name in (*_COMPILED, "zojax, signs", "zojax, normal", "zojax, low rank")
 }
+FIRST_CALLS = {
+    f"first call of {call}": Contestant("first_call", {"call": call})
+    for call in (
+        *("jax.grad", "SPSA by hand", "value_and_grad", "value_and_grad, low rank"),
+        *("mezo", "minimize"),
+    )
+}
 COSINES = {
     f"direction {name}": Contestant("cosine", {"name": name})
     for name in (
@@ -179,5 +186,5 @@ CHECKS = {
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | COSINES | TRAININGS | ATTACKS | CHECKS),
+    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }

@@ -162,6 +162,22 @@ def test_a_sum_in_one_kernel_is_that_of_a_loop(monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), kernel, loop)
 
 
+def test_stored_directions_have_the_sum_of_those_made_one_by_one(monkeypatch):
+    """To the bit: small directions are stored, large ones are not."""
+    monkeypatch.setattr("zojax.directions._combine._AT_ONCE", 2)
+    like = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    signs, c = directions.rademacher(), jnp.linspace(-1.3, 1.7, 5)
+
+    def total():
+        return jax.jit(lambda key: signs.combine(signs.frame(key, 5, like), c, like))(
+            jax.random.key(0)
+        )
+
+    stored = total()
+    monkeypatch.setattr("zojax.directions._combine._SMALL", 0)
+    np.testing.assert_array_equal(stored, total())
+
+
 @pytest.mark.parametrize(("name", "q"), [("orthogonal", 3), ("coordinate", 8)])
 def test_orthogonal_directions_leave_d_over_q_minus_one(name, q):
     samples = _samples(LAWS[name].direction, SHAPES["flat"], q=q, samples=8000)

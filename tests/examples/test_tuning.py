@@ -1,5 +1,7 @@
 """The tuning example: masks against a small network, failures, its result in a reduced form."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,19 +22,24 @@ REDUCED = ["--data", "breast_cancer", "--budget", "28", "--start", "8", "--runs"
 REDUCED += ["--finalists", "4", "--seeds", "2", "--steps", "40"]
 
 
+@cache
+def network():
+    """Inputs and the weights of the widest network; one program."""
+    made = jax.jit(lambda a, b: (jax.random.normal(a, (4, 6)), _trainings.init(b, 6, 3, POINT)))
+    return made(jax.random.key(0), jax.random.key(1))
+
+
 def test_a_masked_network_is_the_small_one():
-    x = jax.random.normal(jax.random.key(0), (4, 6))
-    layers = _trainings.init(jax.random.key(1), 6, 3, POINT)
-    got = _trainings.forward(layers, POINT, x)
+    x, layers = network()
+    got = jax.jit(lambda p: _trainings.forward(p, POINT, x))(layers)
     h = jnp.tanh(x @ layers[0]["weight"][:, :5])
     h = jnp.tanh(h @ layers[1]["weight"][:5, :3])
     np.testing.assert_allclose(got, h @ layers[-1]["weight"][:3], rtol=1e-5, atol=1e-5)
 
 
 def test_masked_units_get_no_gradient():
-    x = jax.random.normal(jax.random.key(0), (4, 6))
-    layers = _trainings.init(jax.random.key(1), 6, 3, POINT)
-    grads = jax.grad(lambda p: jnp.sum(_trainings.forward(p, POINT, x) ** 2))(layers)
+    x, layers = network()
+    grads = jax.jit(jax.grad(lambda p: jnp.sum(_trainings.forward(p, POINT, x) ** 2)))(layers)
     assert np.any(grads[0]["weight"][:, :5]) and not np.any(grads[0]["weight"][:, 5:])
     assert not np.any(grads[2]["weight"]) and not np.any(grads[-1]["weight"][3:])
 

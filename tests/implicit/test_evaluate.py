@@ -1,5 +1,7 @@
 """The public function: pytrees, transformations around it, arguments, errors."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,7 +156,8 @@ def test_a_direction_stands_for_what_it_draws():
 
     report = explain(fun, params, direction, jnp.ones((2, 64)))
     assert str(report) == str(explain(fun, params, z, jnp.ones((2, 64))))
-    assert "params['w']  float32[64,32]  low rank\n  kept through dot_general" in str(report)
+    rows = [re.split("  +", line) for line in str(report).splitlines()]
+    assert ["-", "params['w']", "low rank", "float32[64,32]", "kept through dot_general"] in rows
 
 
 def test_report_reads_well():
@@ -164,13 +167,53 @@ def test_report_reads_well():
     report = explain(
         lambda p, x: x @ jnp.exp(p["w"]) + x @ p["w"] + p["b"], params, z, jnp.ones((2, 64))
     )
-    text = str(report)
-    assert "params['w']  float32[64,32]  low rank\n  kept through dot_general\n" in text
-    assert "NO RULE, materialised [64,32] for exp, 8 KiB at " in text and "test_evaluate.py" in text
-    assert "params['unused']  float32[2]  dense, stored\n  unused" in text
-    assert text.endswith("largest materialised part: 8 KiB; no rule for some uses of params['w']")
+    head, *rows, _, together, total, missing = str(report).splitlines()
+    assert re.split("  +", head) == "bytes parameter noise part use where remedy".split()
+    rows = [re.split("  +", row) for row in rows]
+    assert rows[0][:5] == ["8 KiB", "params['w']", "low rank", "float32[64,32]", "NO RULE for exp"]
+    assert re.fullmatch(r"tests/implicit/test_evaluate.py:\d+:\d+", rows[0][5])
+    assert rows[0][6] == 'implicit.rule("exp")'
+    assert rows[1][:5] == ["128 B", "params['b']", "dense", "float32[1,32]", "vector for add"]
+    assert ["-", "params['w']", "low rank", "float32[64,32]", "kept through dot_general"] in rows
+    assert ["-", "params['unused']", "dense, stored", "float32[2]", "unused"] in rows
+    assert together == "perturbed parts in memory together: at most 8 KiB"
+    assert total.startswith("parameters: 8.133 KiB; an evaluation needs at most 1.98 forwards")
+    assert missing == "no rule for some uses of params['w']"
     assert report.largest_slice == 64 * 32 * 4 and len(report.missing) == 1
     assert np.all([leaf.name.startswith("params") for leaf in report.leaves.values()])
+
+
+def test_a_report_does_not_depend_on_the_batch():
+    params = {"embed": jnp.ones((64, 32)), "gain": jnp.ones(32)}
+
+    def loss(p, tokens):
+        return jnp.mean((p["embed"][tokens] * p["gain"]) @ p["embed"].T)
+
+    for direction in (directions.rademacher(), directions.low_rank()):
+        reports = [
+            explain(loss, params, direction, jnp.zeros(shape, int)) for shape in [(1, 1), (4, 16)]
+        ]
+        assert str(reports[0]) == str(reports[1])
+        assert reports[0].forwards == reports[1].forwards
+
+
+def test_the_plot_has_a_bar_for_each_materialised_parameter():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    params = {"w": jnp.ones((64, 32)), "b": jnp.ones(32), "unused": jnp.ones(2)}
+    report = explain(
+        lambda p, x: x @ p["w"] + p["b"], params, directions.normal(), jnp.ones((2, 64))
+    )
+    ax = report.plot()
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["together", "['w']", "['b']"] and ax.get_xlabel() == "KiB"
+    assert sorted(bar.get_width() for bar in ax.patches) == [0.125, 8, 8]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["8 KiB, 1.98 forwards", "8 KiB, dot_general", "128 B, add"]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["at most", "part in use", "vector"]
+    assert report.plot(ax) is ax
 
 
 def test_a_gpu_has_the_vectors_of_all_layers_before_the_loop(monkeypatch):

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 import zojax
-from tests.implicit._helpers import noises
+from tests.implicit._helpers import noises, normal
 from zojax import directions
 from zojax.directions.low_rank import cut
 from zojax.implicit import evaluate, explain
@@ -137,6 +138,49 @@ def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     ours = peak_of_donated_step(estimator, loss, shapes)
     forward = peak(jax.jit(loss).lower(shapes).compile())
     assert ours <= 1.01 * forward + 4 * VOCABULARY * 1024, (ours, forward)
+
+
+def stacked(p, x):
+    """Three layers in one leaf."""
+    for w in p:
+        x = jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+def quadratic(p, x):
+    """One reduction reads three parts of one leaf."""
+    del x
+    return jnp.sum(p[0] ** 2 + p[1] * p[2])
+
+
+FLAT, UNRAVEL = ravel_pytree(
+    [(np.zeros((m, n), np.float32), np.zeros(n)) for m, n in ((256, 512), (512, 512), (512, 9))]
+)
+
+
+def flat(p, x):
+    """A network in one vector."""
+    for w, b in UNRAVEL(p):
+        x = jnp.tanh(x @ w + b)
+    return jnp.mean(x**2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "name"),
+    [
+        (stacked, (3, 256, 256), "rademacher"),
+        (quadratic, (3, 256, 256), "normal"),
+        (quadratic, (3, 256, 256), "low_rank"),
+        (flat, FLAT.shape, "rademacher"),
+        (flat, FLAT.shape, "normal"),
+    ],
+)
+def test_parts_of_one_leaf_are_perturbed_alone(loss, shape, name):
+    shapes, x = jax.ShapeDtypeStruct(shape, jnp.float32), normal(0, (64, 256))
+    estimator = zojax.estimator(getattr(directions, name)(), mu=1e-3)
+    ours = peak_of_donated_step(estimator, lambda p: loss(p, x), shapes)
+    forward = peak(jax.jit(loss).lower(shapes, x).compile())
+    assert ours <= 1.05 * forward, (ours, forward)
 
 
 def squares(params):

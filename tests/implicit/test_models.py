@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.implicit import _models
 from tests.implicit._helpers import close, each_of, materialised, noises
 from tests.implicit._models import MODELS
 from zojax._trees import is_float
@@ -20,8 +21,12 @@ def _slow_if_unrolled(name):
 
 @pytest.fixture(scope="module", params=map(_slow_if_unrolled, MODELS))
 def model(request):
+    return request.param, *_model(request.param)
+
+
+def _model(name):
     try:
-        return request.param, *MODELS[request.param]()
+        return MODELS[name]()
     except ImportError as error:
         pytest.skip(str(error))
 
@@ -77,6 +82,24 @@ def test_dense_noise_is_materialised_a_slice_at_a_time(model):
     assert not report.missing, str(report)
     for leaf in report.leaves.values():
         assert leaf.nbytes <= 4 * math.prod(_slice(leaf)), str(leaf)
+
+
+@pytest.mark.parametrize("name", [*map(_slow_if_unrolled, MODELS)])
+def test_the_compiler_needs_no_more_than_explain_says(name, monkeypatch):
+    """Dense noise: a forward, and the parts that explain finds in memory together."""
+    for size, value in {"VOCABULARY": 256, "WIDTH": 64, "HEADS": 16, "LAYERS": 2}.items():
+        monkeypatch.setattr(_models, size, value)
+    loss, params = _model(name)
+    noise = jax.eval_shape(lambda: draw(params, "rows"))
+
+    def temporaries(fun, *args):
+        return jax.jit(fun).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+    forward = temporaries(loss, params)
+    ours = temporaries(lambda p, z: evaluate(loss, p, z, jnp.float32(0.1)), params, noise)
+    report = explain(loss, params, noise)
+    assert ours <= forward + report.together, (ours, forward, str(report))
+    assert report.together >= report.largest_slice > 0
 
 
 def test_directions_share_the_parameters(model):

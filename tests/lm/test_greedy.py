@@ -66,10 +66,11 @@ def test_a_prefix_is_what_its_tokens_would_be_in_front(kind):
     assert np.abs(forward(model.params, padded)[:, :6] - expected).max() > 1e-2
 
 
-# Each kind of model and each kind of direction once; the other pairs compile as long.
+# Each pair compiles long. tests/implicit has the forward pass of all models; signs generate on Llama
+# in the training on F1 of test_completions.py.
 PAIRS = [
     pytest.param("llama", "low_rank"),
-    pytest.param("gpt2", "rademacher"),
+    pytest.param("gpt2", "rademacher", marks=pytest.mark.slow),
     pytest.param("llama", "rademacher", marks=pytest.mark.slow),
     pytest.param("gpt2", "low_rank", marks=pytest.mark.slow),
 ]

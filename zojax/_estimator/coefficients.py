@@ -104,8 +104,9 @@ def _equal_values(values, valid, state: EstimatorState | None) -> tuple[jax.Arra
         before = jnp.broadcast_to(state.previous.astype(values.dtype), values.shape)
         values = jnp.concatenate([values, before], axis=1)
     values = jnp.where(known[:, None], values, 0)
-    spread = jnp.max(values, axis=1) - jnp.min(values, axis=1)
-    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values), axis=1)
+    most, least = jnp.max(values, axis=1), jnp.min(values, axis=1)
+    spread = most - least
+    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.maximum(most, -least)
     flat, unresolved = (jnp.sum(known & near) for near in (spread == 0, spread <= rounding))
     return flat.astype(jnp.int32), unresolved.astype(jnp.int32)
 

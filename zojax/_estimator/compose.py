@@ -89,6 +89,7 @@ def estimator(
     batch_size: int | None = None,
     in_axes: InAxes = None,
     with_key: bool = False,
+    hold_in_loops: bool | None = None,
 ) -> Estimator:
     r"""A gradient estimator :math:`g = \sum_i c_i z_i`, from function values alone.
 
@@ -108,6 +109,9 @@ def estimator(
         dict maps keywords. An entry holds for all arrays of its argument: unlike in `jax.vmap`, it is
         not a tree. Mapped axes have length N.
       with_key: the loss gets `key=`, one a direction, shared by its evaluations.
+      hold_in_loops: whether a loop of the loss holds a perturbed copy of the dense weights that it reads in
+        each iteration. None holds up to 64 MiB. False makes no copy, but noise in each iteration. See
+        `zojax.implicit.evaluate`.
 
     Returns:
       An `Estimator`.
@@ -133,6 +137,8 @@ def estimator(
     if not callable(mu):
         require_positive("mu", mu)
     require_flag("with_key", with_key)
+    if hold_in_loops is not None:
+        require_flag("hold_in_loops", hold_in_loops)
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
         batch_size = min(require_count("batch_size", batch_size), n)
@@ -141,7 +147,8 @@ def estimator(
             f"this shaping needs num_directions >= {shaping.min_directions}, got {n}; "
             "ask for more directions or choose another shaping."
         )
-    return _composed(Choices(direction, stencil, shaping, mu, n, batch_size, with_key), in_axes)
+    choices = Choices(direction, stencil, shaping, mu, n, batch_size, with_key, hold_in_loops)
+    return _composed(choices, in_axes)
 
 
 def _composed(choices: Choices, in_axes: InAxes) -> Estimator:

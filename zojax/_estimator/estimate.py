@@ -108,9 +108,14 @@ def combine(choices: Choices, key, params: PyTree, coefficients, dtype=None) -> 
 
 def _values(choices: Choices, this: Directions, own: Losses, params: PyTree, mu: jax.Array):
     """Values (directions, moved offsets), and the auxiliary outputs on one axis."""
+
+    def evaluation(z, i, offset):
+        hold = choices.hold_in_loops
+        return implicit.evaluate(lambda p: own.at(p, i), params, z, offset * mu, hold_in_loops=hold)
+
     values, aux = execution.evaluate(
         lambda i: choices.direction.draw(this.frame, i, this.like),
-        lambda z, i, o: implicit.evaluate(lambda p: own.at(p, i), params, z, o * mu),
+        evaluation,
         choices.num_directions,
         choices.moved,
         _batch_size(choices, this),

@@ -86,6 +86,7 @@ class Choices:
     num_directions: int
     batch_size: int | None
     with_key: bool
+    hold_in_loops: bool | None
 
     @property
     def moved(self) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,114 +10,49 @@ from jax.extend.core import JaxprEqn
 from zojax._direction import Direction
 from zojax._trees import PyTree, floats_only, structure_of
 from zojax.implicit import _compat, _registry
+from zojax.implicit._budget import Budget
 from zojax.implicit._perturbed import Perturbed
-from zojax.implicit._walk import Context, require_noise, run
+from zojax.implicit._report import Event, Leaf, Report
+from zojax.implicit._walk import Context, held_bytes, require_noise, run
 
 
-class Event(NamedTuple):
-    """One use of a parameter, or of a part of it.
-
-    Attributes:
-      kind: one of
-
-        - "kept": a view or a product keeps the noise implicit;
-        - "slice": dense noise is added to the part in use;
-        - "activation": noise is added to the entries picked by a lookup;
-        - "elementwise": the part is a vector, or broadcast against a larger array;
-        - "missing": the part is materialised for want of a rule, although its noise has structure or the
-          part is only moved.
-
-      primitive: the operation that uses it.
-      where: the line of source, or "".
-      shape: of the part.
-      nbytes: of the part.
-    """
-
-    kind: str
-    primitive: str
-    where: str
-    shape: tuple[int, ...]
-    nbytes: int
-
-
-@dataclass
-class Leaf:
-    """One perturbed parameter and its uses, each listed once."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    noise: str
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the largest materialised part, activations aside."""
-        parts = [e.nbytes for e in self.events if e.kind not in ("kept", "activation")]
-        return max(parts, default=0)
-
-    def __str__(self) -> str:
-        shape = ",".join(map(str, self.shape))
-        kept = ", ".join(dict.fromkeys(e.primitive for e in self.events if e.kind == "kept"))
-        lines = [f"{self.name}  {self.dtype}[{shape}]  {self.noise}"]
-        if not self.events:
-            lines.append("  unused")
-        if kept:
-            lines.append(f"  kept through {kept}")
-        lines += [f"  {_describe(e)}" for e in self.events if e.kind != "kept"]
-        return "\n".join(lines)
-
-
-@dataclass
-class Report:
-    """The findings of `explain`; print it for a table.
-
-    `leaves` has a `Leaf` for each perturbed parameter, by name.
-    """
-
-    leaves: dict[str, Leaf]
-
-    @property
-    def missing(self) -> list[tuple[str, Event]]:
-        """(leaf name, event) for each use of kind "missing"."""
-        found = [(leaf.name, e) for leaf in self.leaves.values() for e in leaf.events]
-        return [(name, e) for name, e in found if e.kind == "missing"]
-
-    @property
-    def largest_slice(self) -> int:
-        """Bytes of the largest part of a parameter, materialised at once."""
-        return max((leaf.nbytes for leaf in self.leaves.values()), default=0)
-
-    def __str__(self) -> str:
-        summary = f"largest materialised part: {_size(self.largest_slice)}"
-        if self.missing:
-            names = ", ".join(dict.fromkeys(name for name, _ in self.missing))
-            summary += f"; no rule for some uses of {names}"
-        return "\n".join([*map(str, self.leaves.values()), summary])
-
-
-def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **kwargs) -> Report:
+def explain(
+    fun: Callable,
+    params: PyTree,
+    noise: Direction | PyTree,
+    *args,
+    hold_in_loops: bool | None = None,
+    **kwargs,
+) -> Report:
     """The use of each parameter in `evaluate(fun, params, noise, scale, *args, **kwargs)`.
 
-    Nothing is computed, so arrays may be `jax.ShapeDtypeStruct`s. The printed report says
+    Nothing is computed, so arrays may be `jax.ShapeDtypeStruct`s. The printed report is a table of uses,
+    sorted by bytes:
 
-    - `kept through ...`: these primitives keep the noise in its own form;
-    - `part in use`: one operation materialises this part while it reads it;
+    - `part in use by ...`: one operation materialises this part while it reads it;
+    - `HELD over a loop`: the same once before a loop, which keeps the copy (see `hold_in_loops`);
+    - `vector for ...`: a vector, or a small part that is broadcast;
+    - `NO RULE for ...`: materialised, because the primitive cannot use low-rank noise, or only moves the
+      part (a pad, a carry, an output);
     - `looked up or broadcast`: materialised, of the size of activations;
-    - `NO RULE`: materialised, because the primitive cannot use low-rank noise, or only moves the part
-      (a pad, a carry, an output). Register a rule for it with `zojax.implicit.rule`.
+    - `kept through ...`: these primitives keep the noise in its own form.
+
+    Each row has the line of the function and, where there is one, a remedy. The last lines add up the parts
+    that may be in memory together. They hold for any batch size.
 
     Args:
       fun: the function, as for `evaluate`.
       params: pytree of arrays.
       noise: a direction, or the tree of `params` with a noise object, or None, at each leaf.
       *args, **kwargs: passed on to `fun`.
+      hold_in_loops: as for `evaluate`.
 
     Returns:
-      A `Report`: `leaves` by name, `missing` (uses without a rule) and `largest_slice` in bytes.
+      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`
+      and `held`. `plot()` draws it.
 
     Raises:
-      TypeError: for a `noise` that is neither.
+      TypeError: for a `noise` that is neither, or a `hold_in_loops` that is no bool.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
@@ -130,11 +64,14 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
     if isinstance(noise, Direction):
         noise = _drawn(noise, params)
     require_noise(noise)
-    leaves: dict[str, Leaf] = {}
+    found = _Findings()
     context = Context(
-        on_perturbed=lambda x: leaves.update({x.name: _leaf(x)}),
-        on_kept=lambda x, eqn: _record(leaves[x.name], "kept", x, eqn),
-        on_materialise=lambda x, eqn: _record(leaves[x.name], _kind(x, eqn), x, eqn),
+        on_perturbed=found.perturbed,
+        on_kept=found.kept,
+        on_materialise=found.materialised,
+        on_call=found.calls.append,
+        on_evaluated=found.evaluated,
+        held_bytes=held_bytes(hold_in_loops),
     )
     arrays, fill = _compat.partition((params, noise, args, kwargs), _has_shape)
 
@@ -143,26 +80,49 @@ def explain(fun: Callable, params: PyTree, noise: Direction | PyTree, *args, **k
         return run(context, fun, params, noise, jnp.float32(1), args, kwargs)
 
     jax.eval_shape(evaluation, arrays)
-    return Report(leaves)
+    total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params) if _has_shape(x))
+    return Report(found.leaves, total, found.budget.most(), found.budget.most(held=True))
+
+
+@dataclass
+class _Findings:
+    """What the interpreter reports: the uses of each leaf, and the budget; `calls` are being evaluated."""
+
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    calls: list[JaxprEqn] = field(default_factory=list)
+
+    def perturbed(self, x: Perturbed) -> None:
+        noise = "low rank" if x.is_factored else "dense"
+        noise += "" if x.whole is None else (", masked" if x.join else ", stored")
+        self.leaves[x.name] = Leaf(x.name, x.shape, str(x.base.dtype), noise)
+
+    def kept(self, x: Perturbed, eqn: JaxprEqn) -> None:
+        self._record("kept", x, eqn)
+
+    def materialised(self, x: Perturbed, eqn: JaxprEqn | None, since: int) -> None:
+        kind = _kind(x, eqn)
+        self._record(kind, x, eqn)
+        if kind != "activation":
+            self.budget.add(x, since)
+
+    def evaluated(self, eqn: JaxprEqn, now: int) -> None:
+        if self.calls and self.calls[-1] is eqn:
+            self.calls.pop()
+        self.budget.evaluated(eqn, now)
+
+    def _record(self, kind: str, x: Perturbed, eqn: JaxprEqn | None) -> None:
+        # Equations inside of JAX's own functions have no line of the user's, but their calls have.
+        eqns = [] if eqn is None else [eqn, *reversed(self.calls)]
+        where = next(filter(None, map(_compat.source_line, eqns)), "")
+        event = Event(kind, _name(eqn), where, x.shape, x.nbytes, _remedy(kind, x, eqn))
+        events = self.leaves[x.name].events
+        if event not in events:
+            events.append(event)
 
 
 def _has_shape(x) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
-
-
-def _leaf(x: Perturbed) -> Leaf:
-    noise = "low rank" if x.is_factored else "dense"
-    noise += "" if x.whole is None else (", masked" if x.join else ", stored")
-    return Leaf(x.name, x.shape, str(x.base.dtype), noise)
-
-
-def _record(leaf: Leaf, kind: str, x: Perturbed, eqn: JaxprEqn | None) -> None:
-    nbytes = x.base.size * jnp.dtype(x.base.dtype).itemsize
-    event = Event(
-        kind, _name(eqn), "" if eqn is None else _compat.source_line(eqn), x.shape, nbytes
-    )
-    if event not in leaf.events:
-        leaf.events.append(event)
 
 
 def _name(eqn: JaxprEqn | None) -> str:
@@ -182,7 +142,8 @@ def _drawn(direction: Direction, params: PyTree) -> PyTree:
 def strict_context() -> Context:
     """Raises NotImplementedError at each use of kind "missing"."""
 
-    def check(x: Perturbed, eqn: JaxprEqn | None) -> None:
+    def check(x: Perturbed, eqn: JaxprEqn | None, since: int) -> None:
+        del since
         if _kind(x, eqn) != "missing":
             return
         where = "" if eqn is None else f" at {_compat.source_line(eqn)}"
@@ -200,29 +161,21 @@ def _kind(x: Perturbed, eqn: JaxprEqn | None) -> str:
     is_broadcast = (
         eqn is not None and known.broadcasts and _compat.output_type(eqn).size > x.base.size
     )
-    if x.is_vector or is_broadcast:
-        return "elementwise"
     if x.is_activation:
         return "activation"
-    return "missing" if x.is_factored or eqn is None or known.moves else "slice"
+    if x.is_vector or is_broadcast:
+        return "elementwise"
+    if x.is_factored or eqn is None or known.moves:
+        return "missing"
+    return "slice" if x.held_by is None else "held"
 
 
-def _describe(event: Event) -> str:
-    shape = ",".join(map(str, event.shape))
-    how = {
-        "slice": "part in use",
-        "activation": "looked up or broadcast",
-        "missing": "NO RULE, materialised",
-    }
-    where = f" at {event.where}" if event.where else ""
-    what = f"{how.get(event.kind, event.kind)} [{shape}]"
-    return f"{what} for {event.primitive}, {_size(event.nbytes)}{where}"
-
-
-def _size(nbytes: int) -> str:
-    size = float(nbytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
+def _remedy(kind: str, x: Perturbed, eqn: JaxprEqn | None) -> str:
+    """The call or argument of zojax that keeps the noise implicit."""
+    if kind == "held":
+        return "hold_in_loops=False, or directions.low_rank()"
+    if kind == "missing":
+        return f'implicit.rule("{_name(eqn)}")' if eqn is not None else ""
+    keeps = _registry.lookup(_name(eqn)).rule is not None
+    is_product = kind == "slice" and keeps and eqn is not None and not _registry.is_elementwise(eqn)
+    return "directions.low_rank()" if is_product else ""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import JaxprEqn
 from jax.sharding import PartitionSpec
 
 from zojax import _barriers
@@ -39,6 +40,18 @@ class Part(NamedTuple):
     numbers: Callable[[Range], Range] | None = None
 
 
+class Loop(NamedTuple):
+    """A loop that holds weights.
+
+    Attributes:
+      eqn: the loop.
+      begun: the number of arrays made before it.
+    """
+
+    eqn: JaxprEqn
+    begun: int
+
+
 class Multiplier(NamedTuple):
     """Numbers that multiply an array along some of its axes: `values` has these `axes`, ascending."""
 
@@ -62,7 +75,7 @@ class PartOf(Protocol):
 class Perturbed:
     """base + scale * whole * join(left, right), where nothing but the base is an array of the full size.
 
-    Low-rank noise may wait for a product: the array is then this sum times `multipliers`, or its square.
+    Low-rank noise may wait for a product: the array is then this sum, or its square, times `multipliers`.
 
     Attributes:
       name: of the parameter, for reports and errors.
@@ -73,8 +86,9 @@ class Perturbed:
       join: makes entries of the factors; None for stored noise.
       whole: a mask or stored values, with all axes; None if there are none.
       is_activation: made by a lookup or a broadcast, so of the size of activations.
-      multipliers: of the sum. Only rules with the property `deferred` see them; others see `folded`.
-      is_squared: the array is the square of the sum. Only rules with the property `deferred` see it.
+      held_by: the loop through which the perturbed array is kept.
+      multipliers: of the sum or its square. Only rules with the property `deferred` see them.
+      is_squared: the sum is squared. Only rules with the property `deferred` see it.
     """
 
     name: str
@@ -85,8 +99,13 @@ class Perturbed:
     join: Access | Outer | None
     whole: jax.Array | None
     is_activation: bool = False
+    held_by: Loop | None = None
     multipliers: tuple[Multiplier, ...] = ()
     is_squared: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return self.base.size * jnp.dtype(self.base.dtype).itemsize
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,6 +225,7 @@ class Perturbed:
                 factors=factors,
                 whole=whole,
                 multipliers=multipliers,
+                held_by=None,
             )
 
         return (self.base, factor, self.whole, stacked), rebuild
@@ -252,6 +272,18 @@ class Perturbed:
         join = dataclasses.replace(self.join, waits=True)
         return self.replace(factors=(rows, right), join=join)
 
+    def held(self, loop: Loop) -> "Perturbed":
+        """The same, but its noise waits for nothing inside of the loop, so that XLA makes it before."""
+        join = self.join
+        join = dataclasses.replace(join, waits=True) if isinstance(join, Access) else join
+        return self.replace(join=join, held_by=loop)
+
+    def unshared(self) -> "Perturbed":
+        """The same, but each reader makes the noise again."""
+        join = self.join
+        join = dataclasses.replace(join, shared=False) if isinstance(join, Access) else join
+        return self.replace(join=join)
+
     def materialise(self) -> jax.Array:
         """The array itself, computed in at least float32 and rounded once.
 
@@ -265,9 +297,14 @@ class Perturbed:
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
         total = base.astype(dtype) + self.scale.astype(dtype) * noise
+        total = lax.square(total) if self.is_squared else total
         for multiplier in self.multipliers:
             total *= lax.transpose(multiplier.over(base.ndim).astype(dtype), order)
-        total = (lax.square(total) if self.is_squared else total).astype(base.dtype)
+        total = total.astype(base.dtype)
+        # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
+        # base, scale and noise.
+        if not self.is_vector:
+            total = _barriers.waiting(total, self.scale)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
 
     def _noise(self, order: Sequence[int], dtype) -> jax.Array:

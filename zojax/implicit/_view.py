@@ -89,4 +89,6 @@ def _look(
         return context.fallback(eqn, operand, *indices)
     context.kept(operand, eqn)
     (base,) = _compat.bind(eqn, operand.base, *arrays)
-    return [seen.replace(base=base, is_activation=operand.is_activation or enlarges(eqn))]
+    is_activation = operand.is_activation or enlarges(eqn)
+    held_by = None if indices else operand.held_by  # indices change from one iteration to the next
+    return [seen.replace(base=base, is_activation=is_activation, held_by=held_by)]

@@ -1,5 +1,6 @@
 """The interpreter: walks through a traced function, some of whose inputs are perturbed."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,14 +10,17 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal
 
 from zojax._barriers import stored_once
+from zojax._checks import require_flag
 from zojax._sharding import varying_axes, varying_like
 from zojax._trees import PyTree
 from zojax.implicit import _compat, _registry
 from zojax.implicit._perturbed import Perturbed, perturb
 
+HELD_BYTES = 2**26  # of weights that a loop holds by default: copying them costs little memory
 
-def _ignore(perturbed: Perturbed, eqn: JaxprEqn | None = None) -> None:
-    del perturbed, eqn
+
+def _ignore(*_: Any) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,14 @@ class Context:
 
     on_perturbed: Callable[[Perturbed], None] = _ignore
     on_kept: Callable[[Perturbed, Any], None] = _ignore
-    on_materialise: Callable[[Perturbed, Any], None] = _ignore
+    # A perturbed array, its reader, and the array that its noise waits for, by its number in `sources`.
+    on_materialise: Callable[[Perturbed, Any, int], None] = _ignore
+    # A call, before its body.
+    on_call: Callable[[JaxprEqn], None] = _ignore
+    # An equation, and the number of its first output.
+    on_evaluated: Callable[[JaxprEqn, int], None] = _ignore
+    held_bytes: float = HELD_BYTES  # of weights that a loop may hold
+    begun: int = -1  # the last array made before the current body
     # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
     # which it derives elementwise; its equation and operands).
     sources: dict[int, tuple] = field(default_factory=dict)
@@ -51,8 +62,10 @@ class Context:
             return x
         if id(x) in self.vectors:
             return self.vectors[id(x)][1]
-        self.on_materialise(x, eqn)
-        array = self.waiting(x, beside).materialise()
+        awaited = self._awaited(x, beside)
+        since = self.begun if awaited is None else self._source(awaited, self.begun)[0]
+        self.on_materialise(x, eqn, since)
+        array = (x if awaited is None else x.after(awaited)).materialise()
         if x.is_long_vector:
             self.vectors[id(x)] = x, array
         return array
@@ -74,6 +87,10 @@ class Context:
 
     def waiting(self, x: Perturbed, beside: Sequence) -> Perturbed:
         """`x`, whose noise waits for an array beside it. XLA would otherwise make all noise at once."""
+        awaited = self._awaited(x, beside)
+        return x if awaited is None else x.after(awaited)
+
+    def _awaited(self, x: Perturbed, beside: Sequence) -> jax.Array | None:
         # Wait for the stored source of a neighbour: an entry of the neighbour itself would be a second
         # computation, with parts of the array stored for it.
         pairs = [(y, self._source(y)[1]) for y in beside if _is_computed(y)]
@@ -81,12 +98,13 @@ class Context:
         arrays += self.milestones[-1:]
         # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
         fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
-        array = next(fits, None)
-        return x if array is None else x.after(array)
+        # A scale differs between offsets: else XLA would make a low-rank sum before the loop over them.
+        return next(fits, x.scale if x.is_factored and not x.is_activation else None)
 
-    def _source(self, array) -> tuple[int, Any]:
+    def _source(self, array, unknown: int | None = None) -> tuple[int, Any]:
         """The creation order and the stored array from which `array` derives elementwise."""
-        return self.sources.get(id(array), (array, len(self.sources), array))[1:3]
+        time = len(self.sources) if unknown is None else unknown
+        return self.sources.get(id(array), (array, time, array))[1:3]
 
     def origin(self, array) -> tuple[JaxprEqn | None, Sequence]:
         """The equation that made an array, and its operands; (None, ()) if unknown."""
@@ -133,6 +151,7 @@ class Context:
             operands = [read(v) for v in eqn.invars]
             with _compat.context_of(eqn):
                 outs = self._evaluate(eqn, operands)
+            self.on_evaluated(eqn, len(self.sources))
             self._note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
@@ -155,16 +174,28 @@ class Context:
         return self.plain(x, eqn) if folded is None else folded
 
     def interpret_body(
-        self, eqn: JaxprEqn, jaxpr, consts: Sequence, args: Sequence
+        self, eqn: JaxprEqn, jaxpr, consts: Sequence, args: Sequence, changing: Sequence = ()
     ) -> list[jax.Array]:
-        """The outputs, as arrays, of a body with a trace of its own, from which no array escapes."""
-        inner = replace(self, vectors={}, milestones=[])
+        """The outputs, as arrays, of a body with a trace of its own, from which no array escapes.
+
+        `changing` are arrays that change in each iteration. Noise without a neighbour waits for one.
+        """
+        milestones = [x for x in changing if _is_computed(x)][:1]
+        inner = replace(self, vectors={}, milestones=milestones, begun=len(self.sources) - 1)
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 
 def _is_computed(x) -> bool:
     is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), jax.core.ShapedArray)
     return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
+
+
+def held_bytes(hold_in_loops: bool | None) -> float:
+    """The bytes of weights that a loop may hold; see `zojax.implicit.evaluate`."""
+    if hold_in_loops is None:
+        return HELD_BYTES
+    require_flag("hold_in_loops", hold_in_loops)
+    return math.inf if hold_in_loops else 0
 
 
 def require_noise(noise: PyTree) -> None:

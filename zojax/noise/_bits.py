@@ -15,6 +15,7 @@ from jax import lax
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+_WEYL = np.uint32(0x9E3779B9)
 
 
 @jax.jit  # one trace for all counters of a shape
@@ -47,11 +48,19 @@ def mix(key, x: jax.Array) -> jax.Array:
     successive x over all bits, as in SplitMix (Steele, Lea and Flood, 2014). The second half of the key
     enters between the rounds: two keys whose counters meet still give different words.
     """
-    x = lax.add(lax.mul(x, np.uint32(0x9E3779B9)), key[0])
+    x = lax.add(lax.mul(x, _WEYL), key[0])
     x = lax.add(lax.mul(_fold(x, 17), np.uint32(0xED5AD4BB)), key[1])
     x = lax.mul(_fold(x, 11), np.uint32(0xAC4C1B51))
     x = lax.mul(_fold(x, 15), np.uint32(0x31848BAB))
     return _fold(x, 14)
+
+
+def shifted(key, start: int) -> tuple[jax.Array, jax.Array]:
+    """The key with `mix(shifted(key, start), x) = mix(key, start + x)`.
+
+    The numbers `start + x` would be an array, which XLA makes before a loop and keeps.
+    """
+    return lax.add(key[0], np.uint32(start * int(_WEYL) % 2**32)), key[1]
 
 
 def scramble(x):

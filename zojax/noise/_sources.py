@@ -5,11 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from zojax._barriers import zero_from
-from zojax.noise._bits import counters, mix, random_sign, row_keys, standard_normal
+from zojax.noise._bits import counters, mix, random_sign, row_keys, shifted, standard_normal
 from zojax.noise._seeds import Seed
 from zojax.noise._source import EndlessSource, Source
 
@@ -33,9 +32,9 @@ class Words:
         shape = rows.shape + (count,)
         lead = tuple(range(rows.ndim))
         keys = row_keys(self.seed, rows)
-        column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
         if start:
-            column = column + np.uint32(start)
+            keys = shifted(keys, start)
+        column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
         if not rows.ndim:  # else a loop would store the Weyl step of `mix`
             column = column + zero_from(keys[0])
         return self.value(mix([lax.broadcast_in_dim(k, shape, lead) for k in keys], column))

@@ -72,7 +72,7 @@ ALGORITHMS = {
     "portfolio": Row(search.portfolio(), MIXED, amplifies=True),
     "portfolio:small": Row(
         search.portfolio(
-            search.random_search(), search.coordinate_reset(), noisy=search.coordinate_reset()
+            search.random_search(), search.coordinate_reset(), noisy=search.random_search()
         ),
         CONTINUUM,
     ),

@@ -124,7 +124,14 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 
 
 # Each has the code of another row, with other settings or members.
-RELATED = ("portfolio", "sracos:continuum", "poss", "from_evosax:population")
+RELATED = (
+    "portfolio",
+    "cma_es:noisy",
+    "sracos",
+    "sracos:continuum",
+    "poss",
+    "from_evosax:population",
+)
 
 
 @rows(*COMPOSED, *RELATED)
@@ -153,10 +160,11 @@ def test_a_point_from_elsewhere_is_taken_over(name):
     assert value == -1
 
 
-@rows(
-    *("sracos:continuum", "ponss"),
-    names=["random_search", "sracos:continuum", "sre", "pposs", "ponss"],
-)
+BATCHES = ("random_search", "pposs")  # of three points each
+SINGLE = ("sracos:continuum", "sre", "ponss")
+
+
+@rows(*SINGLE, names=BATCHES + SINGLE)
 def test_the_budget_is_met_exactly_and_the_host_does_as_the_device(name):
     algorithm, space, *_ = ALGORITHMS[name]
 

@@ -140,11 +140,12 @@ def test_exploration_is_as_frequent_as_asked_and_shared_by_runs():
 ANY = [search.sracos, search.racos, search.asracos, partial(search.ssracos, parity=False)]
 
 
+def corner(x, low):
+    return jnp.where(jnp.all(x > low), jnp.sum(x), jnp.inf)
+
+
 @pytest.mark.parametrize("make", ANY)
 def test_while_nothing_is_finite_points_are_uniform(make):
-    def corner(x, low):
-        return jnp.where(jnp.all(x > low), jnp.sum(x), jnp.inf)
-
     space, options = search.uniform(0, 1, (3,)), {"budget": 600, "key": 0, "repeats": 8}
     nothing, found = (
         search.minimize(corner, space, make(), args=(low,), **options) for low in (1.0, 0.75)

@@ -5,12 +5,14 @@ each iteration gets a slice of the base and a slice of a factor. An iteration ch
 are materialised.
 """
 
+from collections.abc import Sequence
+
 import jax
 from jax import lax
 from jax.extend.core import JaxprEqn
 
 from zojax.implicit import _compat, _registry
-from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._perturbed import Loop, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
 
@@ -25,6 +27,7 @@ def _has_elementwise_body(eqn: JaxprEqn) -> bool:
 @rule("remat2", deferred=True)
 def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Evaluates the body in place. Values do not need its derivative rules."""
+    context.on_call(eqn)
     jaxpr, consts = _compat.inner_jaxpr(eqn)
     return context.interpret(jaxpr, consts, operands)
 
@@ -33,7 +36,7 @@ def call(context: Context, eqn: JaxprEqn, *operands) -> list:
 def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     consts, init, xs = _compat.scan_operands(eqn, operands)
-    consts = _due(context, consts, beside=[*init, *xs])
+    consts = _constants(context, eqn, consts, beside=[*init, *xs])
     init = [context.plain(x, eqn) for x in init]
     xs = [_vectors_at_once(context, eqn, x, init) for x in xs]
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
@@ -43,7 +46,9 @@ def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
 
     def body(carry, slices):
         xs = [rebuild(s) for (_, rebuild), s in zip(stacks, slices, strict=True)]
-        outs = context.interpret_body(eqn, jaxpr, literals, [*consts, *carry, *xs])
+        args = [*consts, *carry, *xs]
+        changing = jax.tree.leaves((carry, slices))
+        outs = context.interpret_body(eqn, jaxpr, literals, args, changing)
         return outs[: len(carry)], outs[len(carry) :]
 
     arrays = [arrays for arrays, _ in stacks]
@@ -61,15 +66,21 @@ def _vectors_at_once(context: Context, eqn: JaxprEqn, x, beside):
     return context.waiting(x, beside).materialise()
 
 
-def _due(context: Context, consts, beside) -> list:
-    """Constants of a loop, whose noise waits for the operands of the loop: then XLA makes it once, late.
+def _constants(context: Context, eqn: JaxprEqn, consts: Sequence, beside: Sequence) -> list:
+    """The constants of a loop. It holds dense ones up to `held_bytes`, the smallest first.
 
-    Low-rank noise needs no wait: its factors exist, and the evaluations of a direction share them.
+    Their noise waits for the operands of the loop: then XLA makes it once, late. Other noise waits for
+    arrays of the body, so each iteration makes it again. Low-rank factors are small, and exist.
     """
-    return [
-        context.waiting(x, beside) if isinstance(x, Perturbed) and not x.is_factored else x
-        for x in consts
-    ]
+    loop, room = Loop(eqn, len(context.sources) - 1), context.held_bytes
+    found: dict[int, Perturbed] = {}
+    dense = [x for x in consts if isinstance(x, Perturbed) and not (x.is_factored or x.held_by)]
+    for x in sorted(dense, key=lambda x: x.nbytes):
+        if id(x) not in found:
+            room -= x.nbytes
+            fits = room >= 0
+            found[id(x)] = context.waiting(x, beside).held(loop) if fits else x.unshared()
+    return [found.get(id(x), x) for x in consts]
 
 
 @rule("while", moves=True, deferred=True)
@@ -77,15 +88,17 @@ def while_loop(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     init = [context.plain(x, eqn) for x in operands[m:]]
-    cond_consts, body_consts = operands[:n], _due(context, operands[n:m], beside=init)
+    consts = _constants(context, eqn, operands[:m], beside=init)
     cond_jaxpr, cond_literals = _compat.open_jaxpr(p["cond_jaxpr"])
     body_jaxpr, body_literals = _compat.open_jaxpr(p["body_jaxpr"])
 
     def test(carry):
-        return context.interpret_body(eqn, cond_jaxpr, cond_literals, [*cond_consts, *carry])[0]
+        args = [*consts[:n], *carry]
+        return context.interpret_body(eqn, cond_jaxpr, cond_literals, args, carry)[0]
 
     def body(carry):
-        return context.interpret_body(eqn, body_jaxpr, body_literals, [*body_consts, *carry])
+        args = [*consts[n:], *carry]
+        return context.interpret_body(eqn, body_jaxpr, body_literals, args, carry)
 
     return lax.while_loop(test, body, init)
 

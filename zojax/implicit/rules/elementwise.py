@@ -60,14 +60,17 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     others = [x for x in operands if x is not w]
     axes = [a for x in others for a in _varying(context, x)]
     is_perturbed = any(isinstance(x, Perturbed) for x in others)
-    if is_perturbed or (axes and not (w.is_low_rank and len(axes) < _rank(w))):
+    waits = w.is_low_rank or w.is_squared
+    if is_perturbed or (axes and not (waits and len(axes) < _rank(w))):
         return context.fallback(eqn, *operands)
     context.kept(w, eqn)
-    if axes:
-        values = _along(others[0], axes).astype(accumulator_dtype(w.base.dtype))
+    if axes or w.is_squared:
+        dtype = accumulator_dtype(w.base.dtype)
+        values = _along(others[0], axes).astype(dtype) if others else -jnp.ones((), dtype)
         scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
         # Numbers that all directions share go into the base, with the user's rounding.
-        folded = scaled.folded() if context.is_fixed(others[0]) and not w.multipliers else None
+        is_shared = w.is_low_rank and not w.multipliers and context.is_fixed(others[0])
+        folded = scaled.folded() if is_shared else None
         if folded is None:
             return [scaled]
         (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
@@ -143,7 +146,7 @@ def _matrix(eqn: JaxprEqn, operands) -> Perturbed | None:
     """The first perturbed operand of the size of the output, vectors aside."""
     shape = _compat.output_type(eqn).shape
     for x in operands:
-        if isinstance(x, Perturbed) and x.shape == shape and not (x.is_vector or x.is_squared):
+        if isinstance(x, Perturbed) and x.shape == shape and not x.is_vector:
             return x
     return None
 

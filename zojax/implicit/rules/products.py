@@ -83,14 +83,16 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
 def reduce_sum(context: Context, eqn: JaxprEqn, w: Perturbed) -> list:
     """Sums of low-rank weights, factor by factor; sums of squares as products of w with itself."""
     gone = eqn.params["axes"]
-    if w.is_squared:
+    if w.is_squared and not any(set(m.axes) & set(gone) for m in w.multipliers):
         context.kept(w, eqn)
         names = tuple(range(w.base.ndim))
         out = tuple(n for n in names if n not in gone)
         w = w.replace(is_squared=False, base=w.base.astype(accumulator_dtype(w.base.dtype)))
-        base = jnp.sum(lax.square(w.base), gone)
-        total_ = base + _noise_of_two(w, names, w, names, out, base.dtype, None)
-        return [total_.astype(_compat.output_type(eqn).dtype)]
+        result = jnp.sum(lax.square(w.base), gone)
+        result += _noise_of_two(w, names, w, names, out, result.dtype, None)
+        for m in w.multipliers:
+            result = _scaled(result, out, m.values, m.axes)
+        return [result.astype(_compat.output_type(eqn).dtype)]
     folded = w.folded() if w.is_low_rank else None
     if folded is None:
         return context.fallback(eqn, w)

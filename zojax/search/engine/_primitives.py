@@ -278,44 +278,25 @@ def _round(eqn):
     return lambda a: np.trunc(a + np.copysign(a.dtype.type(0.5), a))
 
 
+# Operators of the same name in `operator`.
+OPERATORS = "add sub mul neg xor lt le gt ge eq ne".split()
+FUNCTIONS = (
+    "abs sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
+)  # in NumPy
 SIMPLE: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "neg": operator.neg,
+    **{name: getattr(operator, name) for name in OPERATORS},
+    **{name: getattr(np, name) for name in FUNCTIONS},
     "and": operator.and_,
     "or": operator.or_,
-    "xor": operator.xor,
     "not": operator.invert,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
     "shift_left": operator.lshift,
     "shift_right_arithmetic": operator.rshift,
     "rem": np.fmod,
     "max": np.maximum,
     "min": np.minimum,
     "pow": np.power,
-    "nextafter": np.nextafter,
-    "abs": np.abs,
-    "sign": np.sign,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "exp": np.exp,
-    "exp2": np.exp2,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "sqrt": np.sqrt,
     "rsqrt": lambda a: 1 / np.sqrt(a),
     "square": lambda a: a * a,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "tanh": np.tanh,
     "logistic": scipy.special.expit,
     "erf": scipy.special.erf,
     "erfc": scipy.special.erfc,

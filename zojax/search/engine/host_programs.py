@@ -28,9 +28,7 @@ class HostPrograms(NamedTuple):
     start: Callable[..., State]  # (key) -> state
     ask: Callable[..., tuple[Any, State]]  # (state) -> (x, state)
     tell: Callable[..., State]  # (state, x, values) -> state
-    step: Callable[
-        ..., tuple[Any, State]
-    ]  # (state, x, values, asks): tells, then asks if it should
+    step: Callable[..., tuple[Any, State]]  # (state, x, values, asks): tells, and asks if it should
     inject: Callable[..., State]  # (state, x, value) -> state
     end: Callable[..., tuple]  # (state) -> (the algorithm's state, its best point, its value)
 
@@ -86,40 +84,33 @@ def _by_numpy(
 @lru_cache(PROGRAMS)
 def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     """One program tells and asks, which halves the calls."""
-    programs = _programs_of(algorithm, space)
+    start, step, inject, end = _programs_of(algorithm, space)
     nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
     return HostPrograms(
-        start=lambda key: programs.start(key, budget),
-        ask=lambda state: programs.step(state, nothing, nothing[:, 0], False, True),
-        tell=lambda state, x, values: programs.step(state, x, values, True, False)[1],
-        step=lambda state, x, values, asks: programs.step(state, x, values, True, asks),
-        inject=programs.inject,
-        end=programs.end,
+        start=lambda key: start(key, budget),
+        ask=lambda state: step(state, nothing, nothing[:, 0], False, True),
+        tell=lambda state, x, values: step(state, x, values, True, False)[1],
+        step=lambda state, x, values, asks: step(state, x, values, True, asks),
+        inject=inject,
+        end=end,
     )
 
 
-class _Compiled(NamedTuple):
-    start: Callable
-    step: Callable
-    inject: Callable
-    end: Callable
-
-
 @lru_cache(PROGRAMS)
-def _programs_of(algorithm: Algorithm, space: Space) -> _Compiled:
+def _programs_of(
+    algorithm: Algorithm, space: Space
+) -> tuple[Callable, Callable, Callable, Callable]:
+    """(start, step, inject, end) for all budgets."""
+
     def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))
 
     def step(packed, x, values, tells, asks):
-        state = unpack(packed)
-
         def tell(state):
             return algorithm.tell(space, state, x, values)
 
-        def ask(state):
-            return algorithm.ask(space, state)
-
-        state = lax.cond(tells, tell, lambda state: state, state)
+        state = lax.cond(tells, tell, lambda state: state, unpack(packed))
+        ask = partial(algorithm.ask, space)
         x, state = lax.cond(asks, ask, lambda state: (x, state), state)
         return x, pack(state)
 
@@ -130,4 +121,4 @@ def _programs_of(algorithm: Algorithm, space: Space) -> _Compiled:
         state = unpack(packed)
         return state, *algorithm.best(state)
 
-    return _Compiled(jax.jit(start, static_argnums=1), jax.jit(step), jax.jit(inject), jax.jit(end))
+    return jax.jit(start, static_argnums=1), jax.jit(step), jax.jit(inject), jax.jit(end)

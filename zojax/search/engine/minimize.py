@@ -81,10 +81,10 @@ def minimize(
     `with_key` is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536
     points ends after its last point.
 
-    **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions (`cma_es(noisy=True)`, `snes`,
-    `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in 64 evaluations, at least 4, for
-    the recommended point: `best_value` is their mean, `best_error` its standard error. Otherwise, `fun` is
-    treated as noiseless.
+    **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
+    (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
+    64 evaluations, at least 4, for the recommended point: `best_value` is their mean, `best_error` its
+    standard error. Otherwise, `fun` is treated as noiseless.
 
     **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant.
     In a compiled function, integers then have 32 bits and overflow silently. If its values are integers,
