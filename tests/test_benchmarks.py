@@ -427,7 +427,8 @@ def test_on_a_gpu_no_contestant_starts_after_eight_minutes(monkeypatch, trial, t
 
 
 def test_a_contestant_without_time_left_is_a_row():
-    (row,) = run(["inference"], start=Worker, until=0.0)
+    entry = Entry("a", *SPHERE.values(), ["inference"])
+    (row,) = harness.contest(entry, ["inference"], Options(until=0.0))
     assert row["failed"] == "no time left" and "seconds" not in row
 
 

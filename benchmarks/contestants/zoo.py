@@ -9,9 +9,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from optax.tree import random_like
 
 from benchmarks import harness, summary, worker, works, zoo
-from benchmarks.contestants import Host, Program, inference, naive
+from benchmarks.contestants import Host, Program, inference
 from zojax import directions, implicit
 from zojax._trees import floats_only, structure_of
 
@@ -101,7 +102,7 @@ def _signs(work) -> dict[str, Program]:
     """A forward, at materialised parameters, and by zojax."""
 
     def at_materialised(params, key, batch):
-        z = naive.draw(key, params)
+        z = random_like(key, params)
         return work.loss(jax.tree.map(lambda p, u: p + MU * u, params, z), batch)
 
     def by_zojax(params, key, batch):
