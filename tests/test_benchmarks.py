@@ -623,7 +623,9 @@ def test_a_step_is_worth_a_mean_of_squares_over_many_keys_if_directions_are_few(
     assert found["cosine^2"] == pytest.approx(1 / 50, rel=0.1)  # of any direction: 1 / d
 
 
-@pytest.mark.parametrize("name", ["mezo", "jax.grad checkpointed, adam"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("mezo", marks=pytest.mark.slow), "jax.grad checkpointed, adam"]
+)
 def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     fast = {"mezo": lambda *_: training.zojax.mezo(0.01, 1e-2, 16)}
     monkeypatch.setattr(training, "optimizer", fast.get(name, training.optimizer))

@@ -259,7 +259,7 @@ CASES = {
         "minimize": search_minimize,
         "ordered": lambda: sampled(search.ordered([0.1, 0.2])),
         "ponss": partial(searched, "ponss"),
-        "portfolio": partial(searched, "portfolio"),
+        "portfolio": partial(searched, "portfolio:small"),
         "poss": partial(searched, "poss"),
         "pposs": partial(searched, "pposs"),
         "quasi_newton": partial(searched, "quasi_newton"),

@@ -15,6 +15,7 @@ import optax
 import pytest
 
 import zojax
+from tests._laws import fast
 from tests._trees import assert_same_bits
 from zojax import directions, shaping, stencils, trajectory
 from zojax.trajectory import _codec
@@ -127,7 +128,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+FAST = "mezo, normals, bfloat16", "low rank, forward, ranks, clipped adamw", "spsa from outside"
+
+
+@pytest.mark.parametrize("name", fast([*FAST, "residual"], RUNS))
 def test_a_replay_has_the_bits_of_the_run(name, tmp_path):
     """The value is recorded only where a step depends on it."""
     tx, run, dtype = RUNS[name]

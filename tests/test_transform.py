@@ -482,9 +482,7 @@ def basis():
 
 @pytest.mark.parametrize(
     "name",
-    fast(
-        [*TOGETHER, "multi_steps", "reduce_on_plateau", "lbfgs", "schedule_free"], TOGETHER | INNERS
-    ),
+    fast([*TOGETHER, "reduce_on_plateau", "schedule_free"], TOGETHER | INNERS),
 )
 def test_with_an_exact_estimate_a_run_equals_the_first_order_run(name):
     """A whole basis gives the gradient of a quadratic at any radius, a point at x its value."""

@@ -74,7 +74,7 @@ def test_both_tasks_are_the_shortest_reviews(folder):
         assert text in prompt and prompt.count("Sentiment") == 3
 
 
-# tests/lm/test_completions.py trains on F1, in float32.
+# tests/lm/test_completions.py trains on F1, in float32, and is slow as well.
 F1 = pytest.param("completions", "f1", marks=pytest.mark.slow)
 
 

@@ -196,7 +196,7 @@ def own(tmp_path):
 @pytest.mark.parametrize(
     "options, gain",
     [
-        (["--params", "full"], 0.1),
+        pytest.param(["--params", "full"], 0.1, marks=pytest.mark.slow),  # as the digits
         # test_export.py trains in bfloat16, tests/lm/test_completions.py trains a prefix.
         pytest.param(["--dtype", "bf16"], 0.0, marks=pytest.mark.slow),
         pytest.param(["--params", "prefix", "--mu", "0.1"], 0.0, marks=pytest.mark.slow),

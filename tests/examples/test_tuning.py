@@ -60,6 +60,7 @@ def test_finalists_differ_and_the_best_mean_is_chosen():
     assert point["x"] == 1.0 and np.isinf(values).sum() == 2  # nan is the worst, not fatal
 
 
+@pytest.mark.slow  # three programs of trainings, which share no part
 def test_tuning_survives_failures_and_beats_bad_hyper_parameters(tmp_path, capsys):
     args = tuning.settle(tuning.make_parser().parse_args(REDUCED))
     # Random search compiles least. Three evaluations of a run are too few for a better algorithm.

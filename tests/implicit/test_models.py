@@ -15,11 +15,13 @@ from zojax.directions.low_rank import cut
 from zojax.implicit import evaluate, explain
 
 
-def _slow_if_unrolled(name):
-    return pytest.param(name, marks=pytest.mark.slow) if "unrolled" in name else name
+def _slow_if_alike(name):
+    """Unrolled models have the equations of scanned ones, and flax's nnx and Haiku those of linen."""
+    alike = "unrolled" in name or name in ("flax_nnx", "haiku")
+    return pytest.param(name, marks=pytest.mark.slow) if alike else name
 
 
-@pytest.fixture(scope="module", params=map(_slow_if_unrolled, MODELS))
+@pytest.fixture(scope="module", params=map(_slow_if_alike, MODELS))
 def model(request):
     return request.param, *_model(request.param)
 
@@ -84,7 +86,7 @@ def test_dense_noise_is_materialised_a_slice_at_a_time(model):
         assert leaf.nbytes <= 4 * math.prod(_slice(leaf)), str(leaf)
 
 
-@pytest.mark.parametrize("name", [*map(_slow_if_unrolled, MODELS)])
+@pytest.mark.parametrize("name", [*map(_slow_if_alike, MODELS)])
 def test_the_compiler_needs_no_more_than_explain_says(name, monkeypatch):
     """Dense noise: a forward, and the parts that explain finds in memory together."""
     for size, value in {"VOCABULARY": 256, "WIDTH": 64, "HEADS": 16, "LAYERS": 2}.items():

@@ -120,6 +120,7 @@ def test_a_prefix_lowers_the_loss(kind, tmp_path):
     }
 
 
+@pytest.mark.slow  # the largest programs of the suite; test_accuracy_rises_by_its_own_steps trains, too
 def test_what_the_model_writes_comes_nearer_to_the_completions_and_the_report_says_so(
     tmp_path, capsys
 ):

@@ -28,7 +28,7 @@ def slowly(forward, prompt, new):
 
 
 # Each kind of model once, and each kind of code with and without a prefix.
-FAST = {("llama", 0), ("qwen2", 3), ("gpt2", 3), ("opt", 0)}
+FAST = {("llama", 0), ("gpt2", 3)}
 CASES = [
     pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow)
     for case in itertools.product(KINDS, (0, 3))

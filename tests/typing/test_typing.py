@@ -9,6 +9,7 @@ PROGRAM = Path(__file__).with_name("user_program.py")
 OPTIONS = ["--strict", "--follow-imports=silent", f"--config-file={ROOT / 'pyproject.toml'}"]
 
 
+@pytest.mark.slow  # mypy reads all of zojax a second time; .ci/run has a line for it
 def test_a_users_program_is_clean_in_strict_mode(monkeypatch, tmp_path):
     """A copy with one more line, which is wrong, has the only error."""
     api = pytest.importorskip("mypy.api")

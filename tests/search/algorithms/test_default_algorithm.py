@@ -71,12 +71,12 @@ def noisy_within(x, wall, key):
 
 
 @pytest.mark.parametrize(
-    "budget, bar",  # each budget is a program of its own; the smallest and the largest always run
+    "budget, bar",  # each budget is a program of its own; the smallest always runs
     [
         (8, 8.0),
         pytest.param(30, 3.0, marks=pytest.mark.slow),
         pytest.param(100, 0.5, marks=pytest.mark.slow),
-        (300, 0.1),
+        pytest.param(300, 0.1, marks=pytest.mark.slow),
     ],
 )
 def test_a_little_noise_costs_little(budget, bar):
@@ -120,11 +120,11 @@ def test_mixed_spaces():
 
 def test_swaps_leave_what_single_flips_cannot():
     # Exactly one of each pair: from (1, 0) to (0, 1) every single flip is worse.
-    cost = jnp.array([1.0, 0.1] * 8)
+    cost = np.array([1.0, 0.1] * 8)
 
     def fun(bits):
         pairs = bits.reshape(8, 2)
-        return jnp.sum(cost * bits) + 10 * jnp.sum(pairs.sum(1) != 1)
+        return float(cost @ bits + 10 * np.sum(pairs.sum(1) != 1))
 
     space = search.choice([0, 1], shape=(16,))
     values = search.minimize(
@@ -205,9 +205,9 @@ def test_errors_name_the_argument():
 
 
 def test_fewer_evaluations_than_coordinates():
-    """Random search reaches about 1.05 there: ten of 2,000 coordinates count."""
-    space = search.uniform(-1, 1, (2000,))
-    result = search.minimize(lambda x: sphere(x[:10]), space, budget=500, key=0)
+    """Random search reaches about 1.05 there: ten of 900 coordinates count."""
+    space = search.uniform(-1, 1, (900,))
+    result = search.minimize(lambda x: sphere(x[:10]), space, budget=300, key=0, jit=False)
     assert result.best_value < 0.3
 
 

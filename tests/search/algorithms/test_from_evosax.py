@@ -16,6 +16,7 @@ strategies = pytest.importorskip(
 )
 
 
+@pytest.mark.slow  # how well it does; tests of smaller strategies have the laws
 def test_cma_es_finds_the_optimum_of_an_ellipsoid_and_its_state_is_plain_arrays(tmp_path):
     weights = 10.0 ** jnp.arange(4)
     found = search.minimize(

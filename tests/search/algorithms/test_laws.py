@@ -38,7 +38,7 @@ def rows(*dear, names=ALGORITHMS):
 
 
 # The default is `sre` of a portfolio here. Both have a row of their own.
-COMPOSED = ("default_algorithm",)
+COMPOSED = "default_algorithm", "portfolio"
 
 
 @cache
@@ -125,8 +125,9 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 
 # Each has the code of another row, with other settings or members.
 RELATED = (
-    "portfolio",
-    "cma_es:noisy",
+    "cma_es",
+    "asracos",
+    "from_evosax:distribution",
     "sracos",
     "sracos:continuum",
     "poss",

@@ -39,7 +39,7 @@ def found(algorithm=None):
         pytest.param(None, id="portfolio"),
         pytest.param(search.snes(), id="snes", marks=pytest.mark.slow),  # a member of the portfolio
         pytest.param(RANDOM, id="random_search"),
-        pytest.param(search.ssracos(), id="ssracos"),
+        pytest.param(search.ssracos(), id="ssracos", marks=pytest.mark.slow),  # means, as resample
         pytest.param(search.resample(RANDOM, 10), id="resample"),
     ],
 )

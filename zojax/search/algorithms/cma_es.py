@@ -80,9 +80,9 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
       al., `CMA-ES with margin <https://arxiv.org/abs/2205.13482>`_, 2022.
 
     >>> from zojax import search
-    >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> def ridge(x):
-    ...     return jnp.sum((x - 0.3) ** 2) + 1e3 * jnp.sum(x - 0.3) ** 2
+    ...     return float(np.sum((x - 0.3) ** 2) + 1e3 * np.sum(x - 0.3) ** 2)
     >>> found = search.minimize(ridge, search.uniform(-1, 1, (4,)), search.cma_es(), budget=1500, key=0)
     >>> bool(found.best_value < 1e-6)
     True

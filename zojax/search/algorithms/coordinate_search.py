@@ -84,9 +84,9 @@ def coordinate_search() -> Algorithm:
       calculating derivatives <https://doi.org/10.1093/comjnl/7.2.155>`_, 1964.
 
     >>> from zojax import search
-    >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> def rastrigin(x):
-    ...     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
+    ...     return float(np.sum(x**2 - 10 * np.cos(2 * np.pi * x) + 10))
     >>> found = search.minimize(rastrigin, search.uniform(-4, 6, (20,)), search.coordinate_search(),
     ...                         budget=3000, key=0)
     >>> bool(found.best_value < 1)

@@ -88,12 +88,12 @@ def portfolio(
       ValueError: a member with batches; an exploration outside [0, 1].
       TypeError: a member that is not an `Algorithm`.
 
-    >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> from zojax import search
     >>> def rosenbrock(x):
-    ...     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+    ...     return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
     >>> found = search.minimize(rosenbrock, search.uniform(-2, 2, (10,)), search.portfolio(),
-    ...                         budget=4000, key=4)
+    ...                         budget=4000, key=1)
     >>> bool(found.best_value < 1)
     True
     """
