@@ -156,7 +156,7 @@ FIRST_CALLS = {
     f"first call of {call}": Contestant("first_call", {"call": call})
     for call in (
         *("jax.grad", "SPSA by hand", "value_and_grad", "value_and_grad, low rank"),
-        *("mezo", "minimize"),
+        *("mezo", "minimize", "search of a host function"),
     )
 }
 COSINES = {

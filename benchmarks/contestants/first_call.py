@@ -46,6 +46,11 @@ def mezo_step():
         return optax.apply_updates(params, updates), state
     return step(params, tx.init(params))
 
+def search():
+    def valley(x):
+        return float(np.sum((x - 0.3) ** 2))
+    return zojax.search.minimize(valley, zojax.search.uniform(-1, 1, (10,)), budget=100, key=0).best
+
 begin = time.process_time()
 jax.block_until_ready({call})
 print(time.process_time() - begin)
@@ -56,6 +61,7 @@ CALLS = {
     "value_and_grad": "estimate(None)",
     "value_and_grad, low rank": "estimate(zojax.directions.low_rank())",
     "mezo": "mezo_step()",
+    "search of a host function": "search()",
     "minimize": "zojax.minimize(loss, params, zojax.mezo(num_directions={n}), 5).params",
 }
 
