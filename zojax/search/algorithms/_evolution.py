@@ -66,8 +66,8 @@ def rates_of(now: Distribution, n: jax.Array, capacity: int) -> Rates:
     """The rates of a population of n <= capacity members."""
     d = len(now.mean)
     factor = now.covariance.learning(d)
-    place = jnp.arange(1, capacity + 1, dtype=float_dtype())
-    raw = jnp.where(place <= n, jnp.log((n + 1) / 2) - jnp.log(place), 0.0)
+    position = jnp.arange(1, capacity + 1, dtype=float_dtype())
+    raw = jnp.where(position <= n, jnp.log((n + 1) / 2) - jnp.log(position), 0.0)
     good, bad = jnp.maximum(raw, 0), jnp.maximum(-raw, 0)
     mass = jnp.sum(good) ** 2 / jnp.sum(good**2)
     bad_mass = jnp.sum(bad) ** 2 / jnp.sum(bad**2)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from zojax._checks import require_count
-from zojax._numerics import float_dtype
+from zojax._numerics import float_dtype, mean_of
 from zojax.noise import standard_normal
 from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
@@ -132,7 +132,7 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
 def _ask(batch_size: int, space: Space, state: CmaState):
     members = state.told + jnp.arange(batch_size)
     u = place(state.distribution, _normals(space, state, members))
-    return space.clip(_from_units(space, u, _options(space, state, members))), state
+    return _points(space, u, _options(space, state, members)), state
 
 
 def _tell(after, keep, space: Space, state: CmaState, x, values) -> CmaState:
@@ -169,11 +169,10 @@ def _first_best(state: CmaState, x, value) -> CmaState:
 
 def _recommend_mean(space: Space, state: CmaState, values: jax.Array) -> CmaState:
     finite = jnp.isfinite(values)
-    average = jnp.sum(jnp.where(finite, values, 0)) / jnp.maximum(jnp.sum(finite), 1)
     options = jnp.argmax(state.shares, axis=1)
     return state._replace(
-        x=space.clip(_from_units(space, state.distribution.mean, options)),
-        value=jnp.where(jnp.any(finite), average, state.value),
+        x=_points(space, state.distribution.mean, options),
+        value=jnp.where(jnp.any(finite), mean_of(values[:, None], finite), state.value),
     )
 
 
@@ -294,11 +293,11 @@ def _to_units(space: Space, x: jax.Array) -> jax.Array:
     return (x - low) / width
 
 
-def _from_units(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
-    """Encoded points from units of the range. Bounds of continuous coordinates reflect."""
-    low, width = _cell(space)
+def _points(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
+    """Points of the space from units of the range. Bounds of continuous coordinates reflect."""
     reflected = 1 - jnp.abs(1 - u % 2)
-    x = low + width * jnp.where(space.kinds == CONTINUOUS, reflected, jnp.clip(u, 0, 1))
+    x = space.from_unit(jnp.where(space.kinds == CONTINUOUS, reflected, u))
     if not np.any(space.kinds == UNORDERED):
         return x
-    return jnp.where(space.kinds == UNORDERED, jnp.asarray(space.low) + options, x).astype(x.dtype)
+    chosen = (jnp.asarray(space.low) + options).astype(x.dtype)
+    return space.clip(jnp.where(space.kinds == UNORDERED, chosen, x))

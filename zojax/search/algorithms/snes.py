@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from zojax._checks import require_count
-from zojax._numerics import float_dtype
+from zojax._numerics import float_dtype, mean_of
 from zojax.noise import standard_normal
 from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
@@ -125,7 +125,7 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
     mean = jnp.clip(state.mean + state.scale * (utility @ z), 0, 1)
     scale = state.scale * jnp.exp(eta / 2 * (centred @ (z * z - 1)))
     finite = jnp.isfinite(state.values)
-    average = jnp.sum(jnp.where(finite, state.values, 0)) / jnp.maximum(jnp.sum(finite), 1)
+    average = mean_of(state.values[:, None], finite)
     state = state._replace(
         generation=state.generation + np.uint32(1),
         told=jnp.int32(0),
