@@ -122,14 +122,18 @@ DOMAINS = {
     "choice:lists": search.choice([(1, 2), (3, 4)], (2,)),
     "ordered": search.ordered([0, 0.1, 0.5]),
     "ordered:objects": search.ordered([None, "a"]),
-    "choice:named": search.choice({"a": search.integers(1, 3), "b": {}, "c": [search.choice("xy")] * 2}),
+    "choice:named": search.choice(
+        {"a": search.integers(1, 3), "b": {}, "c": [search.choice(["x", "y"])] * 2}
+    ),
     "choice:nested": search.choice(
         {
-            "svm": {"C": search.log_uniform(1e-3, 1e3), "kernel": search.choice({"rbf": REAL, 0: ()})},
+            "svm": {
+                "C": search.log_uniform(1e-3, 1e3),
+                "kernel": search.choice({"rbf": REAL, 0: ()}),
+            },
             "knn": {"k": search.log_integers(1, 9), "on": search.subset(4, max_size=2)},
         }
     ),
-    "ordered:named": search.ordered({n: [search.integers(1, 2)] * n for n in (1, 2)}),
     "permutation": search.permutation(4),
     "permutation:strings": search.permutation(["a", "b", "c"]),
     "real": search.real(),

@@ -10,7 +10,7 @@ from zojax import search
 def test_samples_lie_as_far_outside_as_documented():
     space = search.space(search.real(3, 0.5))
     distance = np.abs(space.point(sampled(space, 0, 20_000)) - 3) / 0.5
-    for share, scales in ((0.5, 1.065), (0.7, 2.36), (0.9, 258)):
+    for share, scales in ((0.5, 1.0567), (0.7, 2.3374), (0.9, 259.64)):
         error = 5 * np.sqrt(share * (1 - share) / 20_000)
         assert abs(np.mean(distance < scales) - share) < error
     assert distance.max() <= 1e6 + 2
@@ -33,7 +33,6 @@ def bowl_at(best):
     "name, budget, error",
     [
         ("portfolio", 1500, 0.1),
-        ("quasi_newton", 1500, 0.1),
         ("coordinate_search", 1500, 0.1),
         ("cma_es", 3000, 0.1),
         ("sracos", 1500, 30),

@@ -57,7 +57,9 @@ def plot_history(
         if np.any(low != high):
             band = "_" if name else "middle half of the runs"
             color = line.get_color()
-            ax.fill_between(places, low, high, step="post", alpha=0.2, color=color, lw=0, label=band)
+            ax.fill_between(
+                places, low, high, step="post", alpha=0.2, color=color, lw=0, label=band
+            )
     if _is_log(np.concatenate([row for rows in quartiles.values() for row in rows])):
         ax.set_yscale("log")
     ax.set(xlabel="evaluations", ylabel="best value so far")

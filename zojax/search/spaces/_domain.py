@@ -76,7 +76,9 @@ class Domain:
         """The number of values, of the whole array: an int, or inf."""
         if np.any(self.kind == CONTINUOUS):
             return math.inf
-        sizes, times = np.unique(np.broadcast_to(self.high - self.low + 1, self.shape), return_counts=True)
+        sizes, times = np.unique(
+            np.broadcast_to(self.high - self.low + 1, self.shape), return_counts=True
+        )
         return math.prod(int(n) ** int(k) for n, k in zip(sizes, times, strict=True))
 
     def values(self) -> np.ndarray:

@@ -182,7 +182,7 @@ class Space:
             message = f"{point!r} does not have the structure of the space\n{self}"
             raise ValueError(message) from error
         parts = zip(self.domains, values, strict=True)
-        x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
+        x = np.concatenate([np.zeros(0), *(_coordinates(domain, value) for domain, value in parts)])
         outside = ~((x >= self.low - self.slack) & (x <= self.high + self.slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
