@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from zojax.search.spaces import Domain, Space
+from zojax.search.spaces import UNORDERED, Domain, Space
 from zojax.search.spaces.conditional import Conditional
 
 
@@ -16,11 +16,13 @@ class Column(NamedTuple):
       label: its path, such as "model.knn.k" or "x[1]".
       values: (n,) floats, or positions in `options`; nan where the variable is not part of the point.
       options: the values of a variable without numbers as text, else None.
+      is_log: whether equal ratios are equal distances to the search.
     """
 
     label: str
     values: np.ndarray
     options: list[str] | None = None
+    is_log: bool = False
 
 
 def columns_of(space: Space, x: np.ndarray) -> list[Column]:
@@ -54,7 +56,19 @@ def _columns_of_domain(label: str, domain: Domain, x: np.ndarray) -> list[Column
             entry = leaf[(slice(None), *place)]
             index = str(list(place)) if place else ""
             columns.append(_column((name or "x") + index, entry))
-    return columns
+    return [column._replace(is_log=True) for column in columns] if _is_log(domain) else columns
+
+
+def _is_log(domain: Domain) -> bool:
+    """Whether the middle of the range is the geometric mean of its ends rather than the arithmetic mean."""
+    if np.any(domain.kind == UNORDERED):
+        return False
+    box = np.stack([domain.low, domain.high, (domain.low + domain.high) / 2]).astype(float)
+    ends = domain.to_python(np.stack([np.broadcast_to(x, domain.shape) for x in box]))
+    if np.shape(ends) != (3, *domain.shape) or ends.dtype.kind not in "iuf":
+        return False
+    low, high, middle = ends.reshape(3, -1)[:, 0]
+    return 0 < low < high and abs(middle - np.sqrt(low * high)) < abs(middle - (low + high) / 2)
 
 
 def _columns_of_branches(label: str, domain: Conditional, x: np.ndarray) -> list[Column]:

@@ -84,7 +84,7 @@ def plot_parallel(history: Any, ax: Any) -> Any:
     finite = np.isfinite(values)
     columns = [c._replace(values=c.values[finite]) for c in columns if c.label in chosen]
     values = values[finite]
-    axes = [_Axis(column) for column in [*columns, Column("value", values)]]
+    axes = [_Axis(c) for c in [*columns, Column("value", values, is_log=_is_log(values))]]
     ax = new_axes(ax, (1.2 * len(axes), 3.6))
     is_maximized = len(values) > 0 and history.best_values[-1] != np.min(history.values)
     order = np.argsort(values if is_maximized else -values, kind="stable")  # the best on top
@@ -92,7 +92,9 @@ def plot_parallel(history: Any, ax: Any) -> Any:
     for place, axis in enumerate(axes):
         _draw_axis(ax, place, axis)
     ax.set(xlim=(-0.5, len(axes) - 0.8), ylim=(min(a.lowest for a in axes) - 0.05, 1.05), yticks=[])
-    ax.set_xticks(range(len(axes)), [axis.label for axis in axes])
+    # Long labels have a line for each part of the path.
+    labels = [a.label if len(a.label) <= 12 else a.label.replace(".", ".\n") for a in axes]
+    ax.set_xticks(range(len(axes)), labels)
     ax.tick_params(axis="x", length=0)
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)
@@ -136,7 +138,7 @@ class _Axis:
 
     def __init__(self, column: Column):
         self.label, x = column.label, column.values
-        self.is_log = column.options is None and _is_log(x)
+        self.is_log = column.is_log
         x = np.log(x) if self.is_log else x
         known = x[~np.isnan(x)]
         self.low, self.high = known.min(initial=np.inf), known.max(initial=-np.inf)
@@ -165,7 +167,7 @@ def _draw_lines(ax: Any, heights: np.ndarray) -> None:
 
     rank = np.linspace(0, 1, len(heights))
     colors = plt.get_cmap("viridis")(0.9 * rank)
-    colors[:, 3] = 0.15 + 0.75 * rank**4
+    colors[:, 3] = min(0.15, 15 / len(rank)) + 0.75 * rank**4
     places = np.broadcast_to(np.arange(heights.shape[1]), heights.shape)
     ax.add_collection(LineCollection(np.stack([places, heights], -1), colors=colors, lw=1.0))
 

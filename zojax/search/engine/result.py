@@ -142,9 +142,9 @@ class SearchResult(NamedTuple):
     def plot_parallel(self, ax: Any = None) -> Any:
         """Plots each evaluation as a line across one vertical axis per variable, the best ones on top.
 
-        Shows the value and the 10 most important variables, and no failed evaluations. Axes are logarithmic
-        where values are positive and span a factor of 100. Variables that are not part of a point lie at
-        "absent". Returns the axes.
+        Shows the value and the 10 most important variables, and no failed evaluations. Axes have the scale
+        of the domain, linear or logarithmic. Variables that are not part of a point lie at "absent".
+        Returns the axes.
         """
         return plot_parallel(self.history, ax)
 

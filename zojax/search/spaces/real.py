@@ -60,9 +60,8 @@ def real(loc: float = 0.0, scale: float = 1.0, shape: int | tuple[int, ...] = ()
 
         x = loc + scale (2 u + sign(u) sinh(14.5 u^8)),    u ~ U(-1, 1)
 
-    is a sample. Half of the samples lie within 1.1 scales of `loc`, 70 % within 2.3, 90 % within 260, and all
-    within a million. So the search sees the same function near `loc`, and one with a logarithmic scale far
-    outside.
+    is a sample. Half of the samples lie within 1.1 scales of `loc`, 70 % within 2.3, 90 % within 260, and
+    all within a million. So the search sees the same function near `loc`, and a logarithmic scale far away.
 
     Args:
       loc: a guess of the best number.
