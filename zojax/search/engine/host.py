@@ -10,19 +10,20 @@ import numpy as np
 from zojax._failures import Failures
 from zojax._numerics import float_dtype
 from zojax.search._random import split
+from zojax.search.engine.calls import Calls
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, one_after_another, stopped_by
 from zojax.search.engine.task import SearchTask
 
 
-def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
+def on_host(task: SearchTask, executor: Executor | None, calls: Calls) -> Outcome:
     """Runs the task, one run after the other."""
     failures = Failures(task.catch)
 
     def run(key: jax.Array) -> Outcome:
         nonlocal failures
-        outcome, failures = _run(task, executor, failures, key)
+        outcome, failures = _run(task, executor, failures, calls, key)
         return outcome
 
     if task.problem.runs == 1:
@@ -34,12 +35,14 @@ def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
     return outcome
 
 
-def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: jax.Array):
+def _run(
+    task: SearchTask, executor: Executor | None, failures: Failures, calls: Calls, key: jax.Array
+):
     """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = host_programs(algorithm, task.problem.space, task.problem.budget, key)
-    log = Log(task, key, programs.start(key), executor, failures)
+    log = Log(task, key, programs.start(key), executor, failures, calls)
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)

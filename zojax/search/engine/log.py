@@ -2,7 +2,6 @@
 
 import warnings
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from zojax._failures import Failures
 from zojax._numerics import float_dtype, warn_of_resolution
 from zojax._scalars import host_scalar
 from zojax.search._random import evaluation_key
+from zojax.search.engine.calls import Calls
 from zojax.search.engine.host_programs import State
 from zojax.search.engine.outcome import Outcome, mean_and_error
 from zojax.search.engine.pending import Pending
@@ -39,13 +39,15 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        calls: Calls,
     ):
-        self.task, self.state, self.failures = task, state, failures
+        self.task, self.state, self.failures, self.calls = task, state, failures, calls
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.pending = Pending(executor, task.clock)
         self.entries: list[Entry] = []
         self.told, self.started, self.since = 0, 0, 0
         self.best = Entry(np.inf, None)
+        self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
         self.stopped = False
@@ -61,13 +63,11 @@ class Log:
 
     def submit(self, x: np.ndarray):
         """Starts an evaluation. Without an executor, it runs when it is entered."""
-        problem = self.task.problem
         extra = {}
         if self.key is not None:
             extra["key"] = jax.random.fold_in(self.key, self.started)
         self.started += 1
-        call = partial(problem.fun, problem.space.point(x), *self.task.args, **extra)
-        future = self.pending.submit(x, call)
+        future = self.pending.submit(x, self.calls(x, *self.task.args, **extra))
         if future is None and self.failures.count == 0 and not len(self.pending):
             self.pending.raise_refusal()
         return future
@@ -134,11 +134,20 @@ class Log:
         task = self.task
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
-        if task.report is not None and self.best.x is not None:
-            why = task.report(len(self.entries), self.best.x, self.best.value)
+        value, x = self._shown()
+        if task.report is not None and x is not None:
+            why = task.report(len(self.entries), x, value)
             self.stopped = why is not None
             return why
         return None
+
+    def _shown(self) -> Entry:
+        """The best entry; the recommended point with its mean, once that is evaluated again."""
+        if self.recommended is None:
+            return self.best
+        x, found = self.recommended
+        values = np.array([entry.value for entry in self.entries[found:]])
+        return Entry(mean_and_error(values, otherwise=float(values[0]))[0], x)
 
     def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
@@ -153,6 +162,7 @@ class Log:
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
         self.limit = self.started + self.task.reserve
+        self.recommended = x, len(self.entries)
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 

@@ -23,8 +23,10 @@ from zojax.search.engine.arguments import (
     require_settings,
     starts_of,
 )
+from zojax.search.engine.calls import compiled_calls, plain_calls
 from zojax.search.engine.device import on_device
 from zojax.search.engine.host import on_host
+from zojax.search.engine.host_programs import numpy_programs
 from zojax.search.engine.once import is_listed, never_twice
 from zojax.search.engine.overflow import warn_of_overflow
 from zojax.search.engine.reporter import Reporter
@@ -32,6 +34,8 @@ from zojax.search.engine.result import SearchProgress, SearchResult, result_of
 from zojax.search.engine.task import Clock, Problem, SearchTask, Starts, reserved
 from zojax.search.engine.traceability import traced_anew
 from zojax.search.spaces import space as as_space
+
+FEW = 1000  # evaluations of all runs that take less time on the host than XLA takes to compile a search
 
 
 def minimize(
@@ -58,8 +62,9 @@ def minimize(
 ) -> SearchResult:
     """Searches a space for the point with the least value of `fun`, within `budget` evaluations.
 
-    If JAX can trace `fun`, the whole search is one compiled program. Otherwise, `fun` runs on the host, one
-    point at a time. With an executor, several points run at once, as many as the algorithm keeps in flight
+    If JAX can trace `fun`, the whole search is one compiled program. That takes seconds, so a search
+    of at most 1,000 evaluations in all compiles `fun` alone. Other functions run on the host, one point at
+    a time. With an executor, several points run at once, as many as the algorithm keeps in flight
     (`search.asracos`).
 
     **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
@@ -108,14 +113,14 @@ def minimize(
         executor are left behind.
       maximize: search for the largest value instead.
       repeats: independent runs, side by side in one program when compiled.
-      jit: whether to trace `fun`. By default, JAX tries, with two calls beside the budget whose point holds
-        tracers: pass False if a call is expensive or has side effects. A traced function runs no Python per
-        evaluation.
+      jit: whether to compile the whole search. By default, JAX tries to trace `fun`, with two calls beside
+        the budget whose point holds tracers: pass False if a call is expensive or has side effects. Pass
+        True if you repeat a small search many times with the same space and budget.
       with_key: call `fun(point, *args, key=key)` with a new key for every evaluation.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
-      callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
-        evaluation. A true result ends the search with all its runs.
+      callback: called with a `SearchProgress`, about 100 times a run, or, unless the whole search is
+        compiled, after every evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
 
     Raises:
@@ -143,8 +148,8 @@ def minimize(
     starts = starts_of(space, init_points, init_values, sign)
     algorithm = choose_algorithm(algorithm, space, budget, executor)
     require_covered(budget, algorithm, starts)
-    jit = is_compiled(jit, executor, fun, space, args, with_key)
-    fun = traced_anew(fun) if jit else fun
+    traced = is_compiled(jit, executor, fun, space, args, with_key)
+    fun = traced_anew(fun) if traced else fun
     problem, reserve, exhausts = _planned(
         Problem(fun, space, algorithm, budget, repeats, sign, with_key), starts
     )
@@ -162,16 +167,27 @@ def minimize(
             reserve=reserve,
             catch=catch,
         )
-        outcome = on_device(task) if jit else on_host(task, executor)
+        if traced and (jit or not _starts_faster_on_host(task)):
+            outcome = on_device(task)
+        else:
+            calls = compiled_calls if traced else plain_calls
+            outcome = on_host(task, executor, calls(problem))
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
     result = result_of(problem, outcome)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if jit and not with_key:
+    if traced and not with_key:
         warn_of_overflow(problem, args, result)
     return result
+
+
+def _starts_faster_on_host(task: SearchTask) -> bool:
+    """Whether so few evaluations take less time on the host than XLA takes to compile the search."""
+    problem = task.problem
+    few = (problem.budget + task.reserve) * problem.runs <= FEW
+    return few and bool(numpy_programs(problem.algorithm, problem.space, problem.budget, task.key))
 
 
 def _planned(problem: Problem, starts: Starts) -> tuple[Problem, int, bool]:
