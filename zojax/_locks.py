@@ -28,6 +28,7 @@ def lock(file: BinaryIO, refusal: str) -> None:
     os.register_at_fork(after_in_child=partial(_close, weakref.ref(file)))
 
 
-def _close(file: weakref.ref) -> None:
-    if file() is not None:
-        file().close()
+def _close(reference: weakref.ref) -> None:
+    file = reference()
+    if file is not None:
+        file.close()

@@ -2,7 +2,6 @@
 
     python -m tests.search.engine._killed FOLDER MODE
 
-
 Each call of the function adds a line to `calls` before it waits.
 """
 

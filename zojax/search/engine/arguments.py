@@ -209,9 +209,9 @@ def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> 
         return first_state(algorithm, space, state.planned, key)
 
     like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(state.key, runs))
-    structures = jax.tree.structure(like), jax.tree.structure(state.algorithm)
-    leaves, likes = jax.tree.leaves(state.algorithm), jax.tree.leaves(like)
-    same = structures[0] == structures[1] and np.shape(state.x) == (runs, space.dimension)
+    leaves, structure = jax.tree.flatten(state.algorithm)
+    likes, expected = jax.tree.flatten(like)
+    same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
     if not same or any(np.shape(a) != b.shape for a, b in zip(leaves, likes, strict=True)):
         raise ValueError(
             "state must come from a search of the same space, algorithm and repeats: pass them again, "
@@ -221,7 +221,7 @@ def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> 
         a if jnp.issubdtype(b.dtype, jax.dtypes.extended) else np.asarray(a, b.dtype)
         for a, b in zip(leaves, likes, strict=True)
     ]
-    return state._replace(algorithm=jax.tree.unflatten(structures[0], cast))
+    return state._replace(algorithm=jax.tree.unflatten(expected, cast))
 
 
 def _keys_like(key: jax.Array, runs: int) -> jax.ShapeDtypeStruct:

@@ -267,9 +267,8 @@ class Log:
         Different values may round to the same value. Without noise, the least of them counts.
         """
         problem, task = self.task.problem, self.task
-        found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
-        if self.earlier is not None:
-            found = [(self.earlier.x, self.earlier.value), *found]
+        entries = self.entries if self.earlier is None else [self.earlier, *self.entries]
+        found = [(entry.x, entry.value) for entry in entries if entry.x is not None]
         if task.starts.values is not None:
             found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
         values = np.array([v for _, v in found])

@@ -53,8 +53,8 @@ def _joined(template: PyTree, point: Any) -> Any:
         missing = {name: _joined(node, given.get(name)) for name, node in template.items()}
         return {**given, **missing}
     if type(template) in (list, tuple):
-        given = [None] * len(template) if point is None else point
-        return type(template)(_joined(*both) for both in zip(template, given, strict=True))
+        nodes = [None] * len(template) if point is None else point
+        return type(template)(_joined(*both) for both in zip(template, nodes, strict=True))
     return point
 
 

@@ -74,7 +74,8 @@ class History:
 
     @classmethod
     def tree_unflatten(cls, aux, children) -> "History":
-        return cls(*children, notes=aux)
+        values, best_values, points = children
+        return cls(values, best_values, points, aux)
 
 
 class EncodedPoints:
@@ -119,8 +120,8 @@ class SearchResult(NamedTuple):
 
     def __str__(self) -> str:
         failed = f" ({self.failures} failed)" if self.failures else ""
-        key = f", key {self.key}" if isinstance(self.key, int) else ""
-        ended = f"{self.evaluations} evaluations{failed}{key}: {self.message}"
+        key = f" (key {self.key})" if isinstance(self.key, int) else ""
+        ended = f"{self.evaluations} evaluations{failed}: {self.message}{key}"
         error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
         return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
 
