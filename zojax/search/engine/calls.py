@@ -1,8 +1,8 @@
 """A call of the user's function on the host: as it is, or as a compiled program."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,27 +14,24 @@ from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
 from zojax.search.engine.task import Problem
 from zojax.search.spaces import Space
 
-Calls = Callable[..., partial]
+
+class Callee(NamedTuple):
+    """`fun(point(x), ...)` is an evaluation of the encoded point x (d,)."""
+
+    fun: Callable
+    point: Callable[[np.ndarray], Any]
 
 
-def plain_calls(problem: Problem) -> Calls:
-    """`calls(x, *args, **extra)` is a call of `fun` at an encoded point x (d,)."""
-
-    def calls(x: np.ndarray, *args: Any, **extra: Any) -> partial:
-        return partial(problem.fun, problem.space.point(x), *args, **extra)
-
-    return calls
+def plain(problem: Problem) -> Callee:
+    """The user's function, which takes points in the user's form."""
+    return Callee(problem.fun, problem.space.point)
 
 
-def compiled_calls(problem: Problem) -> Calls:
-    """The same for a function that JAX compiles. Spaces and budgets share its program."""
-    program, dtype = _program_of(problem.fun), float_dtype()
+def compiled(problem: Problem) -> Callee:
+    """Its program. All spaces of the same structure share it."""
+    dtype = float_dtype()
     decode = _decoder(problem.space, dtype)
-
-    def calls(x: np.ndarray, *args: Any, **extra: Any) -> partial:
-        return partial(program, decode(x.astype(dtype)), *args, **extra)
-
-    return calls
+    return Callee(_program_of(problem.fun), lambda x: decode(x.astype(dtype)))
 
 
 @kept_with_loss
