@@ -123,6 +123,21 @@ def test_known_points_are_encoded():
     np.testing.assert_allclose(found.history.values[:3], [loss(p) for p in points], rtol=1e-5)
 
 
+def test_a_frame_has_a_column_for_each_variable():
+    pytest.importorskip("pandas")
+    frame = search.minimize(loss, PIPELINE, search.random_search(), budget=40, key=0).frame()
+    assert frame.columns.tolist()[:6] == [
+        "model",
+        "model.knn.k",
+        "model.svm.C",
+        "model.svm.kernel",
+        "model.svm.kernel.rbf.gamma",
+        "scale",
+    ]
+    assert (frame["model.knn.k"].notna() == (frame["model"] == "knn")).all()
+    assert (frame["model.svm.C"].notna() == (frame["model"] == "svm")).all()
+
+
 def test_equal_spaces_have_equal_hashes():
     a, b = search.choice(MODELS), search.choice(dict(MODELS))
     assert a == b and hash(a) == hash(b) and a != search.choice({**MODELS, "new": {}})

@@ -169,7 +169,7 @@ def _draw_lines(ax: Any, heights: np.ndarray) -> None:
     colors = plt.get_cmap("viridis")(0.9 * rank)
     colors[:, 3] = min(0.15, 15 / len(rank)) + 0.75 * rank**4
     places = np.broadcast_to(np.arange(heights.shape[1]), heights.shape)
-    ax.add_collection(LineCollection(np.stack([places, heights], -1), colors=colors, lw=1.0))
+    ax.add_collection(LineCollection(list(np.stack([places, heights], -1)), colors=colors, lw=1.0))
 
 
 def _draw_axis(ax: Any, place: int, axis: _Axis) -> None:

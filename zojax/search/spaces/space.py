@@ -130,10 +130,7 @@ class Space:
         """Which coordinates of encoded points (..., d) matter there, bool (..., d)."""
         if not self.is_conditional:
             return np.ones(x.shape, bool)
-        masks = [
-            np.ones(part.shape, bool) if getattr(d, "active", None) is None else d.active(part)
-            for d, part in zip(self.domains, self.split(x), strict=True)
-        ]
+        masks = [_active(*both) for both in zip(self.domains, self.split(x), strict=True)]
         flat = [mask.reshape(*x.shape[:-1], -1) for mask in masks]
         return namespace_of(x).concatenate(flat, axis=-1)
 
@@ -258,6 +255,12 @@ def space(tree: PyTree) -> Space:
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _active(domain: Domain, x: Any) -> Any:
+    """Which coordinates of a domain matter at x."""
+    active = getattr(domain, "active", None)
+    return np.ones(x.shape, bool) if active is None else active(x)
 
 
 def _coordinates(domain: Domain, value) -> np.ndarray:
