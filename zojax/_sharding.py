@@ -16,7 +16,7 @@ def is_sharded(x) -> bool:
 def sharded_like(tree: T, like: T) -> T:
     """The arrays of a tree, each sharded as the array in its place, on a mesh with automatic axes.
 
-    Nothing else ties noise, which comes from a key, to the shards of its parameter.
+    Nothing else ties noise, which comes from a key, to the shards of its parameter. A leaf may be None.
     """
     if (
         jax.sharding.get_abstract_mesh().manual_axes
@@ -27,7 +27,8 @@ def sharded_like(tree: T, like: T) -> T:
         is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
         return shard_alike(x, p)[0] if is_tied else x
 
-    return jax.tree.map(alike, tree, like)
+    leaves, treedef = jax.tree.flatten(like)
+    return treedef.unflatten(map(alike, treedef.flatten_up_to(tree), leaves))
 
 
 def varying_axes(x) -> frozenset:
