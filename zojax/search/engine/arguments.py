@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count, require_flag, require_number
-from zojax.search.algorithms import Algorithm, asracos, default_algorithm
+from zojax._checks import require_count, require_flag, require_kind, require_number
+from zojax.search.algorithms import Algorithm, asracos, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.pending import is_shut_down
-from zojax.search.engine.task import Starts
+from zojax.search.engine.task import Problem, Starts
 from zojax.search.engine.traceability import is_traceable
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import Space
 
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
@@ -32,12 +33,24 @@ def as_budget(budget: Any) -> int:
 
 
 def choose_algorithm(
-    algorithm: Algorithm | None, space: Space, budget: int, executor: Executor | None
+    algorithm: Algorithm | None,
+    space: Space,
+    budget: int,
+    executor: Executor | None,
+    objectives: int | None,
 ) -> Algorithm:
-    """The user's algorithm, or the default."""
-    if algorithm is None:
+    """The user's algorithm, or the default for this number of objectives."""
+    objectives = None if objectives is None else require_count("objectives", objectives)
+    if algorithm is None and (objectives or 1) > 1:
+        algorithm = nsga2(objectives or 1)
+    elif algorithm is None:
         algorithm = default_algorithm(space, budget) if executor is None else asracos()
     require_algorithm("algorithm", algorithm)
+    if objectives not in (None, algorithm.objectives):
+        raise ValueError(
+            f"algorithm must take objectives = {objectives}, got one for {algorithm.objectives}: pass "
+            f"search.nsga2({objectives}) for several objectives, or leave algorithm out."
+        )
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
@@ -48,16 +61,11 @@ def choose_algorithm(
 
 
 def is_compiled(
-    jit: bool | None,
-    executor: Executor | None,
-    fun: Callable,
-    space: Space,
-    args: tuple,
-    with_key: bool,
+    jit: bool | None, executor: Executor | None, problem: Problem, args: tuple
 ) -> bool:
     """Whether the search runs as one compiled program: the user's choice, or if JAX can trace `fun`."""
     if jit is None:
-        jit = executor is None and is_traceable(fun, space, args, with_key)
+        jit = executor is None and is_traceable(problem, args)
     require_flag("jit", jit)
     if jit and executor is not None:
         raise ValueError("executor is for functions on the host: pass jit=False with it.")
@@ -70,6 +78,14 @@ def is_compiled(
                 "functools.partial(fun, ...)."
             ) from error
     return jit
+
+
+def not_compiled(pruner: Any, jit: bool | None) -> bool:
+    """False, after a check of the pruner. Compiled functions cannot report."""
+    require_kind("pruner", pruner, Pruner)
+    if jit:
+        raise ValueError("pruner is for functions on the host: leave out jit, or pass jit=False.")
+    return False
 
 
 def require_no_tracers(*inputs: Any) -> None:
@@ -117,9 +133,33 @@ def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
 
 
-def starts_of(space: Space, init_points: Any, init_values: Any, sign: float) -> Starts:
+def sign_of(maximize: Any, objectives: int) -> float | tuple[float, ...]:
+    """-1 when maximizing, else 1: a number, or with several objectives one number each."""
+    flags = maximize if isinstance(maximize, (tuple, list)) else (maximize,) * objectives
+    if len(flags) != objectives:
+        raise ValueError(
+            f"maximize must be one flag, or one for each of the objectives = {objectives}, "
+            f"got {maximize!r}."
+        )
+    for flag in flags:
+        require_flag("maximize", flag)
+    signs = tuple(-1.0 if flag else 1.0 for flag in flags)
+    return signs if objectives > 1 else signs[0]
+
+
+def require_one_objective(objectives: int, **settings: Any) -> None:
+    """Raises for settings of a single value that are given with several objectives."""
+    for name, value in settings.items():
+        if objectives > 1 and value is not None:
+            raise ValueError(
+                f"{name} is for one objective, got {value!r} with {objectives}: "
+                "leave it out, or end the search with a callback that returns True."
+            )
+
+
+def starts_of(problem: Problem, init_points: Any, init_values: Any) -> Starts:
     """The given points and values, encoded. Failed values are inf."""
-    points = _as_list("init_points", init_points)
+    space, points = problem.space, _as_list("init_points", init_points)
     x = np.zeros((len(points), space.dimension))
     for i, point in enumerate(points):
         try:
@@ -135,11 +175,16 @@ def starts_of(space: Space, init_points: Any, init_values: Any, sign: float) -> 
             f"init_values must hold one value for each of the {len(points)} init_points, "
             f"got {len(given)}."
         )
+    shape = problem.value_shape
     try:
-        values = sign * np.reshape(np.asarray(given, float), len(points))
+        values = problem.signed(np.reshape(np.asarray(given, float), (len(points), *shape)))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"init_values must be numbers, got {init_values!r}.") from error
-    return Starts(x, np.where(np.isfinite(values), values, np.inf))
+        kind = f"tuples of {shape[0]} numbers" if shape else "numbers"
+        raise TypeError(f"init_values must be {kind}, got {init_values!r}.") from error
+    usable = np.isfinite(values)
+    if shape:
+        usable = np.all(usable, axis=1, keepdims=True)
+    return Starts(x, np.where(usable, values, np.inf))
 
 
 def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:

@@ -10,19 +10,22 @@ import numpy as np
 
 from zojax._failures import Failures
 from zojax._numerics import float_dtype, warn_of_resolution
-from zojax._scalars import host_scalar
+from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
 from zojax.search.engine.host_programs import State
 from zojax.search.engine.outcome import Outcome, mean_and_error
 from zojax.search.engine.pending import Pending
+from zojax.search.engine.reports import Report, Reports
 from zojax.search.engine.task import SearchTask, keeps_points
+from zojax.search.pruners import Pruned
 
 
 class Entry(NamedTuple):
-    """An evaluation. Its point is None once nothing needs it."""
+    """An evaluation. Its point is None once nothing needs it. A value has the problem's `value_shape`."""
 
-    value: float
+    value: Any
     x: np.ndarray | None
+    pruned: bool = False
 
 
 class Log:
@@ -39,8 +42,9 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        reports: Reports | None = None,
     ):
-        self.task, self.state, self.failures = task, state, failures
+        self.task, self.state, self.failures, self.reports = task, state, failures, reports
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.pending = Pending(executor, task.clock)
         self.entries: list[Entry] = []
@@ -62,9 +66,11 @@ class Log:
     def submit(self, x: np.ndarray):
         """Starts an evaluation. Without an executor, it runs when it is entered."""
         problem = self.task.problem
-        extra = {}
+        extra: dict[str, Any] = {}
         if self.key is not None:
             extra["key"] = jax.random.fold_in(self.key, self.started)
+        if self.reports is not None:
+            extra["report"] = Report(self.reports, self.started)
         self.started += 1
         call = partial(problem.fun, problem.space.point(x), *self.task.args, **extra)
         future = self.pending.submit(x, call)
@@ -77,7 +83,7 @@ class Log:
 
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
-        values = np.full(len(rows), np.inf)
+        values = np.full((len(rows), *self.task.problem.value_shape), np.inf)
         futures = []
         for row in rows[: self.left]:
             if self.pending.lost is None:
@@ -90,35 +96,64 @@ class Log:
             self.stop_in_time()
         return values
 
-    def enter(self, future) -> float:
+    def enter(self, future) -> Any:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
-        value = self._value_of(future)
-        entry = Entry(value, np.asarray(self.pending.pop(future)))
+        value, pruned = self._value_of(future)
+        entry = Entry(value, np.asarray(self.pending.pop(future)), pruned)
         self.entries.append(entry)
-        self.since = 0 if value < self.best.value else self.since + 1
-        if value < self.best.value or self.best.x is None:
-            self.best = entry
+        improves = self._improves(entry)
+        self.since = 0 if improves else self.since + 1
+        if improves or self.best.x is None:
+            self.best = self._joined(entry)
         if self.failures.is_fatal:
             raise self.failures.explained()
         self.stop_at_target()
         self.why = self.why or self._why_stop()
         return value
 
-    def _value_of(self, future) -> float:
-        error: Exception | None
+    def _improves(self, entry: Entry) -> bool:
+        """Whether an entry is better than the best one; with several objectives, whether it is in the front.
+
+        A complete evaluation is better than a pruned one.
+        """
+        if entry.pruned != self.best.pruned:
+            return self.best.pruned
+        if not self.task.problem.value_shape:
+            return entry.value < self.best.value
+        return not np.any(np.all(self.best.value <= entry.value, axis=-1))
+
+    def _joined(self, entry: Entry) -> Entry:
+        """The new best entry; with several objectives, the front after it: values (n, m), points (n, d)."""
+        x, values = self.best.x, self.best.value
+        if not self.task.problem.value_shape:
+            return entry
+        if x is None:
+            return Entry(entry.value[None], entry.x[None])
+        stays = ~np.all(entry.value <= values, axis=1)
+        return Entry(np.vstack([values[stays], entry.value]), np.vstack([x[stays], entry.x]))
+
+    def _value_of(self, future) -> tuple[Any, bool]:
+        """(value, whether the evaluation was pruned)."""
+        problem, pruned = self.task.problem, False
+        error: Exception | None = None
+        failed = np.full(problem.value_shape, np.inf)[()]
         try:
-            value, error = self.task.problem.sign * host_scalar(future.result()), None
+            try:
+                returned = future.result()
+            except Pruned as early:
+                returned, pruned = early.value, True
+            value = problem.signed(host_values(returned, problem.value_shape))
         except Exception as raised:
-            value, error = np.inf, raised
+            value, error = failed, raised
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
-            overflows = np.isfinite(value) and np.isinf(float_dtype().type(value))
+            overflows = (np.isfinite(value) & np.isinf(float_dtype().type(value))).any()
         if error is None and overflows:
-            error = OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
+            error = OverflowError(f"fun returned {value}, beyond {float_dtype()}: scale it down.")
         if error is not None and self.failure is None:
             warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
             self.failure = f"{type(error).__name__}: {error}"
-        return value if error is None and np.isfinite(value) else np.inf
+        return (value if error is None and np.isfinite(value).all() else failed), pruned
 
     def stop_at_target(self) -> None:
         if self.task.target is not None and self.best.value <= self.task.target:
@@ -152,11 +187,13 @@ class Log:
         """Repeats the recommended point for the reserved evaluations, however the run ended."""
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
+        if self.reports is not None:
+            self.reports.is_open = False
         self.limit = self.started + self.task.reserve
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 
-    def outcome(self, state: Any, x: np.ndarray, value: float, found: int) -> Outcome:
+    def outcome(self, state: Any, x: np.ndarray, value: Any, found: int) -> Outcome:
         """The run's outcome. The first `found` entries led to x, and the others repeat x."""
         problem = self.task.problem
         values = np.asarray([entry.value for entry in self.entries], np.float64)
@@ -165,12 +202,14 @@ class Log:
         if keeps_points(problem):
             rows = [entry.x for entry in self.entries if entry.x is not None]
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        warn_of_resolution(values)  # the algorithm knows them rounded
+        for column in values.reshape(len(values), -1).T:
+            warn_of_resolution(column)  # the algorithm knows them rounded
         return Outcome(
-            x=x[None],
-            value=np.array([float(value)]),
+            x=x.reshape(-1, problem.space.dimension),
+            value=np.reshape(value, (-1, *problem.value_shape)),
             value_error=np.array([error]) if problem.is_noisy else None,
             values=[values],
+            pruned=[np.array([entry.pruned for entry in self.entries], bool)],
             points=points,
             state=state,
             message=self.why or self.pending.lost or "budget spent",
@@ -178,12 +217,17 @@ class Log:
             failure=self.failure,
         )
 
-    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, float]:
+    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, Any]:
         """The recommendation before rounding: the point and the value of its evaluation.
 
-        Different values may round to the same value. Without noise, the least of them counts.
+        Different values may round to the same value. Without noise, the least of them counts. A front is
+        returned as it is. If evaluations were pruned, the best complete one is recommended.
         """
         problem, task = self.task.problem, self.task
+        if problem.value_shape:
+            return x, value
+        if any(entry.pruned for entry in self.entries) and self.best.x is not None:
+            return self.best.x, self.best.value
         found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
         if task.starts.values is not None:
             found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]

@@ -17,13 +17,17 @@ from zojax.search.engine.arguments import (
     as_budget,
     choose_algorithm,
     is_compiled,
+    not_compiled,
     require_callables,
     require_covered,
     require_no_tracers,
+    require_one_objective,
     require_settings,
+    sign_of,
     starts_of,
 )
 from zojax.search.engine.device import on_device
+from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
 from zojax.search.engine.once import is_listed, never_twice
 from zojax.search.engine.overflow import warn_of_overflow
@@ -31,6 +35,7 @@ from zojax.search.engine.reporter import Reporter
 from zojax.search.engine.result import SearchProgress, SearchResult, result_of
 from zojax.search.engine.task import Clock, Problem, SearchTask, Starts, reserved
 from zojax.search.engine.traceability import traced_anew
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import space as as_space
 
 
@@ -47,12 +52,14 @@ def minimize(
     target: float | None = None,
     patience: int | None = None,
     time_budget: float | None = None,
-    maximize: bool = False,
+    maximize: bool | tuple[bool, ...] = False,
+    objectives: int | None = None,
     repeats: int = 1,
     jit: bool | None = None,
     with_key: bool = False,
     executor: Executor | None = None,
     catch: tuple[type[Exception], ...] = (),
+    pruner: Pruner | None = None,
     callback: Callable[[SearchProgress], Any] | None = None,
     progress: bool = False,
 ) -> SearchResult:
@@ -86,14 +93,24 @@ def minimize(
     64 evaluations, at least 4, for the recommended point: `best_value` is their mean, `best_error` its
     standard error. Otherwise, `fun` is treated as noiseless.
 
+    **Several objectives.** With `objectives=2` or more, `fun` returns that many values, as a tuple or an
+    array, and the result is a `FrontResult`: `front` has the evaluations that no other one dominates. The
+    default algorithm is `search.nsga2(objectives)`. An evaluation fails if one of its values is not finite.
+    Several runs make one front.
+
+    **Pruning.** With a `pruner`, `fun(point, *args, report=report)` runs on the host and calls
+    `report(step, value)` now and then, also from threads and processes of this machine. The call raises
+    `search.Pruned` if the evaluation should stop. Its last reported value is then its value, for the
+    algorithm too. `history.pruned` marks it, and `best` is a complete evaluation if there is one.
+
     **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant.
     In a compiled function, integers then have 32 bits and overflow silently. If its values are integers,
     the best point is evaluated once more on the host, and a different value gives a warning: multiply as
     floats (`1.0 * n`).
 
     Args:
-      fun: (point, *args) -> scalar. On the host, points hold Python scalars, options and NumPy arrays
-        (float64).
+      fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
+        scalars, options and NumPy arrays (float64).
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
       algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, or
         `search.asracos()` with an executor.
@@ -102,11 +119,13 @@ def minimize(
       args: further arguments of `fun`, a tuple; arrays or pytrees of arrays if `fun` is traced.
       init_points: points to start from, each in the user's form.
       init_values: their values, if known. They cost no evaluations.
-      target: end a run once its best value is at least this good.
-      patience: end a run after this many evaluations without improvement.
+      target: end a run once its best value is at least this good. For one objective.
+      patience: end a run after this many evaluations without improvement. For one objective.
       time_budget: seconds until the search ends, including compilation. Evaluations that still run in an
         executor are left behind.
-      maximize: search for the largest value instead.
+      maximize: search for the largest value instead. With several objectives, one flag for all, or a tuple
+        with one for each.
+      objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
       repeats: independent runs, side by side in one program when compiled.
       jit: whether to trace `fun`. By default, JAX tries, with two calls beside the budget whose point holds
         tracers: pass False if a call is expensive or has side effects. A traced function runs no Python per
@@ -114,6 +133,8 @@ def minimize(
       with_key: call `fun(point, *args, key=key)` with a new key for every evaluation.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
+      pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For functions on
+        the host and one objective.
       callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
         evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
@@ -137,17 +158,20 @@ def minimize(
     key = as_key(key)
     require_callables(fun, executor, callback)
     catch = as_catch(catch)
-    flags = {"maximize": maximize, "with_key": with_key, "progress": progress}
+    flags = {"with_key": with_key, "progress": progress}
     require_settings(target, patience, time_budget, args, **flags)
-    sign = -1.0 if maximize else 1.0
-    starts = starts_of(space, init_points, init_values, sign)
-    algorithm = choose_algorithm(algorithm, space, budget, executor)
-    require_covered(budget, algorithm, starts)
-    jit = is_compiled(jit, executor, fun, space, args, with_key)
-    fun = traced_anew(fun) if jit else fun
-    problem, reserve, exhausts = _planned(
-        Problem(fun, space, algorithm, budget, repeats, sign, with_key), starts
+    algorithm = choose_algorithm(algorithm, space, budget, executor, objectives)
+    sign = sign_of(maximize, algorithm.objectives)
+    require_one_objective(
+        algorithm.objectives, target=target, patience=patience, pruner=pruner
     )
+    jit = jit if pruner is None else not_compiled(pruner, jit)
+    problem = Problem(fun, space, algorithm, budget, repeats, sign, with_key)
+    starts = starts_of(problem, init_points, init_values)
+    require_covered(budget, algorithm, starts)
+    jit = is_compiled(jit, executor, problem, args)
+    problem = problem._replace(fun=traced_anew(fun) if jit else fun)
+    problem, reserve, exhausts = _planned(problem, starts)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with Reporter(problem, callback, progress and problem.budget + reserve, clock) as report:
         task = SearchTask(
@@ -155,21 +179,25 @@ def minimize(
             key=key,
             args=args,
             starts=starts,
-            target=None if target is None else sign * target,
+            target=None if target is None else problem.signed(target),
             patience=patience,
             report=report if report.is_wanted else None,
             clock=clock,
             reserve=reserve,
             catch=catch,
+            pruner=pruner,
         )
         outcome = on_device(task) if jit else on_host(task, executor)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    result = result_of(problem, outcome)
+    if problem.value_shape:
+        result: SearchResult = front_result_of(problem, outcome, starts)
+    else:
+        result = result_of(problem, outcome)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if jit and not with_key:
+    if jit and not with_key and not problem.value_shape:
         warn_of_overflow(problem, args, result)
     return result
 
