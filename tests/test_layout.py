@@ -45,8 +45,7 @@ ALLOWED = {  # what each part may import
     "_verdict": BASE | {"_transform"},
     "_minimize": BASE
     | {"_call", "_kept", "_minimize", "_plot", "_progress", "_transform", "_verdict"},
-    "search": BASE
-    | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
+    "search": BASE | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
     "attacks": ESTIMATOR | {"attacks"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
