@@ -48,7 +48,7 @@ def as_seed(key: Any, state: SearchState | None, journal: Journal | None) -> Any
     if key is None and journal is not None:
         key = journal.seed
     if key is None and state is not None:
-        key = state.key
+        key = jax.random.wrap_key_data(jnp.asarray(state.key))
     return secrets.randbits(32) if key is None else key
 
 
@@ -239,15 +239,22 @@ def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
         )
 
 
-def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
-    """The earlier search's end, in today's dtypes; an error if it is of another search."""
+def as_state(state: Any) -> SearchState:
+    """The end of an earlier search, with ints where a file has arrays."""
     if not isinstance(state, SearchState):
         raise TypeError(f"state must be the search_state of a result, got {brief(state)}.")
+    return state._replace(
+        evaluations=int(state.evaluations), budget=int(state.budget), planned=int(state.planned)
+    )
+
+
+def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
+    """The earlier search's end, in today's dtypes; an error if it is of another search."""
 
     def init(key):
         return first_state(algorithm, space, state.planned, key)
 
-    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(state.key, runs))
+    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(runs))
     leaves, structure = jax.tree.flatten(state.algorithm)
     likes, expected = jax.tree.flatten(like)
     same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
@@ -263,8 +270,8 @@ def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> 
     return state._replace(algorithm=jax.tree.unflatten(expected, cast))
 
 
-def _keys_like(key: jax.Array, runs: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), key.dtype)
+def _keys_like(runs: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), as_key(0).dtype)
 
 
 def _as_list(name: str, value: Any) -> list:

@@ -103,6 +103,8 @@ class Log:
     def _calls(self, rows: np.ndarray, numbers: list[int]) -> list[partial]:
         """A call for each evaluation. Those of a batch share one call of `fun`."""
         problem, task = self.task.problem, self.task
+        if not numbers:
+            return []
         extras: list[dict[str, Any]] = [{} for _ in numbers]
         for extra, number in zip(extras, numbers, strict=True):
             if self.key is not None:
@@ -178,7 +180,7 @@ class Log:
     def _joined(self, entry: Entry) -> Entry:
         """The new best entry; with several objectives, the front after it: values (n, m), points (n, d)."""
         x: Any = self.best.x
-        values, new = self.best.value, np.atleast_2d(entry.x)
+        values, new = self.best.value, np.asarray(entry.x)[None]
         if not self.task.problem.value_shape:
             return entry
         if x is None:

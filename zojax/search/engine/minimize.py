@@ -17,6 +17,7 @@ from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine.arguments import (
     as_budget,
     as_seed,
+    as_state,
     choose_algorithm,
     is_compiled,
     key_of,
@@ -153,8 +154,8 @@ def minimize(
         pytree with leading axes. The default algorithm is then `cma_es(batch_size=4 + 3 ln d)`.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
-      pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For functions
-        on the host and one objective, without a journal.
+      pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
+        functions on the host and one objective, without a journal.
       callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
         evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
@@ -179,7 +180,9 @@ def minimize(
     space, repeats = as_space(space), require_count("repeats", repeats)
     ends = {"time_budget": time_budget, "target": target, "patience": patience}
     limit, planned = as_budget(budget, space, **ends)
-    planned = planned if state is None else state.budget
+    if state is not None:
+        state = as_state(state)
+        planned = state.budget
     require_no_tracers(key, args, init_points, init_values)
     require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)

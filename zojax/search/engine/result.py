@@ -267,5 +267,5 @@ def search_state_of(
         evaluations=before + max(map(len, outcome.values)),
         budget=budget,
         planned=task.problem.planned,
-        key=as_key(key),
+        key=np.asarray(jax.random.key_data(as_key(key))),
     )

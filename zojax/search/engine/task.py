@@ -85,7 +85,7 @@ class SearchState(NamedTuple):
       evaluations: of each run so far.
       budget: of the first search. It chose the algorithm, if none was given.
       planned: the part of it that the algorithm knows.
-      key: of the search.
+      key: the data of the search's key.
     """
 
     algorithm: Any
@@ -94,7 +94,7 @@ class SearchState(NamedTuple):
     evaluations: int
     budget: int
     planned: int
-    key: jax.Array
+    key: np.ndarray
 
 
 class SearchTask(NamedTuple):
