@@ -58,7 +58,7 @@ def test_workers_measure_their_own_time():
 
 def test_a_compiled_search_has_no_trials():
     seen = []
-    result = run(bowl, callback=lambda p: seen.append(p.trial))
+    result = run(bowl, jit=True, callback=lambda p: seen.append(p.trial))
     assert seen and set(seen) == {None}
     assert np.isnan(result.history.seconds).all() and len(result.history.seconds) == 60
     assert result.history.attributes is None and result.history.errors == {}
@@ -74,7 +74,7 @@ def test_a_frame_has_one_row_an_evaluation():
     np.testing.assert_array_equal(frame["x[1]"], result.history.points["x"][:, 1])
     np.testing.assert_array_equal(frame["best"], result.history.best_values)
     assert (frame["attributes.kind"].isna() == frame["failed"]).all()
-    compiled = run(bowl).frame()
+    compiled = run(bowl, jit=True).frame()
     assert compiled.columns.tolist() == ["x[0]", "x[1]", "x[2]", *names[3:]]
 
 

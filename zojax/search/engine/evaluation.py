@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One evaluation of a host function, for callbacks.
+    """One evaluation, for callbacks.
 
     Attributes:
       point: as the user's pytree.

@@ -12,6 +12,7 @@ import numpy as np
 from zojax._failures import Failures
 from zojax._numerics import float_dtype
 from zojax.search._random import split
+from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, leading, one_after_another, stopped_by
@@ -19,7 +20,7 @@ from zojax.search.engine.reports import Reports
 from zojax.search.engine.task import SearchTask
 
 
-def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
+def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outcome:
     """Runs the task, one run after the other."""
     failures = Failures(task.catch)
 
@@ -28,7 +29,7 @@ def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
         with (
             nullcontext() if task.pruner is None else Reports(task.pruner, task.problem) as reports
         ):
-            outcome, failures = _run(task, executor, failures, reports, *numbered)
+            outcome, failures = _run(task, executor, failures, callee, reports, *numbered)
         return outcome
 
     if task.problem.runs == 1:
@@ -44,6 +45,7 @@ def _run(
     task: SearchTask,
     executor: Executor | None,
     failures: Failures,
+    callee: Callee,
     reports: Reports | None,
     number: int,
     key: jax.Array,
@@ -54,7 +56,7 @@ def _run(
     programs = host_programs(algorithm, task.problem.space, task.problem.planned, key)
     journal = None if task.journal is None else task.journal.run(number, task.problem)
     state = _first_state(programs, task, number, key)
-    log = Log(task, key, state, executor, failures, reports, journal)
+    log = Log(task, key, state, executor, failures, callee, reports, journal)
     if task.state is not None:
         log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))

@@ -36,12 +36,18 @@ class HostPrograms(NamedTuple):
 
 def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
     """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
-    if space.dimension < WIDE:
-        try:
-            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
-        except NoNumPyFormError:
-            pass
-    return _compiled(algorithm, space, budget)
+    return numpy_programs(algorithm, space, budget, key) or _compiled(algorithm, space, budget)
+
+
+def numpy_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array
+) -> HostPrograms | None:
+    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form."""
+    try:
+        is_wide = space.dimension >= WIDE
+        return None if is_wide else _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
+    except NoNumPyFormError:
+        return None
 
 
 @lru_cache(PROGRAMS)

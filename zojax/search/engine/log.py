@@ -13,6 +13,7 @@ from zojax._failures import Failures
 from zojax._numerics import float_dtype, warn_of_resolution
 from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
+from zojax.search.engine.calls import Callee
 from zojax.search.engine.evaluation import SECONDS, Batch, Entry, pair_of, timed
 from zojax.search.engine.host_programs import State
 from zojax.search.engine.journal import RunJournal
@@ -38,10 +39,12 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        callee: Callee,
         reports: Reports | None = None,
         journal: RunJournal | None = None,
     ):
         self.task, self.state, self.failures, self.reports = task, state, failures, reports
+        self.callee = callee
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.journal = journal
         self.pending = Pending(executor, task.clock, self._arrived)
@@ -51,6 +54,7 @@ class Log:
         self.told, self.started, self.since = 0, 0, 0
         self.earlier: Entry | None = None  # the best evaluation before this search
         self.best = Entry(np.inf, None)
+        self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
         self.stopped = False
@@ -112,13 +116,13 @@ class Log:
             if self.reports is not None:
                 extra["report"] = Report(self.reports, number)
         if not task.batched:
-            points = map(problem.space.point, rows)
+            points = map(self.callee.point, rows)
             return [
-                partial(timed, problem.fun, point, *task.args, **extra)
+                partial(timed, self.callee.fun, point, *task.args, **extra)
                 for point, extra in zip(points, extras, strict=True)
             ]
         keys = {} if self.key is None else {"key": jnp.stack([extra["key"] for extra in extras])}
-        call = partial(timed, problem.fun, problem.space.point(rows), *task.args, **keys)
+        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **keys)
         batch = Batch(call, (len(rows), *problem.value_shape), task.has_aux)
         return [partial(batch.row, i) for i in range(len(rows))]
 
@@ -244,12 +248,20 @@ class Log:
         task = self.task
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
-        if task.report is not None and self.best.x is not None:
-            last = self.entries[-1]
-            why = task.report(len(self.entries), self.best.x, self.best.value, last)
+        shown = self._shown()
+        if task.report is not None and shown.x is not None:
+            why = task.report(len(self.entries), shown.x, shown.value, self.entries[-1])
             self.stopped = why is not None
             return why
         return None
+
+    def _shown(self) -> Entry:
+        """The best entry; the recommended point with its mean, once that is evaluated again."""
+        if self.recommended is None:
+            return self.best
+        x, found = self.recommended
+        values = np.array([entry.value for entry in self.entries[found:]])
+        return Entry(mean_and_error(values, otherwise=float(values[0]))[0], x)
 
     def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
@@ -272,6 +284,7 @@ class Log:
         if self.reports is not None:
             self.reports.is_open = False
         self.limit = self.started + self.task.reserve
+        self.recommended = x, len(self.entries)
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 

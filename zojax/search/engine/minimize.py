@@ -14,6 +14,7 @@ from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.engine import calls
 from zojax.search.engine.arguments import (
     as_budget,
     as_seed,
@@ -33,6 +34,7 @@ from zojax.search.engine.arguments import (
 from zojax.search.engine.device import on_device
 from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
+from zojax.search.engine.host_programs import numpy_programs
 from zojax.search.engine.journal import Journal, identity_of
 from zojax.search.engine.overflow import warn_of_overflow
 from zojax.search.engine.plan import plan
@@ -42,6 +44,8 @@ from zojax.search.engine.task import Clock, Problem, SearchState, SearchTask
 from zojax.search.engine.traceability import traced_anew
 from zojax.search.pruners import Pruner
 from zojax.search.spaces import space as as_space
+
+FEW = 1000  # evaluations of all runs that take less time on the host than XLA takes to compile a search
 
 
 def minimize(
@@ -74,8 +78,9 @@ def minimize(
 ) -> SearchResult:
     """Searches a space for the point with the least value of `fun`, within `budget` evaluations.
 
-    If JAX can trace `fun`, the whole search is one compiled program. Otherwise, `fun` runs on the host, one
-    point at a time. With an executor, several points run at once, as many as the algorithm keeps in flight
+    If JAX can trace `fun`, the whole search is one compiled program. That takes seconds, so a search
+    of at most 1,000 evaluations in all compiles `fun` alone. Other functions run on the host, one point at
+    a time. With an executor, several points run at once, as many as the algorithm keeps in flight
     (`search.asracos`).
 
     **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
@@ -144,9 +149,9 @@ def minimize(
         with one for each.
       objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
       repeats: independent runs, side by side in one program when compiled.
-      jit: whether to trace `fun`. By default, JAX tries, with two calls beside the budget whose point holds
-        tracers: pass False if a call is expensive or has side effects. A traced function runs no Python per
-        evaluation.
+      jit: whether to compile the whole search. By default, JAX tries to trace `fun`, with two calls beside
+        the budget whose point holds tracers: pass False if a call is expensive or has side effects. Pass
+        True if you repeat a small search many times with the same space and budget.
       with_key: call `fun(point, *args, key=key)` with a new key for every evaluation.
       has_aux: `fun`, on the host, returns (value, attributes). The history keeps the attributes.
       batched: `fun`, on the host, takes all points that the algorithm proposes together, as one pytree
@@ -156,8 +161,8 @@ def minimize(
       catch: exception types that always count as failed evaluations, on the host.
       pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
         functions on the host and one objective, without a journal.
-      callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
-        evaluation. A true result ends the search with all its runs.
+      callback: called with a `SearchProgress`, about 100 times a run, or, unless the whole search is
+        compiled, after every evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
       log: the path of a journal, new or of the same search on the host.
       state: the `search_state` of an earlier result. The algorithm goes on for `budget` more evaluations,
@@ -196,8 +201,8 @@ def minimize(
     for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
     require_one_objective(algorithm.objectives, **for_one)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
-    jit = is_compiled(jit, problem, args, **for_the_host)
-    problem = problem._replace(fun=traced_anew(fun) if jit else fun)
+    traced = is_compiled(jit, problem, args, **for_the_host)
+    problem = problem._replace(fun=traced_anew(fun) if traced else fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
         seed = as_seed(key, state, journal)
@@ -214,7 +219,7 @@ def minimize(
                 target=None if target is None else problem.signed(target),
                 patience=patience,
                 # Without a budget, a compiled search has no room for its whole history at once.
-                report=report if report.is_wanted or (jit and budget is None) else None,
+                report=report if report.is_wanted or (traced and budget is None) else None,
                 clock=clock,
                 reserve=reserve,
                 catch=catch,
@@ -226,7 +231,11 @@ def minimize(
             )
             if journal is not None:
                 journal.begin(identity_of(task, executor), seed)
-            outcome = on_device(task) if jit else on_host(task, executor)
+            if traced and (jit or not _starts_faster_on_host(task)):
+                outcome = on_device(task)
+            else:
+                callee = calls.compiled(problem) if traced else calls.plain(problem)
+                outcome = on_host(task, executor, callee)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
     if problem.value_shape:
@@ -236,6 +245,13 @@ def minimize(
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if jit and not with_key and not problem.value_shape:
+    if traced and not with_key and not problem.value_shape:
         warn_of_overflow(problem, args, result)
     return result
+
+
+def _starts_faster_on_host(task: SearchTask) -> bool:
+    """Whether so few evaluations take less time on the host than XLA takes to compile the search."""
+    problem = task.problem
+    few = (problem.budget + task.reserve) * problem.runs <= FEW
+    return few and bool(numpy_programs(problem.algorithm, problem.space, problem.planned, task.key))

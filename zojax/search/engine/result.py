@@ -27,7 +27,7 @@ class History:
       points: the user's pytree with a leading axis of evaluations; None above 2^26 numbers.
       pruned: (evaluations,) bool, which ended early. Their values are the last reported ones, and do not
         count as the best so far.
-      seconds: (evaluations,) float64, the duration of each call of a host function; nan if unknown.
+      seconds: (evaluations,) float64, the duration of each call; nan if the whole search is compiled.
       errors: the exceptions of failed evaluations as text, by their places; of a host function.
       attributes: the second result of each call with `has_aux`, else None.
     """
@@ -187,7 +187,7 @@ class SearchProgress(NamedTuple):
         far, with a leading axis.
       best_value: its value. With noise, luck makes it too good. With several objectives, the values of the
         front, (n, objectives).
-      trial: the last evaluation of a host function; None in a compiled search.
+      trial: the last evaluation; None if the whole search is compiled.
     """
 
     evaluations: int
