@@ -59,11 +59,12 @@ def _by_numpy(
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
     n, d = algorithm.batch_size, space.dimension
-    x, values = shape((n, d), dtype), shape((n,), dtype)
+    of_one = algorithm.value_shape
+    x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
     ask, _ = numpy_program(partial(algorithm.ask, space), state)
     tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
     inject, _ = numpy_program(
-        partial(algorithm.inject, space), state, shape((d,), dtype), shape((), dtype)
+        partial(algorithm.inject, space), state, shape((d,), dtype), shape(of_one, dtype)
     )
     best, _ = numpy_program(algorithm.best, state)
 
@@ -100,10 +101,11 @@ def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     """One program tells and asks, which halves the calls."""
     start, step, inject, end = _programs_of(algorithm, space)
     nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
+    no_values = np.zeros((algorithm.batch_size, *algorithm.value_shape), float_dtype())
     return HostPrograms(
         start=lambda key: start(key, budget),
         resume=jax.jit(pack),
-        ask=lambda state: step(state, nothing, nothing[:, 0], False, True),
+        ask=lambda state: step(state, nothing, no_values, False, True),
         tell=lambda state, x, values: step(state, x, values, True, False)[1],
         step=lambda state, x, values, asks: step(state, x, values, True, asks),
         inject=inject,
