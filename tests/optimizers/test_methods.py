@@ -19,6 +19,7 @@ from tests.optimizers._formulas import (
     tilted,
     values,
 )
+from tests.optimizers._laws import OPTIMIZERS
 from zojax import directions, noise, shaping, stencils
 
 
@@ -39,6 +40,29 @@ def differences(x, z, mu=MU):
 
 def forward(x, z, mu):
     return np.array([values(x + mu * zi) - values(x) for zi in z]) @ z / (mu * len(z))
+
+
+# --- states -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, law in OPTIMIZERS.items() if law.at_rate])
+def test_the_state_is_as_large_as_documented(name):
+    """In float32, 4 bytes a number; a few counts of steps beside it."""
+    law = OPTIMIZERS[name]
+    params = {
+        "w": jax.ShapeDtypeStruct((64, 32), jnp.float32),
+        "b": jax.ShapeDtypeStruct((32,), jnp.float32),
+    }
+    with jax.enable_x64(False):
+        state = jax.eval_shape(law.make(0).init, params)
+    kept = jax.tree.leaves((state.inner_state, state.estimator_state.direction))
+    counts = sum(leaf.shape == () and leaf.dtype in (jnp.int32, jnp.bool_) for leaf in kept)
+    assert counts <= 3
+    assert (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in kept if leaf.dtype == jnp.float32)
+        + sum(leaf.size * 4 for leaf in kept if leaf.dtype == jnp.int32 and leaf.shape)
+        == 4 * law.numbers
+    )
 
 
 # --- an estimator, then a rule ----------------------------------------------------------------------

@@ -49,11 +49,7 @@ def asked(
 
 def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, given: tuple) -> PyTree:
     """The points of an ask on a leading axis: x if the stencil visits it, then each direction's."""
-    if choices.linearize:
-        raise ValueError(
-            "linearize=True differentiates the loss at x, so there are no points to evaluate elsewhere: "
-            "give update a value_fn, or leave linearize out."
-        )
+    _require_points(choices)
     this = begin(choices, key, split_structure(params), given)
 
     def point(i, offset):
@@ -69,8 +65,17 @@ def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, give
     return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
 
 
+def _require_points(choices: Choices) -> None:
+    if choices.linearize:
+        raise ValueError(
+            "linearize=True differentiates the loss at x, so there are no points to evaluate elsewhere: "
+            "give update a value_fn, or leave linearize out."
+        )
+
+
 def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
     """The values of the points that `asked` stands for, as an array of float32 or better."""
+    _require_points(choices)
     if not isinstance(asked, Asked):
         raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
     warn_of_resolution(values)

@@ -23,7 +23,7 @@ def layers(density: float, layer_of: LayerOf | None = None) -> Direction:
 
     A step draws the layers, which its directions share: p L of L, rounded, at least one. E zz' = I over
     steps. One central difference on a quadratic of L layers of equal size has a variance of trace
-    :math:`(d - 2 + 1/p)\|g\|^2`.
+    :math:`(d - 1)\|g\|^2`.
 
     Args:
       density: p, in (0, 1].
