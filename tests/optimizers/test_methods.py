@@ -473,3 +473,57 @@ def test_layers_of_several_leaves():
     assert np.array_equal([m["a"][:, 0] for m in moved], [[1, 0], [0, 1], [0, 0]])
     assert np.array_equal([m["b"] for m in moved], [[1, 0], [0, 1], [0, 0]])
     assert [int(m["c"]) for m in moved] == [0, 0, 1]
+
+
+# --- convergence --------------------------------------------------------------------------------------
+
+RATES = np.float32([1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0])
+STEPS = 300
+
+
+def quadratic(w):
+    return jnp.sum(jnp.linspace(1, 5, w.size).reshape(w.shape) * (w - 1) ** 2) / 2
+
+
+def rosenbrock(w):
+    """Two valleys side by side; x is the first row."""
+    return jnp.sum((1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2)
+
+
+def logistic(p):
+    rng = np.random.RandomState(0)
+    labels = np.arange(60) % 3
+    examples = (rng.randn(3, 5)[labels] * 2 + rng.randn(60, 5)).astype(np.float32)
+    scores = examples @ p["w"] + p["b"]
+    return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(scores, labels))
+
+
+PROBLEMS = {
+    "quadratic": (quadratic, lambda: jnp.zeros((4, 3)), 0.02),
+    "rosenbrock": (rosenbrock, lambda: jnp.array([[-1.0, 0.5], [1.0, -0.5]]), 0.2),
+    "logistic": (logistic, lambda: {"w": jnp.zeros((5, 3)), "b": jnp.zeros(3)}, 0.4),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("name", [name for name, law in OPTIMIZERS.items() if law.at_rate])
+def test_trains_small_problems_at_some_rate(name, problem):
+    """The loss falls to a share of the first, at one of seven rates at least."""
+    (loss, start, share), make = PROBLEMS[problem], OPTIMIZERS[name].at_rate
+
+    @jax.jit
+    @jax.vmap
+    def last(rate):
+        params, tx = start(), make(rate)
+
+        def step(carry, _):
+            updates, state = tx.update(None, carry[1], carry[0], value_fn=loss)
+            return (optax.apply_updates(carry[0], updates), state), None
+
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=STEPS)
+        return loss(params)
+
+    with jax.enable_x64(False):
+        found, first = last(RATES), loss(start())
+    assert np.nanmin(found) < share * first, found
