@@ -122,7 +122,7 @@ OPTIMIZERS = {
     "eggroll, unpaired": Law(
         lambda key: zojax.eggroll(
             0.02,
-            mu=lambda t: MU / (t + 1),
+            mu=lambda t: MU * (t + 1),
             population=6,
             rank=2,
             stencil=stencils.one_point(),
@@ -136,7 +136,7 @@ OPTIMIZERS = {
         numbers=2 * D,
     ),
     "coordinate_descent": Law(
-        lambda key: zojax.coordinate_descent(0.02, mu=MU, num_coordinates=9, key=key),
+        lambda key: zojax.coordinate_descent(0.35, mu=MU, num_coordinates=9, key=key),
         at_rate=lambda rate: zojax.coordinate_descent(rate, 1e-2, 4),
     ),
     "residual_one_point": Law(

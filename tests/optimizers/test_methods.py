@@ -118,6 +118,12 @@ def test_zo_momentum_skips_steps_without_a_value():
     np.testing.assert_allclose(updates, -0.05 * 0.2 * (new + 0.8 * old), rtol=1e-6)
 
 
+def test_zo_momentum_refuses_directions_with_a_memory():
+    tx = zojax.zo_momentum(0.1, zojax.estimator(directions.cone()))
+    with pytest.raises(ValueError, match="a direction with a memory does not allow"):
+        jax.eval_shape(lambda x: tx.update(None, tx.init(x), x, value_fn=tilted), X)
+
+
 def test_meazo_squares_the_mean():
     x, v, trail = X, 0, []
     for t in range(3):

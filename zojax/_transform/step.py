@@ -172,6 +172,11 @@ def _step(
 
     def inner_update(grads, inner_state, floats, value, coefficients):
         def combine(coefficients, count):
+            if jax.tree.leaves(state.estimator_state.direction):
+                raise ValueError(
+                    "inner makes the gradients of earlier steps again, which a direction with a memory "
+                    "does not allow: give the estimator another direction."
+                )
             key = noise.fold_in(state.rng_key, count)
             return source.estimator.combine(key, floats, coefficients, jnp.float32)
 

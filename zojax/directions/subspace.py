@@ -231,19 +231,23 @@ def _draw(choice: _Choice, memory: SubspaceMemory, frame, index, like: PyTree) -
     matrices, rest = _split(like)
 
     def of_leaf(leaf, core, left, right):
-        s, (rows, columns) = np.float32(_sizes(choice, leaf).scale), _parts(leaf.shape)
-        if left is None:
-            left, right = core.T, right
-        elif right is None:
-            left, right = left, core
-        else:
-            left, right = _dot(core.T, left), right
-        rank = len(left)
-        return noise.LowRankNoise(s * left.reshape(rank, *rows), right.reshape(rank, *columns))
+        rows, columns = _parts(leaf.shape)
+        a, b = _factors(core, left, right)
+        a = np.float32(_sizes(choice, leaf).scale) * a
+        return noise.LowRankNoise(a.reshape(-1, *rows), b.reshape(-1, *columns))
 
     drawn = _map(of_leaf, matrices, _cores(choice, frame[0], index, matrices), memory)
     rest = choice.vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, drawn, rest)
+
+
+def _factors(core: jax.Array, left, right) -> tuple[jax.Array, jax.Array]:
+    """A C B' as two factors, rank first."""
+    if left is None:
+        return core.T, right
+    if right is None:
+        return left, core
+    return _dot(core.T, left), right
 
 
 def _combine(choice: _Choice, memory: SubspaceMemory, frame, coefficients, like: PyTree) -> PyTree:
