@@ -16,8 +16,9 @@ from jax.typing import DTypeLike
 from zojax.lm._extras import require
 from zojax.lm._files import refusing, shown
 from zojax.lm._model import Model
-from zojax.lm.huggingface._architectures import ARCHITECTURES, Stored
+from zojax.lm.huggingface._architectures import read_config
 from zojax.lm.huggingface._config_file import ConfigFile
+from zojax.lm.huggingface._stored import Stored
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
 
@@ -26,7 +27,8 @@ Shapes = dict[str, Shape]
 
 
 def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
-    """Loads a Llama-, Qwen2-, GPT-2- or OPT-shaped model.
+    """Loads a model of a known family: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM3, Gemma, GPT-2, OPT,
+    BERT or RoBERTa.
 
     All names, shapes and dtypes are checked before the first tensor is read.
 
@@ -41,17 +43,13 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
-    if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
-    settings = ConfigFile(folder / "config.json")
-    kind = settings.option("model_type", ARCHITECTURES)
-    module, config, places = ARCHITECTURES[kind](settings)
-    is_tied = settings.flag("tie_word_embeddings", kind in ("gpt2", "opt"))
+    settings, architecture = read_config(folder)
+    module, config, places, *_ = architecture
+    is_tied = settings.flag("tie_word_embeddings", architecture.is_tied)
     stop, tokenizer, tensors = _stop(settings, config), _tokenizer(folder), Tensors(folder)
-    outer = module.shapes(config)
-    layers = outer.pop("layers") | (llama.bias_shapes(config) if kind == "qwen2" else {})
-    if not is_tied or tensors.find(places["head"].name) is not None:
-        outer["head"] = outer["embed"]
+    has_head = not is_tied or tensors.find(places["head"].name) is not None
+    outer = architecture.shapes(has_head)
+    layers = outer.pop("layers")
     _check_shapes(tensors, places, outer, layers, config)
     unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
     if unused:
@@ -107,7 +105,9 @@ def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
 
 
 # Constants that older versions of transformers saved with the weights.
-_BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
+_BUFFER = re.compile(
+    r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq|embeddings\.position_ids)"
+)
 
 
 def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
@@ -118,8 +118,11 @@ def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
     if name.endswith("inv_freq"):
         if not isinstance(config, llama.Config):
             return False
-        known = llama.frequencies(config)
+        kind = next((k for k in config.kinds if k.theta), llama.Kind(config.rope_theta))
+        known = llama.frequencies(kind, config.size)
         return array.shape == known.shape and np.allclose(array, known, rtol=0.01)
+    if name.endswith("position_ids"):
+        return np.array_equal(array.ravel(), np.arange(array.size))
     if name.endswith("masked_bias"):
         return array.size == 1 and bool(array.max() <= -1e4)
     return array.ndim == 4 and np.array_equal(array, np.tri(array.shape[-1])[None, None])
