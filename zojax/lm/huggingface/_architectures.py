@@ -23,4 +23,9 @@ def read_config(folder: pathlib.Path) -> tuple[ConfigFile, Architecture]:
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
     settings = ConfigFile(folder / "config.json")
-    return settings, ARCHITECTURES[settings.option("model_type", ARCHITECTURES)](settings)
+    return settings, architecture_of(settings)
+
+
+def architecture_of(settings: ConfigFile) -> Architecture:
+    """The architecture that settings describe; raises ValueError if none fits."""
+    return ARCHITECTURES[settings.option("model_type", ARCHITECTURES)](settings)

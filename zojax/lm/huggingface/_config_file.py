@@ -13,9 +13,9 @@ class ConfigFile:
     A null setting counts as missing, except for flags.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, raw: dict | None = None):
         self.path = path
-        self._raw = read_json(path)
+        self._raw = read_json(path) if raw is None else raw
 
     def get(self, name: str, default: Any = None) -> Any:
         """The raw value."""

@@ -16,9 +16,10 @@ from jax.typing import DTypeLike
 from zojax.lm._extras import require
 from zojax.lm._files import refusing, shown
 from zojax.lm._model import Model
-from zojax.lm.huggingface._architectures import read_config
+from zojax.lm.huggingface._architectures import architecture_of, read_config
 from zojax.lm.huggingface._config_file import ConfigFile
-from zojax.lm.huggingface._stored import Stored
+from zojax.lm.huggingface._gguf import GGUF
+from zojax.lm.huggingface._stored import Architecture, Stored
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
 
@@ -27,13 +28,17 @@ Shapes = dict[str, Shape]
 
 
 def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
-    """Loads a model of a known family: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM3, Gemma, GPT-2, OPT,
-    BERT or RoBERTa.
+    """Loads a model of a Hugging Face folder or a GGUF file.
+
+    - Folders: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM2, SmolLM3, Gemma 2, Gemma 3 (text), GPT-2, OPT,
+      BERT and RoBERTa.
+    - GGUF: Llama, Mistral, SmolLM2, Qwen2 and Qwen3, dequantised. A `tokenizer.json` beside the file
+      replaces its tokenizer.
 
     All names, shapes and dtypes are checked before the first tensor is read.
 
     Args:
-      folder: its path.
+      folder: its path, or that of a `.gguf` file.
       dtype: of the parameters, float32 or bfloat16.
 
     Raises:
@@ -43,10 +48,34 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
+    if folder.suffix == ".gguf":
+        return _load_gguf(folder, dtype)
     settings, architecture = read_config(folder)
+    tokenizer = _tokenizer(folder)
+    return _assembled(settings, architecture, Tensors(folder), tokenizer, dtype)
+
+
+def _load_gguf(path: pathlib.Path, dtype: DTypeLike) -> Model:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; give a GGUF file or a Hugging Face folder.")
+    file = GGUF(path)
+    settings = file.settings()
+    with refusing(f"{path} has a damaged tokenizer"):
+        tokenizer = _tokenizer(path.parent) or file.tokenizer()
+    return _assembled(settings, architecture_of(settings), file, tokenizer, dtype)
+
+
+def _assembled(
+    settings: ConfigFile,
+    architecture: Architecture,
+    tensors: Tensors | GGUF,
+    tokenizer: Any,
+    dtype: DTypeLike,
+) -> Model:
+    folder = tensors.folder
     module, config, places, *_ = architecture
     is_tied = settings.flag("tie_word_embeddings", architecture.is_tied)
-    stop, tokenizer, tensors = _stop(settings, config), _tokenizer(folder), Tensors(folder)
+    stop = _stop(settings, config)
     has_head = not is_tied or tensors.find(places["head"].name) is not None
     outer = architecture.shapes(has_head)
     layers = outer.pop("layers")
@@ -74,7 +103,7 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
 
 
 def _check_shapes(
-    tensors: Tensors, places: dict[str, Stored], outer: Shapes, layers: Shapes, config: Any
+    tensors: Tensors | GGUF, places: dict[str, Stored], outer: Shapes, layers: Shapes, config: Any
 ) -> None:
     """Raises ValueError for a tensor that is missing, of integers, or of another shape."""
 
@@ -92,7 +121,7 @@ def _check_shapes(
             check(places[name].of_layer(i), shape[1:])
 
 
-def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
+def _read(tensors: Tensors | GGUF, stored: Stored, dtype: DTypeLike) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = stored.read(tensors).astype(dtype)
     wrong = array.size - np.count_nonzero(np.isfinite(array))
@@ -110,7 +139,7 @@ _BUFFER = re.compile(
 )
 
 
-def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
+def _is_buffer(name: str, tensors: Tensors | GGUF, config: Any) -> bool:
     """True for a constant with the value that this model computes."""
     if not _BUFFER.fullmatch(name):
         return False

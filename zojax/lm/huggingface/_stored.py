@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zojax.lm.huggingface._tensors import Tensors
-
 EPSILONS = 1e-30, 1.0  # positive in float32
 
 
@@ -21,15 +19,15 @@ class Stored(NamedTuple):
         """The place in layer i."""
         return self._replace(name=self.name.format(i))
 
-    def shape(self, tensors: Tensors) -> tuple[int, ...]:
-        """The parameter's shape in a `Tensors`."""
+    def shape(self, tensors: Any) -> tuple[int, ...]:
+        """The parameter's shape in a `Tensors` or `GGUF`."""
         shape = tensors.shape(self.name)
         shape = shape[::-1] if self.transposed else shape
         if self.columns is not None and shape and shape[-1] == self.columns[2]:
             shape = (*shape[:-1], self.columns[1] - self.columns[0])
         return shape
 
-    def read(self, tensors: Tensors) -> np.ndarray:
+    def read(self, tensors: Any) -> np.ndarray:
         """The parameter as a NumPy array."""
         array = tensors.read(self.name)
         array = array.T if self.transposed else array
