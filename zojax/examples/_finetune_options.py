@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", choices=tuple(TASKS), help="what to learn; reviews, unless --weights is given")
-    add("--weights", help="a local Hugging Face folder of a known family; needs --task")
+    add("--weights", help="a local Hugging Face folder or GGUF file; needs --task")
     add("--task", help="a JSONL file of text and label, or of prompt and completion")
     add("--prompt", help="of --task, with {} for the text")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
@@ -139,7 +139,8 @@ def note_of(args: argparse.Namespace) -> dict[str, object]:
     if args.log is not None and args.task is not None:
         note["digest of --task"] = _digest(args.task)
     if args.log is not None and args.weights is not None:  # frozen weights too
-        files = sorted(pathlib.Path(args.weights).expanduser().glob("*.safetensors"))
+        path = pathlib.Path(args.weights).expanduser()
+        files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
         note["digest of --weights"] = " ".join(map(_digest, files))
     return note
 

@@ -123,7 +123,8 @@ def save(args: argparse.Namespace, task: lm.Task, params: dict) -> None:
     if args.save is not None:
         model = lm.load(args.weights, DTYPES[args.dtype])
         merged = lm.merge(lm.combine(params, task.frozen))
-        lm.save(args.save, model._replace(params=merged), args.weights)
+        source = None if args.weights.endswith(".gguf") else args.weights
+        lm.save(args.save, model._replace(params=merged), source)
         print(f"model: {args.save}")
 
 

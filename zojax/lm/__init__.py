@@ -62,5 +62,5 @@ from zojax.lm.tasks._task import Task as Task
 from zojax.lm.tasks._task import classification as classification
 from zojax.lm.tasks._task import mean_nll as mean_nll
 
-_FOLDERS = ("assets", "huggingface", "models", "tasks")
+_FOLDERS = ("assets", "commands", "huggingface", "models", "tasks")
 __all__ = [name for name in dir() if not name.startswith("_") and name not in _FOLDERS]

@@ -6,6 +6,7 @@ from functools import partial
 
 from zojax.lm.huggingface._bert_like import bert_like
 from zojax.lm.huggingface._config_file import ConfigFile
+from zojax.lm.huggingface._gguf import GGUF
 from zojax.lm.huggingface._gpt_like import gpt2, opt
 from zojax.lm.huggingface._llama_like import FAMILIES, llama_like
 from zojax.lm.huggingface._stored import Architecture
@@ -19,7 +20,10 @@ ARCHITECTURES: dict[str, Callable[[ConfigFile], Architecture]] = {
 
 
 def read_config(folder: pathlib.Path) -> tuple[ConfigFile, Architecture]:
-    """The settings of a folder and the architecture that they describe; raises ValueError if none fits."""
+    """The settings of a folder or GGUF file, and their architecture; raises ValueError if none fits."""
+    if folder.suffix == ".gguf":
+        settings = GGUF(folder).settings()
+        return settings, architecture_of(settings)
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
     settings = ConfigFile(folder / "config.json")

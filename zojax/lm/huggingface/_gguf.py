@@ -56,6 +56,8 @@ class GGUF:
     """The tensors of a GGUF file by their names of Hugging Face, as `Tensors` of a folder."""
 
     def __init__(self, path: pathlib.Path):
+        if not path.is_file():
+            raise ValueError(f"{path} is no file; give a GGUF file or a Hugging Face folder.")
         self.folder, gguf = path, require("gguf")
         with refusing(f"{path} is not a GGUF file, or cut off"):
             self._reader = gguf.GGUFReader(path)

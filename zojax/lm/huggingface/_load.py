@@ -56,8 +56,6 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
 
 
 def _load_gguf(path: pathlib.Path, dtype: DTypeLike) -> Model:
-    if not path.is_file():
-        raise ValueError(f"{path} is no file; give a GGUF file or a Hugging Face folder.")
     file = GGUF(path)
     settings = file.settings()
     with refusing(f"{path} has a damaged tokenizer"):
