@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._checks import require_count, require_flag, require_number
-from zojax.search.algorithms import Algorithm, asracos, default_algorithm
+from zojax.search.algorithms import Algorithm, default_algorithm
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.pending import is_shut_down
 from zojax.search.engine.task import Starts
 from zojax.search.engine.traceability import is_traceable
 from zojax.search.spaces import Space
 
+WORKERS = 4  # of an executor that does not say
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
 
 
@@ -36,7 +37,7 @@ def choose_algorithm(
 ) -> Algorithm:
     """The user's algorithm, or the default."""
     if algorithm is None:
-        algorithm = default_algorithm(space, budget) if executor is None else asracos()
+        algorithm = default_algorithm(space, budget, batch_size=_workers(executor, budget))
     require_algorithm("algorithm", algorithm)
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
@@ -45,6 +46,14 @@ def choose_algorithm(
             stacklevel=3,
         )
     return algorithm
+
+
+def _workers(executor: Executor | None, budget: int) -> int:
+    """How many evaluations an executor runs at once, within the budget; WORKERS if it does not say."""
+    if executor is None:
+        return 1
+    workers = getattr(executor, "_max_workers", None)  # pools of the standard library and of loky
+    return min(workers if isinstance(workers, int) else WORKERS, budget)
 
 
 def is_compiled(

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype
 from zojax.search._random import split
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
@@ -39,7 +38,7 @@ def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: j
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = host_programs(algorithm, task.problem.space, task.problem.budget, key)
-    log = Log(task, key, programs.start(key), executor, failures)
+    log = Log(task, key, programs.start(key), executor, failures, programs.dtype)
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)
@@ -102,7 +101,7 @@ def _inject(programs: HostPrograms, log: Log) -> None:
 
 
 def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: float) -> State:
-    return programs.inject(state, x.astype(float_dtype()), float_dtype().type(value))
+    return programs.inject(state, x.astype(programs.dtype), programs.dtype.type(value))
 
 
 def _in_batches(programs: HostPrograms, log: Log) -> None:
@@ -111,7 +110,7 @@ def _in_batches(programs: HostPrograms, log: Log) -> None:
     if more:
         x, log.state = programs.ask(log.state)
     while more:
-        values = log.evaluate(np.asarray(x)).astype(float_dtype())
+        values = log.evaluate(np.asarray(x)).astype(programs.dtype)
         more = log.goes_on
         x, state = programs.step(log.state, x, values, more)
         log.tell(state)
@@ -129,4 +128,4 @@ def _as_completed(programs: HostPrograms, log: Log) -> None:
             return log.stop_in_time()
         point = log.pending.points[future]
         value = log.enter(future)
-        log.tell(programs.tell(log.state, point[None], np.asarray([value], float_dtype())))
+        log.tell(programs.tell(log.state, point[None], np.asarray([value], programs.dtype)))

@@ -31,13 +31,18 @@ class HostPrograms(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (state, x, values, asks): tells, and asks if it should
     inject: Callable[..., State]  # (state, x, value) -> state
     end: Callable[..., tuple]  # (state) -> (the algorithm's state, its best point, its value)
+    dtype: np.dtype  # of points and values
 
 
 def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
-    """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
+    """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates.
+
+    NumPy computes in float64, because `fun` returns Python's floats.
+    """
     if space.dimension < WIDE:
         try:
-            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
+            with jax.enable_x64(True):
+                return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
         except NoNumPyFormError:
             pass
     return _compiled(algorithm, space, budget)
@@ -78,6 +83,7 @@ def _by_numpy(
         step=step,
         inject=lambda leaves, x, value: inject(*leaves, x, value),
         end=end,
+        dtype=dtype,
     )
 
 
@@ -85,7 +91,8 @@ def _by_numpy(
 def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     """One program tells and asks, which halves the calls."""
     start, step, inject, end = _programs_of(algorithm, space)
-    nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
+    dtype = float_dtype()
+    nothing = np.zeros((algorithm.batch_size, space.dimension), dtype)
     return HostPrograms(
         start=lambda key: start(key, budget),
         ask=lambda state: step(state, nothing, nothing[:, 0], False, True),
@@ -93,6 +100,7 @@ def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
         step=lambda state, x, values, asks: step(state, x, values, True, asks),
         inject=inject,
         end=end,
+        dtype=dtype,
     )
 
 

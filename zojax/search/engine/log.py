@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype, warn_of_resolution
+from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_scalar
 from zojax.search._random import evaluation_key
 from zojax.search.engine.host_programs import State
@@ -39,8 +39,9 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        dtype: np.dtype,
     ):
-        self.task, self.state, self.failures = task, state, failures
+        self.task, self.state, self.failures, self.dtype = task, state, failures, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.pending = Pending(executor, task.clock)
         self.entries: list[Entry] = []
@@ -112,9 +113,9 @@ class Log:
             value, error = np.inf, raised
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
-            overflows = np.isfinite(value) and np.isinf(float_dtype().type(value))
+            overflows = np.isfinite(value) and np.isinf(self.dtype.type(value))
         if error is None and overflows:
-            error = OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
+            error = OverflowError(f"fun returned {value:g}, beyond {self.dtype}: scale it down.")
         if error is not None and self.failure is None:
             warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
             self.failure = f"{type(error).__name__}: {error}"
@@ -165,7 +166,7 @@ class Log:
         if keeps_points(problem):
             rows = [entry.x for entry in self.entries if entry.x is not None]
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        warn_of_resolution(values)  # the algorithm knows them rounded
+        warn_of_resolution(values, self.dtype)  # the algorithm knows them rounded
         return Outcome(
             x=x[None],
             value=np.array([float(value)]),
