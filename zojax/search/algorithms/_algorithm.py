@@ -57,6 +57,7 @@ class Algorithm(NamedTuple):
       samples: evaluations behind the value of an injected point. `resample` averages several.
       runs_together: whether `vmap` over runs pays. It computes every branch, so an algorithm with many
         branches runs once after the other.
+      name: the call that made it, such as "sracos(exploration=0.1)".
     """
 
     init: InitFn
@@ -70,6 +71,7 @@ class Algorithm(NamedTuple):
     stays_inside: bool = True
     samples: int = 1
     runs_together: bool = True
+    name: str = ""
 
 
 def require_algorithm(name: str, value: Any) -> Algorithm:

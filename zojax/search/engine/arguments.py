@@ -1,6 +1,7 @@
 """Checks of the arguments of `minimize`."""
 
 import math
+import secrets
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -10,35 +11,73 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count, require_flag, require_number
-from zojax.search.algorithms import Algorithm, default_algorithm
+from zojax._checks import brief, require_count, require_flag, require_number
+from zojax._keys import as_key
+from zojax.search.algorithms import Algorithm, cma_es, default_algorithm
 from zojax.search.algorithms._algorithm import require_algorithm
+from zojax.search.engine.journal import Journal
+from zojax.search.engine.partial_points import completed
 from zojax.search.engine.pending import is_shut_down
-from zojax.search.engine.task import Starts
+from zojax.search.engine.task import SearchState, Starts, first_state
 from zojax.search.engine.traceability import is_traceable
 from zojax.search.spaces import Space
 
 WORKERS = 4  # of an executor that does not say
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
+PLANNED = 1000  # evaluations a coordinate that an algorithm plans without a budget
+MOST_PLANNED = 10**6
 
 
-def as_budget(budget: Any) -> int:
-    """A count of evaluations."""
+def as_budget(budget: Any, space: Space, **ends: Any) -> tuple[int, int]:
+    """(most evaluations of a run, evaluations that the algorithm plans)."""
+    if budget is None:
+        if all(end is None for end in ends.values()):
+            raise ValueError(
+                f"budget must be given, or one of {', '.join(ends)}, which then ends the search."
+            )
+        return LARGEST_BUDGET, min(PLANNED * space.dimension, MOST_PLANNED)
     budget = require_count("budget", budget)
     if budget > LARGEST_BUDGET:
         raise ValueError(
             f"budget must be at most 2^30, got {budget}: pass time_budget or patience to end a run before."
         )
-    return budget
+    return budget, budget
+
+
+def as_seed(key: Any, state: SearchState | None, journal: Journal | None) -> Any:
+    """The key. In place of None, that of an earlier part of the search, or a new int."""
+    if key is None and journal is not None:
+        key = journal.seed
+    if key is None and state is not None:
+        key = state.key
+    return secrets.randbits(32) if key is None else key
+
+
+def key_of(seed: Any, state: SearchState | None) -> jax.Array:
+    """The key of a search. After an earlier search, keys of evaluations are new ones."""
+    key = as_key(seed)
+    return key if state is None else jax.random.fold_in(key, state.evaluations)
 
 
 def choose_algorithm(
-    algorithm: Algorithm | None, space: Space, budget: int, executor: Executor | None
+    algorithm: Algorithm | None,
+    space: Space,
+    budget: int,
+    executor: Executor | None,
+    batched: bool = False,
 ) -> Algorithm:
     """The user's algorithm, or the default."""
-    if algorithm is None:
+    if algorithm is None and batched:
+        algorithm = cma_es(batch_size=4 + int(3 * math.log(space.dimension)))
+    elif algorithm is None:
         algorithm = default_algorithm(space, budget, batch_size=_workers(executor, budget))
     require_algorithm("algorithm", algorithm)
+    if batched and algorithm.batch_size == 1:
+        warnings.warn(
+            "batched gets one point at a time: this algorithm waits for each value. Pass one with "
+            "batches, such as search.cma_es(batch_size=8).",
+            stacklevel=3,
+        )
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
@@ -63,13 +102,16 @@ def is_compiled(
     space: Space,
     args: tuple,
     with_key: bool,
+    **for_the_host: Any,
 ) -> bool:
     """Whether the search runs as one compiled program: the user's choice, or if JAX can trace `fun`."""
+    wanted = {"executor": executor} | for_the_host
+    on_host = [name for name, value in wanted.items() if value not in (None, False)]
     if jit is None:
-        jit = executor is None and is_traceable(fun, space, args, with_key)
+        jit = not on_host and is_traceable(fun, space, args, with_key)
     require_flag("jit", jit)
-    if jit and executor is not None:
-        raise ValueError("executor is for functions on the host: pass jit=False with it.")
+    if jit and on_host:
+        raise ValueError(f"{on_host[0]} is for functions on the host: pass jit=False with it.")
     for leaf in jax.tree.leaves(args) if jit else ():
         try:
             jnp.result_type(leaf)
@@ -126,9 +168,15 @@ def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
 
 
-def starts_of(space: Space, init_points: Any, init_values: Any, sign: float) -> Starts:
-    """The given points and values, encoded. Failed values are inf."""
-    points = _as_list("init_points", init_points)
+def starts_of(
+    space: Space, init_points: Any, init_values: Any, sign: float, key: jax.Array
+) -> Starts:
+    """The given points and values, encoded. Missing leaves are drawn. Failed values are inf."""
+    points, any_drawn = completed(space, _as_list("init_points", init_points), key)
+    if any_drawn and init_values is not None:
+        raise ValueError(
+            "init_points with init_values must have all leaves: a value belongs to a whole point."
+        )
     x = np.zeros((len(points), space.dimension))
     for i, point in enumerate(points):
         try:
@@ -159,6 +207,34 @@ def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
             f"budget must cover the {len(starts.x)} init_points{times}, got {budget}; "
             "pass their init_values if they are known."
         )
+
+
+def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
+    """The earlier search's end, in today's dtypes; an error if it is of another search."""
+    if not isinstance(state, SearchState):
+        raise TypeError(f"state must be the search_state of a result, got {brief(state)}.")
+
+    def init(key):
+        return first_state(algorithm, space, state.planned, key)
+
+    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(state.key, runs))
+    leaves, structure = jax.tree.flatten(state.algorithm)
+    likes, expected = jax.tree.flatten(like)
+    same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
+    if not same or any(np.shape(a) != b.shape for a, b in zip(leaves, likes, strict=True)):
+        raise ValueError(
+            "state must come from a search of the same space, algorithm and repeats: pass them again, "
+            f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
+        )
+    cast = [
+        a if jnp.issubdtype(b.dtype, jax.dtypes.extended) else np.asarray(a, b.dtype)
+        for a, b in zip(leaves, likes, strict=True)
+    ]
+    return state._replace(algorithm=jax.tree.unflatten(expected, cast))
+
+
+def _keys_like(key: jax.Array, runs: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), key.dtype)
 
 
 def _as_list(name: str, value: Any) -> list:

@@ -9,36 +9,48 @@ import numpy as np
 
 from zojax._failures import Failures
 from zojax.search._random import split
+from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, one_after_another, stopped_by
 from zojax.search.engine.task import SearchTask
 
 
-def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
+def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outcome:
     """Runs the task, one run after the other."""
     failures = Failures(task.catch)
 
-    def run(key: jax.Array) -> Outcome:
+    def run(numbered: tuple[int, jax.Array]) -> Outcome:
         nonlocal failures
-        outcome, failures = _run(task, executor, failures, key)
+        outcome, failures = _run(task, executor, failures, callee, *numbered)
         return outcome
 
     if task.problem.runs == 1:
-        outcome = run(task.key)
+        outcome = run((0, task.key))
     else:
-        outcome = one_after_another(run, split(task.key, task.problem.runs))
+        outcome = one_after_another(run, enumerate(split(task.key, task.problem.runs)))
     if failures.first is not None and not outcome.stopped:  # all of a small budget failed
         return outcome._replace(raised=failures.explained())
     return outcome
 
 
-def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: jax.Array):
+def _run(
+    task: SearchTask,
+    executor: Executor | None,
+    failures: Failures,
+    callee: Callee,
+    number: int,
+    key: jax.Array,
+):
     """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = host_programs(algorithm, task.problem.space, task.problem.budget, key)
-    log = Log(task, key, programs.start(key), executor, failures, programs.dtype)
+    programs = host_programs(algorithm, task.problem.space, task.problem.planned, key, callee.dtype)
+    journal = None if task.journal is None else task.journal.run(number, task.problem)
+    first = _first_state(programs, task, number, key)
+    log = Log(task, key, first, executor, failures, callee, programs.dtype, journal)
+    if task.state is not None:
+        log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)
@@ -50,6 +62,15 @@ def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: j
         ended_by = _what_ends(log, partial(log.look_again, x))
     outcome = log.outcome(state, x, value, found)
     return outcome if ended_by is None else stopped_by(ended_by, outcome), log.failures
+
+
+def _first_state(programs: HostPrograms, task: SearchTask, number: int, key: jax.Array) -> State:
+    if task.state is None:
+        return programs.start(key)
+    state = task.state.algorithm
+    return programs.resume(
+        state if task.problem.runs == 1 else jax.tree.map(lambda leaf: leaf[number], state)
+    )
 
 
 def _what_ends(log: Log, *parts: Callable[[], None]) -> BaseException | None:
@@ -76,13 +97,15 @@ def _finish(programs: "HostPrograms", log: Log):
 def _begin(programs: HostPrograms, log: Log) -> None:
     """Injects the given points, after evaluating them if their values are unknown."""
     points, values = log.task.starts.x, log.task.starts.values
+    log.stop_at_target()  # an earlier search may have reached it
     if values is None:
         log.evaluate(np.repeat(points, log.task.problem.algorithm.samples, axis=0))
         _inject(programs, log)
         return
     if len(values):
         i = int(np.argmin(values))
-        log.best = Entry(values[i], points[i])
+        if values[i] < log.best.value or log.best.x is None:
+            log.best = Entry(values[i], points[i])
         log.stop_at_target()
     for x, value in zip(points, values, strict=True):
         log.state = _injected(programs, log.state, x, value)
@@ -122,8 +145,8 @@ def _as_completed(programs: HostPrograms, log: Log) -> None:
     while True:
         while len(log.pending) < in_flight and log.goes_on:
             x, log.state = programs.ask(log.state)
-            log.submit(np.asarray(x[0]))
-        future = log.pending.next_done(wait=log.why is None)
+            log.submit(np.asarray(x))
+        future = log.next_done()
         if future is None:
             return log.stop_in_time()
         point = log.pending.points[future]

@@ -26,6 +26,7 @@ class HostPrograms(NamedTuple):
     """What the host calls. The type of a state is the programs' own."""
 
     start: Callable[..., State]  # (key) -> state
+    resume: Callable[..., State]  # (the algorithm's state) -> state
     ask: Callable[..., tuple[Any, State]]  # (state) -> (x, state)
     tell: Callable[..., State]  # (state, x, values) -> state
     step: Callable[..., tuple[Any, State]]  # (state, x, values, asks): tells, and asks if it should
@@ -34,18 +35,25 @@ class HostPrograms(NamedTuple):
     dtype: np.dtype  # of points and values
 
 
-def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
-    """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates.
+def host_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
+) -> HostPrograms:
+    """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
+    programs = numpy_programs(algorithm, space, budget, key, dtype)
+    return programs or _compiled(algorithm, space, budget)
 
-    NumPy computes in float64, because `fun` returns Python's floats.
-    """
-    if space.dimension < WIDE:
-        try:
-            with jax.enable_x64(True):
-                return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
-        except NoNumPyFormError:
-            pass
-    return _compiled(algorithm, space, budget)
+
+def numpy_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
+) -> HostPrograms | None:
+    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form."""
+    if space.dimension >= WIDE:
+        return None
+    try:
+        with jax.enable_x64(dtype == np.float64):
+            return _by_numpy(algorithm, space, budget, key.dtype, dtype)
+    except NoNumPyFormError:
+        return None
 
 
 @lru_cache(PROGRAMS)
@@ -69,15 +77,24 @@ def _by_numpy(
         x, *leaves = ask(*leaves)
         return x, leaves
 
+    def resume(earlier):
+        return [
+            np.asarray(leaf, like.dtype)
+            for leaf, like in zip(jax.tree.leaves(earlier), jax.tree.leaves(state), strict=True)
+        ]
+
     def step(leaves, x, values, asks):
         leaves = tell(*leaves, x, values)
         return ask_one(leaves) if asks else (x, leaves)
 
     def end(leaves):
-        return jax.tree.unflatten(jax.tree.structure(state), jax.device_put(leaves)), *best(*leaves)
+        # JAX would round float64 to its own precision.
+        arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
+        return jax.tree.unflatten(jax.tree.structure(state), arrays), *best(*leaves)
 
     return HostPrograms(
         start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        resume=resume,
         ask=ask_one,
         tell=lambda leaves, x, values: tell(*leaves, x, values),
         step=step,
@@ -95,6 +112,7 @@ def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     nothing = np.zeros((algorithm.batch_size, space.dimension), dtype)
     return HostPrograms(
         start=lambda key: start(key, budget),
+        resume=jax.jit(pack),
         ask=lambda state: step(state, nothing, nothing[:, 0], False, True),
         tell=lambda state, x, values: step(state, x, values, True, False)[1],
         step=lambda state, x, values, asks: step(state, x, values, True, asks),

@@ -3,33 +3,31 @@
 import warnings
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_scalar
 from zojax.search._random import evaluation_key
+from zojax.search.engine.calls import Callee
+from zojax.search.engine.evaluation import SECONDS, Batch, Entry, pair_of, timed
 from zojax.search.engine.host_programs import State
-from zojax.search.engine.outcome import Outcome, mean_and_error
+from zojax.search.engine.journal import RunJournal
+from zojax.search.engine.outcome import Notes, Outcome, mean_and_error
 from zojax.search.engine.pending import Pending
 from zojax.search.engine.task import SearchTask, keeps_points
-
-
-class Entry(NamedTuple):
-    """An evaluation. Its point is None once nothing needs it."""
-
-    value: float
-    x: np.ndarray | None
 
 
 class Log:
     """The evaluations of a run: it starts them, and enters their values.
 
     `entries` is the only record. An interrupt leaves an evaluation in it, or loses the evaluation. The
-    algorithm knows the first `told` entries.
+    algorithm knows the first `told` entries. A journal gets each evaluation as it ends, and gives back
+    those of an earlier process. `results` has the evaluations that ended and were not entered.
     """
 
     def __init__(
@@ -39,14 +37,22 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        callee: Callee,
         dtype: np.dtype,
+        journal: RunJournal | None = None,
     ):
-        self.task, self.state, self.failures, self.dtype = task, state, failures, dtype
+        self.task, self.state, self.failures = task, state, failures
+        self.callee, self.dtype = callee, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
-        self.pending = Pending(executor, task.clock)
+        self.journal = journal
+        self.pending = Pending(executor, task.clock, self._arrived)
         self.entries: list[Entry] = []
+        self.numbers: dict[Any, int] = {}  # of the evaluations in flight
+        self.results: dict[Any, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
+        self.earlier: Entry | None = None  # the best evaluation before this search
         self.best = Entry(np.inf, None)
+        self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
         self.stopped = False
@@ -60,18 +66,68 @@ class Log:
     def goes_on(self) -> bool:
         return self.why is None and self.pending.lost is None and self.left > 0
 
-    def submit(self, x: np.ndarray):
-        """Starts an evaluation. Without an executor, it runs when it is entered."""
-        problem = self.task.problem
-        extra = {}
-        if self.key is not None:
-            extra["key"] = jax.random.fold_in(self.key, self.started)
-        self.started += 1
-        call = partial(problem.fun, problem.space.point(x), *self.task.args, **extra)
+    def submit(self, rows: np.ndarray) -> list:
+        """Starts evaluations. Without an executor, they run when they are entered."""
+        first = self.started
+        numbers = range(first, first + len(rows))
+        known: list[Entry | None] = [None] * len(rows)
+        if self.journal is not None:
+            known = list(map(self.journal.entry, numbers, rows))
+        new = [n for n, entry in zip(numbers, known, strict=True) if entry is None]
+        calls = iter(self._calls(rows[[n - first for n in new]], new))
+        futures = []
+        for x, entry in zip(rows, known, strict=True):
+            if self.pending.lost is None:
+                futures.append(
+                    self._submit(x, next(calls)) if entry is None else self._know(x, entry)
+                )
+        return futures
+
+    def _submit(self, x: np.ndarray, call: partial):
         future = self.pending.submit(x, call)
         if future is None and self.failures.count == 0 and not len(self.pending):
             self.pending.raise_refusal()
+        self.numbers[future] = self.started
+        self.started += 1
         return future
+
+    def _know(self, x: np.ndarray, entry: Entry):
+        """Takes an evaluation from the journal."""
+        future = self.pending.add_known(x)
+        self.results[future] = entry
+        if entry.error is None:
+            self.failures = self.failures.of(None)
+        self.failure = self.failure or entry.error
+        self.numbers[future] = self.started
+        self.started += 1
+        return future
+
+    def _calls(self, rows: np.ndarray, numbers: list[int]) -> list[partial]:
+        """A call for each evaluation. Those of a batch share one call of `fun`."""
+        task = self.task
+        keys: Any = None
+        if self.key is not None:
+            keys = [jax.random.fold_in(self.key, number) for number in numbers]
+        if not task.batched:
+            extras = [{} if keys is None else {"key": key} for key in keys or rows]
+            points = map(self.callee.point, rows)
+            return [
+                partial(timed, self.callee.fun, point, *task.args, **extra)
+                for point, extra in zip(points, extras, strict=True)
+            ]
+        extra = {} if keys is None else {"key": jnp.stack(keys)}
+        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **extra)
+        batch = Batch(call, len(rows), task.has_aux)
+        return [partial(batch.row, i) for i in range(len(rows))]
+
+    def next_done(self):
+        """A finished evaluation, first those of the journal in its order; None if waiting ends before."""
+        if self.journal is not None:
+            futures = {n: f for f, n in self.numbers.items() if f in self.results}
+            number = self.journal.next_told(futures)
+            if number is not None:
+                return futures[number]
+        return self.pending.next_done(wait=self.why is None)
 
     def evaluate(self, rows: np.ndarray) -> np.ndarray:
         """Values of points, side by side in an executor; inf for points without an evaluation.
@@ -79,12 +135,12 @@ class Log:
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
         values = np.full(len(rows), np.inf)
-        futures = []
-        for row in rows[: self.left]:
-            if self.pending.lost is None:
-                futures.append(self.submit(row))
+        futures = self.submit(rows[: self.left])
+        if self.task.batched and self.why is None:
+            for future in futures:  # one call evaluates them all
+                self._arrived(future)
         for i, future in enumerate(futures):
-            if self.why is not None and future in self.pending:
+            if self.why is not None and future in self.pending and future not in self.results:
                 self.pending.drop(future, running=self.stopped)
             if self.pending.wait_for(future):
                 values[i] = self.enter(future)
@@ -93,8 +149,10 @@ class Log:
 
     def enter(self, future) -> float:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
-        value = self._value_of(future)
-        entry = Entry(value, np.asarray(self.pending.pop(future)))
+        entry = self.results.pop(future, None) or self._record(future)
+        self.pending.pop(future)
+        self.numbers.pop(future)
+        value = entry.value
         self.entries.append(entry)
         self.since = 0 if value < self.best.value else self.since + 1
         if value < self.best.value or self.best.x is None:
@@ -105,21 +163,42 @@ class Log:
         self.why = self.why or self._why_stop()
         return value
 
-    def _value_of(self, future) -> float:
-        error: Exception | None
+    def _arrived(self, future) -> None:
+        """Records an evaluation that ended while another is waited for."""
+        if future not in self.results:
+            self.results[future] = self._record(future)
+
+    def _record(self, future) -> Entry:
+        """The evaluation of a future that is done, which the journal then has."""
+        value, error, attributes, seconds = np.inf, None, None, np.nan
         try:
-            value, error = self.task.problem.sign * host_scalar(future.result()), None
+            returned, seconds = future.result()
+            if self.task.has_aux:
+                returned, attributes = pair_of(returned)
+            value = self.task.problem.sign * host_scalar(returned)
         except Exception as raised:
-            value, error = np.inf, raised
+            error, seconds = raised, getattr(raised, SECONDS, seconds)
+        text = self._checked(value, error)
+        value = value if text is None and np.isfinite(value) else np.inf
+        entry = Entry(value, np.asarray(self.pending.points[future]), text, seconds, attributes)
+        if self.journal is not None:
+            self.journal.write(self.numbers[future], entry)
+        return entry
+
+    def _checked(self, value: float, error: Exception | None) -> str | None:
+        """The error as text, which is counted and, the first time, a warning."""
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
             overflows = np.isfinite(value) and np.isinf(self.dtype.type(value))
         if error is None and overflows:
             error = OverflowError(f"fun returned {value:g}, beyond {self.dtype}: scale it down.")
-        if error is not None and self.failure is None:
+        if error is None:
+            return None
+        if self.failure is None:
             warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
-            self.failure = f"{type(error).__name__}: {error}"
-        return value if error is None and np.isfinite(value) else np.inf
+        text = f"{type(error).__name__}: {error}"
+        self.failure = self.failure or text
+        return text
 
     def stop_at_target(self) -> None:
         if self.task.target is not None and self.best.value <= self.task.target:
@@ -135,25 +214,41 @@ class Log:
         task = self.task
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
-        if task.report is not None and self.best.x is not None:
-            why = task.report(len(self.entries), self.best.x, self.best.value)
+        shown = self._shown()
+        if task.report is not None and shown.x is not None:
+            why = task.report(len(self.entries), shown.x, shown.value, self.entries[-1])
             self.stopped = why is not None
             return why
         return None
 
+    def _shown(self) -> Entry:
+        """The best entry; the recommended point with its mean, once that is evaluated again."""
+        if self.recommended is None:
+            return self.best
+        x, found = self.recommended
+        values = np.array([entry.value for entry in self.entries[found:]])
+        return Entry(mean_and_error(values, otherwise=float(values[0]))[0], x)
+
     def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
-        kept = keeps_points(self.task.problem)
+        kept = self._keeps_points()
         for i in range(self.told, len(self.entries)):
             if not kept and self.entries[i] is not self.best:
                 self.entries[i] = self.entries[i]._replace(x=None)
         self.state, self.told = state, len(self.entries)
+
+    def _keeps_points(self) -> bool:
+        problem = self.task.problem
+        # Without a budget, the length is not known before.
+        expected = max(min(problem.budget, problem.planned), len(self.entries))
+        return keeps_points(problem, expected)
 
     def look_again(self, x: np.ndarray) -> None:
         """Repeats the recommended point for the reserved evaluations, however the run ended."""
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
         self.limit = self.started + self.task.reserve
+        self.recommended = x, len(self.entries)
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 
@@ -163,8 +258,8 @@ class Log:
         values = np.asarray([entry.value for entry in self.entries], np.float64)
         value, error = mean_and_error(values[found:], otherwise=value)
         points = None
-        if keeps_points(problem):
-            rows = [entry.x for entry in self.entries if entry.x is not None]
+        rows = [entry.x for entry in self.entries if entry.x is not None]
+        if len(rows) == len(values):
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
         warn_of_resolution(values, self.dtype)  # the algorithm knows them rounded
         return Outcome(
@@ -177,6 +272,7 @@ class Log:
             message=self.why or self.pending.lost or "budget spent",
             stopped=self.stopped or self.pending.lost is not None,
             failure=self.failure,
+            notes=[Notes(self.entries, self.task.has_aux)],
         )
 
     def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, float]:
@@ -185,7 +281,8 @@ class Log:
         Different values may round to the same value. Without noise, the least of them counts.
         """
         problem, task = self.task.problem, self.task
-        found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
+        entries = self.entries if self.earlier is None else [self.earlier, *self.entries]
+        found = [(entry.x, entry.value) for entry in entries if entry.x is not None]
         if task.starts.values is not None:
             found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
         values = np.array([v for _, v in found])

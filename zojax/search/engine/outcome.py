@@ -7,12 +7,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax.search.engine.evaluation import Entry
+
+
+class Notes:
+    """What the host saw of a run's evaluations beside their values.
+
+    Equal to all others, so that histories of several searches have one structure as pytrees.
+
+    Attributes:
+      seconds: (evaluations,) float64, nan if unknown.
+      errors: the exceptions as text, by the number of the evaluation.
+      attributes: the attributes of each evaluation, or None without `has_aux`.
+    """
+
+    def __init__(self, entries: list[Entry], has_aux: bool):
+        self.seconds = np.array([entry.seconds for entry in entries], np.float64)
+        self.errors = {i: entry.error for i, entry in enumerate(entries) if entry.error}
+        self.attributes = [entry.attributes for entry in entries] if has_aux else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Notes)
+
+    def __hash__(self) -> int:
+        return hash(Notes)
+
 
 class Outcome(NamedTuple):
     """The results of all runs. Lower values are better.
 
     `x` (runs, d) and `value` (runs,) are recommendations. `value_error` (runs,) has the standard errors of
-    `value`, nan if unknown; None without noise. `values` and `points` have a history for each run.
+    `value`, nan if unknown; None without noise. `values`, `points` and `notes` have a history for each
+    run.
     """
 
     x: np.ndarray
@@ -25,6 +51,7 @@ class Outcome(NamedTuple):
     stopped: bool = False  # by an event that ends all runs: a callback, the time, an interrupt
     failure: str | None = None  # the first exception of an evaluation
     raised: BaseException | None = None  # the exception that ended the search, to raise again
+    notes: list[Notes] | None = None
 
 
 def mean_and_error(values: np.ndarray, otherwise: float) -> tuple[float, float]:
@@ -37,7 +64,7 @@ def mean_and_error(values: np.ndarray, otherwise: float) -> tuple[float, float]:
     return float(np.mean(finite)), float(np.std(finite, ddof=1) / np.sqrt(len(finite)))
 
 
-def one_after_another(run: Callable[[jax.Array], Outcome], keys: Iterable[jax.Array]) -> Outcome:
+def one_after_another(run: Callable[[Any], Outcome], keys: Iterable[Any]) -> Outcome:
     """A run for each key, until one is stopped. After an exception, the finished runs."""
     outcomes: list[Outcome] = []
     for key in keys:
@@ -77,4 +104,5 @@ def concatenate(outcomes: list[Outcome]) -> Outcome:
         stopped=last.stopped,
         failure=next((o.failure for o in outcomes if o.failure), None),
         raised=last.raised,
+        notes=[n for o in outcomes for n in o.notes or []] or None,
     )
