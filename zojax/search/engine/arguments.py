@@ -12,7 +12,7 @@ import numpy as np
 
 from zojax._checks import brief, require_count, require_flag, require_kind, require_number
 from zojax._keys import as_key
-from zojax.search.algorithms import Algorithm, asracos, cma_es, default_algorithm, nsga2
+from zojax.search.algorithms import Algorithm, cma_es, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
 from zojax.search.engine.partial_points import completed
@@ -22,6 +22,7 @@ from zojax.search.engine.traceability import is_traceable
 from zojax.search.pruners import Pruner
 from zojax.search.spaces import Space
 
+WORKERS = 4  # of an executor that does not say
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
 PLANNED = 1000  # evaluations a coordinate that an algorithm plans without a budget
 MOST_PLANNED = 10**6
@@ -73,7 +74,7 @@ def choose_algorithm(
     elif algorithm is None and batched:
         algorithm = cma_es(batch_size=4 + int(3 * math.log(space.dimension)))
     elif algorithm is None:
-        algorithm = default_algorithm(space, budget) if executor is None else asracos()
+        algorithm = default_algorithm(space, budget, batch_size=_workers(executor, budget))
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(
@@ -93,6 +94,14 @@ def choose_algorithm(
             stacklevel=3,
         )
     return algorithm
+
+
+def _workers(executor: Executor | None, budget: int) -> int:
+    """How many evaluations an executor runs at once, within the budget; WORKERS if it does not say."""
+    if executor is None:
+        return 1
+    workers = getattr(executor, "_max_workers", None)  # pools of the standard library and of loky
+    return min(workers if isinstance(workers, int) else WORKERS, budget)
 
 
 def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
