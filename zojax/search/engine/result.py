@@ -294,11 +294,11 @@ def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
 def _history(problem: Problem, outcome: Outcome, run: int) -> History:
     points, notes, values = outcome.points, outcome.notes, outcome.values[run]
     pruned = outcome.pruned[run] if outcome.pruned else np.zeros(len(values), bool)
-    counted = values.copy()
-    counted[pruned] = np.inf
+    complete = values.copy()
+    complete[pruned] = np.inf
     return History(
         values=problem.signed(values),
-        best_values=problem.signed(np.minimum.accumulate(counted)),
+        best_values=problem.signed(np.minimum.accumulate(complete)),
         points=None if points is None else EncodedPoints(problem.space, points[run]),
         pruned=pruned,
         notes=None if notes is None else notes[run],
