@@ -162,7 +162,7 @@ def step(w, x, batch_size):
 
 
 expected = step(w, x, 1)
-source, values = zojax.estimator(num_directions=2), jnp.arange(4.0)
+source, values = zojax.estimator(num_directions=24), jnp.sin(jnp.arange(48.0))
 alone = source.tell(source.ask(0, w)[1], values)
 for spec in (P("d"), P(None, "d")):
     sharded = jax.device_put(w, jax.NamedSharding(mesh, spec))
@@ -197,7 +197,9 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
         for name in ("w", "v", "b"):
             assert found[name].sharding.is_equivalent_to(sharded[name].sharding, found[name].ndim)
     points, asked = source.ask(0, sharded)
-    told = source.tell(asked, jnp.cos(jnp.arange(source.evaluations)))
+    values = jnp.cos(jnp.arange(source.evaluations))
+    told, alone = source.tell(asked, values), source.tell(source.ask(0, params)[1], values)
+    jax.tree.map(np.testing.assert_array_equal, told, alone)
     for name in ("w", "v", "b"):
         assert told[name].sharding.is_equivalent_to(sharded[name].sharding, told[name].ndim)
     c = jnp.sin(jnp.arange(n) + 1.0)
