@@ -5,6 +5,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from threading import Lock, Thread
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -12,6 +13,19 @@ from zojax._checks import brief
 from zojax._scalars import host_scalar
 from zojax.search.engine.task import Problem
 from zojax.search.pruners import Pruned, Pruner
+
+
+LISTENERS: WeakSet[Listener] = WeakSet()
+
+
+def _close_inherited() -> None:
+    """A forked worker that held a listener would keep calls to a closed one waiting."""
+    for listener in list(LISTENERS):
+        listener.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Reports:
@@ -93,7 +107,8 @@ class Server:
 
     def __init__(self, reports: Reports):
         self.reports, self.key = reports, os.urandom(32)
-        self.listener, self.is_open = Listener(authkey=self.key), True
+        self.listener, self.is_open = Listener(authkey=self.key, backlog=64), True
+        LISTENERS.add(self.listener)
         Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
