@@ -1,6 +1,7 @@
 """The reports of evaluations to a pruner: from this thread, other threads and other processes."""
 
 import os
+from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from threading import Lock, Thread
@@ -113,8 +114,8 @@ class Server:
 
     def close(self) -> None:
         self.is_open = False
-        Client(self.listener.address, authkey=self.key).close()  # wakes the thread that accepts
-        self.listener.close()
+        with suppress(OSError, EOFError):  # the thread may have seen it and closed the listener
+            Client(self.listener.address, authkey=self.key).close()  # wakes the thread
 
     def _accept(self) -> None:
         while self.is_open:
@@ -123,6 +124,7 @@ class Server:
             except (AuthenticationError, OSError, EOFError):
                 continue
             Thread(target=self._answer, args=(connection,), daemon=True).start()
+        self.listener.close()  # refuses callers that wait
 
     def _answer(self, connection: Connection) -> None:
         with connection:
