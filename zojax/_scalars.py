@@ -86,7 +86,9 @@ def host_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> Any
     >>> host_values((1, 2.5), (2,))
     array([1. , 2.5])
     """
-    return _host_reals(returned, shape, name).reshape(shape) if shape else host_scalar(returned, name)
+    return (
+        _host_reals(returned, shape, name).reshape(shape) if shape else host_scalar(returned, name)
+    )
 
 
 def _host_reals(returned: Any, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -106,7 +106,9 @@ def test_failed_and_pruned_trials_are_told():
 def test_a_new_range_starts_a_new_search():
     sampler = ZojaxSampler(search.sracos(), budget=20, seed=0)
     study = study_of(sampler)
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 0, 3), n_trials=5)
+    study.optimize(
+        lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 0, 3), n_trials=5
+    )
     assert set(sampler._searched[1]) == {"x", "n"}
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     assert set(sampler._searched[1]) == {"x"} and len(sampler._known) == 8

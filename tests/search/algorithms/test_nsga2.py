@@ -22,9 +22,7 @@ def plainly_dominates(a, b):
 def plain_fronts(values):
     front, left = {}, set(range(len(values)))
     while left:
-        best = {
-            i for i in left if not any(plainly_dominates(values[j], values[i]) for j in left)
-        }
+        best = {i for i in left if not any(plainly_dominates(values[j], values[i]) for j in left)}
         front |= dict.fromkeys(best, max(front.values(), default=-1) + 1)
         left -= best
     return [front[i] for i in range(len(values))]

@@ -145,7 +145,9 @@ def test_a_callback_sees_the_front_so_far():
     result = run(callback=callback)
     assert result.message == "stopped by callback" and result.evaluations == 40
     last = seen[-1]
-    np.testing.assert_array_equal(last.best_value[np.argsort(last.best_value[:, 0])], result.front.values)
+    np.testing.assert_array_equal(
+        last.best_value[np.argsort(last.best_value[:, 0])], result.front.values
+    )
     assert last.best.shape == (len(last.best_value), 2)
     seen.clear()
     device = run(traced_two, jit=True, callback=callback)

@@ -145,7 +145,9 @@ def test_maximizing_prunes_the_lowest():
 def test_threads_report_side_by_side():
     training = Training()
     with ThreadPoolExecutor(3) as pool:
-        result = run(training, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos())
+        result = run(
+            training, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos()
+        )
     assert result.evaluations == 60 and 30 < result.history.pruned.sum() < 60
 
 
@@ -156,7 +158,9 @@ def trained(p, *, report):
 @pytest.mark.slow  # it starts processes
 def test_processes_report_to_the_search():
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        result = run(trained, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos())
+        result = run(
+            trained, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos()
+        )
         assert result.evaluations == 60 and result.failures == 0
         assert 30 < result.history.pruned.sum() < 60
         broken = search.Pruner(lambda: None, lambda *report: 1 / 0)

@@ -179,10 +179,16 @@ def domain_of(distribution: BaseDistribution) -> Domain | None:
         if isinstance(distribution, IntDistribution):
             low, high = distribution.low, distribution.high
             is_log = distribution.log
-            return log_integers(low, high) if is_log else integers(low, high, step=distribution.step)
+            return (
+                log_integers(low, high) if is_log else integers(low, high, step=distribution.step)
+            )
         if isinstance(distribution, FloatDistribution):
             low, high = distribution.low, distribution.high
-            return log_uniform(low, high) if distribution.log else uniform(low, high, step=distribution.step)
+            return (
+                log_uniform(low, high)
+                if distribution.log
+                else uniform(low, high, step=distribution.step)
+            )
     except ValueError:
         return None
     return None

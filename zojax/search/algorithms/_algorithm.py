@@ -60,6 +60,7 @@ class Algorithm(NamedTuple):
       objectives: values of an evaluation. Above 1, `values` is (batch_size, objectives), an injected value
         (objectives,), and a failed evaluation +inf in all of them. `best` is then the front so far, points
         (n, d) and values (n, objectives), with inf in the rows outside it.
+      name: the call that made it, such as "sracos(exploration=0.1)".
     """
 
     init: InitFn
@@ -74,6 +75,7 @@ class Algorithm(NamedTuple):
     samples: int = 1
     runs_together: bool = True
     objectives: int = 1
+    name: str = ""
 
     @property
     def value_shape(self) -> tuple[int, ...]:

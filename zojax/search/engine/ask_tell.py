@@ -113,10 +113,13 @@ def ask_tell(
     >>> round(point["x"], 2)
     1.0
     """
-    budget, space, key = as_budget(budget), as_space(space), as_key(key)
+    space, key = as_space(space), as_key(key)
+    budget, _ = as_budget(budget, space)
     algorithm = choose_algorithm(algorithm, space, budget, None, objectives)
     sign = sign_of(maximize, algorithm.objectives)
-    problem = Problem(_no_function, space, algorithm, budget, 1, sign, with_key=False)
+    problem = Problem(
+        _no_function, space, algorithm, budget, 1, sign, with_key=False, planned=budget
+    )
     once = never_twice(algorithm, space, budget)
     own, spare = (host_programs(a, space, budget, key) for a in (once, random_search()))
     loop = _Loop(problem, own, spare, key)
@@ -160,7 +163,9 @@ class _Loop(NamedTuple):
             return self._injected(state, candidate.x, value)
         number, row = candidate.place
         if number not in state.batches or row in state.batches[number].values:
-            raise ValueError(f"candidate must be open, got {candidate}, whose value was told before.")
+            raise ValueError(
+                f"candidate must be open, got {candidate}, whose value was told before."
+            )
         value = self._told(value)
         state, batch = self._with_best(state, candidate.x, value), state.batches[number]
         batch = batch._replace(values=batch.values | {row: value})
@@ -180,7 +185,9 @@ class _Loop(NamedTuple):
         else:
             _, x, value = self.own.end(state.inner)
             rows = np.reshape(x, (-1, problem.space.dimension))
-            x, value = leading(rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape)))
+            x, value = leading(
+                rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
+            )
         point, value = problem.space.point(x), problem.signed(value)
         if problem.value_shape:
             return Front(point, value, tuple(sign < 0 for sign in np.atleast_1d(problem.sign)))

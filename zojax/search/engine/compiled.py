@@ -51,13 +51,19 @@ def starting(problem: Problem, free: bool, length: int) -> Callable[..., Carry]:
     return jax.jit(partial(_start, problem, free, length))
 
 
-def _start(problem: Problem, free: bool, length: int, key, known_x, known_values, target) -> Carry:
-    """The carry before the first call. A call has at most `length` evaluations."""
+def _start(
+    problem: Problem, free: bool, length: int, key, known_x, known_values, target, earlier
+) -> Carry:
+    """The carry before the first call. A call has at most `length` evaluations.
+
+    `earlier` has the states and the best values (runs,) of an earlier search, or is None.
+    """
     runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
 
     def init(key):
-        state = first_state(problem.algorithm, problem.space, problem.budget, key)
+        return first_state(problem.algorithm, problem.space, problem.planned, key)
 
+    def inject_all(state):
         def inject(state, known):
             return problem.algorithm.inject(problem.space, state, *known), None
 
@@ -66,10 +72,11 @@ def _start(problem: Problem, free: bool, length: int, key, known_x, known_values
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
     keys, lift = (key, lambda f: f) if runs == 1 else (split(key, runs), jax.vmap)
-    state = lift(init)(keys)
+    state = lift(inject_all)(lift(init)(keys) if earlier is None else earlier[0])
     spent = 0 if free else len(known_x)
-    kept = rows if keeps_points(problem) else 0
+    kept = rows if keeps_points(problem, problem.budget) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
+    best = best if earlier is None else jnp.minimum(best, earlier[1])
     return Carry(
         evaluations=jnp.int32(spent),
         state=state,

@@ -2,12 +2,20 @@
 
 from typing import Any, NoReturn
 
+import jax
 import numpy as np
 
 from zojax.search.engine.front import Front, in_front
-from zojax.search.engine.outcome import Outcome
-from zojax.search.engine.result import EncodedPoints, History, SearchResult, ending_of, state_of
-from zojax.search.engine.task import Problem, Starts
+from zojax.search.engine.outcome import Outcome, joined
+from zojax.search.engine.result import (
+    EncodedPoints,
+    History,
+    SearchResult,
+    ending_of,
+    search_state_of,
+    state_of,
+)
+from zojax.search.engine.task import SearchTask
 
 
 class FrontResult(SearchResult):
@@ -33,7 +41,9 @@ class FrontResult(SearchResult):
 
     @property
     def best_value(self) -> NoReturn:  # type: ignore[override]
-        raise AttributeError("a search for several objectives has no best value: read front.values.")
+        raise AttributeError(
+            "a search for several objectives has no best value: read front.values."
+        )
 
     @property
     def front(self) -> Front:
@@ -48,11 +58,17 @@ class FrontResult(SearchResult):
         return self.plot_front(ax)
 
 
-def front_result_of(problem: Problem, outcome: Outcome, starts: Starts) -> FrontResult:
+def front_result_of(
+    task: SearchTask, outcome: Outcome, key: int | jax.Array, budget: int
+) -> FrontResult:
     """The result of all runs, with the signs of the user's values."""
+    problem, starts = task.problem, task.starts
     evaluations, failures, message = ending_of(outcome)
     values = np.concatenate(outcome.values)
-    rows, found = outcome.x, outcome.value  # the algorithms' own fronts, of a history without points
+    rows, found = (
+        outcome.x,
+        outcome.value,
+    )  # the algorithms' own fronts, of a history without points
     if outcome.points is not None:
         rows, found = np.concatenate(outcome.points), values
     if starts.values is not None:
@@ -63,7 +79,7 @@ def front_result_of(problem: Problem, outcome: Outcome, starts: Starts) -> Front
         Front(
             points=problem.space.point(rows[places]),
             values=problem.signed(found[places]),
-            maximize=tuple(sign < 0 for sign in problem.sign),
+            maximize=tuple(sign < 0 for sign in np.atleast_1d(problem.sign)),
         ),
         np.nan,
         None,
@@ -74,10 +90,13 @@ def front_result_of(problem: Problem, outcome: Outcome, starts: Starts) -> Front
             if outcome.points is None
             else EncodedPoints(problem.space, np.concatenate(outcome.points)),
             pruned=np.zeros(len(values), bool),
+            notes=joined(outcome.notes),
         ),
         evaluations,
         failures,
         message,
         problem.signed(np.stack([run.min(axis=0) for run in outcome.values])),
         state_of(outcome),
+        search_state_of(task, outcome, key, budget),
+        key,
     )

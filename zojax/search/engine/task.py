@@ -22,7 +22,8 @@ class Problem(NamedTuple):
     """The fixed part of a run: hashable, so that equal searches compile once.
 
     `sign` is -1 when maximizing, with several objectives one number each. Everything below `minimize`
-    searches for the least values.
+    searches for the least values. `budget` is the most evaluations of a run. `planned` is the budget that
+    the algorithm knows.
     """
 
     fun: Callable
@@ -32,6 +33,7 @@ class Problem(NamedTuple):
     runs: int
     sign: float | tuple[float, ...]
     with_key: bool
+    planned: int
 
     @property
     def is_noisy(self) -> bool:
@@ -70,12 +72,38 @@ class Starts(NamedTuple):
     values: np.ndarray | None
 
 
+class SearchState(NamedTuple):
+    """The end of a search, from which another call of `minimize` goes on.
+
+    It has no history. Save it as any pytree.
+
+    Attributes:
+      algorithm: the algorithm's state and, on a finite space, its memory of evaluated points; with a
+        leading axis of runs if repeats > 1.
+      x: (runs, d), the encoded recommended points.
+      values: (runs,), their values, negated when maximizing.
+      evaluations: of each run so far.
+      budget: of the first search. It chose the algorithm, if none was given.
+      planned: the part of it that the algorithm knows.
+      key: the data of the search's key.
+    """
+
+    algorithm: Any
+    x: np.ndarray
+    values: np.ndarray
+    evaluations: int
+    budget: int
+    planned: int
+    key: np.ndarray
+
+
 class SearchTask(NamedTuple):
     """A problem, its inputs, and its stopping conditions.
 
     `report(evaluations, x, value)` is called now and then. It returns a reason to stop, or None, and
     watches `clock`. `reserve` evaluations beyond the problem's budget repeat the recommended point.
-    Exceptions in `catch` count as failed evaluations. `pruner` may end evaluations early.
+    Exceptions in `catch` count as failed evaluations. `pruner` may end evaluations early. `state` is the
+    end of an earlier search.
     """
 
     problem: Problem
@@ -84,16 +112,20 @@ class SearchTask(NamedTuple):
     starts: Starts
     target: float | None
     patience: int | None
-    report: Callable[[int, np.ndarray, float], str | None] | None
+    report: Callable[..., str | None] | None
     clock: Clock | None = None
     reserve: int = 0
     catch: tuple[type[Exception], ...] = ()
+    has_aux: bool = False
+    batched: bool = False
+    journal: Any = None
+    state: SearchState | None = None
     pruner: Pruner | None = None
 
 
-def keeps_points(problem: Problem) -> bool:
-    """Whether the history keeps points besides values."""
-    return problem.budget * problem.runs * problem.space.dimension <= POINTS_KEPT
+def keeps_points(problem: Problem, evaluations: int) -> bool:
+    """Whether a history of so many evaluations a run keeps points besides values."""
+    return evaluations * problem.runs * problem.space.dimension <= POINTS_KEPT
 
 
 def first_state(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> Any:
