@@ -27,8 +27,7 @@ def sharded_like(tree: T, like: T) -> T:
         is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
         return shard_alike(x, p)[0] if is_tied else x
 
-    leaves, treedef = jax.tree.flatten(like)
-    return treedef.unflatten(map(alike, treedef.flatten_up_to(tree), leaves))
+    return jax.tree.map(lambda p, x: alike(x, p), like, tree)
 
 
 def varying_axes(x) -> frozenset:

@@ -12,6 +12,7 @@ from zojax.search.engine.result import (
     History,
     SearchResult,
     ending_of,
+    histories_of,
     search_state_of,
     state_of,
 )
@@ -99,4 +100,5 @@ def front_result_of(
         state_of(outcome),
         search_state_of(task, outcome, key, budget),
         key,
+        histories_of(problem, outcome),
     )

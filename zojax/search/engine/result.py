@@ -266,7 +266,7 @@ def result_of(
     problem = task.problem
     space = problem.space
     best = int(np.argmin(outcome.value))
-    runs = tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
+    runs = histories_of(problem, outcome)
     evaluations, failures, message = ending_of(outcome)
     return SearchResult(
         best=space.point(outcome.x[best]),
@@ -284,12 +284,19 @@ def result_of(
     )
 
 
+def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
+    """The history of each run."""
+    return tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
+
+
 def _history(problem: Problem, outcome: Outcome, run: int) -> History:
     points, notes, values = outcome.points, outcome.notes, outcome.values[run]
     pruned = outcome.pruned[run] if outcome.pruned else np.zeros(len(values), bool)
+    complete = values.copy()
+    complete[pruned] = np.inf
     return History(
         values=problem.signed(values),
-        best_values=problem.signed(np.minimum.accumulate(np.where(pruned, np.inf, values))),
+        best_values=problem.signed(np.minimum.accumulate(complete)),
         points=None if points is None else EncodedPoints(problem.space, points[run]),
         pruned=pruned,
         notes=None if notes is None else notes[run],
