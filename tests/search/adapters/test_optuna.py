@@ -26,6 +26,7 @@ class TestBasics(Sampler, optuna_tests.BasicSamplerTestCase):
     pass
 
 
+@pytest.mark.slow  # 44 pairs of domains, each with a search of its own
 class TestRelative(Sampler, optuna_tests.RelativeSamplerTestCase):
     pass
 
