@@ -11,19 +11,21 @@ from zojax._estimator.estimate import begin, checked_structure, finish, given, s
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._keys import as_key
 from zojax._numerics import accumulator_dtype, warn_of_resolution
-from zojax._trees import PyTree, Split, split_structure
+from zojax._sharding import mesh_sharding, on_mesh, placed
+from zojax._trees import PyTree, Split, no_update, split_structure
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["key", "mu", "given"],
-    meta_fields=["leaves", "treedef"],
+    meta_fields=["leaves", "treedef", "shardings"],
 )
 @dataclass(frozen=True)
 class Asked:
     """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes.
 
-    For an `Adaptive` direction `given` has its memory and the float leaves of the parameters.
+    For an `Adaptive` direction `given` has its memory and the float leaves of the parameters. `shardings`
+    are those of float leaves on a mesh, outside `jit`; else None.
     """
 
     key: jax.Array
@@ -31,6 +33,7 @@ class Asked:
     given: tuple
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: jax.tree_util.PyTreeDef
+    shardings: tuple[jax.NamedSharding | None, ...]
 
 
 def asked(
@@ -44,7 +47,8 @@ def asked(
     """`Estimator.asked`."""
     split = checked_structure(choices, params)
     leaves, own = tuple(split.leaves(split.floats)), given(choices, params, state)
-    return Asked(as_key(key), smoothing(choices, step), own, leaves, split.treedef)
+    shardings = tuple(map(mesh_sharding, split.places_in(params)))
+    return Asked(as_key(key), smoothing(choices, step), own, leaves, split.treedef, shardings)
 
 
 def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, given: tuple) -> PyTree:
@@ -85,7 +89,9 @@ def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
             f"values must have shape ({choices.evaluations},), one per point that ask gave, "
             f"got {values.shape}."
         )
-    return values.astype(accumulator_dtype(values.dtype))
+    values = values.astype(accumulator_dtype(values.dtype))
+    meshes = [sharding.mesh for sharding in asked.shardings if sharding is not None]
+    return on_mesh(values, meshes[0]) if meshes else values
 
 
 def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=None) -> Estimate:
@@ -95,7 +101,9 @@ def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=Non
     moved = values[choices.centered :].reshape(choices.num_directions, -1)
     if choices.centered:
         moved = insert_center(choices.stencil, moved, values[0])
-    return finish(choices, this, asked.mu, moved, state, (), dtype)
+    found = finish(choices, this, asked.mu, moved, state, (), dtype)
+    grads = map(placed, split.places_in(found.grads), asked.shardings)
+    return found._replace(grads=split.join(list(grads), no_update))
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:
