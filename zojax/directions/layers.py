@@ -124,7 +124,7 @@ def _draw(layer_of: LayerOf | None, frame, index, like: PyTree) -> PyTree:
     seed, weights = frame
     leaves, treedef = jax.tree.flatten(like)
     seeds = noise.child_seeds(seed, index, len(leaves))
-    drawn = []
+    drawn: list[noise.Noise] = []
     for leaf, own, layer in zip(leaves, seeds, _layers(layer_of, like), strict=True):
         signs, weight = noise.Signs(own), weights[np.asarray(layer)]
         if weight.ndim == 0:
