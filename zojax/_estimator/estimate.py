@@ -22,7 +22,7 @@ from zojax._estimator.coefficients import (
 )
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._numerics import at_least, is_narrow, promoting, saturated
-from zojax._sharding import varying_axes
+from zojax._sharding import sharded_like, varying_axes
 from zojax._trees import (
     PyTree,
     Split,
@@ -70,7 +70,8 @@ def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=N
     this = begin(choices, key, split, given(choices, params, state))
     table = _linearized if choices.linearize else _evaluated
     values, aux = table(choices, this, own, params, mu)
-    return finish(choices, this, mu, values, state, aux, dtype)
+    found = finish(choices, this, mu, values, state, aux, dtype)
+    return found._replace(grads=sharded_like(found.grads, params))
 
 
 def smoothing(choices: Choices, step) -> jax.Array:
@@ -132,14 +133,14 @@ def finish(
 def combine(choices: Choices, key, params: PyTree, coefficients, state, dtype=None) -> PyTree:
     """The gradient of an estimate with this key and these coefficients."""
     this = begin(choices, key, split_structure(params), given(choices, params, state))
-    return _weighted_sum(this, coefficients, dtype)[0]
+    return sharded_like(_weighted_sum(this, coefficients, dtype)[0], params)
 
 
 def repeat(choices: Choices, arrays, dtype=None) -> Estimate:
     """The estimate with known coefficients; arrays are (key, params, coefficients, value, state, step)."""
     key, params, coefficients, value, state, step = arrays
     this = begin(choices, key, split_structure(params), given(choices, params, state))
-    grads, _ = _weighted_sum(this, coefficients, dtype)
+    grads = sharded_like(_weighted_sum(this, coefficients, dtype)[0], params)
     used = jnp.sum(~jnp.isnan(coefficients), dtype=jnp.int32)
     mu = smoothing(choices, step)
     ok = (used > 0) & ~jnp.isnan(value)

@@ -1,7 +1,6 @@
 """What functions a search takes, and where it runs them."""
 
 import dataclasses
-import logging
 import random
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import compiled
 from zojax import search
 
 LINE = search.uniform(-1, 1)
@@ -186,14 +186,6 @@ def test_known_values_that_failed_do_not_win():
     for jit in (True, False):
         result = run(lambda x: x**2, init_points=[0.5, 1], init_values=[np.nan, 0.9], jit=jit)
         assert 0 <= result.best_value < 0.01
-
-
-def compiled(caplog, fun):
-    caplog.clear()
-    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
-        fun()
-    messages = [record.getMessage() for record in caplog.records]
-    return [m for m in messages if m.startswith("Finished XLA compilation")]
 
 
 @pytest.mark.parametrize("algorithm", [search.random_search(), search.quasi_newton(), None])

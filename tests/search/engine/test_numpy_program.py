@@ -74,6 +74,10 @@ FUNCTIONS = {
     "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
+    "while of a batch": (
+        jax.vmap(lambda a: lax.while_loop(lambda a: a.sum() < 20, lambda a: 2 * jnp.abs(a), a)),
+        F,
+    ),
     "scan": (cumulated, F),
     "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
     "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),

@@ -9,6 +9,7 @@ from zojax.search.algorithms.coordinate_reset import coordinate_reset as coordin
 from zojax.search.algorithms.coordinate_search import coordinate_search as coordinate_search
 from zojax.search.algorithms.default_algorithm import default_algorithm as default_algorithm
 from zojax.search.algorithms.from_evosax import from_evosax as from_evosax
+from zojax.search.algorithms.nsga2 import nsga2 as nsga2
 from zojax.search.algorithms.ponss import ponss as ponss
 from zojax.search.algorithms.portfolio import portfolio as portfolio
 from zojax.search.algorithms.poss import poss as poss
