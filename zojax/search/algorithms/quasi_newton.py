@@ -79,8 +79,8 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
     H comes from the last `memory` pairs, in units of the ranges. The step t fulfils the strong Wolfe
     conditions. An iteration takes d + 1 or a few more evaluations. Use it for smooth functions whose
     coordinates interact. It starts at the first random point that does not fail. After three line searches
-    without progress it starts again, between the best point and a random one. A better injected point becomes
-    the next iterate.
+    without progress it starts again, between the best point and a random one. A better injected point
+    becomes the next iterate.
 
     Args:
       memory: how many pairs of steps and gradient changes to keep.
