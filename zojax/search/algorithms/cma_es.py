@@ -155,8 +155,9 @@ def _tell(after, keep, space: Space, state: CmaState, x, values) -> CmaState:
 
 
 def _inject(space: Space, state: CmaState, x, value) -> CmaState:
-    """Between two generations, a better point becomes the mean."""
-    better = (value < state.value) & (state.told == 0)
+    """Before the first value, a better point becomes the mean. Later it would upset the paths."""
+    fresh = (state.told == 0) & (state.distribution.generation == 0)
+    better = (value < state.value) & fresh
     mean = jnp.where(better, _to_units(space, x), state.distribution.mean)
     state = state._replace(distribution=state.distribution._replace(mean=mean))
     return keep_best(state, x, value)

@@ -3,13 +3,14 @@
 from zojax._checks import require_count
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms.portfolio import has_few_turns, portfolio
 from zojax.search.algorithms.sracos import sracos
 from zojax.search.algorithms.sre import sre
 from zojax.search.spaces import space as as_space
 
 
-def default_algorithm(space: PyTree, budget: int) -> Algorithm:
+def default_algorithm(space: PyTree, budget: int, *, batch_size: int = 1) -> Algorithm:
     """The algorithm that `search.minimize` uses by default.
 
     - `portfolio()` for most searches.
@@ -23,6 +24,7 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     Args:
       space: a pytree of domains or a `Space`.
       budget: evaluations of a run.
+      batch_size: points of one ask, for parallel evaluations.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
@@ -33,6 +35,10 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     True
     """
     space, budget = as_space(space), require_count("budget", budget)
+    batch_size = require_count("batch_size", batch_size)
+    batches = {} if batch_size == 1 else {"batch_size": batch_size}
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre()
-    return portfolio(noisy=sracos()) if has_few_turns(space, budget) else portfolio()
+        return sre(portfolio(**batches)) if batches else sre()
+    if has_few_turns(space, budget):
+        return portfolio(noisy=side_by_side(sracos(), batch_size), **batches)
+    return portfolio(**batches)

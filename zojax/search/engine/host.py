@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype
 from zojax.search._random import split
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
@@ -55,8 +54,8 @@ def _run(
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = host_programs(algorithm, task.problem.space, task.problem.planned, key)
     journal = None if task.journal is None else task.journal.run(number, task.problem)
-    state = _first_state(programs, task, number, key)
-    log = Log(task, key, state, executor, failures, callee, reports, journal)
+    state, dtype = _first_state(programs, task, number, key), programs.dtype
+    log = Log(task, key, state, executor, failures, dtype, callee, reports, journal)
     if task.state is not None:
         log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
@@ -132,7 +131,7 @@ def _inject(programs: HostPrograms, log: Log) -> None:
 
 
 def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: Any) -> State:
-    return programs.inject(state, x.astype(float_dtype()), float_dtype().type(value))
+    return programs.inject(state, x.astype(programs.dtype), programs.dtype.type(value))
 
 
 def _in_batches(programs: HostPrograms, log: Log) -> None:
@@ -141,7 +140,7 @@ def _in_batches(programs: HostPrograms, log: Log) -> None:
     if more:
         x, log.state = programs.ask(log.state)
     while more:
-        values = log.evaluate(np.asarray(x)).astype(float_dtype())
+        values = log.evaluate(np.asarray(x)).astype(programs.dtype)
         more = log.goes_on
         x, state = programs.step(log.state, x, values, more)
         log.tell(state)
@@ -159,4 +158,4 @@ def _as_completed(programs: HostPrograms, log: Log) -> None:
             return log.stop_in_time()
         point = log.pending.points[future]
         value = log.enter(future)
-        log.tell(programs.tell(log.state, point[None], np.asarray([value], float_dtype())))
+        log.tell(programs.tell(log.state, point[None], np.asarray([value], programs.dtype)))

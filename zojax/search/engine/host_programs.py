@@ -10,12 +10,13 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS
+from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine._primitives import NoNumPyFormError
 from zojax.search.engine.numpy_program import numpy_program
 from zojax.search.engine.packed import pack, unpack
-from zojax.search.engine.task import first_state
+from zojax.search.engine.task import as_types_of, first_state
 from zojax.search.spaces import Space
 
 State = Any  # leaves for NumPy, or a `Packed`
@@ -32,6 +33,7 @@ class HostPrograms(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (state, x, values, asks): tells, and asks if it should
     inject: Callable[..., State]  # (state, x, value) -> state
     end: Callable[..., tuple]  # (state) -> (the algorithm's state, its best point, its value)
+    dtype: np.dtype  # of points and values
 
 
 def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
@@ -42,10 +44,15 @@ def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Arra
 def numpy_programs(
     algorithm: Algorithm, space: Space, budget: int, key: jax.Array
 ) -> HostPrograms | None:
-    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form."""
+    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form.
+
+    NumPy computes in float64, because `fun` returns Python's floats.
+    """
+    if space.dimension >= WIDE:
+        return None
     try:
-        is_wide = space.dimension >= WIDE
-        return None if is_wide else _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
+        with jax.enable_x64(True):
+            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
     except NoNumPyFormError:
         return None
 
@@ -73,17 +80,15 @@ def _by_numpy(
         return x, leaves
 
     def resume(earlier):
-        return [
-            np.asarray(leaf, like.dtype)
-            for leaf, like in zip(jax.tree.leaves(earlier), jax.tree.leaves(state), strict=True)
-        ]
+        both = zip(jax.tree.leaves(earlier), jax.tree.leaves(state), strict=True)
+        return [np.asarray(leaf, like.dtype) for leaf, like in both]
 
     def step(leaves, x, values, asks):
         leaves = tell(*leaves, x, values)
         return ask_one(leaves) if asks else (x, leaves)
 
     def end(leaves):
-        return jax.tree.unflatten(jax.tree.structure(state), jax.device_put(leaves)), *best(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(state), leaves), *best(*leaves)
 
     return HostPrograms(
         start=lambda key: start(np.asarray(jax.random.key_data(key))),
@@ -93,34 +98,40 @@ def _by_numpy(
         step=step,
         inject=lambda leaves, x, value: inject(*leaves, x, value),
         end=end,
+        dtype=dtype,
     )
 
 
 @lru_cache(PROGRAMS)
 def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     """One program tells and asks, which halves the calls."""
-    start, step, inject, end = _programs_of(algorithm, space)
-    nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
-    no_values = np.zeros((algorithm.batch_size, *algorithm.value_shape), float_dtype())
+    start, resume, step, inject, end = _programs_of(algorithm, space)
+    dtype = float_dtype()
+    nothing = np.zeros((algorithm.batch_size, space.dimension), dtype)
+    no_values = np.zeros((algorithm.batch_size, *algorithm.value_shape), dtype)
     return HostPrograms(
         start=lambda key: start(key, budget),
-        resume=jax.jit(pack),
+        resume=lambda state: resume(state, budget),
         ask=lambda state: step(state, nothing, no_values, False, True),
         tell=lambda state, x, values: step(state, x, values, True, False)[1],
         step=lambda state, x, values, asks: step(state, x, values, True, asks),
         inject=inject,
         end=end,
+        dtype=dtype,
     )
 
 
 @lru_cache(PROGRAMS)
 def _programs_of(
     algorithm: Algorithm, space: Space
-) -> tuple[Callable, Callable, Callable, Callable]:
-    """(start, step, inject, end) for all budgets."""
+) -> tuple[Callable, Callable, Callable, Callable, Callable]:
+    """(start, resume, step, inject, end) for all budgets."""
 
     def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))
+
+    def resume(earlier, budget):
+        return pack(as_types_of(earlier, first_state(algorithm, space, budget, as_key(0))))
 
     def step(packed, x, values, tells, asks):
         def tell(state):
@@ -138,4 +149,5 @@ def _programs_of(
         state = unpack(packed)
         return state, *algorithm.best(state)
 
-    return jax.jit(start, static_argnums=1), jax.jit(step), jax.jit(inject), jax.jit(end)
+    start, resume = (jax.jit(program, static_argnums=1) for program in (start, resume))
+    return start, resume, jax.jit(step), jax.jit(inject), jax.jit(end)

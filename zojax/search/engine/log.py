@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype, warn_of_resolution
+from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
 from zojax.search.engine.calls import Callee
@@ -39,12 +39,13 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        dtype: np.dtype,
         callee: Callee,
         reports: Reports | None = None,
         journal: RunJournal | None = None,
     ):
         self.task, self.state, self.failures, self.reports = task, state, failures, reports
-        self.callee = callee
+        self.dtype, self.callee = dtype, callee
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.journal = journal
         self.pending = Pending(executor, task.clock, self._arrived)
@@ -223,9 +224,9 @@ class Log:
         """The error as text, which is counted and, the first time, a warning."""
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
-            overflows = (np.isfinite(value) & np.isinf(float_dtype().type(value))).any()
+            overflows = (np.isfinite(value) & np.isinf(self.dtype.type(value))).any()
         if error is None and overflows:
-            error = OverflowError(f"fun returned {value}, beyond {float_dtype()}: scale it down.")
+            error = OverflowError(f"fun returned {value}, beyond {self.dtype}: scale it down.")
         if error is None:
             return None
         if self.failure is None:
@@ -298,7 +299,7 @@ class Log:
         if len(rows) == len(values):
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
         for column in np.atleast_2d(values.T):
-            warn_of_resolution(column)  # the algorithm knows them rounded
+            warn_of_resolution(column, self.dtype)  # the algorithm knows them rounded
         return Outcome(
             x=x.reshape(-1, problem.space.dimension),
             value=np.reshape(value, (-1, *problem.value_shape)),

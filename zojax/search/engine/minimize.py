@@ -156,7 +156,7 @@ def minimize(
       has_aux: `fun`, on the host, returns (value, attributes). The history keeps the attributes.
       batched: `fun`, on the host, takes all points that the algorithm proposes together, as one pytree
         whose leaves have a leading axis, and returns their values (n,). Attributes are a list of n, or a
-        pytree with leading axes. The default algorithm is then `cma_es(batch_size=4 + 3 ln d)`.
+        pytree with leading axes. The default algorithm proposes 4 + 3 ln d points together.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
       pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
