@@ -1,11 +1,34 @@
 """Sharding: axes of an explicit mesh, and the axes of a `shard_map` along which arrays vary."""
 
+from typing import TypeVar
+
 import jax
+from jax.experimental.shard_alike import shard_alike
+
+T = TypeVar("T")
 
 
 def is_sharded(x) -> bool:
     """Whether the type of an array shards an axis, on a mesh with explicit axes."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def sharded_like(tree: T, like: T) -> T:
+    """The arrays of a tree, each sharded as the array in its place, on a mesh with automatic axes.
+
+    Nothing else ties noise, which comes from a key, to the shards of its parameter. A leaf may be None.
+    """
+    if (
+        jax.sharding.get_abstract_mesh().manual_axes
+    ):  # under `shard_map` each device has its own shard
+        return tree
+
+    def alike(x, p):
+        is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
+        return shard_alike(x, p)[0] if is_tied else x
+
+    leaves, treedef = jax.tree.flatten(like)
+    return treedef.unflatten(map(alike, treedef.flatten_up_to(tree), leaves))
 
 
 def varying_axes(x) -> frozenset:

@@ -1,4 +1,4 @@
-"""Meshes of four host devices, each in its own process: shard_map, and explicit axes."""
+"""Meshes of four host devices, each in its own process: shard_map, explicit and automatic axes."""
 
 import subprocess
 import sys
@@ -171,9 +171,32 @@ with jax.set_mesh(mesh):
             np.testing.assert_allclose(actual, expected, atol=1e-3)
             assert actual.sharding.is_equivalent_to(sharded.sharding, 2), actual.sharding
 """
+AUTOMATIC = """
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+places = {"w": P("d"), "v": P(None, "d"), "b": P(), "n": P()}
+params = {"w": jnp.ones((64, 32)), "v": jnp.ones((32, 8)), "b": jnp.ones(8), "n": jnp.arange(3)}
+x = jnp.sin(jnp.arange(1024.0)).reshape(16, 64)
+put = lambda spec, leaf: jax.device_put(leaf, jax.NamedSharding(mesh, spec))
+sharded = {name: put(places[name], leaf) for name, leaf in params.items()}
+at = put(P(), x)
+loss = lambda p, x: jnp.mean((jnp.tanh(x @ p["w"]) @ p["v"] + p["b"]) ** 2)
+of = zojax.directions
+for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())):
+    source = zojax.estimator(direction, num_directions=n)
+    tx = zojax.zeroth_order(optax.adam(0.1), source, key=0)
+    update = lambda p, x: tx.update(None, tx.init(p), p, value_fn=loss, x=x)[0]
+    grad = zojax.grad(loss, source)
+    for found in (grad(0, sharded, at), jax.jit(grad)(0, sharded, at), update(sharded, at)):
+        for name in ("w", "v", "b"):
+            assert found[name].sharding.is_equivalent_to(sharded[name].sharding, found[name].ndim)
+    c = jnp.sin(jnp.arange(n) + 1.0)
+    one, many = source.combine(3, params, c), source.combine(3, sharded, c)
+    jax.tree.map(np.testing.assert_array_equal, one, many)
+    assert many["w"].sharding.is_equivalent_to(sharded["w"].sharding, 2)
+"""
 
 
-@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT])
+@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC])
 def test_a_mesh(program):
     program = START + program + 'print("sharded")'
     done = subprocess.run(

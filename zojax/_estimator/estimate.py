@@ -20,7 +20,7 @@ from zojax._estimator.coefficients import (
 )
 from zojax._estimator.records import Choices, Estimate
 from zojax._numerics import at_least, is_narrow, saturated
-from zojax._sharding import varying_axes
+from zojax._sharding import sharded_like, varying_axes
 from zojax._trees import PyTree, Split, no_update, split_structure, total_size
 
 
@@ -58,7 +58,8 @@ def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=N
         center, center_aux = _center(choices, this, own, params)
         values = insert_center(choices.stencil, values, center)
         aux = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), center_aux, aux)
-    return finish(choices, this, mu, values, state, aux, dtype)
+    found = finish(choices, this, mu, values, state, aux, dtype)
+    return found._replace(grads=sharded_like(found.grads, params))
 
 
 def smoothing(choices: Choices, step) -> jax.Array:
@@ -103,7 +104,7 @@ def finish(
 def combine(choices: Choices, key, params: PyTree, coefficients, dtype=None) -> PyTree:
     """The gradient of an estimate with this key and these coefficients."""
     this = begin(choices, key, split_structure(params))
-    return _weighted_sum(choices, this, coefficients, dtype)[0]
+    return sharded_like(_weighted_sum(choices, this, coefficients, dtype)[0], params)
 
 
 def _values(choices: Choices, this: Directions, own: Losses, params: PyTree, mu: jax.Array):

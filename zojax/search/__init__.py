@@ -20,6 +20,7 @@ from zojax.search.engine.evaluation import Trial as Trial
 from zojax.search.engine.front import Front as Front
 from zojax.search.engine.front_result import FrontResult as FrontResult
 from zojax.search.engine.minimize import minimize as minimize
+from zojax.search.engine.plots import plot_history as plot_history
 from zojax.search.engine.result import History as History
 from zojax.search.engine.result import SearchProgress as SearchProgress
 from zojax.search.engine.result import SearchResult as SearchResult
@@ -32,6 +33,7 @@ domains = spaces  # the old name
 if not _typing.TYPE_CHECKING:  # type checkers read the imports
     __all__ = ["AskTell", "AskTellState", "Candidate", "Front", "FrontResult", "History"]
     __all__ += ["SearchProgress", "SearchResult", "SearchState", "Trial", "ask_tell", "minimize"]
+    __all__ += ["plot_history"]
     __all__ += algorithms.__all__ + pruners.__all__ + spaces.__all__
     # Modules that lay here before they had packages: `from zojax.search.sracos import sracos`.
     _MOVED = {name: f"algorithms.{name}" for name in algorithms.__all__ if name != "Algorithm"}

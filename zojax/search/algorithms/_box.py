@@ -93,6 +93,8 @@ def _sample_with_fixed(space, random, points, x, bad, parity):
     redrawn = num_redrawn(space)
     w = words(random, 2 * redrawn + 2)
     lo, hi, free = _box_with_fixed(space, w[:2], points, x, bad, parity)
+    if space.is_conditional:
+        free = free & space.active(x)
     index, w = jnp.arange(space.dimension), w[2:]
     for j in range(redrawn):
         # With fewer free coordinates than draws, nothing is picked and x stays.

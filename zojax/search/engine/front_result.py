@@ -12,6 +12,7 @@ from zojax.search.engine.result import (
     History,
     SearchResult,
     ending_of,
+    history_of,
     search_state_of,
     state_of,
 )
@@ -68,7 +69,7 @@ def front_result_of(
     rows, found = (
         outcome.x,
         outcome.value,
-    )  # the algorithms' own fronts, of a history without points
+    )  # the algorithms' own fronts, without a history of points
     if outcome.points is not None:
         rows, found = np.concatenate(outcome.points), values
     if starts.values is not None:
@@ -99,4 +100,5 @@ def front_result_of(
         state_of(outcome),
         search_state_of(task, outcome, key, budget),
         key,
+        tuple(history_of(problem, outcome, run) for run in range(len(outcome.values))),
     )
