@@ -257,7 +257,7 @@ def as_state(state: Any) -> SearchState:
 
 
 def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
-    """The earlier search's end, in today's dtypes; an error if it is of another search."""
+    """The earlier search's end; an error if it is of another search."""
 
     def init(key):
         return first_state(algorithm, space, state.planned, key)
@@ -271,11 +271,7 @@ def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: 
             "state must come from a search of the same space, algorithm and repeats: pass them again, "
             f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
         )
-    cast = [
-        a if jnp.issubdtype(b.dtype, jax.dtypes.extended) else np.asarray(a, b.dtype)
-        for a, b in zip(leaves, likes, strict=True)
-    ]
-    return state._replace(algorithm=jax.tree.unflatten(expected, cast))
+    return state._replace(algorithm=jax.tree.unflatten(expected, leaves))
 
 
 def _keys_like(runs: int) -> jax.ShapeDtypeStruct:
