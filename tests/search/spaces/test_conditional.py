@@ -106,7 +106,11 @@ def test_infinite_conditional_spaces_are_searched_without_repeats(algorithm):
 
 def test_differences_are_taken_of_active_coordinates_only():
     space = search.choice(
-        {"a": search.uniform(-1, 1, (3,)), "b": search.uniform(-1, 1, (9,)), "c": search.integers(0, 9)}
+        {
+            "a": search.uniform(-1, 1, (3,)),
+            "b": search.uniform(-1, 1, (9,)),
+            "c": search.integers(0, 9),
+        }
     )
 
     def value(model):
