@@ -320,7 +320,7 @@ def ending_of(outcome: Outcome) -> tuple[int, int, str]:
 def state_of(outcome: Outcome) -> Any:
     """The algorithm's own state, in arrays of JAX."""
     state = outcome.state
-    return jax.device_put(state.inner if isinstance(state, OnceState) else state)
+    return state.inner if isinstance(state, OnceState) else state
 
 
 def search_state_of(
