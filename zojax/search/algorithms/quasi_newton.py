@@ -1,5 +1,6 @@
 """Quasi-Newton search: gradients from forward differences, curvature from L-BFGS, a Wolfe line search."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -80,8 +81,8 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
     H comes from the last `memory` pairs, in units of the ranges. The step t fulfils the strong Wolfe
     conditions. An iteration takes d + 1 or a few more evaluations. Use it for smooth functions whose
     coordinates interact. It starts at the first random point that does not fail. After three line searches
-    without progress it starts again, between the best point and a random one. A better injected point becomes
-    the next iterate.
+    without progress it starts again: at a random point, or between the best point and a random one. A
+    better injected point becomes the next iterate.
 
     Args:
       memory: how many pairs of steps and gradient changes to keep.
@@ -151,7 +152,7 @@ def _ask(n: int, space: Space, state: QuasiNewtonState):
         first = jnp.concatenate([points[1:2], _probes(space, n - 1, trial)])
         return jnp.where(state.tries == 0, first, points)
 
-    phases = [partial(_starts, space, n), partial(_probes, space, n), search]
+    phases: list[Callable] = [partial(_starts, space, n), partial(_probes, space, n), search]
     x = lax.switch(_phase(space, state), phases, state)
     return space.clip(x), state._replace(random=advance(state.random))
 
@@ -163,11 +164,12 @@ def _phase(space: Space, state: QuasiNewtonState) -> jax.Array:
 
 
 def _starts(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:
-    """Points (n, d) between the best point and random ones, near and far; random ones at first."""
+    """Points (n, d): random ones at first, later also points between the best one and random ones."""
     d = space.dimension
     u = to_unit(words(state.random, n * (d + 1))).reshape(n, d + 1)
     anywhere = space.from_unit(u[:, :d])
-    between = state.x + 10 ** (-2 * u[:, d:]) * (anywhere - state.x)
+    share = 10 ** jnp.minimum(0, 2 - 4 * u[:, d:])
+    between = state.x + share * (anywhere - state.x)
     return jnp.where(jnp.isfinite(state.value), between, anywhere)
 
 
@@ -195,7 +197,7 @@ def _tell(space: Space, state: QuasiNewtonState, x, values) -> QuasiNewtonState:
     for i in range(len(values)):
         state = keep_best(state, x[i], values[i])
     search = _search if len(values) == 1 else partial(_search_in_batches, space)
-    phases = [_begin, partial(_difference, space), search]
+    phases: list[Callable] = [_begin, partial(_difference, space), search]
     state, event = lax.switch(_phase(space, state), phases, state, x, values)
     return lax.switch(event, [lambda s: s, partial(_iterate, space), _fail], state)
 
@@ -248,7 +250,9 @@ def _search(state: QuasiNewtonState, x, values):
     line, step, i, found = evaluated(state.line, steps, values)
     low = _moved(state, row(x, i), row(values, i))._replace(line=line, step=row(steps, i))
     missed = state._replace(line=line, step=step, tries=state.tries + 1)
-    gives_up = ~found & (missed.tries >= TRIES)
+    # Steps that promise less than the values resolve are in vain.
+    promise, least = -step * line.start.slope, 4 * _eps(state) * jnp.abs(line.start.value)
+    gives_up = ~found & ((missed.tries >= TRIES) | (promise < least))
     # The best step, which is differentiated, is better than none.
     event = jnp.where(gives_up, jnp.where(line.low.step > 0, ITERATES, FAILS), GOES_ON)
     return select(found, low, missed), event

@@ -69,7 +69,7 @@ def front_result_of(
     rows, found = (
         outcome.x,
         outcome.value,
-    )  # the algorithms' own fronts, of a history without points
+    )  # the algorithms' own fronts, without a history of points
     if outcome.points is not None:
         rows, found = np.concatenate(outcome.points), values
     if starts.values is not None:

@@ -318,8 +318,9 @@ def ending_of(outcome: Outcome) -> tuple[int, int, str]:
 
 
 def state_of(outcome: Outcome) -> Any:
-    """The algorithm's own state."""
-    return outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state
+    """The algorithm's own state, in arrays of JAX."""
+    state = outcome.state
+    return state.inner if isinstance(state, OnceState) else state
 
 
 def search_state_of(
