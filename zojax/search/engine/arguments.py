@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import brief, require_count, require_flag, require_kind, require_number
+from zojax._checks import (
+    brief,
+    require_count,
+    require_executor,
+    require_flag,
+    require_kind,
+    require_number,
+)
 from zojax._keys import as_key
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
@@ -137,11 +144,7 @@ def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None
         raise TypeError(f"fun must be a function of a point, got {fun!r}.")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a SearchProgress, got {callback!r}.")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
-            f"got {executor!r}."
-        )
+    require_executor(executor)
     if pruner is not None:
         require_kind("pruner", pruner, Pruner)
     if is_shut_down(executor):
