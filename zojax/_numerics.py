@@ -47,7 +47,11 @@ def warn_of_resolution(values, dtype=None) -> None:
     dtype = jnp.dtype(float_dtype() if dtype is None else dtype)
     close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
     if len(finite) > 1 and 0 < np.ptp(finite) < close:
-        x64 = "" if dtype == np.float64 else ", or enable x64: jax.config.update('jax_enable_x64', True)"
+        x64 = (
+            ""
+            if dtype == np.float64
+            else ", or enable x64: jax.config.update('jax_enable_x64', True)"
+        )
         warnings.warn(
             f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in "
             f"fun{x64}.",

@@ -162,6 +162,13 @@ def step(w, x, batch_size):
 
 
 expected = step(w, x, 1)
+source, values = zojax.estimator(num_directions=24), jnp.sin(jnp.arange(48.0))
+alone = source.tell(source.ask(0, w)[1], values)
+for spec in (P("d"), P(None, "d")):
+    sharded = jax.device_put(w, jax.NamedSharding(mesh, spec))
+    told = source.tell(source.ask(0, sharded)[1], values)
+    np.testing.assert_array_equal(told, alone)
+    assert told.sharding.is_equivalent_to(sharded.sharding, 2)
 with jax.set_mesh(mesh):
     for of_w, of_x in ((P(), P("d")), (P("d"), P()), (P(None, "d"), P())):
         for batch_size in (1, 4):
@@ -189,6 +196,12 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
     for found in (grad(0, sharded, at), jax.jit(grad)(0, sharded, at), update(sharded, at)):
         for name in ("w", "v", "b"):
             assert found[name].sharding.is_equivalent_to(sharded[name].sharding, found[name].ndim)
+    points, asked = source.ask(0, sharded)
+    values = jnp.cos(jnp.arange(source.evaluations))
+    told, alone = source.tell(asked, values), source.tell(source.ask(0, params)[1], values)
+    jax.tree.map(np.testing.assert_array_equal, told, alone)
+    for name in ("w", "v", "b"):
+        assert told[name].sharding.is_equivalent_to(sharded[name].sharding, told[name].ndim)
     c = jnp.sin(jnp.arange(n) + 1.0)
     one, many = source.combine(3, params, c), source.combine(3, sharded, c)
     jax.tree.map(np.testing.assert_array_equal, one, many)

@@ -99,6 +99,49 @@ class MaskedNoise:
         return form._replace(whole=self.mask if form.whole is None else self.mask * form.whole)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["noise", "scale"], meta_fields=[])
+@dataclass(frozen=True)
+class ScaledNoise:
+    """scale * noise, for an array of the leaf's shape."""
+
+    noise: Noise
+    scale: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        return self.scale.astype(jnp.float32) * self.noise.dense()
+
+    def factored(self) -> Factored:
+        form, scale = factored(self.noise), self.scale.astype(jnp.float32)
+        return form._replace(whole=scale if form.whole is None else scale * form.whole)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["noise", "values", "noise_weight", "values_weight"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class MixedNoise:
+    """noise_weight * noise + values_weight * values, for an array of the leaf's shape."""
+
+    noise: Noise
+    values: jax.Array
+    noise_weight: jax.Array
+    values_weight: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        values = self.values_weight * self.values.astype(jnp.float32)
+        return self.noise_weight * self.noise.dense() + values
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["left", "right"], meta_fields=[])
 @dataclass(frozen=True)
 class LowRankNoise:

@@ -83,6 +83,7 @@ ALGORITHMS = {
     "poss": Row(search.poss(), SUBSETS, has_lowest=False),
     "pposs": Row(search.pposs(3), SUBSETS, has_lowest=False),
     "ponss": Row(search.ponss(0.1, 2), SUBSETS, is_monotone=False),
+    "nsga2": Row(search.nsga2(2, population_size=6, batch_size=2), MIXED, is_monotone=False),
     "from_evosax:distribution": Row(search.from_evosax("SNES", 6), CONTINUUM),
     "from_evosax:population": Row(search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
 }
@@ -94,6 +95,15 @@ def value_of(space, x):
     u = (x - low) / span
     value = jnp.sum(jnp.abs(u - 0.3))
     return jnp.where(u[0] > 0.9, jnp.inf, value) if space is not SUBSETS else value
+
+
+def values_of(algorithm, space, x):
+    """`value_of`, or as many objectives, the distances from different points."""
+    if algorithm.objectives == 1:
+        return value_of(space, x)
+    shifts = jnp.arange(algorithm.objectives) / 10
+    span = jnp.asarray(space.high - space.low)
+    return jnp.stack([value_of(space, x - shift * span) for shift in shifts])
 
 
 def strong(tree):
@@ -112,7 +122,7 @@ def step_of(algorithm, space):
 
     def step(state):
         x, state = algorithm.ask(space, state)
-        values = jax.vmap(partial(value_of, space))(x)
+        values = jax.vmap(partial(values_of, algorithm, space))(x)
         state = algorithm.tell(space, state, x, values)
         return strong(state), (x, values, algorithm.best(state))
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from zojax.search.algorithms._toolkit import bounds_of, span_of
 from zojax.search.spaces import ORDERED, UNORDERED, Space
 
-CROSSING, MUTATION = 15, 20  # the exponents of the distributions; larger ones stay nearer
+CROSSING, MUTATION = 5, 10  # the exponents of the distributions; larger ones stay nearer
 DRAWS = 4  # uniform numbers per coordinate
 
 

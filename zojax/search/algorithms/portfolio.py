@@ -24,7 +24,7 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
-LATE, FLOOR = 10, 1 / 3  # from LATE d evaluations on, `cma_es` has this share of them, or more
+LATE, FLOOR = 20, 0.5  # from LATE d evaluations on, `cma_es` has this share of them, or more
 
 
 class Team(NamedTuple):
@@ -88,7 +88,7 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (from 10 d evaluations on, at least a third of them), `quasi_newton`
+    The default members are `cma_es` (from 20 d evaluations on, at least half of them), `quasi_newton`
     (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
     two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
 
@@ -301,9 +301,8 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     # Without a finite value there is no gain: inf - inf is nan, and would stay.
     gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / turn
     old = state.rates[state.active]
-    usual = SMOOTH * old + (1 - SMOOTH) * gain
     with_noise = jnp.maximum(gain, old / 4)  # one turn may fail
-    rate = jnp.where(jnp.isinf(old), gain, jnp.where(state.noise > 0, with_noise, usual))
+    rate = jnp.where(jnp.isinf(old) | (state.noise == 0), gain, with_noise)
     rates = jnp.where(credit & (jnp.arange(n + 1) == state.active), rate, state.rates)
     # Noise spoils differences most. So the last member begins, which takes none, or, with few turns, the
     # noisy member.
@@ -311,11 +310,12 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
-    greedy = jnp.argmax(rates)
+    rarest = jnp.argmin(state.used[:n])
+    greedy = jnp.where(jnp.max(rates) > 0, jnp.argmax(rates), rarest)
     due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
-    other = jnp.where(few, of_two, (state.active + 1) % n)
+    other = jnp.where(few, of_two, rarest)
     active = jnp.where(u[0] < team.exploration, other, greedy)
     luck = jnp.max(rates) * turn < state.noise
     noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)

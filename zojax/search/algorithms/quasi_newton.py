@@ -84,7 +84,8 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
 
     Args:
       memory: how many pairs of steps and gradient changes to keep.
-      batch_size: points of one ask, for parallel evaluations: differences, or steps of the line search.
+      batch_size: points of one ask, for parallel evaluations: differences, or steps of the line search. The
+        first step is evaluated together with differences there.
 
     Raises:
       ValueError: memory or batch_size below 1; a space without a continuous coordinate.
@@ -142,7 +143,12 @@ def _ask(n: int, space: Space, state: QuasiNewtonState):
     def search(state):
         low, high = bounds_of(space)
         steps = steps_of(state.line, state.step, n)[:, None]
-        return jnp.clip(state.base + steps * (span_of(space) * state.direction), low, high)
+        points = jnp.clip(state.base + steps * (span_of(space) * state.direction), low, high)
+        if n == 1:
+            return points
+        trial = _moved(state, points[1], state.base_value)
+        first = jnp.concatenate([points[1:2], _probes(space, n - 1, trial)])
+        return jnp.where(state.tries == 0, first, points)
 
     phases = [partial(_starts, space, n), partial(_probes, space, n), search]
     x = lax.switch(_phase(space, state), phases, state)
@@ -186,7 +192,8 @@ def _tell(space: Space, state: QuasiNewtonState, x, values) -> QuasiNewtonState:
     state = state._replace(is_single=state.is_single & jnp.all(single))
     for i in range(len(values)):
         state = keep_best(state, x[i], values[i])
-    phases = [_begin, partial(_difference, space), _search]
+    search = _search if len(values) == 1 else partial(_search_in_batches, space)
+    phases = [_begin, partial(_difference, space), search]
     state, event = lax.switch(_phase(space, state), phases, state, x, values)
     return lax.switch(event, [lambda s: s, partial(_iterate, space), _fail], state)
 
@@ -239,6 +246,18 @@ def _search(state: QuasiNewtonState, x, values):
     # The best step, which is differentiated, is better than none.
     event = jnp.where(gives_up, jnp.where(line.low.step > 0, ITERATES, FAILS), GOES_ON)
     return select(found, low, missed), event
+
+
+def _search_in_batches(space: Space, state: QuasiNewtonState, x, values):
+    """The first step is evaluated together with differences there; later, several steps."""
+
+    def first(state, x, values):
+        searched, event = _search(state, x[:1], values[:1])
+        found = searched.done == 0
+        differs, after = _difference(space, searched, x[1:], values[1:])
+        return select(found, differs, searched), jnp.where(found, after, event)
+
+    return lax.cond(state.tries == 0, first, _search, state, x, values)
 
 
 def _inject(space, state: QuasiNewtonState, x, value) -> QuasiNewtonState:

@@ -120,7 +120,9 @@ def ask_tell(
         _no_function, space, algorithm, budget, 1, sign, with_key=False, planned=budget
     )
     once = never_twice(algorithm, space, budget)
-    own, spare = (host_programs(a, space, budget, key) for a in (once, random_search()))
+    own, spare = (
+        host_programs(a, space, budget, key, np.dtype(np.float64)) for a in (once, random_search())
+    )
     loop = _Loop(problem, own, spare, key)
     return AskTell(loop.init, loop.ask, loop.tell, loop.inject, loop.best)
 

@@ -16,15 +16,16 @@ from zojax.search.spaces import Space
 
 
 class Callee(NamedTuple):
-    """`fun(point(x), ...)` is an evaluation of the encoded point x (d,)."""
+    """`fun(point(x), ...)` is an evaluation of the encoded point x (d,); the dtype is that of its value."""
 
     fun: Callable
     point: Callable[[np.ndarray], Any]
+    dtype: np.dtype
 
 
 def plain(problem: Problem) -> Callee:
     """The user's function, which takes points in the user's form."""
-    return Callee(problem.fun, problem.space.point)
+    return Callee(problem.fun, problem.space.point, np.dtype(float))
 
 
 def compiled(problem: Problem) -> Callee:
@@ -32,7 +33,7 @@ def compiled(problem: Problem) -> Callee:
     dtype = float_dtype()
     decode = _decoder(problem.space, dtype)
     program = _programs_of(problem.fun)(problem.value_shape)
-    return Callee(program, lambda x: decode(x.astype(dtype)))
+    return Callee(program, lambda x: decode(x.astype(dtype)), dtype)
 
 
 @kept_with_loss

@@ -12,7 +12,7 @@ from zojax.search.engine.result import (
     History,
     SearchResult,
     ending_of,
-    history_of,
+    histories_of,
     search_state_of,
     state_of,
 )
@@ -100,5 +100,5 @@ def front_result_of(
         state_of(outcome),
         search_state_of(task, outcome, key, budget),
         key,
-        tuple(history_of(problem, outcome, run) for run in range(len(outcome.values))),
+        histories_of(problem, outcome),
     )

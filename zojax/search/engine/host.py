@@ -52,10 +52,10 @@ def _run(
     """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = host_programs(algorithm, task.problem.space, task.problem.planned, key)
+    programs = host_programs(algorithm, task.problem.space, task.problem.planned, key, callee.dtype)
     journal = None if task.journal is None else task.journal.run(number, task.problem)
-    state, dtype = _first_state(programs, task, number, key), programs.dtype
-    log = Log(task, key, state, executor, failures, dtype, callee, reports, journal)
+    state = _first_state(programs, task, number, key)
+    log = Log(task, key, state, executor, failures, callee, programs.dtype, reports, journal)
     if task.state is not None:
         log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))

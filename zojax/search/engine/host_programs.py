@@ -36,23 +36,23 @@ class HostPrograms(NamedTuple):
     dtype: np.dtype  # of points and values
 
 
-def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
+def host_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
+) -> HostPrograms:
     """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
-    return numpy_programs(algorithm, space, budget, key) or _compiled(algorithm, space, budget)
+    programs = numpy_programs(algorithm, space, budget, key, dtype)
+    return programs or _compiled(algorithm, space, budget)
 
 
 def numpy_programs(
-    algorithm: Algorithm, space: Space, budget: int, key: jax.Array
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
 ) -> HostPrograms | None:
-    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form.
-
-    NumPy computes in float64, because `fun` returns Python's floats.
-    """
+    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form."""
     if space.dimension >= WIDE:
         return None
     try:
-        with jax.enable_x64(True):
-            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
+        with jax.enable_x64(dtype == np.float64):
+            return _by_numpy(algorithm, space, budget, key.dtype, dtype)
     except NoNumPyFormError:
         return None
 
@@ -88,7 +88,9 @@ def _by_numpy(
         return ask_one(leaves) if asks else (x, leaves)
 
     def end(leaves):
-        return jax.tree.unflatten(jax.tree.structure(state), leaves), *best(*leaves)
+        # JAX would round float64 to its own precision.
+        arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
+        return jax.tree.unflatten(jax.tree.structure(state), arrays), *best(*leaves)
 
     return HostPrograms(
         start=lambda key: start(np.asarray(jax.random.key_data(key))),

@@ -39,13 +39,13 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
-        dtype: np.dtype,
         callee: Callee,
+        dtype: np.dtype,
         reports: Reports | None = None,
         journal: RunJournal | None = None,
     ):
         self.task, self.state, self.failures, self.reports = task, state, failures, reports
-        self.dtype, self.callee = dtype, callee
+        self.callee, self.dtype = callee, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.journal = journal
         self.pending = Pending(executor, task.clock, self._arrived)

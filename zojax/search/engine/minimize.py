@@ -12,6 +12,7 @@ import jax
 from zojax._checks import require_count
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
+from zojax._numerics import float_dtype
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine import calls
@@ -122,10 +123,10 @@ def minimize(
     `search.Pruned` if the evaluation should stop. Its last reported value is then its value, for the
     algorithm too. `history.pruned` marks it, and `best` is a complete evaluation if there is one.
 
-    **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant.
-    In a compiled function, integers then have 32 bits and overflow silently. If its values are integers,
-    the best point is evaluated once more on the host, and a different value gives a warning: multiply as
-    floats (`1.0 * n`).
+    **Precision.** On the host, algorithms see float64 values (from 1,000 coordinates on, float32). For a
+    traced function, they see float32 values, unless x64 is enabled: subtract a large common constant.
+    There, integers have 32 bits and overflow silently. If its values are integers, the best point is
+    evaluated once more on the host, and a different value gives a warning: multiply as floats (`1.0 * n`).
 
     Args:
       fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
@@ -254,4 +255,5 @@ def _starts_faster_on_host(task: SearchTask) -> bool:
     """Whether so few evaluations take less time on the host than XLA takes to compile the search."""
     problem = task.problem
     few = (problem.budget + task.reserve) * problem.runs <= FEW
-    return few and bool(numpy_programs(problem.algorithm, problem.space, problem.planned, task.key))
+    inputs = problem.algorithm, problem.space, problem.planned, task.key
+    return few and bool(numpy_programs(*inputs, float_dtype()))

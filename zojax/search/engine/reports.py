@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from zojax._checks import brief
 from zojax._scalars import host_scalar
 from zojax.search.engine.task import Problem
 from zojax.search.pruners import Pruned, Pruner
@@ -124,4 +125,8 @@ class Server:
 
 
 def _numbers(step: Any, value: Any) -> tuple[float, float]:
-    return host_scalar(step, "the step of report"), host_scalar(value, "the value of report")
+    try:
+        return host_scalar(step), host_scalar(value)
+    except TypeError as error:
+        got = f"{brief(step)} and {brief(value)}"
+        raise TypeError(f"report(step, value) takes two numbers, got {got}.") from error

@@ -266,8 +266,8 @@ def result_of(
     problem = task.problem
     space = problem.space
     best = int(np.argmin(outcome.value))
+    runs = histories_of(problem, outcome)
     evaluations, failures, message = ending_of(outcome)
-    runs = tuple(history_of(problem, outcome, run) for run in range(len(outcome.values)))
     return SearchResult(
         best=space.point(outcome.x[best]),
         best_value=float(problem.signed(outcome.value[best])),
@@ -284,14 +284,19 @@ def result_of(
     )
 
 
-def history_of(problem: Problem, outcome: Outcome, run: int) -> History:
-    """The history of one run."""
+def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
+    """The history of each run."""
+    return tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
+
+
+def _history(problem: Problem, outcome: Outcome, run: int) -> History:
     points, notes, values = outcome.points, outcome.notes, outcome.values[run]
     pruned = outcome.pruned[run] if outcome.pruned else np.zeros(len(values), bool)
-    ended = pruned.reshape(-1, *[1] * (values.ndim - 1))
+    complete = values.copy()
+    complete[pruned] = np.inf
     return History(
         values=problem.signed(values),
-        best_values=problem.signed(np.minimum.accumulate(np.where(ended, np.inf, values))),
+        best_values=problem.signed(np.minimum.accumulate(complete)),
         points=None if points is None else EncodedPoints(problem.space, points[run]),
         pruned=pruned,
         notes=None if notes is None else notes[run],
