@@ -2,6 +2,7 @@
 
 import pickle
 
+import cloudpickle
 import jax
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ class TestBasics(Sampler, optuna_tests.BasicSamplerTestCase):
     pass
 
 
+@pytest.mark.slow  # 44 pairs of domains, each with a search of its own
 class TestRelative(Sampler, optuna_tests.RelativeSamplerTestCase):
     pass
 
@@ -76,7 +78,7 @@ def test_enqueued_and_earlier_trials_are_taken_over():
     first.enqueue_trial(best)
     first.optimize(objective, n_trials=6)
     assert first.best_value == pytest.approx(0) and first.trials[0].params == best
-    sampler = pickle.loads(pickle.dumps(first.sampler))
+    sampler = pickle.loads(cloudpickle.dumps(first.sampler))
     later = study_of(sampler)
     later.add_trials(first.trials)
     later.optimize(objective, n_trials=3)

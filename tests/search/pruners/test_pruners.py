@@ -1,6 +1,7 @@
 """Pruners: their rules on reports alone, and the steps that they save in searches."""
 
 import math
+import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -89,15 +90,14 @@ def test_median_stopping_compares_the_best_value_with_means_of_others():
     assert not any(reported(pruner, *others[:4], (3, 2, 9)))  # two others only
 
 
-@pytest.mark.parametrize("name", PRUNERS)
-def test_a_search_takes_less_than_half_of_the_steps_for_a_result_as_good(name):
+@pytest.mark.parametrize("name, share", [("successive_halving", 1 / 2), ("median_stopping", 2 / 3)])
+def test_a_search_takes_fewer_steps_for_a_result_as_good(name, share):
     whole, short = Training(), Training()
-    full = run(whole, None)
-    pruned = run(short, PRUNERS[name], budget=120)
-    assert whole.steps == 60 * STEPS and pruned.evaluations == 120
-    assert short.steps < 120 * STEPS / 2 and short.steps < whole.steps * 1.5
-    assert pruned.best_value <= full.best_value + 0.02
-    assert not pruned.history.pruned[np.argmin(pruned.history.best_values)]
+    for key in range(3):
+        full, pruned = run(whole, None, key=key), run(short, PRUNERS[name], key=key)
+        assert pruned.best_value <= full.best_value + 1e-3
+        assert not pruned.history.pruned[np.argmin(pruned.history.best_values)]
+    assert whole.steps == 3 * 60 * STEPS and short.steps < share * whole.steps
 
 
 def test_a_pruned_evaluation_has_its_last_value_and_is_never_the_best():
@@ -157,7 +157,7 @@ def trained(p, *, report):
 
 @pytest.mark.slow  # it starts processes
 def test_processes_report_to_the_search():
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         result = run(
             trained, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos()
         )
@@ -197,5 +197,8 @@ def test_wrong_settings_are_refused(make, message):
 
 @pytest.mark.parametrize("wrong", [("a", 1), (1, None), (1, [1, 2])])
 def test_a_report_without_two_numbers_is_an_error_of_fun(wrong):
-    with pytest.raises(TypeError, match=r"report\(step, value\) takes two numbers, got"):
+    with (
+        pytest.raises(TypeError, match=r"report\(step, value\) takes two numbers, got"),
+        pytest.warns(UserWarning, match="an evaluation failed"),
+    ):
         run(lambda p, *, report: report(*wrong), PRUNERS["median_stopping"], budget=3)

@@ -43,7 +43,8 @@ class ZojaxSampler(BaseSampler):
     and takes over the finished trials. It also takes over enqueued trials, and those of other processes.
 
     A failed trial is told as a failure, a pruned one with its last intermediate value. Studies with several
-    directions use `search.nsga2`. Pickled samplers start the search again, with the trials of the study.
+    directions use `search.nsga2`. `cloudpickle` saves a sampler; with the default algorithm, `pickle` does.
+    A loaded sampler starts the search again, with the trials of the study.
 
     Args:
       algorithm: as in `search.minimize`. With `n_jobs=n`, pass `search.asracos(in_flight=n)`.

@@ -1,10 +1,10 @@
 """A searcher of Ray Tune that suggests the points of a zojax search."""
 
-import pickle
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ray import cloudpickle
 from ray.tune.search import Searcher, sample
 from ray.tune.search.variant_generator import parse_spec_vars
 
@@ -109,11 +109,11 @@ class ZojaxSearch(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         with open(checkpoint_path, "wb") as file:
-            pickle.dump({**vars(self), "_tuner": None}, file)
+            cloudpickle.dump(self.__getstate__(), file)
 
     def restore(self, checkpoint_path: str) -> None:
         with open(checkpoint_path, "rb") as file:
-            vars(self).update(pickle.load(file))
+            vars(self).update(cloudpickle.load(file))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_tuner": None}  # functions, made again by `_started`

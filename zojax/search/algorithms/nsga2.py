@@ -16,7 +16,7 @@ from zojax.search.algorithms._variation import DRAWS, cross, mutate
 from zojax.search.spaces import Space
 
 CROSSED = 0.9  # of the children
-FEWEST, MOST, SHARE = 20, 100, 50  # members of a population: a share of the budget
+FEWEST, MOST, SHARE = 20, 50, 50  # members of a population: a share of the budget
 
 
 class Nsga2State(NamedTuple):
@@ -51,7 +51,7 @@ def nsga2(
 
     Args:
       objectives: values of an evaluation.
-      population_size: by default, 1/50 of the budget, within 20 and 100.
+      population_size: by default, 1/50 of the budget, within 20 and 50.
       batch_size: children of one ask.
       in_flight: evaluations in an executor at once, for a batch_size of 1.
 

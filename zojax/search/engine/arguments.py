@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import brief, require_count, require_flag, require_kind, require_number
+from zojax._checks import (
+    brief,
+    require_count,
+    require_executor,
+    require_flag,
+    require_kind,
+    require_number,
+)
 from zojax._keys import as_key
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton
 from zojax.search.algorithms._algorithm import require_algorithm
@@ -73,12 +80,12 @@ def choose_algorithm(
     if algorithm is None and (objectives or 1) > 1:
         algorithm = nsga2(objectives or 1)
     elif algorithm is None:
-        together = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
-        together = min(together, budget)
+        size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
+        size = min(size, budget)
         if constraints and space.is_continuous and space.dimension > 1:
-            algorithm = quasi_newton(batch_size=together)
+            algorithm = quasi_newton(batch_size=size)
         else:
-            algorithm = default_algorithm(space, budget, batch_size=together)
+            algorithm = default_algorithm(space, budget, batch_size=size)
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(
@@ -94,7 +101,7 @@ def choose_algorithm(
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
+            "Pass one with batches, such as search.portfolio(batch_size=8), or asracos(in_flight=8).",
             stacklevel=3,
         )
     return algorithm
@@ -142,11 +149,7 @@ def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None
         raise TypeError(f"fun must be a function of a point, got {fun!r}.")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a SearchProgress, got {callback!r}.")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
-            f"got {executor!r}."
-        )
+    require_executor(executor)
     if pruner is not None:
         require_kind("pruner", pruner, Pruner)
     if is_shut_down(executor):

@@ -1,10 +1,12 @@
 """The reports of evaluations to a pruner: from this thread, other threads and other processes."""
 
 import os
+from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from threading import Lock, Thread
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -12,6 +14,18 @@ from zojax._checks import brief
 from zojax._scalars import host_scalar
 from zojax.search.engine.task import Problem
 from zojax.search.pruners import Pruned, Pruner
+
+LISTENERS: WeakSet[Listener] = WeakSet()
+
+
+def _close_inherited() -> None:
+    """A forked worker that held a listener would keep calls to a closed one waiting."""
+    for listener in list(LISTENERS):
+        listener.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Reports:
@@ -93,13 +107,14 @@ class Server:
 
     def __init__(self, reports: Reports):
         self.reports, self.key = reports, os.urandom(32)
-        self.listener, self.is_open = Listener(authkey=self.key), True
+        self.listener, self.is_open = Listener(authkey=self.key, backlog=64), True
+        LISTENERS.add(self.listener)
         Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self.is_open = False
-        Client(self.listener.address, authkey=self.key).close()  # wakes the thread that accepts
-        self.listener.close()
+        with suppress(OSError, EOFError):  # the thread may have seen it and closed the listener
+            Client(self.listener.address, authkey=self.key).close()  # wakes the thread
 
     def _accept(self) -> None:
         while self.is_open:
@@ -108,6 +123,7 @@ class Server:
             except (AuthenticationError, OSError, EOFError):
                 continue
             Thread(target=self._answer, args=(connection,), daemon=True).start()
+        self.listener.close()  # refuses callers that wait
 
     def _answer(self, connection: Connection) -> None:
         with connection:
