@@ -29,8 +29,9 @@ class ZojaxSearch(Searcher):
         tuner = tune.Tuner(train, param_space={"lr": tune.loguniform(1e-4, 1)}, tune_config=tune.TuneConfig(
             metric="loss", mode="min", search_alg=ZojaxSearch(seed=0), num_samples=100))
 
-    A configuration is a dict, of any depth, with domains of Ray (`tune.uniform`, `loguniform`, `quniform`,
-    `randint`, `lograndint`, `qrandint`, `choice`) or of zojax, and constants.
+    A configuration is a dict, of any depth, with constants and domains of Ray (`tune.uniform`, `loguniform`,
+    `quniform`, `randint`, `lograndint`, `qrandint`, `choice`). In `space`, domains of zojax serve as well;
+    in `param_space`, Ray replaces objects that it does not know.
 
     A trial without the metric, or with an error, is told as a failure. Suggestions beyond what the
     algorithm can have open are random: limit them by `max_concurrent_trials`, or pass
