@@ -11,7 +11,11 @@ pytestmark = pytest.mark.slow  # Ray takes seconds to import, and is no test dep
 
 CONFIG = {
     "lr": tune.loguniform(1e-4, 1),
-    "net": {"width": tune.randint(2, 9), "depth": tune.qrandint(2, 8, 2), "act": tune.choice(["a", None])},
+    "net": {
+        "width": tune.randint(2, 9),
+        "depth": tune.qrandint(2, 8, 2),
+        "act": tune.choice(["a", None]),
+    },
     "rate": tune.quniform(0, 1, 0.25),
     "fixed": 7,
     "ours": search.integers(0, 3),
@@ -42,7 +46,11 @@ def test_configurations_lie_in_the_space():
     for config in told(searcher(), 40):
         net = config["net"]
         assert 1e-4 <= config["lr"] <= 1 and config["fixed"] == 7 and config["ours"] in range(4)
-        assert net["width"] in range(2, 9) and net["depth"] in (2, 4, 6, 8) and net["act"] in ("a", None)
+        assert (
+            net["width"] in range(2, 9)
+            and net["depth"] in (2, 4, 6, 8)
+            and net["act"] in ("a", None)
+        )
         assert config["rate"] in (0, 0.25, 0.5, 0.75, 1)
 
 
@@ -54,7 +62,13 @@ def test_it_finds_the_best_configuration():
 
 
 def test_modes_failures_and_given_configurations():
-    best = {"lr": 0.01, "net": {"width": 5, "depth": 4, "act": None}, "rate": 0.5, "fixed": 7, "ours": 0}
+    best = {
+        "lr": 0.01,
+        "net": {"width": 5, "depth": 4, "act": None},
+        "rate": 0.5,
+        "fixed": 7,
+        "ours": 0,
+    }
     own = searcher(mode="max", points_to_evaluate=[best])
     assert own.suggest("first") == best
     own.on_trial_complete("first", {"loss": 3.0})

@@ -15,7 +15,6 @@ from zojax._scalars import host_scalar
 from zojax.search.engine.task import Problem
 from zojax.search.pruners import Pruned, Pruner
 
-
 LISTENERS: WeakSet[Listener] = WeakSet()
 
 
