@@ -1,5 +1,6 @@
 """Laws of every adaptive direction in the table `ADAPTIVE`."""
 
+import pickle
 from functools import cache
 
 import jax
@@ -15,7 +16,7 @@ from zojax.directions import Outcome
 
 W = np.array([[0.9, -0.2, 0.4], [0.1, -1.3, 0.6], [-0.7, 0.05, 0.3], [0.35, 1.1, -0.8]])
 LIKE = jax.ShapeDtypeStruct(W.shape, jnp.float32)
-KEYS = jax.random.split(jax.random.key(3), 4)
+KEYS = [jax.random.key(seed) for seed in range(4)]
 MANY = 20_000
 SUBSPACES = fast([], [name for name in ADAPTIVE if name.startswith("subspace,")])
 ROWS = fast(["cone", "subspace"], ADAPTIVE)
@@ -51,6 +52,15 @@ def test_a_memory_keeps_its_shapes_and_dtypes(name):
     first, *rest = [jax.eval_shape(lambda m=m: m) for m in memories(name)]
     assert first == jax.eval_shape(lambda: ADAPTIVE[name].adaptive.init(LIKE))
     assert all(other == first for other in rest)
+
+
+@pytest.mark.parametrize("name", [n for n in ADAPTIVE if n != "layers_in_turn"])  # a lambda
+def test_pickle_keeps_every_function(name):
+    adaptive = ADAPTIVE[name].adaptive
+    again = pickle.loads(pickle.dumps(adaptive))
+    assert jax.eval_shape(lambda: again.init(LIKE)) == jax.eval_shape(lambda: adaptive.init(LIKE))
+    for mine, theirs in zip(adaptive[1:4], again[1:4], strict=True):
+        assert getattr(mine, "func", mine) is getattr(theirs, "func", theirs)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -207,9 +207,37 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
     jax.tree.map(np.testing.assert_array_equal, one, many)
     assert many["w"].sharding.is_equivalent_to(sharded["w"].sharding, 2)
 """
+# A step has the collectives of a forward pass, however many directions, and a few of single numbers.
+COLLECTIVES = """
+import re
+
+mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+shape = lambda *s, spec: jax.ShapeDtypeStruct(
+    s, jnp.float32, sharding=jax.NamedSharding(mesh, spec)
+)
+params = {"up": shape(32, 64, spec=P(None, "model")), "down": shape(64, 32, spec=P("model"))}
+x = shape(16, 32, spec=P("data"))
+loss = lambda p, x: jnp.mean((jnp.tanh(x @ p["up"]) @ p["down"]) ** 2)
+of = zojax.directions
 
 
-@pytest.mark.parametrize("program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC])
+def collectives(fun):
+    text = jax.jit(fun).lower(params, x).compile().as_text()
+    return re.findall("(?:all-reduce|all-gather|all-to-all|collective-permute)\\\\(", text)
+
+
+forward = len(collectives(loss))
+assert forward
+for direction, extra in ((of.low_rank(), 2), (of.rademacher(), 3), (of.sphere(), 3)):
+    source = zojax.estimator(direction, num_directions=8)
+    found = collectives(lambda p, x: zojax.grad(loss, source)(0, p, x))
+    assert len(found) <= forward + extra, found
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, COLLECTIVES]
+)
 def test_a_mesh(program):
     program = START + program + 'print("sharded")'
     done = subprocess.run(

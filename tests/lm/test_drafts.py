@@ -52,14 +52,27 @@ def test_a_draft_changes_only_the_number_of_forward_passes(made, name):
     found = jax.jit(lambda params: decode(params, draft=made[name]))(PARAMS)
     np.testing.assert_array_equal(found.tokens, plain.tokens)
     np.testing.assert_array_equal(found.lengths, [NEW] * 3)
-    assert plain.forwards == NEW and found.forwards < 0.8 * NEW
+    assert (plain.forwards == NEW).all() and found.forwards.mean() < 0.8 * NEW
 
 
 def test_a_right_draft_takes_all_its_tokens_in_each_forward_pass():
     draft = oracle(3)
     found = jax.jit(lambda params: decode(params, draft=draft))(PARAMS)
     np.testing.assert_array_equal(found.tokens, PLAIN(PARAMS).tokens)
-    assert found.forwards == 1 + -(-(NEW - 1) // 4)
+    assert (found.forwards == 1 + -(-(NEW - 1) // 4)).all()
+
+
+@pytest.mark.slow
+def test_a_smaller_model_drafts_on_its_own_cache():
+    def run(params, layers):
+        smaller = drafts.first_layers(MODEL._replace(params=params), layers)
+        return decode(params, draft=drafts.model(smaller, size=3))
+
+    whole, half = (jax.jit(lambda p, n=n: run(p, n))(PARAMS) for n in (2, 1))
+    for found in (whole, half):
+        np.testing.assert_array_equal(found.tokens, PLAIN(PARAMS).tokens)
+    assert (whole.forwards == 1 + -(-(NEW - 1) // 4)).all()  # it drafts its own text
+    assert (half.forwards >= whole.forwards).all()
 
 
 def test_random_drafts_of_random_models_are_harmless():
@@ -73,7 +86,7 @@ def test_random_drafts_of_random_models_are_harmless():
         params = llama.init(jax.random.key(seed), CONFIG)
         found = run(params)
         np.testing.assert_array_equal(found.tokens, PLAIN(params).tokens)
-        assert found.forwards < NEW  # some guesses among 8 tokens are right
+        assert found.forwards.max() < NEW  # some guesses among 8 tokens are right
 
 
 @pytest.mark.slow
@@ -83,20 +96,20 @@ def test_samples_are_those_of_plain_decoding():
     draft = drafts.text(plain.tokens, size=3)
     found = jax.jit(lambda params: decode(params, draft=draft, **options))(PARAMS)
     np.testing.assert_array_equal(found.tokens, plain.tokens)
-    assert (plain.tokens != PLAIN(PARAMS).tokens).any() and found.forwards < plain.forwards / 2
+    assert (plain.tokens != PLAIN(PARAMS).tokens).any() and found.forwards.max() < NEW / 2
 
 
-def test_a_text_ends_at_its_stop_with_and_without_a_draft(made):
+def test_a_text_ends_at_its_stop():
     whole = np.array(PLAIN(PARAMS).tokens)
     stop = int(whole[0, 6])
     ends = [(row.tolist() + [stop]).index(stop) + 1 for row in whole]
-    for draft in (None, made["union"]):
-        run = jax.jit(lambda params, draft=draft: decode(params, draft=draft, stop=stop))
-        found = run(PARAMS)
-        np.testing.assert_array_equal(found.lengths, np.minimum(ends, NEW))
-        for row, expected, end in zip(found.tokens, whole, ends, strict=True):
-            np.testing.assert_array_equal(row[:end], expected[:end])
-            assert (row[end:] == stop).all()
+    draft = oracle(3)
+    found = jax.jit(lambda params: decode(params, draft=draft, stop=stop))(PARAMS)
+    np.testing.assert_array_equal(found.lengths, np.minimum(ends, NEW))
+    assert (found.forwards <= found.lengths).all()
+    for row, expected, end in zip(found.tokens, whole, ends, strict=True):
+        np.testing.assert_array_equal(row[:end], expected[:end])
+        assert (row[end:] == stop).all()
 
 
 @pytest.mark.slow
@@ -105,13 +118,14 @@ def test_a_warm_pool_needs_fewer_forward_passes(made):
     first = run(PARAMS, jnp.full((32, 4), -1, jnp.int32))
     second = run(PARAMS, first.draft)
     np.testing.assert_array_equal(second.tokens, first.tokens)
-    assert second.forwards < first.forwards
+    assert second.forwards.sum() < first.forwards.sum()
     phrases = np.array(first.draft)
     kept = phrases[phrases[:, 0] >= 0]
     assert len(np.unique(kept, axis=0)) == len(kept) > 0
 
 
-@pytest.mark.parametrize("kind", [pytest.param("gpt2", marks=pytest.mark.slow), "gemma3"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
 def test_learned_positions_and_windows_follow_the_tree(kind):
     model = lm.load(FOLDERS / kind)
     tokens = np.random.default_rng(1).integers(0, 61, (3, 7))
@@ -125,7 +139,7 @@ def test_learned_positions_and_windows_follow_the_tree(kind):
     draft = drafts.union(drafts.lookup(3), drafts.text(wrong, size=3))
     found = jax.jit(lambda params: run(params, draft))(model.params)
     np.testing.assert_array_equal(found.tokens, plain.tokens)
-    assert found.forwards < 8
+    assert found.forwards.max() < 8
 
 
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
@@ -164,6 +178,7 @@ def test_the_longest_match_in_the_text_is_followed():
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
         (lambda: drafts.union(drafts.lookup(3), drafts.lookup(4)), r"one size, got sizes \[3, 4\]"),
+        (lambda: drafts.first_layers(MODEL, 3), "layers must be from 1 to 2, got 3"),
         (lambda: lm.sampler(0.0), "temperature must be positive"),
         (lambda: lm.sampler(top_k=0), "top_k must be 1 at least, got 0"),
         (lambda: lm.sampler(top_p=1.5), "top_p must be above 0 and at most 1, got 1.5"),

@@ -22,7 +22,7 @@ class Law(NamedTuple):
     Attributes:
       make: `make(key)` for a loss near 1, with mu `MU`.
       converging: settings that lower a quadratic a thousandfold in 300 steps.
-      at_rate: `at_rate(rate)`, with settings that train small problems at some rate of a grid.
+      at_rate: `at_rate(rate)`, with settings that train small problems from zero at some rate of a grid.
       numbers: of the state for a 64 x 32 matrix and a vector of 32, with the settings of `make`; counts of
         steps apart.
       asks: whether values may come from outside.
@@ -196,7 +196,6 @@ OPTIMIZERS = {
     ),
     "sparse_mezo": Law(
         lambda key: zojax.sparse_mezo(0.02, mu=MU, sparsity=0.5, key=key),
-        at_rate=lambda rate: zojax.sparse_mezo(rate, 1e-2, 4, sparsity=0.1),
         numbers=2,
     ),
     "lezo": Law(

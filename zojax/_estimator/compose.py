@@ -67,7 +67,7 @@ class Estimator(NamedTuple):
       stencil: as given, in Python floats.
     """
 
-    init: Callable[[], EstimatorState]
+    init: Callable[..., EstimatorState]
     estimate: Callable[..., Estimate]
     ask: Callable[..., tuple[PyTree, Asked]]
     tell: Callable[..., PyTree]

@@ -1,6 +1,7 @@
 """Directions in a cone around a momentum of past estimates."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,8 @@ import numpy as np
 
 from zojax import noise
 from zojax._checks import require_kind, require_rate
-from zojax._direction import Adaptive, Direction
-from zojax._trees import total_size
+from zojax._direction import Adaptive, Direction, Outcome
+from zojax._trees import PyTree, total_size
 from zojax.directions.rademacher import rademacher
 
 
@@ -46,37 +47,44 @@ def cone(angle: float = 1.35, decay: float = 0.95, direction: Direction | None =
     base = rademacher() if direction is None else direction
     require_kind("direction", base, Direction)
 
-    def of_step(memory, params):
-        del params
-        squares = [jnp.sum(jnp.square(m.astype(jnp.float32))) for m in jax.tree.leaves(memory)]
-        norm = jnp.sqrt(sum(squares, start=jnp.float32(0)))
-        has_mean = norm > 0
-        across = jnp.where(has_mean, np.float32(math.sin(angle)), np.float32(1))
-        along = np.float32(math.cos(angle)) / jnp.where(has_mean, norm, 1)
-
-        def along_of(like):
-            return along * np.float32(math.sqrt(total_size(like)))
-
-        def draw(frame, index, like):
-            drawn, weight = base.draw(frame, index, like), along_of(like)
-            return jax.tree.map(
-                lambda _, m, z: noise.MixedNoise(z, m, across, weight), like, memory, drawn
-            )
-
-        def combine(frame, coefficients, like):
-            weight = (along_of(like) * jnp.sum(coefficients)).astype(jnp.float32)
-            total = base.combine(frame, coefficients * across.astype(coefficients.dtype), like)
-            return jax.tree.map(
-                lambda t, m: t + (weight * m.astype(jnp.float32)).astype(t.dtype), total, memory
-            )
-
-        return base._replace(draw=draw, combine=combine)
-
-    def learn(memory, outcome):
-        return jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, memory, outcome.grads)
-
-    return Adaptive(_zeros, of_step, learn=learn, max_directions=base.max_directions)
+    return Adaptive(
+        _zeros,
+        partial(_of_step, base, angle),
+        learn=partial(_learn, decay),
+        max_directions=base.max_directions,
+    )
 
 
 def _zeros(like):
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+
+def _of_step(base: Direction, angle: float, memory: PyTree, params: PyTree) -> Direction:
+    del params
+    squares = [jnp.sum(jnp.square(m.astype(jnp.float32))) for m in jax.tree.leaves(memory)]
+    norm = jnp.sqrt(sum(squares, start=jnp.float32(0)))
+    has_mean = norm > 0
+    across = jnp.where(has_mean, np.float32(math.sin(angle)), np.float32(1))
+    along = np.float32(math.cos(angle)) / jnp.where(has_mean, norm, 1)
+
+    def along_of(like):
+        return along * np.float32(math.sqrt(total_size(like)))
+
+    def draw(frame, index, like):
+        drawn, weight = base.draw(frame, index, like), along_of(like)
+        return jax.tree.map(
+            lambda _, m, z: noise.MixedNoise(z, m, across, weight), like, memory, drawn
+        )
+
+    def combine(frame, coefficients, like):
+        weight = (along_of(like) * jnp.sum(coefficients)).astype(jnp.float32)
+        total = base.combine(frame, coefficients * across.astype(coefficients.dtype), like)
+        return jax.tree.map(
+            lambda t, m: t + (weight * m.astype(jnp.float32)).astype(t.dtype), total, memory
+        )
+
+    return base._replace(draw=draw, combine=combine)
+
+
+def _learn(decay: float, memory: PyTree, outcome: Outcome) -> PyTree:
+    return jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, memory, outcome.grads)

@@ -1,13 +1,15 @@
 """Pairs of normals, shorter in coordinates of large curvature."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from zojax import noise
 from zojax._checks import require_fraction, require_positive
-from zojax._direction import Adaptive
+from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
-from zojax._trees import structure_of
+from zojax._trees import PyTree, structure_of
 from zojax.directions.normal import normal
 from zojax.directions.separable import squares_less_one
 
@@ -48,48 +50,53 @@ def curvature(smoothing: float = 1e-6, floor: float = 1e-2) -> Adaptive:
     """
     alpha = require_fraction("smoothing", smoothing)
     require_positive("floor", floor)
-    base = normal()
 
-    def length(b):
-        """1 / sqrt(h)."""
-        return 1 / jnp.sqrt(jnp.maximum(jnp.abs(b), floor).astype(jnp.float32))
-
-    def of_step(memory, params):
-        del params
-
-        def frame(key, num_directions, like):
-            if num_directions % 2:
-                raise ValueError(
-                    f"num_directions must be even, got {num_directions}: curvature needs pairs."
-                )
-            return base.frame(key, num_directions // 2, like)
-
-        def draw(frame, index, like):
-            index = jnp.asarray(index).astype(jnp.int32)
-            sign = (1 - 2 * (index % 2)).astype(jnp.float32)
-            drawn = base.draw(frame, index // 2, like)
-            return jax.tree.map(
-                lambda _, b, z: noise.ScaledNoise(z, sign * length(b)), like, memory, drawn
-            )
-
-        def combine(frame, coefficients, like):
-            total = base.combine(frame, coefficients[::2] - coefficients[1::2], like)
-            return jax.tree.map(lambda t, b: length(b).astype(t.dtype) * t, total, memory)
-
-        return base._replace(frame=frame, draw=draw, combine=combine)
-
-    def learn(memory, outcome):
-        # The coefficients of a pair add to (L+ + L- - 2 L) / (2 mu P).
-        seconds = (outcome.coefficients[::2] + outcome.coefficients[1::2]) / outcome.mu
-        moments = squares_less_one(base, outcome.frame, seconds, structure_of(memory))
-
-        def update(b, moment):
-            return (1 - alpha) * b + alpha * jnp.maximum(jnp.abs(b), floor) * moment
-
-        return jax.tree.map(update, memory, moments)
-
-    return Adaptive(_ones, of_step, learn=learn)
+    return Adaptive(_ones, partial(_of_step, floor), learn=partial(_learn, alpha, floor))
 
 
 def _ones(like):
     return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, accumulator_dtype(leaf.dtype)), like)
+
+
+def _length(floor: float, b: jax.Array) -> jax.Array:
+    """1 / sqrt(h)."""
+    return 1 / jnp.sqrt(jnp.maximum(jnp.abs(b), floor).astype(jnp.float32))
+
+
+def _of_step(floor: float, memory: PyTree, params: PyTree) -> Direction:
+    del params
+    base, length = normal(), partial(_length, floor)
+
+    def frame(key, num_directions, like):
+        if num_directions % 2:
+            raise ValueError(
+                f"num_directions must be even, got {num_directions}: curvature needs pairs."
+            )
+        return base.frame(key, num_directions // 2, like)
+
+    def draw(frame, index, like):
+        index = jnp.asarray(index).astype(jnp.int32)
+        sign = (1 - 2 * (index % 2)).astype(jnp.float32)
+        drawn = base.draw(frame, index // 2, like)
+        return jax.tree.map(
+            lambda _, b, z: noise.ScaledNoise(z, sign * length(b)), like, memory, drawn
+        )
+
+    def combine(frame, coefficients, like):
+        total = base.combine(frame, coefficients[::2] - coefficients[1::2], like)
+        return jax.tree.map(lambda t, b: length(b).astype(t.dtype) * t, total, memory)
+
+    return base._replace(frame=frame, draw=draw, combine=combine)
+
+
+def _learn(alpha: float, floor: float, memory: PyTree, outcome: Outcome) -> PyTree:
+    # The coefficients of a pair add to (L+ + L- - 2 L) / (2 mu P).
+    plus, minus = outcome.coefficients[::2], outcome.coefficients[1::2]
+    has_both = (plus != 0) & (minus != 0)  # half a pair is a slope, not a curvature
+    seconds = jnp.where(has_both, plus + minus, 0) / outcome.mu
+    moments = squares_less_one(normal(), outcome.frame, seconds, structure_of(memory))
+
+    def update(b, moment):
+        return (1 - alpha) * b + alpha * jnp.maximum(jnp.abs(b), floor) * moment
+
+    return jax.tree.map(update, memory, moments)

@@ -1,6 +1,7 @@
 """Directions that favour the span of past estimates."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from zojax import noise
 from zojax._checks import require_count, require_fraction
-from zojax._direction import Adaptive, Direction
+from zojax._direction import Adaptive, Direction, Outcome
 from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
@@ -53,20 +54,23 @@ def guided(history: int = 10, alpha: float = 0.5) -> Adaptive:
     history = require_count("history", history)
     alpha = require_fraction("alpha", alpha)
 
-    def init(like):
-        return jax.tree.map(lambda leaf: jnp.zeros((history, *leaf.shape), leaf.dtype), like)
+    return Adaptive(partial(_init, history), partial(_of_step, history, alpha), learn=_learn)
 
-    def of_step(memory, params):
-        del params
-        return _direction(memory, _basis(memory, history), alpha)
 
-    def learn(memory, outcome):
-        def shift(past, g):
-            return jnp.concatenate([g[None].astype(past.dtype), past[:-1]])
+def _init(history: int, like: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.zeros((history, *leaf.shape), leaf.dtype), like)
 
-        return jax.tree.map(shift, memory, outcome.grads)
 
-    return Adaptive(init, of_step, learn=learn)
+def _of_step(history: int, alpha: float, memory: PyTree, params: PyTree) -> Direction:
+    del params
+    return _direction(memory, _basis(memory, history), alpha)
+
+
+def _learn(memory: PyTree, outcome: Outcome) -> PyTree:
+    def shift(past, g):
+        return jnp.concatenate([g[None].astype(past.dtype), past[:-1]])
+
+    return jax.tree.map(shift, memory, outcome.grads)
 
 
 def _basis(memory: PyTree, k: int) -> _Basis:

@@ -10,7 +10,7 @@ import numpy as np
 
 from zojax import noise
 from zojax._checks import require_fraction
-from zojax._direction import Adaptive, Direction
+from zojax._direction import Adaptive, Direction, Outcome
 from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
 
@@ -49,16 +49,8 @@ def layers(density: float, layer_of: LayerOf | None = None) -> Direction:
     """
     density = require_fraction("density", density)
 
-    def frame(key, num_directions, like):
-        del num_directions
-        count = _count(layer_of, like)
-        kept = max(1, round(density * count))
-        place = jnp.argsort(jax.random.uniform(noise.fold_in(key, 1), (count,)))
-        weights = jnp.zeros(count).at[place[:kept]].set(np.sqrt(count / kept))
-        return noise.make_seed(key), weights
-
     draw = partial(_draw, layer_of)
-    return Direction(frame, draw, accumulate(draw))
+    return Direction(partial(_random, density, layer_of), draw, accumulate(draw))
 
 
 def layers_in_turn(layer_of: LayerOf | None = None) -> Adaptive:
@@ -81,22 +73,39 @@ def layers_in_turn(layer_of: LayerOf | None = None) -> Adaptive:
     ([True, False], 1)
     """
 
-    def direction(memory, params):
-        del params
+    return Adaptive(_first, partial(_of_step, layer_of), learn=_next)
 
-        def frame(key, num_directions, like):
-            del num_directions
-            count = _count(layer_of, like)
-            return noise.make_seed(key), (jnp.arange(count) == memory % count).astype(jnp.float32)
 
-        draw = partial(_draw, layer_of)
-        return Direction(frame, draw, accumulate(draw))
+def _random(density: float, layer_of: LayerOf | None, key: jax.Array, num_directions: int, like):
+    """A seed, and the weight of each layer."""
+    del num_directions
+    count = _count(layer_of, like)
+    kept = max(1, round(density * count))
+    place = jnp.argsort(jax.random.uniform(noise.fold_in(key, 1), (count,)))
+    weights = jnp.zeros(count).at[place[:kept]].set(np.sqrt(count / kept))
+    return noise.make_seed(key), weights
 
-    return Adaptive(
-        init=lambda like: np.int32(0),
-        direction=direction,
-        learn=lambda memory, outcome: memory + 1,
-    )
+
+def _first(like: PyTree) -> jax.Array:
+    del like
+    return jnp.zeros([], jnp.int32)
+
+
+def _of_step(layer_of: LayerOf | None, memory: jax.Array, params: PyTree) -> Direction:
+    del params
+
+    def frame(key, num_directions, like):
+        del num_directions
+        count = _count(layer_of, like)
+        return noise.make_seed(key), (jnp.arange(count) == memory % count).astype(jnp.float32)
+
+    draw = partial(_draw, layer_of)
+    return Direction(frame, draw, accumulate(draw))
+
+
+def _next(memory: jax.Array, outcome: Outcome) -> jax.Array:
+    del outcome
+    return memory + 1
 
 
 def _layers(layer_of: LayerOf | None, like: PyTree) -> list:
@@ -124,7 +133,7 @@ def _draw(layer_of: LayerOf | None, frame, index, like: PyTree) -> PyTree:
     seed, weights = frame
     leaves, treedef = jax.tree.flatten(like)
     seeds = noise.child_seeds(seed, index, len(leaves))
-    drawn = []
+    drawn: list[noise.Noise] = []
     for leaf, own, layer in zip(leaves, seeds, _layers(layer_of, like), strict=True):
         signs, weight = noise.Signs(own), weights[np.asarray(layer)]
         if weight.ndim == 0:

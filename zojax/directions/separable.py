@@ -1,13 +1,14 @@
 """Normals with a scale of their own for each coordinate, learned by natural evolution."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from zojax import noise
 from zojax._checks import require_rate
-from zojax._direction import Adaptive, Direction
+from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of, total_size
 from zojax.directions._combine import accumulate
@@ -22,8 +23,7 @@ def separable(rate: float | None = None) -> Adaptive:
 
     for the shaped values :math:`u_i = N \mu c_i` of `stencils.one_point`, such as
     `shaping.nes_utilities`. Scales start at 1 and the memory is their logarithm, a copy of the
-    parameters. The target is the natural
-    gradient: E zz' is :math:`\mathrm{diag}(\sigma^2)`.
+    parameters. The target is the natural gradient: E zz' is :math:`\mathrm{diag}(\sigma^2)`.
 
     Args:
       rate: eta; :math:`(3 + \ln d) / (5 \sqrt d)` by default.
@@ -44,31 +44,33 @@ def separable(rate: float | None = None) -> Adaptive:
     """
     if rate is not None:
         require_rate("rate", rate)
+
+    return Adaptive(_zeros, _of_step, learn=partial(_learn, rate))
+
+
+def _of_step(memory: PyTree, params: PyTree) -> Direction:
+    del params
     base = normal()
 
-    def of_step(memory, params):
-        del params
+    def draw(frame, index, like):
+        drawn = base.draw(frame, index, like)
+        return jax.tree.map(
+            lambda _, log, z: noise.ScaledNoise(z, jnp.exp(log)), like, memory, drawn
+        )
 
-        def draw(frame, index, like):
-            drawn = base.draw(frame, index, like)
-            return jax.tree.map(
-                lambda _, log, z: noise.ScaledNoise(z, jnp.exp(log)), like, memory, drawn
-            )
+    def combine(frame, coefficients, like):
+        total = base.combine(frame, coefficients, like)
+        return jax.tree.map(lambda t, log: jnp.exp(log).astype(t.dtype) * t, total, memory)
 
-        def combine(frame, coefficients, like):
-            total = base.combine(frame, coefficients, like)
-            return jax.tree.map(lambda t, log: jnp.exp(log).astype(t.dtype) * t, total, memory)
+    return base._replace(draw=draw, combine=combine)
 
-        return base._replace(draw=draw, combine=combine)
 
-    def learn(memory, outcome):
-        d = total_size(memory)
-        eta = (3 + math.log(d)) / (5 * math.sqrt(d)) if rate is None else rate
-        utilities = len(outcome.coefficients) * outcome.mu * outcome.coefficients
-        moments = squares_less_one(base, outcome.frame, utilities, structure_of(memory))
-        return jax.tree.map(lambda log, m: log - 0.5 * eta * m, memory, moments)
-
-    return Adaptive(_zeros, of_step, learn=learn)
+def _learn(rate: float | None, memory: PyTree, outcome: Outcome) -> PyTree:
+    d = total_size(memory)
+    eta = (3 + math.log(d)) / (5 * math.sqrt(d)) if rate is None else rate
+    utilities = len(outcome.coefficients) * outcome.mu * outcome.coefficients
+    moments = squares_less_one(normal(), outcome.frame, utilities, structure_of(memory))
+    return jax.tree.map(lambda log, m: log - 0.5 * eta * m, memory, moments)
 
 
 def squares_less_one(direction: Direction, frame, coefficients: jax.Array, like: PyTree) -> PyTree:

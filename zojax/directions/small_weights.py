@@ -1,10 +1,10 @@
 """The weights of small magnitude only, as they were in the first step."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from zojax._checks import require_fraction, require_kind
 from zojax._direction import Adaptive, Direction
@@ -50,24 +50,27 @@ def small_weights(density: float = 0.2, direction: Direction | None = None) -> A
     base = rademacher() if direction is None else direction
     require_kind("direction", base, Direction)
 
-    def init(like):
-        return _Thresholds(np.bool_(False), jax.tree.map(lambda leaf: np.float32(0), like))
+    return Adaptive(_init, partial(_of_step, base), partial(_begin, density))
 
-    def begin(memory, key, params):
-        del key
 
-        def thresholds():
-            return jax.tree.map(lambda w: _threshold(w, density), params)
+def _init(like: PyTree) -> _Thresholds:
+    return _Thresholds(
+        jnp.zeros([], jnp.bool_), jax.tree.map(lambda leaf: jnp.zeros([], jnp.float32), like)
+    )
 
-        return _Thresholds(
-            jnp.bool_(True), jax.lax.cond(memory.known, lambda: memory.of, thresholds)
-        )
 
-    def of_step(memory, params):
-        mask = jax.tree.map(lambda w, t: jnp.abs(w).astype(jnp.float32) <= t, params, memory.of)
-        return masked(base, mask)
+def _begin(density: float, memory: _Thresholds, key: jax.Array, params: PyTree) -> _Thresholds:
+    del key
 
-    return Adaptive(init, of_step, begin)
+    def thresholds():
+        return jax.tree.map(lambda w: _threshold(w, density), params)
+
+    return _Thresholds(jnp.bool_(True), jax.lax.cond(memory.known, lambda: memory.of, thresholds))
+
+
+def _of_step(base: Direction, memory: _Thresholds, params: PyTree) -> Direction:
+    mask = jax.tree.map(lambda w, t: jnp.abs(w).astype(jnp.float32) <= t, params, memory.of)
+    return masked(base, mask)
 
 
 def _threshold(w: jax.Array, density: float) -> jax.Array:

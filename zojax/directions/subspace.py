@@ -171,7 +171,7 @@ def _init(choice: _Choice, like: PyTree) -> SubspaceMemory:
         return jax.tree.map(of_leaf, _split(like)[0])
 
     return SubspaceMemory(
-        age=np.int32(0),
+        age=jnp.zeros([], jnp.int32),
         left=None if choice.sides == "right" else zeros(lambda s: (s.rank, s.rows)),
         right=None if choice.sides == "left" else zeros(lambda s: (s.rank, s.columns)),
         moment=None if choice.momentum is None else zeros(lambda s: s.core),
@@ -207,7 +207,7 @@ def _bases(choice: _Choice, key: jax.Array, old: PyTree) -> PyTree:
     for i, leaf in enumerate(leaves):
         normals = jax.random.normal(noise.fold_in(key, i), leaf.shape, jnp.float32)
         new.append(jnp.linalg.qr(normals.T)[0].T if choice.is_orthonormal else normals)
-    return treedef.unflatten(new)
+    return jax.tree.unflatten(treedef, new)
 
 
 def _turn(choice: _Choice, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -292,7 +292,7 @@ def _mean(choice: _Choice, memory: SubspaceMemory, frame, coefficients, matrices
     leaves, treedef = jax.tree.flatten(matrices)
     none = [None] * len(leaves)
     moments = none if memory.moment is None else jax.tree.leaves(memory.moment)
-    return treedef.unflatten(map(of_leaf, leaves, jax.tree.leaves(terms), moments))
+    return jax.tree.unflatten(treedef, map(of_leaf, leaves, jax.tree.leaves(terms), moments))
 
 
 def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
@@ -304,7 +304,7 @@ def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
         noise.row_noise(noise.Normals(own), core).dense()
         for own, core in zip(seeds, cores, strict=False)
     ]
-    return treedef.unflatten(drawn)
+    return jax.tree.unflatten(treedef, drawn)
 
 
 def _map(fun: Callable, matrices: PyTree, tree: PyTree, memory: SubspaceMemory) -> PyTree:
@@ -313,7 +313,7 @@ def _map(fun: Callable, matrices: PyTree, tree: PyTree, memory: SubspaceMemory) 
     none = [None] * len(leaves)
     left = none if memory.left is None else jax.tree.leaves(memory.left)
     right = none if memory.right is None else jax.tree.leaves(memory.right)
-    return treedef.unflatten(map(fun, leaves, jax.tree.leaves(tree), left, right))
+    return jax.tree.unflatten(treedef, map(fun, leaves, jax.tree.leaves(tree), left, right))
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

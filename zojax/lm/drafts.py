@@ -6,6 +6,7 @@ A draft proposes C candidates of K tokens for each row in each round; shapes are
 - `lookup`: what followed the last tokens earlier in the same text.
 - `text`: another run's text, for example the unperturbed model's for all members of a population.
 - `pool`: phrases of all texts so far, by their first token.
+- `model`: a smaller model, for example the `first_layers` of the model itself.
 - `union`: the candidates of several.
 
 >>> import jax, jax.numpy as jnp
@@ -20,14 +21,27 @@ True
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["Draft", "Round", "lookup", "none", "pool", "text", "union"]
+if TYPE_CHECKING:
+    from zojax.lm._model import Model
+
+__all__ = [
+    "Draft",
+    "Round",
+    "first_layers",
+    "lookup",
+    "model",
+    "none",
+    "pool",
+    "text",
+    "union",
+]
 
 NGRAM = 3  # the last tokens that are compared
 
@@ -189,6 +203,64 @@ def pool(count: int = 8, size: int = 6, capacity: int = 2048) -> Draft:
         return _appended(state, jnp.concatenate([corrected, phrases], axis=1).reshape(-1, size + 1))
 
     return Draft(count, size, init, propose, learn)
+
+
+def model(smaller: "Model", size: int = 4) -> Draft:
+    """The most likely next tokens of a smaller model with the same vocabulary, on a cache of its own.
+
+    Give its parameters as an argument of your jitted function, or they become constants of the program. See
+    `first_layers` for a smaller model that needs no download.
+
+    Args:
+      smaller: a `Model`.
+      size: tokens of the candidate; each costs a forward pass of the smaller model.
+    """
+    _check_size(size)
+    module, config, params, *_ = smaller
+
+    def extended(cache: Any, tokens: jax.Array, start: jax.Array) -> tuple[jax.Array, Any]:
+        x, own = module.extend(config, params, tokens, past=cache, start=start)
+        rows, steps = np.arange(len(tokens))[:, None], np.arange(tokens.shape[1])
+        places = start[:, None] + steps
+        return x, jax.tree.map(lambda a, b: a.at[:, rows, places].set(b), cache, own)
+
+    def likeliest(x: jax.Array) -> jax.Array:
+        return jnp.argmax(module.logits(config, params, x), axis=-1).astype(jnp.int32)
+
+    def init(memory: Any, text: jax.Array, length: jax.Array) -> Any:
+        del memory, length
+        _, own = module.extend(config, params, text)
+        return jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (0, 0), (0, size + 1), (0, 0))), own)
+
+    def propose(cache: Any, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Any]:
+        start = jnp.maximum(length - size - 1, 0)  # a round appends at most so many tokens
+        recent = _taken(text, start[:, None] + np.arange(size + 1))
+        x, cache = extended(cache, recent, start)
+        first = likeliest(jnp.take_along_axis(x, (length - 1 - start)[:, None, None], axis=1))
+
+        def step(carry, i):
+            token, cache = carry
+            x, cache = extended(cache, token, length + i)
+            return (likeliest(x), cache), token[:, 0]
+
+        (last, cache), before = jax.lax.scan(step, (first, cache), np.arange(size - 1))
+        return jnp.concatenate([before.T, last], axis=1)[:, None], cache
+
+    return Draft(1, size, init, propose, lambda cache, seen: cache)
+
+
+def first_layers(whole: "Model", layers: int) -> "Model":
+    """A smaller model for `model`: the first layers of a Llama- or GPT-shaped one, and its readout.
+
+    Raises ValueError unless `layers` is from 1 to those of the model.
+    """
+    if not 1 <= layers <= whole.config.layers:
+        raise ValueError(f"layers must be from 1 to {whole.config.layers}, got {layers}.")
+    config = whole.config._replace(layers=layers)
+    if len(getattr(config, "kinds", ())) > 1:
+        config = config._replace(kinds=config.kinds[:layers])
+    kept = {name: stack[:layers] for name, stack in whole.params["layers"].items()}
+    return whole._replace(config=config, params={**whole.params, "layers": kept})
 
 
 def union(*drafts: Draft) -> Draft:

@@ -18,7 +18,7 @@ from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._ranges import Range, as_array
 from zojax.noise._seeds import Seed
 from zojax.noise._source import EndlessSource, Source
-from zojax.noise._sources import LONG
+from zojax.noise._sources import LONG, columns_of_rows
 
 
 @partial(
@@ -182,17 +182,26 @@ def low_rank_noise(
     """Noise of some leaves, each given by the shapes before and after its cut.
 
     One array holds all factors of a direction: one kernel to compile and to run, for any number of leaves.
+    Among several devices each factor is made alone. Slices of one array would hand the sharding of one leaf
+    to all others.
     """
     shapes = [part for pair in parts for part in pair]
     sizes = [math.prod(shape) for shape in shapes]
-    ends = np.cumsum(sizes).tolist()
-    drawn = made_once(row_noise(source(seed), (rank, ends[-1])).dense())
-    factors = [
-        lax.reshape(lax.slice_in_dim(drawn, end - size, end, axis=1), (rank, *shape))
-        for shape, size, end in zip(shapes, sizes, ends, strict=True)
-    ]
+    *starts, total = np.cumsum([0, *sizes]).tolist()
+    places, whole = list(zip(starts, sizes, strict=True)), row_noise(source(seed), (rank, total))
+    if jax.device_count() > 1:
+        drawn = [_columns(whole, start, size) for start, size in places]
+    else:
+        once = made_once(whole.dense())
+        drawn = [lax.slice_in_dim(once, start, start + size, axis=1) for start, size in places]
+    factors = [lax.reshape(x, (rank, *shape)) for x, shape in zip(drawn, shapes, strict=True)]
     scale = np.float32(1 / np.sqrt(rank))
     return [LowRankNoise(scale * a, b) for a, b in zip(factors[::2], factors[1::2], strict=True)]
+
+
+def _columns(noise: RowNoise, start: int, size: int) -> jax.Array:
+    values = columns_of_rows(noise.source, as_array(noise.row), noise.width or 1, start, size)
+    return made_once(scaled(values, noise.scale))
 
 
 def tie(noise: Any, array: jax.Array) -> Any:

@@ -25,7 +25,8 @@ def sparse_mezo(
         z = m \odot s, \quad m = [\,|w| \le t\,], \qquad x \leftarrow x - \eta\, c z
 
     The thresholds t leave a share `sparsity` of each leaf as it is; they come from the first parameters.
-    The mask is that of the weights now. A step is 2 N evaluations. The state is one number a leaf.
+    The mask is that of the weights now: one that outgrows its threshold stops. So it is a method for
+    trained weights. A step is 2 N evaluations. The state is one number a leaf.
 
     Independent evidence: none. Any fixed part of the weights gives a step less variance and a smaller
     gradient.

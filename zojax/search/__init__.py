@@ -1,4 +1,4 @@
-"""Derivative-free search over continuous, integer, ordered, categorical and mixed spaces, and subsets.
+"""Derivative-free search over continuous, integer, categorical, mixed and conditional spaces, and more.
 
     result = search.minimize(fun, {"lr": search.log_uniform(1e-5, 1), "width": search.integers(8, 256)},
                              budget=200, key=0)

@@ -40,6 +40,13 @@ MIXED = search.space(
     }
 )
 CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
+DISCRETE = search.space(
+    {
+        "flags": search.choice([0, 1], (5,)),
+        "kinds": search.choice([1, 2, 3], (6,)),
+        "rate": search.ordered([0.001, 0.01, 0.1, 1.0]),
+    }
+)
 SUBSETS = search.space(search.subset(40, max_size=3))
 WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
 STEPS, BUDGET = 20, 60
@@ -63,9 +70,12 @@ ALGORITHMS = {
     "racos": Row(search.racos(), MIXED),
     "sracos": Row(search.sracos(), MIXED),
     "sracos:continuum": Row(search.sracos(replacement="margin", parity=True), CONTINUUM),
+    "sracos:region": Row(search.sracos(shrinking=0.5, frequency=0.3), MIXED),
     "asracos": Row(search.asracos(in_flight=3), MIXED),
     "ssracos": Row(search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM, is_monotone=False),
     "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
+    "turbo": Row(search.turbo(4), MIXED, amplifies=True),
+    "iterated_local_search": Row(search.iterated_local_search(), DISCRETE),
     "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
     "snes": Row(search.snes(), MIXED, is_monotone=False),
     "cma_es": Row(search.cma_es(), MIXED, amplifies=True),

@@ -133,6 +133,7 @@ RELATED = (
     "from_evosax:distribution",
     "sracos",
     "sracos:continuum",
+    "sracos:region",
     "poss",
     "from_evosax:population",
 )

@@ -79,7 +79,7 @@ class Decoded(NamedTuple):
     Attributes:
       tokens: `(B, new)` int32; behind a row's stop, the stop again.
       lengths: `(B,)` int32, generated tokens of each row, with its stop.
-      forwards: `()` int32, forward passes, that of the prompts included.
+      forwards: `(B,)` int32, forward passes until each row's end, that of the prompts included.
       draft: the draft's last state, for a later call.
     """
 
@@ -174,7 +174,7 @@ class _State(NamedTuple):
     text: jax.Array  # (B, S)
     length: jax.Array  # (B,)
     cache: Any  # keys and values of all tokens but the last, (L, B, S + K, ...)
-    forwards: jax.Array
+    forwards: jax.Array  # (B,)
     draft: Any
 
 
@@ -200,7 +200,7 @@ def _begun(run: _Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: A
     room = ((0, 0), (0, 0), (0, new + run.draft.size), (0, 0))
     cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
     drafted = run.draft.init(memory, text, lengths)
-    return _State(text, lengths + 1, cache, jnp.int32(1), drafted)
+    return _State(text, lengths + 1, cache, jnp.ones(len(tokens), jnp.int32), drafted)
 
 
 def _is_open(run: _Run, state: _State) -> jax.Array:
@@ -228,24 +228,28 @@ def _step(run: _Run, state: _State) -> _State:
     tree = _tree(run.draft)
     options = dict(past=state.cache, start=start[:, 0], tree=tree)
     x, own = run.model.extend(run.config, run.params, jnp.maximum(nodes, 0), **options)
-    answers = _choices(run, x, start + tree.sum(axis=1))
-    seen = Round(text, length, length, drafts, answers)
-    agreed = jnp.cumprod(drafts == seen.after[..., :size], axis=2).sum(axis=2)
-    best = jnp.argmax(agreed, axis=1)[:, None]
-    said = seen.after[rows[:, 0], best[:, 0]]
-    ends = jnp.cumsum(said == run.stop, axis=1) - (said == run.stop)  # stops before each token
-    kept = (steps <= jnp.take_along_axis(agreed, best, axis=1)) & (ends == 0)
-    kept &= (length[:, None] + steps < run.most[:, None]) & _is_open(run, state)[:, None]
-    text = text.at[rows, jnp.where(kept, length[:, None] + steps, text.shape[1])].set(
-        said, mode="drop"
-    )
-    path = jnp.where(steps == 0, 0, best * size + steps)  # its nodes in the tree
+    seen = Round(text, length, length, drafts, _choices(run, x, start + tree.sum(axis=1)))
+    is_open = _is_open(run, state)
+    best, said, count = _verdict(run, seen)
+    count = jnp.where(is_open, jnp.minimum(count, run.most - length), 0)
+    places = jnp.where(steps < count[:, None], length[:, None] + steps, text.shape[1])
+    text = text.at[rows, places].set(said, mode="drop")
+    path = jnp.where(steps == 0, 0, best[:, None] * size + steps)  # the nodes of the best draft
     cache = jax.tree.map(
         lambda a, b: a.at[:, rows, start + steps].set(b[:, rows, path]), state.cache, own
     )
-    count = kept.sum(axis=1)
     drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
-    return _State(text, length + count, cache, state.forwards + 1, drafted)
+    return _State(text, length + count, cache, state.forwards + is_open, drafted)
+
+
+def _verdict(run: _Run, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best draft `(B,)`, the model's tokens along it `(B, K + 1)`, and how many to keep `(B,)`."""
+    agreed = jnp.cumprod(seen.drafts == seen.after[..., :-1], axis=2).sum(axis=2)
+    best = jnp.argmax(agreed, axis=1)
+    said = jnp.take_along_axis(seen.after, best[:, None, None], axis=1)[:, 0]
+    is_stop = said == run.stop
+    until = jnp.where(is_stop.any(axis=1), jnp.argmax(is_stop, axis=1), run.draft.size)
+    return best, said, 1 + jnp.minimum(agreed.max(axis=1), until)
 
 
 def _tree(draft: Draft) -> np.ndarray:

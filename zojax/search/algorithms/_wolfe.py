@@ -2,8 +2,8 @@
 
     f(t) <= f(0) + c1 t f'(0),    |f'(t)| <= c2 |f'(0)|
 
-A step is evaluated first. Its slope is needed only if the value is low enough. Nocedal and Wright, Numerical
-Optimization, algorithms 3.5 and 3.6.
+A step is evaluated first. Its slope is needed only if the value is low enough. Nocedal and Wright,
+Numerical Optimization, algorithms 3.5 and 3.6.
 """
 
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """The default algorithm of `minimize`."""
 
+from typing import Any
+
 from zojax._checks import require_count
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
@@ -36,9 +38,14 @@ def default_algorithm(space: PyTree, budget: int, *, batch_size: int = 1) -> Alg
     """
     space, budget = as_space(space), require_count("budget", budget)
     batch_size = require_count("batch_size", batch_size)
-    batches = {} if batch_size == 1 else {"batch_size": batch_size}
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre(portfolio(**batches)) if batches else sre()
+        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
     if has_few_turns(space, budget):
-        return portfolio(noisy=side_by_side(sracos(), batch_size), **batches)
-    return portfolio(**batches)
+        noisy = side_by_side(sracos(), batch_size)
+        return portfolio(noisy=noisy, **_unless_one(batch_size))
+    return portfolio(**_unless_one(batch_size))
+
+
+def _unless_one(batch_size: int) -> dict[str, Any]:
+    """The setting, left out if it is the default, so that equal portfolios are one object."""
+    return {} if batch_size == 1 else {"batch_size": batch_size}

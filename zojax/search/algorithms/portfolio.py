@@ -24,7 +24,7 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
-LATE, FLOOR = 20, 0.5  # from LATE d evaluations on, `cma_es` has this share of them, or more
+LATE, FLOOR = 50, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
 
 
 class Team(NamedTuple):
@@ -88,7 +88,7 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (from 20 d evaluations on, at least half of them), `quasi_newton`
+    The default members are `cma_es` (at least 6 in 10 evaluations after the first 50 d), `quasi_newton`
     (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
     two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
 

@@ -1,7 +1,8 @@
 """Quasi-Newton search: gradients from forward differences, curvature from L-BFGS, a Wolfe line search."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ from zojax.search.algorithms._wolfe import (
     steps_of,
 )
 from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.spaces._precision import namespace_of
 
 TRIES = 10  # batches of a line search
 FAILURES = 3  # line searches without progress, before another start
@@ -79,8 +81,8 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
     H comes from the last `memory` pairs, in units of the ranges. The step t fulfils the strong Wolfe
     conditions. An iteration takes d + 1 or a few more evaluations. Use it for smooth functions whose
     coordinates interact. It starts at the first random point that does not fail. After three line searches
-    without progress it starts again, between the best point and a random one. A better injected point becomes
-    the next iterate.
+    without progress it starts again: at a random point, or between the best point and a random one. A
+    better injected point becomes the next iterate.
 
     Args:
       memory: how many pairs of steps and gradient changes to keep.
@@ -150,23 +152,24 @@ def _ask(n: int, space: Space, state: QuasiNewtonState):
         first = jnp.concatenate([points[1:2], _probes(space, n - 1, trial)])
         return jnp.where(state.tries == 0, first, points)
 
-    phases = [partial(_starts, space, n), partial(_probes, space, n), search]
+    phases: list[Callable] = [partial(_starts, space, n), partial(_probes, space, n), search]
     x = lax.switch(_phase(space, state), phases, state)
     return space.clip(x), state._replace(random=advance(state.random))
 
 
 def _phase(space: Space, state: QuasiNewtonState) -> jax.Array:
     """0 before a start has a value, 1 during differences, 2 in a line search."""
-    differs = state.done < _count(space)
+    differs = state.done < _count(space, state)
     return jnp.where(jnp.isinf(state.point_value), 0, jnp.where(differs, 1, 2))
 
 
 def _starts(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:
-    """Points (n, d) between the best point and random ones, near and far; random ones at first."""
+    """Points (n, d): random ones at first, later also points between the best one and random ones."""
     d = space.dimension
     u = to_unit(words(state.random, n * (d + 1))).reshape(n, d + 1)
     anywhere = space.from_unit(u[:, :d])
-    between = state.x + 10 ** (-2 * u[:, d:]) * (anywhere - state.x)
+    share = 10 ** jnp.minimum(0, 2 - 4 * u[:, d:])
+    between = state.x + share * (anywhere - state.x)
     return jnp.where(jnp.isfinite(state.value), between, anywhere)
 
 
@@ -182,9 +185,10 @@ def _probes(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:
 def _moved_by(space: Space, state: QuasiNewtonState, n: int) -> tuple[jax.Array, jax.Array]:
     """(which coordinate each of the next n differences moves, (n, d); whether there are so many)."""
     number = state.done + jnp.arange(n, dtype=jnp.uint32)
-    is_continuous = space.kinds == CONTINUOUS
-    numbers = np.where(is_continuous, np.cumsum(is_continuous) - 1, -1).astype(np.uint32)
-    return numbers == number[:, None], number < _count(space)
+    is_moved = _is_moved(space, state)
+    xp = namespace_of(is_moved)
+    numbers = xp.where(is_moved, xp.cumsum(is_moved) - 1, -1).astype(np.uint32)
+    return numbers == number[:, None], number < _count(space, state)
 
 
 def _tell(space: Space, state: QuasiNewtonState, x, values) -> QuasiNewtonState:
@@ -193,7 +197,7 @@ def _tell(space: Space, state: QuasiNewtonState, x, values) -> QuasiNewtonState:
     for i in range(len(values)):
         state = keep_best(state, x[i], values[i])
     search = _search if len(values) == 1 else partial(_search_in_batches, space)
-    phases = [_begin, partial(_difference, space), search]
+    phases: list[Callable] = [_begin, partial(_difference, space), search]
     state, event = lax.switch(_phase(space, state), phases, state, x, values)
     return lax.switch(event, [lambda s: s, partial(_iterate, space), _fail], state)
 
@@ -218,7 +222,7 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
     gradient = jnp.where(jnp.any(moved, axis=0), slope, state.gradient)
     state = state._replace(gradient=gradient, done=state.done + np.uint32(len(values)))
     return lax.cond(
-        state.done >= _count(space),
+        state.done >= _count(space, state),
         partial(_differentiated, space),
         lambda s: (s, GOES_ON),
         state,
@@ -228,6 +232,10 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
 def _differentiated(space: Space, state: QuasiNewtonState):
     """With a complete gradient: the next iterate, unless the line search needs another step."""
     low, high = bounds_of(space)
+    if (
+        space.is_conditional
+    ):  # without the slopes of coordinates that were active at an earlier point
+        state = state._replace(gradient=jnp.where(_is_moved(space, state), state.gradient, 0.0))
     inside = (state.point > low) & (state.point < high)
     slope = jnp.where(inside, state.gradient, 0.0) @ state.direction
     goes_on = is_steep(state.line, slope) & (state.line.start.slope < 0) & (state.tries < TRIES)
@@ -242,7 +250,9 @@ def _search(state: QuasiNewtonState, x, values):
     line, step, i, found = evaluated(state.line, steps, values)
     low = _moved(state, row(x, i), row(values, i))._replace(line=line, step=row(steps, i))
     missed = state._replace(line=line, step=step, tries=state.tries + 1)
-    gives_up = ~found & (missed.tries >= TRIES)
+    # Steps that promise less than the values resolve are in vain.
+    promise, least = -step * line.start.slope, 4 * _eps(state) * jnp.abs(line.start.value)
+    gives_up = ~found & ((missed.tries >= TRIES) | (promise < least))
     # The best step, which is differentiated, is better than none.
     event = jnp.where(gives_up, jnp.where(line.low.step > 0, ITERATES, FAILS), GOES_ON)
     return select(found, low, missed), event
@@ -377,5 +387,12 @@ def _widest(state: QuasiNewtonState) -> jax.Array:
     return _eps(state) ** 0.4
 
 
-def _count(space: Space) -> np.uint32:
-    return np.uint32(np.sum(space.kinds == CONTINUOUS))
+def _is_moved(space: Space, state: QuasiNewtonState) -> Any:
+    """Which coordinates differences move: the continuous and active ones."""
+    return (space.kinds == CONTINUOUS) & space.active(state.point)
+
+
+def _count(space: Space, state: QuasiNewtonState) -> Any:
+    """The number of differences."""
+    is_moved = _is_moved(space, state)
+    return namespace_of(is_moved).sum(is_moved).astype(np.uint32)

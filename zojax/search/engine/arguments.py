@@ -10,9 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import brief, require_count, require_flag, require_kind, require_number
+from zojax._checks import (
+    brief,
+    require_count,
+    require_executor,
+    require_flag,
+    require_kind,
+    require_number,
+)
 from zojax._keys import as_key
-from zojax.search.algorithms import Algorithm, cma_es, default_algorithm, nsga2
+from zojax.search.algorithms import Algorithm, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
 from zojax.search.engine.partial_points import completed
@@ -71,10 +78,9 @@ def choose_algorithm(
     objectives = None if objectives is None else require_count("objectives", objectives)
     if algorithm is None and (objectives or 1) > 1:
         algorithm = nsga2(objectives or 1)
-    elif algorithm is None and batched:
-        algorithm = cma_es(batch_size=4 + int(3 * math.log(space.dimension)))
     elif algorithm is None:
-        algorithm = default_algorithm(space, budget, batch_size=_workers(executor, budget))
+        size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
+        algorithm = default_algorithm(space, budget, batch_size=min(size, budget))
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(
@@ -90,18 +96,18 @@ def choose_algorithm(
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
+            "Pass one with batches, such as search.portfolio(batch_size=8), or asracos(in_flight=8).",
             stacklevel=3,
         )
     return algorithm
 
 
-def _workers(executor: Executor | None, budget: int) -> int:
-    """How many evaluations an executor runs at once, within the budget; WORKERS if it does not say."""
+def _workers(executor: Executor | None) -> int:
+    """How many evaluations an executor runs at once; WORKERS if it does not say."""
     if executor is None:
         return 1
     workers = getattr(executor, "_max_workers", None)  # pools of the standard library and of loky
-    return min(workers if isinstance(workers, int) else WORKERS, budget)
+    return workers if isinstance(workers, int) else WORKERS
 
 
 def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
@@ -138,11 +144,7 @@ def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None
         raise TypeError(f"fun must be a function of a point, got {fun!r}.")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a SearchProgress, got {callback!r}.")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
-            f"got {executor!r}."
-        )
+    require_executor(executor)
     if pruner is not None:
         require_kind("pruner", pruner, Pruner)
     if is_shut_down(executor):
@@ -258,7 +260,7 @@ def as_state(state: Any) -> SearchState:
 
 
 def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
-    """The earlier search's end, in today's dtypes; an error if it is of another search."""
+    """The earlier search's end; an error if it is of another search."""
 
     def init(key):
         return first_state(algorithm, space, state.planned, key)
@@ -272,11 +274,7 @@ def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: 
             "state must come from a search of the same space, algorithm and repeats: pass them again, "
             f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
         )
-    cast = [
-        a if jnp.issubdtype(b.dtype, jax.dtypes.extended) else np.asarray(a, b.dtype)
-        for a, b in zip(leaves, likes, strict=True)
-    ]
-    return state._replace(algorithm=jax.tree.unflatten(expected, cast))
+    return state._replace(algorithm=jax.tree.unflatten(expected, leaves))
 
 
 def _keys_like(runs: int) -> jax.ShapeDtypeStruct:

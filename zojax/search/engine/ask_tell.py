@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from zojax._keys import as_key
-from zojax._numerics import float_dtype
 from zojax._scalars import host_values
 from zojax._trees import PyTree
 from zojax.search._random import split
@@ -174,7 +173,7 @@ class _Loop(NamedTuple):
         rest = {n: b for n, b in state.batches.items() if n != number}
         if len(batch.values) < len(batch.x):
             return state._replace(batches=rest | {number: batch})
-        values = np.asarray([batch.values[i] for i in range(len(batch.x))], float_dtype())
+        values = np.asarray([batch.values[i] for i in range(len(batch.x))], self.own.dtype)
         return state._replace(inner=self.own.tell(state.inner, batch.x, values), batches=rest)
 
     def inject(self, state: AskTellState, point: PyTree, value: Any) -> AskTellState:
@@ -200,8 +199,8 @@ class _Loop(NamedTuple):
 
     def _injected(self, state: AskTellState, x: np.ndarray, value: Any) -> AskTellState:
         value = self._told(value)
-        told = np.asarray(value, float_dtype())[()]
-        inner = self.own.inject(state.inner, x.astype(float_dtype()), told)
+        told = np.asarray(value, self.own.dtype)[()]
+        inner = self.own.inject(state.inner, x.astype(self.own.dtype), told)
         return self._with_best(state, x, value)._replace(inner=inner)
 
     def _told(self, value: Any) -> Any:

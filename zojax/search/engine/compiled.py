@@ -14,7 +14,7 @@ from zojax._failures import unbatchable
 from zojax._numerics import float_dtype
 from zojax._scalars import traced_values
 from zojax.search._random import evaluation_key, split
-from zojax.search.engine.task import Problem, first_state, keeps_points
+from zojax.search.engine.task import Problem, as_types_of, first_state, keeps_points
 
 
 class Carry(NamedTuple):
@@ -72,7 +72,8 @@ def _start(
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
     keys, lift = (key, lambda f: f) if runs == 1 else (split(key, runs), jax.vmap)
-    state = lift(inject_all)(lift(init)(keys) if earlier is None else earlier[0])
+    first = lift(init)(keys)
+    state = lift(inject_all)(first if earlier is None else as_types_of(earlier[0], first))
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem, problem.budget) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())

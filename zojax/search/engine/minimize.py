@@ -81,8 +81,8 @@ def minimize(
 
     If JAX can trace `fun`, the whole search is one compiled program. That takes seconds, so a search
     of at most 1,000 evaluations in all compiles `fun` alone. Other functions run on the host, one point at
-    a time. With an executor, several points run at once, as many as the algorithm keeps in flight
-    (`search.asracos`).
+    a time. With an executor, several points run at once: a batch, or as many as the algorithm keeps in
+    flight (`search.asracos`).
 
     **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
     The search goes on, unless the first 10 evaluations (or all, if fewer) raise the same type of exception
@@ -132,8 +132,8 @@ def minimize(
       fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
         scalars, options and NumPy arrays (float64).
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
-      algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, or
-        `search.asracos()` with an executor.
+      algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, in batches of
+        as many points as an executor has workers.
       budget: most evaluations of a run, with those of `init_points` without values. None if `time_budget`,
         `target` or `patience` ends the run; the algorithm then plans 1000 evaluations a coordinate, at most
         10^6, and a compiled search keeps no points.
@@ -157,7 +157,7 @@ def minimize(
       has_aux: `fun`, on the host, returns (value, attributes). The history keeps the attributes.
       batched: `fun`, on the host, takes all points that the algorithm proposes together, as one pytree
         whose leaves have a leading axis, and returns their values (n,). Attributes are a list of n, or a
-        pytree with leading axes. The default algorithm is then `cma_es(batch_size=4 + 3 ln d)`.
+        pytree with leading axes. The default algorithm then proposes 4 + 3 ln d points together.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
       pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For

@@ -125,7 +125,7 @@ def concatenate(outcomes: list[Outcome]) -> Outcome:
         value_error=np.concatenate(errors) if errors else None,
         values=[v for o in outcomes for v in o.values],
         points=[p for run in points for p in run] if len(points) == len(outcomes) else None,
-        state=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[o.state for o in outcomes]),
+        state=jax.tree.map(_stacked, *[o.state for o in outcomes]),
         message=(
             last if last.stopped or value.ndim > 1 else outcomes[int(np.argmin(value))]
         ).message,
@@ -135,3 +135,9 @@ def concatenate(outcomes: list[Outcome]) -> Outcome:
         notes=[n for o in outcomes for n in o.notes or []] or None,
         pruned=[p for o in outcomes for p in o.pruned or [np.zeros(len(o.values[0]), bool)]],
     )
+
+
+def _stacked(*leaves: Any) -> Any:
+    """Leaves of several runs. Those of the host stay in NumPy, in float64."""
+    is_host = isinstance(leaves[0], (np.ndarray, np.generic))
+    return np.stack(leaves) if is_host else jnp.stack(leaves)

@@ -11,7 +11,7 @@ from zojax.search.engine.columns import Column, columns_of
 from zojax.search.engine.evaluation import Entry, Trial
 from zojax.search.engine.frame import frame_of
 from zojax.search.engine.front import Front
-from zojax.search.engine.importance import importance_of
+from zojax.search.engine.importance import importance_in
 from zojax.search.engine.once import OnceState
 from zojax.search.engine.outcome import Notes, Outcome
 from zojax.search.engine.plots import plot_importance, plot_parallel, plot_result
@@ -170,10 +170,9 @@ class SearchResult(NamedTuple):
           <http://tss.awf.poznan.pl/files/3_Trends_Vol21_2014__no1_20.pdf>`_, 2014.
 
         Raises:
-          ValueError: a history without points.
+          ValueError: a history without points, or several objectives.
         """
-        shares = importance_of(self.history.columns, self.history.values)
-        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+        return importance_in(self.history)
 
     def plot_importance(self, ax: Any = None) -> Any:
         """Plots `importance()`: a bar for each of the 20 most important variables. Returns the axes."""
@@ -182,9 +181,12 @@ class SearchResult(NamedTuple):
     def plot_parallel(self, ax: Any = None) -> Any:
         """Plots each evaluation as a line across one vertical axis per variable, the best ones on top.
 
-        Shows the value and the 10 most important variables, and no failed evaluations. Axes have the scale
-        of the domain, linear or logarithmic. Variables that are not part of a point lie at "absent".
-        Returns the axes.
+        Shows the value and the 10 most important variables, without failed and pruned evaluations. Axes
+        have the scale of the domain, linear or logarithmic. Variables that are not part of a point lie at
+        "absent". Returns the axes.
+
+        Raises:
+          ValueError: a history without points, or several objectives.
         """
         return plot_parallel(self.history, ax)
 
@@ -316,8 +318,9 @@ def ending_of(outcome: Outcome) -> tuple[int, int, str]:
 
 
 def state_of(outcome: Outcome) -> Any:
-    """The algorithm's own state."""
-    return outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state
+    """The algorithm's own state, in arrays of JAX."""
+    state = outcome.state
+    return state.inner if isinstance(state, OnceState) else state
 
 
 def search_state_of(

@@ -134,6 +134,11 @@ def first_state(algorithm: Algorithm, space: Space, budget: int, key: jax.Array)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
 
 
+def as_types_of(state: Any, like: Any) -> Any:
+    """A state of an earlier search, which may have run in another precision."""
+    return jax.tree.map(lambda leaf, new: jnp.asarray(leaf, new.dtype), state, like)
+
+
 def reserved(algorithm: Algorithm, budget: int, points: int) -> int:
     """How many evaluations of a noisy budget repeat the recommended point; the given points come first."""
     spare = budget - max(1, points) * algorithm.samples
