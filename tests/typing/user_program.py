@@ -49,6 +49,6 @@ def train(path: str, x: jax.Array) -> Params:
     assert_type(several.front, search.Front)
     assert_type(several.hypervolume([2, 0]), float)
     tuner = search.ask_tell(search.uniform(0, 1), budget=9, key=0)
-    candidate, state = tuner.ask(tuner.init())
-    print(tuner.best(tuner.tell(state, candidate, 1.0)))
+    candidate, asked = tuner.ask(tuner.init())
+    print(tuner.best(tuner.tell(asked, candidate, 1.0)))
     return params
