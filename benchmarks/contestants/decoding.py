@@ -35,7 +35,7 @@ def build(work, draft):
     params = _moved(start, work.mu) if work.mu else start
     plain = jax.jit(lambda params: decode(params).tokens)
     unperturbed, expected = plain(start), plain(params)
-    size = 7
+    size = work.size
 
     def run(params, start, text):
         smaller = drafts.first_layers(

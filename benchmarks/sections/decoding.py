@@ -14,6 +14,7 @@ def _decoding(batch: int, mu: float = 0.0, tiny: bool = False, names=None, **opt
     what = f"member, mu {mu:g}" if mu else "the model itself"
     label = f"{what}, batch {batch}"
     settings = {"batch": batch, "new": 12 if tiny else 64, "mu": mu, "tiny": tiny}
+    settings["size"] = 10 if mu == 1e-3 else 8  # members that agree more take longer drafts
     names = names or [name for name in DECODINGS if mu or name not in OF_TEXT]
     return entry(label, "decoding", settings, 1, names, [PLAIN], together=False, **options)
 
