@@ -161,10 +161,20 @@ def test_integers_that_fit_are_not_reported(recwarn):
 
 
 def test_values_that_float32_cannot_resolve_are_reported():
-    with pytest.warns(UserWarning, match="differ by less than float32 resolves"):
-        run(lambda x: 1e6 + 1e-2 * float(x), jit=False)
+    wide = search.uniform(-1, 1, (1000,))  # XLA runs its search, in float32
+    with pytest.warns(UserWarning, match="differ by less than float32 resolves.*x64"):
+        run(lambda x: 1e6 + 1e-2 * float(x.sum()), wide, jit=False)
     with pytest.warns(UserWarning, match="beyond float32: scale it down"):
-        assert run(lambda x: 1e39 * (2 + float(x)), jit=False).failures == 60
+        assert run(lambda x: 1e39 * (2 + float(x[0])), wide, jit=False).failures == 60
+
+
+def test_values_of_the_host_have_float64(recwarn):
+    result = run(lambda x: 1e6 + 1e-2 * float(x) ** 2, jit=False)
+    assert result.best_value - 1e6 < 1e-5
+    assert run(lambda x: 1e39 * (2 + float(x)), jit=False).failures == 0
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="differ by less than float64 resolves: .* in fun.$"):
+        run(lambda x: 1e15 + float(x), jit=False)
 
 
 def test_points_are_not_kept_beyond_a_limit(monkeypatch):

@@ -55,6 +55,17 @@ FUNCTIONS = {
     "outside": (lambda a: jnp.take(a, jnp.array([0, 99]), axis=0), F),
     "scattered": (lambda a: a.at[jnp.array([2, 0]), 1].set(7.0), F),
     "scattered-outside": (lambda a: a.at[jnp.array([2, 9])].set(7.0), F),
+    "of-each-row": (jax.vmap(lambda row: row[jnp.argmax(row)]), F),
+    "windows-of-rows": (
+        lambda a: jax.vmap(lambda row, i: lax.dynamic_slice(row, (i,), (2,)))(
+            a, jnp.array([2, 0, 1])
+        ),
+        F,
+    ),
+    "scattered-in-rows": (
+        lambda a: jax.vmap(lambda row, i: row.at[i].set(7.0))(a, jnp.array([3, 0, 9])),
+        F,
+    ),
     "products": (lambda a: (a @ a.T, a[0] @ a[1], jnp.einsum("ij,ik->jk", a, a)), F),
     "batched-product": (
         lambda a: jnp.einsum("bi,bij->bj", a, jnp.stack([a] * 3, 2)[..., 0, None]),
@@ -81,6 +92,14 @@ FUNCTIONS = {
     "scan": (cumulated, F),
     "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
     "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),
+    "cholesky": (lambda a: lax.linalg.cholesky(a @ a.T + jnp.eye(3), symmetrize_input=False), F),
+    "not-definite": (lambda a: lax.linalg.cholesky(a[:, :3], symmetrize_input=False), F),
+    "triangular": (
+        lambda a: lax.linalg.triangular_solve(
+            jnp.tril(a[:, :3]) - jnp.eye(3), a, left_side=True, lower=True, transpose_a=True
+        ),
+        F,
+    ),
     "eigenvalues": (lambda a: jnp.linalg.eigvalsh(a @ a.T), F),
 }
 

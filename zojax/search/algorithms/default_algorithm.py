@@ -1,15 +1,18 @@
 """The default algorithm of `minimize`."""
 
+from typing import Any
+
 from zojax._checks import require_count
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms.portfolio import has_few_turns, portfolio
 from zojax.search.algorithms.sracos import sracos
 from zojax.search.algorithms.sre import sre
 from zojax.search.spaces import space as as_space
 
 
-def default_algorithm(space: PyTree, budget: int) -> Algorithm:
+def default_algorithm(space: PyTree, budget: int, *, batch_size: int = 1) -> Algorithm:
     """The algorithm that `search.minimize` uses by default.
 
     - `portfolio()` for most searches.
@@ -23,6 +26,7 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     Args:
       space: a pytree of domains or a `Space`.
       budget: evaluations of a run.
+      batch_size: points of one ask, for parallel evaluations.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
@@ -33,6 +37,15 @@ def default_algorithm(space: PyTree, budget: int) -> Algorithm:
     True
     """
     space, budget = as_space(space), require_count("budget", budget)
+    batch_size = require_count("batch_size", batch_size)
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre()
-    return portfolio(noisy=sracos()) if has_few_turns(space, budget) else portfolio()
+        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
+    if has_few_turns(space, budget):
+        noisy = side_by_side(sracos(), batch_size)
+        return portfolio(noisy=noisy, **_unless_one(batch_size))
+    return portfolio(**_unless_one(batch_size))
+
+
+def _unless_one(batch_size: int) -> dict[str, Any]:
+    """The setting, left out if it is the default, so that equal portfolios are one object."""
+    return {} if batch_size == 1 else {"batch_size": batch_size}
