@@ -137,6 +137,7 @@ OPTIMIZERS = {
             rate, 1e-2, 32, stencil=stencils.one_point(), optimizer=optax.adam
         ),
         numbers=2 * D,
+        copies=1,
     ),
     "coordinate_descent": Law(
         lambda key: zojax.coordinate_descent(0.35, mu=MU, num_coordinates=9, key=key),
