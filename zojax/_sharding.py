@@ -27,8 +27,29 @@ def sharded_like(tree: T, like: T) -> T:
         is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
         return shard_alike(x, p)[0] if is_tied else x
 
-    leaves, treedef = jax.tree.flatten(like)
-    return treedef.unflatten(map(alike, treedef.flatten_up_to(tree), leaves))
+    return jax.tree.map(lambda p, x: alike(x, p), like, tree)
+
+
+def mesh_sharding(x) -> jax.NamedSharding | None:
+    """How an array lies on a mesh of several devices; None for others, and inside `jit`."""
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+        return None
+    on_mesh = isinstance(x.sharding, jax.NamedSharding) and x.sharding.num_devices > 1
+    return x.sharding if on_mesh else None
+
+
+def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh) -> jax.Array:
+    """A copy of x on every device, so that a program of x runs on the mesh."""
+    if isinstance(x, jax.core.Tracer):
+        return x
+    return jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
+
+
+def placed(x: jax.Array, sharding: jax.NamedSharding | None) -> jax.Array:
+    """x, laid out like that on a mesh with automatic axes."""
+    if sharding is None or is_sharded(x):
+        return x
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def varying_axes(x) -> frozenset:

@@ -46,7 +46,7 @@ def _evaluate(fun: Callable, catch, run: MinimizeRun, point: PyTree) -> float:
 def _host_step(evaluate: Callable, tx: ZerothOrder, run: MinimizeRun) -> None:
     params, state, _, best = run.iterate
     key = jax.random.fold_in(state.rng_key, state.count)
-    points, _ = tx.estimator.ask(key, params, step=state.count)
+    points, _ = tx.estimator.ask(key, params, step=state.count, state=state.estimator_state)
     points = jax.tree.map(_to_host, points)
     evaluated = [
         evaluate(run, jax.tree.map(lambda x, e=e: x[e], points))

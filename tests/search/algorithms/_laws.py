@@ -40,6 +40,13 @@ MIXED = search.space(
     }
 )
 CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
+DISCRETE = search.space(
+    {
+        "flags": search.choice([0, 1], (5,)),
+        "kinds": search.choice([1, 2, 3], (6,)),
+        "rate": search.ordered([0.001, 0.01, 0.1, 1.0]),
+    }
+)
 SUBSETS = search.space(search.subset(40, max_size=3))
 WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
 STEPS, BUDGET = 20, 60
@@ -63,9 +70,12 @@ ALGORITHMS = {
     "racos": Row(search.racos(), MIXED),
     "sracos": Row(search.sracos(), MIXED),
     "sracos:continuum": Row(search.sracos(replacement="margin", parity=True), CONTINUUM),
+    "sracos:region": Row(search.sracos(shrinking=0.5, frequency=0.3), MIXED),
     "asracos": Row(search.asracos(in_flight=3), MIXED),
     "ssracos": Row(search.ssracos(times=3, idle=4, num_positives=2), CONTINUUM, is_monotone=False),
     "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
+    "turbo": Row(search.turbo(4), MIXED, amplifies=True),
+    "iterated_local_search": Row(search.iterated_local_search(), DISCRETE),
     "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
     "snes": Row(search.snes(), MIXED, is_monotone=False),
     "cma_es": Row(search.cma_es(), MIXED, amplifies=True),
@@ -83,6 +93,7 @@ ALGORITHMS = {
     "poss": Row(search.poss(), SUBSETS, has_lowest=False),
     "pposs": Row(search.pposs(3), SUBSETS, has_lowest=False),
     "ponss": Row(search.ponss(0.1, 2), SUBSETS, is_monotone=False),
+    "nsga2": Row(search.nsga2(2, population_size=6, batch_size=2), MIXED, is_monotone=False),
     "from_evosax:distribution": Row(search.from_evosax("SNES", 6), CONTINUUM),
     "from_evosax:population": Row(search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
 }
@@ -94,6 +105,15 @@ def value_of(space, x):
     u = (x - low) / span
     value = jnp.sum(jnp.abs(u - 0.3))
     return jnp.where(u[0] > 0.9, jnp.inf, value) if space is not SUBSETS else value
+
+
+def values_of(algorithm, space, x):
+    """`value_of`, or as many objectives, the distances from different points."""
+    if algorithm.objectives == 1:
+        return value_of(space, x)
+    shifts = jnp.arange(algorithm.objectives) / 10
+    span = jnp.asarray(space.high - space.low)
+    return jnp.stack([value_of(space, x - shift * span) for shift in shifts])
 
 
 def strong(tree):
@@ -112,7 +132,7 @@ def step_of(algorithm, space):
 
     def step(state):
         x, state = algorithm.ask(space, state)
-        values = jax.vmap(partial(value_of, space))(x)
+        values = jax.vmap(partial(values_of, algorithm, space))(x)
         state = algorithm.tell(space, state, x, values)
         return strong(state), (x, values, algorithm.best(state))
 

@@ -160,18 +160,20 @@ def test_a_worker_that_outlives_its_parent_does_not_keep_the_lock(tmp_path):
     from zojax.search.engine.journal import Journal
 
     journal = Journal(tmp_path / "log.jsonl")
-    read, write = os.pipe()
+    (begun, begins), (ends, end) = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
-        os.close(write)
-        os.read(read, 1)  # until the parent lets it go
+        os.write(begins, b" ")
+        os.read(ends, 1)  # outlives the parent's journal
         os._exit(0)
+    os.read(begun, 1)
     journal.file.close()
     with Journal(tmp_path / "log.jsonl"):
         pass
-    os.write(write, b" ")
+    os.write(end, b" ")
     os.waitpid(child, 0)
-    os.close(read), os.close(write)
+    for pipe in (begun, begins, ends, end):
+        os.close(pipe)
 
 
 def test_a_journal_keeps_the_key_that_was_drawn(tmp_path):

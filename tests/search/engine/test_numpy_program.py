@@ -92,6 +92,14 @@ FUNCTIONS = {
     "scan": (cumulated, F),
     "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
     "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),
+    "cholesky": (lambda a: lax.linalg.cholesky(a @ a.T + jnp.eye(3), symmetrize_input=False), F),
+    "not-definite": (lambda a: lax.linalg.cholesky(a[:, :3], symmetrize_input=False), F),
+    "triangular": (
+        lambda a: lax.linalg.triangular_solve(
+            jnp.tril(a[:, :3]) - jnp.eye(3), a, left_side=True, lower=True, transpose_a=True
+        ),
+        F,
+    ),
     "eigenvalues": (lambda a: jnp.linalg.eigvalsh(a @ a.T), F),
 }
 

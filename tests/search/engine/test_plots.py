@@ -123,6 +123,31 @@ def test_importance_without_effect_is_near_zero():
     assert np.mean(shares) < 0.03
 
 
+def test_pruned_evaluations_are_left_out():
+    result = found()
+    pruned = np.arange(120) % 2 == 0
+    values = np.where(pruned, -1.0, result.history.values)
+    result.history.values, result.history.pruned = values, pruned
+    (lines,) = result.plot_parallel().collections
+    assert len(lines.get_segments()) == np.sum(np.isfinite(values) & ~pruned)
+    assert list(result.importance())[0] == "rate"
+
+
+def test_several_objectives_have_other_pictures():
+    result = search.minimize(
+        lambda x: (x**2, (x - 1) ** 2),
+        search.uniform(-1, 2),
+        budget=20,
+        key=0,
+        objectives=2,
+        repeats=2,
+    )
+    assert [run.values.shape for run in result.runs] == [(20, 2)] * 2
+    for picture in (result.plot_parallel, result.importance, lambda: search.plot_history(result)):
+        with pytest.raises(ValueError, match="one value an evaluation.*plot_front"):
+            picture()
+
+
 def test_columns_have_the_scale_of_their_domain():
     space = search.space(
         {
@@ -150,6 +175,6 @@ def test_pictures_survive_pickling_and_need_points():
     again = result._replace(history=pickle.loads(pickle.dumps(result.history)))
     again = again._replace(history=pickle.loads(pickle.dumps(again.history)))
     assert again.importance() == result.importance()
-    empty = search.History(np.zeros(3), np.zeros(3), None)
+    empty = search.History(np.zeros(3), np.zeros(3), None, np.zeros(3, bool))
     with pytest.raises(ValueError, match="history must hold points"):
         result._replace(history=empty).plot_parallel()

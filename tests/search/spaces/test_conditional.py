@@ -104,6 +104,26 @@ def test_infinite_conditional_spaces_are_searched_without_repeats(algorithm):
     assert found.best == {"model": ("knn", {"k": 3}), "scale": True}
 
 
+def test_differences_are_taken_of_active_coordinates_only():
+    space = search.choice(
+        {
+            "a": search.uniform(-1, 1, (3,)),
+            "b": search.uniform(-1, 1, (9,)),
+            "c": search.integers(0, 9),
+        }
+    )
+
+    def value(model):
+        name, x = model
+        return {"a": 0, "b": 1, "c": 2}[name] + float(np.sum((np.asarray(x) - 0.3) ** 2))
+
+    found = search.minimize(
+        value, space, search.quasi_newton(), budget=14, key=0, init_points=[("a", [0, 0, 0])]
+    )
+    # A difference of each of the three coordinates, and a step to the minimum of the parabola.
+    assert found.best.name == "a" and found.best_value < 1e-6
+
+
 def test_known_points_are_encoded():
     points = [
         {"model": ("svm", {"C": 2.0, "kernel": ("rbf", {"gamma": 0.5})}), "scale": False},

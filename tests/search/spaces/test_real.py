@@ -33,6 +33,7 @@ def bowl_at(best):
     "name, budget, error",
     [
         ("portfolio", 1500, 0.1),
+        ("quasi_newton", 600, 1e-6),
         ("coordinate_search", 1500, 0.1),
         ("cma_es", 3000, 0.1),
         ("sracos", 1500, 30),

@@ -9,6 +9,10 @@ from zojax.search.algorithms.coordinate_reset import coordinate_reset as coordin
 from zojax.search.algorithms.coordinate_search import coordinate_search as coordinate_search
 from zojax.search.algorithms.default_algorithm import default_algorithm as default_algorithm
 from zojax.search.algorithms.from_evosax import from_evosax as from_evosax
+from zojax.search.algorithms.iterated_local_search import (
+    iterated_local_search as iterated_local_search,
+)
+from zojax.search.algorithms.nsga2 import nsga2 as nsga2
 from zojax.search.algorithms.ponss import ponss as ponss
 from zojax.search.algorithms.portfolio import portfolio as portfolio
 from zojax.search.algorithms.poss import poss as poss
@@ -21,6 +25,7 @@ from zojax.search.algorithms.snes import snes as snes
 from zojax.search.algorithms.sracos import sracos as sracos
 from zojax.search.algorithms.sre import sre as sre
 from zojax.search.algorithms.ssracos import ssracos as ssracos
+from zojax.search.algorithms.turbo import turbo as turbo
 
 if not _typing.TYPE_CHECKING:  # type checkers read the aliases
     __all__ = [name for name in dir() if not name.startswith("_")]

@@ -25,16 +25,17 @@ from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
 MAX_CUTS = 1000  # no cut separates a bad point that equals the good one
 
 
-def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array:
+def sample(space: Space, random: Random, points, good, bad, parity, region=None) -> jax.Array:
     """A point from a random box around one good point, without the bad points.
 
     `good` is an index of `points` (n, d), `bad` a mask (n,). The current draw of `random` is used up. With
     `parity`, cuts fall on random coordinates until no bad point is left, as in ZOOpt. Otherwise, each
-    redrawn coordinate is cut at every bad point that differs there.
+    redrawn coordinate is cut at every bad point that differs there. Redrawn coordinates stay within the
+    bounds `region` (2, d), if given.
     """
     x = lax.dynamic_index_in_dim(points, good, 0, keepdims=False)
     if np.any(space.kinds == UNORDERED):
-        return _sample_with_fixed(space, random, points, x, bad, parity)
+        return _sample_with_fixed(space, random, points, x, bad, parity, region)
     # Without unordered coordinates nothing is fixed, so the redrawn sides of the box are enough.
     redrawn = num_redrawn(space)
     w = words(random, 2 * redrawn + 2)
@@ -42,6 +43,8 @@ def sample(space: Space, random: Random, points, good, bad, parity) -> jax.Array
     coordinates = _distinct(u[:redrawn], space.dimension)
     box = _box_of_cuts if parity else _box_at_once
     lo, hi = box(space, w[:2], points, x, bad, coordinates)
+    if region is not None:
+        lo, hi = (jnp.clip(side, *region[:, coordinates]) for side in (lo, hi))
     for j in range(redrawn):
         k = coordinates[j]
         x = set_row(x, k, _between(space, k, u[redrawn + j], lo[j], hi[j]))
@@ -88,13 +91,15 @@ def _box_of_cuts(space, seed, points, x, bad, coordinates):
     return lo, hi
 
 
-def _sample_with_fixed(space, random, points, x, bad, parity):
+def _sample_with_fixed(space, random, points, x, bad, parity, region):
     """With unordered coordinates: those that cut off a bad point stay as they are."""
     redrawn = num_redrawn(space)
     w = words(random, 2 * redrawn + 2)
     lo, hi, free = _box_with_fixed(space, w[:2], points, x, bad, parity)
     if space.is_conditional:
         free = free & space.active(x)
+    if region is not None:
+        lo, hi = jnp.clip(lo, *region), jnp.clip(hi, *region)
     index, w = jnp.arange(space.dimension), w[2:]
     for j in range(redrawn):
         # With fewer free coordinates than draws, nothing is picked and x stays.

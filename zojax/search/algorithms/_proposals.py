@@ -23,11 +23,12 @@ def propose_from(
     exploration,
     parity: bool,
     taken: jax.Array | None = None,
+    region: jax.Array | None = None,
 ) -> tuple[jax.Array, Random]:
     """(a point, random): from a box around one of the positives, without the other points.
 
     Uniform until every point has a value, and later with probability `exploration`. If possible, the point
-    is new: not one of `points`, nor of `taken` (n, d).
+    is new: not one of `points`, nor of `taken` (n, d). The box lies in a `region` (2, d), if given.
     """
     explores = (told < len(points)) | (shared_coin(told) < exploration)
     if not parity:  # a box around a point without a value says nothing
@@ -38,7 +39,7 @@ def propose_from(
         later, last = advance(random), advance(advance(random))
         u = unit(random, 1)
         good = entry(positives, index_from(u[0], len(positives)))
-        x = _box.sample(space, later, points, good, bad, parity)
+        x = _box.sample(space, later, points, good, bad, parity, region)
         x = x if space.is_continuum else space.clip(x)
         return uniform_if(space, explores, last, x), advance(last)
 

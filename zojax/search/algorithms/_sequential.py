@@ -36,7 +36,7 @@ def start(num_positives: int | None, key, space: Space, budget: int) -> SracosSt
     )
 
 
-def propose(space: Space, state: SracosState, exploration, parity: bool, taken=None):
+def propose(space: Space, state: SracosState, exploration, parity: bool, taken=None, region=None):
     """(a point, the next state); see `propose_from`."""
     x, random = propose_from(
         space,
@@ -48,6 +48,7 @@ def propose(space: Space, state: SracosState, exploration, parity: bool, taken=N
         exploration=exploration,
         parity=parity,
         taken=taken,
+        region=region,
     )
     return x, state._replace(random=random)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from zojax.search.algorithms._wolfe import (
     steps_of,
 )
 from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.spaces._precision import namespace_of
 
 TRIES = 10  # batches of a line search
 FAILURES = 3  # line searches without progress, before another start
@@ -158,7 +159,7 @@ def _ask(n: int, space: Space, state: QuasiNewtonState):
 
 def _phase(space: Space, state: QuasiNewtonState) -> jax.Array:
     """0 before a start has a value, 1 during differences, 2 in a line search."""
-    differs = state.done < _count(space)
+    differs = state.done < _count(space, state)
     return jnp.where(jnp.isinf(state.point_value), 0, jnp.where(differs, 1, 2))
 
 
@@ -184,9 +185,10 @@ def _probes(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:
 def _moved_by(space: Space, state: QuasiNewtonState, n: int) -> tuple[jax.Array, jax.Array]:
     """(which coordinate each of the next n differences moves, (n, d); whether there are so many)."""
     number = state.done + jnp.arange(n, dtype=jnp.uint32)
-    is_continuous = space.kinds == CONTINUOUS
-    numbers = np.where(is_continuous, np.cumsum(is_continuous) - 1, -1).astype(np.uint32)
-    return numbers == number[:, None], number < _count(space)
+    is_moved = _is_moved(space, state)
+    xp = namespace_of(is_moved)
+    numbers = xp.where(is_moved, xp.cumsum(is_moved) - 1, -1).astype(np.uint32)
+    return numbers == number[:, None], number < _count(space, state)
 
 
 def _tell(space: Space, state: QuasiNewtonState, x, values) -> QuasiNewtonState:
@@ -220,7 +222,7 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
     gradient = jnp.where(jnp.any(moved, axis=0), slope, state.gradient)
     state = state._replace(gradient=gradient, done=state.done + np.uint32(len(values)))
     return lax.cond(
-        state.done >= _count(space),
+        state.done >= _count(space, state),
         partial(_differentiated, space),
         lambda s: (s, GOES_ON),
         state,
@@ -230,6 +232,10 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
 def _differentiated(space: Space, state: QuasiNewtonState):
     """With a complete gradient: the next iterate, unless the line search needs another step."""
     low, high = bounds_of(space)
+    if (
+        space.is_conditional
+    ):  # without the slopes of coordinates that were active at an earlier point
+        state = state._replace(gradient=jnp.where(_is_moved(space, state), state.gradient, 0.0))
     inside = (state.point > low) & (state.point < high)
     slope = jnp.where(inside, state.gradient, 0.0) @ state.direction
     goes_on = is_steep(state.line, slope) & (state.line.start.slope < 0) & (state.tries < TRIES)
@@ -381,5 +387,12 @@ def _widest(state: QuasiNewtonState) -> jax.Array:
     return _eps(state) ** 0.4
 
 
-def _count(space: Space) -> np.uint32:
-    return np.uint32(np.sum(space.kinds == CONTINUOUS))
+def _is_moved(space: Space, state: QuasiNewtonState) -> Any:
+    """Which coordinates differences move: the continuous and active ones."""
+    return (space.kinds == CONTINUOUS) & space.active(state.point)
+
+
+def _count(space: Space, state: QuasiNewtonState) -> Any:
+    """The number of differences."""
+    is_moved = _is_moved(space, state)
+    return namespace_of(is_moved).sum(is_moved).astype(np.uint32)

@@ -285,6 +285,24 @@ def _round(eqn):
     return lambda a: np.trunc(a + np.copysign(a.dtype.type(0.5), a))
 
 
+def _cholesky(a):
+    try:
+        return np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return np.full_like(a, np.nan)
+
+
+def _triangular_solve(eqn):
+    import scipy.linalg  # slow to import, and few searches use it
+
+    given, rank = eqn.params, eqn.invars[1].aval.ndim
+    if not given["left_side"] or rank != 2:
+        raise NoNumPyFormError("a triangular solve from the right has no form in NumPy.")
+    options = {"lower": given["lower"], "unit_diagonal": given["unit_diagonal"]}
+    options |= {"trans": int(given["transpose_a"]), "check_finite": False}
+    return lambda a, b: scipy.linalg.solve_triangular(a, b, **options)
+
+
 # Operators of the same name in `operator`.
 # Written as an operator of Python, which takes less time than the call of a function.
 OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}"}
@@ -316,6 +334,7 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "stop_gradient": lambda a: a,
     "random_clone": lambda a: a,
     "dynamic_update_slice": _dynamic_update_slice,
+    "cholesky": _cholesky,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "platform_index": _platform,
@@ -344,6 +363,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
     "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
     "stack": lambda eqn: lambda *a: np.stack(a, eqn.params["axis"]),
+    "triangular_solve": _triangular_solve,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
     "reduce_sum": partial(_reduced, np.sum),
     "reduce_prod": partial(_reduced, np.prod),

@@ -3,7 +3,6 @@
 import math
 import secrets
 import warnings
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -11,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import brief, require_count, require_flag, require_number
+from zojax._checks import brief, require_count, require_flag, require_kind, require_number
 from zojax._keys import as_key
-from zojax.search.algorithms import Algorithm, default_algorithm
+from zojax.search.algorithms import Algorithm, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
 from zojax.search.engine.partial_points import completed
 from zojax.search.engine.pending import is_shut_down
-from zojax.search.engine.task import SearchState, Starts, first_state
+from zojax.search.engine.task import Problem, SearchState, Starts, first_state
 from zojax.search.engine.traceability import is_traceable
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import Space
 
 WORKERS = 4  # of an executor that does not say
@@ -49,7 +49,7 @@ def as_seed(key: Any, state: SearchState | None, journal: Journal | None) -> Any
     if key is None and journal is not None:
         key = journal.seed
     if key is None and state is not None:
-        key = state.key
+        key = jax.random.wrap_key_data(jnp.asarray(state.key))
     return secrets.randbits(32) if key is None else key
 
 
@@ -64,13 +64,22 @@ def choose_algorithm(
     space: Space,
     budget: int,
     executor: Executor | None,
+    objectives: int | None,
     batched: bool = False,
 ) -> Algorithm:
-    """The user's algorithm, or the default."""
-    if algorithm is None:
+    """The user's algorithm, or the default for this number of objectives."""
+    objectives = None if objectives is None else require_count("objectives", objectives)
+    if algorithm is None and (objectives or 1) > 1:
+        algorithm = nsga2(objectives or 1)
+    elif algorithm is None:
         size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
         algorithm = default_algorithm(space, budget, batch_size=min(size, budget))
     require_algorithm("algorithm", algorithm)
+    if objectives not in (None, algorithm.objectives):
+        raise ValueError(
+            f"algorithm must take objectives = {objectives}, got one for {algorithm.objectives}: pass "
+            f"search.nsga2({objectives}) for several objectives, or leave algorithm out."
+        )
     if batched and algorithm.batch_size == 1:
         warnings.warn(
             "batched gets one point at a time: this algorithm waits for each value. Pass one with "
@@ -94,20 +103,11 @@ def _workers(executor: Executor | None) -> int:
     return workers if isinstance(workers, int) else WORKERS
 
 
-def is_compiled(
-    jit: bool | None,
-    executor: Executor | None,
-    fun: Callable,
-    space: Space,
-    args: tuple,
-    with_key: bool,
-    **for_the_host: Any,
-) -> bool:
+def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
     """Whether the search runs as one compiled program: the user's choice, or if JAX can trace `fun`."""
-    wanted = {"executor": executor} | for_the_host
-    on_host = [name for name, value in wanted.items() if value not in (None, False)]
+    on_host = [name for name, value in for_the_host.items() if value not in (None, False)]
     if jit is None:
-        jit = not on_host and is_traceable(fun, space, args, with_key)
+        jit = not on_host and is_traceable(problem, args)
     require_flag("jit", jit)
     if jit and on_host:
         raise ValueError(f"{on_host[0]} is for functions on the host: pass jit=False with it.")
@@ -131,7 +131,7 @@ def require_no_tracers(*inputs: Any) -> None:
         )
 
 
-def require_callables(fun: Any, executor: Any, callback: Any) -> None:
+def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None) -> None:
     """Raises unless functions are callable and the executor takes work."""
     if not callable(fun):
         raise TypeError(f"fun must be a function of a point, got {fun!r}.")
@@ -142,6 +142,8 @@ def require_callables(fun: Any, executor: Any, callback: Any) -> None:
             "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
             f"got {executor!r}."
         )
+    if pruner is not None:
+        require_kind("pruner", pruner, Pruner)
     if is_shut_down(executor):
         raise ValueError(
             f"executor must take evaluations, got {executor!r}, which was shut down: keep it open "
@@ -167,10 +169,42 @@ def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
 
 
-def starts_of(
-    space: Space, init_points: Any, init_values: Any, sign: float, key: jax.Array
-) -> Starts:
+def sign_of(maximize: Any, objectives: int) -> float | tuple[float, ...]:
+    """-1 when maximizing, else 1: a number, or with several objectives one number each."""
+    flags = maximize if isinstance(maximize, (tuple, list)) else (maximize,) * objectives
+    if len(flags) != objectives:
+        raise ValueError(
+            f"maximize must be one flag, or one for each of the objectives = {objectives}, "
+            f"got {maximize!r}."
+        )
+    for flag in flags:
+        require_flag("maximize", flag)
+    signs = tuple(-1.0 if flag else 1.0 for flag in flags)
+    return signs if objectives > 1 else signs[0]
+
+
+def require_together(batched: bool, executor: Any, pruner: Any, log: Any) -> None:
+    """Raises for settings that exclude one another."""
+    if batched and (executor is not None or pruner is not None):
+        other = "pruner" if executor is None else "executor"
+        raise ValueError(f"batched and {other} exclude one another: a batch is one call of fun.")
+    if pruner is not None and log is not None:
+        raise ValueError("pruner and log exclude one another: a journal keeps no reports.")
+
+
+def require_one_objective(objectives: int, **settings: Any) -> None:
+    """Raises for settings of a single value that are given with several objectives."""
+    for name, value in settings.items():
+        if objectives > 1 and value is not None:
+            raise ValueError(
+                f"{name} is for one objective, got {value!r} with {objectives}: "
+                "leave it out, or end the search with a callback that returns True."
+            )
+
+
+def starts_of(problem: Problem, init_points: Any, init_values: Any, key: jax.Array) -> Starts:
     """The given points and values, encoded. Missing leaves are drawn. Failed values are inf."""
+    space = problem.space
     points, any_drawn = completed(space, _as_list("init_points", init_points), key)
     if any_drawn and init_values is not None:
         raise ValueError(
@@ -191,11 +225,16 @@ def starts_of(
             f"init_values must hold one value for each of the {len(points)} init_points, "
             f"got {len(given)}."
         )
+    shape = problem.value_shape
     try:
-        values = sign * np.reshape(np.asarray(given, float), len(points))
+        values = problem.signed(np.reshape(np.asarray(given, float), (len(points), *shape)))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"init_values must be numbers, got {init_values!r}.") from error
-    return Starts(x, np.where(np.isfinite(values), values, np.inf))
+        kind = f"tuples of {shape[0]} numbers" if shape else "numbers"
+        raise TypeError(f"init_values must be {kind}, got {init_values!r}.") from error
+    usable = np.isfinite(values)
+    if shape:
+        usable = np.all(usable, axis=1, keepdims=True)
+    return Starts(x, np.where(usable, values, np.inf))
 
 
 def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
@@ -208,15 +247,22 @@ def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
         )
 
 
-def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
-    """The earlier search's end, in today's dtypes; an error if it is of another search."""
+def as_state(state: Any) -> SearchState:
+    """The end of an earlier search, with ints where a file has arrays."""
     if not isinstance(state, SearchState):
         raise TypeError(f"state must be the search_state of a result, got {brief(state)}.")
+    return state._replace(
+        evaluations=int(state.evaluations), budget=int(state.budget), planned=int(state.planned)
+    )
+
+
+def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
+    """The earlier search's end; an error if it is of another search."""
 
     def init(key):
         return first_state(algorithm, space, state.planned, key)
 
-    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(state.key, runs))
+    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(runs))
     leaves, structure = jax.tree.flatten(state.algorithm)
     likes, expected = jax.tree.flatten(like)
     same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
@@ -225,15 +271,11 @@ def require_state(state: Any, algorithm: Algorithm, space: Space, runs: int) -> 
             "state must come from a search of the same space, algorithm and repeats: pass them again, "
             f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
         )
-    cast = [
-        a if jnp.issubdtype(b.dtype, jax.dtypes.extended) else np.asarray(a, b.dtype)
-        for a, b in zip(leaves, likes, strict=True)
-    ]
-    return state._replace(algorithm=jax.tree.unflatten(expected, cast))
+    return state._replace(algorithm=jax.tree.unflatten(expected, leaves))
 
 
-def _keys_like(key: jax.Array, runs: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), key.dtype)
+def _keys_like(runs: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), as_key(0).dtype)
 
 
 def _as_list(name: str, value: Any) -> list:

@@ -9,7 +9,7 @@ import numpy as np
 
 from zojax._call import PROGRAMS, kept_with_loss
 from zojax._numerics import float_dtype
-from zojax._scalars import traced_scalar
+from zojax._scalars import traced_values
 from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
 from zojax.search.engine.task import Problem
 from zojax.search.spaces import Space
@@ -32,15 +32,23 @@ def compiled(problem: Problem) -> Callee:
     """Its program. All spaces of the same structure share it."""
     dtype = float_dtype()
     decode = _decoder(problem.space, dtype)
-    return Callee(_program_of(problem.fun), lambda x: decode(x.astype(dtype)), dtype)
+    program = _programs_of(problem.fun)(problem.value_shape)
+    return Callee(program, lambda x: decode(x.astype(dtype)), dtype)
 
 
 @kept_with_loss
-def _program_of(fun: Callable[[], Callable]) -> Callable:
-    def program(point: Any, *args: Any, **extra: Any) -> jax.Array:
-        return traced_scalar(fun()(point, *args, **extra), name="fun").astype(float_dtype())
+def _programs_of(fun: Callable[[], Callable]) -> Callable[[tuple[int, ...]], Callable]:
+    """The program of a function for each shape of its value."""
 
-    return jax.jit(program)
+    @lru_cache(PROGRAMS)
+    def of(shape: tuple[int, ...]) -> Callable:
+        def program(point: Any, *args: Any, **extra: Any) -> jax.Array:
+            value = fun()(point, *args, **extra)
+            return traced_values(value, shape).astype(float_dtype())
+
+        return jax.jit(program)
+
+    return of
 
 
 @lru_cache(PROGRAMS)

@@ -16,7 +16,13 @@ from zojax.search.engine.compiled import (
     recommendations,
     starting,
 )
-from zojax.search.engine.outcome import Outcome, mean_and_error, one_after_another, stopped_by
+from zojax.search.engine.outcome import (
+    Outcome,
+    leading,
+    mean_and_error,
+    one_after_another,
+    stopped_by,
+)
 from zojax.search.engine.task import SearchTask, keeps_points
 
 REPORTS = 100  # per run
@@ -78,7 +84,7 @@ def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]
             programs.advance_a_copy, start, inputs, task, task.report
         )
     if not free and len(known_x):  # the given points of all runs, in the form of a history
-        shape = len(known_x), problem.runs
+        shape = len(known_x), problem.runs, *problem.value_shape
         rows = known_x[: len(known_x) if keeps_points(problem, budget) else 0, None]
         points = np.broadcast_to(rows, (len(rows), problem.runs, problem.space.dimension))
         parts = [(np.broadcast_to(values[:, None], shape), points), *parts]
@@ -123,8 +129,7 @@ def _in_parts(
             parts[until] = tuple(np.copy(h) for h in _history(carry))
             carry = carry._replace(begin=carry.evaluations)
             x, value = recommendations(problem, carry.state)
-            i = int(np.argmin(value))
-            why = report(int(carry.evaluations), x[i], float(value[i]))
+            why = report(int(carry.evaluations), *leading(x, value))
             if timed and len(parts) > 1:  # the first call may include compilation
                 step = max(batch, min(longest, 2 * step) if seconds < MOMENT else step // 2)
     except BaseException as error:

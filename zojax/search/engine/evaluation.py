@@ -16,35 +16,38 @@ SECONDS = "_search_seconds"  # the attribute of an exception with the duration o
 
 
 class Entry(NamedTuple):
-    """An evaluation. Its point is None once nothing needs it."""
+    """An evaluation. Its point is None once nothing needs it. A value has the problem's `value_shape`."""
 
-    value: float  # to be minimized; inf if it failed
+    value: Any  # to be minimized; inf if it failed
     x: np.ndarray | None
     error: str | None = None
     seconds: float = math.nan
     attributes: Any = None
     replayed: bool = False  # from a journal
+    pruned: bool = False
 
 
 class Trial(NamedTuple):
-    """One evaluation of a host function, for callbacks.
+    """One evaluation, for callbacks.
 
     Attributes:
       point: as the user's pytree.
-      value: inf if the evaluation failed (-inf when maximizing).
+      value: inf if the evaluation failed (-inf when maximizing). With several objectives, an array.
       error: the exception as text, or None.
       seconds: the duration of the call, in the process that made it; nan if unknown. A batched call is
         divided by its number of points.
       attributes: the second result of `fun`, with `has_aux`.
       replayed: whether a journal had it, so that `fun` was not called.
+      pruned: whether it ended early.
     """
 
     point: PyTree
-    value: float
+    value: Any
     error: str | None
     seconds: float
     attributes: Any
     replayed: bool
+    pruned: bool
 
 
 class Timed(NamedTuple):
@@ -66,10 +69,10 @@ def timed(fun: Callable, /, *args: Any, **kwargs: Any) -> Timed:
 
 
 class Batch:
-    """One call with several points. It runs when the first of its values is needed."""
+    """One call with n points. It runs when the first of its values, of shape (n, ...), is needed."""
 
-    def __init__(self, call: Callable[[], Timed], size: int, has_aux: bool):
-        self.call, self.size, self.has_aux = call, size, has_aux
+    def __init__(self, call: Callable[[], Timed], shape: tuple[int, ...], has_aux: bool):
+        self.call, self.shape, self.has_aux = call, shape, has_aux
         self.rows: list[Timed] | None = None
         self.error: Exception | None = None
 
@@ -86,18 +89,19 @@ class Batch:
 
     def _split(self, timed: Timed) -> list[Timed]:
         values, aux = pair_of(timed.returned) if self.has_aux else (timed.returned, None)
-        if np.shape(values) != (self.size,):
+        size = self.shape[0]
+        if np.shape(values) != self.shape:
             raise NotScalarError(
-                f"fun must return one value for each of {self.size} points with batched=True, "
+                f"fun must return values of shape {self.shape} for {size} points with batched=True, "
                 f"got shape {np.shape(values)}."
             )
-        seconds = timed.seconds / self.size
+        seconds = timed.seconds / size
         if not self.has_aux:
             return [Timed(value, seconds) for value in values]
-        rows = aux if isinstance(aux, (list, tuple)) else _rows_of(aux, self.size)
-        if len(rows) != self.size:
+        rows = aux if isinstance(aux, (list, tuple)) else _rows_of(aux, size)
+        if len(rows) != size:
             raise ValueError(
-                f"fun must return attributes of {self.size} points with batched=True, got {len(rows)}."
+                f"fun must return attributes of {size} points with batched=True, got {len(rows)}."
             )
         return [Timed(pair, seconds) for pair in zip(values, rows, strict=True)]
 

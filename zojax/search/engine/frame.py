@@ -18,12 +18,9 @@ def frame_of(history: "History") -> Any:
     except ImportError as error:
         raise ImportError("frame() needs pandas: pip install pandas.") from error
     values = history.values
-    columns: dict[str, Any] = {
-        "value": values,
-        "best": history.best_values,
-        "seconds": history.seconds,
-        "failed": ~np.isfinite(values),
-    }
+    columns = flat({"value": values}, axes=1) | flat({"best": history.best_values}, axes=1)
+    usable = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    columns |= {"seconds": history.seconds, "failed": ~usable}
     if history.attributes is not None:
         rows = [_named(attributes) for attributes in history.attributes]
         for name in dict.fromkeys(name for row in rows for name in row):

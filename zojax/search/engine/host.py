@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +14,8 @@ from zojax.search._random import split
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
-from zojax.search.engine.outcome import Outcome, one_after_another, stopped_by
+from zojax.search.engine.outcome import Outcome, leading, one_after_another, stopped_by
+from zojax.search.engine.reports import Reports
 from zojax.search.engine.task import SearchTask
 
 
@@ -22,7 +25,10 @@ def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outc
 
     def run(numbered: tuple[int, jax.Array]) -> Outcome:
         nonlocal failures
-        outcome, failures = _run(task, executor, failures, callee, *numbered)
+        with (
+            nullcontext() if task.pruner is None else Reports(task.pruner, task.problem) as reports
+        ):
+            outcome, failures = _run(task, executor, failures, callee, reports, *numbered)
         return outcome
 
     if task.problem.runs == 1:
@@ -39,6 +45,7 @@ def _run(
     executor: Executor | None,
     failures: Failures,
     callee: Callee,
+    reports: Reports | None,
     number: int,
     key: jax.Array,
 ):
@@ -47,8 +54,8 @@ def _run(
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = host_programs(algorithm, task.problem.space, task.problem.planned, key, callee.dtype)
     journal = None if task.journal is None else task.journal.run(number, task.problem)
-    first = _first_state(programs, task, number, key)
-    log = Log(task, key, first, executor, failures, callee, programs.dtype, journal)
+    state = _first_state(programs, task, number, key)
+    log = Log(task, key, state, executor, failures, callee, programs.dtype, reports, journal)
     if task.state is not None:
         log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
@@ -103,9 +110,9 @@ def _begin(programs: HostPrograms, log: Log) -> None:
         _inject(programs, log)
         return
     if len(values):
-        i = int(np.argmin(values))
-        if values[i] < log.best.value or log.best.x is None:
-            log.best = Entry(values[i], points[i])
+        best = Entry(*reversed(leading(points, values)))
+        if log.best.x is None or best.value < log.best.value:
+            log.best = best
         log.stop_at_target()
     for x, value in zip(points, values, strict=True):
         log.state = _injected(programs, log.state, x, value)
@@ -119,11 +126,11 @@ def _inject(programs: HostPrograms, log: Log) -> None:
         same = new[i : i + samples]
         x = same[0].x
         if x is not None and all(np.array_equal(x, e.x) for e in same if e.x is not None):
-            state = _injected(programs, state, x, float(np.mean([e.value for e in same])))
+            state = _injected(programs, state, x, np.mean([e.value for e in same], axis=0))
     log.tell(state)
 
 
-def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: float) -> State:
+def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: Any) -> State:
     return programs.inject(state, x.astype(programs.dtype), programs.dtype.type(value))
 
 

@@ -1,5 +1,7 @@
 """Which variables decide the value: a rank-based share of variance, one variable at a time."""
 
+from typing import Any
+
 import numpy as np
 
 from zojax.search.engine.columns import Column
@@ -8,14 +10,32 @@ GROUPS = 10  # of a variable with more values than this
 FEWEST = 5  # values per group
 
 
+def importance_in(history: Any) -> dict[str, float]:
+    """The importance of each variable of a history, without pruned evaluations, largest first."""
+    require_one_objective(history)
+    kept = ~history.pruned
+    columns = [c._replace(values=c.values[kept]) for c in history.columns]
+    shares = importance_of(columns, history.values[kept])
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
 def importance_of(columns: list[Column], values: np.ndarray) -> dict[str, float]:
     """The share of the variance of the values' ranks that each column explains alone.
 
     The Kruskal-Wallis effect size eta^2 = (H - k + 1) / (n - k) over k groups of the n points with the
     variable: its values, or its deciles. 0 for fewer than ten such points.
     """
-    ranks = _ranks(np.where(np.isfinite(values), values, np.inf))
+    ranks = _ranks(values)
     return {column.label: _effect(column.values, ranks) for column in columns}
+
+
+def require_one_objective(history: Any) -> None:
+    """Raises for the history of several objectives."""
+    if history.values.ndim > 1:
+        raise ValueError(
+            f"history must have one value an evaluation, got shape {history.values.shape}: several "
+            "objectives have plot_front."
+        )
 
 
 def _effect(x: np.ndarray, ranks: np.ndarray) -> float:

@@ -145,7 +145,9 @@ class RunJournal:
                 f"it was written by {header.get('versions')}, and this is {_versions()}. Choose another "
                 "path."
             )
-        value = math.inf if line["value"] is None else self.problem.sign * line["value"]
+        value = np.full(self.problem.value_shape, np.inf)[()]
+        if line["value"] is not None:
+            value = self.problem.signed(line["value"])
         seconds = math.nan if line["seconds"] is None else line["seconds"]
         return Entry(
             value, np.asarray(x), line["error"], seconds, line.get("attributes"), replayed=True
@@ -163,7 +165,7 @@ class RunJournal:
         line = {
             "run": self.number,
             "number": number,
-            "value": self.problem.sign * entry.value if math.isfinite(entry.value) else None,
+            "value": self.problem.signed(entry.value) if np.isfinite(entry.value).all() else None,
             "error": entry.error,
             "seconds": entry.seconds if math.isfinite(entry.seconds) else None,
             "point": {
@@ -188,7 +190,7 @@ def identity_of(task: SearchTask, executor: Executor | None) -> dict[str, Any]:
         "in_flight": algorithm.in_flight if executor is not None else 1,
         "budget": problem.budget,
         "key": [str(jax.random.key_impl(task.key)), *np.asarray(key).tolist()],
-        "maximize": problem.sign < 0,
+        "maximize": np.less(problem.sign, 0).tolist(),
         "repeats": problem.runs,
         "with_key": problem.with_key,
         "has_aux": task.has_aux,

@@ -11,7 +11,7 @@ import numpy as np
 
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
-from zojax._scalars import host_scalar
+from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.evaluation import SECONDS, Batch, Entry, pair_of, timed
@@ -19,7 +19,9 @@ from zojax.search.engine.host_programs import State
 from zojax.search.engine.journal import RunJournal
 from zojax.search.engine.outcome import Notes, Outcome, mean_and_error
 from zojax.search.engine.pending import Pending
+from zojax.search.engine.reports import Report, Reports
 from zojax.search.engine.task import SearchTask, keeps_points
+from zojax.search.pruners import Pruned
 
 
 class Log:
@@ -39,9 +41,10 @@ class Log:
         failures: Failures,
         callee: Callee,
         dtype: np.dtype,
+        reports: Reports | None = None,
         journal: RunJournal | None = None,
     ):
-        self.task, self.state, self.failures = task, state, failures
+        self.task, self.state, self.failures, self.reports = task, state, failures, reports
         self.callee, self.dtype = callee, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.journal = journal
@@ -104,20 +107,24 @@ class Log:
 
     def _calls(self, rows: np.ndarray, numbers: list[int]) -> list[partial]:
         """A call for each evaluation. Those of a batch share one call of `fun`."""
-        task = self.task
-        keys: Any = None
-        if self.key is not None:
-            keys = [jax.random.fold_in(self.key, number) for number in numbers]
+        problem, task = self.task.problem, self.task
+        if not numbers:
+            return []
+        extras: list[dict[str, Any]] = [{} for _ in numbers]
+        for extra, number in zip(extras, numbers, strict=True):
+            if self.key is not None:
+                extra["key"] = jax.random.fold_in(self.key, number)
+            if self.reports is not None:
+                extra["report"] = Report(self.reports, number)
         if not task.batched:
-            extras = [{} if keys is None else {"key": key} for key in keys or rows]
             points = map(self.callee.point, rows)
             return [
                 partial(timed, self.callee.fun, point, *task.args, **extra)
                 for point, extra in zip(points, extras, strict=True)
             ]
-        extra = {} if keys is None else {"key": jnp.stack(keys)}
-        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **extra)
-        batch = Batch(call, len(rows), task.has_aux)
+        keys = {} if self.key is None else {"key": jnp.stack([extra["key"] for extra in extras])}
+        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **keys)
+        batch = Batch(call, (len(rows), *problem.value_shape), task.has_aux)
         return [partial(batch.row, i) for i in range(len(rows))]
 
     def next_done(self):
@@ -134,7 +141,7 @@ class Log:
 
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
-        values = np.full(len(rows), np.inf)
+        values = np.full((len(rows), *self.task.problem.value_shape), np.inf)
         futures = self.submit(rows[: self.left])
         if self.task.batched and self.why is None:
             for future in futures:  # one call evaluates them all
@@ -147,21 +154,44 @@ class Log:
             self.stop_in_time()
         return values
 
-    def enter(self, future) -> float:
+    def enter(self, future) -> Any:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
         entry = self.results.pop(future, None) or self._record(future)
         self.pending.pop(future)
         self.numbers.pop(future)
         value = entry.value
         self.entries.append(entry)
-        self.since = 0 if value < self.best.value else self.since + 1
-        if value < self.best.value or self.best.x is None:
-            self.best = entry
+        improves = self._improves(entry)
+        self.since = 0 if improves else self.since + 1
+        if improves or self.best.x is None:
+            self.best = self._joined(entry)
         if self.failures.is_fatal:
             raise self.failures.explained()
         self.stop_at_target()
         self.why = self.why or self._why_stop()
         return value
+
+    def _improves(self, entry: Entry) -> bool:
+        """Whether an entry is better than the best one, or, with several objectives, in the front.
+
+        A complete evaluation is better than a pruned one.
+        """
+        if entry.pruned != self.best.pruned:
+            return self.best.pruned
+        if not self.task.problem.value_shape:
+            return entry.value < self.best.value
+        return not np.any(np.all(self.best.value <= entry.value, axis=-1))
+
+    def _joined(self, entry: Entry) -> Entry:
+        """The new best entry; with several objectives, the front after it: values (n, m), points (n, d)."""
+        x: Any = self.best.x
+        values, new = self.best.value, np.asarray(entry.x)[None]
+        if not self.task.problem.value_shape:
+            return entry
+        if x is None:
+            return Entry(entry.value[None], new)
+        stays = ~np.all(entry.value <= values, axis=1)
+        return Entry(np.vstack([values[stays], entry.value]), np.vstack([x[stays], new]))
 
     def _arrived(self, future) -> None:
         """Records an evaluation that ended while another is waited for."""
@@ -170,28 +200,33 @@ class Log:
 
     def _record(self, future) -> Entry:
         """The evaluation of a future that is done, which the journal then has."""
-        value, error, attributes, seconds = np.inf, None, None, np.nan
+        problem, failed = self.task.problem, np.full(self.task.problem.value_shape, np.inf)[()]
+        value, error, attributes, seconds, pruned = failed, None, None, np.nan, False
         try:
-            returned, seconds = future.result()
-            if self.task.has_aux:
+            try:
+                returned, seconds = future.result()
+            except Pruned as early:
+                returned, seconds, pruned = early.value, getattr(early, SECONDS, np.nan), True
+            if self.task.has_aux and not pruned:
                 returned, attributes = pair_of(returned)
-            value = self.task.problem.sign * host_scalar(returned)
+            value = problem.signed(host_values(returned, problem.value_shape))
         except Exception as raised:
             error, seconds = raised, getattr(raised, SECONDS, seconds)
         text = self._checked(value, error)
-        value = value if text is None and np.isfinite(value) else np.inf
-        entry = Entry(value, np.asarray(self.pending.points[future]), text, seconds, attributes)
+        value = value if text is None and np.isfinite(value).all() else failed
+        x = np.asarray(self.pending.points[future])
+        entry = Entry(value, x, text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
             self.journal.write(self.numbers[future], entry)
         return entry
 
-    def _checked(self, value: float, error: Exception | None) -> str | None:
+    def _checked(self, value: Any, error: Exception | None) -> str | None:
         """The error as text, which is counted and, the first time, a warning."""
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
-            overflows = np.isfinite(value) and np.isinf(self.dtype.type(value))
+            overflows = (np.isfinite(value) & np.isinf(self.dtype.type(value))).any()
         if error is None and overflows:
-            error = OverflowError(f"fun returned {value:g}, beyond {self.dtype}: scale it down.")
+            error = OverflowError(f"fun returned {value}, beyond {self.dtype}: scale it down.")
         if error is None:
             return None
         if self.failure is None:
@@ -247,12 +282,14 @@ class Log:
         """Repeats the recommended point for the reserved evaluations, however the run ended."""
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
+        if self.reports is not None:
+            self.reports.is_open = False
         self.limit = self.started + self.task.reserve
         self.recommended = x, len(self.entries)
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 
-    def outcome(self, state: Any, x: np.ndarray, value: float, found: int) -> Outcome:
+    def outcome(self, state: Any, x: np.ndarray, value: Any, found: int) -> Outcome:
         """The run's outcome. The first `found` entries led to x, and the others repeat x."""
         problem = self.task.problem
         values = np.asarray([entry.value for entry in self.entries], np.float64)
@@ -261,12 +298,14 @@ class Log:
         rows = [entry.x for entry in self.entries if entry.x is not None]
         if len(rows) == len(values):
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        warn_of_resolution(values, self.dtype)  # the algorithm knows them rounded
+        for column in np.atleast_2d(values.T):
+            warn_of_resolution(column, self.dtype)  # the algorithm knows them rounded
         return Outcome(
-            x=x[None],
-            value=np.array([float(value)]),
+            x=x.reshape(-1, problem.space.dimension),
+            value=np.reshape(value, (-1, *problem.value_shape)),
             value_error=np.array([error]) if problem.is_noisy else None,
             values=[values],
+            pruned=[np.array([entry.pruned for entry in self.entries], bool)],
             points=points,
             state=state,
             message=self.why or self.pending.lost or "budget spent",
@@ -275,12 +314,17 @@ class Log:
             notes=[Notes(self.entries, self.task.has_aux)],
         )
 
-    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, float]:
+    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, Any]:
         """The recommendation before rounding: the point and the value of its evaluation.
 
-        Different values may round to the same value. Without noise, the least of them counts.
+        Different values may round to the same value. Without noise, the least of them counts. A front is
+        returned as it is. If evaluations were pruned, the best complete one is recommended.
         """
         problem, task = self.task.problem, self.task
+        if problem.value_shape:
+            return x, value
+        if any(entry.pruned for entry in self.entries) and self.best.x is not None:
+            return self.best.x, self.best.value
         entries = self.entries if self.earlier is None else [self.earlier, *self.entries]
         found = [(entry.x, entry.value) for entry in entries if entry.x is not None]
         if task.starts.values is not None:

@@ -19,16 +19,21 @@ from zojax.search.engine import calls
 from zojax.search.engine.arguments import (
     as_budget,
     as_seed,
+    as_state,
     choose_algorithm,
     is_compiled,
     key_of,
     require_callables,
     require_covered,
     require_no_tracers,
+    require_one_objective,
     require_settings,
+    require_together,
+    sign_of,
     starts_of,
 )
 from zojax.search.engine.device import on_device
+from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
 from zojax.search.engine.host_programs import numpy_programs
 from zojax.search.engine.journal import Journal, identity_of
@@ -38,6 +43,7 @@ from zojax.search.engine.reporter import Reporter
 from zojax.search.engine.result import SearchProgress, SearchResult, result_of
 from zojax.search.engine.task import Clock, Problem, SearchState, SearchTask
 from zojax.search.engine.traceability import traced_anew
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import space as as_space
 
 FEW = 1000  # evaluations of all runs that take less time on the host than XLA takes to compile a search
@@ -56,7 +62,8 @@ def minimize(
     target: float | None = None,
     patience: int | None = None,
     time_budget: float | None = None,
-    maximize: bool = False,
+    maximize: bool | tuple[bool, ...] = False,
+    objectives: int | None = None,
     repeats: int = 1,
     jit: bool | None = None,
     with_key: bool = False,
@@ -64,6 +71,7 @@ def minimize(
     batched: bool = False,
     executor: Executor | None = None,
     catch: tuple[type[Exception], ...] = (),
+    pruner: Pruner | None = None,
     callback: Callable[[SearchProgress], Any] | None = None,
     progress: bool = False,
     log: str | os.PathLike[str] | None = None,
@@ -105,14 +113,24 @@ def minimize(
     64 evaluations, at least 4, for the recommended point: `best_value` is their mean, `best_error` its
     standard error. Otherwise, `fun` is treated as noiseless.
 
+    **Several objectives.** With `objectives=2` or more, `fun` returns that many values, as a tuple or an
+    array, and the result is a `FrontResult`: `front` has the evaluations that no other one dominates. The
+    default algorithm is `search.nsga2(objectives)`. An evaluation fails if one of its values is not finite.
+    Several runs make one front.
+
+    **Pruning.** With a `pruner`, `fun(point, *args, report=report)` runs on the host and calls
+    `report(step, value)` now and then, also from threads and processes of this machine. The call raises
+    `search.Pruned` if the evaluation should stop. Its last reported value is then its value, for the
+    algorithm too. `history.pruned` marks it, and `best` is a complete evaluation if there is one.
+
     **Precision.** On the host, algorithms see float64 values (from 1,000 coordinates on, float32). For a
     traced function, they see float32 values, unless x64 is enabled: subtract a large common constant.
     There, integers have 32 bits and overflow silently. If its values are integers, the best point is
     evaluated once more on the host, and a different value gives a warning: multiply as floats (`1.0 * n`).
 
     Args:
-      fun: (point, *args) -> scalar. On the host, points hold Python scalars, options and NumPy arrays
-        (float64).
+      fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
+        scalars, options and NumPy arrays (float64).
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
       algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, in batches of
         as many points as an executor has workers.
@@ -124,11 +142,13 @@ def minimize(
       init_points: points to start from, each in the user's form. Leaves that are missing or None are
         drawn.
       init_values: their values, if known. They cost no evaluations.
-      target: end a run once its best value is at least this good.
-      patience: end a run after this many evaluations without improvement.
+      target: end a run once its best value is at least this good. For one objective.
+      patience: end a run after this many evaluations without improvement. For one objective.
       time_budget: seconds until the search ends, including compilation. Evaluations that still run in an
         executor are left behind.
-      maximize: search for the largest value instead.
+      maximize: search for the largest value instead. With several objectives, one flag for all, or a tuple
+        with one for each.
+      objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
       repeats: independent runs, side by side in one program when compiled.
       jit: whether to compile the whole search. By default, JAX tries to trace `fun`, with two calls beside
         the budget whose point holds tracers: pass False if a call is expensive or has side effects. Pass
@@ -140,6 +160,8 @@ def minimize(
         pytree with leading axes. The default algorithm then proposes 4 + 3 ln d points together.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
+      pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
+        functions on the host and one objective, without a journal.
       callback: called with a `SearchProgress`, about 100 times a run, or, unless the whole search is
         compiled, after every evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
@@ -164,22 +186,28 @@ def minimize(
     space, repeats = as_space(space), require_count("repeats", repeats)
     ends = {"time_budget": time_budget, "target": target, "patience": patience}
     limit, planned = as_budget(budget, space, **ends)
-    planned = planned if state is None else state.budget
+    if state is not None:
+        state = as_state(state)
+        planned = state.budget
     require_no_tracers(key, args, init_points, init_values)
-    require_callables(fun, executor, callback)
+    require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)
-    flags = {"maximize": maximize, "with_key": with_key, "progress": progress}
-    for_the_host = {"has_aux": has_aux, "batched": batched}
-    require_settings(**ends, args=args, **flags, **for_the_host)
-    algorithm = choose_algorithm(algorithm, space, planned, executor, batched)
-    traced = is_compiled(jit, executor, fun, space, args, with_key, **for_the_host, log=log)
-    fun = traced_anew(fun) if traced else fun
-    sign = -1.0 if maximize else 1.0
+    flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
+    require_settings(**ends, args=args, **flags)
+    require_together(batched, executor, pruner, log)
+    for_the_host: dict[str, Any] = {"executor": executor, "pruner": pruner, "log": log}
+    for_the_host |= {"has_aux": has_aux, "batched": batched}
+    algorithm = choose_algorithm(algorithm, space, planned, executor, objectives, batched)
+    sign = sign_of(maximize, algorithm.objectives)
+    for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
+    require_one_objective(algorithm.objectives, **for_one)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
+    traced = is_compiled(jit, problem, args, **for_the_host)
+    problem = problem._replace(fun=traced_anew(fun) if traced else fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
         seed = as_seed(key, state, journal)
-        starts = starts_of(space, init_points, init_values, sign, as_key(seed))
+        starts = starts_of(problem, init_points, init_values, as_key(seed))
         require_covered(limit, algorithm, starts)
         problem, reserve, exhausts, state = plan(problem, starts, state)
         bar = progress and min(problem.budget, problem.planned) + reserve
@@ -189,7 +217,7 @@ def minimize(
                 key=key_of(seed, state),
                 args=args,
                 starts=starts,
-                target=None if target is None else sign * target,
+                target=None if target is None else problem.signed(target),
                 patience=patience,
                 # Without a budget, a compiled search has no room for its whole history at once.
                 report=report if report.is_wanted or (traced and budget is None) else None,
@@ -200,6 +228,7 @@ def minimize(
                 batched=batched,
                 journal=journal,
                 state=state,
+                pruner=pruner,
             )
             if journal is not None:
                 journal.begin(identity_of(task, executor), seed)
@@ -210,11 +239,14 @@ def minimize(
                 outcome = on_host(task, executor, callee)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    result = result_of(task, outcome, seed, planned)
+    if problem.value_shape:
+        result: SearchResult = front_result_of(task, outcome, seed, planned)
+    else:
+        result = result_of(task, outcome, seed, planned)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if traced and not with_key:
+    if traced and not with_key and not problem.value_shape:
         warn_of_overflow(problem, args, result)
     return result
 

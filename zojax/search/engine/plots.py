@@ -7,7 +7,7 @@ import numpy as np
 
 from zojax._plot import new_axes, plot_run
 from zojax.search.engine.columns import Column
-from zojax.search.engine.importance import importance_of
+from zojax.search.engine.importance import importance_in, require_one_objective
 
 PARALLEL, BARS = 10, 20  # most variables of a picture
 ABSENT = -0.12  # height of variables that are not part of a point
@@ -78,15 +78,13 @@ def plot_result(result: Any, ax: Any) -> Any:
 
 def plot_parallel(history: Any, ax: Any) -> Any:
     """A line for each evaluation, across one vertical axis for each variable and one for the value."""
-    values, columns = history.values, history.columns
-    importance = importance_of(columns, values)
-    chosen = sorted(importance, key=lambda name: -importance[name])[:PARALLEL]
-    finite = np.isfinite(values)
-    columns = [c._replace(values=c.values[finite]) for c in columns if c.label in chosen]
-    values = values[finite]
+    chosen = list(importance_in(history))[:PARALLEL]
+    shown = np.isfinite(history.values) & ~history.pruned
+    columns = [c._replace(values=c.values[shown]) for c in history.columns if c.label in chosen]
+    values = history.values[shown]
     axes = [_Axis(c) for c in [*columns, Column("value", values, is_log=_is_log(values))]]
     ax = new_axes(ax, (1.2 * len(axes), 3.6))
-    is_maximized = len(values) > 0 and history.best_values[-1] != np.min(history.values)
+    is_maximized = len(values) > 0 and history.best_values[-1] > np.min(values)
     order = np.argsort(values if is_maximized else -values, kind="stable")  # the best on top
     _draw_lines(ax, np.array([axis.heights for axis in axes]).T[order])
     for place, axis in enumerate(axes):
@@ -116,7 +114,10 @@ def plot_importance(importance: Mapping[str, float], ax: Any) -> Any:
 def _quartiles(name: str, results: Any) -> np.ndarray:
     """The quartiles (3, evaluations) of the best values so far of all runs."""
     given = [results] if hasattr(results, "runs") else list(results)
-    lines = [history.best_values for result in given for history in result.runs]
+    histories = [history for result in given for history in result.runs]
+    for history in histories:
+        require_one_objective(history)
+    lines = [history.best_values for history in histories]
     longest = max((len(line) for line in lines), default=0)
     if not longest or not all(map(len, lines)):
         place = f"results[{name!r}]" if name else "results"

@@ -1,5 +1,7 @@
 """Reports of a search to its callback and its progress bar."""
 
+from typing import Any
+
 import numpy as np
 
 from zojax._progress import progress_bar
@@ -24,11 +26,13 @@ class Reporter:
             self.bar.close()
 
     def __call__(
-        self, evaluations: int, x: np.ndarray, value: float, last: Entry | None = None
+        self, evaluations: int, x: np.ndarray, value: Any, last: Entry | None = None
     ) -> str | None:
-        value = self.problem.sign * value
+        value = self.problem.signed(value)
         if self.bar is not None:
-            self.bar.set_postfix(best=f"{value:.6g}", refresh=False)
+            is_front = bool(self.problem.value_shape)
+            shown = {"front": len(value)} if is_front else {"best": f"{value:.6g}"}
+            self.bar.set_postfix(shown, refresh=False)
             self.bar.update(evaluations - self.bar.n)
         if self.callback is not None:
             trial = None if last is None else trial_of(self.problem, last)

@@ -10,7 +10,8 @@ from zojax._trees import PyTree
 from zojax.search.engine.columns import Column, columns_of
 from zojax.search.engine.evaluation import Entry, Trial
 from zojax.search.engine.frame import frame_of
-from zojax.search.engine.importance import importance_of
+from zojax.search.engine.front import Front
+from zojax.search.engine.importance import importance_in
 from zojax.search.engine.once import OnceState
 from zojax.search.engine.outcome import Notes, Outcome
 from zojax.search.engine.plots import plot_importance, plot_parallel, plot_result
@@ -26,7 +27,9 @@ class History:
       values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
       best_values: (evaluations,) float64, the best value so far.
       points: the user's pytree with a leading axis of evaluations; None above 2^26 numbers.
-      seconds: (evaluations,) float64, the duration of each call of a host function; nan if unknown.
+      pruned: (evaluations,) bool, which ended early. Their values are the last reported ones, and do not
+        count as the best so far.
+      seconds: (evaluations,) float64, the duration of each call; nan if the whole search is compiled.
       errors: the exceptions of failed evaluations as text, by their places; of a host function.
       attributes: the second result of each call with `has_aux`, else None.
     """
@@ -36,9 +39,10 @@ class History:
         values: np.ndarray,
         best_values: np.ndarray,
         points: PyTree,
+        pruned: np.ndarray,
         notes: Notes | None = None,
     ):
-        self.values, self.best_values = values, best_values
+        self.values, self.best_values, self.pruned = values, best_values, pruned
         self._points, self._notes = points, notes or Notes([], has_aux=False)
         self._decoded: PyTree = None
         self._columns: list[Column] | None = None
@@ -87,12 +91,12 @@ class History:
         return vars(self) | {"_points": points, "_decoded": None, "_columns": columns}
 
     def tree_flatten(self):
-        return (self.values, self.best_values, self.points), self._notes
+        return (self.values, self.best_values, self.points, self.pruned), self._notes
 
     @classmethod
     def tree_unflatten(cls, aux, children) -> "History":
-        values, best_values, points = children
-        return cls(values, best_values, points, aux)
+        values, best_values, points, pruned = children
+        return cls(values, best_values, points, pruned, aux)
 
 
 class EncodedPoints:
@@ -138,11 +142,13 @@ class SearchResult(NamedTuple):
     runs: tuple[History, ...]
 
     def __str__(self) -> str:
+        error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
+        return f"best value {self.best_value:.6g}{error} at {self.best}\n{self._ending()}"
+
+    def _ending(self) -> str:
         failed = f" ({self.failures} failed)" if self.failures else ""
         key = f" (key {self.key})" if isinstance(self.key, int) else ""
-        ended = f"{self.evaluations} evaluations{failed}: {self.message}{key}"
-        error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
-        return f"best value {self.best_value:.6g}{error} at {self.best}\n{ended}"
+        return f"{self.evaluations} evaluations{failed}: {self.message}{key}"
 
     def plot(self, ax: Any = None) -> Any:
         """Plots all values and the best so far against evaluations; of several runs, see `plot_history`.
@@ -164,10 +170,9 @@ class SearchResult(NamedTuple):
           <http://tss.awf.poznan.pl/files/3_Trends_Vol21_2014__no1_20.pdf>`_, 2014.
 
         Raises:
-          ValueError: a history without points.
+          ValueError: a history without points, or several objectives.
         """
-        shares = importance_of(self.history.columns, self.history.values)
-        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+        return importance_in(self.history)
 
     def plot_importance(self, ax: Any = None) -> Any:
         """Plots `importance()`: a bar for each of the 20 most important variables. Returns the axes."""
@@ -176,9 +181,12 @@ class SearchResult(NamedTuple):
     def plot_parallel(self, ax: Any = None) -> Any:
         """Plots each evaluation as a line across one vertical axis per variable, the best ones on top.
 
-        Shows the value and the 10 most important variables, and no failed evaluations. Axes have the scale
-        of the domain, linear or logarithmic. Variables that are not part of a point lie at "absent".
-        Returns the axes.
+        Shows the value and the 10 most important variables, without failed and pruned evaluations. Axes
+        have the scale of the domain, linear or logarithmic. Variables that are not part of a point lie at
+        "absent". Returns the axes.
+
+        Raises:
+          ValueError: a history without points, or several objectives.
         """
         return plot_parallel(self.history, ax)
 
@@ -199,27 +207,55 @@ class SearchResult(NamedTuple):
         """
         return frame_of(self.history)
 
+    @property
+    def front(self) -> Front:
+        """The Pareto front of several objectives, see `FrontResult`.
+
+        Raises:
+          AttributeError: one objective.
+        """
+        raise AttributeError("a search for one objective has no front: read best and best_value.")
+
+    def hypervolume(self, reference: Any) -> float:
+        """The volume between the front and a reference point, see `Front.hypervolume`."""
+        return self.front.hypervolume(reference)
+
+    def plot_front(self, ax: Any = None) -> Any:
+        """Plots all evaluations and the front. Needs matplotlib; returns the axes.
+
+        With three objectives, the colour is the third one.
+
+        Raises:
+          AttributeError: one objective.
+          ValueError: more than 3 objectives.
+        """
+        return self.front.plot(ax, self.history.values)
+
 
 class SearchProgress(NamedTuple):
     """The progress of a search, for callbacks.
 
     Attributes:
       evaluations: of each run so far.
-      best: the best point so far, as the user's pytree.
-      best_value: its value. With noise, luck makes it too good.
-      trial: the last evaluation of a host function; None in a compiled search.
+      best: the best point so far, as the user's pytree. With several objectives, the points of the front so
+        far, with a leading axis.
+      best_value: its value. With noise, luck makes it too good. With several objectives, the values of the
+        front, (n, objectives).
+      trial: the last evaluation; None if the whole search is compiled.
     """
 
     evaluations: int
     best: PyTree
-    best_value: float
+    best_value: Any
     trial: Trial | None = None
 
 
 def trial_of(problem: Problem, entry: Entry) -> Trial:
     """An evaluation in the user's form."""
-    point, value = problem.space.point(entry.x), problem.sign * entry.value
-    return Trial(point, value, entry.error, entry.seconds, entry.attributes, entry.replayed)
+    point, value = problem.space.point(entry.x), problem.signed(entry.value)
+    return Trial(
+        point, value, entry.error, entry.seconds, entry.attributes, entry.replayed, entry.pruned
+    )
 
 
 def result_of(
@@ -230,45 +266,74 @@ def result_of(
     `budget` is that of the first search, if several follow each other.
     """
     problem = task.problem
-    space, sign = problem.space, problem.sign
+    space = problem.space
     best = int(np.argmin(outcome.value))
-    runs = tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
-    evaluations = sum(len(v) for v in outcome.values)
-    failures = sum(int(np.sum(~np.isfinite(v))) for v in outcome.values)
-    message = outcome.message
-    if failures == evaluations > 0:
-        message += "; no evaluation succeeded"
-        message += f": {outcome.failure}" if outcome.failure else ""
+    runs = histories_of(problem, outcome)
+    evaluations, failures, message = ending_of(outcome)
     return SearchResult(
         best=space.point(outcome.x[best]),
-        best_value=float(sign * outcome.value[best]),
+        best_value=float(problem.signed(outcome.value[best])),
         best_error=None if outcome.value_error is None else float(outcome.value_error[best]),
         history=runs[best],
         evaluations=evaluations,
         failures=failures,
         message=message,
-        run_values=sign * outcome.value,
-        state=outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state,
-        search_state=SearchState(
-            algorithm=outcome.state,
-            x=outcome.x,
-            values=outcome.value,
-            evaluations=max(map(len, outcome.values))
-            + (task.state.evaluations if task.state else 0),
-            budget=budget,
-            planned=problem.planned,
-            key=as_key(key),
-        ),
+        run_values=problem.signed(outcome.value),
+        state=state_of(outcome),
+        search_state=search_state_of(task, outcome, key, budget),
         key=key,
         runs=runs,
     )
 
 
+def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
+    """The history of each run."""
+    return tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
+
+
 def _history(problem: Problem, outcome: Outcome, run: int) -> History:
     points, notes, values = outcome.points, outcome.notes, outcome.values[run]
+    pruned = outcome.pruned[run] if outcome.pruned else np.zeros(len(values), bool)
+    complete = values.copy()
+    complete[pruned] = np.inf
     return History(
-        values=problem.sign * values,
-        best_values=problem.sign * np.minimum.accumulate(values),
+        values=problem.signed(values),
+        best_values=problem.signed(np.minimum.accumulate(complete)),
         points=None if points is None else EncodedPoints(problem.space, points[run]),
+        pruned=pruned,
         notes=None if notes is None else notes[run],
+    )
+
+
+def ending_of(outcome: Outcome) -> tuple[int, int, str]:
+    """(evaluations, failures, message) of all runs."""
+    usable = [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in outcome.values]
+    evaluations = sum(map(len, usable))
+    failures = evaluations - sum(int(np.sum(run)) for run in usable)
+    message = outcome.message
+    if failures == evaluations > 0:
+        message += "; no evaluation succeeded"
+        message += f": {outcome.failure}" if outcome.failure else ""
+    return evaluations, failures, message
+
+
+def state_of(outcome: Outcome) -> Any:
+    """The algorithm's own state, in arrays of JAX."""
+    state = outcome.state
+    return jax.device_put(state.inner if isinstance(state, OnceState) else state)
+
+
+def search_state_of(
+    task: SearchTask, outcome: Outcome, key: int | jax.Array, budget: int
+) -> SearchState:
+    """The end of a search, after its earlier parts."""
+    before = 0 if task.state is None else task.state.evaluations
+    return SearchState(
+        algorithm=outcome.state,
+        x=outcome.x,
+        values=outcome.value,
+        evaluations=before + max(map(len, outcome.values)),
+        budget=budget,
+        planned=task.problem.planned,
+        key=np.asarray(jax.random.key_data(as_key(key))),
     )

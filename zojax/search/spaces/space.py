@@ -121,6 +121,13 @@ class Space:
         return self._to_box((low - cell) + u * (high - low + 2 * cell))
 
     @promoting
+    def to_unit(self, x: jax.Array) -> jax.Array:
+        """The inverse of `from_unit` (..., d): a discrete value has the middle of its cell."""
+        cell = np.where(self.kinds == CONTINUOUS, 0.0, 0.5)
+        width = np.maximum(self.high - self.low + 2 * cell, 1e-30)
+        return (x - (self.low - cell).astype(x.dtype)) / width.astype(x.dtype)
+
+    @promoting
     def clip(self, x: Any) -> Any:
         """The nearest encoded point of the space, (..., d), for arrays of NumPy or JAX."""
         return self._snap(self._to_box(x))
