@@ -78,8 +78,8 @@ def portfolio(
 
     - **Start.** A tenth of the budget, at most 10 evaluations, goes to random points. The members, some of
       which are local, begin at the best of these.
-    - **Turns.** At the end of a turn, all members learn the best point. If no last turn gained anything, the
-      member with the fewest evaluations is next.
+    - **Turns.** At the end of a turn, all members learn the best point. If no last turn gained anything,
+      the member with the fewest evaluations is next.
     - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
       differ, the function is noisy, and every turn ends with a new evaluation of the best point.
     - **Luck.** Noise does not matter while a turn gains more than the difference between two values of one
@@ -311,12 +311,11 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     rarest = jnp.argmin(state.used[:n])
-    greedy = jnp.where(jnp.max(rates) > 0, jnp.argmax(rates), rarest)
     due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
+    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
-    other = jnp.where(few, of_two, rarest)
-    active = jnp.where(u[0] < team.exploration, other, greedy)
+    active = jnp.where(u[0] < team.exploration, jnp.where(few, of_two, rarest), greedy)
     luck = jnp.max(rates) * turn < state.noise
     noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
