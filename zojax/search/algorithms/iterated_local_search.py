@@ -63,6 +63,7 @@ def iterated_local_search() -> Algorithm:
     >>> found = search.minimize(cut, search.choice([0, 1], (30,)), search.iterated_local_search(),
     ...                         budget=2000, key=0, maximize=True)
     >>> found.best_value
+    131.0
     """
     return Algorithm(_init, _ask, sequential(_tell), _best, _inject)
 

@@ -32,11 +32,17 @@ def as_budget(budget: Any) -> int:
 
 
 def choose_algorithm(
-    algorithm: Algorithm | None, space: Space, budget: int, executor: Executor | None
+    algorithm: Algorithm | None,
+    space: Space,
+    budget: int,
+    executor: Executor | None,
+    with_key: bool,
 ) -> Algorithm:
     """The user's algorithm, or the default."""
     if algorithm is None:
-        algorithm = default_algorithm(space, budget) if executor is None else asracos()
+        algorithm = (
+            default_algorithm(space, budget, noisy=with_key) if executor is None else asracos()
+        )
     require_algorithm("algorithm", algorithm)
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(

@@ -141,7 +141,7 @@ def minimize(
     require_settings(target, patience, time_budget, args, **flags)
     sign = -1.0 if maximize else 1.0
     starts = starts_of(space, init_points, init_values, sign)
-    algorithm = choose_algorithm(algorithm, space, budget, executor)
+    algorithm = choose_algorithm(algorithm, space, budget, executor, with_key)
     require_covered(budget, algorithm, starts)
     jit = is_compiled(jit, executor, fun, space, args, with_key)
     fun = traced_anew(fun) if jit else fun
