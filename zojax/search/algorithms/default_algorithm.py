@@ -53,6 +53,5 @@ def default_algorithm(space: PyTree, budget: int, *, noisy: bool = False) -> Alg
         return sre()
     if few and budget <= FEW and space.dimension <= NARROW and not noisy:
         return turbo()
-    settings = {"noisy": sracos()} if few else {}
     members = () if np.any(space.kinds != UNORDERED) else (iterated_local_search(),)
-    return portfolio(*members, **settings)
+    return portfolio(*members, noisy=sracos()) if few else portfolio(*members)
