@@ -74,6 +74,7 @@ def choose_algorithm(
     objectives: int | None,
     batched: bool = False,
     constraints: int = 0,
+    with_key: bool = False,
 ) -> Algorithm:
     """The user's algorithm, or the default for this number of objectives."""
     objectives = None if objectives is None else require_count("objectives", objectives)
@@ -86,7 +87,7 @@ def choose_algorithm(
         if constraints and space.is_continuous and space.dimension > 1:
             algorithm = quasi_newton(batch_size=size)
         else:
-            algorithm = default_algorithm(space, budget, batch_size=size)
+            algorithm = default_algorithm(space, budget, batch_size=size, noisy=with_key)
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(
