@@ -21,6 +21,9 @@ def frame_of(history: "History") -> Any:
     columns = flat({"value": values}, axes=1) | flat({"best": history.best_values}, axes=1)
     usable = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     columns |= {"seconds": history.seconds, "failed": ~usable}
+    if history.violations is not None:
+        columns["violation"] = history.violations
+        columns["failed"] &= ~(history.violations > 0)
     if history.pruned.any():
         columns["pruned"] = history.pruned
     if history.attributes is not None:

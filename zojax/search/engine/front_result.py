@@ -29,7 +29,9 @@ class FrontResult(SearchResult):
     - `best_error` is None;
     - `history` has all runs, one after the other, with `values` and `best_values` of shape (evaluations,
       objectives): the best of each objective so far;
-    - `run_values` is (repeats, objectives), the best of each objective.
+    - `run_values` is (repeats, objectives), the best of each objective;
+    - `evaluations`, `failures`, `message`, `state`, `search_state`, `key` and `runs` are the same, and
+      `violation` is None.
     """
 
     __slots__ = ()
