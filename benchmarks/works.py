@@ -52,7 +52,7 @@ OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],
     "subset": problems.subset,
-    "bbob": lambda dim: importlib.import_module("benchmarks.bbob").Bbob(dim),
+    "bbob": lambda **of: importlib.import_module("benchmarks.bbob").Bbob(**of),
     "tuning": lambda **settings: importlib.import_module("benchmarks.tuning").Tuning(**settings),
 }
 

@@ -47,6 +47,12 @@ def _nes_utilities(v):
     return (1 / v.size - raw / raw.sum()).reshape(v.shape)
 
 
+def _groups_of_two(v):
+    """The third row, alone in its group, has the mean of its own values."""
+    groups = [v[:2] - v[:2].mean(), v[2:] - v[2:].mean()]
+    return np.concatenate(groups) / v.std()
+
+
 def _top_two(v):
     best = np.argsort(v.min(axis=1))[:2]
     out = np.zeros_like(v)
@@ -58,6 +64,7 @@ SHAPINGS = {
     "none": Law(shaping.none(), lambda v: v),
     "baseline": Law(shaping.baseline(), _baseline),
     "standardize": Law(shaping.standardize(), lambda v: (v - v.mean()) / v.std()),
+    "standardize_groups": Law(shaping.standardize_groups(2), _groups_of_two),
     "by_std": Law(shaping.by_std(), lambda v: v / v.std()),
     "centered_ranks": Law(
         shaping.centered_ranks(),
@@ -65,5 +72,6 @@ SHAPINGS = {
     ),
     "nes_utilities": Law(shaping.nes_utilities(), _nes_utilities),
     "top": Law(shaping.top(2), _top_two),
+    "unit_std": Law(shaping.unit_std(), lambda v: v),
     "clip": Law(shaping.clip(1.0), lambda v: v),
 }

@@ -20,6 +20,7 @@ ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
 ALLOWED = {  # what each part may import
     "_checks": set(),
     "_keys": {"_checks"},
+    "_locks": set(),
     "_numerics": set(),
     "_scalars": {"_checks"},
     "_sharding": set(),
@@ -44,12 +45,13 @@ ALLOWED = {  # what each part may import
     "_verdict": BASE | {"_transform"},
     "_minimize": BASE
     | {"_call", "_kept", "_minimize", "_plot", "_progress", "_transform", "_verdict"},
-    "search": BASE | {"search", "_call", "_kept", "_plot", "_progress"},
+    "search": BASE | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
     "attacks": ESTIMATOR | {"attacks"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
     "lm": {"_transform", "lm", "trajectory"},
-    "trajectory": BASE | {"Progress", "__version__", "_call", "_kept", "_transform", "trajectory"},
+    "trajectory": BASE
+    | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import zojax
 from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.test_laws import ATTACKS
+from tests.directions._laws import ADAPTIVE
 from tests.directions._laws import LAWS as DIRECTIONS
 from tests.optimizers._laws import OPTIMIZERS
 from tests.search.algorithms._laws import ALGORITHMS
@@ -20,6 +21,7 @@ from zojax import attacks, directions, optimizers, search, shaping, stencils
 # A kind is its package, the type that its functions return, and its law table.
 KINDS = {
     "directions": (directions, zojax.Direction, DIRECTIONS),
+    "adaptive directions": (directions, directions.Adaptive, ADAPTIVE),
     "stencils": (stencils, zojax.Stencil, STENCILS),
     "shapings": (shaping, zojax.Shaping, SHAPINGS),
     "optimizers": (optimizers, zojax.ZerothOrder, OPTIMIZERS),

@@ -49,6 +49,22 @@ def test_clip_bounds_the_coefficients():
         shaping.clip(lambda step: 1.0)
 
 
+def test_unit_std_divides_the_coefficients_by_their_deviation():
+    c, valid = jnp.array([1.0, -3.0, 99.0, 4.0]), jnp.asarray(VALID)
+    expected = np.array([1.0, -3.0, 4.0]) / np.std([1.0, -3.0, 4.0])
+    np.testing.assert_allclose(
+        shaping.unit_std().coefficients(c, valid)[valid], expected, rtol=1e-6
+    )
+    assert not np.any(shaping.unit_std().coefficients(jnp.ones(4), valid))  # equal values
+
+
+def test_groups_divide_the_directions():
+    with pytest.raises(ValueError, match="group_size must divide num_directions = 4, got 3"):
+        _shape(shaping.standardize_groups(3))
+    with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
+        shaping.standardize_groups(1)
+
+
 @pytest.mark.parametrize(
     "which", [shaping.standardize(), shaping.by_std(), shaping.centered_ranks()]
 )

@@ -17,7 +17,7 @@ import pytest
 import zojax
 from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.table import ATTACKS, CLASSES, X, Y, model, on_the_host
-from tests.directions._laws import LAWS
+from tests.directions._laws import ADAPTIVE, LAWS
 from tests.optimizers._laws import OPTIMIZERS
 from tests.search.algorithms._laws import ALGORITHMS, first_state, run
 from zojax import (
@@ -222,6 +222,8 @@ CASES = {
     optimizers: {name.split(",")[0]: partial(steps_of, law) for name, law in OPTIMIZERS.items()},
     directions: {
         **{name: partial(estimate, law.direction) for name, law in LAWS.items()},
+        **{name.split(",")[0]: partial(estimate, law.adaptive) for name, law in ADAPTIVE.items()},
+        "newton_schulz": lambda: directions.newton_schulz(PARAMS["w"]),
         "accumulate": lambda: directions.accumulate(directions.normal().draw)(
             jnp.zeros(2, jnp.uint32), jnp.ones(2), jax.ShapeDtypeStruct((2, 3), jnp.float32)
         ),

@@ -1,5 +1,9 @@
-"""The contract of a direction: three functions and a limit, which users may write themselves."""
+"""The contracts of directions, which users may write themselves.
 
+A `Direction` depends on a key alone. An `Adaptive` makes the `Direction` of each step from a memory.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -73,5 +77,73 @@ class Direction(NamedTuple):
     frame: FrameFn
     draw: DrawFn
     combine: CombineFn
+    max_directions: LimitFn = _unlimited
+    shares_products: bool = False
+
+
+class Outcome(NamedTuple):
+    """What a step found, for `Adaptive.learn`.
+
+    Attributes:
+      grads: the estimate, as the float leaves of the parameters.
+      coefficients: `Estimate.coefficients`, 0 for a direction that was left out.
+      mu: the smoothing radius.
+      frame: of the directions of the step, which `Direction.draw` makes again.
+    """
+
+    grads: PyTree
+    coefficients: jax.Array
+    mu: jax.Array
+    frame: PyTree
+
+
+def _unchanged(memory: PyTree, *rest) -> PyTree:
+    del rest
+    return memory
+
+
+class Adaptive(NamedTuple):
+    """A direction that changes with the run: a memory, and the `Direction` that it gives.
+
+    A step calls `begin`, then `direction`, then `learn`. The memory is part of the state of
+    `zojax.zeroth_order`, so a log replays it. It is a pytree of arrays whose shapes and dtypes never
+    change. Without a state, as in `zojax.value_and_grad`, each call is a first step.
+
+    Attributes:
+      init: `init(like) -> memory`, before the first step.
+      direction: `direction(memory, params) -> Direction` of one step. `params` has None at leaves that are
+        not floating point.
+      begin: `begin(memory, key, params) -> memory`, before the directions of a step. The key is the step's
+        own, so this draws what several steps share. By default nothing changes.
+      learn: `learn(memory, outcome) -> memory`, after a step with a finite direction, see `Outcome`. By
+        default nothing changes.
+      max_directions: as in `Direction`.
+      shares_products: as in `Direction`.
+
+    Signs that favour the coordinates in which the last estimate was large:
+
+    >>> import jax, jax.numpy as jnp, zojax
+    >>> from zojax import directions
+    >>> signs = directions.rademacher()
+    >>> def scaled(memory, params):
+    ...     def draw(frame, index, like):
+    ...         return zojax.noise.ScaledNoise(signs.draw(frame, index, like), 1 + memory)
+    ...     return signs._replace(draw=draw, combine=directions.accumulate(draw))
+    >>> favouring = directions.Adaptive(
+    ...     init=lambda like: jnp.zeros(like.shape),
+    ...     direction=scaled,
+    ...     learn=lambda memory, outcome: jnp.abs(outcome.grads) / jnp.max(jnp.abs(outcome.grads)),
+    ... )
+    >>> tx = zojax.zo_sgd(0.1, zojax.estimator(favouring))
+    >>> params = jnp.ones(3)
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
+    >>> state.estimator_state.direction
+    Array([1., 1., 1.], dtype=float32)
+    """
+
+    init: Callable[[PyTree], PyTree]
+    direction: Callable[[PyTree, PyTree], Direction]
+    begin: Callable[[PyTree, jax.Array, PyTree], PyTree] = _unchanged
+    learn: Callable[[PyTree, Outcome], PyTree] = _unchanged
     max_directions: LimitFn = _unlimited
     shares_products: bool = False

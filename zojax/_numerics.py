@@ -36,20 +36,25 @@ def float_dtype() -> jnp.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-def warn_of_resolution(values) -> None:
-    """Warns of host values that differ by less than JAX's floats resolve."""
+def warn_of_resolution(values, dtype=None) -> None:
+    """Warns of host values that differ by less than a dtype resolves, by default JAX's floats."""
     if any(isinstance(x, jax.Array) for x in jax.tree.leaves(values)):  # rounded already, or traced
         return
     values = np.asarray(values)
     if values.dtype.kind not in "iuf":
         return
     finite = values[np.isfinite(values)]
-    dtype = float_dtype()
+    dtype = jnp.dtype(float_dtype() if dtype is None else dtype)
     close = 10 * np.finfo(dtype).eps * np.max(np.abs(finite), initial=0)
     if len(finite) > 1 and 0 < np.ptp(finite) < close:
+        x64 = (
+            ""
+            if dtype == np.float64
+            else ", or enable x64: jax.config.update('jax_enable_x64', True)"
+        )
         warnings.warn(
-            f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in fun, "
-            "or enable x64: jax.config.update('jax_enable_x64', True).",
+            f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in "
+            f"fun{x64}.",
             stacklevel=3,
         )
 

@@ -1,5 +1,6 @@
 """One real number: the check of every loss, traced by JAX or called on the host."""
 
+import math
 from typing import Any
 
 import jax
@@ -42,6 +43,26 @@ def traced_real(returned: Any, name: str = "the loss", remedy: str = "") -> jax.
     return value
 
 
+def traced_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> jax.Array:
+    """The values of one or several objectives, () or (n,), that a traced function returned.
+
+    Several may be an array or a tuple of scalars.
+
+    Raises:
+      TypeError: not real numbers.
+      NotScalarError: another number of values.
+
+    >>> traced_values((1, 2.5), (2,))
+    Array([1. , 2.5], dtype=float32)
+    """
+    if shape and isinstance(returned, (tuple, list)):
+        returned = jnp.stack([traced_scalar(value, name) for value in returned])
+    value = traced_real(returned, name)
+    if value.size != math.prod(shape):
+        raise NotScalarError(f"{name} must return {_wanted(shape)}, got shape {value.shape}.")
+    return value.reshape(shape)
+
+
 def host_scalar(returned: Any, name: str = "fun") -> float:
     """The float of a number, or of an array with one entry, that a host function returned.
 
@@ -52,6 +73,25 @@ def host_scalar(returned: Any, name: str = "fun") -> float:
     >>> host_scalar(np.array([2]))
     2.0
     """
+    return _host_reals(returned, (), name).item()
+
+
+def host_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> Any:
+    """The values of one objective, a float, or of several, (n,), that a host function returned.
+
+    Raises:
+      TypeError: not real numbers.
+      NotScalarError: another number of values.
+
+    >>> host_values((1, 2.5), (2,))
+    array([1. , 2.5])
+    """
+    return (
+        _host_reals(returned, shape, name).reshape(shape) if shape else host_scalar(returned, name)
+    )
+
+
+def _host_reals(returned: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     try:
         value = np.asarray(returned)
         # NumPy would convert None, complex numbers and strings to floats.
@@ -60,10 +100,15 @@ def host_scalar(returned: Any, name: str = "fun") -> float:
     except (TypeError, ValueError):
         number = None
     if number is None:
-        raise TypeError(f"{name} must return a real number, got {brief(returned)}.")
-    if number.size != 1:
-        raise NotScalarError(f"{name} must return a scalar, got shape {number.shape}.")
-    return number.item()
+        kind = f"{shape[0]} real numbers" if shape else "a real number"
+        raise TypeError(f"{name} must return {kind}, got {brief(returned)}.")
+    if number.size != math.prod(shape):
+        raise NotScalarError(f"{name} must return {_wanted(shape)}, got shape {number.shape}.")
+    return number
+
+
+def _wanted(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} values, one per objective" if shape else "a scalar"
 
 
 def _kind(returned: Any) -> str:

@@ -1,11 +1,57 @@
 """Sharding: axes of an explicit mesh, and the axes of a `shard_map` along which arrays vary."""
 
+from typing import TypeVar
+
 import jax
+from jax.experimental.shard_alike import shard_alike
+
+T = TypeVar("T")
 
 
 def is_sharded(x) -> bool:
     """Whether the type of an array shards an axis, on a mesh with explicit axes."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def sharded_like(tree: T, like: T) -> T:
+    """The arrays of a tree, each sharded as the array in its place, on a mesh with automatic axes.
+
+    Nothing else ties noise, which comes from a key, to the shards of its parameter. A leaf may be None.
+    """
+    if (
+        jax.sharding.get_abstract_mesh().manual_axes
+    ):  # under `shard_map` each device has its own shard
+        return tree
+
+    def alike(x, p):
+        is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
+        return shard_alike(x, p)[0] if is_tied else x
+
+    return jax.tree.map(lambda p, x: alike(x, p), like, tree)
+
+
+def mesh_sharding(x) -> jax.NamedSharding | None:
+    """How an array lies on a mesh of several devices; None for others, and inside `jit`."""
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+        return None
+    sharding = x.sharding
+    if not isinstance(sharding, jax.NamedSharding) or sharding.num_devices == 1:
+        return None
+    return sharding
+
+
+def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.Array:
+    """A copy of x on every device, so that a program of x runs on the mesh."""
+    if isinstance(x, jax.core.Tracer):
+        return x
+    return jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
+
+
+def placed(x: jax.Array, sharding: jax.NamedSharding | None) -> jax.Array:
+    """x, laid out like that on a mesh with automatic axes."""
+    if sharding is None or is_sharded(x):
+        return x
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def varying_axes(x) -> frozenset:

@@ -189,9 +189,10 @@ def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) 
     """The remedy for differences below resolution, from the last step's points."""
     step = jnp.maximum(state.count - 1, 0)
     key = jax.random.fold_in(state.rng_key, step)
-    mu = tx.estimator.asked(key, params, step=step).mu
+    before = state.estimator_state
+    mu = tx.estimator.asked(key, params, step=step, state=before).mu
     try:
-        still, lost, moved = map(int, jax.jit(partial(_moves, tx))(key, params, mu))
+        still, lost, moved = map(int, jax.jit(partial(_moves, tx))(key, params, mu, before))
     except jax.errors.JaxRuntimeError:  # out of memory: a remark must not lose the run's result
         still, lost, moved = 0, 0, 1
     if not moved:
@@ -207,10 +208,10 @@ def remedy(of: Facts, tx: ZerothOrder, params: PyTree, state: ZerothOrderState) 
     )
 
 
-def _moves(tx: ZerothOrder, key, params: PyTree, mu) -> jax.Array:
+def _moves(tx: ZerothOrder, key, params: PyTree, mu, state) -> jax.Array:
     """Three counts of entries: x + mu z equals x; it equals mu z, and x is not 0; z is not 0."""
     first = jnp.zeros(tx.estimator.num_directions).at[0].set(1)
-    z = tx.estimator.combine(key, params, first, jnp.float32)
+    z = tx.estimator.combine(key, params, first, jnp.float32, state=state)
 
     def of_leaf(x, z):
         step = mu.astype(z.dtype) * z

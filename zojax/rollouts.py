@@ -228,7 +228,7 @@ def make_generation(
     def generation(carry: Carry, key: jax.Array):
         params, state, statistics = carry
         asked = jax.random.fold_in(state.rng_key, state.count)
-        policies, _ = tx.estimator.ask(asked, params, step=state.count)
+        policies, _ = tx.estimator.ask(asked, params, step=state.count, state=state.estimator_state)
         played = jax.vmap(lambda p: rollout(p, statistics, key))(policies)
         returns = played.returns.mean(axis=1)
         updates, state = tx.update(None, state, params, values=-returns)

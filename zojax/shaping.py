@@ -31,7 +31,9 @@ __all__ = [
     "nes_utilities",
     "none",
     "standardize",
+    "standardize_groups",
     "top",
+    "unit_std",
 ]
 
 Stage = Callable[[jax.Array, jax.Array], jax.Array]
@@ -96,15 +98,44 @@ def _standardized(v, valid):
     return _divide(v - mean_of(v, valid), _std(v, valid))
 
 
+def standardize_groups(group_size: int) -> Shaping:
+    """(V - mean of the group) / std over all evaluations, for directions that share data in groups.
+
+    Each group is `group_size` consecutive directions, which see the same slice of `in_axes`, such as a
+    prompt. The differences between prompts then weigh nothing.
+
+    Args:
+      group_size: directions in a group, at least 2. It divides the number of directions.
+
+    Raises:
+      ValueError: groups of one direction, or a size that does not divide the number of directions.
+
+    References:
+      Sarkar et al., `Evolution strategies at the hyperscale <https://arxiv.org/abs/2511.16652>`_, 2025.
+
+    >>> v = jnp.array([[1.0], [3.0], [5.0], [7.0]])
+    >>> standardize_groups(2).values(v, jnp.ones(4, bool)).ravel().round(2)
+    Array([-0.45,  0.45, -0.45,  0.45], dtype=float32)
+    """
+    size = require_count("group_size", group_size)
+    if size < 2:
+        raise ValueError(f"group_size must be at least 2, got {size}: a group needs a mean.")
+    return Shaping(partial(_standardized_in_groups, size), min_directions=size)
+
+
+def _standardized_in_groups(size, v, valid):
+    if len(v) % size:
+        raise ValueError(f"group_size must divide num_directions = {len(v)}, got {size}.")
+    groups = v.reshape(-1, size, v.shape[1])
+    means = jax.vmap(mean_of)(groups, valid.reshape(-1, size))
+    return _divide((groups - means[:, None, None]).reshape(v.shape), _std(v, valid))
+
+
 def by_std() -> Shaping:
     r"""V / std(V) over all evaluations of the step: a step length that adapts to the local slope.
 
-    FZOO's update :math:`\frac{\eta}{N\sigma}\sum_i (l_i - l_0) u_i` is this with `forward` and a learning
-    rate of :math:`\eta\mu`. Only sigma differs: FZOO's is over the values :math:`l_i`; here the value at x
-    counts as often as all of them.
-
-    References:
-      `FZOO <https://arxiv.org/abs/2506.09034>`_, 2025.
+    With `stencils.forward` the value at x counts as often as all the others: see `unit_std` for the
+    deviation of the others alone, as in FZOO.
 
     >>> by_std().values(jnp.array([[1.0, 3.0]]), jnp.array([True]))
     Array([[1., 3.]], dtype=float32)
@@ -211,6 +242,26 @@ def clip(limit: float) -> Shaping:
 def _clipped(limit, c, valid):
     del valid
     return jnp.clip(c, -limit, limit)
+
+
+def unit_std() -> Shaping:
+    r"""Coefficients over their standard deviation: steps that do not depend on the scale of the loss or mu.
+
+    For `stencils.forward` the deviation is that of the values :math:`L(x + \mu z_i)`, as in FZOO. At least
+    2 directions.
+
+    References:
+      `FZOO: fast zeroth-order optimizer for fine-tuning large language models towards Adam-scale speed
+      <https://arxiv.org/abs/2506.09034>`_, 2025.
+
+    >>> unit_std().coefficients(jnp.array([2.0, 4.0]), jnp.ones(2, bool))
+    Array([2., 4.], dtype=float32)
+    """
+    return Shaping(coefficients=_over_their_std, min_directions=2)
+
+
+def _over_their_std(c, valid):
+    return _divide(c, _std(c[:, None], valid))
 
 
 def _std(v, valid):

@@ -35,10 +35,16 @@ def _subset(noise, *names):
     return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
 
 
-def _bbob(dim, instances):
-    names = [*OURS[:3], *THEIRS, "pycma", "nevergrad OnePlusOne", "nevergrad CMA"]
-    names += ["evosax SNES", "evosax CMA_ES", "scipy DE"]
-    return entry(f"BBOB, d = {dim}", "bbob", {"dim": dim}, 1, names, turns=24 * instances)
+def _bbob(dim, instances, times=1000):
+    names = [*OURS[:3], "zojax cma_es", "zojax quasi_newton", *THEIRS, "pycma", "pycma BIPOP"]
+    names += ["nevergrad OnePlusOne", "nevergrad CMA", "evosax SNES", "evosax CMA_ES", "scipy DE"]
+    names += ["scipy L-BFGS-B"]
+    if times < 1000:
+        names = ["zojax default", "pycma BIPOP", "scipy L-BFGS-B", "scipy COBYQA", "Optuna TPE"]
+        names += ["random search"]
+    label = f"BBOB, d = {dim}" + (f", {times} d" if times < 1000 else "")
+    settings = {"dim": dim, "times": times}
+    return entry(label, "bbob", settings, 1, names, turns=24 * instances)
 
 
 def _tuning(data, seeds, **settings):
@@ -81,12 +87,12 @@ def search(rows: list[dict]) -> list[dict]:
 
 
 def bbob(rows: list[dict]) -> list[dict]:
-    """The share of (function, target) pairs reached within 10, 100 and 1,000 d evaluations."""
+    """The share of (function, target) pairs reached within multiples of d evaluations."""
     lines = []
     for row in rows:
         at, share = row.get("at", []), row.get("share", [])
         line = {"work": row["work"], "method": row["contestant"]}
-        for budget in (10, 100, 1000):
+        for budget in (10, 20, 100, 1000):
             reached = [s for a, s in zip(at, share, strict=True) if a <= budget]
             line[f"{budget} d, %"] = 100 * reached[-1] if at and budget <= at[-1] else ""
         lines.append(line | {"failed": row.get("failed", "")})
@@ -127,7 +133,8 @@ SECTIONS = {
         "the share of BBOB targets reached",
         NAMED,
         bbob,
-        [_bbob(dim, 3) for dim in (5, 20, 40)],
+        [_bbob(dim, 3) for dim in (5, 20, 40)]
+        + [_bbob(dim, 3, times) for dim in (5, 20) for times in (10, 20, 100)],
         [_bbob(2, 1)._replace(turns=2, contestants=["coordinate reset"])],
     ),
     "speed": Section(

@@ -24,6 +24,7 @@ def _line(row: dict) -> dict:
     peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
     missing = "; ".join(low_rank.get("no rule", []))
     failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
+    reason = [zoo.WHY[row["work"]]] if row["work"] in zoo.WHY else []
     return {
         "model": row["work"],
         "layers": row.get("about", ""),
@@ -36,7 +37,7 @@ def _line(row: dict) -> dict:
         "low rank: time / forwards": clear(low_rank.get("time")),
         "NO RULE, signs": "; ".join(signs.get("no rule", [])),
         "NO RULE, low rank": missing,
-        "why": "; ".join(failures) or (zoo.WHY.get(row["work"], "") if missing else ""),
+        "why": "; ".join([*failures, *reason] if failures or missing else []),
     }
 
 

@@ -4,11 +4,14 @@ For f = x'Hx/2 + b'x the central difference is exact, so one direction gives gha
 g, and its covariance is known in closed form.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zojax import directions
+
+PyTree = Any
 
 D = 12
 
@@ -74,7 +77,76 @@ LAWS = {
     ),
     "orthogonal": Law(directions.orthogonal(), **_SPHERE, exact=D),
     "hadamard": Law(directions.hadamard(), **_SIGNS, exact=16),  # the padded d
+    "layers": Law(
+        directions.layers(
+            0.5, lambda path, leaf: np.arange(leaf.shape[0]) % 4 if leaf.shape else 0
+        ),
+        trace=(D - 1) * NORM2,
+    ),
     "sparse": Law(directions.sparse(0.5), trace=(D - 2 + 2) * NORM2),
     "low_rank": Law(directions.low_rank(), trace=(D - 1) * NORM2),
     "masked": Law(directions.masked(directions.rademacher(), lambda path, leaf: True), **_SIGNS),
+}
+
+
+class AdaptiveLaw(NamedTuple):
+    """One adaptive direction, and the covariance E zz' that its memory gives.
+
+    Attributes:
+      adaptive: with any settings.
+      covariance: `covariance(memory, params)`, in NumPy, over the coordinates of a matrix.
+      num_directions: of a step.
+    """
+
+    adaptive: directions.Adaptive
+    covariance: Callable[[PyTree, np.ndarray], np.ndarray]
+    num_directions: int = 3
+
+
+def _cone(memory, w):
+    m = np.ravel(memory) / np.linalg.norm(memory)
+    return np.cos(1.2) ** 2 * m.size * np.outer(m, m) + np.sin(1.2) ** 2 * np.eye(m.size)
+
+
+def _guided(memory, w):
+    span = np.linalg.svd(np.reshape(memory, (2, -1)), full_matrices=False)[2]
+    return 0.5 * np.eye(w.size) + 0.5 * w.size / 2 * span.T @ span
+
+
+def _first_of_layers(memory, w):
+    return np.diag(np.repeat(np.arange(len(w)) == int(memory) % len(w), w.shape[1]).astype(float))
+
+
+def _subspace(memory, w):
+    a, b = memory.left.T, memory.right.T  # both orthonormal, of rank 2
+    return w.size / 4 * np.kron(a @ a.T, b @ b.T)
+
+
+ADAPTIVE = {
+    "cone": AdaptiveLaw(directions.cone(1.2, 0.5), _cone),
+    "curvature": AdaptiveLaw(
+        directions.curvature(0.2, 0.5),
+        lambda memory, w: np.diag(1 / np.maximum(np.abs(memory), 0.5).ravel()),
+        num_directions=4,
+    ),
+    "guided": AdaptiveLaw(directions.guided(2), _guided),
+    "layers_in_turn": AdaptiveLaw(
+        directions.layers_in_turn(lambda path, leaf: np.arange(leaf.shape[0])), _first_of_layers
+    ),
+    "separable": AdaptiveLaw(
+        directions.separable(), lambda memory, w: np.diag(np.exp(2 * memory).ravel())
+    ),
+    "small_weights": AdaptiveLaw(
+        directions.small_weights(0.5),
+        lambda memory, w: np.diag((np.abs(w) <= memory.of).ravel().astype(float)),
+    ),
+    "subspace": AdaptiveLaw(directions.subspace(2, refresh=2), _subspace),
+    "subspace, left": AdaptiveLaw(
+        directions.subspace(2, "left", refresh=2),
+        lambda memory, w: len(w) / 2 * np.kron(memory.left.T @ memory.left, np.eye(w.shape[1])),
+    ),
+    "subspace, right and normal": AdaptiveLaw(
+        directions.subspace(2, "right", 2, "normal"),
+        lambda memory, w: np.kron(np.eye(len(w)), memory.right.T @ memory.right) / 2,
+    ),
 }

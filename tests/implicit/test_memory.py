@@ -1,7 +1,7 @@
 """Memory of compiled programs: a forward pass, and the largest part of a parameter in use."""
 
 import time
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +138,14 @@ def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     ours = peak_of_donated_step(estimator, loss, shapes)
     forward = peak(jax.jit(loss).lower(shapes).compile())
     assert ours <= 1.01 * forward + 4 * VOCABULARY * 1024, (ours, forward)
+
+
+def test_radii_of_many_directions_need_no_noise_at_once():
+    shape = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+    source = zojax.estimator(directions.sphere(), num_directions=16, batch_size=1)
+    step = jax.jit(partial(zojax.grad(lambda w: jnp.mean(jnp.ones((2, 256)) @ w), source), 0))
+    temporaries = step.lower(shape).compile().memory_analysis().temp_size_in_bytes
+    assert temporaries < 0.1 * 4 * 256**2, temporaries
 
 
 def stacked(p, x):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from tests._numpy import by_numpy
 from tests.implicit._helpers import close, materialised, noises, normal
 from zojax.implicit import evaluate
 
@@ -25,7 +26,7 @@ def try_each(strategy, law, examples):
 def check(fun, shape, cut):
     w, kinds = normal(1, shape), noises(shape, cut)
 
-    @jax.jit
+    @by_numpy
     def both(w):
         some = {k: z for k, z in kinds.items() if k in ("rows", "low_rank")}
         implicit = {k: evaluate(fun, w, z, 0.3) for k, z in some.items()}

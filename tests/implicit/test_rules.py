@@ -14,6 +14,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
+from tests._numpy import by_numpy
 from tests.implicit._helpers import close, each_of, materialised, noises, normal
 from zojax import directions
 from zojax.implicit import evaluate, explain
@@ -473,7 +474,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name.replace(" ",
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @cases
 def test_equals_materialised(case, every):
-    """Dense and low-rank noise, and every third time one of the other kinds; or all kinds."""
+    """Dense and low-rank noise, and every third time one of the other kinds; or all kinds, compiled."""
     w, kinds = normal(1, case.shape), noises(case.shape, case.cut)
     if not every:
         turn, none = divmod(CASES.index(case), 3)
@@ -481,13 +482,13 @@ def test_equals_materialised(case, every):
         kept = {"rows", "low_rank"} | ({others[turn % len(others)]} if not none else set())
         kinds = {k: z for k, z in kinds.items() if k in kept}
 
-    @jax.jit
     def both(w, scale):
         implicit = {k: evaluate(case.fun, w, z, scale) for k, z in kinds.items()}
         return implicit, each_of(case.fun, {k: materialised(w, z, scale) for k, z in kinds.items()})
 
     tolerance = 1e-2 if case.name == "convert" else 1e-5  # rounds to bfloat16
-    close(*both(w, 0.1), tolerance)
+    compiled = every or "fills" in case.name  # NaNs leave no tolerance for rounding
+    close(*(jax.jit if compiled else by_numpy)(both)(w, 0.1), tolerance)
 
 
 @cases

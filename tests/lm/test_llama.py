@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zojax.lm import _smollm2, llama
+from zojax.lm.huggingface._gguf import unpermute
 
 CONFIG = llama.Config(vocabulary=50, width=24, layers=3, heads=6, kv_heads=2, hidden=40)
 REFERENCE = pathlib.Path(__file__).with_name("reference_logits.npz")
@@ -136,7 +137,7 @@ def test_unpermute_restores_the_half_split_order():
         for i in range(size // 2)
         for row in (h * size + i, h * size + i + size // 2)
     ]
-    np.testing.assert_array_equal(_smollm2.unpermute(half_split[interleaved], heads), half_split)
+    np.testing.assert_array_equal(unpermute(half_split[interleaved], heads), half_split)
 
 
 @pytest.fixture(scope="module")

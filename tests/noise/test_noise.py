@@ -227,3 +227,15 @@ def test_every_bit_of_a_word_is_balanced():
 
 def _leaves(tree):
     return jax.tree.leaves(tree, is_leaf=lambda x: hasattr(x, "dense"))
+
+
+def test_factors_are_the_same_bits_among_several_devices(monkeypatch):
+    parts = [((3,), (5, 2)), ((40,), (7,)), ((1,), (1,))]
+    for source in SOURCES.values():
+        alone = noise.low_rank_noise(source, SEED, parts, 3)
+        with monkeypatch.context() as patched:
+            patched.setattr(jax, "device_count", lambda: 2)
+            among = noise.low_rank_noise(source, SEED, parts, 3)
+        for a, b in zip(alone, among, strict=True):
+            np.testing.assert_array_equal(a.left, b.left)
+            np.testing.assert_array_equal(a.right, b.right)

@@ -7,39 +7,57 @@ import jax
 import jax.numpy as jnp
 
 from zojax._estimator.coefficients import insert_center
-from zojax._estimator.estimate import begin, checked_structure, finish, smoothing
-from zojax._estimator.records import Choices, Estimate
+from zojax._estimator.estimate import begin, checked_structure, finish, given, smoothing
+from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._keys import as_key
 from zojax._numerics import accumulator_dtype, warn_of_resolution
-from zojax._trees import PyTree, Split, split_structure
+from zojax._sharding import mesh_sharding, on_mesh, placed
+from zojax._trees import PyTree, Split, no_update, split_structure
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["key", "mu"], meta_fields=["leaves", "treedef"]
+    jax.tree_util.register_dataclass,
+    data_fields=["key", "mu", "given"],
+    meta_fields=["leaves", "treedef", "shardings"],
 )
 @dataclass(frozen=True)
 class Asked:
-    """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes."""
+    """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes.
+
+    For an `Adaptive` direction `given` has its memory and the float leaves of the parameters. `shardings`
+    are those of float leaves on a mesh, outside `jit`; else None.
+    """
 
     key: jax.Array
     mu: jax.Array
+    given: tuple
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: jax.tree_util.PyTreeDef
+    shardings: tuple[jax.NamedSharding | None, ...]
 
 
-def asked(choices: Choices, key: int | jax.Array, params: PyTree, *, step=0) -> Asked:
+def asked(
+    choices: Choices,
+    key: int | jax.Array,
+    params: PyTree,
+    *,
+    step=0,
+    state: EstimatorState | None = None,
+) -> Asked:
     """`Estimator.asked`."""
     split = checked_structure(choices, params)
-    leaves = tuple(split.leaves(split.floats))
-    return Asked(as_key(key), smoothing(choices, step), leaves, split.treedef)
+    leaves, own = tuple(split.leaves(split.floats)), given(choices, params, state)
+    shardings = tuple(map(mesh_sharding, split.places_in(params)))
+    return Asked(as_key(key), smoothing(choices, step), own, leaves, split.treedef, shardings)
 
 
-def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array) -> PyTree:
+def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, given: tuple) -> PyTree:
     """The points of an ask on a leading axis: x if the stencil visits it, then each direction's."""
-    this = begin(choices, key, split_structure(params))
+    _require_points(choices)
+    this = begin(choices, key, split_structure(params), given)
 
     def point(i, offset):
-        noise = choices.direction.draw(this.frame, i, this.like)
+        noise = this.direction.draw(this.frame, i, this.like)
         return perturb(params, noise, offset * mu)
 
     offsets = jnp.asarray(choices.moved, jnp.float32)
@@ -51,8 +69,17 @@ def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array) -> P
     return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
 
 
+def _require_points(choices: Choices) -> None:
+    if choices.linearize:
+        raise ValueError(
+            "linearize=True differentiates the loss at x, so there are no points to evaluate elsewhere: "
+            "give update a value_fn, or leave linearize out."
+        )
+
+
 def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
     """The values of the points that `asked` stands for, as an array of float32 or better."""
+    _require_points(choices)
     if not isinstance(asked, Asked):
         raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
     warn_of_resolution(values)
@@ -62,17 +89,21 @@ def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
             f"values must have shape ({choices.evaluations},), one per point that ask gave, "
             f"got {values.shape}."
         )
-    return values.astype(accumulator_dtype(values.dtype))
+    values = values.astype(accumulator_dtype(values.dtype))
+    meshes = [sharding.mesh for sharding in asked.shardings if sharding is not None]
+    return on_mesh(values, meshes[0]) if meshes else values
 
 
 def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=None) -> Estimate:
     """The estimate from the values of an ask's points."""
     split = Split.of(asked.treedef.unflatten(asked.leaves))
-    this = begin(choices, as_key(asked.key), split)
+    this = begin(choices, as_key(asked.key), split, asked.given)
     moved = values[choices.centered :].reshape(choices.num_directions, -1)
     if choices.centered:
         moved = insert_center(choices.stencil, moved, values[0])
-    return finish(choices, this, asked.mu, moved, state, (), dtype)
+    found = finish(choices, this, asked.mu, moved, state, (), dtype)
+    grads = map(placed, split.places_in(found.grads), asked.shardings)
+    return found._replace(grads=split.join(list(grads), no_update))
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:

@@ -40,7 +40,8 @@ def scored(
     c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
     if stencil.memory:
         c = c + float(stencil.memory) * _remembered(state, mean)
-    c = (shaping.coefficients(c / mu.astype(c.dtype), valid) / count).astype(dtype)
+    c = shaping.coefficients(_over(c, mu, valid), valid)
+    c = _over(c, count, valid).astype(dtype)
     c = jnp.where(valid, jnp.where(jnp.isfinite(c), c, 0), jnp.nan)
     value = mean
     if choices.centered:
@@ -49,6 +50,11 @@ def scored(
     flat, unresolved = _equal_values(values, valid, state)
     found = Coefficients(c, value, used, flat)
     return found, None if state is None else _next_state(state, found, mean, unresolved)
+
+
+def _over(c: jax.Array, scalar: jax.Array, valid: jax.Array) -> jax.Array:
+    """c over a scalar. The compiler multiplies by the reciprocal of one number in some programs only."""
+    return c / jnp.where(valid, scalar.astype(c.dtype), 1)
 
 
 def coefficients_dtype(floats: list) -> jnp.dtype:

@@ -20,15 +20,15 @@ from optax import Schedule
 from zojax import stencils
 from zojax._call import compiled_outside, jitted
 from zojax._checks import require_count, require_flag, require_kind, require_positive
-from zojax._direction import Direction
+from zojax._direction import Adaptive, Direction
 from zojax._estimator import ask_tell
 from zojax._estimator.arguments import InAxes
 from zojax._estimator.ask_tell import Asked
-from zojax._estimator.estimate import combine, estimate
+from zojax._estimator.estimate import combine, estimate, repeat
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._keys import as_key
 from zojax._numerics import float_dtype
-from zojax._trees import PyTree, copied, require_arrays, require_dtypes
+from zojax._trees import PyTree, copied, floats_only, require_arrays, require_dtypes, structure_of
 from zojax.directions import rademacher
 from zojax.shaping import Shaping, none
 from zojax.stencils import Stencil
@@ -42,21 +42,23 @@ class Estimator(NamedTuple):
     Objects that hold an optax transformation, a search or an attack need cloudpickle.
 
     Attributes:
-      init: `init() -> EstimatorState`.
+      init: `init(params=None) -> EstimatorState`; an `Adaptive` direction needs the parameters.
       estimate: `estimate(key, fun, params, args=(), kwargs=None, *, state=None, step=0,
         has_aux=False, in_axes=..., dtype=None) -> Estimate` of `fun(params, *args, **kwargs)`. `dtype`
         is the dtype of gradients of narrower leaves, such as float32 for float16. Outside `jit` a call
         compiles once for a function, shapes and other static values: pass an int that changes as
         `jnp.asarray(n)`.
-      ask: `ask(key, params, *, step=0) -> (points, asked)`; every leaf of points has a leading axis
-        of `evaluations` and the dtype of its parameter. bfloat16 points round the perturbation, which
-        `estimate` does not.
+      ask: `ask(key, params, *, step=0, state=None) -> (points, asked)`; every leaf of points has a
+        leading axis of `evaluations` and the dtype of its parameter. bfloat16 points round the
+        perturbation, which `estimate` does not.
       tell: `tell(asked, values, *, state=None) -> grads`, for values of shape (evaluations,).
-      asked: `asked(key, params, *, step=0) -> asked` without the points.
+      asked: `asked(key, params, *, step=0, state=None) -> asked` without the points.
       conclude: `conclude(asked, values, state, dtype=None) -> Estimate`, tell with the value and the next
         state.
-      combine: `combine(key, params, coefficients, dtype=None) -> grads`, to the bit the gradient of the
-        estimate with this key and these `Estimate.coefficients`; no loss is evaluated.
+      combine: `combine(key, params, coefficients, dtype=None, *, state=None) -> grads`, to the bit the
+        gradient of the estimate with this key and these `Estimate.coefficients`; no loss is evaluated.
+      repeat: `repeat(key, params, coefficients, value, state, step=0, dtype=None) -> Estimate`, the same
+        with the next state, of which only fields that do not count evaluations change.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       in_axes: as given to `zojax.estimator`.
@@ -65,13 +67,14 @@ class Estimator(NamedTuple):
       stencil: as given, in Python floats.
     """
 
-    init: Callable[[], EstimatorState]
+    init: Callable[..., EstimatorState]
     estimate: Callable[..., Estimate]
     ask: Callable[..., tuple[PyTree, Asked]]
     tell: Callable[..., PyTree]
     asked: Callable[..., Asked]
     conclude: Callable[..., Estimate]
     combine: Callable[..., PyTree]
+    repeat: Callable[..., Estimate]
     num_directions: int
     evaluations: int
     in_axes: InAxes
@@ -81,7 +84,7 @@ class Estimator(NamedTuple):
 
 
 def estimator(
-    direction: Direction | None = None,
+    direction: Direction | Adaptive | None = None,
     stencil: Stencil | None = None,
     shaping: Shaping | None = None,
     mu: float | Schedule = 1e-3,
@@ -90,11 +93,13 @@ def estimator(
     in_axes: InAxes = None,
     with_key: bool = False,
     hold_in_loops: bool | None = None,
+    linearize: bool = False,
 ) -> Estimator:
     r"""A gradient estimator :math:`g = \sum_i c_i z_i`, from function values alone.
 
     Args:
-      direction: which way to step; `directions.rademacher()` by default.
+      direction: which way to step; `directions.rademacher()` by default. An `Adaptive` direction learns
+        from step to step, if it gets a state, as in `zojax.zeroth_order`.
       stencil: where to evaluate; `stencils.central()` by default.
       shaping: values to weights; by default none, so that E[g] is the gradient of the smoothed loss.
       mu: smoothing radius, in units of the parameters; a float or a schedule step -> float. A step with
@@ -112,6 +117,8 @@ def estimator(
       hold_in_loops: whether a loop of the loss holds a perturbed copy of the dense weights that it reads in
         each iteration. None holds up to 64 MiB. False makes no copy, but noise in each iteration. See
         `zojax.implicit.evaluate`.
+      linearize: evaluates the linearised loss, :math:`L(x) + \mu o\,(\nabla L(x) \cdot z)`, by one
+        `jax.jvp` a direction. There is no bias, and mu has no effect. The loss must be differentiable.
 
     Returns:
       An `Estimator`.
@@ -130,13 +137,15 @@ def estimator(
     direction = rademacher() if direction is None else direction
     stencil = stencils.central() if stencil is None else stencil
     shaping = none() if shaping is None else shaping
-    require_kind("direction", direction, Direction)
+    if not isinstance(direction, Adaptive):
+        require_kind("direction", direction, Direction)
     require_kind("stencil", stencil, Stencil)
     require_kind("shaping", shaping, Shaping)
     stencil = stencils.validated(stencil)
     if not callable(mu):
         require_positive("mu", mu)
     require_flag("with_key", with_key)
+    require_flag("linearize", linearize)
     if hold_in_loops is not None:
         require_flag("hold_in_loops", hold_in_loops)
     n = require_count("num_directions", num_directions)
@@ -147,7 +156,9 @@ def estimator(
             f"this shaping needs num_directions >= {shaping.min_directions}, got {n}; "
             "ask for more directions or choose another shaping."
         )
-    choices = Choices(direction, stencil, shaping, mu, n, batch_size, with_key, hold_in_loops)
+    choices = Choices(
+        direction, stencil, shaping, mu, n, batch_size, with_key, hold_in_loops, linearize
+    )
     return _composed(choices, in_axes)
 
 
@@ -158,14 +169,16 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
     run = compiled_outside(partial(estimate, choices))
     # Compiled like an estimate: products and sums are contracted alike, so the bits are equal.
     combined = compiled_outside(partial(combine, choices))
+    repeated = compiled_outside(partial(repeat, choices))
     return Estimator(
-        init=_init,
+        init=partial(_init, choices),
         estimate=partial(_estimated, run, in_axes=in_axes),
         ask=partial(_ask, asked, jitted(partial(ask_tell.points, choices))),
         tell=partial(_tell, conclude),
         asked=asked,
         conclude=conclude,
         combine=partial(_combined, combined),
+        repeat=partial(_repeated, repeated),
         num_directions=choices.num_directions,
         evaluations=choices.evaluations,
         in_axes=in_axes,
@@ -175,11 +188,20 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
     )
 
 
-def _init() -> EstimatorState:
+def _init(choices: Choices, params: PyTree = None) -> EstimatorState:
     """The state before the first step; each field is an array of its own, which may be donated."""
+    memory: PyTree = ()
+    if isinstance(choices.direction, Adaptive):
+        if params is None:
+            raise ValueError(
+                "the direction has a memory as large as the parameters say: init(params), or use the "
+                "estimator in zojax.zeroth_order."
+            )
+        memory = copied(choices.direction.init(floats_only(structure_of(params))))
     counts = dict.fromkeys(("skipped", "used", "flat", "unresolved", "clipped"), np.int32(0))
     values = dict.fromkeys(("previous", "first", "least"), np.zeros((), float_dtype()))
-    return EstimatorState(**copied({**counts, **values, "started": np.bool_(False)}))
+    fields = copied({**counts, **values, "started": np.bool_(False)})
+    return EstimatorState(**fields, direction=memory)
 
 
 def _estimated(
@@ -207,19 +229,41 @@ def _estimated(
 
 
 def _combined(
-    run: Callable, key: int | jax.Array, params: PyTree, coefficients, dtype=None
+    run: Callable, key: int | jax.Array, params: PyTree, coefficients, dtype=None, *, state=None
 ) -> PyTree:
     """`Estimator.combine`."""
     require_arrays("params", params)
-    return run(as_key(key), params, jnp.asarray(coefficients), dtype)
+    return run(as_key(key), params, jnp.asarray(coefficients), state, dtype)
+
+
+def _repeated(
+    run: Callable,
+    key: int | jax.Array,
+    params: PyTree,
+    coefficients,
+    value,
+    state: EstimatorState,
+    step: int | jax.Array = 0,
+    dtype=None,
+) -> Estimate:
+    """`Estimator.repeat`."""
+    require_arrays("params", params)
+    arrays = as_key(key), params, jnp.asarray(coefficients), value, state, jnp.asarray(step)
+    return run(arrays, dtype)
 
 
 def _ask(
-    asked_of: Callable, points: Callable, key: int | jax.Array, params: PyTree, *, step=0
+    asked_of: Callable,
+    points: Callable,
+    key: int | jax.Array,
+    params: PyTree,
+    *,
+    step=0,
+    state: EstimatorState | None = None,
 ) -> tuple[PyTree, Asked]:
     """`Estimator.ask`."""
-    asked = asked_of(key, params, step=step)
-    return points(asked.key, params, asked.mu), asked
+    asked = asked_of(key, params, step=step, state=state)
+    return points(asked.key, params, asked.mu, asked.given), asked
 
 
 def _conclude(

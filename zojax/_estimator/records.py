@@ -7,7 +7,7 @@ import jax
 from jax import export
 from optax import Schedule
 
-from zojax._direction import Direction
+from zojax._direction import Adaptive, Direction
 from zojax._trees import PyTree
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
@@ -16,7 +16,7 @@ from zojax.stencils import Stencil
 class EstimatorState(NamedTuple):
     """State of an estimator between steps.
 
-    A replay evaluates no loss. So `zojax.trajectory.resume` restarts `used` and all fields below it.
+    A replay evaluates no loss. So `zojax.trajectory.resume` restarts `used` and the counts below it.
     `zojax.verdict` reads these fields.
 
     Attributes:
@@ -30,6 +30,7 @@ class EstimatorState(NamedTuple):
       clipped: int32, the sum of `Estimate.clipped`, at most 2^31 - 1.
       first: the first finite `Estimate.value`; dtype as `previous`.
       least: the least finite `Estimate.value`.
+      direction: the memory of a `zojax.directions.Adaptive`; () for other directions.
     """
 
     skipped: jax.Array
@@ -41,6 +42,7 @@ class EstimatorState(NamedTuple):
     clipped: jax.Array
     first: jax.Array
     least: jax.Array
+    direction: PyTree = ()
 
 
 export.register_namedtuple_serialization(EstimatorState, serialized_name="zojax.EstimatorState")
@@ -79,7 +81,7 @@ class Estimate(NamedTuple):
 class Choices:
     """The checked arguments of `zojax.estimator`."""
 
-    direction: Direction
+    direction: Direction | Adaptive
     stencil: Stencil
     shaping: Shaping
     mu: float | Schedule
@@ -87,6 +89,7 @@ class Choices:
     batch_size: int | None
     with_key: bool
     hold_in_loops: bool | None
+    linearize: bool
 
     @property
     def moved(self) -> tuple[float, ...]:

@@ -13,8 +13,8 @@ import jax
 
 from zojax._checks import brief
 
-# An inner transformation gets these in every step.
-GIVEN = frozenset({"value", "grad", "value_fn"})
+# An inner transformation gets these in every step; `scalars` only if it names it.
+GIVEN = frozenset({"value", "grad", "value_fn", "scalars"})
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -83,7 +83,7 @@ def _names_of(value_fn: Callable | None) -> list[str] | None:
 
 
 def extra_names(update: Callable) -> frozenset[str]:
-    """Names of the extra arguments of an update, and of updates that it holds, beside `GIVEN`.
+    """Names of the extra arguments of an update, and of updates that it holds.
 
     An update that is held, as in a chain, has three positional parameters: updates, state and params.
     """
@@ -98,7 +98,7 @@ def extra_names(update: Callable) -> frozenset[str]:
         if [p.kind in _BY_POSITION for p in parameters[:4]] in ([True] * 3, [True] * 3 + [False]):
             found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         held += _parts(part)
-    return frozenset(found) - GIVEN
+    return frozenset(found)
 
 
 def required_names(fun: Callable) -> frozenset[str]:

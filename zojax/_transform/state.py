@@ -43,6 +43,22 @@ class ZerothOrderState(NamedTuple):
 export.register_namedtuple_serialization(ZerothOrderState, serialized_name="zojax.ZerothOrderState")
 
 
+class Scalars(NamedTuple):
+    """What an inner transformation gets of a step if its update names `scalars`.
+
+    Attributes:
+      count: int32, the step's number in the run.
+      coefficients: `Estimate.coefficients`, 0 for a direction that was left out. They are divided by N.
+      combine: `combine(coefficients, count) -> gradient` in float32, of the step with this number. So a
+        transformation can keep scalars in the place of gradients. The direction must be a function of the
+        key alone, not a `zojax.directions.Adaptive`.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # the field hides tuple.count
+    coefficients: jax.Array
+    combine: Callable[[jax.Array, jax.Array], PyTree]
+
+
 class Update(Protocol):
     """`ZerothOrder.update`: the updates passed in are ignored, and may be None."""
 

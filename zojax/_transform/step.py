@@ -13,7 +13,7 @@ from zojax._estimator import Estimate, Estimator
 from zojax._estimator.coefficients import coefficients_dtype
 from zojax._numerics import at_least, float_dtype, promoting, saturated
 from zojax._transform import wrappers
-from zojax._transform.state import ZerothOrderState
+from zojax._transform.state import Scalars, ZerothOrderState
 from zojax._trees import PyTree, Split, copied, is_float, no_update, split_structure
 
 
@@ -25,7 +25,8 @@ class Source(NamedTuple):
       estimator: the estimator.
       key: of the run.
       dtype: the least dtype of gradients and parameters that `inner` is given, or None.
-      inner_extras: names of the extra arguments of `inner`, beside value, grad and value_fn.
+      inner_extras: names of the extra arguments of `inner` that a user passes.
+      takes_scalars: whether `inner` takes `scalars`.
       required: those of them without a default.
     """
 
@@ -34,6 +35,7 @@ class Source(NamedTuple):
     key: jax.Array
     dtype: jnp.dtype | None
     inner_extras: frozenset[str]
+    takes_scalars: bool
     required: frozenset[str]
 
     def floats(self, split: Split) -> PyTree:
@@ -57,7 +59,7 @@ def initial(source: Source, params: PyTree) -> ZerothOrderState:
         rng_key=copied(source.key),  # the state may be donated; the next init needs the key again
         count=copied(np.int32(0)),
         value=copied(np.asarray(np.nan, float_dtype())),
-        estimator_state=source.estimator.init(),
+        estimator_state=source.estimator.init(params),
         inner_state=_inner_state(source, source.floats(split)),
         coefficients=copied(np.full(n, np.nan, coefficients_dtype(split.floats))),
     )
@@ -73,6 +75,10 @@ def _inner_state(source: Source, floats: PyTree) -> optax.OptState:
 
     def step(floats, state, value):
         given = {"value": value, "grad": floats, "value_fn": lambda *_, **__: jnp.zeros_like(value)}
+        if source.takes_scalars:
+            dtype = coefficients_dtype(jax.tree.leaves(floats))
+            c = jnp.zeros(source.estimator.num_directions, dtype)
+            given["scalars"] = Scalars(jnp.int32(0), c, lambda c, count: floats)
         return promoting(source.inner.update)(floats, state, floats, **given)[1]
 
     after = jax.eval_shape(step, floats, state, number)
@@ -129,7 +135,8 @@ def step_with_values(
 ) -> tuple[PyTree, ZerothOrderState]:
     """The step whose evaluations were made elsewhere."""
     key = noise.fold_in(state.rng_key, state.count)
-    asked = source.estimator.asked(key, params, step=state.count)
+    before = state.estimator_state
+    asked = source.estimator.asked(key, params, step=state.count, state=before)
     estimate = source.estimator.conclude(asked, values, state.estimator_state, source.dtype)
     return _step(source, state, Split.of(params), estimate, _no_loss, inner_extras)
 
@@ -138,25 +145,14 @@ def replayed(
     source: Source, state: ZerothOrderState, params: PyTree, coefficients, value
 ) -> tuple[PyTree, ZerothOrderState]:
     """The step with these coefficients, without a loss."""
-    used = jnp.sum(~jnp.isnan(coefficients))
-    ok = (used > 0) & ~jnp.isnan(value)
-    before = state.estimator_state
-    after = before._replace(  # the other fields count evaluations, and there are none
-        skipped=before.skipped + (coefficients.shape[0] - used).astype(jnp.int32),
-        previous=jnp.where(ok, value, before.previous).astype(before.previous.dtype),
-        started=before.started | (used > 0),
-    )
-    key = noise.fold_in(state.rng_key, state.count)
-    grads = source.estimator.combine(key, params, coefficients, source.dtype)
-    estimate = Estimate(
-        value=jnp.asarray(value),
-        grads=grads,
-        aux=(),
-        used=used,
-        state=after,
-        coefficients=coefficients,
-        flat=jnp.int32(0),
-        clipped=jnp.int32(0),
+    estimate = source.estimator.repeat(
+        noise.fold_in(state.rng_key, state.count),
+        params,
+        coefficients,
+        value,
+        state.estimator_state,
+        state.count,
+        source.dtype,
     )
     return _step(source, state, Split.of(params), estimate, _no_loss, {})
 
@@ -174,14 +170,26 @@ def _step(
     finite = jnp.where(jnp.isnan(c), 0, c)
     value = estimate.value.astype(float_dtype())  # as a log has it
 
-    def inner_update(grads, inner_state, floats, value):
+    def inner_update(grads, inner_state, floats, value, coefficients):
+        def combine(coefficients, count):
+            if jax.tree.leaves(state.estimator_state.direction):
+                raise ValueError(
+                    "inner makes the gradients of earlier steps again, which a direction with a memory "
+                    "does not allow: give the estimator another direction."
+                )
+            key = noise.fold_in(state.rng_key, count)
+            return source.estimator.combine(key, floats, coefficients, jnp.float32)
+
         given = {"value": value, "grad": grads, "value_fn": value_fn}
+        if source.takes_scalars:
+            coefficients = jnp.where(jnp.isnan(coefficients), 0, coefficients)
+            given["scalars"] = Scalars(state.count, coefficients, combine)
         return promoting(source.inner.update)(grads, inner_state, floats, **given, **inner_extras)
 
     ok = estimate.used > 0
     grads = split.tree(split.places_in(estimate.grads))
     updates, inner_state = implicit.settled_update(inner_update, ok, finite)(
-        grads, state.inner_state, source.floats(split), value
+        grads, state.inner_state, source.floats(split), value, estimate.coefficients
     )
 
     def settled(p, u):

@@ -44,6 +44,9 @@ def zeroth_order(
     If no direction has a finite evaluation, the update is zero, `inner` does not step, and
     `state.value` is NaN. `state.estimator_state.skipped` counts the directions left out.
 
+    A transformation of your own in `inner` may also name `scalars`, a `zojax.Scalars`: the coefficients of
+    the step, and a function that makes the gradient of an earlier step again from its coefficients.
+
     Extras go to `inner` if `value_fn` does not take them and a transformation in `inner` takes them by
     name. If both take a name, or `value_fn` takes any, use `inner_extras={"name": x}`. A log holds no
     extras: a run with such an `inner` is neither recorded nor replayed.
@@ -112,12 +115,14 @@ def zeroth_order(
     estimator = make_estimator() if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
+    names = _extras.extra_names(inner.update)
     source = Source(
         optax.GradientTransformationExtraArgs(inner.init, _extras.accepting(inner.update)),
         estimator,
         as_key(key),
         _checked_dtype(inner_dtype),
-        _extras.extra_names(inner.update),
+        names - _extras.GIVEN,
+        "scalars" in names,
         _extras.required_names(inner.update) - _extras.GIVEN,
     )
     return ZerothOrder(

@@ -72,13 +72,20 @@ def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
         return jax.tree.map(jnp.add, total, term(c, z if is_small else entries(z))), None
 
     zeros = jax.tree.map(
-        lambda s: varying_like(jnp.zeros(s.shape, s.dtype), (frame, coefficients)), shapes
+        lambda s: varying_like(_placed(jnp.zeros(s.shape, s.dtype), s), (frame, coefficients)),
+        shapes,
     )
     return lax.scan(add, zeros, (coefficients, made), unroll=min(count, _AT_ONCE))[0]
 
 
 def _entries(noise: noises.Noise, leaf) -> jax.Array:
-    return noises.of_even_length(noise).dense().astype(accumulator_dtype(leaf.dtype))
+    entries = noises.of_even_length(noise).dense().astype(accumulator_dtype(leaf.dtype))
+    return _placed(entries, leaf) if entries.shape == leaf.shape else entries
+
+
+def _placed(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """x with the sharding of `like`, which it has on a mesh with explicit axes."""
+    return x if like.sharding is None else jax.sharding.reshard(x, like.sharding)
 
 
 def _without_padding(leaf, total):

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from zojax._direction import Direction
 from zojax._trees import PyTree, total_size
@@ -36,11 +37,23 @@ def sphere() -> Direction:
     """
     gaussian = normal()
     draw = partial(_draw, gaussian)
-    return Direction(gaussian.frame, draw, accumulate(draw))
+    return Direction(partial(_frame, gaussian), draw, accumulate(draw))
+
+
+def _frame(gaussian: Direction, key: jax.Array, num_directions: int, like: PyTree):
+    """The frame of the normal directions, and what each is multiplied by."""
+    frame = gaussian.frame(key, num_directions, like)
+
+    def scale(index):
+        noise = gaussian.draw(frame, index, like)
+        squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
+        return jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
+
+    # One at a time: together, the noise of all directions would be in memory.
+    return frame, lax.map(scale, jnp.arange(num_directions))
 
 
 def _draw(gaussian: Direction, frame, index, like: PyTree) -> PyTree:
+    frame, scales = frame
     noise = gaussian.draw(frame, index, like)
-    squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
-    scale = jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
-    return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scale), like, noise)
+    return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scales[index]), like, noise)

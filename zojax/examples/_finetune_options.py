@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", choices=tuple(TASKS), help="what to learn; reviews, unless --weights is given")
-    add("--weights", help="a local Hugging Face folder: llama, qwen2, gpt2 or opt; needs --task")
+    add("--weights", help="a local Hugging Face folder or GGUF file; needs --task")
     add("--task", help="a JSONL file of text and label, or of prompt and completion")
     add("--prompt", help="of --task, with {} for the text")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
@@ -80,6 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of directions, batches and initial weights")
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
     add("--log", help="record every step here, and continue a run that was cut off")
+    add("--save", help="write the trained --weights to this folder; adapters are merged")
+    add("--save-adapter", help="write the trained lora or prefix to this folder, as PEFT does")
     return parser
 
 
@@ -93,10 +95,11 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
         args.data, args.params = "jsonl", args.params or "norms"
     elif args.dtype != "float32":
         raise ValueError(f"--dtype {args.dtype} is for --weights, which was not given.")
-    for name in ("stop", "prompt"):
+    for name in ("stop", "prompt", "save", "save_adapter"):
         if args.weights is None and getattr(args, name) is not None:
-            given = getattr(args, name)
-            raise ValueError(f"--{name} {given!r} is for --weights, which was not given.")
+            given, option = getattr(args, name), name.replace("_", "-")
+            raise ValueError(f"--{option} {given!r} is for --weights, which was not given.")
+    _check_saving(args)
     if not 0 <= args.seed < 2**31:
         raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {args.seed}.")
     args.data = args.data or "reviews"
@@ -110,6 +113,24 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
+def _check_saving(args: argparse.Namespace) -> None:
+    """Raises ValueError for a folder that cannot be written, or parameters that it cannot hold."""
+    if args.save_adapter is not None and args.params not in ("lora", "prefix"):
+        raise ValueError(
+            f"--save-adapter is for --params lora or prefix, got {args.params}; use --save."
+        )
+    if args.save is not None and args.params == "prefix":
+        raise ValueError("--save cannot merge a prefix into the weights; use --save-adapter.")
+    for name in ("save", "save_adapter"):
+        folder = getattr(args, name) and pathlib.Path(getattr(args, name)).expanduser()
+        if folder and folder.resolve() == pathlib.Path(args.weights).expanduser().resolve():
+            raise ValueError(
+                f"--{name.replace('_', '-')} {folder} is --weights; choose another folder."
+            )
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def note_of(args: argparse.Namespace) -> dict[str, object]:
     """The note of a log: a run that continues it must have the same arguments and files."""
     of_task = ("data", "weights", "task", "prompt", "stop", "params", "objective", "batch", "seed")
@@ -118,7 +139,8 @@ def note_of(args: argparse.Namespace) -> dict[str, object]:
     if args.log is not None and args.task is not None:
         note["digest of --task"] = _digest(args.task)
     if args.log is not None and args.weights is not None:  # frozen weights too
-        files = sorted(pathlib.Path(args.weights).expanduser().glob("*.safetensors"))
+        path = pathlib.Path(args.weights).expanduser()
+        files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
         note["digest of --weights"] = " ".join(map(_digest, files))
     return note
 

@@ -15,6 +15,9 @@ text and label or of prompt and completion. `python -m zojax.examples.export` ma
 - `--params prefix`: keys and values of 5 positions before the text;
 - `--params full`: every weight.
 
+`--save FOLDER` writes the trained model as a Hugging Face folder, `--save-adapter FOLDER` the adapter
+alone. `python -m zojax.lm generate` reads both.
+
 `--objective accuracy` or `f1` trains on scores without a gradient. With `--log` the run is recorded. A run
 that was cut off continues from its log, to the bit.
 
@@ -42,7 +45,7 @@ from zojax.examples._finetune_options import (
     settle,
 )
 
-__all__ = ["check_log", "main", "make_optimizer", "make_task"]
+__all__ = ["check_log", "main", "make_optimizer", "make_task", "save"]
 
 
 def make_task(args: argparse.Namespace) -> lm.Task:
@@ -112,6 +115,19 @@ def report(args, task, tx, trained: lm.Trained, batch, start: float) -> int:
     return int(diverged)
 
 
+def save(args: argparse.Namespace, task: lm.Task, params: dict) -> None:
+    """Writes the folders of `--save` and `--save-adapter`."""
+    if args.save_adapter is not None:
+        lm.save_adapter(args.save_adapter, params, args.weights)
+        print(f"adapter: {args.save_adapter}")
+    if args.save is not None:
+        model = lm.load(args.weights, DTYPES[args.dtype])
+        merged = lm.merge(lm.combine(params, task.frozen))
+        source = None if args.weights.endswith(".gguf") else args.weights
+        lm.save(args.save, model._replace(params=merged), source)
+        print(f"model: {args.save}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     start = time.perf_counter()
@@ -125,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
             check_log(args.log, tx, task.params, note)
     evaluated = task.split(args.evaluate_on)
     trained = lm.train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
+    save(args, task, trained.params)
     if said := zojax.verdict(trained.state):
         print(f"warning: {said}", file=sys.stderr)
     return report(args, task, tx, trained, next(batches), start)

@@ -2,8 +2,10 @@
 
 A model is a config, a dict of arrays and pure functions, so any zojax optimizer trains it.
 
-- **Models**: `llama` and `gpt`, generation with a cache; `Model` keeps one with its tokenizer.
-- **Files**: `load` and `save` local Hugging Face folders without torch; `smollm2` downloads a small model.
+- **Models**: `llama` and `gpt`; `Model` keeps one with its tokenizer.
+- **Generation**: `generate`, greedy or by a `sampler`, with `drafts` of several tokens a forward pass.
+- **Files**: `load` and `save` local Hugging Face folders without torch, `save_adapter` for PEFT; `smollm2`
+  downloads a small model.
 - **Trained parts**: `partition` into trained and frozen parameters; `lora` and `prefix` adapters.
 - **Tasks**: `jsonl_task` from your own file, `reviews_task`. Objectives may have no gradient: accuracy, F1.
 - **Training**: `train`, with a log that continues to the bit after a kill.
@@ -11,8 +13,10 @@ A model is a config, a dict of arrays and pure functions, so any zojax optimizer
 The extra `finetune` installs the optional packages. This module imports without them.
 """
 
+from zojax.lm import drafts as drafts
 from zojax.lm._adapters import combine as combine
 from zojax.lm._adapters import lora as lora
+from zojax.lm._adapters import merge as merge
 from zojax.lm._adapters import partition as partition
 from zojax.lm._adapters import prefix as prefix
 from zojax.lm._model import Model as Model
@@ -22,10 +26,17 @@ from zojax.lm._training import make_step as make_step
 from zojax.lm._training import train as train
 from zojax.lm.assets import AssetError as AssetError
 from zojax.lm.huggingface import load as load
+from zojax.lm.huggingface import load_adapter as load_adapter
 from zojax.lm.huggingface import save as save
+from zojax.lm.huggingface import save_adapter as save_adapter
+from zojax.lm.models import bert as bert
 from zojax.lm.models import gpt as gpt
 from zojax.lm.models import llama as llama
-from zojax.lm.models.greedy import generate as generate
+from zojax.lm.models.decoding import Decoded as Decoded
+from zojax.lm.models.decoding import decode as decode
+from zojax.lm.models.decoding import generate as generate
+from zojax.lm.models.decoding import most_likely as most_likely
+from zojax.lm.models.decoding import sampler as sampler
 from zojax.lm.tasks._batches import balanced as balanced
 from zojax.lm.tasks._batches import in_order as in_order
 from zojax.lm.tasks._batches import pad as pad
@@ -51,5 +62,5 @@ from zojax.lm.tasks._task import Task as Task
 from zojax.lm.tasks._task import classification as classification
 from zojax.lm.tasks._task import mean_nll as mean_nll
 
-_FOLDERS = ("assets", "huggingface", "models", "tasks")
+_FOLDERS = ("assets", "commands", "huggingface", "models", "tasks")
 __all__ = [name for name in dir() if not name.startswith("_") and name not in _FOLDERS]

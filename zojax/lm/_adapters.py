@@ -1,6 +1,6 @@
 """Trained and frozen parameters of a model: all weights, norms, LoRA adapters or a prefix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -56,30 +56,60 @@ def combine(params: dict, frozen: dict) -> dict:
     return {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
 
 
-def lora(layers: dict, key: jax.Array, rank: int = 8) -> dict[str, jax.Array]:
-    """LoRA adapters (https://arxiv.org/abs/2106.09685): W + A B for queries and values.
+def lora(
+    layers: dict,
+    key: jax.Array,
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: Sequence[str] = ("query", "value"),
+) -> dict[str, jax.Array]:
+    """LoRA adapters (https://arxiv.org/abs/2106.09685): W + A B, for queries and values by default.
 
     W is frozen. B starts at zero, so the model starts unchanged.
 
     Args:
-      layers: stacked layers of a model, with `query` and `value` `(L, D, K)`.
-      key: a JAX key. A is normal with variance 4 / D, which includes the paper's scale alpha / r = 2.
+      layers: stacked layers of a model, with matrices `(L, D, K)`.
+      key: a JAX key. A is normal with variance `(alpha / rank)^2 / D`, which includes the paper's scale.
       rank: r.
+      alpha: the paper's scale times `rank`.
+      targets: names of matrices.
 
     Returns:
       `query_a`, `value_a` `(L, D, r)` and `query_b`, `value_b` `(L, r, K)`, in the layers' dtype.
+
+    Raises:
+      ValueError: for a target that is no matrix of the layers.
 
     >>> layers = {"query": jnp.ones((3, 16, 16)), "value": jnp.ones((3, 16, 8))}
     >>> {n: a.shape for n, a in lora(layers, jax.random.key(0), rank=2).items()}
     {'query_a': (3, 16, 2), 'query_b': (3, 2, 16), 'value_a': (3, 16, 2), 'value_b': (3, 2, 8)}
     """
     made = {}
-    for name, k in zip(("query", "value"), jax.random.split(key), strict=True):
+    for name, k in zip(targets, jax.random.split(key, len(targets)), strict=True):
+        if name not in layers or layers[name].ndim != 3:
+            known = sorted(n for n, matrix in layers.items() if matrix.ndim == 3)
+            raise ValueError(f"targets must be of {known}, got {name!r}.")
         depth, width, out = layers[name].shape
-        a = 2 * jax.random.normal(k, (depth, width, rank)) / width**0.5
+        a = alpha / rank * jax.random.normal(k, (depth, width, rank)) / width**0.5
         made[f"{name}_a"] = a.astype(layers[name].dtype)
         made[f"{name}_b"] = jnp.zeros((depth, rank, out), layers[name].dtype)
     return made
+
+
+def merge(params: dict) -> dict:
+    """A model's parameters with LoRA adapters added to their matrices: W + A B, computed in float32.
+
+    >>> eye = jnp.eye(2)[None]
+    >>> layers = {"query": eye, "query_a": jnp.ones((1, 2, 1)), "query_b": jnp.ones((1, 1, 2))}
+    >>> merge({"layers": layers})["layers"]["query"].tolist()
+    [[[2.0, 1.0], [1.0, 2.0]]]
+    """
+    layers = dict(params["layers"])
+    for name in [n.removesuffix("_a") for n in layers if n.endswith("_a")]:
+        matrix, a, b = layers[name], layers.pop(f"{name}_a"), layers.pop(f"{name}_b")
+        whole = jnp.float32(matrix) + jnp.float32(a) @ jnp.float32(b)
+        layers[name] = whole.astype(matrix.dtype)
+    return {**params, "layers": layers}
 
 
 def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array]:

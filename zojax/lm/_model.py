@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.typing import ArrayLike
 
-from zojax.lm.models import greedy
+from zojax.lm.models import decoding
 
 
 class Model(NamedTuple):
@@ -47,6 +47,14 @@ class Model(NamedTuple):
         """Logits of the next token, `(B, T, V)` float32; see `zojax.lm.llama.forward`."""
         return self.module.forward(self.config, params, tokens, positions=positions, rows=rows)
 
-    def generate(self, params: dict, tokens: ArrayLike, lengths: ArrayLike, new: int) -> jax.Array:
-        """The next `new` tokens of each row, `(B, new)`; see `zojax.lm.generate`."""
-        return greedy.generate(self.module, self.config, params, tokens, lengths, new)
+    def generate(
+        self, params: dict, tokens: ArrayLike, lengths: ArrayLike, new: int, **options: Any
+    ) -> jax.Array:
+        """The next `new` tokens of each row, `(B, new)`; see `zojax.lm.decode` for the options."""
+        return self.decode(params, tokens, lengths, new, **options).tokens
+
+    def decode(
+        self, params: dict, tokens: ArrayLike, lengths: ArrayLike, new: int, **options: Any
+    ) -> decoding.Decoded:
+        """The next tokens with their cost; see `zojax.lm.decode`."""
+        return decoding.decode(self.module, self.config, params, tokens, lengths, new, **options)

@@ -18,7 +18,7 @@ from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._ranges import Range, as_array
 from zojax.noise._seeds import Seed
 from zojax.noise._source import EndlessSource, Source
-from zojax.noise._sources import LONG
+from zojax.noise._sources import LONG, columns_of_rows
 
 
 @partial(
@@ -99,6 +99,49 @@ class MaskedNoise:
         return form._replace(whole=self.mask if form.whole is None else self.mask * form.whole)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["noise", "scale"], meta_fields=[])
+@dataclass(frozen=True)
+class ScaledNoise:
+    """scale * noise, for an array of the leaf's shape."""
+
+    noise: Noise
+    scale: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        return self.scale.astype(jnp.float32) * self.noise.dense()
+
+    def factored(self) -> Factored:
+        form, scale = factored(self.noise), self.scale.astype(jnp.float32)
+        return form._replace(whole=scale if form.whole is None else scale * form.whole)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["noise", "values", "noise_weight", "values_weight"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class MixedNoise:
+    """noise_weight * noise + values_weight * values, for an array of the leaf's shape."""
+
+    noise: Noise
+    values: jax.Array
+    noise_weight: jax.Array
+    values_weight: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        values = self.values_weight * self.values.astype(jnp.float32)
+        return self.noise_weight * self.noise.dense() + values
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=["left", "right"], meta_fields=[])
 @dataclass(frozen=True)
 class LowRankNoise:
@@ -139,17 +182,26 @@ def low_rank_noise(
     """Noise of some leaves, each given by the shapes before and after its cut.
 
     One array holds all factors of a direction: one kernel to compile and to run, for any number of leaves.
+    Among several devices each factor is made alone. Slices of one array would hand the sharding of one leaf
+    to all others.
     """
     shapes = [part for pair in parts for part in pair]
     sizes = [math.prod(shape) for shape in shapes]
-    ends = np.cumsum(sizes).tolist()
-    drawn = made_once(row_noise(source(seed), (rank, ends[-1])).dense())
-    factors = [
-        lax.reshape(lax.slice_in_dim(drawn, end - size, end, axis=1), (rank, *shape))
-        for shape, size, end in zip(shapes, sizes, ends, strict=True)
-    ]
+    *starts, total = np.cumsum([0, *sizes]).tolist()
+    places, whole = list(zip(starts, sizes, strict=True)), row_noise(source(seed), (rank, total))
+    if jax.device_count() > 1:
+        drawn = [_columns(whole, start, size) for start, size in places]
+    else:
+        once = made_once(whole.dense())
+        drawn = [lax.slice_in_dim(once, start, start + size, axis=1) for start, size in places]
+    factors = [lax.reshape(x, (rank, *shape)) for x, shape in zip(drawn, shapes, strict=True)]
     scale = np.float32(1 / np.sqrt(rank))
     return [LowRankNoise(scale * a, b) for a, b in zip(factors[::2], factors[1::2], strict=True)]
+
+
+def _columns(noise: RowNoise, start: int, size: int) -> jax.Array:
+    values = columns_of_rows(noise.source, as_array(noise.row), noise.width or 1, start, size)
+    return made_once(scaled(values, noise.scale))
 
 
 def tie(noise: Any, array: jax.Array) -> Any:

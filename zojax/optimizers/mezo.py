@@ -35,8 +35,9 @@ def mezo(
       learning_rate: eta, a float or a schedule.
       mu: smoothing radius, a float or a schedule.
       num_directions: N; the paper's n-SPSA.
-      weight_decay: lambda; exclude biases and norms by `mask`.
-      mask: as in `optax.add_decayed_weights`: which parameters decay.
+      weight_decay: lambda. The paper decays neither biases nor norms: give a `mask`.
+      mask: as in `optax.add_decayed_weights`: which parameters decay. For matrices only,
+        `lambda params: jax.tree.map(lambda p: p.ndim > 1, params)`; stacked layers have an axis more.
       direction: `directions.rademacher()` by default. It is cheaper than the paper's
         `directions.normal()`, with less variance.
       batch_size: directions evaluated at once, see `zojax.estimator`.

@@ -3,12 +3,13 @@
 import json
 import os
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from zojax._checks import brief, require_count
+from zojax._locks import lock
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._trees import PyTree
 from zojax.trajectory import _codec, _identity, _recording
@@ -89,7 +90,11 @@ class Recorder:
         self._path = as_path(path).absolute()
         self._file = open(self._path, "a+b", buffering=0)
         try:
-            _lock(self._file)
+            lock(
+                self._file,
+                f"{self._file.name} is being recorded by another recorder; close it, or choose another "
+                "path.",
+            )
             self._file.seek(0)
             self._state = _recording.continued(header, self._file.readall(), path)
         except BaseException:
@@ -235,9 +240,9 @@ class Recorder:
         )
 
     def _require_open(self) -> None:
+        self._require_own_process()
         if self._file.closed or self._state.ended:
             raise ValueError("the recorder is closed; open another to go on.")
-        self._require_own_process()
 
     def _require_own_process(self) -> None:
         if os.getpid() != self._process:
@@ -267,22 +272,6 @@ class Recorder:
                 f"{self._path} was truncated or written by something else while it was recorded. Resume "
                 "from its intact steps, trajectory.load(path, damaged='drop'), and record to another path."
             )
-
-
-def _lock(file: BinaryIO) -> None:
-    """Keeps a second recorder from writing into this one's records."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ValueError(
-            f"{file.name} is being recorded by another recorder; close it, or choose another path."
-        ) from error
-    except OSError:  # a file system without locks
-        pass
 
 
 def _require_state(state) -> None:

@@ -1,13 +1,14 @@
 """The law table of search algorithms: one row for every public algorithm, and a run of each."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests._numpy import by_numpy
 from zojax import search
 from zojax.search.spaces import ORDERED
 
@@ -92,6 +93,7 @@ ALGORITHMS = {
     "poss": Row(search.poss(), SUBSETS, has_lowest=False),
     "pposs": Row(search.pposs(3), SUBSETS, has_lowest=False),
     "ponss": Row(search.ponss(0.1, 2), SUBSETS, is_monotone=False),
+    "nsga2": Row(search.nsga2(2, population_size=6, batch_size=2), MIXED, is_monotone=False),
     "from_evosax:distribution": Row(search.from_evosax("SNES", 6), CONTINUUM),
     "from_evosax:population": Row(search.from_evosax("DifferentialEvolution", 6), CONTINUUM),
 }
@@ -105,6 +107,15 @@ def value_of(space, x):
     return jnp.where(u[0] > 0.9, jnp.inf, value) if space is not SUBSETS else value
 
 
+def values_of(algorithm, space, x):
+    """`value_of`, or as many objectives, the distances from different points."""
+    if algorithm.objectives == 1:
+        return value_of(space, x)
+    shifts = jnp.arange(algorithm.objectives) / 10
+    span = jnp.asarray(space.high - space.low)
+    return jnp.stack([value_of(space, x - shift * span) for shift in shifts])
+
+
 def strong(tree):
     """Without weak types: a state that was asked and told has the types of the first one."""
 
@@ -115,21 +126,46 @@ def strong(tree):
     return jax.tree.map(one, tree)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def run(algorithm, space, state):
-    """Some asks and tells: (the state after, what happened)."""
+@cache
+def step_of(algorithm, space):
+    """(state) -> (the state after an ask and a tell, what happened)."""
 
-    def step(state, _):
+    def step(state):
         x, state = algorithm.ask(space, state)
-        values = jax.vmap(partial(value_of, space))(x)
+        values = jax.vmap(partial(values_of, algorithm, space))(x)
         state = algorithm.tell(space, state, x, values)
-        return state, (x, values, algorithm.best(state))
+        return strong(state), (x, values, algorithm.best(state))
 
-    state, happened = jax.lax.scan(step, state, None, STEPS)
-    return strong(state), happened
+    return step
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
+def compiled_run(algorithm, space, state):
+    """Some steps in one program."""
+    step = step_of(algorithm, space)
+    return jax.lax.scan(lambda state, _: step(state), state, None, STEPS)
+
+
+@cache
+def _numpy_step(algorithm, space):
+    return by_numpy(step_of(algorithm, space))
+
+
+def run(algorithm, space, state):
+    """The same steps one by one, without a compiled program if NumPy has all operations."""
+    happened = []
+    for _ in range(STEPS):
+        state, now = _numpy_step(algorithm, space)(state)
+        happened.append(now)
+    return state, jax.tree.map(lambda *rows: jnp.stack(rows), *happened)
+
+
 def first_state(name, key):
     algorithm, space, *_ = ALGORITHMS[name]
     return strong(algorithm.init(key, space, BUDGET))
+
+
+@cache
+def started(name, seed=0, x64=False):
+    """The first state of a run with this seed."""
+    return by_numpy(partial(first_state, name))(jax.random.key(seed))

@@ -140,7 +140,8 @@ def test_failures_at_the_best_point_are_left_out_of_its_mean():
     assert never.best_value == math.inf and math.isnan(never.best_error)
 
 
-def test_a_callback_sees_the_mean_at_the_end():
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_callback_sees_the_mean_at_the_end(jit):
     seen = []
-    result = run(budget=400, algorithm=RANDOM, callback=seen.append)
+    result = run(budget=400, algorithm=RANDOM, callback=seen.append, jit=jit)
     assert seen[-1].evaluations == 400 and seen[-1].best_value == result.best_value

@@ -1,5 +1,8 @@
 """A bowl on a box, in JAX and on the host, and a search of it."""
 
+import logging
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,3 +22,12 @@ def host_bowl(x):
 
 def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
     return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)
+
+
+def compiled(caplog, fun):
+    """The lines of the log about programs that `fun` compiles."""
+    caplog.clear()
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
+        fun()
+    messages = [record.getMessage() for record in caplog.records]
+    return [m for m in messages if m.startswith("Finished XLA compilation")]

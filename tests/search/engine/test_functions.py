@@ -1,7 +1,6 @@
 """What functions a search takes, and where it runs them."""
 
 import dataclasses
-import logging
 import random
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import compiled
 from zojax import search
 
 LINE = search.uniform(-1, 1)
@@ -161,10 +161,20 @@ def test_integers_that_fit_are_not_reported(recwarn):
 
 
 def test_values_that_float32_cannot_resolve_are_reported():
-    with pytest.warns(UserWarning, match="differ by less than float32 resolves"):
-        run(lambda x: 1e6 + 1e-2 * float(x), jit=False)
+    wide = search.uniform(-1, 1, (1000,))  # XLA runs its search, in float32
+    with pytest.warns(UserWarning, match="differ by less than float32 resolves.*x64"):
+        run(lambda x: 1e6 + 1e-2 * float(x.sum()), wide, jit=False)
     with pytest.warns(UserWarning, match="beyond float32: scale it down"):
-        assert run(lambda x: 1e39 * (2 + float(x)), jit=False).failures == 60
+        assert run(lambda x: 1e39 * (2 + float(x[0])), wide, jit=False).failures == 60
+
+
+def test_values_of_the_host_have_float64(recwarn):
+    result = run(lambda x: 1e6 + 1e-2 * float(x) ** 2, jit=False)
+    assert result.best_value - 1e6 < 1e-5
+    assert run(lambda x: 1e39 * (2 + float(x)), jit=False).failures == 0
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="differ by less than float64 resolves: .* in fun.$"):
+        run(lambda x: 1e15 + float(x), jit=False)
 
 
 def test_points_are_not_kept_beyond_a_limit(monkeypatch):
@@ -186,14 +196,6 @@ def test_known_values_that_failed_do_not_win():
     for jit in (True, False):
         result = run(lambda x: x**2, init_points=[0.5, 1], init_values=[np.nan, 0.9], jit=jit)
         assert 0 <= result.best_value < 0.01
-
-
-def compiled(caplog, fun):
-    caplog.clear()
-    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
-        fun()
-    messages = [record.getMessage() for record in caplog.records]
-    return [m for m in messages if m.startswith("Finished XLA compilation")]
 
 
 @pytest.mark.parametrize("algorithm", [search.random_search(), search.quasi_newton(), None])

@@ -302,19 +302,22 @@ def test_a_history_is_pickled_with_its_points():
     )
 
 
-def test_a_search_on_the_host_follows_the_precision():
+def test_a_search_on_the_host_follows_the_precision_of_the_function():
     space, algorithm = search.uniform(-1, 1, (3,)), search.coordinate_search()
 
-    def fun(x):
+    def run(fun):
+        return search.minimize(fun, space, algorithm, budget=20, key=0).state.x.dtype
+
+    def traced(x):
+        return jnp.sum(x**2)
+
+    def plain(x):
         return float(np.sum(np.square(x)))
 
-    def run(budget):
-        return search.minimize(fun, space, algorithm, budget=budget, key=0, jit=False)
-
-    run(20)
+    assert run(traced) == np.float32 and run(plain) == np.float64
     with jax.enable_x64(True):
-        assert run(20).state.x.dtype == np.float64
-    assert run(20).state.x.dtype == np.float32
+        assert run(traced) == run(plain) == np.float64
+    assert run(traced) == np.float32
 
 
 def test_searches_on_the_host_compile_nothing():

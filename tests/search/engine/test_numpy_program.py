@@ -56,6 +56,17 @@ FUNCTIONS = {
     "outside": (lambda a: jnp.take(a, jnp.array([0, 99]), axis=0), F),
     "scattered": (lambda a: a.at[jnp.array([2, 0]), 1].set(7.0), F),
     "scattered-outside": (lambda a: a.at[jnp.array([2, 9])].set(7.0), F),
+    "of-each-row": (jax.vmap(lambda row: row[jnp.argmax(row)]), F),
+    "windows-of-rows": (
+        lambda a: jax.vmap(lambda row, i: lax.dynamic_slice(row, (i,), (2,)))(
+            a, jnp.array([2, 0, 1])
+        ),
+        F,
+    ),
+    "scattered-in-rows": (
+        lambda a: jax.vmap(lambda row, i: row.at[i].set(7.0))(a, jnp.array([3, 0, 9])),
+        F,
+    ),
     "products": (lambda a: (a @ a.T, a[0] @ a[1], jnp.einsum("ij,ik->jk", a, a)), F),
     "batched-product": (
         lambda a: jnp.einsum("bi,bij->bj", a, jnp.stack([a] * 3, 2)[..., 0, None]),
@@ -75,6 +86,10 @@ FUNCTIONS = {
     "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
+    "while of a batch": (
+        jax.vmap(lambda a: lax.while_loop(lambda a: a.sum() < 20, lambda a: 2 * jnp.abs(a), a)),
+        F,
+    ),
     "scan": (cumulated, F),
     "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
     "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),

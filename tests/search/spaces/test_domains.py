@@ -51,6 +51,28 @@ class Even(Whole):
 
 
 @dataclass(frozen=True)
+class Clock(search.Domain):
+    """Hours and minutes of a day, in quarters of an hour."""
+
+    shape = (2,)
+    kind = ORDERED
+
+    @property
+    def low(self):
+        return np.array([0, 0])
+
+    @property
+    def high(self):
+        return np.array([23, 3])
+
+    def decode(self, x):
+        return {"hours": x[..., 0].astype(int), "minutes": 15 * x[..., 1].astype(int)}
+
+    def encode(self, value):
+        return np.array([value["hours"], value["minutes"] / 15])
+
+
+@dataclass(frozen=True)
 class Simplex(search.Domain):
     """Shares that sum to 1, as a dictionary with their largest."""
 
@@ -68,6 +90,9 @@ class Simplex(search.Domain):
 
     def encode(self, value):
         return value["shares"]
+
+
+REAL = search.real(5, 2)
 
 
 class Level(enum.IntEnum):
@@ -97,11 +122,28 @@ DOMAINS = {
     "choice:lists": search.choice([(1, 2), (3, 4)], (2,)),
     "ordered": search.ordered([0, 0.1, 0.5]),
     "ordered:objects": search.ordered([None, "a"]),
+    "choice:named": search.choice(
+        {"a": search.integers(1, 3), "b": {}, "c": [search.choice(["x", "y"])] * 2}
+    ),
+    "choice:nested": search.choice(
+        {
+            "svm": {
+                "C": search.log_uniform(1e-3, 1e3),
+                "kernel": search.choice({"rbf": REAL, 0: ()}),
+            },
+            "knn": {"k": search.log_integers(1, 9), "on": search.subset(4, max_size=2)},
+        }
+    ),
+    "permutation": search.permutation(4),
+    "permutation:strings": search.permutation(["a", "b", "c"]),
+    "real": search.real(),
+    "real:array": search.real(-3, 0.01, (2,)),
     "subset": search.subset(5, max_size=2),
     "own": Whole(3, 6),
     "own:unordered": Whole(3, 6, UNORDERED, (2,)),
     "own:around_zero": Whole(-3, 3),
     "own:even": Even(2, 8),
+    "own:bounds": Clock(),
     "own:simplex": Simplex(),
 }
 FINITE = [name for name, domain in DOMAINS.items() if domain.count < math.inf]
@@ -334,7 +376,7 @@ class Settings:
 )
 @pytest.mark.parametrize("make", [search.choice, search.ordered])
 def test_domains_inside_options_are_refused(make, option):
-    remedy = "with the domain (uniform|integers).*side by side"
+    remedy = "with the domain (uniform|integers).*name the options, choice"
     with pytest.raises(TypeError, match=rf"options of {make.__name__}.*{remedy}"):
         make(["other", option])
 

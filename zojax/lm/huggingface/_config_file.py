@@ -13,9 +13,9 @@ class ConfigFile:
     A null setting counts as missing, except for flags.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, raw: dict | None = None):
         self.path = path
-        self._raw = read_json(path)
+        self._raw = read_json(path) if raw is None else raw
 
     def get(self, name: str, default: Any = None) -> Any:
         """The raw value."""
@@ -29,12 +29,25 @@ class ConfigFile:
             raise self.error(name, "it must be at least 1, an integer below 2**31")
         return value
 
+    def token(self, name: str, default: int) -> int:
+        """An int from 0 to 2**31 - 1."""
+        value = self._given(name, default)
+        if isinstance(value, float) or not is_between(value, 0, 2**31 - 1):
+            raise self.error(name, "it must be a token, an integer from 0 on")
+        return value
+
     def between(self, name: str, least: float, most: float, default: float | None = None) -> float:
         """A float from `least` to `most`."""
         value = self._given(name, default)
         if not is_between(value, least, most):
             raise self.error(name, f"it must be a number from {least:g} to {most:g}")
         return float(value)
+
+    def optional(self, name: str, least: float, most: float, default: float | None) -> float | None:
+        """A float from `least` to `most`, or None for null."""
+        if name in self._raw and self._raw[name] is None:
+            return None
+        return default if self.get(name) is None else self.between(name, least, most)
 
     def flag(self, name: str, default: bool) -> bool:
         """A bool."""

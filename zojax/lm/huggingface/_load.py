@@ -16,8 +16,10 @@ from jax.typing import DTypeLike
 from zojax.lm._extras import require
 from zojax.lm._files import refusing, shown
 from zojax.lm._model import Model
-from zojax.lm.huggingface._architectures import ARCHITECTURES, Stored
+from zojax.lm.huggingface._architectures import architecture_of, read_config
 from zojax.lm.huggingface._config_file import ConfigFile
+from zojax.lm.huggingface._gguf import GGUF
+from zojax.lm.huggingface._stored import Architecture, Stored
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
 
@@ -26,12 +28,17 @@ Shapes = dict[str, Shape]
 
 
 def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
-    """Loads a Llama-, Qwen2-, GPT-2- or OPT-shaped model.
+    """Loads a model of a Hugging Face folder or a GGUF file.
+
+    - Folders: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM2, SmolLM3, Gemma 2, Gemma 3 (text), GPT-2, OPT,
+      BERT and RoBERTa.
+    - GGUF: Llama, Mistral, SmolLM2, Qwen2 and Qwen3, dequantised. A `tokenizer.json` beside the file
+      replaces its tokenizer.
 
     All names, shapes and dtypes are checked before the first tensor is read.
 
     Args:
-      folder: its path.
+      folder: its path, or that of a `.gguf` file.
       dtype: of the parameters, float32 or bfloat16.
 
     Raises:
@@ -41,17 +48,35 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
-    if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
-    settings = ConfigFile(folder / "config.json")
-    kind = settings.option("model_type", ARCHITECTURES)
-    module, config, places = ARCHITECTURES[kind](settings)
-    is_tied = settings.flag("tie_word_embeddings", kind in ("gpt2", "opt"))
-    stop, tokenizer, tensors = _stop(settings, config), _tokenizer(folder), Tensors(folder)
-    outer = module.shapes(config)
-    layers = outer.pop("layers") | (llama.bias_shapes(config) if kind == "qwen2" else {})
-    if not is_tied or tensors.find(places["head"].name) is not None:
-        outer["head"] = outer["embed"]
+    if folder.suffix == ".gguf":
+        return _load_gguf(folder, dtype)
+    settings, architecture = read_config(folder)
+    tokenizer = _tokenizer(folder)
+    return _assembled(settings, architecture, Tensors(folder), tokenizer, dtype)
+
+
+def _load_gguf(path: pathlib.Path, dtype: DTypeLike) -> Model:
+    file = GGUF(path)
+    settings = file.settings()
+    with refusing(f"{path} has a damaged tokenizer"):
+        tokenizer = _tokenizer(path.parent) or file.tokenizer()
+    return _assembled(settings, architecture_of(settings), file, tokenizer, dtype)
+
+
+def _assembled(
+    settings: ConfigFile,
+    architecture: Architecture,
+    tensors: Tensors | GGUF,
+    tokenizer: Any,
+    dtype: DTypeLike,
+) -> Model:
+    folder = tensors.folder
+    module, config, places, *_ = architecture
+    is_tied = settings.flag("tie_word_embeddings", architecture.is_tied)
+    stop = _stop(settings, config)
+    has_head = not is_tied or tensors.find(places["head"].name) is not None
+    outer = architecture.shapes(has_head)
+    layers = outer.pop("layers")
     _check_shapes(tensors, places, outer, layers, config)
     unused = [name for name in tensors.unused() if not _is_buffer(name, tensors, config)]
     if unused:
@@ -76,7 +101,7 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
 
 
 def _check_shapes(
-    tensors: Tensors, places: dict[str, Stored], outer: Shapes, layers: Shapes, config: Any
+    tensors: Tensors | GGUF, places: dict[str, Stored], outer: Shapes, layers: Shapes, config: Any
 ) -> None:
     """Raises ValueError for a tensor that is missing, of integers, or of another shape."""
 
@@ -94,7 +119,7 @@ def _check_shapes(
             check(places[name].of_layer(i), shape[1:])
 
 
-def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
+def _read(tensors: Tensors | GGUF, stored: Stored, dtype: DTypeLike) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = stored.read(tensors).astype(dtype)
     wrong = array.size - np.count_nonzero(np.isfinite(array))
@@ -107,10 +132,12 @@ def _read(tensors: Tensors, stored: Stored, dtype: DTypeLike) -> np.ndarray:
 
 
 # Constants that older versions of transformers saved with the weights.
-_BUFFER = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
+_BUFFER = re.compile(
+    r"(.*\.)?(attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq|embeddings\.position_ids)"
+)
 
 
-def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
+def _is_buffer(name: str, tensors: Tensors | GGUF, config: Any) -> bool:
     """True for a constant with the value that this model computes."""
     if not _BUFFER.fullmatch(name):
         return False
@@ -118,8 +145,11 @@ def _is_buffer(name: str, tensors: Tensors, config: Any) -> bool:
     if name.endswith("inv_freq"):
         if not isinstance(config, llama.Config):
             return False
-        known = llama.frequencies(config)
+        kind = next((k for k in config.kinds if k.theta), llama.Kind(config.rope_theta))
+        known = llama.frequencies(kind, config.size)
         return array.shape == known.shape and np.allclose(array, known, rtol=0.01)
+    if name.endswith("position_ids"):
+        return np.array_equal(array.ravel(), np.arange(array.size))
     if name.endswith("masked_bias"):
         return array.size == 1 and bool(array.max() <= -1e4)
     return array.ndim == 4 and np.array_equal(array, np.tri(array.shape[-1])[None, None])

@@ -1,15 +1,67 @@
-"""Attention of new tokens on earlier keys and values; Llama and GPT shapes share it.
+"""Attention of new tokens on earlier keys and values; all models share it.
 
 Two things stand in front of the new tokens' own keys and values: a trained prefix (Li and Liang,
-"Prefix-Tuning", https://arxiv.org/abs/2101.00190), then `past`, the cache of a generation.
+"Prefix-Tuning", https://arxiv.org/abs/2101.00190), then `past`, the cache of a generation. Place p of the
+cache belongs to position p of the text.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+
+class Places(NamedTuple):
+    """Positions of new tokens and of all keys, counted from the prefix on.
+
+    Attributes:
+      new: `(T,)` or `(B, T)`, of the new tokens.
+      keys: `(S,)` or `(B, S)`, of prefix, past and new tokens.
+      visible: `(T, S)` or `(B, T, S)` bools: does a new token see a key?
+      bound: an int above all of them.
+    """
+
+    new: Any
+    keys: Any
+    visible: Any
+    bound: int
+
+    def within(self, window: int | None) -> Any:
+        """`visible`, restricted to the last `window` tokens, the new one included; None for all."""
+        if window is None:
+            return self.visible
+        distance = self.new[..., :, None] - self.keys[..., None, :]
+        return self.visible & (distance < window)
+
+
+def places_of(
+    layers: dict, past: Any, start: ArrayLike | None, new: int, tree: np.ndarray | None = None
+) -> Places:
+    """The `Places` of `new` tokens.
+
+    Args:
+      layers: a model's layers; a prefix in them stands before the text.
+      past: keys and values `(L, B, P, K)`, or None.
+      start: the position of the first new token in the text, an integer or `(B,)`; the past is filled up to
+        there. None: right after the past.
+      tree: `(T, T)` bools, which new tokens a new token sees, itself included. None: all up to itself.
+    """
+    prefix = layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
+    before = prefix + (0 if past is None else past[0].shape[2])
+    among = np.tri(new, dtype=bool) if tree is None else tree
+    old, depth = np.arange(before), among.sum(axis=1) - 1
+    if start is None:
+        after = before + depth
+        visible = np.concatenate([np.ones((new, before), bool), among], axis=1)
+        return Places(after, np.concatenate([old, after]), visible, before + new)
+    first = prefix + jnp.asarray(start)[..., None]
+    own = first + depth
+    filled = jnp.broadcast_to((old < first)[..., None, :], (*own.shape, before))
+    seen = jnp.concatenate([filled, jnp.broadcast_to(among, (*own.shape, new))], axis=-1)
+    keys = jnp.concatenate([jnp.broadcast_to(old, (*own.shape[:-1], before)), own], axis=-1)
+    return Places(own, keys, seen, before + new)
 
 
 def with_past(layer: dict, own: tuple, past: tuple | None, heads: int) -> list[jax.Array]:
@@ -26,22 +78,33 @@ def with_past(layer: dict, own: tuple, past: tuple | None, heads: int) -> list[j
 
 
 def attend(
-    query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array | None = None
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    visible: Any,
+    divisor: float | None = None,
+    cap: float | None = None,
 ) -> jax.Array:
-    """Softmax attention of the new tokens, the last ones: causal among them, on all earlier places.
+    """Softmax attention of the new tokens on the visible places.
 
-    G heads of `query` `(B, T, K, G, size)` share each of the K heads of keys and values
-    `(B, S, K, size)`, S >= T. `seen` `(B, P)` marks the filled ones of the P places right before the new
-    tokens. The result is `(B, T, K * G * size)` in the dtype of `values`.
+    Args:
+      query: `(B, T, K, G, size)`: G heads share each of the K heads of keys and values.
+      keys, values: `(B, S, K, size)`.
+      visible: `(T, S)` or `(B, T, S)` bools.
+      divisor: of the scores; None: the root of `size`.
+      cap: scores s become `cap * tanh(s / cap)`; None leaves them.
+
+    Returns:
+      `(B, T, K * G * size)` in the dtype of `values`.
     """
-    (rows, new, *_, size), places = query.shape, keys.shape[1]
+    rows, new, *_, size = query.shape
     scores = jnp.einsum("btkgd,bskd->bkgts", query, keys, preferred_element_type=jnp.float32)
-    visible = np.tri(new, places, places - new, dtype=bool)
-    if seen is not None:
-        first = places - new - seen.shape[1]
-        seen = jnp.pad(seen, ((0, 0), (first, new)), constant_values=True)
-        visible = visible & seen[:, None, None, None]
-    scores = jnp.where(visible, scores / size**0.5, -jnp.inf)
+    scores = scores / (size**0.5 if divisor is None else divisor)
+    if cap is not None:
+        scores = cap * jnp.tanh(scores / cap)
+    if np.ndim(visible) == 3:  # of each row, for all heads
+        visible = visible[:, None, None]
+    scores = jnp.where(visible, scores, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     return jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(rows, new, -1)
 
@@ -52,17 +115,3 @@ def read(x: jax.Array, positions: ArrayLike | None) -> jax.Array:
         return x
     rows = np.arange(x.shape[0]).reshape(-1, *[1] * (np.ndim(positions) - 1))
     return x[rows, positions]
-
-
-def positions_of(layers: dict, past: Any, start: ArrayLike | None, new: int) -> tuple[Any, int]:
-    """Positions of `new` tokens, `(T,)` or `(B, T)`, and a bound on them.
-
-    `start` is the position of the first new token in the text, an integer or `(B,)`; None for right after
-    the past. A prefix stands before the text, so its length is added.
-    """
-    before, steps = 0 if past is None else past[0].shape[2], np.arange(new)
-    shift = layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
-    bound = shift + before + new
-    if start is None:
-        return shift + before + steps, bound
-    return shift + jnp.asarray(start)[..., None] + steps, bound

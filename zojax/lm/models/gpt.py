@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from zojax.lm.models.attention import attend, positions_of, read, with_past
+from zojax.lm.models.attention import attend, places_of, read, with_past
+from zojax.lm.models.layers import layer_norm, linear
 
-__all__ = ["ACTIVATIONS", "Config", "extend", "forward", "logits", "shapes"]
+__all__ = ["ACTIVATIONS", "Config", "extend", "forward", "limit", "logits", "shapes"]
 
 ACTIVATIONS = {
     "gelu_new": jax.nn.gelu,  # the approximation by tanh
@@ -80,6 +82,11 @@ def shapes(config: Config) -> dict:
     }
 
 
+def limit(config: Config) -> int:
+    """The most tokens of a text, with its prefix."""
+    return config.positions - config.first_position
+
+
 def forward(
     config: Config,
     params: dict,
@@ -107,25 +114,26 @@ def extend(
     *,
     past: Any = None,
     start: ArrayLike | None = None,
-    seen: jax.Array | None = None,
+    tree: np.ndarray | None = None,
 ) -> tuple[jax.Array, Any]:
     """The residual stream of new tokens and their keys and values, as in `llama.extend`."""
     layers, tokens = params["layers"], jnp.asarray(tokens)
-    places, bound = positions_of(layers, past, start, tokens.shape[1])
-    if config.first_position + bound > config.positions:
-        limit = config.positions - config.first_position
+    places, most = places_of(layers, past, start, tokens.shape[1], tree), limit(config)
+    if start is None and places.bound > most:
         raise ValueError(
-            f"this model has {limit} positions, the text may take {bound}; shorten it."
+            f"this model has {most} positions, the text may take {places.bound}; shorten it."
         )
-    x = params["embed"][tokens] + params["positions"][config.first_position + places]
+    positions = places.new if start is None else jnp.minimum(places.new, most - 1)
+    x = params["embed"][tokens] + params["positions"][config.first_position + positions]
 
     def block(x, layer_and_past):
         layer, past = layer_and_past
-        y = _norm(config, layer, "attention_norm", x)
-        mixed, own = _attention(config, layer, y, past, seen)
+        y = layer_norm(layer, "attention_norm", x, config.epsilon)
+        mixed, own = _attention(config, layer, y, places.visible, past)
         x = x + mixed
-        hidden = _linear(layer, "up", _norm(config, layer, "mlp_norm", x))
-        return x + _linear(layer, "down", ACTIVATIONS[config.activation](hidden)), own
+        y = layer_norm(layer, "mlp_norm", x, config.epsilon)
+        hidden = ACTIVATIONS[config.activation](linear(layer, "up", y))
+        return x + linear(layer, "down", hidden), own
 
     return jax.lax.scan(block, x, (layers, past))
 
@@ -141,27 +149,13 @@ def logits(
     """Logits `(..., V)` from the residual stream; arguments as for `forward`."""
     head = params.get("head", params["embed"])
     head = head if rows is None else head[rows]
-    x = _norm(config, params, "norm", read(x, positions))
+    x = layer_norm(params, "norm", read(x, positions), config.epsilon)
     return jnp.einsum("...d,vd->...v", x, head, preferred_element_type=jnp.float32)
 
 
-def _linear(layer, name, x):
-    y = x @ layer[name] + layer[f"{name}_bias"]
-    if f"{name}_a" in layer:  # LoRA
-        y = y + (x @ layer[f"{name}_a"]) @ layer[f"{name}_b"]
-    return y
-
-
-def _norm(config, layer, name, x):
-    y = x.astype(jnp.float32)
-    y = y - jnp.mean(y, axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + config.epsilon)
-    return y.astype(x.dtype) * layer[name] + layer[f"{name}_bias"]
-
-
-def _attention(config, layer, x, past, seen):
+def _attention(config, layer, x, visible, past):
     heads, size = config.heads, config.width // config.heads
-    query, key, value = (_linear(layer, n, x) for n in ("query", "key", "value"))
+    query, key, value = (linear(layer, n, x) for n in ("query", "key", "value"))
     keys, values = with_past(layer, (key, value), past, heads)
-    mixed = attend(query.reshape(*x.shape[:2], heads, 1, size), keys, values, seen)
-    return _linear(layer, "output", mixed), (key, value)
+    mixed = attend(query.reshape(*x.shape[:2], heads, 1, size), keys, values, visible)
+    return linear(layer, "output", mixed), (key, value)

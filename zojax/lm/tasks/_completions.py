@@ -29,7 +29,7 @@ def completion_nll(model: Model, params: dict, batch: Batch) -> jax.Array:
 def write(model: Model, params: dict, batch: Batch) -> jax.Array:
     """Greedy completions of the prompts, `(B, C)`; -1 from the stop token on."""
     size = batch["label"].shape[1]
-    written = model.generate(params, batch["tokens"], batch["position"] + 1, size)
+    written = model.generate(params, batch["tokens"], batch["position"] + 1, size, stop=model.stop)
     return _until_stop(written, model.stop)
 
 

@@ -62,9 +62,9 @@ def jsonl_task(
     of_kind = _labels if rows.fields == LABELLED else _texts
     labels, objectives, outputs, scores = of_kind(bare, rows.outputs, path)
     taken = (labels.shape[1] if labels.ndim == 2 else 0) + PREFIX * (params == "prefix")
-    room = getattr(model.config, "positions", None)
+    room = model.module.limit(model.config)
     if room is not None:  # for a text, beside prefix and completion
-        room -= model.config.first_position + taken
+        room -= taken
     _check(bare, rows, tokens, room, path)
     begin = np.concatenate([tokens[i] for i in train[:100]])
     trained, frozen = partition(model, params, seed, begin)

@@ -12,6 +12,7 @@ from zojax.search.algorithms.from_evosax import from_evosax as from_evosax
 from zojax.search.algorithms.iterated_local_search import (
     iterated_local_search as iterated_local_search,
 )
+from zojax.search.algorithms.nsga2 import nsga2 as nsga2
 from zojax.search.algorithms.ponss import ponss as ponss
 from zojax.search.algorithms.portfolio import portfolio as portfolio
 from zojax.search.algorithms.poss import poss as poss

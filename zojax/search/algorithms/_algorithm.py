@@ -57,6 +57,10 @@ class Algorithm(NamedTuple):
       samples: evaluations behind the value of an injected point. `resample` averages several.
       runs_together: whether `vmap` over runs pays. It computes every branch, so an algorithm with many
         branches runs once after the other.
+      objectives: values of an evaluation. Above 1, `values` is (batch_size, objectives), an injected value
+        (objectives,), and a failed evaluation +inf in all of them. `best` is then the front so far, points
+        (n, d) and values (n, objectives), with inf in the rows outside it.
+      name: the call that made it, such as "sracos(exploration=0.1)".
     """
 
     init: InitFn
@@ -70,6 +74,13 @@ class Algorithm(NamedTuple):
     stays_inside: bool = True
     samples: int = 1
     runs_together: bool = True
+    objectives: int = 1
+    name: str = ""
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of one value: () for one objective, else (objectives,)."""
+        return () if self.objectives == 1 else (self.objectives,)
 
 
 def require_algorithm(name: str, value: Any) -> Algorithm:

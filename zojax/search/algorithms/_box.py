@@ -96,6 +96,8 @@ def _sample_with_fixed(space, random, points, x, bad, parity, region):
     redrawn = num_redrawn(space)
     w = words(random, 2 * redrawn + 2)
     lo, hi, free = _box_with_fixed(space, w[:2], points, x, bad, parity)
+    if space.is_conditional:
+        free = free & space.active(x)
     if region is not None:
         lo, hi = jnp.clip(lo, *region), jnp.clip(hi, *region)
     index, w = jnp.arange(space.dimension), w[2:]

@@ -1,6 +1,8 @@
 """Helpers that most algorithms share."""
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -21,7 +23,8 @@ def reused(factory: Factory) -> Factory:
     """Equal settings give the same object, so that JAX compiles one program for them."""
 
     def new(*args: Any, **settings: Any) -> Algorithm:
-        return promoting_all(factory(*args, **settings))
+        algorithm = promoting_all(factory(*args, **settings))
+        return algorithm._replace(name=_name_of(factory, args, settings))
 
     remembered = functools.lru_cache(maxsize=64, typed=True)(new)
 
@@ -32,6 +35,27 @@ def reused(factory: Factory) -> Factory:
         return (remembered if hashable else new)(*args, **settings)
 
     return make  # type: ignore[return-value]  # it keeps the factory's signature
+
+
+def _name_of(factory: Callable, args: tuple, settings: dict[str, Any]) -> str:
+    """The call as text, without arguments that equal their defaults."""
+    signature = inspect.signature(factory)
+    given = signature.bind(*args, **settings).arguments
+    shown = []
+    for name, value in given.items():
+        parameter = signature.parameters[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            shown += [_text_of(v) for v in value]
+        elif _text_of(value) != _text_of(parameter.default):
+            shown.append(f"{name}={_text_of(value)}")
+    return f"{factory.__name__}({', '.join(shown)})"
+
+
+def _text_of(value: Any) -> str:
+    """An argument as text: an algorithm by its name, anything else without addresses."""
+    if isinstance(value, Algorithm):
+        return value.name or "an algorithm"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def promoting_all(algorithm: Algorithm) -> Algorithm:

@@ -29,8 +29,9 @@ from zojax.search.algorithms._toolkit import keep_best, recommended, reused
 from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
 
 STEP = 0.25  # the first deviation, in units of the range
-GENERATIONS = 50  # of a large population in the budget, at least
+GENERATIONS = 25  # of a large population in the budget, at least
 NOISY_GENERATIONS = 128  # of a noisy search, or 10 d: large populations average the noise
+NARROW = 1e-12  # deviation, in units of the range, that ends a run
 BLOCK = 16  # members at once, so that a small population in large arrays costs little
 
 
@@ -155,8 +156,9 @@ def _tell(after, keep, space: Space, state: CmaState, x, values) -> CmaState:
 
 
 def _inject(space: Space, state: CmaState, x, value) -> CmaState:
-    """Between two generations, a better point becomes the mean."""
-    better = (value < state.value) & (state.told == 0)
+    """Before the first value, a better point becomes the mean. Later it would upset the paths."""
+    fresh = (state.told == 0) & (state.distribution.generation == 0)
+    better = (value < state.value) & fresh
     mean = jnp.where(better, _to_units(space, x), state.distribution.mean)
     state = state._replace(distribution=state.distribution._replace(mean=mean))
     return keep_best(state, x, value)
@@ -205,7 +207,7 @@ def _is_over(state: CmaState) -> jax.Array:
     longest = 100 + 50 * (d + 3) ** 2 / jnp.sqrt(n)
     return (
         settled
-        | (reach < 4 * eps)
+        | (reach < jnp.maximum(4 * eps, NARROW))
         | ~(reach < 1e4)
         | (now.generation > longest)
         | (used >= state.regime.limit)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from zojax._numerics import float_dtype
-from zojax.search._random import Random, draw, index_from, make_random
+from zojax.search._random import Random, draw, make_random
+from zojax.search.algorithms._active import active_coordinate
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
 from zojax.search.algorithms._toolkit import recommended, reused, sequential
@@ -37,8 +38,8 @@ def coordinate_reset() -> Algorithm:
 
     def ask(space, state):
         u, random = draw(state.random, 2)
-        k = index_from(u[0], space.dimension)
-        entry = space.from_unit(jnp.full(space.dimension, u[1]))[k]
+        k = active_coordinate(space, state.x, u[0])
+        entry = space.in_box(jnp.full(space.dimension, u[1]))[k]
         x = space.clip(set_row(state.x, k, entry))
         return x[None], state._replace(random=random)
 

@@ -9,6 +9,7 @@ from jax import lax
 
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, advance, draw, index_from, make_random, words
+from zojax.search.algorithms._active import active_coordinate, next_active
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
 from zojax.search.algorithms._line_search import (
@@ -164,7 +165,7 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
     return state._replace(
         x=jnp.where(accepted, x, state.x),
         value=jnp.where(accepted, value, state.value),
-        visits=state.visits + ends,
+        visits=next_active(space, state.x, state.order, state.visits) + ends,
         line=line,
         gains=state.gains * memory + used * gain,
         costs=state.costs * memory + used,
@@ -173,7 +174,8 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
 
 def _visited(space: Space, state: CoordinateSearchState) -> jax.Array:
     """The coordinate of this visit."""
-    return state.order[lax.rem(state.visits, np.uint32(space.dimension))]
+    visits = next_active(space, state.x, state.order, state.visits)
+    return state.order[lax.rem(visits, np.uint32(space.dimension))]
 
 
 def _inject(space, state: CoordinateSearchState, x, value) -> CoordinateSearchState:
@@ -225,7 +227,7 @@ def _scatter(space, x, wanted, u):
     if space.dimension < 3:
         return x
     for j, also in ((0, True), (1, u[4] < 0.5)):
-        k = index_from(u[2 * j], space.dimension)
+        k = active_coordinate(space, x, u[2 * j])
         entry = to_coordinate(space, k, _reset(space, k, x[k], u[2 * j + 1]))
         x = set_row(x, k, jnp.where(wanted & also, entry, x[k]))
     return x

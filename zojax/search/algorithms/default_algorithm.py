@@ -1,10 +1,13 @@
 """The default algorithm of `minimize`."""
 
+from typing import Any
+
 import numpy as np
 
 from zojax._checks import require_count, require_flag
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms.iterated_local_search import iterated_local_search
 from zojax.search.algorithms.portfolio import has_few_turns, portfolio
 from zojax.search.algorithms.sracos import sracos
@@ -13,18 +16,17 @@ from zojax.search.algorithms.turbo import turbo
 from zojax.search.spaces import UNORDERED
 from zojax.search.spaces import space as as_space
 
-FEW, NARROW = (
-    200,
-    20,
-)  # most evaluations and coordinates of `turbo`, which takes milliseconds a point
+MOST, WIDEST = 200, 20  # evaluations and coordinates of `turbo`, which takes milliseconds a point
 
 
-def default_algorithm(space: PyTree, budget: int, *, noisy: bool = False) -> Algorithm:
+def default_algorithm(
+    space: PyTree, budget: int, *, batch_size: int = 1, noisy: bool = False
+) -> Algorithm:
     """The algorithm that `search.minimize` uses by default.
 
     - `portfolio()` for most searches.
     - `turbo()` for few evaluations: less than about 20 per coordinate, and at most 200. The space has at
-      most 20 coordinates, and the function is not known to be noisy.
+      most 20 coordinates, and asks for one point of a function without known noise.
     - `portfolio(noisy=sracos())` for few evaluations otherwise.
     - `portfolio(iterated_local_search())` if no coordinate has an order.
     - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
@@ -33,6 +35,7 @@ def default_algorithm(space: PyTree, budget: int, *, noisy: bool = False) -> Alg
     Args:
       space: a pytree of domains or a `Space`.
       budget: evaluations of a run.
+      batch_size: points of one ask, for parallel evaluations.
       noisy: whether two values of a point may differ. `minimize` passes its `with_key`. The portfolio
         notices noise on its own.
 
@@ -47,11 +50,15 @@ def default_algorithm(space: PyTree, budget: int, *, noisy: bool = False) -> Alg
     True
     """
     space, budget = as_space(space), require_count("budget", budget)
+    batch_size = require_count("batch_size", batch_size)
     require_flag("noisy", noisy)
     few = has_few_turns(space, budget)
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre()
-    if few and budget <= FEW and space.dimension <= NARROW and not noisy:
+        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
+    if few and budget <= MOST and space.dimension <= WIDEST and batch_size == 1 and not noisy:
         return turbo()
-    members = () if np.any(space.kinds != UNORDERED) else (iterated_local_search(),)
-    return portfolio(*members, noisy=sracos()) if few else portfolio(*members)
+    settings: dict[str, Any] = {} if batch_size == 1 else {"batch_size": batch_size}
+    settings |= {"noisy": side_by_side(sracos(), batch_size)} if few else {}
+    if np.all(space.kinds == UNORDERED):
+        return portfolio(side_by_side(iterated_local_search(), batch_size), **settings)
+    return portfolio(**settings)

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
+from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms._toolkit import keep_best, require_share, reused, select
 from zojax.search.algorithms.cma_es import cma_es
 from zojax.search.algorithms.coordinate_search import coordinate_search
@@ -22,6 +24,7 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
+LATE, FLOOR = 50, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
 
 
 class Team(NamedTuple):
@@ -30,9 +33,16 @@ class Team(NamedTuple):
     members: tuple[Algorithm, ...]  # empty for the space's default members
     noisy: Algorithm
     exploration: float | jax.Array
+    batch_size: int
 
     def on(self, space: Space) -> tuple[Algorithm, ...]:
-        return self.members or _default_members(space)
+        return self.members or _default_members(space, self.batch_size)
+
+    def floors(self, space: Space) -> np.ndarray:
+        """The least share of each member in the evaluations."""
+        floors = np.zeros(len(self.on(space)))
+        floors[0] = FLOOR * (not self.members and len(floors) > 1)
+        return floors
 
 
 class PortfolioState(NamedTuple):
@@ -50,6 +60,7 @@ class PortfolioState(NamedTuple):
     compared: jax.Array  # whether a point had two values; False while the start fails
     noisy: jax.Array  # whether gains are luck: then the noisy member works alone
     active: jax.Array  # the member whose turn it is
+    used: jax.Array  # (members + 1,) evaluations of each member
     left: jax.Array  # evaluations left in this turn
     before: jax.Array  # the best value when the turn began
     rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn; -inf without one
@@ -59,7 +70,10 @@ class PortfolioState(NamedTuple):
 
 @reused
 def portfolio(
-    *members: Algorithm, noisy: Algorithm | None = None, exploration: float = 0.1
+    *members: Algorithm,
+    noisy: Algorithm | None = None,
+    exploration: float = 0.1,
+    batch_size: int = 1,
 ) -> Algorithm:
     """Gives the members turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
 
@@ -74,18 +88,19 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `quasi_newton` (smooth functions whose coordinates interact; only with two or
-    more continuous coordinates) and `coordinate_search` (all others). `cma_es(noisy=True)` is the default
-    noisy member.
+    The default members are `cma_es` (at least 6 in 10 evaluations after the first 50 d), `quasi_newton`
+    (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
+    two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
 
     Args:
-      members: algorithms with batch_size 1. Put the most robust against noise last.
+      members: algorithms with this batch_size. Put the most robust against noise last.
       noisy: the algorithm for noise that exceeds the gains, `cma_es(noisy=True)` by default. `sracos()`
         makes better use of few turns.
       exploration: the share of turns that go to the next member, whatever its gains.
+      batch_size: points of one ask, for parallel evaluations. A turn has two batches or more.
 
     Raises:
-      ValueError: a member with batches; an exploration outside [0, 1].
+      ValueError: a member with another batch_size; an exploration outside [0, 1].
       TypeError: a member that is not an `Algorithm`.
 
     >>> import numpy as np
@@ -98,27 +113,32 @@ def portfolio(
     True
     """
     require_share("exploration", exploration)
-    for member in (*members, *([] if noisy is None else [noisy])):
+    batch_size = require_count("batch_size", batch_size)
+    noisy = cma_es(noisy=True, batch_size=batch_size) if noisy is None else noisy
+    for member in (*members, noisy):
         require_algorithm("member", member)
-        if member.batch_size != 1:
-            raise ValueError(f"portfolio needs members with batch_size 1, got {member.batch_size}.")
-    team = Team(members, cma_es(noisy=True) if noisy is None else noisy, exploration)
+        if member.batch_size != batch_size:
+            raise ValueError(
+                f"portfolio needs members with batch_size {batch_size}, got {member.batch_size}."
+            )
+    team = Team(members, noisy, exploration, batch_size)
     return Algorithm(
         init=partial(_init, team),
         ask=partial(_ask, team),
         tell=partial(_tell, team),
         best=partial(_best, team),
         inject=partial(_inject, team),
+        batch_size=batch_size,
         runs_together=False,
     )
 
 
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
-    members = team.on(space)
+    members, late = team.on(space), team.floors(space) > 0
     keys = split(key, len(members) + 3)
-    starts = space.sample(keys[2], max(1, min(STARTS, budget // BUDGET_OF_START))).astype(
-        float_dtype()
-    )
+    num = max(1, min(STARTS, budget // BUDGET_OF_START))
+    starts = space.sample(keys[2], -(-num // team.batch_size) * team.batch_size)
+    starts = starts.astype(float_dtype())
     return PortfolioState(
         random=make_random(keys[0]),
         starts=starts,
@@ -131,10 +151,11 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         noise=jnp.asarray(0, float_dtype()),
         compared=jnp.bool_(False),
         noisy=jnp.bool_(False),
-        active=jnp.int32(0),
+        active=jnp.int32(np.argmin(late)),
+        used=jnp.zeros(len(members) + 1, jnp.int32),
         left=jnp.int32(_turn(space)),
         before=jnp.asarray(np.inf, float_dtype()),
-        rates=jnp.asarray([np.inf] * len(members) + [-np.inf], float_dtype()),
+        rates=jnp.asarray(np.append(np.where(late, -np.inf, np.inf), -np.inf), float_dtype()),
         sums=jnp.zeros(2, float_dtype()),
         counts=jnp.zeros(2, jnp.int32),
     )
@@ -150,52 +171,70 @@ def _ask(team: Team, space, state: PortfolioState):
         return x, state._replace(noisy_member=new)
 
     def ask_again(state):
-        start = state.starts[jnp.minimum(state.evaluations, len(state.starts) - 1)]
+        first = jnp.minimum(state.evaluations, len(state.starts) - team.batch_size)
+        starts = lax.dynamic_slice_in_dim(state.starts, first, team.batch_size)
         answer, _ = team.noisy.best(state.noisy_member)
-        best = jnp.where(_closes(state) & (_place(state) == 1), answer, state.x)
-        return jnp.where(_begins(state), start, best)[None], state
+        answers = _closes(state) & (_places(team, state) == 1)
+        best = jnp.where(answers[:, None], answer, state.x)
+        return jnp.where(_begins(state), starts, best), state
 
     return _switch(state, ask_member, ask_noisy, ask_again)
 
 
 def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState:
+    def keep_all(state):
+        for i in range(team.batch_size):
+            state = keep_best(state, x[i], values[i])
+        return state._replace(left=state.left - team.batch_size)
+
     def tell_member(i, state):
         new = team.on(space)[i].tell(space, state.members[i], x, values)
-        state = state._replace(members=_put(state.members, i, new), left=state.left - 1)
-        return keep_best(state, x[0], values[0])
+        return keep_all(state._replace(members=_put(state.members, i, new)))
 
     def tell_noisy(state):
         new = team.noisy.tell(space, state.noisy_member, x, values)
-        state = state._replace(noisy_member=new, left=state.left - 1)
+        state = state._replace(noisy_member=new)
         # Once it works alone, the least of all values says less than its answer.
-        return select(state.noisy, state, keep_best(state, x[0], values[0]))
+        return select(state.noisy, state, keep_all(state))
 
     def tell_again(state):
-        difference = jnp.abs(values[0] - state.value)
-        known = ~_begins(state) & jnp.isfinite(difference)
-        seen = state._replace(
-            noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
-            compared=state.compared | known,
-            value=jnp.where(jnp.isfinite(values[0]), values[0], state.value),
-        )
-        other = state._replace(compared=state.compared | ~_begins(state))
-        # Another point at the start, and in a small space, where no point is evaluated twice.
-        same = ~_begins(state) & jnp.all(x[0] == state.x)
-        here = jnp.arange(2) == _place(state)
-        compared = state._replace(
-            sums=state.sums + jnp.where(here, values[0], 0),
-            counts=state.counts + jnp.where(here, 1, 0),
-        )
-        earlier = select(same, seen, keep_best(other, x[0], values[0]))
-        return select(_closes(state), compared, earlier)
+        for i in range(team.batch_size):
+            state = _told_again(state, _places(team, state)[i], x[i], values[i])
+        return state
 
     again, earlier = _looks_again(state), state.evaluations
+    working = jnp.where(state.noisy, len(state.members), state.active)
+    here = jnp.arange(len(state.used)) == working
     state = _switch(state, tell_member, tell_noisy, tell_again)
     n = len(state.starts)
     over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
     turn = partial(_next_turn, team, space, earlier > n)
-    state = state._replace(evaluations=earlier + 1)
+    state = state._replace(
+        evaluations=earlier + team.batch_size,
+        used=state.used + jnp.where(here & ~again, team.batch_size, 0),
+    )
     return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
+
+
+def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
+    """A start, another value of the best point, or, at the end, of one of the two answers."""
+    difference = jnp.abs(value - state.value)
+    known = ~_begins(state) & jnp.isfinite(difference)
+    seen = state._replace(
+        noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
+        compared=state.compared | known,
+        value=jnp.where(jnp.isfinite(value), value, state.value),
+    )
+    other = state._replace(compared=state.compared | ~_begins(state))
+    # Another point at the start, and in a small space, where no point is evaluated twice.
+    same = ~_begins(state) & jnp.all(x == state.x)
+    here = jnp.arange(2) == place
+    compared = state._replace(
+        sums=state.sums + jnp.where(here, value, 0),
+        counts=state.counts + jnp.where(here, 1, 0),
+    )
+    earlier = select(same, seen, keep_best(other, x, value))
+    return select(_closes(state), compared, earlier)
 
 
 def _begins(state: PortfolioState) -> jax.Array:
@@ -209,9 +248,9 @@ def _closes(state: PortfolioState) -> jax.Array:
     return state.noisy & (state.evaluations >= state.budget - share)
 
 
-def _place(state: PortfolioState) -> jax.Array:
-    """Which answer is evaluated: 0 for the best point, 1 for the noisy member's."""
-    return state.evaluations % 2
+def _places(team: Team, state: PortfolioState) -> jax.Array:
+    """Which answers are evaluated: 0 for the best point, 1 for the noisy member's."""
+    return (state.evaluations + jnp.arange(team.batch_size)) % 2
 
 
 def _looks_again(state: PortfolioState) -> jax.Array:
@@ -249,10 +288,11 @@ def _best(team: Team, state: PortfolioState):
     return select(jnp.all(state.counts > 0), late, early)
 
 
-def _default_members(space: Space) -> tuple[Algorithm, ...]:
+def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
+    by_coordinate = side_by_side(coordinate_search(), batch_size)
     if np.sum(space.kinds == CONTINUOUS) < 2:
-        return (coordinate_search(),)
-    return quasi_newton(), coordinate_search()
+        return (by_coordinate,)
+    return cma_es(batch_size=batch_size), quasi_newton(batch_size=batch_size), by_coordinate
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
@@ -261,9 +301,8 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     # Without a finite value there is no gain: inf - inf is nan, and would stay.
     gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / turn
     old = state.rates[state.active]
-    usual = SMOOTH * old + (1 - SMOOTH) * gain
     with_noise = jnp.maximum(gain, old / 4)  # one turn may fail
-    rate = jnp.where(jnp.isinf(old), gain, jnp.where(state.noise > 0, with_noise, usual))
+    rate = jnp.where(jnp.isinf(old) | (state.noise == 0), gain, with_noise)
     rates = jnp.where(credit & (jnp.arange(n + 1) == state.active), rate, state.rates)
     # Noise spoils differences most. So the last member begins, which takes none, or, with few turns, the
     # noisy member.
@@ -271,10 +310,13 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
-    greedy = jnp.argmax(rates[::-1])  # the last of equals
+    rarest = jnp.argmin(state.used[:n])
+    greedy = jnp.where(jnp.max(rates) > 0, jnp.argmax(rates), rarest)
+    due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
+    greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
-    other = jnp.where(few, of_two, (state.active + 1) % n)
-    active = jnp.where(u[0] < team.exploration, other, n - greedy)
+    other = jnp.where(few, of_two, rarest)
+    active = jnp.where(u[0] < team.exploration, other, greedy)
     luck = jnp.max(rates) * turn < state.noise
     noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)

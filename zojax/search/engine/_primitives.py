@@ -147,8 +147,6 @@ class _Windows:
     """The windows of a gather or scatter: where each entry of the result or update lies in the array."""
 
     def __init__(self, shape, sizes, rank, window_axes, dropped, mapped, batched):
-        if batched:
-            raise NoNumPyFormError("a gather or scatter with batch axes has no form in NumPy.")
         self.window_axes, self.mapped = tuple(window_axes), mapped
         self.last = [n - size for n, size in zip(shape, sizes, strict=True)]
         inner = iter(window_axes)
@@ -158,6 +156,11 @@ class _Windows:
             if axis not in dropped:
                 along[next(inner)] = size
             self.offsets.append(np.arange(size).reshape(along))
+        for axis, place in batched:  # of the array, and among the starts
+            along = [1] * (rank - len(self.window_axes))
+            along[place] = shape[axis]
+            starts = np.arange(shape[axis]).reshape(along)
+            self.offsets[axis] = np.expand_dims(starts, self.window_axes)
 
     def __call__(self, starts) -> tuple[tuple, Any]:
         """(index, inside): the index of all entries, and which windows lie inside the array."""
@@ -169,6 +172,10 @@ class _Windows:
         return tuple(places), inside
 
 
+def _pairs(a, b) -> list[tuple]:
+    return list(zip(a, b, strict=True))
+
+
 def _gather(eqn):
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     array = eqn.invars[0].aval
@@ -177,9 +184,9 @@ def _gather(eqn):
         sizes,
         len(_shape(eqn)),
         numbers.offset_dims,
-        numbers.collapsed_slice_dims,
+        numbers.collapsed_slice_dims + numbers.operand_batching_dims,
         numbers.start_index_map,
-        numbers.operand_batching_dims,
+        _pairs(numbers.operand_batching_dims, numbers.start_indices_batching_dims),
     )
     if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
         return lambda a, starts: a[windows(starts)[0]]
@@ -197,7 +204,7 @@ def _scatter(eqn):
     numbers, updates = eqn.params["dimension_numbers"], eqn.invars[2].aval.shape
     shape = eqn.invars[0].aval.shape
     window = iter(updates[axis] for axis in numbers.update_window_dims)
-    dropped = numbers.inserted_window_dims
+    dropped = numbers.inserted_window_dims + numbers.operand_batching_dims
     windows = _Windows(
         shape,
         [1 if axis in dropped else next(window) for axis in range(len(shape))],
@@ -205,7 +212,7 @@ def _scatter(eqn):
         numbers.update_window_dims,
         dropped,
         numbers.scatter_dims_to_operand_dims,
-        numbers.operand_batching_dims,
+        _pairs(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims),
     )
     clips = eqn.params["mode"] == lax.GatherScatterMode.CLIP
 

@@ -1,8 +1,8 @@
 """Checks of the arguments of `minimize`."""
 
 import math
+import secrets
 import warnings
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -10,25 +10,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import require_count, require_flag, require_number
-from zojax.search.algorithms import Algorithm, asracos, default_algorithm
+from zojax._checks import (
+    brief,
+    require_count,
+    require_executor,
+    require_flag,
+    require_kind,
+    require_number,
+)
+from zojax._keys import as_key
+from zojax.search.algorithms import Algorithm, default_algorithm, nsga2
 from zojax.search.algorithms._algorithm import require_algorithm
+from zojax.search.engine.journal import Journal
+from zojax.search.engine.partial_points import completed
 from zojax.search.engine.pending import is_shut_down
-from zojax.search.engine.task import Starts
+from zojax.search.engine.task import Problem, SearchState, Starts, first_state
 from zojax.search.engine.traceability import is_traceable
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import Space
 
+WORKERS = 4  # of an executor that does not say
 LARGEST_BUDGET = 2**30  # so that int32 counts the evaluations of the budget and of one more batch
+PLANNED = 1000  # evaluations a coordinate that an algorithm plans without a budget
+MOST_PLANNED = 10**6
 
 
-def as_budget(budget: Any) -> int:
-    """A count of evaluations."""
+def as_budget(budget: Any, space: Space, **ends: Any) -> tuple[int, int]:
+    """(most evaluations of a run, evaluations that the algorithm plans)."""
+    if budget is None:
+        if all(end is None for end in ends.values()):
+            raise ValueError(
+                f"budget must be given, or one of {', '.join(ends)}, which then ends the search."
+            )
+        return LARGEST_BUDGET, min(PLANNED * space.dimension, MOST_PLANNED)
     budget = require_count("budget", budget)
     if budget > LARGEST_BUDGET:
         raise ValueError(
             f"budget must be at most 2^30, got {budget}: pass time_budget or patience to end a run before."
         )
-    return budget
+    return budget, budget
+
+
+def as_seed(key: Any, state: SearchState | None, journal: Journal | None) -> Any:
+    """The key. In place of None, that of an earlier part of the search, or a new int."""
+    if key is None and journal is not None:
+        key = journal.seed
+    if key is None and state is not None:
+        key = jax.random.wrap_key_data(jnp.asarray(state.key))
+    return secrets.randbits(32) if key is None else key
+
+
+def key_of(seed: Any, state: SearchState | None) -> jax.Array:
+    """The key of a search. After an earlier search, keys of evaluations are new ones."""
+    key = as_key(seed)
+    return key if state is None else jax.random.fold_in(key, state.evaluations)
 
 
 def choose_algorithm(
@@ -36,37 +71,54 @@ def choose_algorithm(
     space: Space,
     budget: int,
     executor: Executor | None,
-    with_key: bool,
+    objectives: int | None,
+    batched: bool = False,
+    noisy: bool = False,
 ) -> Algorithm:
-    """The user's algorithm, or the default."""
-    if algorithm is None:
-        algorithm = (
-            default_algorithm(space, budget, noisy=with_key) if executor is None else asracos()
-        )
+    """The user's algorithm, or the default for this number of objectives."""
+    objectives = None if objectives is None else require_count("objectives", objectives)
+    if algorithm is None and (objectives or 1) > 1:
+        algorithm = nsga2(objectives or 1)
+    elif algorithm is None:
+        size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
+        algorithm = default_algorithm(space, budget, batch_size=min(size, budget), noisy=noisy)
     require_algorithm("algorithm", algorithm)
+    if objectives not in (None, algorithm.objectives):
+        raise ValueError(
+            f"algorithm must take objectives = {objectives}, got one for {algorithm.objectives}: pass "
+            f"search.nsga2({objectives}) for several objectives, or leave algorithm out."
+        )
+    if batched and algorithm.batch_size == 1:
+        warnings.warn(
+            "batched gets one point at a time: this algorithm waits for each value. Pass one with "
+            "batches, such as search.cma_es(batch_size=8).",
+            stacklevel=3,
+        )
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
         warnings.warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass search.asracos(in_flight=...), or one with batches, such as search.random_search(8).",
+            "Pass one with batches, such as search.portfolio(batch_size=8), or asracos(in_flight=8).",
             stacklevel=3,
         )
     return algorithm
 
 
-def is_compiled(
-    jit: bool | None,
-    executor: Executor | None,
-    fun: Callable,
-    space: Space,
-    args: tuple,
-    with_key: bool,
-) -> bool:
+def _workers(executor: Executor | None) -> int:
+    """How many evaluations an executor runs at once; WORKERS if it does not say."""
+    if executor is None:
+        return 1
+    workers = getattr(executor, "_max_workers", None)  # pools of the standard library and of loky
+    return workers if isinstance(workers, int) else WORKERS
+
+
+def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
     """Whether the search runs as one compiled program: the user's choice, or if JAX can trace `fun`."""
+    on_host = [name for name, value in for_the_host.items() if value not in (None, False)]
     if jit is None:
-        jit = executor is None and is_traceable(fun, space, args, with_key)
+        jit = not on_host and is_traceable(problem, args)
     require_flag("jit", jit)
-    if jit and executor is not None:
-        raise ValueError("executor is for functions on the host: pass jit=False with it.")
+    if jit and on_host:
+        raise ValueError(f"{on_host[0]} is for functions on the host: pass jit=False with it.")
     for leaf in jax.tree.leaves(args) if jit else ():
         try:
             jnp.result_type(leaf)
@@ -87,17 +139,15 @@ def require_no_tracers(*inputs: Any) -> None:
         )
 
 
-def require_callables(fun: Any, executor: Any, callback: Any) -> None:
+def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None) -> None:
     """Raises unless functions are callable and the executor takes work."""
     if not callable(fun):
         raise TypeError(f"fun must be a function of a point, got {fun!r}.")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be a function of a SearchProgress, got {callback!r}.")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
-            f"got {executor!r}."
-        )
+    require_executor(executor)
+    if pruner is not None:
+        require_kind("pruner", pruner, Pruner)
     if is_shut_down(executor):
         raise ValueError(
             f"executor must take evaluations, got {executor!r}, which was shut down: keep it open "
@@ -123,9 +173,47 @@ def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **
         raise TypeError(f"args must be a tuple of further arguments of fun, got {args!r}.")
 
 
-def starts_of(space: Space, init_points: Any, init_values: Any, sign: float) -> Starts:
-    """The given points and values, encoded. Failed values are inf."""
-    points = _as_list("init_points", init_points)
+def sign_of(maximize: Any, objectives: int) -> float | tuple[float, ...]:
+    """-1 when maximizing, else 1: a number, or with several objectives one number each."""
+    flags = maximize if isinstance(maximize, (tuple, list)) else (maximize,) * objectives
+    if len(flags) != objectives:
+        raise ValueError(
+            f"maximize must be one flag, or one for each of the objectives = {objectives}, "
+            f"got {maximize!r}."
+        )
+    for flag in flags:
+        require_flag("maximize", flag)
+    signs = tuple(-1.0 if flag else 1.0 for flag in flags)
+    return signs if objectives > 1 else signs[0]
+
+
+def require_together(batched: bool, executor: Any, pruner: Any, log: Any) -> None:
+    """Raises for settings that exclude one another."""
+    if batched and (executor is not None or pruner is not None):
+        other = "pruner" if executor is None else "executor"
+        raise ValueError(f"batched and {other} exclude one another: a batch is one call of fun.")
+    if pruner is not None and log is not None:
+        raise ValueError("pruner and log exclude one another: a journal keeps no reports.")
+
+
+def require_one_objective(objectives: int, **settings: Any) -> None:
+    """Raises for settings of a single value that are given with several objectives."""
+    for name, value in settings.items():
+        if objectives > 1 and value is not None:
+            raise ValueError(
+                f"{name} is for one objective, got {value!r} with {objectives}: "
+                "leave it out, or end the search with a callback that returns True."
+            )
+
+
+def starts_of(problem: Problem, init_points: Any, init_values: Any, key: jax.Array) -> Starts:
+    """The given points and values, encoded. Missing leaves are drawn. Failed values are inf."""
+    space = problem.space
+    points, any_drawn = completed(space, _as_list("init_points", init_points), key)
+    if any_drawn and init_values is not None:
+        raise ValueError(
+            "init_points with init_values must have all leaves: a value belongs to a whole point."
+        )
     x = np.zeros((len(points), space.dimension))
     for i, point in enumerate(points):
         try:
@@ -141,11 +229,16 @@ def starts_of(space: Space, init_points: Any, init_values: Any, sign: float) -> 
             f"init_values must hold one value for each of the {len(points)} init_points, "
             f"got {len(given)}."
         )
+    shape = problem.value_shape
     try:
-        values = sign * np.reshape(np.asarray(given, float), len(points))
+        values = problem.signed(np.reshape(np.asarray(given, float), (len(points), *shape)))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"init_values must be numbers, got {init_values!r}.") from error
-    return Starts(x, np.where(np.isfinite(values), values, np.inf))
+        kind = f"tuples of {shape[0]} numbers" if shape else "numbers"
+        raise TypeError(f"init_values must be {kind}, got {init_values!r}.") from error
+    usable = np.isfinite(values)
+    if shape:
+        usable = np.all(usable, axis=1, keepdims=True)
+    return Starts(x, np.where(usable, values, np.inf))
 
 
 def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
@@ -156,6 +249,37 @@ def require_covered(budget: int, algorithm: Algorithm, starts: Starts) -> None:
             f"budget must cover the {len(starts.x)} init_points{times}, got {budget}; "
             "pass their init_values if they are known."
         )
+
+
+def as_state(state: Any) -> SearchState:
+    """The end of an earlier search, with ints where a file has arrays."""
+    if not isinstance(state, SearchState):
+        raise TypeError(f"state must be the search_state of a result, got {brief(state)}.")
+    return state._replace(
+        evaluations=int(state.evaluations), budget=int(state.budget), planned=int(state.planned)
+    )
+
+
+def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: int) -> SearchState:
+    """The earlier search's end; an error if it is of another search."""
+
+    def init(key):
+        return first_state(algorithm, space, state.planned, key)
+
+    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(runs))
+    leaves, structure = jax.tree.flatten(state.algorithm)
+    likes, expected = jax.tree.flatten(like)
+    same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
+    if not same or any(np.shape(a) != b.shape for a, b in zip(leaves, likes, strict=True)):
+        raise ValueError(
+            "state must come from a search of the same space, algorithm and repeats: pass them again, "
+            f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
+        )
+    return state._replace(algorithm=jax.tree.unflatten(expected, leaves))
+
+
+def _keys_like(runs: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), as_key(0).dtype)
 
 
 def _as_list(name: str, value: Any) -> list:

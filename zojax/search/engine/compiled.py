@@ -12,9 +12,9 @@ from jax import lax
 from zojax._call import PROGRAMS, kept_with_loss
 from zojax._failures import unbatchable
 from zojax._numerics import float_dtype
-from zojax._scalars import NotScalarError, traced_real
+from zojax._scalars import traced_values
 from zojax.search._random import evaluation_key, split
-from zojax.search.engine.task import Problem, first_state, keeps_points
+from zojax.search.engine.task import Problem, as_types_of, first_state, keeps_points
 
 
 class Carry(NamedTuple):
@@ -23,11 +23,11 @@ class Carry(NamedTuple):
     evaluations: jax.Array  # () int32, of each run
     state: Any
     begin: jax.Array  # () int32, evaluations before the first row of the histories
-    values: jax.Array  # (rows, runs)
+    values: jax.Array  # (rows, runs), with several objectives (rows, runs, objectives)
     points: jax.Array  # (rows, runs, d), or no rows if too large
     used: jax.Array  # (runs,) evaluations until the run stopped
     since: jax.Array  # (runs,) evaluations since the best value improved
-    best: jax.Array  # (runs,)
+    best: jax.Array  # (runs,); the least number, unused, with several objectives
     running: jax.Array  # (runs,) bool
     key: jax.Array  # of the evaluations
 
@@ -51,30 +51,38 @@ def starting(problem: Problem, free: bool, length: int) -> Callable[..., Carry]:
     return jax.jit(partial(_start, problem, free, length))
 
 
-def _start(problem: Problem, free: bool, length: int, key, known_x, known_values, target) -> Carry:
-    """The carry before the first call. A call has at most `length` evaluations."""
+def _start(
+    problem: Problem, free: bool, length: int, key, known_x, known_values, target, earlier
+) -> Carry:
+    """The carry before the first call. A call has at most `length` evaluations.
+
+    `earlier` has the states and the best values (runs,) of an earlier search, or is None.
+    """
     runs, rows = problem.runs, max(1, length) + problem.algorithm.batch_size - 1
 
     def init(key):
-        state = first_state(problem.algorithm, problem.space, problem.budget, key)
+        return first_state(problem.algorithm, problem.space, problem.planned, key)
 
+    def inject_all(state):
         def inject(state, known):
             return problem.algorithm.inject(problem.space, state, *known), None
 
         samples = 1 if free else problem.algorithm.samples
-        means = jnp.mean(known_values.reshape(-1, samples), axis=1)
+        means = jnp.mean(known_values.reshape(-1, samples, *problem.value_shape), axis=1)
         return lax.scan(inject, state, (known_x[::samples], means))[0] if len(known_x) else state
 
     keys, lift = (key, lambda f: f) if runs == 1 else (split(key, runs), jax.vmap)
-    state = lift(init)(keys)
+    first = lift(init)(keys)
+    state = lift(inject_all)(first if earlier is None else as_types_of(earlier[0], first))
     spent = 0 if free else len(known_x)
-    kept = rows if keeps_points(problem) else 0
+    kept = rows if keeps_points(problem, problem.budget) else 0
     best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
+    best = best if earlier is None else jnp.minimum(best, earlier[1])
     return Carry(
         evaluations=jnp.int32(spent),
         state=state,
         begin=jnp.int32(spent),
-        values=jnp.full((rows, runs), jnp.inf, float_dtype()),
+        values=jnp.full((rows, runs, *problem.value_shape), jnp.inf, float_dtype()),
         points=jnp.zeros((kept, runs, problem.space.dimension), known_x.dtype),
         used=jnp.full(runs, spent, jnp.int32),
         since=jnp.zeros(runs, jnp.int32),
@@ -94,7 +102,7 @@ def programs_of(fun: Callable[[], Callable]) -> Callable[[Problem, bool], Device
         def evaluate_known(x, args, key):
             keys = _keys(jnp.arange(len(x)), evaluation_key(key)) if problem.with_key else None
             values = _evaluate(problem._replace(fun=fun()), x, args, keys)
-            return jnp.where(jnp.isfinite(values), values, jnp.inf)
+            return _or_inf(True, values, problem)
 
         def evaluate_again(*inputs):
             return _evaluate_again(problem._replace(fun=fun()), *inputs)
@@ -139,12 +147,21 @@ def _ask_and_tell(problem: Problem, carry: Carry, args):
     keys = None
     if problem.with_key:
         keys = lift(partial(_keys, numbers))(carry.key).reshape(-1)
-    values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys).reshape(runs, batch)
+    values = _evaluate(problem, x.reshape(runs * batch, -1), args, keys)
+    values = values.reshape(runs, batch, *problem.value_shape)
     # The last batch is told and counted only as far as the budget goes.
     allowed = (numbers < problem.budget)[None]
-    told = jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
+    told = _or_inf(allowed, values, problem)
     state = lift(partial(algorithm.tell, space))(state, x, told if runs > 1 else told[0])
     return x.reshape(runs, batch, -1), told, state
+
+
+def _or_inf(allowed, values, problem: Problem):
+    """Values (..., *value_shape), inf where they are not allowed or an objective is not finite."""
+    if not problem.value_shape:
+        return jnp.where(allowed & jnp.isfinite(values), values, jnp.inf)
+    usable = allowed & jnp.all(jnp.isfinite(values), axis=-1)
+    return jnp.where(usable[..., None], values, jnp.inf)
 
 
 def _keys(numbers, key):
@@ -153,14 +170,12 @@ def _keys(numbers, key):
 
 
 def _evaluate(problem: Problem, x, args, keys):
-    """Values (n,) of encoded points (n, d). `keys` (n,) are for functions with a key, else None."""
+    """Values (n, *value_shape) of encoded points (n, d). `keys` (n,) are for functions with a key."""
 
     def objective(x, key):
         extra = {"key": key} if problem.with_key else {}
-        value = traced_real(problem.fun(problem.space.decode(x), *args, **extra), name="fun")
-        if value.size != 1:
-            raise NotScalarError(f"fun must return a scalar, got shape {value.shape}.")
-        return problem.sign * value.astype(float_dtype()).reshape(())
+        value = problem.fun(problem.space.decode(x), *args, **extra)
+        return problem.signed(traced_values(value, problem.value_shape).astype(float_dtype()))
 
     if not problem.with_key and len(x) == 1:
         return objective(x[0], None)[None]
@@ -204,8 +219,8 @@ def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
 
 def _record(budget: int, carry: Carry, state, x, told) -> Carry:
     """Enters a batch into the histories, which have room beyond the budget."""
-    told = jnp.where(carry.running[:, None], told, jnp.inf)
-    lowest = jnp.min(told, axis=1)
+    told = _where(carry.running, told, jnp.inf)
+    lowest = jnp.min(told.reshape(len(told), -1), axis=1)
     done = jnp.minimum(carry.evaluations + told.shape[1], budget)
     row = carry.evaluations - carry.begin
     points = carry.points
@@ -214,7 +229,7 @@ def _record(budget: int, carry: Carry, state, x, told) -> Carry:
     return carry._replace(
         evaluations=done,
         state=state,
-        values=lax.dynamic_update_slice_in_dim(carry.values, told.T, row, 0),
+        values=lax.dynamic_update_slice_in_dim(carry.values, jnp.swapaxes(told, 0, 1), row, 0),
         points=points,
         used=jnp.where(carry.running, done, carry.used),
         since=jnp.where(lowest < carry.best, 0, carry.since + done - carry.evaluations),
@@ -223,14 +238,16 @@ def _record(budget: int, carry: Carry, state, x, told) -> Carry:
 
 
 def _where(running, new, old):
+    """`new` (runs, ...) in the runs that go on, else `old`."""
     return jnp.where(running.reshape(running.shape + (1,) * (new.ndim - 1)), new, old)
 
 
 def recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
-    """The recommendation of each run: points (runs, d), values (runs,)."""
+    """The recommendation of each run: points (runs, d), values (runs,); or the fronts of all runs."""
     best: Any = problem.algorithm.best
     x, value = _best(best, problem.runs)(state)
-    return np.asarray(x).reshape(problem.runs, -1), np.asarray(value, float).reshape(problem.runs)
+    rows = np.asarray(x).reshape(-1, problem.space.dimension)
+    return rows, np.asarray(value, float).reshape(-1, *problem.value_shape)
 
 
 @lru_cache(PROGRAMS)

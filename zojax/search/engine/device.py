@@ -16,10 +16,17 @@ from zojax.search.engine.compiled import (
     recommendations,
     starting,
 )
-from zojax.search.engine.outcome import Outcome, mean_and_error, one_after_another, stopped_by
+from zojax.search.engine.outcome import (
+    Outcome,
+    leading,
+    mean_and_error,
+    one_after_another,
+    stopped_by,
+)
 from zojax.search.engine.task import SearchTask, keeps_points
 
 REPORTS = 100  # per run
+LONGEST = 2**20  # evaluations of a call with reports
 FIRST = 16  # evaluations of the first call under a clock
 MOMENT = 0.1  # seconds; under a clock, shorter calls grow
 
@@ -29,8 +36,8 @@ def on_device(task: SearchTask) -> Outcome:
     problem = task.problem
     if problem.runs > 1 and not problem.algorithm.runs_together:
         alone = task._replace(problem=problem._replace(runs=1))
-        keys = split(task.key, problem.runs)
-        return one_after_another(lambda key: on_device(alone._replace(key=key)), keys)
+        keys = enumerate(split(task.key, problem.runs))
+        return one_after_another(lambda one: on_device(_run_of(alone, *one)), keys)
     stops = task.target is not None or task.patience is not None
     programs = programs_of(problem.fun)(problem._replace(fun=no_function), stops)
     outcome, carry = _search(programs, task)
@@ -41,6 +48,15 @@ def on_device(task: SearchTask) -> Outcome:
     except KeyboardInterrupt as error:
         return stopped_by(error, outcome)
     return _last_report(task, outcome)
+
+
+def _run_of(task: SearchTask, number: int, key: jax.Array) -> SearchTask:
+    """The task of one run, with its part of an earlier search."""
+    state = task.state
+    if state is not None:
+        own = jax.tree.map(lambda leaf: leaf[number], (state.algorithm, state.x, state.values))
+        state = state._replace(algorithm=own[0], x=own[1][None], values=own[2][None])
+    return task._replace(key=key, state=state)
 
 
 def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]:
@@ -54,7 +70,10 @@ def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]
 
     def start(length):
         begin = starting(problem._replace(fun=no_function), free, length)
-        return begin(task.key, known_x, values, target)
+        earlier = None
+        if task.state is not None:
+            earlier = task.state.algorithm, np.asarray(task.state.values, float_dtype())
+        return begin(task.key, known_x, values, target, earlier)
 
     why, ended_by = None, None
     if task.report is None:
@@ -65,8 +84,8 @@ def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]
             programs.advance_a_copy, start, inputs, task, task.report
         )
     if not free and len(known_x):  # the given points of all runs, in the form of a history
-        shape = len(known_x), problem.runs
-        rows = known_x[: len(known_x) if keeps_points(problem) else 0, None]
+        shape = len(known_x), problem.runs, *problem.value_shape
+        rows = known_x[: len(known_x) if keeps_points(problem, budget) else 0, None]
         points = np.broadcast_to(rows, (len(rows), problem.runs, problem.space.dimension))
         parts = [(np.broadcast_to(values[:, None], shape), points), *parts]
     outcome = _outcome(task, carry, parts, why)
@@ -94,7 +113,7 @@ def _in_parts(
     call is short, and calls grow while they take less than a moment.
     """
     problem, budget = task.problem, task.problem.budget
-    batch, longest = problem.algorithm.batch_size, max(1, budget // REPORTS)
+    batch, longest = problem.algorithm.batch_size, min(max(1, budget // REPORTS), LONGEST)
     timed = task.clock is not None
     step = max(batch, min(longest, FIRST) if timed else longest)
     carry = start(max(batch, longest))
@@ -110,8 +129,7 @@ def _in_parts(
             parts[until] = tuple(np.copy(h) for h in _history(carry))
             carry = carry._replace(begin=carry.evaluations)
             x, value = recommendations(problem, carry.state)
-            i = int(np.argmin(value))
-            why = report(int(carry.evaluations), x[i], float(value[i]))
+            why = report(int(carry.evaluations), *leading(x, value))
             if timed and len(parts) > 1:  # the first call may include compilation
                 step = max(batch, min(longest, 2 * step) if seconds < MOMENT else step // 2)
     except BaseException as error:
@@ -133,6 +151,7 @@ def _outcome(task: SearchTask, carry: Carry, parts: list, stop: str | None) -> O
     x, value = recommendations(task.problem, carry.state)
     used, best = np.asarray(carry.used), np.asarray(carry.best)
     history, points = (p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True))
+    kept = keeps_points(task.problem, task.problem.budget)
     message = stop or "budget spent"
     if stop is None and task.target is not None and np.any(best <= task.target):
         message = "target reached"
@@ -143,7 +162,7 @@ def _outcome(task: SearchTask, carry: Carry, parts: list, stop: str | None) -> O
         value=value,
         value_error=np.full(len(value), np.nan) if task.problem.is_noisy else None,
         values=[history[:n, r].astype(np.float64) for r, n in enumerate(used)],
-        points=[points[:n, r] for r, n in enumerate(used)] if keeps_points(task.problem) else None,
+        points=[points[:n, r] for r, n in enumerate(used)] if kept else None,
         state=carry.state,
         message=message,
         stopped=stop is not None,

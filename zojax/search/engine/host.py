@@ -2,44 +2,62 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype
 from zojax.search._random import split
+from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.log import Entry, Log
-from zojax.search.engine.outcome import Outcome, one_after_another, stopped_by
+from zojax.search.engine.outcome import Outcome, leading, one_after_another, stopped_by
+from zojax.search.engine.reports import Reports
 from zojax.search.engine.task import SearchTask
 
 
-def on_host(task: SearchTask, executor: Executor | None) -> Outcome:
+def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outcome:
     """Runs the task, one run after the other."""
     failures = Failures(task.catch)
 
-    def run(key: jax.Array) -> Outcome:
+    def run(numbered: tuple[int, jax.Array]) -> Outcome:
         nonlocal failures
-        outcome, failures = _run(task, executor, failures, key)
+        with (
+            nullcontext() if task.pruner is None else Reports(task.pruner, task.problem) as reports
+        ):
+            outcome, failures = _run(task, executor, failures, callee, reports, *numbered)
         return outcome
 
     if task.problem.runs == 1:
-        outcome = run(task.key)
+        outcome = run((0, task.key))
     else:
-        outcome = one_after_another(run, split(task.key, task.problem.runs))
+        outcome = one_after_another(run, enumerate(split(task.key, task.problem.runs)))
     if failures.first is not None and not outcome.stopped:  # all of a small budget failed
         return outcome._replace(raised=failures.explained())
     return outcome
 
 
-def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: jax.Array):
+def _run(
+    task: SearchTask,
+    executor: Executor | None,
+    failures: Failures,
+    callee: Callee,
+    reports: Reports | None,
+    number: int,
+    key: jax.Array,
+):
     """(outcome, failures) of one run, also if an exception ended it."""
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
-    programs = host_programs(algorithm, task.problem.space, task.problem.budget, key)
-    log = Log(task, key, programs.start(key), executor, failures)
+    programs = host_programs(algorithm, task.problem.space, task.problem.planned, key, callee.dtype)
+    journal = None if task.journal is None else task.journal.run(number, task.problem)
+    state = _first_state(programs, task, number, key)
+    log = Log(task, key, state, executor, failures, callee, programs.dtype, reports, journal)
+    if task.state is not None:
+        log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)
@@ -51,6 +69,15 @@ def _run(task: SearchTask, executor: Executor | None, failures: Failures, key: j
         ended_by = _what_ends(log, partial(log.look_again, x))
     outcome = log.outcome(state, x, value, found)
     return outcome if ended_by is None else stopped_by(ended_by, outcome), log.failures
+
+
+def _first_state(programs: HostPrograms, task: SearchTask, number: int, key: jax.Array) -> State:
+    if task.state is None:
+        return programs.start(key)
+    state = task.state.algorithm
+    return programs.resume(
+        state if task.problem.runs == 1 else jax.tree.map(lambda leaf: leaf[number], state)
+    )
 
 
 def _what_ends(log: Log, *parts: Callable[[], None]) -> BaseException | None:
@@ -77,13 +104,15 @@ def _finish(programs: "HostPrograms", log: Log):
 def _begin(programs: HostPrograms, log: Log) -> None:
     """Injects the given points, after evaluating them if their values are unknown."""
     points, values = log.task.starts.x, log.task.starts.values
+    log.stop_at_target()  # an earlier search may have reached it
     if values is None:
         log.evaluate(np.repeat(points, log.task.problem.algorithm.samples, axis=0))
         _inject(programs, log)
         return
     if len(values):
-        i = int(np.argmin(values))
-        log.best = Entry(values[i], points[i])
+        best = Entry(*reversed(leading(points, values)))
+        if log.best.x is None or best.value < log.best.value:
+            log.best = best
         log.stop_at_target()
     for x, value in zip(points, values, strict=True):
         log.state = _injected(programs, log.state, x, value)
@@ -97,12 +126,12 @@ def _inject(programs: HostPrograms, log: Log) -> None:
         same = new[i : i + samples]
         x = same[0].x
         if x is not None and all(np.array_equal(x, e.x) for e in same if e.x is not None):
-            state = _injected(programs, state, x, float(np.mean([e.value for e in same])))
+            state = _injected(programs, state, x, np.mean([e.value for e in same], axis=0))
     log.tell(state)
 
 
-def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: float) -> State:
-    return programs.inject(state, x.astype(float_dtype()), float_dtype().type(value))
+def _injected(programs: HostPrograms, state: State, x: np.ndarray, value: Any) -> State:
+    return programs.inject(state, x.astype(programs.dtype), programs.dtype.type(value))
 
 
 def _in_batches(programs: HostPrograms, log: Log) -> None:
@@ -111,7 +140,7 @@ def _in_batches(programs: HostPrograms, log: Log) -> None:
     if more:
         x, log.state = programs.ask(log.state)
     while more:
-        values = log.evaluate(np.asarray(x)).astype(float_dtype())
+        values = log.evaluate(np.asarray(x)).astype(programs.dtype)
         more = log.goes_on
         x, state = programs.step(log.state, x, values, more)
         log.tell(state)
@@ -123,10 +152,10 @@ def _as_completed(programs: HostPrograms, log: Log) -> None:
     while True:
         while len(log.pending) < in_flight and log.goes_on:
             x, log.state = programs.ask(log.state)
-            log.submit(np.asarray(x[0]))
-        future = log.pending.next_done(wait=log.why is None)
+            log.submit(np.asarray(x))
+        future = log.next_done()
         if future is None:
             return log.stop_in_time()
         point = log.pending.points[future]
         value = log.enter(future)
-        log.tell(programs.tell(log.state, point[None], np.asarray([value], float_dtype())))
+        log.tell(programs.tell(log.state, point[None], np.asarray([value], programs.dtype)))

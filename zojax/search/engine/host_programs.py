@@ -10,12 +10,13 @@ import numpy as np
 from jax import lax
 
 from zojax._call import PROGRAMS
+from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine._primitives import NoNumPyFormError
 from zojax.search.engine.numpy_program import numpy_program
 from zojax.search.engine.packed import pack, unpack
-from zojax.search.engine.task import first_state
+from zojax.search.engine.task import as_types_of, first_state
 from zojax.search.spaces import Space
 
 State = Any  # leaves for NumPy, or a `Packed`
@@ -26,21 +27,34 @@ class HostPrograms(NamedTuple):
     """What the host calls. The type of a state is the programs' own."""
 
     start: Callable[..., State]  # (key) -> state
+    resume: Callable[..., State]  # (the algorithm's state) -> state
     ask: Callable[..., tuple[Any, State]]  # (state) -> (x, state)
     tell: Callable[..., State]  # (state, x, values) -> state
     step: Callable[..., tuple[Any, State]]  # (state, x, values, asks): tells, and asks if it should
     inject: Callable[..., State]  # (state, x, value) -> state
     end: Callable[..., tuple]  # (state) -> (the algorithm's state, its best point, its value)
+    dtype: np.dtype  # of points and values
 
 
-def host_programs(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> HostPrograms:
+def host_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
+) -> HostPrograms:
     """The programs of a search. NumPy starts at once, and XLA is faster for many coordinates."""
-    if space.dimension < WIDE:
-        try:
-            return _by_numpy(algorithm, space, budget, key.dtype, float_dtype())
-        except NoNumPyFormError:
-            pass
-    return _compiled(algorithm, space, budget)
+    programs = numpy_programs(algorithm, space, budget, key, dtype)
+    return programs or _compiled(algorithm, space, budget)
+
+
+def numpy_programs(
+    algorithm: Algorithm, space: Space, budget: int, key: jax.Array, dtype: np.dtype
+) -> HostPrograms | None:
+    """Programs that NumPy runs; None for many coordinates, or an algorithm without such a form."""
+    if space.dimension >= WIDE:
+        return None
+    try:
+        with jax.enable_x64(dtype == np.float64):
+            return _by_numpy(algorithm, space, budget, key.dtype, dtype)
+    except NoNumPyFormError:
+        return None
 
 
 @lru_cache(PROGRAMS)
@@ -52,11 +66,12 @@ def _by_numpy(
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
     n, d = algorithm.batch_size, space.dimension
-    x, values = shape((n, d), dtype), shape((n,), dtype)
+    of_one = algorithm.value_shape
+    x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
     ask, _ = numpy_program(partial(algorithm.ask, space), state)
     tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
     inject, _ = numpy_program(
-        partial(algorithm.inject, space), state, shape((d,), dtype), shape((), dtype)
+        partial(algorithm.inject, space), state, shape((d,), dtype), shape(of_one, dtype)
     )
     best, _ = numpy_program(algorithm.best, state)
 
@@ -64,46 +79,61 @@ def _by_numpy(
         x, *leaves = ask(*leaves)
         return x, leaves
 
+    def resume(earlier):
+        both = zip(jax.tree.leaves(earlier), jax.tree.leaves(state), strict=True)
+        return [np.asarray(leaf, like.dtype) for leaf, like in both]
+
     def step(leaves, x, values, asks):
         leaves = tell(*leaves, x, values)
         return ask_one(leaves) if asks else (x, leaves)
 
     def end(leaves):
-        return jax.tree.unflatten(jax.tree.structure(state), jax.device_put(leaves)), *best(*leaves)
+        # JAX would round float64 to its own precision.
+        arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
+        return jax.tree.unflatten(jax.tree.structure(state), arrays), *best(*leaves)
 
     return HostPrograms(
         start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        resume=resume,
         ask=ask_one,
         tell=lambda leaves, x, values: tell(*leaves, x, values),
         step=step,
         inject=lambda leaves, x, value: inject(*leaves, x, value),
         end=end,
+        dtype=dtype,
     )
 
 
 @lru_cache(PROGRAMS)
 def _compiled(algorithm: Algorithm, space: Space, budget: int) -> HostPrograms:
     """One program tells and asks, which halves the calls."""
-    start, step, inject, end = _programs_of(algorithm, space)
-    nothing = np.zeros((algorithm.batch_size, space.dimension), float_dtype())
+    start, resume, step, inject, end = _programs_of(algorithm, space)
+    dtype = float_dtype()
+    nothing = np.zeros((algorithm.batch_size, space.dimension), dtype)
+    no_values = np.zeros((algorithm.batch_size, *algorithm.value_shape), dtype)
     return HostPrograms(
         start=lambda key: start(key, budget),
-        ask=lambda state: step(state, nothing, nothing[:, 0], False, True),
+        resume=lambda state: resume(state, budget),
+        ask=lambda state: step(state, nothing, no_values, False, True),
         tell=lambda state, x, values: step(state, x, values, True, False)[1],
         step=lambda state, x, values, asks: step(state, x, values, True, asks),
         inject=inject,
         end=end,
+        dtype=dtype,
     )
 
 
 @lru_cache(PROGRAMS)
 def _programs_of(
     algorithm: Algorithm, space: Space
-) -> tuple[Callable, Callable, Callable, Callable]:
-    """(start, step, inject, end) for all budgets."""
+) -> tuple[Callable, Callable, Callable, Callable, Callable]:
+    """(start, resume, step, inject, end) for all budgets."""
 
     def start(key, budget):
         return pack(first_state(algorithm, space, budget, key))
+
+    def resume(earlier, budget):
+        return pack(as_types_of(earlier, first_state(algorithm, space, budget, as_key(0))))
 
     def step(packed, x, values, tells, asks):
         def tell(state):
@@ -121,4 +151,5 @@ def _programs_of(
         state = unpack(packed)
         return state, *algorithm.best(state)
 
-    return jax.jit(start, static_argnums=1), jax.jit(step), jax.jit(inject), jax.jit(end)
+    start, resume = (jax.jit(program, static_argnums=1) for program in (start, resume))
+    return start, resume, jax.jit(step), jax.jit(inject), jax.jit(end)

@@ -3,33 +3,33 @@
 import warnings
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zojax._failures import Failures
-from zojax._numerics import float_dtype, warn_of_resolution
-from zojax._scalars import host_scalar
+from zojax._numerics import warn_of_resolution
+from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
+from zojax.search.engine.calls import Callee
+from zojax.search.engine.evaluation import SECONDS, Batch, Entry, pair_of, timed
 from zojax.search.engine.host_programs import State
-from zojax.search.engine.outcome import Outcome, mean_and_error
+from zojax.search.engine.journal import RunJournal
+from zojax.search.engine.outcome import Notes, Outcome, mean_and_error
 from zojax.search.engine.pending import Pending
+from zojax.search.engine.reports import Report, Reports
 from zojax.search.engine.task import SearchTask, keeps_points
-
-
-class Entry(NamedTuple):
-    """An evaluation. Its point is None once nothing needs it."""
-
-    value: float
-    x: np.ndarray | None
+from zojax.search.pruners import Pruned
 
 
 class Log:
     """The evaluations of a run: it starts them, and enters their values.
 
     `entries` is the only record. An interrupt leaves an evaluation in it, or loses the evaluation. The
-    algorithm knows the first `told` entries.
+    algorithm knows the first `told` entries. A journal gets each evaluation as it ends, and gives back
+    those of an earlier process. `results` has the evaluations that ended and were not entered.
     """
 
     def __init__(
@@ -39,13 +39,23 @@ class Log:
         state: State,
         executor: Executor | None,
         failures: Failures,
+        callee: Callee,
+        dtype: np.dtype,
+        reports: Reports | None = None,
+        journal: RunJournal | None = None,
     ):
-        self.task, self.state, self.failures = task, state, failures
+        self.task, self.state, self.failures, self.reports = task, state, failures, reports
+        self.callee, self.dtype = callee, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
-        self.pending = Pending(executor, task.clock)
+        self.journal = journal
+        self.pending = Pending(executor, task.clock, self._arrived)
         self.entries: list[Entry] = []
+        self.numbers: dict[Any, int] = {}  # of the evaluations in flight
+        self.results: dict[Any, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
+        self.earlier: Entry | None = None  # the best evaluation before this search
         self.best = Entry(np.inf, None)
+        self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
         self.stopped = False
@@ -59,66 +69,171 @@ class Log:
     def goes_on(self) -> bool:
         return self.why is None and self.pending.lost is None and self.left > 0
 
-    def submit(self, x: np.ndarray):
-        """Starts an evaluation. Without an executor, it runs when it is entered."""
-        problem = self.task.problem
-        extra = {}
-        if self.key is not None:
-            extra["key"] = jax.random.fold_in(self.key, self.started)
-        self.started += 1
-        call = partial(problem.fun, problem.space.point(x), *self.task.args, **extra)
+    def submit(self, rows: np.ndarray) -> list:
+        """Starts evaluations. Without an executor, they run when they are entered."""
+        first = self.started
+        numbers = range(first, first + len(rows))
+        known: list[Entry | None] = [None] * len(rows)
+        if self.journal is not None:
+            known = list(map(self.journal.entry, numbers, rows))
+        new = [n for n, entry in zip(numbers, known, strict=True) if entry is None]
+        calls = iter(self._calls(rows[[n - first for n in new]], new))
+        futures = []
+        for x, entry in zip(rows, known, strict=True):
+            if self.pending.lost is None:
+                futures.append(
+                    self._submit(x, next(calls)) if entry is None else self._know(x, entry)
+                )
+        return futures
+
+    def _submit(self, x: np.ndarray, call: partial):
         future = self.pending.submit(x, call)
         if future is None and self.failures.count == 0 and not len(self.pending):
             self.pending.raise_refusal()
+        self.numbers[future] = self.started
+        self.started += 1
         return future
+
+    def _know(self, x: np.ndarray, entry: Entry):
+        """Takes an evaluation from the journal."""
+        future = self.pending.add_known(x)
+        self.results[future] = entry
+        if entry.error is None:
+            self.failures = self.failures.of(None)
+        self.failure = self.failure or entry.error
+        self.numbers[future] = self.started
+        self.started += 1
+        return future
+
+    def _calls(self, rows: np.ndarray, numbers: list[int]) -> list[partial]:
+        """A call for each evaluation. Those of a batch share one call of `fun`."""
+        problem, task = self.task.problem, self.task
+        if not numbers:
+            return []
+        extras: list[dict[str, Any]] = [{} for _ in numbers]
+        for extra, number in zip(extras, numbers, strict=True):
+            if self.key is not None:
+                extra["key"] = jax.random.fold_in(self.key, number)
+            if self.reports is not None:
+                extra["report"] = Report(self.reports, number)
+        if not task.batched:
+            points = map(self.callee.point, rows)
+            return [
+                partial(timed, self.callee.fun, point, *task.args, **extra)
+                for point, extra in zip(points, extras, strict=True)
+            ]
+        keys = {} if self.key is None else {"key": jnp.stack([extra["key"] for extra in extras])}
+        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **keys)
+        batch = Batch(call, (len(rows), *problem.value_shape), task.has_aux)
+        return [partial(batch.row, i) for i in range(len(rows))]
+
+    def next_done(self):
+        """A finished evaluation, first those of the journal in its order; None if waiting ends before."""
+        if self.journal is not None:
+            futures = {n: f for f, n in self.numbers.items() if f in self.results}
+            number = self.journal.next_told(futures)
+            if number is not None:
+                return futures[number]
+        return self.pending.next_done(wait=self.why is None)
 
     def evaluate(self, rows: np.ndarray) -> np.ndarray:
         """Values of points, side by side in an executor; inf for points without an evaluation.
 
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
-        values = np.full(len(rows), np.inf)
-        futures = []
-        for row in rows[: self.left]:
-            if self.pending.lost is None:
-                futures.append(self.submit(row))
+        values = np.full((len(rows), *self.task.problem.value_shape), np.inf)
+        futures = self.submit(rows[: self.left])
+        if self.task.batched and self.why is None:
+            for future in futures:  # one call evaluates them all
+                self._arrived(future)
         for i, future in enumerate(futures):
-            if self.why is not None and future in self.pending:
+            if self.why is not None and future in self.pending and future not in self.results:
                 self.pending.drop(future, running=self.stopped)
             if self.pending.wait_for(future):
                 values[i] = self.enter(future)
             self.stop_in_time()
         return values
 
-    def enter(self, future) -> float:
+    def enter(self, future) -> Any:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
-        value = self._value_of(future)
-        entry = Entry(value, np.asarray(self.pending.pop(future)))
+        entry = self.results.pop(future, None) or self._record(future)
+        self.pending.pop(future)
+        self.numbers.pop(future)
+        value = entry.value
         self.entries.append(entry)
-        self.since = 0 if value < self.best.value else self.since + 1
-        if value < self.best.value or self.best.x is None:
-            self.best = entry
+        improves = self._improves(entry)
+        self.since = 0 if improves else self.since + 1
+        if improves or self.best.x is None:
+            self.best = self._joined(entry)
         if self.failures.is_fatal:
             raise self.failures.explained()
         self.stop_at_target()
         self.why = self.why or self._why_stop()
         return value
 
-    def _value_of(self, future) -> float:
-        error: Exception | None
+    def _improves(self, entry: Entry) -> bool:
+        """Whether an entry is better than the best one, or, with several objectives, in the front.
+
+        A complete evaluation is better than a pruned one.
+        """
+        if entry.pruned != self.best.pruned:
+            return self.best.pruned
+        if not self.task.problem.value_shape:
+            return entry.value < self.best.value
+        return not np.any(np.all(self.best.value <= entry.value, axis=-1))
+
+    def _joined(self, entry: Entry) -> Entry:
+        """The new best entry; with several objectives, the front after it: values (n, m), points (n, d)."""
+        x: Any = self.best.x
+        values, new = self.best.value, np.asarray(entry.x)[None]
+        if not self.task.problem.value_shape:
+            return entry
+        if x is None:
+            return Entry(entry.value[None], new)
+        stays = ~np.all(entry.value <= values, axis=1)
+        return Entry(np.vstack([values[stays], entry.value]), np.vstack([x[stays], new]))
+
+    def _arrived(self, future) -> None:
+        """Records an evaluation that ended while another is waited for."""
+        if future not in self.results:
+            self.results[future] = self._record(future)
+
+    def _record(self, future) -> Entry:
+        """The evaluation of a future that is done, which the journal then has."""
+        problem, failed = self.task.problem, np.full(self.task.problem.value_shape, np.inf)[()]
+        value, error, attributes, seconds, pruned = failed, None, None, np.nan, False
         try:
-            value, error = self.task.problem.sign * host_scalar(future.result()), None
+            try:
+                returned, seconds = future.result()
+            except Pruned as early:
+                returned, seconds, pruned = early.value, getattr(early, SECONDS, np.nan), True
+            if self.task.has_aux and not pruned:
+                returned, attributes = pair_of(returned)
+            value = problem.signed(host_values(returned, problem.value_shape))
         except Exception as raised:
-            value, error = np.inf, raised
+            error, seconds = raised, getattr(raised, SECONDS, seconds)
+        text = self._checked(value, error)
+        value = value if text is None and np.isfinite(value).all() else failed
+        x = np.asarray(self.pending.points[future])
+        entry = Entry(value, x, text, seconds, attributes, pruned=pruned)
+        if self.journal is not None:
+            self.journal.write(self.numbers[future], entry)
+        return entry
+
+    def _checked(self, value: Any, error: Exception | None) -> str | None:
+        """The error as text, which is counted and, the first time, a warning."""
         self.failures = self.failures.of(error)
         with np.errstate(over="ignore"):
-            overflows = np.isfinite(value) and np.isinf(float_dtype().type(value))
+            overflows = (np.isfinite(value) & np.isinf(self.dtype.type(value))).any()
         if error is None and overflows:
-            error = OverflowError(f"fun returned {value:g}, beyond {float_dtype()}: scale it down.")
-        if error is not None and self.failure is None:
+            error = OverflowError(f"fun returned {value}, beyond {self.dtype}: scale it down.")
+        if error is None:
+            return None
+        if self.failure is None:
             warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
-            self.failure = f"{type(error).__name__}: {error}"
-        return value if error is None and np.isfinite(value) else np.inf
+        text = f"{type(error).__name__}: {error}"
+        self.failure = self.failure or text
+        return text
 
     def stop_at_target(self) -> None:
         if self.task.target is not None and self.best.value <= self.task.target:
@@ -134,57 +249,84 @@ class Log:
         task = self.task
         if task.patience is not None and self.since >= task.patience:
             return f"no improvement for {task.patience} evaluations"
-        if task.report is not None and self.best.x is not None:
-            why = task.report(len(self.entries), self.best.x, self.best.value)
+        shown = self._shown()
+        if task.report is not None and shown.x is not None:
+            why = task.report(len(self.entries), shown.x, shown.value, self.entries[-1])
             self.stopped = why is not None
             return why
         return None
 
+    def _shown(self) -> Entry:
+        """The best entry; the recommended point with its mean, once that is evaluated again."""
+        if self.recommended is None:
+            return self.best
+        x, found = self.recommended
+        values = np.array([entry.value for entry in self.entries[found:]])
+        return Entry(mean_and_error(values, otherwise=float(values[0]))[0], x)
+
     def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
-        kept = keeps_points(self.task.problem)
+        kept = self._keeps_points()
         for i in range(self.told, len(self.entries)):
             if not kept and self.entries[i] is not self.best:
                 self.entries[i] = self.entries[i]._replace(x=None)
         self.state, self.told = state, len(self.entries)
 
+    def _keeps_points(self) -> bool:
+        problem = self.task.problem
+        # Without a budget, the length is not known before.
+        expected = max(min(problem.budget, problem.planned), len(self.entries))
+        return keeps_points(problem, expected)
+
     def look_again(self, x: np.ndarray) -> None:
         """Repeats the recommended point for the reserved evaluations, however the run ended."""
         why, self.why = self.why, None
         self.task = self.task._replace(target=None, patience=None)
+        if self.reports is not None:
+            self.reports.is_open = False
         self.limit = self.started + self.task.reserve
+        self.recommended = x, len(self.entries)
         self.evaluate(np.repeat(x[None], self.task.reserve, axis=0))
         self.why = self.why or why
 
-    def outcome(self, state: Any, x: np.ndarray, value: float, found: int) -> Outcome:
+    def outcome(self, state: Any, x: np.ndarray, value: Any, found: int) -> Outcome:
         """The run's outcome. The first `found` entries led to x, and the others repeat x."""
         problem = self.task.problem
         values = np.asarray([entry.value for entry in self.entries], np.float64)
         value, error = mean_and_error(values[found:], otherwise=value)
         points = None
-        if keeps_points(problem):
-            rows = [entry.x for entry in self.entries if entry.x is not None]
+        rows = [entry.x for entry in self.entries if entry.x is not None]
+        if len(rows) == len(values):
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        warn_of_resolution(values)  # the algorithm knows them rounded
+        for column in np.atleast_2d(values.T):
+            warn_of_resolution(column, self.dtype)  # the algorithm knows them rounded
         return Outcome(
-            x=x[None],
-            value=np.array([float(value)]),
+            x=x.reshape(-1, problem.space.dimension),
+            value=np.reshape(value, (-1, *problem.value_shape)),
             value_error=np.array([error]) if problem.is_noisy else None,
             values=[values],
+            pruned=[np.array([entry.pruned for entry in self.entries], bool)],
             points=points,
             state=state,
             message=self.why or self.pending.lost or "budget spent",
             stopped=self.stopped or self.pending.lost is not None,
             failure=self.failure,
+            notes=[Notes(self.entries, self.task.has_aux)],
         )
 
-    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, float]:
+    def as_evaluated(self, x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, Any]:
         """The recommendation before rounding: the point and the value of its evaluation.
 
-        Different values may round to the same value. Without noise, the least of them counts.
+        Different values may round to the same value. Without noise, the least of them counts. A front is
+        returned as it is. If evaluations were pruned, the best complete one is recommended.
         """
         problem, task = self.task.problem, self.task
-        found = [(entry.x, entry.value) for entry in self.entries if entry.x is not None]
+        if problem.value_shape:
+            return x, value
+        if any(entry.pruned for entry in self.entries) and self.best.x is not None:
+            return self.best.x, self.best.value
+        entries = self.entries if self.earlier is None else [self.earlier, *self.entries]
+        found = [(entry.x, entry.value) for entry in entries if entry.x is not None]
         if task.starts.values is not None:
             found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
         values = np.array([v for _, v in found])

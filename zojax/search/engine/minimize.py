@@ -1,37 +1,52 @@
 """`search.minimize`: a whole search in one call."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import Any
 
 import jax
-import numpy as np
 
 from zojax._checks import require_count
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
+from zojax._numerics import float_dtype
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.engine import calls
 from zojax.search.engine.arguments import (
     as_budget,
+    as_seed,
+    as_state,
     choose_algorithm,
     is_compiled,
+    key_of,
     require_callables,
     require_covered,
     require_no_tracers,
+    require_one_objective,
     require_settings,
+    require_together,
+    sign_of,
     starts_of,
 )
 from zojax.search.engine.device import on_device
+from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
-from zojax.search.engine.once import is_listed, never_twice
+from zojax.search.engine.host_programs import numpy_programs
+from zojax.search.engine.journal import Journal, identity_of
 from zojax.search.engine.overflow import warn_of_overflow
+from zojax.search.engine.plan import plan
 from zojax.search.engine.reporter import Reporter
 from zojax.search.engine.result import SearchProgress, SearchResult, result_of
-from zojax.search.engine.task import Clock, Problem, SearchTask, Starts, reserved
+from zojax.search.engine.task import Clock, Problem, SearchState, SearchTask
 from zojax.search.engine.traceability import traced_anew
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import space as as_space
+
+FEW = 1000  # evaluations of all runs that take less time on the host than XLA takes to compile a search
 
 
 def minimize(
@@ -39,28 +54,35 @@ def minimize(
     space: PyTree,
     algorithm: Algorithm | None = None,
     *,
-    budget: int,
-    key: int | jax.Array,
+    budget: int | None = None,
+    key: int | jax.Array | None = None,
     args: tuple = (),
     init_points: list | None = None,
     init_values: list | None = None,
     target: float | None = None,
     patience: int | None = None,
     time_budget: float | None = None,
-    maximize: bool = False,
+    maximize: bool | tuple[bool, ...] = False,
+    objectives: int | None = None,
     repeats: int = 1,
     jit: bool | None = None,
     with_key: bool = False,
+    has_aux: bool = False,
+    batched: bool = False,
     executor: Executor | None = None,
     catch: tuple[type[Exception], ...] = (),
+    pruner: Pruner | None = None,
     callback: Callable[[SearchProgress], Any] | None = None,
     progress: bool = False,
+    log: str | os.PathLike[str] | None = None,
+    state: SearchState | None = None,
 ) -> SearchResult:
     """Searches a space for the point with the least value of `fun`, within `budget` evaluations.
 
-    If JAX can trace `fun`, the whole search is one compiled program. Otherwise, `fun` runs on the host, one
-    point at a time. With an executor, several points run at once, as many as the algorithm keeps in flight
-    (`search.asracos`).
+    If JAX can trace `fun`, the whole search is one compiled program. That takes seconds, so a search
+    of at most 1,000 evaluations in all compiles `fun` alone. Other functions run on the host, one point at
+    a time. With an executor, several points run at once: a batch, or as many as the algorithm keeps in
+    flight (`search.asracos`).
 
     **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
     The search goes on, unless the first 10 evaluations (or all, if fewer) raise the same type of exception
@@ -81,45 +103,75 @@ def minimize(
     `with_key` is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536
     points ends after its last point.
 
+    **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
+    goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
+    evaluations in flight are made again. The journal knows all arguments that decide the points, but not
+    `fun` and `args`. `callback` sees replayed evaluations as well. `time_budget` counts per call.
+
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
     (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
     64 evaluations, at least 4, for the recommended point: `best_value` is their mean, `best_error` its
     standard error. Otherwise, `fun` is treated as noiseless.
 
-    **Precision.** Algorithms see float32 values, unless x64 is enabled: subtract a large common constant.
-    In a compiled function, integers then have 32 bits and overflow silently. If its values are integers,
-    the best point is evaluated once more on the host, and a different value gives a warning: multiply as
-    floats (`1.0 * n`).
+    **Several objectives.** With `objectives=2` or more, `fun` returns that many values, as a tuple or an
+    array, and the result is a `FrontResult`: `front` has the evaluations that no other one dominates. The
+    default algorithm is `search.nsga2(objectives)`. An evaluation fails if one of its values is not finite.
+    Several runs make one front.
+
+    **Pruning.** With a `pruner`, `fun(point, *args, report=report)` runs on the host and calls
+    `report(step, value)` now and then, also from threads and processes of this machine. The call raises
+    `search.Pruned` if the evaluation should stop. Its last reported value is then its value, for the
+    algorithm too. `history.pruned` marks it, and `best` is a complete evaluation if there is one.
+
+    **Precision.** On the host, algorithms see float64 values (from 1,000 coordinates on, float32). For a
+    traced function, they see float32 values, unless x64 is enabled: subtract a large common constant.
+    There, integers have 32 bits and overflow silently. If its values are integers, the best point is
+    evaluated once more on the host, and a different value gives a warning: multiply as floats (`1.0 * n`).
 
     Args:
-      fun: (point, *args) -> scalar. On the host, points hold Python scalars, options and NumPy arrays
-        (float64).
+      fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
+        scalars, options and NumPy arrays (float64).
       space: a pytree of domains (`search.uniform`, ...) or a `search.Space`.
-      algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, or
-        `search.asracos()` with an executor.
-      budget: most evaluations of a run, with those of `init_points` without values.
-      key: an int or a JAX key.
+      algorithm: `search.sracos()`, ... By default `search.default_algorithm(space, budget)`, in batches of
+        as many points as an executor has workers.
+      budget: most evaluations of a run, with those of `init_points` without values. None if `time_budget`,
+        `target` or `patience` ends the run; the algorithm then plans 1000 evaluations a coordinate, at most
+        10^6, and a compiled search keeps no points.
+      key: an int or a JAX key. By default a random int, the `key` of the result.
       args: further arguments of `fun`, a tuple; arrays or pytrees of arrays if `fun` is traced.
-      init_points: points to start from, each in the user's form.
+      init_points: points to start from, each in the user's form. Leaves that are missing or None are
+        drawn.
       init_values: their values, if known. They cost no evaluations.
-      target: end a run once its best value is at least this good.
-      patience: end a run after this many evaluations without improvement.
+      target: end a run once its best value is at least this good. For one objective.
+      patience: end a run after this many evaluations without improvement. For one objective.
       time_budget: seconds until the search ends, including compilation. Evaluations that still run in an
         executor are left behind.
-      maximize: search for the largest value instead.
+      maximize: search for the largest value instead. With several objectives, one flag for all, or a tuple
+        with one for each.
+      objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
       repeats: independent runs, side by side in one program when compiled.
-      jit: whether to trace `fun`. By default, JAX tries, with two calls beside the budget whose point holds
-        tracers: pass False if a call is expensive or has side effects. A traced function runs no Python per
-        evaluation.
+      jit: whether to compile the whole search. By default, JAX tries to trace `fun`, with two calls beside
+        the budget whose point holds tracers: pass False if a call is expensive or has side effects. Pass
+        True if you repeat a small search many times with the same space and budget.
       with_key: call `fun(point, *args, key=key)` with a new key for every evaluation.
+      has_aux: `fun`, on the host, returns (value, attributes). The history keeps the attributes.
+      batched: `fun`, on the host, takes all points that the algorithm proposes together, as one pytree
+        whose leaves have a leading axis, and returns their values (n,). Attributes are a list of n, or a
+        pytree with leading axes. The default algorithm then proposes 4 + 3 ln d points together.
       executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
       catch: exception types that always count as failed evaluations, on the host.
-      callback: called with a `SearchProgress`, about 100 times a run, or, on the host, after every
-        evaluation. A true result ends the search with all its runs.
+      pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
+        functions on the host and one objective, without a journal.
+      callback: called with a `SearchProgress`, about 100 times a run, or, unless the whole search is
+        compiled, after every evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
+      log: the path of a journal, new or of the same search on the host.
+      state: the `search_state` of an earlier result. The algorithm goes on for `budget` more evaluations,
+        from its state, memory and best point. The history has only the new evaluations.
 
     Raises:
-      ValueError: a bad argument; the message has its name, its value and the remedy.
+      ValueError: a bad argument; the message has its name, its value and the remedy. A journal of another
+        search, that is damaged before its last line, or that another process writes.
       TypeError: an argument of the wrong type; a space with a leaf that is not a domain.
       KeyboardInterrupt: an interrupt before the first evaluation.
       Exception: the callback's, or the one that all of the first 10 evaluations raised.
@@ -131,58 +183,77 @@ def minimize(
     >>> result.best["kind"], round(result.best["x"], 2), result.evaluations
     (1, 1.0, 300)
     """
-    budget, repeats = as_budget(budget), require_count("repeats", repeats)
-    space = as_space(space)
+    space, repeats = as_space(space), require_count("repeats", repeats)
+    ends = {"time_budget": time_budget, "target": target, "patience": patience}
+    limit, planned = as_budget(budget, space, **ends)
+    if state is not None:
+        state = as_state(state)
+        planned = state.budget
     require_no_tracers(key, args, init_points, init_values)
-    key = as_key(key)
-    require_callables(fun, executor, callback)
+    require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)
-    flags = {"maximize": maximize, "with_key": with_key, "progress": progress}
-    require_settings(target, patience, time_budget, args, **flags)
-    sign = -1.0 if maximize else 1.0
-    starts = starts_of(space, init_points, init_values, sign)
-    algorithm = choose_algorithm(algorithm, space, budget, executor, with_key)
-    require_covered(budget, algorithm, starts)
-    jit = is_compiled(jit, executor, fun, space, args, with_key)
-    fun = traced_anew(fun) if jit else fun
-    problem, reserve, exhausts = _planned(
-        Problem(fun, space, algorithm, budget, repeats, sign, with_key), starts
-    )
+    flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
+    require_settings(**ends, args=args, **flags)
+    require_together(batched, executor, pruner, log)
+    for_the_host: dict[str, Any] = {"executor": executor, "pruner": pruner, "log": log}
+    for_the_host |= {"has_aux": has_aux, "batched": batched}
+    algorithm = choose_algorithm(algorithm, space, planned, executor, objectives, batched, with_key)
+    sign = sign_of(maximize, algorithm.objectives)
+    for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
+    require_one_objective(algorithm.objectives, **for_one)
+    problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
+    traced = is_compiled(jit, problem, args, **for_the_host)
+    problem = problem._replace(fun=traced_anew(fun) if traced else fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
-    with Reporter(problem, callback, progress and problem.budget + reserve, clock) as report:
-        task = SearchTask(
-            problem=problem,
-            key=key,
-            args=args,
-            starts=starts,
-            target=None if target is None else sign * target,
-            patience=patience,
-            report=report if report.is_wanted else None,
-            clock=clock,
-            reserve=reserve,
-            catch=catch,
-        )
-        outcome = on_device(task) if jit else on_host(task, executor)
+    with nullcontext() if log is None else Journal(log) as journal:
+        seed = as_seed(key, state, journal)
+        starts = starts_of(problem, init_points, init_values, as_key(seed))
+        require_covered(limit, algorithm, starts)
+        problem, reserve, exhausts, state = plan(problem, starts, state)
+        bar = progress and min(problem.budget, problem.planned) + reserve
+        with Reporter(problem, callback, bar, clock) as report:
+            task = SearchTask(
+                problem=problem,
+                key=key_of(seed, state),
+                args=args,
+                starts=starts,
+                target=None if target is None else problem.signed(target),
+                patience=patience,
+                # Without a budget, a compiled search has no room for its whole history at once.
+                report=report if report.is_wanted or (traced and budget is None) else None,
+                clock=clock,
+                reserve=reserve,
+                catch=catch,
+                has_aux=has_aux,
+                batched=batched,
+                journal=journal,
+                state=state,
+                pruner=pruner,
+            )
+            if journal is not None:
+                journal.begin(identity_of(task, executor), seed)
+            if traced and (jit or not _starts_faster_on_host(task)):
+                outcome = on_device(task)
+            else:
+                callee = calls.compiled(problem) if traced else calls.plain(problem)
+                outcome = on_host(task, executor, callee)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    result = result_of(problem, outcome)
+    if problem.value_shape:
+        result: SearchResult = front_result_of(task, outcome, seed, planned)
+    else:
+        result = result_of(task, outcome, seed, planned)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if jit and not with_key:
+    if traced and not with_key and not problem.value_shape:
         warn_of_overflow(problem, args, result)
     return result
 
 
-def _planned(problem: Problem, starts: Starts) -> tuple[Problem, int, bool]:
-    """(the problem of a run, evaluations kept for its recommended point, whether it covers the space)."""
-    space, algorithm, budget = problem.space, problem.algorithm, problem.budget
-    # With a key, one value does not settle a point.
-    once = algorithm if problem.with_key else never_twice(algorithm, space, budget)
-    # Every unknown point once, and each given point without a value.
-    enough = space.size - len(np.unique(starts.x, axis=0))
-    enough += len(starts.x) if starts.values is None else 0
-    exhausts = once is not algorithm and is_listed(space, budget) and enough <= budget
-    reserve = reserved(algorithm, budget, len(starts.x)) if problem.is_noisy else 0
-    budget = int(enough) if exhausts else budget - reserve
-    return problem._replace(algorithm=once, budget=budget), reserve, exhausts
+def _starts_faster_on_host(task: SearchTask) -> bool:
+    """Whether so few evaluations take less time on the host than XLA takes to compile the search."""
+    problem = task.problem
+    few = (problem.budget + task.reserve) * problem.runs <= FEW
+    inputs = problem.algorithm, problem.space, problem.planned, task.key
+    return few and bool(numpy_programs(*inputs, float_dtype()))

@@ -161,7 +161,21 @@ def _while(eqn: Any) -> Callable[..., list]:
             carry = body(*second, *carry)
         return carry
 
-    return loop
+    def batched(*operands):
+        first, second = operands[:of_test], operands[of_test : of_test + of_body]
+        carry = list(operands[of_test + of_body :])
+        while (going := test(*first, *carry)[0]).any():
+            new = body(*second, *carry)
+            carry = [_where(going, a, b) for a, b in zip(new, carry, strict=True)]
+        return carry
+
+    is_batched = eqn.params["cond_jaxpr"].out_avals[0].shape
+    return batched if is_batched else loop
+
+
+def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
+    """New entries for the members of a batch, by leading axes."""
+    return np.where(batch.reshape(batch.shape + (1,) * (np.ndim(new) - batch.ndim)), new, old)
 
 
 def _scan(eqn: Any) -> Callable[..., list]:

@@ -1,4 +1,4 @@
-"""Finite spaces: no point is asked for twice."""
+"""Finite and conditional spaces: no point is asked for twice."""
 
 import functools
 import math
@@ -12,11 +12,13 @@ from jax import lax
 
 from zojax._numerics import float_dtype
 from zojax.noise import mix
-from zojax.search._random import index_from, to_unit
+from zojax.search._random import to_unit
+from zojax.search.algorithms._active import active_coordinate
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
 from zojax.search.algorithms._toolkit import bounds_of, promoting_all, span_of
-from zojax.search.spaces import ORDERED, UNORDERED, Domain, Space
+from zojax.search.spaces import ORDERED, UNORDERED, Space
+from zojax.search.spaces._listing import all_points
 
 LISTED = 2**12, 2**16  # points of a space that is always listed, and of the largest listed one
 STEPS = 32  # of the walk away from a known point, before the search gives up
@@ -31,13 +33,14 @@ def is_listed(space: Space, budget: int) -> bool:
 
 
 def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
-    """The algorithm with a memory, which replaces known points on a finite space.
+    """The algorithm with a memory, which replaces known points on a finite or conditional space.
 
     A listed space takes the nearest new point. A larger space takes the end of a short random walk. The
-    algorithm is returned unchanged on infinite spaces and for noisy functions. On larger spaces, so is one
+    algorithm is returned unchanged on other spaces and for noisy functions. On larger spaces, so is one
     that leaves the space.
     """
-    if space.size == math.inf or algorithm.repeats_points:
+    is_covered = space.size < math.inf or space.is_conditional
+    if algorithm.repeats_points or not is_covered:
         return algorithm
     if is_listed(space, budget):
         return _listed(algorithm, space)
@@ -164,38 +167,14 @@ def _hash(x: jax.Array, salt: int) -> jax.Array:
 def _step(space: Space, x: jax.Array, steps: jax.Array, word: jax.Array) -> jax.Array:
     """x with one coordinate moved: by 1, later by up to 1 + steps; without order, to another value."""
     u = to_unit(mix((word, np.uint32(1)), lax.iota(jnp.uint32, 3)))
-    k = index_from(u[0], space.dimension)
+    k = active_coordinate(space, x, u[0])
     low, high = (bound[k] for bound in bounds_of(space))
     far = 1 + jnp.floor(jnp.abs(2 * u[1] - 1) * steps)
     to = x[k] + jnp.where(u[1] < 0.5, -far, far)
     to = jnp.where((to < low) | (to > high), 2 * x[k] - to, to)  # in the other direction
     other = x[k] + 1 + jnp.floor(u[2] * (high - low))
     other = jnp.where(other > high, other - (high - low + 1), other)
-    anywhere = space.from_unit(jnp.broadcast_to(u[2], x.shape))[k]
+    anywhere = space.in_box(jnp.broadcast_to(u[2], x.shape))[k]
     kind = jnp.asarray(space.kinds)[k]
     to = jnp.where(kind == ORDERED, to, jnp.where(kind == UNORDERED, other, anywhere))
     return space.clip(set_row(x, k, to.astype(x.dtype)))
-
-
-def all_points(space: Space) -> np.ndarray:
-    """Every encoded point of a finite space, shape (size, d)."""
-    points = np.zeros((1, 0))
-    for domain in space.domains:
-        rows = _values(domain)
-        left, right = len(points), len(rows)
-        points = np.concatenate([np.repeat(points, right, 0), np.tile(rows, (left, 1))], axis=1)
-    return points
-
-
-def _values(domain: Domain) -> np.ndarray:
-    """Every encoded value of a domain, flat, one per row."""
-    values, shape = domain.values(), (domain.count, *domain.shape)
-    if np.shape(values) != shape:
-        raise ValueError(
-            f"values() of {domain} must have shape (count, *shape) = {shape}, got {np.shape(values)}."
-        )
-    if domain.snap is not None and not np.allclose(domain.snap(values), values, rtol=0, atol=1e-9):
-        raise ValueError(
-            f"values() of {domain} must hold only values that its snap does not change."
-        )
-    return np.reshape(values, (len(values), -1))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,11 +19,14 @@ class Pending:
     """Futures and their points.
 
     Waiting ends with the `clock`, or when the executor is lost: it breaks, is shut down, or cancels an
-    evaluation. Evaluations that run at that time have `GRACE` seconds to end.
+    evaluation. Evaluations that run at that time have `GRACE` seconds to end. While it waits for one
+    evaluation, `arrived(future)` is called for others that end.
     """
 
-    def __init__(self, executor: Executor | None, clock: Clock | None):
-        self.executor, self.clock = executor, clock
+    def __init__(
+        self, executor: Executor | None, clock: Clock | None, arrived: Callable[[Any], None]
+    ):
+        self.executor, self.clock, self.arrived = executor, clock, arrived
         self.points: dict[Any, np.ndarray] = {}
         self.done: SimpleQueue = SimpleQueue()  # futures, as they end
         self.lost: str | None = None  # why the executor takes no more evaluations
@@ -35,6 +38,13 @@ class Pending:
 
     def __contains__(self, future) -> bool:
         return future in self.points
+
+    def add_known(self, x: np.ndarray) -> Future:
+        """A future that is done, for an evaluation that a journal has."""
+        future: Future = Future()
+        future.set_result(None)
+        self.points[future] = x
+        return future
 
     def submit(self, x: np.ndarray, call: partial):
         """The future of a call, or None if the executor refuses it."""
@@ -60,14 +70,15 @@ class Pending:
 
     def wait_for(self, future) -> bool:
         """Waits for this evaluation. Returns whether it ended with a value or an exception."""
-        while self.executor is not None and future in self.points and self._goes_on():
+        while self.executor is not None and future in self.points and not future.done():
+            if not self._goes_on():
+                break
             try:
-                future.exception(timeout=self._seconds())
-                break
-            except TimeoutError:
+                done = self.done.get(timeout=self._seconds())
+            except Empty:
                 continue
-            except CancelledError:
-                break
+            if self._has_value(done):
+                self.arrived(done)
         return self._has_value(future)
 
     def next_done(self, wait: bool):

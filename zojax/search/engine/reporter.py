@@ -1,9 +1,12 @@
 """Reports of a search to its callback and its progress bar."""
 
+from typing import Any
+
 import numpy as np
 
 from zojax._progress import progress_bar
-from zojax.search.engine.result import SearchProgress
+from zojax.search.engine.evaluation import Entry
+from zojax.search.engine.result import SearchProgress, trial_of
 from zojax.search.engine.task import Clock, Problem
 
 
@@ -22,12 +25,18 @@ class Reporter:
         if self.bar is not None:
             self.bar.close()
 
-    def __call__(self, evaluations: int, x: np.ndarray, value: float) -> str | None:
-        value = self.problem.sign * value
+    def __call__(
+        self, evaluations: int, x: np.ndarray, value: Any, last: Entry | None = None
+    ) -> str | None:
+        value = self.problem.signed(value)
         if self.bar is not None:
-            self.bar.set_postfix(best=f"{value:.6g}", refresh=False)
+            is_front = bool(self.problem.value_shape)
+            shown = {"front": len(value)} if is_front else {"best": f"{value:.6g}"}
+            self.bar.set_postfix(shown, refresh=False)
             self.bar.update(evaluations - self.bar.n)
         if self.callback is not None:
-            if self.callback(SearchProgress(evaluations, self.problem.space.point(x), value)):
+            trial = None if last is None else trial_of(self.problem, last)
+            best = self.problem.space.point(x)
+            if self.callback(SearchProgress(evaluations, best, value, trial)):
                 return "stopped by callback"
         return None if self.clock is None else self.clock.why_stop()

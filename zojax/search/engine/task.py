@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.search.algorithms._algorithm import Algorithm
+from zojax.search.pruners import Pruner
 from zojax.search.spaces import Space
 
 POINTS_KEPT = 2**26  # numbers in a history of points; a larger history keeps values only
@@ -20,7 +21,9 @@ LEAST = 100  # smallest budget with such evaluations
 class Problem(NamedTuple):
     """The fixed part of a run: hashable, so that equal searches compile once.
 
-    `sign` is -1 when maximizing. Everything below `minimize` searches for the least value.
+    `sign` is -1 when maximizing, with several objectives one number each. Everything below `minimize`
+    searches for the least values. `budget` is the most evaluations of a run. `planned` is the budget that
+    the algorithm knows.
     """
 
     fun: Callable
@@ -28,13 +31,23 @@ class Problem(NamedTuple):
     algorithm: Algorithm
     budget: int
     runs: int
-    sign: float
+    sign: float | tuple[float, ...]
     with_key: bool
+    planned: int
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the user said that two values of a point may differ."""
-        return self.with_key or self.algorithm.repeats_points
+        """Whether the user said that two values of a point may differ. A front is taken as it is."""
+        return not self.value_shape and (self.with_key or self.algorithm.repeats_points)
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of one value: () for one objective, else (objectives,)."""
+        return np.shape(self.sign)
+
+    def signed(self, values: Any) -> Any:
+        """The user's values (..., *value_shape) to be minimized, and back."""
+        return (np.asarray(self.sign) if self.value_shape else self.sign) * values
 
 
 class Clock(NamedTuple):
@@ -53,10 +66,35 @@ class Clock(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """The given points (n, d), encoded, and their values (n,), to be minimized, or None."""
+    """The given points (n, d), encoded, and their values (n, *value_shape), to be minimized, or None."""
 
     x: np.ndarray
     values: np.ndarray | None
+
+
+class SearchState(NamedTuple):
+    """The end of a search, from which another call of `minimize` goes on.
+
+    It has no history. Save it as any pytree.
+
+    Attributes:
+      algorithm: the algorithm's state and, on a finite space, its memory of evaluated points; with a
+        leading axis of runs if repeats > 1.
+      x: (runs, d), the encoded recommended points.
+      values: (runs,), their values, negated when maximizing.
+      evaluations: of each run so far.
+      budget: of the first search. It chose the algorithm, if none was given.
+      planned: the part of it that the algorithm knows.
+      key: the data of the search's key.
+    """
+
+    algorithm: Any
+    x: np.ndarray
+    values: np.ndarray
+    evaluations: int
+    budget: int
+    planned: int
+    key: np.ndarray
 
 
 class SearchTask(NamedTuple):
@@ -64,7 +102,8 @@ class SearchTask(NamedTuple):
 
     `report(evaluations, x, value)` is called now and then. It returns a reason to stop, or None, and
     watches `clock`. `reserve` evaluations beyond the problem's budget repeat the recommended point.
-    Exceptions in `catch` count as failed evaluations.
+    Exceptions in `catch` count as failed evaluations. `pruner` may end evaluations early. `state` is the
+    end of an earlier search.
     """
 
     problem: Problem
@@ -73,21 +112,31 @@ class SearchTask(NamedTuple):
     starts: Starts
     target: float | None
     patience: int | None
-    report: Callable[[int, np.ndarray, float], str | None] | None
+    report: Callable[..., str | None] | None
     clock: Clock | None = None
     reserve: int = 0
     catch: tuple[type[Exception], ...] = ()
+    has_aux: bool = False
+    batched: bool = False
+    journal: Any = None
+    state: SearchState | None = None
+    pruner: Pruner | None = None
 
 
-def keeps_points(problem: Problem) -> bool:
-    """Whether the history keeps points besides values."""
-    return problem.budget * problem.runs * problem.space.dimension <= POINTS_KEPT
+def keeps_points(problem: Problem, evaluations: int) -> bool:
+    """Whether a history of so many evaluations a run keeps points besides values."""
+    return evaluations * problem.runs * problem.space.dimension <= POINTS_KEPT
 
 
 def first_state(algorithm: Algorithm, space: Space, budget: int, key: jax.Array) -> Any:
     """The algorithm's first state, with the types of later states, so that a step compiles once."""
     state = algorithm.init(key, space, budget)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
+
+
+def as_types_of(state: Any, like: Any) -> Any:
+    """A state of an earlier search, which may have run in another precision."""
+    return jax.tree.map(lambda leaf, new: jnp.asarray(leaf, new.dtype), state, like)
 
 
 def reserved(algorithm: Algorithm, budget: int, points: int) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 from zojax._call import kept_with
 from zojax._keys import as_key
 from zojax._numerics import float_dtype
-from zojax.search.spaces import Space
+from zojax._scalars import traced_values
+from zojax.search.engine.task import Problem
 
 
 @kept_with
@@ -22,31 +23,40 @@ def _found(fun: Callable[[], Callable]) -> dict:
     return {}
 
 
-def is_traceable(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
+def is_traceable(problem: Problem, args: tuple) -> bool:
     """Whether `_try_to_trace` succeeds, tried once per function, space and types of args."""
+    fun = problem.fun
     if traced_anew(fun) is not fun:
-        return _try_to_trace(fun, space, args, with_key)
+        return _try_to_trace(problem, args)
     try:
         leaves, treedef = jax.tree.flatten(args)
         types = tuple((type(x), jnp.shape(x), jnp.result_type(x)) for x in leaves)
-        found, tried = _found(fun), (space, with_key, float_dtype(), treedef, types)
+        found, tried = _found(fun), (*_read(problem), float_dtype(), treedef, types)
         if tried not in found:
-            found[tried] = _try_to_trace(fun, space, args, with_key)
+            found[tried] = _try_to_trace(problem, args)
     except TypeError:  # args that are no arrays, or an unhashable function or space
-        return _try_to_trace(fun, space, args, with_key)
+        return _try_to_trace(problem, args)
     return found[tried]
 
 
-def _try_to_trace(fun: Callable, space: Space, args: tuple, with_key: bool) -> bool:
+def _read(problem: Problem) -> tuple:
+    """The parts of a problem that a trace reads."""
+    return problem.space, problem.with_key, problem.value_shape
+
+
+def _try_to_trace(problem: Problem, args: tuple) -> bool:
     """Whether JAX can trace `fun`, and its value depends on the point.
 
     Two traces must agree. A NumPy random number, a clock or a counter would become a constant.
     """
+    space, with_key, value_shape = _read(problem)
     if not all(d.traceable for d in space.domains):
         return False
 
     def attempt(x, args, key):
-        value = fun(space.decode(x), *args, **({"key": key} if with_key else {}))
+        value = problem.fun(space.decode(x), *args, **({"key": key} if with_key else {}))
+        if value_shape:
+            value = traced_values(value, value_shape)[0]
         is_number = jnp.shape(value) == () and not jnp.iscomplexobj(value)
         if not (isinstance(value, jax.core.Tracer) and is_number):
             raise TypeError("the value is not a number that depends on the point")

@@ -1,5 +1,9 @@
 """Checks of a user's domain, before any search."""
 
+from typing import Any
+
+import numpy as np
+
 from zojax.search.spaces._arguments import as_bounds, as_shape
 from zojax.search.spaces._domain import CONTINUOUS, ORDERED, UNORDERED, Domain
 from zojax.search.spaces._precision import exact_bits, require_resolution
@@ -16,14 +20,16 @@ def require_domain(domain: Domain) -> None:
     missing = [m for m in MEMBERS if not any(hasattr(place, m) for place in places)]
     if missing:
         raise TypeError(f"{name} must define {' and '.join(missing)}: see search.Domain.")
-    if domain.kind not in (CONTINUOUS, ORDERED, UNORDERED):
+    if not set(np.unique(domain.kind).tolist()) <= {CONTINUOUS, ORDERED, UNORDERED}:
         raise ValueError(
             f"kind of {name} must be CONTINUOUS, ORDERED or UNORDERED, got {domain.kind!r}: "
             "import them from zojax.search."
         )
     if as_shape(domain.shape) != domain.shape:
         raise ValueError(f"shape of {name} must be a tuple of sizes, got {domain.shape!r}.")
-    _require_bounds(name, domain)
+    columns = np.broadcast_arrays(domain.kind, domain.low, domain.high)
+    for kind, low, high in set(zip(*(c.ravel().tolist() for c in columns), strict=True)):
+        _require_bounds(name, kind, low, high, domain.is_continuum)
     try:
         hash(domain)
     except TypeError as error:
@@ -32,9 +38,9 @@ def require_domain(domain: Domain) -> None:
         ) from error
 
 
-def _require_bounds(name: str, domain: Domain) -> None:
-    low, high = as_bounds(name, domain.low, domain.high)
-    if domain.kind != CONTINUOUS:
+def _require_bounds(name: str, kind: int, low: Any, high: Any, is_continuum: bool) -> None:
+    low, high = as_bounds(name, low, high)
+    if kind != CONTINUOUS:
         if low % 1 or high % 1:
             raise ValueError(
                 f"{name} has whole coordinates and needs whole bounds, got {low} and {high}."
@@ -44,5 +50,5 @@ def _require_bounds(name: str, domain: Domain) -> None:
                 f"bounds of {name} must lie within 2^{exact_bits()}, got {low} and {high}: "
                 "encode an offset, and add the rest in decode."
             )
-    elif domain.is_continuum:
+    elif is_continuum:
         require_resolution(name, low, high, low, high)

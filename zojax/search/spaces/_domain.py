@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,8 @@ class Domain:
 
     - `kind`: CONTINUOUS for real coordinates; ORDERED or UNORDERED for whole numbers. All three are in
       `zojax.search`;
-    - `low`, `high`: the bounds of every coordinate, both included;
+    - `low`, `high`: the bounds of every coordinate, both included. Where coordinates differ, these and
+      `kind` are arrays of `shape`;
     - `decode(x)`: values from encoded coordinates. JAX traces it. On the host, x is a NumPy array.
 
     and, if the default does not fit,
@@ -31,9 +32,11 @@ class Domain:
     - `encode(value)`: the inverse of `decode`, for `init_points`;
     - `to_python(x)`: `decode` for host functions and results, from float64;
     - `snap(x)`: the nearest coordinates that encode a value, if not all do;
+    - `active(x)`: which coordinates change the value, bool (..., *shape), if not all do. `snap` gives the
+      others a fixed value;
     - `count`, `values()`: with a `snap` and finitely many values, their number and the values;
     - `traceable`: False if JAX cannot trace `decode`;
-    - `slack`: the rounding of `encode`, outside the bounds.
+    - `slack`: the rounding of `encode`, outside the bounds; a number or an array of `shape`.
 
     >>> from dataclasses import dataclass
     >>> from zojax import search
@@ -54,33 +57,39 @@ class Domain:
     (32, [8, 16, 32, 64])
     """
 
-    kind: int
-    low: float
-    high: float
+    kind: Any
+    low: Any
+    high: Any
     shape: tuple[int, ...] = ()
     traceable: bool = True
-    slack: float = 0.0
+    slack: Any = 0.0
     snap: Callable | None = None
+    active: Callable | None = None
 
     @property
     def is_continuum(self) -> bool:
         """Whether every point between the bounds encodes a value."""
-        return self.kind == CONTINUOUS and self.snap is None
+        return bool(np.all(self.kind == CONTINUOUS)) and self.snap is None
 
     @property
     def count(self) -> float:
         """The number of values, of the whole array: an int, or inf."""
-        if self.kind == CONTINUOUS:
+        if np.any(self.kind == CONTINUOUS):
             return math.inf
-        return int(self.high - self.low + 1) ** math.prod(self.shape)
+        sizes, times = np.unique(
+            np.broadcast_to(self.high - self.low + 1, self.shape), return_counts=True
+        )
+        return math.prod(int(n) ** int(k) for n, k in zip(sizes, times, strict=True))
 
     def values(self) -> np.ndarray:
         """Every value of a finite domain, encoded, shape (count, *shape)."""
-        if self.kind == CONTINUOUS:
+        if np.any(self.kind == CONTINUOUS):
             raise NotImplementedError(
                 f"{self} has {self.count} values: define values() to list them."
             )
-        return combinations(np.arange(self.low, self.high + 1), self.shape)
+        bounds = (np.broadcast_to(bound, self.shape).ravel() for bound in (self.low, self.high))
+        entries = (np.arange(low, high + 1) for low, high in zip(*bounds, strict=True))
+        return np.reshape(list(itertools.product(*entries)), (-1, *self.shape))
 
     def decode(self, x: Any) -> Any:
         """Values from encoded coordinates (..., *shape), with the same leading axes."""
@@ -108,6 +117,14 @@ def plain(value: Any) -> Any:
     """A Python scalar, or the array."""
     value = np.asarray(value)
     return value.item() if value.ndim == 0 else value
+
+
+def objects(items: Sequence) -> np.ndarray:
+    """Items of any kind as an array of objects, one entry each."""
+    array = np.empty(len(items), object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array
 
 
 def combinations(entry: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

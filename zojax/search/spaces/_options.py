@@ -1,4 +1,4 @@
-"""Checks of the options of a choice. No option may contain a domain."""
+"""Checks of the options of a choice. No option of a list may contain a domain."""
 
 import dataclasses
 import functools
@@ -24,8 +24,7 @@ def as_options(name: str, options: Any) -> tuple:
         if nested is not None:
             raise TypeError(
                 f"options of {name} must be values, got {option!r} with the domain {nested}: "
-                "search all variables side by side, {'kind': choice(['svc', 'knn']), 'svc': uniform(0, 1), "
-                "'knn': integers(1, 9)}, and let fun read the ones of its kind."
+                "name the options, choice({'svc': uniform(0, 1), 'knn': integers(1, 9)})."
             )
     return options
 

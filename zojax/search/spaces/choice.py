@@ -1,7 +1,7 @@
 """One of several options: `choice` without an order, `ordered` with one."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.search.spaces._arguments import as_shape
-from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain, times
+from zojax.search.spaces._domain import ORDERED, UNORDERED, Domain, objects, times
 from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import fits_float, fits_int, namespace_of, require_traceable
+from zojax.search.spaces.conditional import conditional
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +84,9 @@ class Choice(Domain):
             if not all(are_lists) or any(len(v) != length for v in flat):
                 raise ValueError(f"a value of {self} must have shape {self.shape}, got {value!r}.")
             flat = [entry for v in flat for entry in v]
-        return np.reshape([float(self._position(v)) for v in flat], self.shape)
+        return np.reshape([float(self.position(v)) for v in flat], self.shape)
 
-    def _position(self, value) -> int:
+    def position(self, value) -> int:
         equal = [i for i, o in enumerate(self.options) if o is value or _equal(o, value)]
         if not equal:
             raise ValueError(f"{value!r} is not one of the options of {self}.")
@@ -98,34 +99,58 @@ class Choice(Domain):
         return f"{name}([{shown}]){times(self.shape)}"
 
 
-def choice(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+def choice(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Domain:
     """One of several options without an order. All options are equally likely.
 
     Numbers are decoded to one type, bool, int or float: 1 of [1, 2.5] is 1.0. On the host, an array of
     numbers is NumPy's (bool, int64, float64), and an array of other options holds objects.
 
+    **Named spaces.** A dict of pytrees of domains makes a conditional space. A point holds the variables of
+    one option only, as a `Branch`: a pair of its name and its point. Only these variables move. Spaces nest
+    to any depth, and an option without variables is {}. The function runs on the host.
+
     Args:
-      options: at least two, of any kind but domains. Only numbers allow a traced function.
-      shape: a size or a tuple of sizes, for an array of independent choices.
+      options: at least two, of any kind but domains. Only numbers allow a traced function. Or a dict of
+        spaces.
+      shape: a size or a tuple of sizes, for an array of independent choices; () for a dict.
 
     Raises:
-      TypeError: options that are not a list (a string is not one); a domain inside an option.
+      TypeError: options that are not a list (a string is not one); a domain inside an option of a list; a
+        dict with an option that is no pytree of domains.
       ValueError: fewer than two options; a bad shape.
 
     >>> print(choice(["adam", "sgd"]))
     choice(['adam', 'sgd'])
+    >>> from zojax import search
+    >>> model = choice({"svm": {"C": search.log_uniform(1e-3, 1e3)}, "knn": {"k": search.integers(1, 9)}})
+    >>> def loss(model):
+    ...     match model:
+    ...         case "svm", {"C": C}:
+    ...             return abs(C - 10)
+    ...         case "knn", {"k": k}:
+    ...             return 1 + abs(k - 3)
+    >>> found = search.minimize(loss, model, budget=100, key=0)
+    >>> found.best.name, round(found.best.value["C"], 1)
+    ('svm', 10.0)
     """
+    if isinstance(options, Mapping):
+        return conditional("choice", options, UNORDERED, shape)
     return Choice(as_options("choice", options), UNORDERED, as_shape(shape))
 
 
-def ordered(options: Sequence, shape: int | tuple[int, ...] = ()) -> Domain:
+def ordered(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Domain:
     """One of several options with an order: neighbours in the list are similar.
 
-    Samples, types, arguments and errors are as in `choice`.
+    Samples, types, arguments, named spaces and errors are as in `choice`.
 
     >>> print(ordered([0.0, 0.1, 0.5]))
     ordered([0.0, 0.1, 0.5])
+    >>> from zojax import search
+    >>> print(ordered({n: [search.integers(8, 256)] * n for n in (1, 2)}))  # widths of 1 or 2 layers
+    ordered({1: {0: integers(8, 256)}, 2: {0: integers(8, 256), 1: integers(8, 256)}})
     """
+    if isinstance(options, Mapping):
+        return conditional("ordered", options, ORDERED, shape)
     return Choice(as_options("ordered", options), ORDERED, as_shape(shape))
 
 
@@ -137,10 +162,7 @@ def _table_of(options: tuple) -> np.ndarray:
             return np.array(numbers, next(types, float))
         except OverflowError:  # beyond int64 or float64: keep Python's own numbers
             pass
-    table = np.empty(len(options), object)
-    for i, option in enumerate(options):
-        table[i] = option
-    return table
+    return objects(options)
 
 
 def _number_in(option) -> bool | int | float | None:

@@ -12,6 +12,9 @@ A `Space` puts the coordinates of its domains side by side: d *encoded* coordina
     ordered([...])              the position in the list                ORDERED
     choice([...])               the position in the list                UNORDERED
     subset(n, max_size=k)       n zeros and ones                        UNORDERED
+    permutation(n)              the place of each item                  CONTINUOUS
+    real(loc, scale)            -1 ... 1, logarithmic near both ends    CONTINUOUS
+    choice({...})               the position, and the coordinates of all options
 
 So algorithms know only boxes and kinds. The box of log_integers runs from log(lo - 1/2) to log(hi + 1/2),
 so that each integer has its own bin. `Domain` describes how to write your own.
@@ -76,6 +79,11 @@ class Space:
         """CONTINUOUS, ORDERED or UNORDERED, int8 of shape (d,)."""
         return self._per_coordinate("kind").astype(np.int8)
 
+    @cached_property
+    def slack(self) -> np.ndarray:
+        """The rounding of `encode` outside the bounds, shape (d,)."""
+        return self._per_coordinate("slack")
+
     @property
     def is_continuous(self) -> bool:
         return bool(np.all(self.kinds == CONTINUOUS))
@@ -89,6 +97,11 @@ class Space:
         """Whether every point of the box belongs to the space, so that equal proposals are rare."""
         return all(domain.is_continuum for domain in self.domains)
 
+    @cached_property
+    def is_conditional(self) -> bool:
+        """Whether some coordinates matter at some points only."""
+        return any(getattr(domain, "active", None) is not None for domain in self.domains)
+
     def sample(self, key, num: int) -> jax.Array:
         """`num` random points, encoded, shape (num, d): uniform over the box, bounds included."""
         return self.from_unit(sample_unit(key, (num, self.dimension)))
@@ -96,12 +109,16 @@ class Space:
     @promoting
     def from_unit(self, u: jax.Array) -> jax.Array:
         """Encoded points from uniform numbers in [0, 1): every discrete value is equally likely."""
+        return self._snap(self.in_box(u))
+
+    @promoting
+    def in_box(self, u: jax.Array) -> jax.Array:
+        """Points of the box from uniform numbers in [0, 1), each coordinate for itself: without `snap`."""
         low, high = jnp.asarray(self.low, u.dtype), jnp.asarray(self.high, u.dtype)
         if self.is_continuous:
-            return self.clip(low + u * (high - low))
+            return self._to_box(low + u * (high - low))
         cell = jnp.where(self.kinds == CONTINUOUS, 0.0, 0.5).astype(u.dtype)
-        x = (low - cell) + u * (high - low + 2 * cell)
-        return self.clip(x)
+        return self._to_box((low - cell) + u * (high - low + 2 * cell))
 
     @promoting
     def to_unit(self, x: jax.Array) -> jax.Array:
@@ -113,25 +130,43 @@ class Space:
     @promoting
     def clip(self, x: Any) -> Any:
         """The nearest encoded point of the space, (..., d), for arrays of NumPy or JAX."""
+        return self._snap(self._to_box(x))
+
+    @promoting
+    def active(self, x: Any) -> Any:
+        """Which coordinates of encoded points (..., d) matter there, bool (..., d)."""
+        if not self.is_conditional:
+            return np.ones(x.shape, bool)
+        masks = [_active(*both) for both in zip(self.domains, self.split(x), strict=True)]
+        flat = [mask.reshape(*x.shape[:-1], -1) for mask in masks]
+        return namespace_of(x).concatenate(flat, axis=-1)
+
+    def _to_box(self, x: Any) -> Any:
+        """Within the bounds, and whole where the kind is not continuous."""
         xp = namespace_of(x)
         x = xp.clip(x, self.low.astype(x.dtype), self.high.astype(x.dtype))
         if self.is_discrete:
-            x = xp.round(x)
-        elif not self.is_continuous:
-            x = xp.where(self.kinds == CONTINUOUS, x, xp.round(x))
+            return xp.round(x)
+        if self.is_continuous:
+            return x
+        return xp.where(self.kinds == CONTINUOUS, x, xp.round(x))
+
+    def _snap(self, x: Any) -> Any:
+        """The nearest points of the space, from points of the box."""
         if all(domain.snap is None for domain in self.domains):
             return x
         parts = [
             part if d.snap is None else d.snap(part)
-            for d, part in zip(self.domains, self._split(x), strict=True)
+            for d, part in zip(self.domains, self.split(x), strict=True)
         ]
-        return xp.concatenate([part.reshape(*x.shape[:-1], -1) for part in parts], axis=-1)
+        flat = [part.reshape(*x.shape[:-1], -1) for part in parts]
+        return namespace_of(x).concatenate(flat, axis=-1)
 
     @promoting
     def decode(self, x: Any) -> PyTree:
         """The user's pytree from encoded points (..., d); leaves keep the leading axes. Traceable."""
         x = x if hasattr(x, "dtype") else np.asarray(x)
-        parts = zip(self.domains, self._split(x), strict=True)
+        parts = zip(self.domains, self.split(x), strict=True)
         return self.treedef.unflatten([d.decode(part) for d, part in parts])
 
     def point(self, x) -> PyTree:
@@ -140,7 +175,7 @@ class Space:
         For points (n, d), the leaves are arrays with a leading axis.
         """
         x = np.array(x, float)  # a copy for the user
-        parts = zip(self.domains, self._split(x), strict=True)
+        parts = zip(self.domains, self.split(x), strict=True)
         return self.treedef.unflatten([d.to_python(part) for d, part in parts])
 
     def encode(self, point: PyTree) -> np.ndarray:
@@ -151,17 +186,22 @@ class Space:
             message = f"{point!r} does not have the structure of the space\n{self}"
             raise ValueError(message) from error
         parts = zip(self.domains, values, strict=True)
-        x = np.concatenate([_coordinates(domain, value) for domain, value in parts])
-        slack = self._per_coordinate("slack")
-        outside = ~((x >= self.low - slack) & (x <= self.high + slack))
+        x = np.concatenate([np.zeros(0), *(_coordinates(domain, value) for domain, value in parts)])
+        outside = ~((x >= self.low - self.slack) & (x <= self.high + self.slack))
         if outside.any():
             raise ValueError(f"{point!r} lies outside the space\n{self}")
         x = np.clip(x, self.low, self.high)
         nearest = self.clip(x)
         rounding = 1e-6 * np.where(self.kinds == CONTINUOUS, self.high - self.low, 1)
-        if (np.abs(nearest - x) > rounding + slack).any():
+        if (np.abs(nearest - x) > rounding + self.slack).any():
             raise ValueError(f"{point!r} is not one of the points of the space\n{self}")
         return nearest
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The path of each domain, such as "model.lr", or "" for a single domain."""
+        paths = jax.tree.leaves_with_path(self.treedef.unflatten(range(len(self.domains))))
+        return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
 
     def __str__(self):
         tree = self.treedef.unflatten(range(len(self.domains)))
@@ -175,15 +215,15 @@ class Space:
 
     def _per_coordinate(self, name: str) -> np.ndarray:
         parts = [
-            np.full(length, getattr(d, name), float)
-            for d, length in zip(self.domains, self._lengths, strict=True)
+            np.broadcast_to(np.asarray(getattr(d, name), float), d.shape).ravel()
+            for d in self.domains
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    def _split(self, x) -> list:
+    def split(self, x) -> list:
         """The coordinates of each domain, (..., *shape)."""
         parts = [x]
-        if len(self.domains) > 1:
+        if len(self.domains) != 1:
             ends = np.cumsum(self._lengths).tolist()
             parts = [x[..., end - n : end] for end, n in zip(ends, self._lengths, strict=True)]
         return [
@@ -222,6 +262,12 @@ def space(tree: PyTree) -> Space:
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _active(domain: Domain, x: Any) -> Any:
+    """Which coordinates of a domain matter at x."""
+    active = getattr(domain, "active", None)
+    return np.ones(x.shape, bool) if active is None else active(x)
 
 
 def _coordinates(domain: Domain, value) -> np.ndarray:

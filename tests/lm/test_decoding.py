@@ -13,6 +13,7 @@ from zojax import lm
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")
 KINDS = ("llama", "qwen2", "gpt2", "opt")
+WINDOWS = "gemma3", "smollm3", "mistral"  # layers of several kinds, and one kind with a window
 
 
 def slowly(forward, prompt, new):
@@ -28,10 +29,14 @@ def slowly(forward, prompt, new):
 
 
 # Each kind of model once, and each kind of code with and without a prefix.
-FAST = {("llama", 0), ("gpt2", 3)}
+FAST = {("llama", 0), ("gpt2", 3), ("gemma3", 0)}
 CASES = [
     pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow)
-    for case in itertools.product(KINDS, (0, 3))
+    for case in [
+        *itertools.product(KINDS, (0, 3)),
+        *itertools.product(WINDOWS, (0,)),
+        ("gemma3", 3),
+    ]
 ]
 
 

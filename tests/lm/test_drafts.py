@@ -1,0 +1,191 @@
+"""Drafts change the number of forward passes, never the text."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zojax
+from zojax import lm
+from zojax.lm import drafts, llama
+
+FOLDERS = pathlib.Path(__file__).with_name("reference_models")
+CONFIG = llama.Config(vocabulary=8, width=16, layers=2, heads=2, kv_heads=1, hidden=16)
+PARAMS = llama.init(jax.random.key(3), CONFIG)
+MODEL = lm.Model(llama, CONFIG, PARAMS)
+TOKENS, LENGTHS, NEW = np.random.default_rng(1).integers(0, 8, (3, 7)), np.array([7, 3, 1]), 24
+
+
+def decode(params, tokens=TOKENS, **options):
+    return MODEL.decode(params, tokens, LENGTHS, NEW, **options)
+
+
+PLAIN = jax.jit(decode)
+
+
+def oracle(size, damage=()):
+    """Drafts the model's own text, with wrong tokens at some places."""
+    answers = np.array(PLAIN(PARAMS).tokens)
+    answers[:, list(damage)] = (answers[:, list(damage)] + 1) % 8
+    return drafts.text(answers, size=size)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {
+        "lookup": drafts.lookup(size=3),
+        "text": oracle(3, damage=[5, 6, 13]),
+        "pool": drafts.pool(count=2, size=3, capacity=32),
+        "union": drafts.union(drafts.lookup(3), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
+    }
+
+
+# The union has all of them.
+ALONE = [pytest.param(name, marks=pytest.mark.slow) for name in ("lookup", "text", "pool")]
+
+
+@pytest.mark.parametrize("name", [*ALONE, "union"])
+def test_a_draft_changes_only_the_number_of_forward_passes(made, name):
+    plain = PLAIN(PARAMS)
+    found = jax.jit(lambda params: decode(params, draft=made[name]))(PARAMS)
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    np.testing.assert_array_equal(found.lengths, [NEW] * 3)
+    assert (plain.forwards == NEW).all() and found.forwards.mean() < 0.8 * NEW
+
+
+def test_a_right_draft_takes_all_its_tokens_in_each_forward_pass():
+    draft = oracle(3)
+    found = jax.jit(lambda params: decode(params, draft=draft))(PARAMS)
+    np.testing.assert_array_equal(found.tokens, PLAIN(PARAMS).tokens)
+    assert (found.forwards == 1 + -(-(NEW - 1) // 4)).all()
+
+
+@pytest.mark.slow
+def test_a_smaller_model_drafts_on_its_own_cache():
+    def run(params, layers):
+        smaller = drafts.first_layers(MODEL._replace(params=params), layers)
+        return decode(params, draft=drafts.model(smaller, size=3))
+
+    whole, half = (jax.jit(lambda p, n=n: run(p, n))(PARAMS) for n in (2, 1))
+    for found in (whole, half):
+        np.testing.assert_array_equal(found.tokens, PLAIN(PARAMS).tokens)
+    assert (whole.forwards == 1 + -(-(NEW - 1) // 4)).all()  # it drafts its own text
+    assert (half.forwards >= whole.forwards).all()
+
+
+def test_random_drafts_of_random_models_are_harmless():
+    def propose(state, text, length):
+        key = jax.random.fold_in(state, jnp.sum(length))
+        return jax.random.randint(key, (3, 4, 3), -1, 8), state
+
+    draft = drafts.Draft(4, 3, lambda *_: jax.random.key(9), propose, lambda state, seen: state)
+    run = jax.jit(lambda params: decode(params, draft=draft))
+    for seed in range(5):
+        params = llama.init(jax.random.key(seed), CONFIG)
+        found = run(params)
+        np.testing.assert_array_equal(found.tokens, PLAIN(params).tokens)
+        assert found.forwards.max() < NEW  # some guesses among 8 tokens are right
+
+
+@pytest.mark.slow
+def test_samples_are_those_of_plain_decoding():
+    options = dict(choose=lm.sampler(0.8, top_k=5, top_p=0.9), key=jax.random.key(5))
+    plain = jax.jit(lambda params: decode(params, **options))(PARAMS)
+    draft = drafts.text(plain.tokens, size=3)
+    found = jax.jit(lambda params: decode(params, draft=draft, **options))(PARAMS)
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    assert (plain.tokens != PLAIN(PARAMS).tokens).any() and found.forwards.max() < NEW / 2
+
+
+def test_a_text_ends_at_its_stop():
+    whole = np.array(PLAIN(PARAMS).tokens)
+    stop = int(whole[0, 6])
+    ends = [(row.tolist() + [stop]).index(stop) + 1 for row in whole]
+    draft = oracle(3)
+    found = jax.jit(lambda params: decode(params, draft=draft, stop=stop))(PARAMS)
+    np.testing.assert_array_equal(found.lengths, np.minimum(ends, NEW))
+    assert (found.forwards <= found.lengths).all()
+    for row, expected, end in zip(found.tokens, whole, ends, strict=True):
+        np.testing.assert_array_equal(row[:end], expected[:end])
+        assert (row[end:] == stop).all()
+
+
+@pytest.mark.slow
+def test_a_warm_pool_needs_fewer_forward_passes(made):
+    run = jax.jit(lambda params, memory: decode(params, draft=made["pool"], memory=memory))
+    first = run(PARAMS, jnp.full((32, 4), -1, jnp.int32))
+    second = run(PARAMS, first.draft)
+    np.testing.assert_array_equal(second.tokens, first.tokens)
+    assert second.forwards.sum() < first.forwards.sum()
+    phrases = np.array(first.draft)
+    kept = phrases[phrases[:, 0] >= 0]
+    assert len(np.unique(kept, axis=0)) == len(kept) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
+def test_learned_positions_and_windows_follow_the_tree(kind):
+    model = lm.load(FOLDERS / kind)
+    tokens = np.random.default_rng(1).integers(0, 61, (3, 7))
+
+    def run(params, draft):
+        return model.decode(params, tokens, LENGTHS, 12, draft=draft)
+
+    plain = jax.jit(lambda params: run(params, None))(model.params)
+    wrong = np.array(plain.tokens)
+    wrong[:, 4] += 1
+    draft = drafts.union(drafts.lookup(3), drafts.text(wrong, size=3))
+    found = jax.jit(lambda params: run(params, draft))(model.params)
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    assert found.forwards.max() < 8
+
+
+@pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
+def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
+    draft = drafts.union(drafts.text(PLAIN(PARAMS).tokens, size=3), drafts.lookup(3))
+    direction, mu = zojax.directions.low_rank(), 0.02
+    frame = direction.frame(jax.random.key(0), 3, PARAMS)
+
+    def member(i, draft):
+        noise = direction.draw(frame, i, PARAMS)
+        return zojax.implicit.evaluate(
+            lambda params: decode(params, draft=draft), PARAMS, noise, mu
+        )
+
+    plain = jax.jit(jax.vmap(lambda i: member(i, None)))(jnp.arange(3))
+    found = jax.jit(jax.vmap(lambda i: member(i, draft)))(jnp.arange(3))
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    assert (np.array(plain.tokens) != PLAIN(PARAMS).tokens).any()
+    assert (np.array(found.forwards) < NEW).all()
+
+
+def test_the_longest_match_in_the_text_is_followed():
+    text = jnp.array([[5, 1, 2, 3, 9, 4, 2, 3, 8, 1, 2, 3, 0, 0]])
+    found, _ = drafts.lookup(size=3).propose(None, text, jnp.array([12]))
+    assert found.tolist() == [[[9, 4, 2]]]  # "1 2 3" beats the later "2 3"
+    found, _ = drafts.lookup(size=4).propose(None, text, jnp.array([5]))
+    assert found.tolist() == [[[-1] * 4]]  # 9 is new
+    loop = jnp.array([[7, 1, 2, 1, 2, 0]])
+    found, _ = drafts.lookup(size=4).propose(None, loop, jnp.array([5]))
+    assert found.tolist() == [[[1, 2, 1, 2]]]
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
+        (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
+        (lambda: drafts.union(drafts.lookup(3), drafts.lookup(4)), r"one size, got sizes \[3, 4\]"),
+        (lambda: drafts.first_layers(MODEL, 3), "layers must be from 1 to 2, got 3"),
+        (lambda: lm.sampler(0.0), "temperature must be positive"),
+        (lambda: lm.sampler(top_k=0), "top_k must be 1 at least, got 0"),
+        (lambda: lm.sampler(top_p=1.5), "top_p must be above 0 and at most 1, got 1.5"),
+        (lambda: MODEL.generate(PARAMS, TOKENS, LENGTHS, 0), "new must be a positive int, got 0"),
+        (lambda: decode(PARAMS, choose=lm.sampler()), "sampling needs a key"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

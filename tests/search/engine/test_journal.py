@@ -1,0 +1,268 @@
+"""Journals: a search that was killed goes on at the same points, and evaluates nothing twice."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.search.engine import _killed
+from tests.search.engine._helpers import host_bowl, run
+from zojax import search
+
+IN_FLIGHT = {"alone": 1, "batch": 1, "pool": 4}
+
+
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, fun=host_bowl):
+        self.fun, self.calls = fun, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.fun(*args, **kwargs)
+
+
+def fails_somewhere(x):
+    if x[0] > 0.5:
+        raise RuntimeError("diverged")
+    return host_bowl(x), {"first": x[0], "all": x}
+
+
+SEARCHES = {
+    "alone": {"algorithm": search.sracos(), "budget": 40},
+    "batches": {"algorithm": search.random_search(7), "budget": 40},
+    "runs": {"algorithm": search.random_search(3), "budget": 20, "repeats": 2},
+    "starts": {"budget": 30, "init_points": list(np.linspace(-1, 1, 9).reshape(3, 3))},
+    "noise": {"algorithm": search.ssracos(), "budget": 110},
+    "failures": {"fun": fails_somewhere, "budget": 40, "has_aux": True, "maximize": True},
+}
+
+
+@pytest.mark.filterwarnings("ignore:an evaluation failed")
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_goes_on_from_any_line(name, tmp_path):
+    options = {"fun": host_bowl, "jit": False} | SEARCHES[name]
+    fun, path = options.pop("fun"), tmp_path / "log.jsonl"
+    whole = run(Counted(fun), log=path, **options)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + whole.evaluations
+    for kept in (1, 2, len(lines) // 2, len(lines)):
+        path.write_bytes(b"".join(lines[:kept]))
+        counted, seen = Counted(fun), []
+        again = run(
+            counted, callback=lambda p, seen=seen: seen.append(p.trial), log=path, **options
+        )
+        assert counted.calls == len(lines) - kept
+        assert sum(trial.replayed for trial in seen) == kept - 1
+        assert again.best_value == whole.best_value and again.message == whole.message
+        np.testing.assert_array_equal(again.history.values, whole.history.values)
+        np.testing.assert_array_equal(again.history.points, whole.history.points)
+        assert again.history.errors == whole.history.errors
+        written = [json.loads(line) for line in path.read_bytes().splitlines()]
+        before = [json.loads(line) for line in lines]
+        for line in (*written, *before):
+            line.pop("seconds", None)
+        assert written == before
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "log.jsonl"
+    whole = run(host_bowl, jit=False, budget=10, log=path)
+    data = path.read_bytes()
+    last = len(data.splitlines(keepends=True)[-1])
+    for cut in (1, last // 2, last - 1):
+        path.write_bytes(data[:-cut])
+        counted = Counted()
+        with pytest.warns(UserWarning, match="the last line was cut off"):
+            again = run(counted, jit=False, budget=10, log=path)
+        assert counted.calls == 1
+        np.testing.assert_array_equal(again.history.values, whole.history.values)
+    path.write_bytes(data[:-last] + bytes(last - 1) + b"\n")  # as after a power failure
+    with pytest.warns(UserWarning, match="the last line was cut off"):
+        run(host_bowl, jit=False, budget=10, log=path)
+    path.write_bytes(data[:30])  # in the header
+    counted = Counted()
+    run(counted, jit=False, budget=10, log=path)
+    assert counted.calls == 10
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "log.jsonl"
+    run(host_bowl, jit=False, budget=10, log=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], b"}{\n", *lines[5:]]))
+    with pytest.raises(ValueError, match="damaged in line 5: remove it"):
+        run(host_bowl, jit=False, budget=10, log=path)
+
+
+def test_a_file_that_is_no_journal_is_kept(tmp_path):
+    path = tmp_path / "notes.txt"
+    for text in ("a note", "a note\n", '{"journal": 3}\n'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="is no journal of a search: choose another path"):
+            run(host_bowl, jit=False, log=path)
+        assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"budget": 11}, r"another budget \(10, now 11\)"),
+        ({"key": 1}, "another key"),
+        ({"maximize": True}, "another maximize"),
+        ({"algorithm": search.sracos(), "key": 1}, "another algorithm .* another key"),
+        ({"space": search.uniform(-1, 2, (3,))}, "another space"),
+        ({"init_points": [np.zeros(3)]}, "another init_points"),
+    ],
+)
+def test_another_search_is_refused_with_what_differs(changed, message, tmp_path):
+    options = {"jit": False, "budget": 10, "log": tmp_path / "log.jsonl"}
+    run(host_bowl, **options)
+    with pytest.raises(ValueError, match=message):
+        run(host_bowl, **(options | changed))
+
+
+def test_points_of_another_version_are_refused(tmp_path):
+    path = tmp_path / "log.jsonl"
+    run(host_bowl, jit=False, budget=10, log=path)
+    lines = path.read_text().splitlines(keepends=True)
+    line = json.loads(lines[3])
+    line["x"][0] += 1e-6
+    path.write_text("".join([*lines[:3], json.dumps(line) + "\n", *lines[4:]]))
+    with pytest.raises(
+        ValueError, match="another point for evaluation 2 of run 0: it was written by"
+    ):
+        run(host_bowl, jit=False, budget=10, log=path)
+
+
+def test_two_searches_do_not_share_a_journal(tmp_path):
+    path = tmp_path / "log.jsonl"
+
+    def nested(x):
+        with pytest.raises(ValueError, match="is being written by another search"):
+            run(host_bowl, jit=False, log=path)
+        return host_bowl(x)
+
+    assert run(nested, jit=False, budget=3, log=path).failures == 0
+    assert run(nested, jit=False, budget=3, log=path).evaluations == 3  # the lock has ended
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_worker_that_outlives_its_parent_does_not_keep_the_lock(tmp_path):
+    from zojax.search.engine.journal import Journal
+
+    journal = Journal(tmp_path / "log.jsonl")
+    (begun, begins), (ends, end) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(begins, b" ")
+        os.read(ends, 1)  # outlives the parent's journal
+        os._exit(0)
+    os.read(begun, 1)
+    journal.file.close()
+    with Journal(tmp_path / "log.jsonl"):
+        pass
+    os.write(end, b" ")
+    os.waitpid(child, 0)
+    for pipe in (begun, begins, ends, end):
+        os.close(pipe)
+
+
+def test_a_journal_keeps_the_key_that_was_drawn(tmp_path):
+    path, counted = tmp_path / "log.jsonl", Counted()
+    first = run(host_bowl, jit=False, budget=10, key=None, log=path)
+    again = run(counted, jit=False, budget=10, key=None, log=path)
+    assert counted.calls == 0 and again.key == first.key
+    np.testing.assert_array_equal(again.history.values, first.history.values)
+
+
+def test_evaluations_in_flight_are_made_again(tmp_path):
+    path = tmp_path / "log.jsonl"
+    options = {"algorithm": search.asracos(in_flight=3), "budget": 30, "log": path}
+    with ThreadPoolExecutor(3) as pool:
+        whole = run(host_bowl, executor=pool, **options)
+        lines = path.read_bytes().splitlines(keepends=True)
+        for kept in (1, 7, 29, 31):
+            path.write_bytes(b"".join(lines[:kept]))
+            counted = Counted()
+            again = run(counted, executor=pool, **options)
+            assert counted.calls == 31 - kept and again.evaluations == 30
+            np.testing.assert_array_equal(
+                again.history.values[: kept - 1], whole.history.values[: kept - 1]
+            )
+            told = [json.loads(line)["value"] for line in path.read_bytes().splitlines()[1:]]
+            np.testing.assert_array_equal(told, again.history.values)
+
+
+def test_a_batch_is_written_in_the_order_of_its_ends(tmp_path):
+    path = tmp_path / "log.jsonl"
+
+    def first_is_slow(x):
+        if x[0] == first:
+            time.sleep(0.2)
+        return host_bowl(x)
+
+    options = {"algorithm": search.random_search(4), "budget": 8}
+    first = run(host_bowl, jit=False, **options).history.points[0, 0]
+    with ThreadPoolExecutor(4) as pool:
+        whole = run(first_is_slow, executor=pool, log=path, **options)
+    numbers = [json.loads(line)["number"] for line in path.read_bytes().splitlines()[1:]]
+    assert sorted(numbers) == list(range(8)) and numbers.index(0) == 3
+    counted = Counted()
+    again = run(counted, jit=False, log=path, **options)
+    assert counted.calls == 0
+    np.testing.assert_array_equal(again.history.values, whole.history.values)
+
+
+def test_attributes_that_are_no_json_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="attributes must be JSON for log=.*use numbers, strings"):
+        run(lambda x: (0.0, {"model": object()}), has_aux=True, log=tmp_path / "log.jsonl")
+
+
+def killed_searches(folder, mode, kills):
+    """Runs the search in processes that are killed at random moments, and then to its end."""
+    moments = random.Random(0)
+    calls, command = (
+        folder / "calls",
+        [sys.executable, "-m", "tests.search.engine._killed", folder, mode],
+    )
+    for number in range(kills + 1):
+        before = calls.stat().st_size if calls.exists() else 0
+        process = subprocess.Popen(command)
+        if number == kills:
+            assert process.wait() == 0
+            return
+        while process.poll() is None and (calls.stat().st_size if calls.exists() else 0) == before:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.6 / kills))
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "mode, kills",
+    [("alone", 2), *(pytest.param(m, 20, marks=pytest.mark.slow) for m in IN_FLIGHT)],
+)
+def test_kills_lose_no_evaluation_and_repeat_only_those_in_flight(mode, kills, tmp_path):
+    killed_searches(tmp_path, mode, kills)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()[1:]]
+    assert sorted(line["number"] for line in lines) == list(range(_killed.BUDGET))
+    calls = (tmp_path / "calls").read_text().splitlines()
+    asked = [
+        f"{[line['point'][f'x[{i}]'] for i in range(3)]} {line['point']['kind']}" for line in lines
+    ]
+    assert set(calls) >= set(asked)
+    assert _killed.BUDGET <= len(calls) <= _killed.BUDGET + kills * IN_FLIGHT[mode]
+    (tmp_path / "whole").mkdir()
+    if mode != "pool":  # whose order depends on time
+        whole = _killed.run(tmp_path / "whole", mode)
+        by_number = sorted(lines, key=lambda line: line["number"])
+        assert [line["value"] for line in by_number] == whole.history.values.tolist()

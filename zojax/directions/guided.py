@@ -1,0 +1,112 @@
+"""Directions that favour the span of past estimates."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax import noise
+from zojax._checks import require_count, require_fraction
+from zojax._direction import Adaptive, Direction, Outcome
+from zojax._trees import PyTree, total_size
+from zojax.directions._combine import accumulate
+from zojax.directions.normal import normal
+
+
+class _Basis(NamedTuple):
+    """Weights of the stored estimates in each of k orthonormal vectors, and how many are not zero."""
+
+    weights: jax.Array
+    rank: jax.Array
+
+
+def guided(history: int = 10, alpha: float = 0.5) -> Adaptive:
+    r"""Normals, stretched along the last k estimates.
+
+    .. math::
+        z = \sqrt\alpha\,\epsilon + \sqrt{(1-\alpha) d / k}\; U \epsilon'
+
+    U has k orthonormal columns, which span the last k estimates of the gradient; with fewer than k
+    different ones, k is their number, and without any z is normal. :math:`E zz^\top = \alpha I +
+    (1-\alpha)\frac{d}{k} UU^\top`: the target changes, and its trace stays d. The memory is k copies of
+    the parameters.
+
+    Args:
+      history: k, the number of estimates.
+      alpha: in (0, 1], the share of the full space.
+
+    Returns:
+      An `Adaptive` direction.
+
+    References:
+      Maheswaranathan et al., `Guided evolutionary strategies <https://arxiv.org/abs/1806.10230>`_, 2019.
+
+    >>> import jax.numpy as jnp, zojax
+    >>> tx = zojax.zo_sgd(0.01, zojax.estimator(zojax.directions.guided(4)))
+    >>> params = jnp.ones(3)
+    >>> _, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
+    >>> state.estimator_state.direction.shape
+    (4, 3)
+    """
+    history = require_count("history", history)
+    alpha = require_fraction("alpha", alpha)
+
+    return Adaptive(partial(_init, history), partial(_of_step, history, alpha), learn=_learn)
+
+
+def _init(history: int, like: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.zeros((history, *leaf.shape), leaf.dtype), like)
+
+
+def _of_step(history: int, alpha: float, memory: PyTree, params: PyTree) -> Direction:
+    del params
+    return _direction(memory, _basis(memory, history), alpha)
+
+
+def _learn(memory: PyTree, outcome: Outcome) -> PyTree:
+    def shift(past, g):
+        return jnp.concatenate([g[None].astype(past.dtype), past[:-1]])
+
+    return jax.tree.map(shift, memory, outcome.grads)
+
+
+def _basis(memory: PyTree, k: int) -> _Basis:
+    """Orthonormal vectors as sums of the stored ones, from the eigenvectors of their Gram matrix."""
+    rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
+    gram = sum(
+        (jnp.dot(r, r.T, precision="highest") for r in rows), start=jnp.zeros((k, k), jnp.float32)
+    )
+    # Directions of equal scale: the last estimates may be much smaller than the first.
+    scale = jnp.sqrt(jnp.diagonal(gram))
+    scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
+    values, vectors = jnp.linalg.eigh(scale[:, None] * gram * scale[None])
+    independent = values > 1e-5
+    root = jnp.where(independent, 1 / jnp.sqrt(jnp.where(independent, values, 1)), 0)
+    return _Basis(scale[:, None] * vectors * root[None], jnp.sum(independent).astype(jnp.float32))
+
+
+def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
+    base, has_span = normal(), basis.rank > 0
+    across = jnp.where(has_span, np.float32(math.sqrt(alpha)), np.float32(1))
+
+    def draw(frame, index, like):
+        seed = noise.child_seeds(frame, np.uint32(2**32 - 2), 1)[
+            0
+        ]  # an index that no direction has
+        normals = noise.Normals(seed).rows(
+            jnp.asarray(index).astype(jnp.uint32), len(basis.weights)
+        )
+        share = np.float32((1 - alpha) * total_size(like)) / jnp.maximum(basis.rank, 1)
+        weights = jnp.sqrt(share) * jnp.dot(basis.weights, normals, precision="highest")
+
+        def mixed(leaf, past, z):
+            flat = past.reshape(len(weights), -1).astype(jnp.float32)
+            values = jnp.dot(weights, flat, precision="highest").reshape(leaf.shape)
+            return noise.MixedNoise(z, values, across, jnp.float32(1))
+
+        return jax.tree.map(mixed, like, memory, base.draw(frame, index, like))
+
+    return base._replace(draw=draw, combine=accumulate(draw))

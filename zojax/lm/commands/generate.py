@@ -1,0 +1,114 @@
+"""Continues prompts with a model of a local Hugging Face folder or GGUF file.
+
+    python -m zojax.lm generate "The capital of France is"
+    python -m zojax.lm generate --weights FOLDER --adapter FOLDER "A fine film." "A dull mess."
+    python -m zojax.lm generate --weights FOLDER --temperature 0.8 --top-p 0.95 --json < prompts.txt
+
+All prompts run in one batch. Each line of the standard input is a prompt if none is given.
+"""
+
+import argparse
+import json
+import sys
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.lm import drafts
+from zojax.lm._files import refusing, shown
+from zojax.lm._model import Model
+from zojax.lm._smollm2 import smollm2
+from zojax.lm.huggingface import load, load_adapter
+from zojax.lm.models.decoding import Choice, most_likely, sampler
+
+HELP = "continue prompts"
+DRAFTS = {"none": drafts.none, "lookup": drafts.lookup}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add("prompts", nargs="*", metavar="PROMPT", help="a text to continue")
+    add("--weights", help="a Hugging Face folder or a GGUF file; SmolLM2-135M-Instruct if missing")
+    add("--adapter", help="a PEFT folder of LoRA or of a prefix, for --weights")
+    add("--dtype", choices=tuple(DTYPES), default="float32", help="of the weights (float32)")
+    add("--new", type=int, default=64, help="tokens to generate, at most (64)")
+    add("--stop", help="the token that ends a text, by default the model's own")
+    add("--temperature", type=float, default=0.0, help="0 takes the likeliest token (0)")
+    add("--top-k", type=int, help="sample among so many likeliest tokens")
+    add("--top-p", type=float, default=1.0, help="sample among the likeliest of this total (1)")
+    add("--seed", type=int, default=0, help="of the samples (0)")
+    add("--draft", choices=tuple(DRAFTS), default="none", help="lookup: several tokens a pass")
+    add("--json", action="store_true", help="print a JSON object with prompt and completion a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the continued prompts."""
+    if args.adapter is not None and args.weights is None:
+        raise ValueError(f"--adapter {args.adapter} needs --weights, the folder of its model.")
+    if args.new < 1:
+        raise ValueError(f"--new must be 1 at least, got {args.new}.")
+    choose = _choice(args)
+    prompts = args.prompts or [line.rstrip("\n") for line in sys.stdin]
+    model = smollm2() if args.weights is None else load(args.weights, DTYPES[args.dtype])
+    if args.adapter is not None:
+        model = load_adapter(args.adapter, model, args.weights)
+    if model.tokenizer is None:
+        raise ValueError(f"{args.weights} has no tokenizer.json.")
+    tokens, lengths = _encoded(model, prompts)
+    options: dict[str, Any] = dict(stop=_stop(model, args.stop), draft=DRAFTS[args.draft]())
+    options |= dict(new=args.new, choose=choose, key=jax.random.key(args.seed))
+    found = jax.jit(partial(model.decode, **options))(model.params, tokens, lengths)
+    for i, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+        written = np.asarray(found.tokens)[i, : found.lengths[i]].tolist()
+        completion = _completed(model, tokens[i, :length].tolist(), written)
+        pair = {"prompt": prompt, "completion": completion}
+        print(json.dumps(pair, ensure_ascii=False) if args.json else prompt + completion)
+    return 0
+
+
+def _choice(args: argparse.Namespace) -> Choice:
+    if args.temperature < 0:
+        raise ValueError(f"--temperature must not be negative, got {args.temperature}.")
+    if args.temperature == 0:
+        return most_likely
+    return sampler(args.temperature, args.top_k, args.top_p)
+
+
+def _encoded(model: Model, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens `(B, T)` and lengths `(B,)`; few widths, so that few programs are compiled."""
+    with refusing("tokenizer.json cannot encode the prompts"):
+        rows = [encoded.ids for encoded in model.tokenizer.encode_batch(prompts)]
+    for prompt, row in zip(prompts, rows, strict=True):
+        if not row:
+            raise ValueError(f"the prompt {shown(prompt)} has no token; give a text.")
+        if max(row) >= model.config.vocabulary:
+            raise ValueError(f"the prompt {shown(prompt)} has tokens that the model does not know.")
+    if not rows:
+        raise ValueError("there is no prompt; give one, or one a line on the standard input.")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    tokens = np.zeros((len(rows), -(-lengths.max() // 8) * 8), np.int32)
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[: len(row)] = row
+    return tokens, lengths
+
+
+def _stop(model: Model, text: str | None) -> int | None:
+    if text is None:
+        return model.stop
+    ids = model.tokenizer.encode(text, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise ValueError(
+            f"--stop must be one token of the model, got {shown(text)}, which is {shown(ids)}."
+        )
+    return ids[0]
+
+
+def _completed(model: Model, prompt: list[int], written: list[int]) -> str:
+    """The text after the prompt; a token's text may depend on the one before it."""
+    before, whole = model.tokenizer.decode(prompt), model.tokenizer.decode(prompt + written)
+    return whole[len(before) :]

@@ -1,0 +1,62 @@
+"""MeZO-BCD = signs in one block of layers after the other x central, then sgd."""
+
+import jax
+import optax
+
+from zojax import directions
+from zojax._checks import require_rate
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax.directions.layers import LayerOf
+
+
+def block_coordinate(
+    learning_rate: float | optax.Schedule = 1e-6,
+    mu: float | optax.Schedule = 1e-3,
+    num_directions: int = 1,
+    layer_of: LayerOf | None = None,
+    batch_size: int | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""MeZO on one block of layers a step, in turn.
+
+    .. math::
+        z = m_t \otimes s, \qquad x \leftarrow x - \eta\, c z
+
+    m_t is 1 in block t modulo the number of blocks; s are signs, the paper's are normal. A step without a
+    finite value repeats its block. A step is 2 N evaluations. The state is a counter.
+
+    Independent evidence: none in steps. The paper's gain of 2.8 in wall-clock time is from the part below
+    the block, which it evaluates once for both points. Here both points evaluate the whole loss.
+
+    Args:
+      learning_rate: eta, a float or a schedule.
+      mu: smoothing radius, a float or a schedule.
+      num_directions: N.
+      layer_of: numbers the blocks, see `directions.layers`; by default each leaf is one.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    References:
+      Park et al., `MeZO-BCD <https://arxiv.org/abs/2501.19099>`_, 2025.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.block_coordinate(learning_rate=0.1)
+    >>> params = [jnp.ones(2), jnp.ones(2)]
+    >>> state = tx.init(params)
+    >>> loss = lambda p: jnp.sum(p[0] ** 2 + p[1] ** 2)
+    >>> updates, state = tx.update(None, state, params, value_fn=loss)
+    >>> [bool((u != 0).any()) for u in updates]
+    [True, False]
+    """
+    require_rate("learning_rate", learning_rate)
+    source = estimator(
+        directions.layers_in_turn(layer_of),
+        mu=mu,
+        num_directions=num_directions,
+        batch_size=batch_size,
+    )
+    return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,0 +1,120 @@
+"""EGGROLL = low_rank x antithetic pairs x standardised values, then any optax optimizer."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import optax
+
+from zojax import directions, stencils
+from zojax import shaping as shapings
+from zojax._checks import require_count, require_rate
+from zojax._direction import Direction
+from zojax._estimator import estimator
+from zojax._estimator.arguments import InAxes
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax.shaping import Shaping
+from zojax.stencils import Stencil
+
+
+def eggroll(
+    learning_rate: float | optax.Schedule = 1e-2,
+    mu: float | optax.Schedule = 1e-2,
+    population: int = 256,
+    rank: int = 1,
+    stencil: Stencil | None = None,
+    shaping: Shaping | None = None,
+    group_size: int | None = None,
+    optimizer: Callable[..., optax.GradientTransformation] = optax.sgd,
+    direction: Direction | None = None,
+    batch_size: int | None = None,
+    in_axes: InAxes = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Evolution strategies whose members differ by matrices of low rank.
+
+    .. math::
+        E_i = A_i B_i^\top / \sqrt r, \qquad
+        x \leftarrow \mathrm{optimizer}\left(\sqrt P\; \mathrm{mean}_i(f_i E_i)\right)
+
+    over a population of P, with f its standardised losses. All members share the product with the base
+    weights, so a population costs little more than a batch. Take mu small against :math:`1/\sqrt d` of a
+    layer's inputs. Standardised losses are another target than the loss; see `shaping.standardize`.
+
+    A step is P evaluations. There is no state beyond the optimizer's; a member holds r (m + n) numbers
+    for each m x n matrix.
+
+    Independent evidence: ranks 1, 4, 16 and dense directions tie on a model of 0.5 billion parameters.
+    Pairs helped 1.7 times at one radius and hurt 1.4 times at a smaller one: try both stencils.
+
+    Args:
+      learning_rate: of the optimizer, a float or a schedule.
+      mu: the paper's sigma, a float or a schedule.
+      population: P, evaluations a step; even for pairs.
+      rank: r.
+      stencil: `stencils.central()` by default, antithetic pairs; `stencils.one_point()` for members that
+        are all different.
+      shaping: `shaping.standardize()` by default; `shaping.centered_ranks()` sees only the order.
+      group_size: consecutive directions that share their data, such as a prompt, when the loss maps it
+        with `in_axes`. The mean of each group is subtracted, as `shaping.standardize_groups` does.
+      optimizer: makes an optax transformation of the learning rate, as `optax.adam`.
+      direction: `directions.low_rank(rank)` by default: signs, cheaper than the paper's normal factors.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
+      in_axes: arguments of the loss with one slice a direction, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    Raises:
+      ValueError: a population that the stencil or the groups do not divide, or both a shaping and groups.
+
+    References:
+      Sarkar et al., `Evolution strategies at the hyperscale <https://arxiv.org/abs/2511.16652>`_, 2025.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.eggroll(learning_rate=0.1, population=64, optimizer=optax.adam)
+    >>> params = jnp.ones((4, 3))
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x) ** 2)
+    >>> bool(jnp.sum(updates) < 0)
+    True
+    """
+    require_rate("learning_rate", learning_rate)
+    stencil = stencils.central() if stencil is None else stencil
+    population, points = require_count("population", population), len(stencil.offsets)
+    if population % points:
+        raise ValueError(
+            f"population must be a multiple of the stencil's {points} points, got {population}."
+        )
+    n = population // points
+    source = estimator(
+        directions.low_rank(rank) if direction is None else direction,
+        stencil,
+        _shaping(shaping, group_size, n),
+        mu=mu,
+        num_directions=n,
+        batch_size=batch_size,
+        in_axes=in_axes,
+    )
+
+    def scale(step):
+        """The estimate is a mean over mu."""
+        return math.sqrt(population) * (mu(step) if callable(mu) else mu)
+
+    inner = optax.chain(optax.scale_by_schedule(scale), optimizer(learning_rate))
+    return zeroth_order(inner, source, key)
+
+
+def _shaping(shaping: Shaping | None, group_size: int | None, n: int) -> Shaping:
+    if group_size is None:
+        return shapings.standardize() if shaping is None else shaping
+    if shaping is not None:
+        raise ValueError(
+            "eggroll got shaping and group_size: leave group_size out, and give "
+            "shaping.standardize_groups(size) or a shaping of your own."
+        )
+    size = require_count("group_size", group_size)
+    if n % size:
+        raise ValueError(f"group_size must divide the {n} directions, got {size}.")
+    return shapings.standardize_groups(size)

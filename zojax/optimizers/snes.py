@@ -1,0 +1,67 @@
+"""SNES = separable normals x one_point x nes_utilities, then sgd in units of their scale."""
+
+import jax
+import optax
+
+from zojax import directions, shaping, stencils
+from zojax._checks import require_count, require_positive, require_rate
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+
+
+def snes(
+    mu: float,
+    population: int = 64,
+    learning_rate: float = 1.0,
+    scale_rate: float | None = None,
+    batch_size: int | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Separable natural evolution strategies: a normal whose mean and scales both learn.
+
+    .. math::
+        x \leftarrow x - \eta\, \mu \sum_k u_k\, \sigma \odot s_k, \qquad
+        \sigma \leftarrow \sigma \exp\left(-\frac{\eta_\sigma}{2} \sum_k u_k (s_k^2 - 1)\right)
+
+    with losses at :math:`x + \mu\,\sigma \odot s_k` replaced by utilities u. Scales sigma start at 1, so
+    mu is the first standard deviation. A step is P evaluations. The state is one copy of the parameters.
+
+    Independent evidence: strong up to some hundred coordinates, where it competes with CMA-ES on separable
+    functions. For a search in a box see `zojax.search.snes`.
+
+    Args:
+      mu: first standard deviation; it has no schedule, since the scales learn.
+      population: P; the paper's default is :math:`4 + \lfloor 3 \ln d \rfloor`.
+      learning_rate: eta of the mean.
+      scale_rate: eta_sigma; :math:`(3 + \ln d) / (5 \sqrt d)` by default.
+      batch_size: members evaluated at once, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    References:
+      Wierstra et al., `Natural evolution strategies
+      <https://www.jmlr.org/papers/v15/wierstra14a.html>`_, 2014.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.snes(mu=0.1, population=8)
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates.shape
+    (3,)
+    """
+    require_positive("mu", mu)
+    require_rate("learning_rate", learning_rate)
+    n = require_count("population", population)
+    source = estimator(
+        directions.separable(scale_rate),
+        stencils.one_point(),
+        shaping.nes_utilities(),
+        mu=mu,
+        num_directions=n,
+        batch_size=batch_size,
+    )
+    # The estimate divides by N mu.
+    return zeroth_order(optax.sgd(learning_rate * n * mu**2), source, key)

@@ -1,0 +1,68 @@
+"""ZO-Muon = matrices with one fixed orthonormal factor x forward, orthogonalised, then sgd."""
+
+import jax
+import optax
+
+from zojax import directions, stencils
+from zojax._checks import require_rate
+from zojax._estimator import estimator
+from zojax._transform import ZerothOrder, zeroth_order
+
+
+def zo_muon(
+    learning_rate: float | optax.Schedule = 1e-2,
+    mu: float | optax.Schedule = 1e-3,
+    num_directions: int = 4,
+    rank: int = 64,
+    refresh: int = 100,
+    batch_size: int | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Muon in a random subspace: all singular values of an estimate become about 1.
+
+    .. math::
+        W \leftarrow W - \eta\, P\,\mathrm{NS}_5\left(\sum_i (L(W + \mu s P u_i) - L(W))\, u_i\right),
+        \qquad s = \sqrt{m / r}
+
+    P has r orthonormal columns, new every `refresh` steps; each u is an r x n normal matrix. The factor s
+    makes mu the root mean square of a weight's change; the paper's mu is s times ours. Vectors take
+    normal directions and the plain estimate. A step is N + 1 evaluations. The state is P, r m numbers for
+    each m x n matrix.
+
+    Independent evidence: none. Its own paper reports 24.7 % of MeZO's evaluations on SST-2.
+
+    Args:
+      learning_rate: eta, a float or a schedule. A step of a matrix has length about
+        :math:`\eta \sqrt r`, whatever the loss.
+      mu: smoothing radius, a float or a schedule.
+      num_directions: N; the paper's q.
+      rank: r.
+      refresh: steps with the same P.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    References:
+      Lang et al., `Powering up zeroth-order training via subspace gradient orthogonalization
+      <https://arxiv.org/abs/2602.17155>`_, 2026.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.zo_muon(rank=2)
+    >>> params = jnp.ones((4, 3))
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates.shape
+    (4, 3)
+    """
+    require_rate("learning_rate", learning_rate)
+    direction = directions.subspace(rank, "left", refresh, transform=directions.newton_schulz)
+    source = estimator(
+        direction,
+        stencils.forward(),
+        mu=mu,
+        num_directions=num_directions,
+        batch_size=batch_size,
+    )
+    return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,0 +1,95 @@
+"""ZO-SAM = any estimator, at the point that a first estimate finds steepest, then sgd."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zojax import noise
+from zojax._checks import require_positive, require_rate
+from zojax._estimator import Estimate, Estimator
+from zojax._estimator import estimator as make_estimator
+from zojax._keys import as_key
+from zojax._transform import ZerothOrder, zeroth_order
+from zojax._trees import PyTree, apply_updates, is_float
+
+
+def zo_sam(
+    learning_rate: float | optax.Schedule,
+    rho: float = 0.05,
+    estimator: Estimator | None = None,
+    momentum: float | None = None,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Sharpness-aware minimisation with two estimates a step.
+
+    .. math::
+        x \leftarrow x - \eta\, \hat g'\left(x + \rho\, \hat g(x) / \|\hat g(x)\|\right)
+
+    The second estimate has directions of its own. `state.value` and the counts are those of the second. A
+    step is twice the evaluations of the estimator, and holds one shifted copy of the parameters. The state
+    is that of sgd. Values cannot come from outside, as with `values=`: the second points need the first
+    values.
+
+    Independent evidence: none for estimated gradients. With one direction the first estimate is a random
+    step of length rho, not the steepest one.
+
+    Args:
+      learning_rate: eta, a float or a schedule.
+      rho: length of the first step.
+      estimator: of both estimates; `zojax.estimator()` by default.
+      momentum: decay of `optax.trace`; None keeps no state.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    References:
+      Foret et al., `Sharpness-aware minimization for efficiently improving generalization
+      <https://arxiv.org/abs/2010.01412>`_, 2021.
+
+    >>> import jax.numpy as jnp, optax, zojax
+    >>> tx = zojax.zo_sam(0.1, estimator=zojax.estimator(num_directions=4))
+    >>> params = jnp.ones(3)
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates.shape
+    (3,)
+    """
+    require_rate("learning_rate", learning_rate)
+    require_positive("rho", rho)
+    source = make_estimator() if estimator is None else estimator
+    source = source._replace(
+        estimate=partial(_estimate, source, rho),
+        ask=_refuse,
+        tell=_refuse,
+        conclude=_refuse,
+        evaluations=2 * source.evaluations,
+    )
+    return zeroth_order(optax.sgd(learning_rate, momentum), source, key)
+
+
+def _estimate(
+    source: Estimator, rho: float, key, fun, params: PyTree, *args, **options
+) -> Estimate:
+    """`Estimator.estimate` at the shifted point."""
+    key = as_key(key)
+    own = noise.fold_in(jax.random.clone(key), 2**32 - 3)  # a child of no other use
+    first = source.estimate(own, fun, params, *args, **{**options, "dtype": jnp.float32})
+    floats = [g for g in jax.tree.leaves(first.grads) if is_float(g)]
+    norm = optax.tree.norm(floats)
+    scale = jnp.where(norm > 0, rho / jnp.where(norm > 0, norm, 1), 0)
+
+    def shift(g):
+        return (scale * g).astype(g.dtype) if is_float(g) else g
+
+    shifted = apply_updates(params, jax.tree.map(shift, first.grads))
+    return source.estimate(key, fun, shifted, *args, **options)
+
+
+def _refuse(*args, **kwargs):
+    raise ValueError(
+        "zo_sam evaluates its second points at a place that its first values decide: give update a "
+        "value_fn, or use another optimizer where values come from outside."
+    )
