@@ -301,7 +301,23 @@ for module, cases in CASES.items():
         RUNS.setdefault(case, f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("case", RUNS, ids=RUNS.values())
+def is_minor(name):
+    """Whether a method or adaptive direction takes no step that another does not."""
+    package, name = name.rsplit(".", 1)
+    if package not in ("zojax.optimizers", "zojax.directions"):
+        return False
+    minor = {n.split(",")[0] for n, law in OPTIMIZERS.items() if law.converging is None}
+    minor |= {n.split(",")[0] for n in ADAPTIVE}
+    return name in minor - {"zo_momentum", "conmezo", "lozo_m", "subspace"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.slow if is_minor(name) else ())
+        for case, name in RUNS.items()
+    ],
+)
 def test_runs_under_strict_modes(case, tmp_path):
     arguments = [tmp_path / "run.log"] if case is minimized else []
     with strict():

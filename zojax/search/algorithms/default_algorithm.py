@@ -16,7 +16,8 @@ from zojax.search.algorithms.turbo import turbo
 from zojax.search.spaces import UNORDERED
 from zojax.search.spaces import space as as_space
 
-MOST, WIDEST = 200, 20  # evaluations and coordinates of `turbo`, which takes milliseconds a point
+# Most evaluations and coordinates of `turbo`, which takes milliseconds a point.
+FEW, NARROW = 200, 20
 
 
 def default_algorithm(
@@ -26,7 +27,7 @@ def default_algorithm(
 
     - `portfolio()` for most searches.
     - `turbo()` for few evaluations: less than about 20 per coordinate, and at most 200. The space has at
-      most 20 coordinates, and asks for one point of a function without known noise.
+      most 20 coordinates, and the function is not known to be noisy.
     - `portfolio(noisy=sracos())` for few evaluations otherwise.
     - `portfolio(iterated_local_search())` if no coordinate has an order.
     - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
@@ -52,13 +53,19 @@ def default_algorithm(
     space, budget = as_space(space), require_count("budget", budget)
     batch_size = require_count("batch_size", batch_size)
     require_flag("noisy", noisy)
-    few = has_few_turns(space, budget)
+    few, settings = has_few_turns(space, budget), _unless_one(batch_size)
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
-    if few and budget <= MOST and space.dimension <= WIDEST and batch_size == 1 and not noisy:
+        return sre(portfolio(**settings)) if settings else sre()
+    is_small = few and budget <= FEW and space.dimension <= NARROW
+    if is_small and batch_size == 1 and not noisy:
         return turbo()
-    settings: dict[str, Any] = {} if batch_size == 1 else {"batch_size": batch_size}
-    settings |= {"noisy": side_by_side(sracos(), batch_size)} if few else {}
-    if np.all(space.kinds == UNORDERED):
-        return portfolio(side_by_side(iterated_local_search(), batch_size), **settings)
-    return portfolio(**settings)
+    is_unordered = np.all(space.kinds == UNORDERED)
+    members = (side_by_side(iterated_local_search(), batch_size),) if is_unordered else ()
+    if few:
+        settings["noisy"] = side_by_side(sracos(), batch_size)
+    return portfolio(*members, **settings)
+
+
+def _unless_one(batch_size: int) -> dict[str, Any]:
+    """The setting, left out if it is the default, so that equal portfolios are one object."""
+    return {} if batch_size == 1 else {"batch_size": batch_size}
