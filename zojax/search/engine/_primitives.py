@@ -92,9 +92,9 @@ def _convert(eqn):
 
 
 def _bitcast(eqn):
-    dtype = np.dtype(eqn.params["new_dtype"])
-    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:
-        raise NoNumPyFormError("a bitcast that changes the shape has no form in NumPy.")
+    dtype, shape = np.dtype(eqn.params["new_dtype"]), _shape(eqn)
+    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:  # a last axis of parts, or of wholes
+        return lambda a: np.ascontiguousarray(a).view(dtype).reshape(shape)
     return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
 
 
