@@ -320,7 +320,8 @@ def ending_of(outcome: Outcome) -> tuple[int, int, str]:
 def state_of(outcome: Outcome) -> Any:
     """The algorithm's own state, in arrays of JAX."""
     state = outcome.state
-    return jax.device_put(state.inner if isinstance(state, OnceState) else state)
+    with np.errstate(over="ignore"):  # float64 may exceed JAX's floats
+        return jax.device_put(state.inner if isinstance(state, OnceState) else state)
 
 
 def search_state_of(
