@@ -2,6 +2,8 @@
 
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,38 @@ def test_host_and_device_agree(stencil):
     np.testing.assert_allclose(host.params, device.params, rtol=1e-3)
     np.testing.assert_allclose(host.history, device.history, rtol=1e-3)
     assert (host.steps, host.evaluations) == (device.steps, device.evaluations)
+
+
+def test_an_executor_changes_nothing_but_the_order_of_evaluations():
+    def late(x):
+        time.sleep(0.01 * (x[0] > 0))  # the first points end last
+        return host_bowl(x)
+
+    tx = zojax.zeroth_order(optax.sgd(0.1), source(num_directions=3))
+    alone = zojax.minimize(host_bowl, X0, tx, 4, jit=False)
+    with ThreadPoolExecutor(3) as pool:
+        found = zojax.minimize(late, X0, tx, 4, jit=False, executor=pool)
+    np.testing.assert_array_equal(found.params, alone.params)
+    np.testing.assert_array_equal(found.history, alone.history)
+
+
+def test_an_exception_in_an_executor_cancels_what_has_not_begun():
+    seen = []
+
+    def fails(x):
+        seen.append(x)
+        raise KeyError("lr")
+
+    tx = zojax.zeroth_order(optax.sgd(0.1), source(num_directions=50))
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyError):
+            zojax.minimize(fails, X0, tx, 4, jit=False, executor=pool)
+        caught = zojax.minimize(fails, X0, tx, 1, jit=False, executor=pool, catch=(KeyError,))
+    assert len(seen) < 2 * 100 and "100 evaluations raised" in caught.message
+    with pytest.raises(ValueError, match="executor is for functions on the host: pass jit=False"):
+        zojax.minimize(bowl, X0, tx, executor=pool)
+    with pytest.raises(TypeError, match="executor must be one of concurrent.futures"):
+        zojax.minimize(host_bowl, X0, tx, jit=False, executor=4)
 
 
 def test_a_target_that_any_value_meets_takes_one_step():

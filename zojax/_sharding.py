@@ -34,11 +34,13 @@ def mesh_sharding(x) -> jax.NamedSharding | None:
     """How an array lies on a mesh of several devices; None for others, and inside `jit`."""
     if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
         return None
-    on_mesh = isinstance(x.sharding, jax.NamedSharding) and x.sharding.num_devices > 1
-    return x.sharding if on_mesh else None
+    sharding = x.sharding
+    if not isinstance(sharding, jax.NamedSharding) or sharding.num_devices == 1:
+        return None
+    return sharding
 
 
-def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh) -> jax.Array:
+def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.Array:
     """A copy of x on every device, so that a program of x runs on the mesh."""
     if isinstance(x, jax.core.Tracer):
         return x

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._checks import require_count, require_flag, require_number
+from zojax._checks import require_count, require_executor, require_flag, require_number
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._minimize.device import device_loop, require_host
@@ -40,6 +41,7 @@ def minimize(
     jit: bool = True,
     keep_best: bool | None = None,
     catch: tuple[type[Exception], ...] = (),
+    executor: Executor | None = None,
 ) -> MinimizeResult:
     """Minimises `fun(params)` from `x0` with a zeroth-order transformation.
 
@@ -61,6 +63,8 @@ def minimize(
       keep_best: whether to keep the parameters with the least value (`MinimizeResult.best_params`), in a
         second copy of the float leaves. None: only with `jit=False`.
       catch: exception types of a host `fun` that count as NaN. Any other exception ends the run.
+      executor: of `concurrent.futures`, evaluates all points of a step at once, with `jit=False`: threads,
+        processes or a cluster. Results do not depend on the order in which evaluations end.
 
     Returns:
       A `MinimizeResult`. A keyboard interrupt ends a run with `jit=False` and is not raised: what was
@@ -93,12 +97,14 @@ def minimize(
     if max_evaluations is not None:
         limit = min(num_steps, _affordable_steps(max_evaluations, _per_step(tx)))
     catch = as_catch(catch)
-    if catch and jit:
-        raise ValueError("catch is for functions on the host: pass jit=False with it.")
+    require_executor(executor)
+    for name, given in (("catch", catch), ("executor", executor)):
+        if given and jit:
+            raise ValueError(f"{name} is for functions on the host: pass jit=False with it.")
     params, state = _begin(tx, x0, state, key)
     before = facts(state)
     run = MinimizeRun(params, state, keep=keep_best)
-    loop = device_loop if jit else partial(host_loop, catch)
+    loop = device_loop if jit else partial(host_loop, catch, executor)
     advance = loop(fun, tx, chunk, target)
     try:
         with progress_bar(limit, "step") if progress else nullcontext() as bar:

@@ -306,10 +306,7 @@ def test_a_search_on_the_host_follows_the_precision_of_the_function():
     space, algorithm = search.uniform(-1, 1, (3,)), search.coordinate_search()
 
     def run(fun):
-        result = search.minimize(fun, space, algorithm, budget=20, key=0)
-        # The state in arrays of JAX has JAX's precision, whatever the search computed in.
-        assert result.state.x.dtype == jnp.zeros(()).dtype
-        return result.search_state.algorithm.x.dtype
+        return search.minimize(fun, space, algorithm, budget=20, key=0).state.x.dtype
 
     def traced(x):
         return jnp.sum(x**2)
