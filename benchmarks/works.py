@@ -47,7 +47,18 @@ GRADIENTS = {
     "members": models.members,
 }
 # Works that are their settings alone; `benchmarks.sections` describes them.
-ALONE = "policy", "training", "attack", "speed", "first call", "check", "self-check", "zoo", "code"
+ALONE = (
+    "policy",
+    "training",
+    "attack",
+    "speed",
+    "first call",
+    "check",
+    "self-check",
+    "zoo",
+    "code",
+    "decoding",
+)
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: problems.quality()[name],

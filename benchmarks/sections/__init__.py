@@ -4,6 +4,7 @@ from benchmarks.sections import (
     attacks,
     checks,
     costs,
+    decoding,
     device,
     growth,
     search,
@@ -17,5 +18,5 @@ from benchmarks.sections.section import Section
 SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
-    **(start.SECTIONS | checks.SECTIONS),
+    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS),
 }

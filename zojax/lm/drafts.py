@@ -132,33 +132,34 @@ def lookup(size: int = 8) -> Draft:
 
 
 def text(tokens: ArrayLike, size: int = 8) -> Draft:
-    """Another run's generated text: its tokens at the same place, and after the last equal tokens.
+    """Another run's generated text: the tokens after the place where the last 3, 2 or 1 tokens are equal.
 
-    Give all members of a population the unperturbed model's text; they mostly agree with it.
+    A place with more equal tokens wins; of equals the same place in the text, then the latest. Give all
+    members of a population the unperturbed model's text; they mostly agree with it.
 
     Args:
       tokens: `(B, N)` integers, as from `zojax.lm.generate` on the same prompts; negative ones stand for no
         token.
-      size: tokens of each of the two candidates.
+      size: tokens of the candidate.
 
     >>> draft = text(jnp.array([[5, 6, 7, 8, 9]]), size=2)
     >>> prompt, length = jnp.array([[1, 2, 0, 0, 0, 0, 0]]), jnp.array([2])
     >>> state = draft.init(None, prompt, length)
-    >>> written = prompt.at[0, 2:4].set(jnp.array([4, 7]))  # the model said 4 and 7, not 5 and 6
-    >>> draft.propose(state, written, jnp.array([4]))[0].tolist()
-    [[[7, 8], [8, 9]]]
+    >>> written = prompt.at[0, 2].set(7)  # the model said 7, not 5
+    >>> draft.propose(state, written, jnp.array([3]))[0].tolist()
+    [[[8, 9]]]
     """
     _check_size(size)
     other = jnp.asarray(tokens, jnp.int32)
+    places = np.arange(other.shape[1])
 
     def propose(begin: Any, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Any]:
-        same = length - begin
-        elsewhere = np.arange(other.shape[1]) != same[:, None] - 1
-        place, found = _best(jnp.where(elsewhere, _shared(other, text, length), 0))
-        starts = jnp.stack([same, jnp.where(found, place + 1, other.shape[1])], axis=1)
-        return _taken(other, starts[..., None] + np.arange(size)), begin
+        here, shared = (length - begin)[:, None], _shared(other, text, length)
+        place, found = _best(2 * shared + (places == here - 1))
+        start = jnp.where(found[:, None], place[:, None] + 1, here)
+        return _taken(other, start + np.arange(size))[:, None], begin
 
-    return Draft(2, size, lambda memory, text, length: length, propose, lambda begin, seen: begin)
+    return Draft(1, size, lambda memory, text, length: length, propose, lambda begin, seen: begin)
 
 
 def pool(count: int = 8, size: int = 6, capacity: int = 2048) -> Draft:
@@ -267,7 +268,7 @@ def union(*drafts: Draft) -> Draft:
     """The candidates of several drafts of one size, in one forward pass.
 
     >>> union(lookup(size=4), text(jnp.array([[5, 6, 7]]), size=4)).candidates
-    3
+    2
 
     Raises:
       ValueError: without a draft, and for drafts of different sizes.
@@ -315,10 +316,10 @@ def _shared(source: jax.Array, text: jax.Array, length: jax.Array) -> jax.Array:
     return shared
 
 
-def _best(shared: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`(B,)`, the last place of the most shared tokens; and whether there is one."""
-    places = shared.shape[1]
-    return jnp.argmax(shared * places + np.arange(places), axis=1), shared.max(axis=1) > 0
+def _best(score: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`(B,)`, the last place of the largest score; and whether one is above zero."""
+    places = score.shape[1]
+    return jnp.argmax(score * places + np.arange(places), axis=1), score.max(axis=1) > 0
 
 
 def _appended(phrases: jax.Array, new: jax.Array) -> jax.Array:

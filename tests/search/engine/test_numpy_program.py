@@ -48,6 +48,7 @@ FUNCTIONS = {
     "shapes": (lambda a: (a.T, a.ravel()[None], a[:, None] + a[0], jnp.flip(a, 0)), F),
     "joined": (lambda a: (jnp.concatenate([a, a]), jnp.stack([a, -a], 1), jnp.pad(a, 1)), F),
     "slices": (lambda a: (a[1:3, ::2], lax.dynamic_slice(a, (2, 3), (2, 2))), F),
+    "split": (lambda a: jnp.split(a, [1, 3], axis=1), F),
     "updated": (lambda a: lax.dynamic_update_slice(a, a[:1, :2], (9, 1)), F),
     "rows": (lambda a: a[jnp.array([2, 0])], F),
     "columns": (lambda a: a[:, jnp.array([3, 0, 0])], F),

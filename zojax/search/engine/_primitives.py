@@ -226,6 +226,11 @@ def _scatter(eqn):
     return scatter
 
 
+def _split(eqn):
+    ends, axis = np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]
+    return lambda a: np.split(a, ends, axis)
+
+
 def _pad(eqn):
     widths = eqn.params["padding_config"]
     if any(low < 0 or high < 0 or between for low, high, between in widths):
@@ -354,6 +359,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
     "scatter": _scatter,
+    "split": _split,
     "pad": _pad,
     "dot_general": _dot,
     "sort": _sort,

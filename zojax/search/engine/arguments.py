@@ -74,18 +74,20 @@ def choose_algorithm(
     objectives: int | None,
     batched: bool = False,
     constraints: int = 0,
+    with_key: bool = False,
 ) -> Algorithm:
     """The user's algorithm, or the default for this number of objectives."""
     objectives = None if objectives is None else require_count("objectives", objectives)
+    size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
     if algorithm is None and (objectives or 1) > 1:
-        algorithm = nsga2(objectives or 1)
+        at_once = {"batch_size" if batched else "in_flight": min(size, budget)}
+        algorithm = nsga2(objectives or 1, **at_once)
     elif algorithm is None:
-        size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
         size = min(size, budget)
         if constraints and space.is_continuous and space.dimension > 1:
             algorithm = quasi_newton(batch_size=size)
         else:
-            algorithm = default_algorithm(space, budget, batch_size=size)
+            algorithm = default_algorithm(space, budget, batch_size=size, noisy=with_key)
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(

@@ -211,7 +211,9 @@ def minimize(
     for_the_host: dict[str, Any] = {"executor": executor, "pruner": pruner, "log": log}
     for_the_host |= {"has_aux": has_aux, "batched": batched}
     num = count_of(constraints)
-    algorithm = choose_algorithm(algorithm, space, planned, executor, objectives, batched, num)
+    algorithm = choose_algorithm(
+        algorithm, space, planned, executor, objectives, batched, num, with_key
+    )
     sign = sign_of(maximize, algorithm.objectives)
     for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
     require_one_objective(algorithm.objectives, **for_one, constraints=constraints)
