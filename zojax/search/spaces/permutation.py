@@ -76,7 +76,8 @@ class Permutation(Domain):
 def permutation(items: int | Sequence) -> Domain:
     """Orderings of some items, as arrays: tours, schedules, priorities.
 
-    Samples are nearly uniform. Algorithms move one item or a few to other places. The types of the array are those of an array of `choice(items)`.
+    Samples are nearly uniform. Algorithms move one item or a few to other places. The types of the array
+    are those of an array of `choice(items)`.
 
     Args:
       items: at least two different items, or a number n for range(n).
