@@ -12,7 +12,6 @@ from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import namespace_of
 from zojax.search.spaces.choice import Choice
 
-
 FINEST = 256  # places in a small permutation, so that random coordinates rarely agree
 
 
