@@ -35,7 +35,7 @@ def test_a_tour_is_much_shorter_than_random_ones():
     length = tour_length(np.random.default_rng(0).random((15, 2)))
     found, random = (
         search.minimize(length, search.permutation(15), algorithm, budget=500, key=0, jit=False)
-        for algorithm in (None, search.random_search())
+        for algorithm in (search.coordinate_search(), search.random_search())
     )
     assert found.best_value < 0.75 * random.best_value
     assert sorted(found.best.tolist()) == list(range(15))

@@ -12,7 +12,6 @@ from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import namespace_of
 from zojax.search.spaces.choice import Choice
 
-
 FINEST = 256  # places in a small permutation, so that random coordinates rarely agree
 
 
@@ -76,7 +75,8 @@ class Permutation(Domain):
 def permutation(items: int | Sequence) -> Domain:
     """Orderings of some items, as arrays: tours, schedules, priorities.
 
-    Samples are nearly uniform. Algorithms move one item or a few to other places. The types of the array are those of an array of `choice(items)`.
+    Samples are nearly uniform. Algorithms move one item or a few to other places. The types of the array
+    are those of an array of `choice(items)`.
 
     Args:
       items: at least two different items, or a number n for range(n).
