@@ -52,12 +52,13 @@ class ZojaxSampler(BaseSampler):
       seed: an int, or None for a random one.
 
     >>> import optuna
+    >>> from zojax import search
     >>> from zojax.search.adapters import ZojaxSampler
     >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
-    >>> study = optuna.create_study(sampler=ZojaxSampler(budget=60, seed=0))
+    >>> study = optuna.create_study(sampler=ZojaxSampler(search.sracos(), budget=60, seed=0))
     >>> study.optimize(lambda trial: (trial.suggest_float("x", -5, 5) - 1) ** 2, n_trials=60)
-    >>> round(study.best_params["x"], 1)
-    1.0
+    >>> round(study.best_params["x"])
+    1
     """
 
     def __init__(
