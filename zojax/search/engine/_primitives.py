@@ -93,9 +93,10 @@ def _convert(eqn):
 
 def _bitcast(eqn):
     dtype, shape = np.dtype(eqn.params["new_dtype"]), _shape(eqn)
-    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:  # a last axis of parts, or of wholes
-        return lambda a: np.ascontiguousarray(a).view(dtype).reshape(shape)
-    return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    if dtype.itemsize == eqn.invars[0].aval.dtype.itemsize:
+        return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    # A last axis holds the parts of an entry.
+    return lambda a: np.ascontiguousarray(a).reshape(-1).view(dtype).reshape(shape)
 
 
 def _reshape(eqn):
