@@ -89,13 +89,6 @@ FUNCTIONS = {
     "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
-    "halves": (
-        lambda a: (
-            (halves := lax.bitcast_convert_type(a, jnp.uint16))
-            + lax.bitcast_convert_type(halves, jnp.uint32).astype(jnp.uint16)[..., None]
-        ),
-        F,
-    ),
     "while of a batch": (
         jax.vmap(lambda a: lax.while_loop(lambda a: a.sum() < 20, lambda a: 2 * jnp.abs(a), a)),
         F,
