@@ -10,7 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks directions implicit lm noise optimizers rollouts search shaping stencils trajectory"
+    "attacks diagnostics directions implicit lm noise optimizers rollouts search shaping stencils "
+    "trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -47,6 +48,7 @@ ALLOWED = {  # what each part may import
     | {"_call", "_kept", "_minimize", "_plot", "_progress", "_transform", "_verdict"},
     "search": BASE | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
     "attacks": ESTIMATOR | {"attacks"},
+    "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
     "lm": {"_transform", "lm", "trajectory"},

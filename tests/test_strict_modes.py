@@ -284,14 +284,17 @@ CASES = {
     },
 }
 # A factory of rounds is run by the attack of its name, an optimizer by its package.
-INDIRECT = {name for name in attacks.__all__ if name.endswith("_attack")} | set(optimizers.__all__)
+INDIRECT = {
+    attacks: {name for name in attacks.__all__ if name.endswith("_attack")},
+    zojax: set(optimizers.__all__),
+}
 
 
 @pytest.mark.parametrize("module", CASES, ids=lambda module: module.__name__)
 def test_every_public_function_has_a_case(module):
     public = {name for name in module.__all__ if inspect.isroutine(getattr(module, name))}
     listed = {name for name in CASES[module] if inspect.isroutine(getattr(module, name))}
-    assert listed == (public - INDIRECT if module is not optimizers else public)
+    assert listed == public - INDIRECT.get(module, set())
 
 
 # Several names may share a case.
@@ -301,7 +304,23 @@ for module, cases in CASES.items():
         RUNS.setdefault(case, f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("case", RUNS, ids=RUNS.values())
+def is_minor(name):
+    """Whether a method or adaptive direction takes no step that another does not."""
+    package, name = name.rsplit(".", 1)
+    if package not in ("zojax.optimizers", "zojax.directions"):
+        return False
+    minor = {n.split(",")[0] for n, law in OPTIMIZERS.items() if law.converging is None}
+    minor |= {n.split(",")[0] for n in ADAPTIVE}
+    return name in minor - {"zo_momentum", "conmezo", "lozo_m", "subspace"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.slow if is_minor(name) else ())
+        for case, name in RUNS.items()
+    ],
+)
 def test_runs_under_strict_modes(case, tmp_path):
     arguments = [tmp_path / "run.log"] if case is minimized else []
     with strict():

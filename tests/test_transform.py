@@ -117,7 +117,11 @@ def trajectory(name):
     return points
 
 
-@pytest.fixture(params=TRANSFORMATIONS)
+METHODS = {n for n in TRANSFORMATIONS if n in OPTIMIZERS and OPTIMIZERS[n].converging is None}
+MINOR = METHODS - {"zo_momentum", "conmezo", "lozo_m"}
+
+
+@pytest.fixture(params=fast(TRANSFORMATIONS.keys() - MINOR, TRANSFORMATIONS))
 def name(request):
     return request.param
 

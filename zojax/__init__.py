@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 # search needs no estimators and no optax, which take as long as all else.
 if TYPE_CHECKING:
     from zojax import attacks as attacks
+    from zojax import diagnostics as diagnostics
     from zojax import directions as directions
     from zojax import implicit as implicit
     from zojax import lm as lm

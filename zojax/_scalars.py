@@ -52,8 +52,8 @@ def traced_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> j
       TypeError: not real numbers.
       NotScalarError: another number of values.
 
-    >>> traced_values((1, 2.5), (2,))
-    Array([1. , 2.5], dtype=float32)
+    >>> traced_values((1, 2.5), (2,)).tolist()
+    [1.0, 2.5]
     """
     if shape and isinstance(returned, (tuple, list)):
         returned = jnp.stack([traced_scalar(value, name) for value in returned])

@@ -13,6 +13,7 @@ from tests._trees import assert_close
 from tests.directions._laws import ADAPTIVE
 from zojax import directions
 from zojax.directions import Outcome
+from zojax.implicit import explain
 
 W = np.array([[0.9, -0.2, 0.4], [0.1, -1.3, 0.6], [-0.7, 0.05, 0.3], [0.35, 1.1, -0.8]])
 LIKE = jax.ShapeDtypeStruct(W.shape, jnp.float32)
@@ -115,6 +116,15 @@ def test_subspaces_have_unit_covariance_over_many_bases(sides, basis):
     products = z[:, :, None] * z[:, None, :]
     error = products.std(axis=0) / np.sqrt(len(z))
     assert np.all(np.abs(products.mean(axis=0) - np.eye(W.size)) < 5 * error)
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_explain_reports_a_first_step(name):
+    report = explain(
+        lambda w: jnp.sum(jnp.ones((2, 4)) @ w), jnp.asarray(W), ADAPTIVE[name].adaptive
+    )
+    (leaf,) = report.leaves.values()
+    assert (leaf.noise == "low rank") == name.startswith("subspace")
 
 
 def test_a_momentum_is_projected_on_new_bases():

@@ -25,6 +25,7 @@ class Law(NamedTuple):
       at_rate: `at_rate(rate)`, with settings that train small problems from zero at some rate of a grid.
       numbers: of the state for a 64 x 32 matrix and a vector of 32, with the settings of `make`; counts of
         steps apart.
+      copies: of the parameters that a step holds beside arguments and results, but for one leaf or two.
       asks: whether values may come from outside.
     """
 
@@ -32,6 +33,7 @@ class Law(NamedTuple):
     converging: zojax.ZerothOrder | None = None
     at_rate: Callable[[jax.Array], zojax.ZerothOrder] | None = None
     numbers: int = 0
+    copies: int = 0
     asks: bool = True
 
 
@@ -105,6 +107,7 @@ OPTIMIZERS = {
         lambda key: zojax.zo_momentum(0.02, _source(2), horizon=3, key=key),
         at_rate=lambda rate: zojax.zo_momentum(rate, _source(4, 1e-2), horizon=8),
         numbers=3 * (2 + 1),
+        copies=1,
     ),
     "meazo": Law(
         lambda key: zojax.meazo(0.02, mu=MU, num_directions=2, key=key),
@@ -134,10 +137,12 @@ OPTIMIZERS = {
             rate, 1e-2, 32, stencil=stencils.one_point(), optimizer=optax.adam
         ),
         numbers=2 * D,
+        copies=1,
     ),
     "coordinate_descent": Law(
         lambda key: zojax.coordinate_descent(0.35, mu=MU, num_coordinates=9, key=key),
         at_rate=lambda rate: zojax.coordinate_descent(rate, 1e-2, 4),
+        copies=1,
     ),
     "residual_one_point": Law(
         lambda key: zojax.residual_one_point(0.01, mu=MU, key=key),
@@ -148,31 +153,37 @@ OPTIMIZERS = {
         at_rate=lambda rate: zojax.forward_gradient(rate, 4),
         numbers=D,
         asks=False,
+        copies=2,
     ),
     "zo_sam": Law(
         lambda key: zojax.zo_sam(0.02, estimator=_source(), key=key),
         at_rate=lambda rate: zojax.zo_sam(rate, 0.01, _source(4, 1e-2)),
         asks=False,
+        copies=1,
     ),
     "snes": Law(
         lambda key: zojax.snes(MU, population=8, learning_rate=0.5, key=key),
         at_rate=lambda rate: zojax.snes(rate, 16),
         numbers=D,
+        copies=1,
     ),
     "conmezo": Law(
         lambda key: zojax.conmezo(0.02, mu=MU, num_directions=2, key=key),
         at_rate=lambda rate: zojax.conmezo(rate, 1e-2, 4),
         numbers=D,
+        copies=2,
     ),
     "guided_es": Law(
         lambda key: zojax.guided_es(0.02, mu=MU, history=3, key=key),
         at_rate=lambda rate: zojax.guided_es(rate, 1e-2, 4, history=3),
         numbers=3 * D,
+        copies=4,
     ),
     "hizoo": Law(
         lambda key: zojax.hizoo(0.02, mu=MU, smoothing=0.1, key=key),
         at_rate=lambda rate: zojax.hizoo(rate, 1e-2, 2, smoothing=0.01, floor=0.3),
         numbers=D,
+        copies=2,
     ),
     "lozo": Law(
         lambda key: zojax.lozo(0.02, mu=MU, refresh=2, key=key),

@@ -43,4 +43,12 @@ def train(path: str, x: jax.Array) -> Params:
     print(result.best_value + 1, zojax.verdict(result.state), grads)
     found = search.minimize(lambda p: float(p["a"]), {"a": search.uniform(0, 1)}, budget=10, key=0)
     print(found.best_value + 1)
+    several = search.minimize(
+        lambda p: (p, -p), search.uniform(0, 1), objectives=2, budget=9, key=0
+    )
+    assert_type(several.front, search.Front)
+    assert_type(several.hypervolume([2, 0]), float)
+    tuner = search.ask_tell(search.uniform(0, 1), budget=9, key=0)
+    candidate, asked = tuner.ask(tuner.init())
+    print(tuner.best(tuner.tell(asked, candidate, 1.0)))
     return params

@@ -75,14 +75,14 @@ def _of_step(base: Direction, memory: _Thresholds, params: PyTree) -> Direction:
 
 def _threshold(w: jax.Array, density: float) -> jax.Array:
     """The quantile of |w|, by bisection: a sort would copy the leaf."""
-    size = jnp.abs(w).astype(jnp.float32)
+    w = w.astype(jnp.float32)
     wanted = max(1, round(density * w.size))
 
     def halve(_, bounds):
         low, high = bounds
         middle = (low + high) / 2
-        enough = jnp.sum(size <= middle) >= wanted
+        enough = jnp.sum((w <= middle) & (w >= -middle)) >= wanted
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
-    bounds = -jnp.ones((), jnp.float32), jnp.max(size)
+    bounds = -jnp.ones((), jnp.float32), jnp.maximum(jnp.max(w), -jnp.min(w))
     return jax.lax.fori_loop(0, _HALVINGS, halve, bounds)[1]

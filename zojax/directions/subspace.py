@@ -12,6 +12,7 @@ from jax import lax
 
 from zojax import noise
 from zojax._checks import require_count, require_kind, require_option, require_rate
+from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
@@ -256,10 +257,9 @@ def _combine(choice: _Choice, memory: SubspaceMemory, frame, coefficients, like:
     transform = choice.transform or (lambda m: m)
 
     def of_leaf(leaf, mean, left, right):
-        total = transform(mean)
-        total = total if left is None else _dot(left.T, total)
-        total = total if right is None else _dot(total, right)
-        return total.reshape(leaf.shape).astype(accumulator_dtype(leaf.dtype))
+        a, b = _factors(transform(mean), left, right)
+        out = contract(a, ("rank", 0), b, ("rank", 1), (0, 1), precision=lax.Precision.HIGHEST)
+        return out.reshape(leaf.shape).astype(accumulator_dtype(leaf.dtype))
 
     sums = _map(of_leaf, matrices, mean, memory)
     rest = choice.vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
-from zojax._direction import Direction
+from zojax._direction import Adaptive, Direction
 from zojax._trees import PyTree, floats_only, structure_of
 from zojax.implicit import _compat, _registry
 from zojax.implicit._budget import Budget
@@ -43,7 +43,8 @@ def explain(
     Args:
       fun: the function, as for `evaluate`.
       params: pytree of arrays.
-      noise: a direction, or the tree of `params` with a noise object, or None, at each leaf.
+      noise: a direction, adaptive or not, or the tree of `params` with a noise object, or None, at each
+        leaf.
       *args, **kwargs: passed on to `fun`.
       hold_in_loops: as for `evaluate`.
 
@@ -61,7 +62,7 @@ def explain(
     >>> report.missing, report.largest_slice
     ([], 16)
     """
-    if isinstance(noise, Direction):
+    if isinstance(noise, (Direction, Adaptive)):
         noise = _drawn(noise, params)
     require_noise(noise)
     found = _Findings()
@@ -129,14 +130,18 @@ def _name(eqn: JaxprEqn | None) -> str:
     return "output" if eqn is None else eqn.primitive.name
 
 
-def _drawn(direction: Direction, params: PyTree) -> PyTree:
-    """The shapes of one direction."""
+def _drawn(direction: Direction | Adaptive, params: PyTree) -> PyTree:
+    """The shapes of one direction; of an adaptive one, that of a first step."""
     like = floats_only(structure_of(params))
 
-    def draw(key):
-        return direction.draw(direction.frame(key, 1, like), 0, like)
+    def draw(key, floats):
+        of_step, number = direction, 1
+        if isinstance(of_step, Adaptive):  # some take pairs
+            of_step = of_step.direction(of_step.begin(of_step.init(like), key, floats), floats)
+            number = 2
+        return of_step.draw(of_step.frame(key, number, like), 0, like)
 
-    return jax.eval_shape(draw, jax.random.key(0))
+    return jax.eval_shape(draw, jax.random.key(0), like)
 
 
 def strict_context() -> Context:

@@ -26,8 +26,8 @@ def conmezo(
         z' = \cos\theta\,\|z\|\, m / \|m\| + \sin\theta\, z, \qquad
         x \leftarrow x - \eta\, c z', \qquad m \leftarrow \beta m + (1 - \beta)\, c z'
 
-    The first step, without a momentum, is MeZO's. The paper also warms beta up; here it is constant. A step
-    is 2 N evaluations. The state is one copy of the parameters, and a direction is stored leaf by leaf.
+    The first step, without a momentum, is MeZO's. The paper also warms beta up; here it is constant. A
+    step is 2 N evaluations. The state is one copy of the parameters, and a step holds two more.
 
     Independent evidence: none. The speedup of up to 2 is from its own paper.
 

@@ -30,7 +30,7 @@ def coordinate_descent(
 
     Each step draws another set S of coordinates, all different. With d coordinates it is the
     finite-difference gradient. Unlike elsewhere in zojax, mu is how far one coordinate moves, and the sum
-    is not scaled by d / |S|. A step is \|S\| + 1 evaluations and keeps no state.
+    is not scaled by d / |S|. A step is \|S\| + 1 evaluations, keeps no state, and holds the estimate.
 
     Independent evidence: none for large models. A full sweep costs d evaluations: use it below a few
     thousand coordinates, or on a part (`partition` by closure, as in DeepZero).

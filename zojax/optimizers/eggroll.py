@@ -82,10 +82,10 @@ def eggroll(
     """
     require_rate("learning_rate", learning_rate)
     stencil = stencils.central() if stencil is None else stencil
-    population, points = require_count("population", population), len(stencil.offsets)
+    population, points = require_count("population", population), sum(map(bool, stencil.offsets))
     if population % points:
         raise ValueError(
-            f"population must be a multiple of the stencil's {points} points, got {population}."
+            f"population must be a multiple of the stencil's {points} points away from x, got {population}."
         )
     n = population // points
     source = estimator(

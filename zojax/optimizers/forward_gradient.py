@@ -25,7 +25,8 @@ def forward_gradient(
 
     No radius and no bias, but the loss must be differentiable by `jax.jvp`. The compositions are those of
     other estimators: any optax chain takes `zojax.estimator(..., linearize=True)`. A step is N jvps, each
-    of about two evaluations, and holds the tangents of one layer beside its values. There is no state.
+    of about two evaluations, and holds the noise of a leaf and the tangents of a layer; with momentum two
+    copies of the parameters. There is no other state.
 
     Independent evidence: the MeZO paper measures 2.5 times its memory. Where a jvp runs, try
     backpropagation with `jax.checkpoint` first: it gives the whole gradient.

@@ -25,9 +25,9 @@ def guided_es(
         z_i = \sqrt\alpha\, \epsilon_i + \sqrt{(1 - \alpha) d / k}\; U \epsilon_i', \qquad
         x \leftarrow x - \frac{\eta}{N} \sum_i c_i z_i
 
-    with U an orthonormal basis of the last k estimates. The paper guides by gradients of a surrogate; here
-    the past estimates are the surrogate. Its standard deviation is :math:`\mu \sqrt d`. A step is 2 N
-    evaluations. The state is k copies of the parameters, and a direction is stored leaf by leaf.
+    with U an orthonormal basis of the last k estimates. The paper guides by gradients of a surrogate;
+    here the past estimates are the surrogate. Its standard deviation is :math:`\mu \sqrt d`. A step is 2
+    N evaluations. The state is k copies of the parameters, and a step holds k + 1 more.
 
     Independent evidence: helpful with a real surrogate. Past estimates of a noisy gradient say little in
     high dimension: their span holds a share of about k N / d of it.

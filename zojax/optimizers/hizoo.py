@@ -25,7 +25,7 @@ def hizoo(
         \frac{L(x + \mu z_i) - L(x - \mu z_i)}{2\mu}\, z_i, \qquad z_i = s_i / \sqrt h
 
     `directions.curvature` has the formula of h and the reason for the mend. A step is 2 P + 1
-    evaluations. The state is one copy of the parameters.
+    evaluations. The state is one copy of the parameters, and a step holds two more.
 
     Independent evidence: none. One second difference has noise of the size of the trace, so in high
     dimension h stays near 1 for many steps.

@@ -24,7 +24,8 @@ def snes(
         \sigma \leftarrow \sigma \exp\left(-\frac{\eta_\sigma}{2} \sum_k u_k (s_k^2 - 1)\right)
 
     with losses at :math:`x + \mu\,\sigma \odot s_k` replaced by utilities u. Scales sigma start at 1, so
-    mu is the first standard deviation. A step is P evaluations. The state is one copy of the parameters.
+    mu is the first standard deviation. A step is P evaluations. The state is one copy of the parameters,
+    and a step holds another.
 
     Independent evidence: strong up to some hundred coordinates, where it competes with CMA-ES on separable
     functions. For a search in a box see `zojax.search.snes`.

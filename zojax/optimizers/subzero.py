@@ -24,8 +24,8 @@ def subzero(
         Z = \frac{\sqrt{mn}}{r}\, U Z_0 V^\top, \qquad X \leftarrow X - \eta\, c Z
 
     U and V are orthonormal, new every `refresh` steps; Z_0 is an r x r normal matrix, new in each step.
-    Vectors take normal directions. A step is 2 N evaluations. The state is r (m + n) numbers for each m x n
-    matrix.
+    Vectors take normal directions. A step is 2 N evaluations. The state is r (m + n) numbers for each m x
+    n matrix, and a step holds the estimate if r is above 8.
 
     Independent evidence: none. Over its life a subspace holds a share r^2 / (mn) of the gradient. The scale
     makes up for it in the mean.

@@ -35,8 +35,9 @@ def zo_momentum(
         x \leftarrow x - \eta\, m_t
 
     A step is the evaluations of the estimator, and the noise of K steps: K times that of `zo_sgd`. The
-    state is K (N + 1) scalars. Terms beyond the horizon are dropped, a share :math:`\beta^K` of the sum.
-    If memory suffices, `zo_sgd(momentum=)` is faster: it stores one copy of the parameters.
+    state is K (N + 1) scalars, and a step holds one sum as large as the parameters. Terms beyond the
+    horizon are dropped, a share :math:`\beta^K` of the sum. If memory suffices, `zo_sgd(momentum=)` is
+    faster: it stores one copy of the parameters.
 
     Independent evidence: none. The idea is in the papers on MeZO and AdaMeZO.
 

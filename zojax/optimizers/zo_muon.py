@@ -27,7 +27,7 @@ def zo_muon(
     P has r orthonormal columns, new every `refresh` steps; each u is an r x n normal matrix. The factor s
     makes mu the root mean square of a weight's change; the paper's mu is s times ours. Vectors take
     normal directions and the plain estimate. A step is N + 1 evaluations. The state is P, r m numbers for
-    each m x n matrix.
+    each m x n matrix, and a step holds the estimate if r is above 8.
 
     Independent evidence: none. Its own paper reports 24.7 % of MeZO's evaluations on SST-2.
 

@@ -235,12 +235,12 @@ def test_few_noisy_evaluations_are_shared_by_what_takes_no_differences():
     results = [found(key, 0.01) for key in range(60)]
     for result in results:
         rates = np.asarray(result.state.rates)
-        assert np.isneginf(rates[0]) and (rates[1:] > -np.inf).all()
+        assert np.isneginf(rates[:-2]).all() and (rates[-2:] > -np.inf).all()
     # .039 +- .008; by differences and with `snes`, before, .075. Random points of this box have 8.
     assert np.mean([np.sum((r.best - 0.3) ** 2) for r in results]) < 0.06
     quiet = found(0, 0.0)
     assert not bool(quiet.state.noisy)
-    assert np.isneginf(quiet.state.rates[-1]) and quiet.state.rates[0] > -np.inf
+    assert np.isneginf(quiet.state.rates[-1]) and quiet.state.rates[1] > -np.inf
 
 
 BUDGETS = pytest.mark.parametrize("budget", [60, 600])

@@ -92,6 +92,26 @@ def test_the_front_of_a_search_is_the_pareto_front():
     assert front.hypervolume([1, 1]) > 5 / 6 - 0.06
 
 
+def test_conditional_spaces_and_orderings_have_a_front():
+    def fun(p):
+        name, own = p["model"]
+        disorder = float(np.abs(np.diff(p["order"])).sum() - 4)
+        if name == "small":
+            return 1 + disorder, own["k"] / 10
+        return abs(np.log10(own["C"])) + disorder, 2.0
+
+    space = {
+        "model": search.choice(
+            {"small": {"k": search.integers(1, 9)}, "large": {"C": search.log_uniform(0.1, 10)}}
+        ),
+        "order": search.permutation(5),
+    }
+    front = search.minimize(fun, space, objectives=2, budget=400, key=0).front
+    names = [model.name for model in front.points["model"]]
+    assert names == sorted(names)  # the large ones first: better in the first objective
+    assert front.values[0, 0] < 0.2 and front.values[-1].tolist() == [1, 0.1]
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

@@ -11,6 +11,7 @@ from scipy import stats
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms import _box
+from zojax.search.algorithms._region import region_of
 from zojax.search.algorithms._sequential import is_positive, start, tell_point
 
 SPACE = search.space(search.uniform(0, 1, (3,)))
@@ -137,6 +138,47 @@ def test_exploration_is_as_frequent_as_asked_and_shared_by_runs():
     assert abs(rate - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 1496)
 
 
+def test_the_region_shrinks_by_its_factor_around_the_best_point():
+    space = search.space(
+        [search.uniform(-1, 1, (3,)), search.integers(0, 99), search.choice([1, 2])]
+    )
+    algorithm = search.sracos(shrinking=0.8, frequency=0.2)
+    first = algorithm.init(jax.random.key(0), space, 400)
+    low, high = region_of(0.8, space, first)
+    np.testing.assert_array_equal((low, high), (space.low, space.high))
+    center = jnp.array([0.1, 0.0, -0.1, 40, 0])
+    for k in (3, 9):
+        low, high = region_of(0.8, space, first._replace(center=center, shrinks=jnp.int32(k)))
+        volume = np.prod((high - low)[:3])
+        np.testing.assert_allclose(volume, 2.0**3 * 0.8 ** (3 * k), rtol=1e-5)
+        np.testing.assert_allclose((low + high)[:3] / 2, center[:3], atol=1e-6)
+        reach = np.floor(0.5 * 99 * 0.8**k)
+        assert (low[3], high[3]) == (40 - reach, 40 + reach)
+        assert (low[4], high[4]) == (0, 1)
+
+
+def test_redrawn_coordinates_lie_in_the_region():
+    space = search.space(search.uniform(-1, 1, (4,)))
+    algorithm = search.sracos(shrinking=0.7, frequency=0.1, exploration=0.0)
+
+    def step(state, _):
+        x, asked = algorithm.ask(space, state)
+        low, high = region_of(0.7, space, asked)
+        moved = jnp.all(x != state.inner.points, axis=0)
+        inside = jnp.where(moved, (x[0] >= low) & (x[0] <= high), True)
+        next_state = algorithm.tell(space, asked, x, jnp.sum((x - 0.3) ** 2, axis=1))
+        shrank = asked.shrinks > state.shrinks
+        centered = ~shrank | jnp.all(asked.center == algorithm.best(state)[0])
+        return next_state, (jnp.all(inside) & centered, asked.shrinks, jnp.sum(moved))
+
+    start_state = algorithm.init(jax.random.key(0), space, 50)
+    end, (sound, shrinks, moved) = jax.jit(lambda s: jax.lax.scan(step, s, None, 1000))(start_state)
+    assert sound.all() and moved[4:].max() == 1
+    assert shrinks[3] == 0  # four points at the start
+    assert abs(shrinks[-1] - 0.1 * 996) < 5 * np.sqrt(996 * 0.1 * 0.9)
+    assert algorithm.best(end)[1] < 0.05
+
+
 ANY = [search.sracos, search.racos, search.asracos, partial(search.ssracos, parity=False)]
 
 
@@ -166,5 +208,9 @@ def test_errors_name_the_argument():
         search.sracos(replacement="best")
     with pytest.raises(ValueError, match="exploration must lie in"):
         search.sracos(exploration=1.5)
+    with pytest.raises(ValueError, match="shrinking must lie in"):
+        search.sracos(shrinking=2)
+    with pytest.raises(ValueError, match="frequency must lie in"):
+        search.sracos(shrinking=0.9, frequency=-0.1)
     with pytest.raises(ValueError, match="num_positives must be at least 1"):
         search.sracos(num_positives=0)

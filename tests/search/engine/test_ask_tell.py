@@ -23,7 +23,7 @@ def told(tuner, state, count, fun=fun):
     return points, state
 
 
-@pytest.mark.parametrize("algorithm", [search.sracos(), search.random_search(7), None])
+@pytest.mark.parametrize("algorithm", [search.sracos(), search.random_search(7)])
 def test_it_is_the_search_of_minimize(algorithm):
     tuner = search.ask_tell(SPACE, algorithm, budget=49, key=3)
     points, state = told(tuner, tuner.init(), 49)

@@ -1,6 +1,7 @@
 """Searches for several objectives: the front, its volume, and every option of `minimize`."""
 
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -114,6 +115,31 @@ def test_an_executor_evaluates_several_at_once():
         batches = run(algorithm=search.nsga2(2, population_size=10, batch_size=10), executor=pool)
     assert result.evaluations == batches.evaluations == 60
     assert min(len(result.front.values), len(batches.front.values)) > 5
+
+
+def test_a_function_of_whole_batches_returns_their_values():
+    def both(x):
+        return np.stack([(x**2).sum(axis=1), ((x - 1) ** 2).sum(axis=1)], axis=1)
+
+    result = run(both, batched=True)
+    again = np.array([two(x) for x in result.history.points])
+    np.testing.assert_allclose(result.history.values, again, rtol=1e-12)
+    assert result.evaluations == 60
+
+
+def test_as_many_evaluations_are_in_flight_as_there_are_workers():
+    running, most = [], []
+
+    def slow(x):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return two(x)
+
+    with ThreadPoolExecutor(3) as pool:
+        run(slow, executor=pool)
+    assert max(most) == 3
 
 
 def test_given_points_are_in_the_front():

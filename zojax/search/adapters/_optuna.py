@@ -52,12 +52,13 @@ class ZojaxSampler(BaseSampler):
       seed: an int, or None for a random one.
 
     >>> import optuna
+    >>> from zojax import search
     >>> from zojax.search.adapters import ZojaxSampler
     >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
-    >>> study = optuna.create_study(sampler=ZojaxSampler(budget=60, seed=0))
+    >>> study = optuna.create_study(sampler=ZojaxSampler(search.sracos(), budget=60, seed=0))
     >>> study.optimize(lambda trial: (trial.suggest_float("x", -5, 5) - 1) ** 2, n_trials=60)
-    >>> round(study.best_params["x"], 1)
-    1.0
+    >>> round(study.best_params["x"])
+    1
     """
 
     def __init__(
@@ -125,14 +126,15 @@ class ZojaxSampler(BaseSampler):
     ) -> None:
         with self._lock:
             candidate = self._open.pop(trial._trial_id, None)
-            if candidate is None or self._tuner is None or self._searched is None:
+            tuner, told = self._tuner, self._state
+            if candidate is None or tuner is None or told is None or self._searched is None:
                 return
             proposed = _params_of(candidate, self._searched[1])
             if any(trial.params.get(name, value) != value for name, value in proposed.items()):
                 self._searched = None  # the trial took other values: start again, with its point
                 return
             value = _values_of(study, trial, state, values)
-            self._state = self._tuner.tell(self._state, candidate, value)
+            self._state = tuner.tell(told, candidate, value)
             self._known.add(trial._trial_id)
 
     def _started(self, study: Study, space: Distributions) -> tuple[AskTell, AskTellState]:
@@ -178,18 +180,11 @@ def domain_of(distribution: BaseDistribution) -> Domain | None:
         if isinstance(distribution, CategoricalDistribution):
             return choice(range(len(distribution.choices)))
         if isinstance(distribution, IntDistribution):
-            low, high = distribution.low, distribution.high
-            is_log = distribution.log
-            return (
-                log_integers(low, high) if is_log else integers(low, high, step=distribution.step)
-            )
+            ends, step = (distribution.low, distribution.high), distribution.step
+            return log_integers(*ends) if distribution.log else integers(*ends, step=step)
         if isinstance(distribution, FloatDistribution):
-            low, high = distribution.low, distribution.high
-            return (
-                log_uniform(low, high)
-                if distribution.log
-                else uniform(low, high, step=distribution.step)
-            )
+            bounds, gap = (distribution.low, distribution.high), distribution.step
+            return log_uniform(*bounds) if distribution.log else uniform(*bounds, step=gap)
     except ValueError:
         return None
     return None

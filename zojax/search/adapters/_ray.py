@@ -29,8 +29,9 @@ class ZojaxSearch(Searcher):
         tuner = tune.Tuner(train, param_space={"lr": tune.loguniform(1e-4, 1)}, tune_config=tune.TuneConfig(
             metric="loss", mode="min", search_alg=ZojaxSearch(seed=0), num_samples=100))
 
-    A configuration is a dict, of any depth, with domains of Ray (`tune.uniform`, `loguniform`, `quniform`,
-    `randint`, `lograndint`, `qrandint`, `choice`) or of zojax, and constants.
+    A configuration is a dict, of any depth, with constants and domains of Ray (`tune.uniform`,
+    `loguniform`, `quniform`, `randint`, `lograndint`, `qrandint`, `choice`). In `space`, domains of zojax
+    serve as well; in `param_space`, Ray replaces objects that it does not know.
 
     A trial without the metric, or with an error, is told as a failure. Suggestions beyond what the
     algorithm can have open are random: limit them by `max_concurrent_trials`, or pass
@@ -45,7 +46,7 @@ class ZojaxSearch(Searcher):
       points_to_evaluate: configurations to run first.
 
     Raises:
-      ValueError: a mode that is neither "min" nor "max"; a domain of Ray without one in zojax; a grid search.
+      ValueError: a mode that is neither "min" nor "max"; a domain of Ray without one in zojax; a grid.
     """
 
     def __init__(
@@ -97,12 +98,20 @@ class ZojaxSearch(Searcher):
         if opened is None:
             return
         value = np.nan if error or not result else result.get(self._metric, np.nan)
-        call = tuner.tell if isinstance(opened, Candidate) else tuner.inject
-        self._state = call(state, opened, value)
+        if isinstance(opened, Candidate):
+            self._state = tuner.tell(state, opened, value)
+        else:
+            self._state = tuner.inject(state, opened, value)
 
     def add_evaluated_point(
-        self, parameters: dict, value: float, error: bool = False, **more: Any
+        self,
+        parameters: dict,
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: list[float] | None = None,
     ) -> None:
+        del pruned, intermediate_values  # the value is the last one
         tuner, state = self._started()
         values = self._values_in(parameters)
         self._state = tuner.inject(state, values, np.nan if error else value)
@@ -123,8 +132,8 @@ class ZojaxSearch(Searcher):
         if self._tuner is None:
             if not self._config or not self._metric or not self._mode:
                 raise ValueError(
-                    "ZojaxSearch needs a space, a metric and a mode: pass them, or param_space of the Tuner, "
-                    "and metric and mode of its TuneConfig."
+                    "ZojaxSearch needs a space, a metric and a mode: pass them, or param_space of the "
+                    "Tuner, and metric and mode of its TuneConfig."
                 )
             leaves, _ = _flat(self._config)
             self._tuner = ask_tell(

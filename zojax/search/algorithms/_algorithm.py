@@ -34,6 +34,11 @@ class InjectFn(Protocol):
         """The state after a point (d,) that was evaluated elsewhere."""
 
 
+class ForgetFn(Protocol):
+    def __call__(self, state: State, /) -> State:
+        """The state without values of points, because the function changed. Its learnt shape may stay."""
+
+
 class Algorithm(NamedTuple):
     """A derivative-free search: a NamedTuple of pure functions, as in optax. Lower values are better.
 
@@ -60,6 +65,8 @@ class Algorithm(NamedTuple):
       objectives: values of an evaluation. Above 1, `values` is (batch_size, objectives), an injected value
         (objectives,), and a failed evaluation +inf in all of them. `best` is then the front so far, points
         (n, d) and values (n, objectives), with inf in the rows outside it.
+      forget: state -> state without values, after which the function may change. With it, constraints enter
+        in an augmented Lagrangian; without, by rules.
       name: the call that made it, such as "sracos(exploration=0.1)".
     """
 
@@ -75,6 +82,7 @@ class Algorithm(NamedTuple):
     samples: int = 1
     runs_together: bool = True
     objectives: int = 1
+    forget: ForgetFn | None = None
     name: str = ""
 
     @property

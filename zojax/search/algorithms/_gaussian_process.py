@@ -1,8 +1,10 @@
-"""A Gaussian process: a Matérn kernel with one length per coordinate, fitted to its likelihood.
+"""A Gaussian process with a quadratic trend, whose parameters maximize the posterior density.
 
-    k(a, b) = (1 + s + s^2 / 3) exp(-s),    s^2 = 5 sum_k (a_k - b_k)^2 / l_k^2
+    k(a, b) = (1 + s + s^2 / 3) exp(-s) + t (1 + a'b)^2,    s^2 = 5 |a - b|^2
 
-Coordinates are in units of the range. Two different options of a coordinate without order have distance 1.
+a and b are rows of features divided by lengths, one length a coordinate. A coordinate is a feature in units
+of its range. One without order has an indicator for each option, so that two options have distance 1. The
+first term is the Matérn kernel. The second one holds all quadratic functions.
 """
 
 from typing import NamedTuple
@@ -15,51 +17,89 @@ from jax import lax
 from zojax._numerics import float_dtype
 from zojax.search.spaces import UNORDERED, Space
 
-RATE, DECAY = 0.15, (0.8, 0.95)  # of Adam
-SPREAD = 1.0  # of the prior of a logarithm: of a length, of the noise
-NOISE = 1e-4  # variance of the values' noise, in units of the process, by the prior
+RATE, DECAYS = 0.15, (0.8, 0.95)  # of Adam
+LENGTH, TREND, NOISE = 0.5, 0.03, 1e-4  # medians of the prior; lengths also grow with the root of d
+SPREADS = 1.0, 2.0, 1.0  # deviations of their logarithms
 
 
 class Fit(NamedTuple):
-    """Logarithms of d lengths and of the noise, (d + 1,), and the averages of Adam."""
+    """Logarithms of d lengths, of the trend's weight t and of the noise, (d + 2,), with Adam's averages."""
 
     logs: jax.Array
     mean: jax.Array
     square: jax.Array
 
 
-class Posterior(NamedTuple):
-    """The process given n values; rows without a value are unknown."""
+class Data(NamedTuple):
+    """Features (n, features) and values (n,), with 0 for rows that are not known yet."""
 
-    rows: jax.Array  # (n, features), scaled by the lengths
-    known: jax.Array  # (n,)
+    rows: jax.Array
+    values: jax.Array
+    known: jax.Array
+
+
+class Posterior(NamedTuple):
+    """The process, given its data."""
+
+    rows: jax.Array  # (n, features), divided by lengths
+    known: jax.Array
+    scales: jax.Array  # (features,) 1 / length
+    trend: jax.Array
+    noise: jax.Array  # its variance, in units of the process
     inverse: jax.Array  # (n, n), of the Cholesky factor
     weights: jax.Array  # (n,)
     variance: jax.Array  # of the process
-    noise: jax.Array  # in units of it
-
-
-def first_fit(space: Space) -> Fit:
-    """The mean of the prior."""
-    logs = jnp.asarray(_prior(space.dimension), float_dtype())
-    return Fit(logs, jnp.zeros_like(logs), jnp.zeros_like(logs))
-
-
-def _prior(d: int) -> np.ndarray:
-    # Distances grow with the square root of d, and so do typical lengths.
-    return np.append(np.full(d, np.log(0.5 * np.sqrt(d))), np.log(NOISE))
 
 
 def features(space: Space, x: jax.Array) -> jax.Array:
-    """Rows (n, features) of points (n, d): units of the range, and indicators of options."""
+    """(n, features) of points (n, d)."""
     u = space.to_unit(x)
-    if not np.any(space.kinds == UNORDERED):
-        return u
-    columns = [u[:, space.kinds != UNORDERED]]
-    for k in np.flatnonzero(space.kinds == UNORDERED):
+    unordered = np.flatnonzero(space.kinds == UNORDERED)
+    columns = [u[:, space.kinds != UNORDERED]] if len(unordered) else [u]
+    for k in unordered:
         options = np.arange(space.low[k], space.high[k] + 1)
         columns.append((x[:, k : k + 1] == options) / np.sqrt(2))
     return jnp.concatenate(columns, axis=1).astype(u.dtype)
+
+
+def first_fit(space: Space) -> Fit:
+    """The mode of the prior."""
+    logs = jnp.asarray(_prior(space.dimension)[0], float_dtype())
+    return Fit(logs, jnp.zeros_like(logs), jnp.zeros_like(logs))
+
+
+def refined(space: Space, fit: Fit, data: Data, steps) -> Fit:
+    """The fit after some steps of Adam on the logarithm of the posterior density."""
+
+    def step(_, fit: Fit) -> Fit:
+        gradient = _gradient(space, fit.logs, data)
+        mean = DECAYS[0] * fit.mean + (1 - DECAYS[0]) * gradient
+        square = DECAYS[1] * fit.square + (1 - DECAYS[1]) * gradient**2
+        new = Fit(fit.logs + RATE * mean / (jnp.sqrt(square) + 1e-3), mean, square)
+        sound = jnp.all(jnp.isfinite(new.logs))
+        return jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, first_fit(space))
+
+    return lax.fori_loop(0, steps, step, fit)
+
+
+def posterior(space: Space, logs: jax.Array, data: Data) -> Posterior:
+    """The process with these parameters, given the data."""
+    return _factored(space, logs, data)[0]
+
+
+def predicted(process: Posterior, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance (m,) at rows of features (m, features)."""
+    rows = rows * process.scales
+    k = jnp.where(process.known, _kernel(rows, process.rows, process.trend)[0], 0)
+    explained = jnp.sum((k @ process.inverse.T) ** 2, axis=1)
+    total = 1 + process.trend * (1 + jnp.sum(rows * rows, axis=1)) ** 2
+    return k @ process.weights, process.variance * jnp.maximum(total - explained, 1e-6)
+
+
+def _prior(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations (d + 2,) of the logarithms."""
+    means = np.log([LENGTH * np.sqrt(d)] * d + [TREND, NOISE])
+    return means, np.array([SPREADS[0]] * d + [*SPREADS[1:]])
 
 
 def _owners(space: Space) -> np.ndarray:
@@ -70,75 +110,46 @@ def _owners(space: Space) -> np.ndarray:
     return (np.arange(space.dimension)[:, None] == owners).astype(float_dtype())
 
 
-def refined(space: Space, fit: Fit, rows, known, values, steps) -> Fit:
-    """The fit after some steps of Adam on the logarithm of the posterior density."""
-    owners = _owners(space)
-
-    def step(i, fit: Fit) -> Fit:
-        gradient = _gradient(owners, fit.logs, rows, known, values)
-        mean = DECAY[0] * fit.mean + (1 - DECAY[0]) * gradient
-        square = DECAY[1] * fit.square + (1 - DECAY[1]) * gradient**2
-        logs = fit.logs + RATE * mean / (jnp.sqrt(square) + 1e-3)
-        new = Fit(logs, mean, square)
-        sound = jnp.all(jnp.isfinite(logs))
-        return jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, first_fit(space))
-
-    return lax.fori_loop(0, steps, step, fit)
-
-
-def posterior(space: Space, fit: Fit, rows, known, values) -> Posterior:
-    """The process given rows (n, features) and standardized values (n,)."""
-    return _factored(_owners(space), fit.logs, rows, known, values)[0]
-
-
-def predicted(process: Posterior, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance (m,) of the process at scaled rows (m, features)."""
-    k = jnp.where(process.known, _kernel(rows, process.rows)[0], 0)
-    explained = jnp.sum((k @ process.inverse.T) ** 2, axis=1)
-    return k @ process.weights, process.variance * jnp.maximum(1 - explained, 1e-6)
-
-
-def scaled(space: Space, fit: Fit, rows: jax.Array) -> jax.Array:
-    """Rows in units of the lengths."""
-    return rows * (jnp.exp(-fit.logs[:-1]) @ _owners(space))
-
-
-def _factored(owners, logs, rows, known, values):
-    """(the posterior, the slopes of its kernel)."""
-    rows = rows * (jnp.exp(-logs[:-1]) @ owners)
-    kernel, slopes = _kernel(rows, rows)
-    both = known[:, None] & known
-    # Rounding needs more on the diagonal than the noise of a smooth function.
-    noise = jnp.exp(logs[-1]) + 100 * jnp.finfo(rows.dtype).eps
-    n = len(rows)
-    diagonal = jnp.where(known, 1 + noise, 1)
-    matrix = jnp.where(jnp.eye(n, dtype=bool), diagonal, jnp.where(both, kernel, 0))
-    factor = lax.linalg.cholesky(matrix, symmetrize_input=False)
-    inverse = lax.linalg.triangular_solve(
-        factor, jnp.eye(n, dtype=rows.dtype), left_side=True, lower=True
-    )
-    weights = (inverse @ values) @ inverse
-    variance = values @ weights / jnp.maximum(jnp.sum(known), 1)
-    variance = jnp.maximum(variance, 1e-6)
-    return Posterior(rows, known, inverse, weights, variance, noise), jnp.where(both, slopes, 0)
-
-
-def _kernel(a, b):
-    """The kernel (n, m) of scaled rows, and -2 times its derivative by the squared distance."""
-    squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1) - 2 * (a @ b.T)
+def _kernel(a, b, trend):
+    """(k, -2 times the derivative of the first term by the squared distance, 1 + a'b), (n, m) each."""
+    linear = 1 + a @ b.T
+    squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1) - 2 * (linear - 1)
     s = jnp.sqrt(5 * jnp.maximum(squares, 0))
     decay = jnp.exp(-s)
-    slope = (1 + s) * decay
-    return slope + s * s / 3 * decay, 5 / 3 * slope
+    slopes = (1 + s) * decay
+    return slopes + s * s / 3 * decay + trend * linear**2, 5 / 3 * slopes, linear
 
 
-def _gradient(owners, logs, rows, known, values):
-    """The derivative of the logarithm of the posterior density by the logarithms, (d + 1,)."""
-    process, slopes = _factored(owners, logs, rows, known, values)
+def _factored(space: Space, logs, data: Data):
+    """(the posterior, the other results of `_kernel` at the known rows)."""
+    scales = jnp.exp(-logs[:-2]) @ _owners(space)
+    rows, trend, n = data.rows * scales, jnp.exp(logs[-2]), len(data.rows)
+    kernel, slopes, linear = _kernel(rows, rows, trend)
+    both = data.known[:, None] & data.known
+    kernel, slopes, linear = (jnp.where(both, part, 0) for part in (kernel, slopes, linear))
+    # Rounding needs more on the diagonal than the noise of a smooth function.
+    noise = jnp.exp(logs[-1]) + 100 * jnp.finfo(rows.dtype).eps
+    kernel += jnp.diag(jnp.where(data.known, noise, 1))
+    factor = lax.linalg.cholesky(kernel, symmetrize_input=False)
+    identity = jnp.eye(n, dtype=rows.dtype)
+    inverse = lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    weights = (inverse @ data.values) @ inverse
+    variance = jnp.maximum(data.values @ weights / jnp.maximum(jnp.sum(data.known), 1), 1e-6)
+    process = Posterior(rows, data.known, scales, trend, noise, inverse, weights, variance)
+    return process, slopes, linear
+
+
+def _gradient(space: Space, logs, data: Data) -> jax.Array:
+    """The derivative of the logarithm of the posterior density by the logarithms, (d + 2,)."""
+    process, slopes, linear = _factored(space, logs, data)
     a, w = process.rows, process.weights
-    outer = w[:, None] * w / process.variance - process.inverse.T @ process.inverse
-    pulls = outer * slopes
-    by_feature = jnp.sum(jnp.sum(pulls, axis=1)[:, None] * a * a - a * (pulls @ a), axis=0)
-    by_noise = 0.5 * process.noise * jnp.sum(jnp.where(known, jnp.diagonal(outer), 0))
-    prior = (logs - _prior(len(owners)).astype(a.dtype)) / SPREAD**2
-    return jnp.append(owners @ by_feature, by_noise) - prior
+    pull = w[:, None] * w / process.variance - process.inverse.T @ process.inverse
+    by_slope, by_linear = pull * slopes, pull * linear
+    by_feature = jnp.sum(by_slope, axis=1)[:, None] * a * a - a * (by_slope @ a)
+    by_feature -= 2 * process.trend * a * (by_linear @ a)
+    by_trend = 0.5 * process.trend * jnp.sum(by_linear * linear)
+    by_noise = 0.5 * process.noise * jnp.sum(jnp.where(data.known, jnp.diagonal(pull), 0))
+    by_length = _owners(space) @ jnp.sum(by_feature, axis=0)
+    means, deviations = _prior(space.dimension)
+    gradient = jnp.concatenate([by_length, jnp.stack([by_trend, by_noise])])
+    return gradient - ((logs - means) / deviations**2).astype(logs.dtype)

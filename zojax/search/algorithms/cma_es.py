@@ -127,6 +127,7 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
         _inject,
         batch_size=batch_size,
         repeats_points=noisy,
+        forget=_forget,
     )
 
 
@@ -162,6 +163,12 @@ def _inject(space: Space, state: CmaState, x, value) -> CmaState:
     mean = jnp.where(better, _to_units(space, x), state.distribution.mean)
     state = state._replace(distribution=state.distribution._replace(mean=mean))
     return keep_best(state, x, value)
+
+
+def _forget(state: CmaState) -> CmaState:
+    """The run goes on, without a recommendation and without the values that say whether it is over."""
+    inf = jnp.full_like(state.lows, np.inf)
+    return state._replace(value=inf[0], lows=inf)
 
 
 def _first_best(state: CmaState, x, value) -> CmaState:

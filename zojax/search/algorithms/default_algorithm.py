@@ -2,35 +2,49 @@
 
 from typing import Any
 
-from zojax._checks import require_count
+import numpy as np
+
+from zojax._checks import require_count, require_flag
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._side_by_side import side_by_side
+from zojax.search.algorithms.iterated_local_search import iterated_local_search
 from zojax.search.algorithms.portfolio import has_few_turns, portfolio
 from zojax.search.algorithms.sracos import sracos
 from zojax.search.algorithms.sre import sre
+from zojax.search.algorithms.turbo import turbo
+from zojax.search.spaces import UNORDERED
 from zojax.search.spaces import space as as_space
 
+# Most evaluations and coordinates of `turbo`, which takes milliseconds a point.
+FEW, NARROW = 200, 20
 
-def default_algorithm(space: PyTree, budget: int, *, batch_size: int = 1) -> Algorithm:
+
+def default_algorithm(
+    space: PyTree, budget: int, *, batch_size: int = 1, noisy: bool = False
+) -> Algorithm:
     """The algorithm that `search.minimize` uses by default.
 
     - `portfolio()` for most searches.
-    - `portfolio(noisy=sracos())` with less than about 20 evaluations per coordinate.
+    - `turbo()` for few evaluations: less than about 20 per coordinate, and at most 200. The space has at
+      most 20 coordinates, and the function is not known to be noisy.
+    - `portfolio(noisy=sracos())` for few evaluations otherwise.
+    - `portfolio(iterated_local_search())` if no coordinate has an order.
     - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
       than two evaluations per coordinate.
-
-    It notices noise on its own. Pass `with_key=True` to tell `minimize`, which then reports the mean of
-    fresh evaluations.
 
     Args:
       space: a pytree of domains or a `Space`.
       budget: evaluations of a run.
       batch_size: points of one ask, for parallel evaluations.
+      noisy: whether two values of a point may differ. `minimize` passes its `with_key`. The portfolio
+        notices noise on its own.
 
     >>> from zojax import search
     >>> space = {"x": search.uniform(-1, 1, (3,)), "kind": search.choice(["a", "b"])}
     >>> search.default_algorithm(space, budget=3000) is search.portfolio()
+    True
+    >>> search.default_algorithm(space, budget=50) is search.turbo()
     True
     >>> wide = search.uniform(-1, 1, (10_000,))
     >>> search.default_algorithm(wide, budget=300) is search.sre()
@@ -38,12 +52,18 @@ def default_algorithm(space: PyTree, budget: int, *, batch_size: int = 1) -> Alg
     """
     space, budget = as_space(space), require_count("budget", budget)
     batch_size = require_count("batch_size", batch_size)
+    require_flag("noisy", noisy)
+    few, settings = has_few_turns(space, budget), _unless_one(batch_size)
     if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
-    if has_few_turns(space, budget):
-        noisy = side_by_side(sracos(), batch_size)
-        return portfolio(noisy=noisy, **_unless_one(batch_size))
-    return portfolio(**_unless_one(batch_size))
+        return sre(portfolio(**settings)) if settings else sre()
+    is_small = few and budget <= FEW and space.dimension <= NARROW
+    if is_small and batch_size == 1 and not noisy:
+        return turbo()
+    is_unordered = np.all(space.kinds == UNORDERED)
+    members = (side_by_side(iterated_local_search(), batch_size),) if is_unordered else ()
+    if few:
+        settings["noisy"] = side_by_side(sracos(), batch_size)
+    return portfolio(*members, **settings)
 
 
 def _unless_one(batch_size: int) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def iterated_local_search() -> Algorithm:
     >>> found = search.minimize(cut, search.choice([0, 1], (30,)), search.iterated_local_search(),
     ...                         budget=2000, key=0, maximize=True)
     >>> found.best_value
+    131.0
     """
     return Algorithm(_init, _ask, sequential(_tell), _best, _inject)
 
@@ -89,11 +90,9 @@ def _moves(space: Space) -> tuple[np.ndarray, np.ndarray]:
     """(coordinate, shift) of each move: to every other option, or to both neighbours of an integer."""
     counts = (space.high - space.low).astype(int)
     shifts = [
-        np.arange(1, n + 1) if kind == UNORDERED else np.array([-1, 1])[: 2 if n else 0]
+        np.arange(1, n + 1) if kind == UNORDERED else np.array([-1, 1])
         for n, kind in zip(counts, space.kinds, strict=True)
     ]
-    if not any(len(s) for s in shifts):  # one point
-        shifts[0] = np.array([0])
     coordinates = np.repeat(np.arange(space.dimension), [len(s) for s in shifts])
     return coordinates.astype(np.uint32), np.concatenate(shifts)
 

@@ -19,7 +19,6 @@ from zojax.search.algorithms.coordinate_search import coordinate_search
 from zojax.search.algorithms.quasi_newton import quasi_newton
 from zojax.search.spaces import CONTINUOUS, Space
 
-SMOOTH = 0.5  # weight of the last rate in the next one
 LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
@@ -79,7 +78,8 @@ def portfolio(
 
     - **Start.** A tenth of the budget, at most 10 evaluations, goes to random points. The members, some of
       which are local, begin at the best of these.
-    - **Turns.** At the end of a turn, all members learn the best point.
+    - **Turns.** At the end of a turn, all members learn the best point. If no last turn gained anything,
+      the member with the fewest evaluations is next.
     - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
       differ, the function is noisy, and every turn ends with a new evaluation of the best point.
     - **Luck.** Noise does not matter while a turn gains more than the difference between two values of one
@@ -96,8 +96,8 @@ def portfolio(
       members: algorithms with this batch_size. Put the most robust against noise last.
       noisy: the algorithm for noise that exceeds the gains, `cma_es(noisy=True)` by default. `sracos()`
         makes better use of few turns.
-      exploration: the share of turns that go to the next member, whatever its gains.
-      batch_size: points of one ask, for parallel evaluations. A turn has two batches or more.
+      exploration: the share of turns that go to the member with the fewest evaluations, whatever its gains.
+      batch_size: points of one ask, for parallel evaluations.
 
     Raises:
       ValueError: a member with another batch_size; an exploration outside [0, 1].
@@ -311,12 +311,11 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     rarest = jnp.argmin(state.used[:n])
-    greedy = jnp.where(jnp.max(rates) > 0, jnp.argmax(rates), rarest)
     due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
+    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
-    other = jnp.where(few, of_two, rarest)
-    active = jnp.where(u[0] < team.exploration, other, greedy)
+    active = jnp.where(u[0] < team.exploration, jnp.where(few, of_two, rarest), greedy)
     luck = jnp.max(rates) * turn < state.noise
     noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)

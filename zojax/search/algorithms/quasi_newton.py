@@ -137,7 +137,13 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
         )
 
     return Algorithm(
-        init, partial(_ask, batch_size), _tell, recommended, _inject, batch_size=batch_size
+        init,
+        partial(_ask, batch_size),
+        _tell,
+        recommended,
+        _inject,
+        batch_size=batch_size,
+        forget=lambda state: state._replace(value=jnp.full_like(state.value, np.inf)),
     )
 
 

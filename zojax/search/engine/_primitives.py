@@ -92,10 +92,11 @@ def _convert(eqn):
 
 
 def _bitcast(eqn):
-    dtype = np.dtype(eqn.params["new_dtype"])
-    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:
-        raise NoNumPyFormError("a bitcast that changes the shape has no form in NumPy.")
-    return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    dtype, shape = np.dtype(eqn.params["new_dtype"]), _shape(eqn)
+    if dtype.itemsize == eqn.invars[0].aval.dtype.itemsize:
+        return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    # A last axis holds the parts of an entry.
+    return lambda a: np.ascontiguousarray(a).reshape(-1).view(dtype).reshape(shape)
 
 
 def _reshape(eqn):
@@ -226,6 +227,11 @@ def _scatter(eqn):
     return scatter
 
 
+def _split(eqn):
+    ends, axis = np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]
+    return lambda a: np.split(a, ends, axis)
+
+
 def _pad(eqn):
     widths = eqn.params["padding_config"]
     if any(low < 0 or high < 0 or between for low, high, between in widths):
@@ -354,6 +360,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
     "scatter": _scatter,
+    "split": _split,
     "pad": _pad,
     "dot_general": _dot,
     "sort": _sort,

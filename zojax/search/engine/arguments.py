@@ -19,7 +19,7 @@ from zojax._checks import (
     require_number,
 )
 from zojax._keys import as_key
-from zojax.search.algorithms import Algorithm, default_algorithm, nsga2
+from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
 from zojax.search.engine.partial_points import completed
@@ -73,14 +73,21 @@ def choose_algorithm(
     executor: Executor | None,
     objectives: int | None,
     batched: bool = False,
+    constraints: int = 0,
+    with_key: bool = False,
 ) -> Algorithm:
     """The user's algorithm, or the default for this number of objectives."""
     objectives = None if objectives is None else require_count("objectives", objectives)
+    size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
     if algorithm is None and (objectives or 1) > 1:
-        algorithm = nsga2(objectives or 1)
+        at_once = {"batch_size" if batched else "in_flight": min(size, budget)}
+        algorithm = nsga2(objectives or 1, **at_once)
     elif algorithm is None:
-        size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
-        algorithm = default_algorithm(space, budget, batch_size=min(size, budget))
+        size = min(size, budget)
+        if constraints and space.is_continuous and space.dimension > 1:
+            algorithm = quasi_newton(batch_size=size)
+        else:
+            algorithm = default_algorithm(space, budget, batch_size=size, noisy=with_key)
     require_algorithm("algorithm", algorithm)
     if objectives not in (None, algorithm.objectives):
         raise ValueError(
@@ -193,6 +200,13 @@ def require_together(batched: bool, executor: Any, pruner: Any, log: Any) -> Non
         raise ValueError(f"batched and {other} exclude one another: a batch is one call of fun.")
     if pruner is not None and log is not None:
         raise ValueError("pruner and log exclude one another: a journal keeps no reports.")
+
+
+def require_unconstrained(**settings: Any) -> None:
+    """Raises for settings that constraints exclude."""
+    for name, value in settings.items():
+        if value is not None:
+            raise ValueError(f"{name} and constraints exclude one another: leave {name} out.")
 
 
 def require_one_objective(objectives: int, **settings: Any) -> None:

@@ -76,7 +76,7 @@ def _start(
     state = lift(inject_all)(first if earlier is None else as_types_of(earlier[0], first))
     spent = 0 if free else len(known_x)
     kept = rows if keeps_points(problem, problem.budget) else 0
-    best = jnp.full(runs, jnp.min(known_values, initial=jnp.inf), float_dtype())
+    best = jnp.full(runs, jnp.min(problem.score(known_values), initial=jnp.inf), float_dtype())
     best = best if earlier is None else jnp.minimum(best, earlier[1])
     return Carry(
         evaluations=jnp.int32(spent),
@@ -127,7 +127,7 @@ def _steps(problem: Problem, stops: bool, carry: Carry, until, args, target, pat
         x, told, state = _ask_and_tell(problem, carry, args)
         if stops and problem.runs > 1:
             state = jax.tree.map(partial(_where, carry.running), state, carry.state)
-        carry = _record(problem.budget, carry, state, x, told)
+        carry = _record(problem, carry, state, x, told)
         if not stops:
             return carry
         return carry._replace(
@@ -217,11 +217,11 @@ def _evaluate_again(problem: Problem, batches: int, x, used, first, args, key):
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
 
 
-def _record(budget: int, carry: Carry, state, x, told) -> Carry:
+def _record(problem: Problem, carry: Carry, state, x, told) -> Carry:
     """Enters a batch into the histories, which have room beyond the budget."""
     told = _where(carry.running, told, jnp.inf)
-    lowest = jnp.min(told.reshape(len(told), -1), axis=1)
-    done = jnp.minimum(carry.evaluations + told.shape[1], budget)
+    lowest = jnp.min(problem.score(told).reshape(len(told), -1), axis=1)
+    done = jnp.minimum(carry.evaluations + told.shape[1], problem.budget)
     row = carry.evaluations - carry.begin
     points = carry.points
     if len(points):
@@ -247,7 +247,8 @@ def recommendations(problem: Problem, state) -> tuple[np.ndarray, np.ndarray]:
     best: Any = problem.algorithm.best
     x, value = _best(best, problem.runs)(state)
     rows = np.asarray(x).reshape(-1, problem.space.dimension)
-    return rows, np.asarray(value, float).reshape(-1, *problem.value_shape)
+    shape = problem.value_shape if problem.is_front else ()
+    return rows, np.asarray(value, float).reshape(-1, *shape)
 
 
 @lru_cache(PROGRAMS)

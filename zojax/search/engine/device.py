@@ -99,7 +99,7 @@ def _known(programs: DevicePrograms, task: SearchTask) -> tuple[np.ndarray, np.n
     if task.starts.values is not None:
         return x, np.asarray(task.starts.values, float_dtype())
     if not len(x):
-        return x, np.zeros(0, float_dtype())
+        return x, np.zeros((0, *task.problem.value_shape), float_dtype())
     x = np.repeat(x, task.problem.algorithm.samples, axis=0)
     return x, np.asarray(programs.evaluate_known(x, task.args, task.key), float_dtype())
 

@@ -39,6 +39,7 @@ class Trial(NamedTuple):
       attributes: the second result of `fun`, with `has_aux`.
       replayed: whether a journal had it, so that `fun` was not called.
       pruned: whether it ended early.
+      violation: the largest violation of a constraint, 0 if feasible; None without constraints.
     """
 
     point: PyTree
@@ -48,6 +49,7 @@ class Trial(NamedTuple):
     attributes: Any
     replayed: bool
     pruned: bool
+    violation: float | None = None
 
 
 class Timed(NamedTuple):

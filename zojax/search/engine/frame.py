@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def frame_of(history: "History") -> Any:
-    """One row an evaluation: the point, value, best, seconds, failed, and attributes."""
+    """One row an evaluation: the point, value, best, seconds, failed, pruned and attributes."""
     try:
         import pandas
     except ImportError as error:
@@ -21,6 +21,11 @@ def frame_of(history: "History") -> Any:
     columns = flat({"value": values}, axes=1) | flat({"best": history.best_values}, axes=1)
     usable = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     columns |= {"seconds": history.seconds, "failed": ~usable}
+    if history.violations is not None:
+        columns["violation"] = history.violations
+        columns["failed"] &= ~(history.violations > 0)
+    if history.pruned.any():
+        columns["pruned"] = history.pruned
     if history.attributes is not None:
         rows = [_named(attributes) for attributes in history.attributes]
         for name in dict.fromkeys(name for row in rows for name in row):

@@ -105,5 +105,5 @@ def _plot(ax: Any, values: np.ndarray, front: np.ndarray) -> Any:
     if colours:
         ax.figure.colorbar(dots, ax=ax, label="objective 3")
     ax.set(xlabel="objective 1", ylabel="objective 2", title=f"{len(front)} points in the front")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper right")
     return ax

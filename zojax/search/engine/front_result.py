@@ -22,13 +22,16 @@ from zojax.search.engine.task import SearchTask
 class FrontResult(SearchResult):
     """The result of a search for several objectives, of all runs together.
 
-    It has the attributes of a `SearchResult`, with these differences:
+    As in a `SearchResult`: `evaluations`, `failures`, `message`, `state`, `search_state`, `key` and `runs`.
+    The differences:
 
     - `front` in place of `best` and `best_value`, which raise an AttributeError: no single point is best;
     - `best_error` is None;
     - `history` has all runs, one after the other, with `values` and `best_values` of shape (evaluations,
       objectives): the best of each objective so far;
-    - `run_values` is (repeats, objectives), the best of each objective.
+    - `run_values` is (repeats, objectives), the best of each objective;
+    - `evaluations`, `failures`, `message`, `state`, `search_state`, `key` and `runs` are the same, and
+      `violation` is None.
     """
 
     __slots__ = ()
@@ -66,10 +69,8 @@ def front_result_of(
     problem, starts = task.problem, task.starts
     evaluations, failures, message = ending_of(outcome)
     values = np.concatenate(outcome.values)
-    rows, found = (
-        outcome.x,
-        outcome.value,
-    )  # the algorithms' own fronts, without a history of points
+    # The algorithms' own fronts, of a history without points.
+    rows, found = outcome.x, outcome.value
     if outcome.points is not None:
         rows, found = np.concatenate(outcome.points), values
     if starts.values is not None:

@@ -57,7 +57,11 @@ def _run(
     state = _first_state(programs, task, number, key)
     log = Log(task, key, state, executor, failures, callee, programs.dtype, reports, journal)
     if task.state is not None:
-        log.earlier = log.best = Entry(float(task.state.values[number]), task.state.x[number])
+        value = np.asarray(task.state.values[number], float)
+        if task.problem.constraints:  # a feasible point, or a failure
+            fits = np.zeros(task.problem.constraints) if np.isfinite(value) else np.inf
+            value = np.append(value, np.broadcast_to(fits, task.problem.constraints))
+        log.earlier = log.best = Entry(value[()], task.state.x[number])
     ended_by = _what_ends(log, partial(_begin, programs, log), partial(loop, programs, log))
     try:
         state, x, value = _finish(programs, log)

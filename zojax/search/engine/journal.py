@@ -194,6 +194,7 @@ def identity_of(task: SearchTask, executor: Executor | None) -> dict[str, Any]:
         "repeats": problem.runs,
         "with_key": problem.with_key,
         "has_aux": task.has_aux,
+        "constraints": problem.constraints,
         "init_points": starts.x.tolist(),
         "init_values": None if starts.values is None else starts.values.tolist(),
         "dtype": str(float_dtype()),

@@ -54,7 +54,7 @@ class Log:
         self.results: dict[Any, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
         self.earlier: Entry | None = None  # the best evaluation before this search
-        self.best = Entry(np.inf, None)
+        self.best = Entry(np.full(task.problem.value_shape, np.inf)[()], None)
         self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
@@ -178,15 +178,16 @@ class Log:
         """
         if entry.pruned != self.best.pruned:
             return self.best.pruned
-        if not self.task.problem.value_shape:
-            return entry.value < self.best.value
+        problem = self.task.problem
+        if not problem.is_front:
+            return problem.score(entry.value) < problem.score(self.best.value)
         return not np.any(np.all(self.best.value <= entry.value, axis=-1))
 
     def _joined(self, entry: Entry) -> Entry:
         """The new best entry; with several objectives, the front after it: values (n, m), points (n, d)."""
         x: Any = self.best.x
         values, new = self.best.value, np.asarray(entry.x)[None]
-        if not self.task.problem.value_shape:
+        if not self.task.problem.is_front:
             return entry
         if x is None:
             return Entry(entry.value[None], new)
@@ -236,7 +237,8 @@ class Log:
         return text
 
     def stop_at_target(self) -> None:
-        if self.task.target is not None and self.best.value <= self.task.target:
+        best = self.task.problem.score(self.best.value)
+        if self.task.target is not None and best <= self.task.target:
             self.why = self.why or "target reached"
 
     def stop_in_time(self) -> None:
@@ -251,7 +253,8 @@ class Log:
             return f"no improvement for {task.patience} evaluations"
         shown = self._shown()
         if task.report is not None and shown.x is not None:
-            why = task.report(len(self.entries), shown.x, shown.value, self.entries[-1])
+            value = task.problem.score(shown.value)
+            why = task.report(len(self.entries), shown.x, value, self.entries[-1])
             self.stopped = why is not None
             return why
         return None
@@ -298,11 +301,11 @@ class Log:
         rows = [entry.x for entry in self.entries if entry.x is not None]
         if len(rows) == len(values):
             points = [np.reshape(rows, (len(values), problem.space.dimension))]
-        for column in np.atleast_2d(values.T):
+        for column in np.atleast_2d(problem.score(values).T):
             warn_of_resolution(column, self.dtype)  # the algorithm knows them rounded
         return Outcome(
             x=x.reshape(-1, problem.space.dimension),
-            value=np.reshape(value, (-1, *problem.value_shape)),
+            value=np.reshape(value, (-1, *problem.value_shape) if problem.is_front else -1),
             value_error=np.array([error]) if problem.is_noisy else None,
             values=[values],
             pruned=[np.array([entry.pruned for entry in self.entries], bool)],
@@ -321,12 +324,12 @@ class Log:
         returned as it is. If evaluations were pruned, the best complete one is recommended.
         """
         problem, task = self.task.problem, self.task
-        if problem.value_shape:
+        if problem.is_front or not np.isfinite(value):
             return x, value
         if any(entry.pruned for entry in self.entries) and self.best.x is not None:
             return self.best.x, self.best.value
         entries = self.entries if self.earlier is None else [self.earlier, *self.entries]
-        found = [(entry.x, entry.value) for entry in entries if entry.x is not None]
+        found = [(e.x, problem.score(e.value)) for e in entries if e.x is not None]
         if task.starts.values is not None:
             found = [*zip(task.starts.x, task.starts.values.tolist(), strict=True), *found]
         values = np.array([v for _, v in found])

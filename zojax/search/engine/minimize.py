@@ -29,9 +29,11 @@ from zojax.search.engine.arguments import (
     require_one_objective,
     require_settings,
     require_together,
+    require_unconstrained,
     sign_of,
     starts_of,
 )
+from zojax.search.engine.constraint_rows import Constraints, count_of, with_constraints
 from zojax.search.engine.device import on_device
 from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
@@ -64,6 +66,7 @@ def minimize(
     time_budget: float | None = None,
     maximize: bool | tuple[bool, ...] = False,
     objectives: int | None = None,
+    constraints: Constraints = None,
     repeats: int = 1,
     jit: bool | None = None,
     with_key: bool = False,
@@ -102,6 +105,14 @@ def minimize(
     **Finite spaces.** No point is evaluated twice, unless the algorithm is for noisy functions, or
     `with_key` is given. In a large space this is a short attempt, not a guarantee. A space of up to 65,536
     points ends after its last point.
+
+    **Constraints.** A point is feasible if all constraints are at most 0. `best` is feasible if any
+    evaluated point was; otherwise it has the least violation, and `message` and `violation` say so.
+    Smooth searches of continuous spaces (`quasi_newton`, the default then, and `cma_es`) minimize an
+    augmented Lagrangian, and call `fun` on both sides of the boundary. All other algorithms follow rules
+    (Deb 2000): any feasible point is better than any infeasible one, and the smaller violation wins. They
+    call `fun` on the host only where functions of the point are at most 0. Each proposed point counts as an
+    evaluation. A constrained search keeps no evaluations for its answer.
 
     **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
     goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
@@ -149,6 +160,8 @@ def minimize(
       maximize: search for the largest value instead. With several objectives, one flag for all, or a tuple
         with one for each.
       objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
+      constraints: a function (point, *args) -> number, or several; or how many numbers `fun` returns beside
+        its value, as (value, constraints). For one objective.
       repeats: independent runs, side by side in one program when compiled.
       jit: whether to compile the whole search. By default, JAX tries to trace `fun`, with two calls beside
         the budget whose point holds tracers: pass False if a call is expensive or has side effects. Pass
@@ -197,13 +210,19 @@ def minimize(
     require_together(batched, executor, pruner, log)
     for_the_host: dict[str, Any] = {"executor": executor, "pruner": pruner, "log": log}
     for_the_host |= {"has_aux": has_aux, "batched": batched}
-    algorithm = choose_algorithm(algorithm, space, planned, executor, objectives, batched)
+    num = count_of(constraints)
+    algorithm = choose_algorithm(
+        algorithm, space, planned, executor, objectives, batched, num, with_key
+    )
     sign = sign_of(maximize, algorithm.objectives)
     for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
-    require_one_objective(algorithm.objectives, **for_one)
+    require_one_objective(algorithm.objectives, **for_one, constraints=constraints)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
+    if num:
+        require_unconstrained(init_values=init_values, pruner=pruner)
+        problem = with_constraints(problem, constraints, num, has_aux)
     traced = is_compiled(jit, problem, args, **for_the_host)
-    problem = problem._replace(fun=traced_anew(fun) if traced else fun)
+    problem = problem._replace(fun=traced_anew(problem.fun) if traced else problem.fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
         seed = as_seed(key, state, journal)
@@ -217,7 +236,7 @@ def minimize(
                 key=key_of(seed, state),
                 args=args,
                 starts=starts,
-                target=None if target is None else problem.signed(target),
+                target=None if target is None else problem.shown(target),
                 patience=patience,
                 # Without a budget, a compiled search has no room for its whole history at once.
                 report=report if report.is_wanted or (traced and budget is None) else None,
@@ -239,7 +258,7 @@ def minimize(
                 outcome = on_host(task, executor, callee)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    if problem.value_shape:
+    if problem.is_front:
         result: SearchResult = front_result_of(task, outcome, seed, planned)
     else:
         result = result_of(task, outcome, seed, planned)

@@ -28,9 +28,9 @@ class Reporter:
     def __call__(
         self, evaluations: int, x: np.ndarray, value: Any, last: Entry | None = None
     ) -> str | None:
-        value = self.problem.signed(value)
+        value = self.problem.shown(value)
         if self.bar is not None:
-            is_front = bool(self.problem.value_shape)
+            is_front = self.problem.is_front
             shown = {"front": len(value)} if is_front else {"best": f"{value:.6g}"}
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update(evaluations - self.bar.n)

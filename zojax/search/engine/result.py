@@ -8,6 +8,7 @@ import numpy as np
 from zojax._keys import as_key
 from zojax._trees import PyTree
 from zojax.search.engine.columns import Column, columns_of
+from zojax.search.engine.constrained import ConstrainedState
 from zojax.search.engine.evaluation import Entry, Trial
 from zojax.search.engine.frame import frame_of
 from zojax.search.engine.front import Front
@@ -24,11 +25,14 @@ class History:
     """Every evaluation of a run, in order.
 
     Attributes:
-      values: (evaluations,) float64, inf where an evaluation failed (-inf when maximizing).
+      values: (evaluations,) float64, inf where an evaluation failed or a constraint is violated (-inf when
+        maximizing).
       best_values: (evaluations,) float64, the best value so far.
       points: the user's pytree with a leading axis of evaluations; None above 2^26 numbers.
       pruned: (evaluations,) bool, which ended early. Their values are the last reported ones, and do not
         count as the best so far.
+      violations: (evaluations,) float64, the largest violation of a constraint, 0 for feasible points; None
+        without constraints.
       seconds: (evaluations,) float64, the duration of each call; nan if the whole search is compiled.
       errors: the exceptions of failed evaluations as text, by their places; of a host function.
       attributes: the second result of each call with `has_aux`, else None.
@@ -41,8 +45,10 @@ class History:
         points: PyTree,
         pruned: np.ndarray,
         notes: Notes | None = None,
+        violations: np.ndarray | None = None,
     ):
         self.values, self.best_values, self.pruned = values, best_values, pruned
+        self.violations = violations
         self._points, self._notes = points, notes or Notes([], has_aux=False)
         self._decoded: PyTree = None
         self._columns: list[Column] | None = None
@@ -91,12 +97,13 @@ class History:
         return vars(self) | {"_points": points, "_decoded": None, "_columns": columns}
 
     def tree_flatten(self):
-        return (self.values, self.best_values, self.points, self.pruned), self._notes
+        children = self.values, self.best_values, self.points, self.pruned, self.violations
+        return children, self._notes
 
     @classmethod
     def tree_unflatten(cls, aux, children) -> "History":
-        values, best_values, points, pruned = children
-        return cls(values, best_values, points, pruned, aux)
+        values, best_values, points, pruned, violations = children
+        return cls(values, best_values, points, pruned, aux, violations)
 
 
 class EncodedPoints:
@@ -126,6 +133,8 @@ class SearchResult(NamedTuple):
       search_state: what `minimize(..., state=...)` needs to go on.
       key: the key of the search: as given, or the int that was drawn.
       runs: the history of each run.
+      violation: the largest violation of a constraint at `best`, 0 if it is feasible; None without
+        constraints.
     """
 
     best: PyTree
@@ -140,6 +149,7 @@ class SearchResult(NamedTuple):
     search_state: SearchState
     key: int | jax.Array
     runs: tuple[History, ...]
+    violation: float | None = None
 
     def __str__(self) -> str:
         error = "" if self.best_error is None else f" +- {self.best_error:.2g}"
@@ -252,10 +262,21 @@ class SearchProgress(NamedTuple):
 
 def trial_of(problem: Problem, entry: Entry) -> Trial:
     """An evaluation in the user's form."""
-    point, value = problem.space.point(entry.x), problem.signed(entry.value)
     return Trial(
-        point, value, entry.error, entry.seconds, entry.attributes, entry.replayed, entry.pruned
+        point=problem.space.point(entry.x),
+        value=problem.shown(problem.score(entry.value)),
+        error=entry.error,
+        seconds=entry.seconds,
+        attributes=entry.attributes,
+        replayed=entry.replayed,
+        pruned=entry.pruned,
+        violation=violations_of(problem, entry.value),
     )
+
+
+def violations_of(problem: Problem, values: np.ndarray) -> Any:
+    """The largest violation of each row, at least 0; None without constraints."""
+    return np.maximum(values[..., 1:].max(axis=-1), 0) if problem.constraints else None
 
 
 def result_of(
@@ -270,19 +291,23 @@ def result_of(
     best = int(np.argmin(outcome.value))
     runs = histories_of(problem, outcome)
     evaluations, failures, message = ending_of(outcome)
+    violation = _violation_of(problem, outcome, best)
+    if violation:
+        message += f"; no point was feasible, the best one violates a constraint by {violation:.3g}"
     return SearchResult(
         best=space.point(outcome.x[best]),
-        best_value=float(problem.signed(outcome.value[best])),
+        best_value=float(problem.shown(outcome.value[best])),
         best_error=None if outcome.value_error is None else float(outcome.value_error[best]),
         history=runs[best],
         evaluations=evaluations,
         failures=failures,
         message=message,
-        run_values=problem.signed(outcome.value),
+        run_values=problem.shown(outcome.value),
         state=state_of(outcome),
         search_state=search_state_of(task, outcome, key, budget),
         key=key,
         runs=runs,
+        violation=violation,
     )
 
 
@@ -294,14 +319,16 @@ def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
 def _history(problem: Problem, outcome: Outcome, run: int) -> History:
     points, notes, values = outcome.points, outcome.notes, outcome.values[run]
     pruned = outcome.pruned[run] if outcome.pruned else np.zeros(len(values), bool)
-    complete = values.copy()
+    scores = problem.score(values)
+    complete = scores.copy()
     complete[pruned] = np.inf
     return History(
-        values=problem.signed(values),
-        best_values=problem.signed(np.minimum.accumulate(complete)),
+        values=problem.shown(scores),
+        best_values=problem.shown(np.minimum.accumulate(complete)),
         points=None if points is None else EncodedPoints(problem.space, points[run]),
         pruned=pruned,
         notes=None if notes is None else notes[run],
+        violations=violations_of(problem, values),
     )
 
 
@@ -318,9 +345,19 @@ def ending_of(outcome: Outcome) -> tuple[int, int, str]:
 
 
 def state_of(outcome: Outcome) -> Any:
-    """The algorithm's own state, in arrays of JAX."""
+    """The algorithm's own state."""
     state = outcome.state
-    return state.inner if isinstance(state, OnceState) else state
+    for kind in (OnceState, ConstrainedState):
+        state = state.inner if isinstance(state, kind) else state
+    return state
+
+
+def _violation_of(problem: Problem, outcome: Outcome, run: int) -> float | None:
+    if not problem.constraints:
+        return None
+    state = outcome.state.inner if isinstance(outcome.state, OnceState) else outcome.state
+    largest = np.reshape(state.found.largest, -1)
+    return 0.0 if np.isfinite(outcome.value[run]) else float(largest[run])
 
 
 def search_state_of(

@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
     `sign` is -1 when maximizing, with several objectives one number each. Everything below `minimize`
     searches for the least values. `budget` is the most evaluations of a run. `planned` is the budget that
-    the algorithm knows.
+    the algorithm knows. With `constraints`, a value is a row: the user's value, then one number each.
     """
 
     fun: Callable
@@ -34,6 +34,12 @@ class Problem(NamedTuple):
     sign: float | tuple[float, ...]
     with_key: bool
     planned: int
+    constraints: int = 0
+
+    @property
+    def is_front(self) -> bool:
+        """Whether there are several objectives."""
+        return bool(self.value_shape) and not self.constraints
 
     @property
     def is_noisy(self) -> bool:
@@ -44,6 +50,17 @@ class Problem(NamedTuple):
     def value_shape(self) -> tuple[int, ...]:
         """The shape of one value: () for one objective, else (objectives,)."""
         return np.shape(self.sign)
+
+    def score(self, values: Any) -> Any:
+        """The values (...) that count. Of rows with constraints, inf for infeasible ones."""
+        if not self.constraints:
+            return values
+        xp: Any = jnp if isinstance(values, jax.Array) else np
+        return xp.where(xp.all(values[..., 1:] <= 0, axis=-1), values[..., 0], xp.inf)
+
+    def shown(self, scores: Any) -> Any:
+        """Scores in the user's sign, and back."""
+        return (self.sign[0] * scores) if self.constraints else self.signed(scores)  # type: ignore[index]
 
     def signed(self, values: Any) -> Any:
         """The user's values (..., *value_shape) to be minimized, and back."""

@@ -29,8 +29,8 @@ class Pruner(NamedTuple):
 
     Attributes:
       init: () -> state, of any type. `report` returns a new state and changes no old one.
-      report: (state, number, step, value) -> (stops, state). `number` counts evaluations from 0, `step` is the
-        user's. `value` is finite or +inf.
+      report: (state, number, step, value) -> (stops, state). `number` counts evaluations from 0, `step` is
+        the user's. `value` is finite or +inf.
 
     This rule stops evaluations whose value at step 10 or later is not below 1:
 
