@@ -177,7 +177,7 @@ def _step(
                     "inner makes the gradients of earlier steps again, which a direction with a memory "
                     "does not allow: give the estimator another direction."
                 )
-            key = noise.fold_in(state.rng_key, count)
+            key = noise.fold_in(jax.random.clone(state.rng_key), count)
             return source.estimator.combine(key, floats, coefficients, jnp.float32)
 
         given = {"value": value, "grad": grads, "value_fn": value_fn}

@@ -9,6 +9,7 @@ from jax import lax
 from zojax import search
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
+from zojax.search.engine.once import never_twice
 
 F = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 N = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
@@ -32,6 +33,8 @@ FUNCTIONS = {
     "shifts": (lambda a: (a >> 3) ^ (a << 2), U),
     "signed-shift": (lambda a: lax.shift_right_arithmetic(a, 1), N),
     "bits": (lambda a: lax.bitcast_convert_type(a, jnp.uint32), F),
+    "parts-of-bits": (lambda a: lax.bitcast_convert_type(a, jnp.uint8), F),
+    "whole-of-parts": (lambda a: lax.bitcast_convert_type(a.astype(jnp.uint8), jnp.uint32), U),
     "logic": (lambda b: (b & ~b[::-1]) | (b ^ b[:, ::-1]), B),
     "converted": (lambda a: (a.astype(int), a.astype(bool), a > 1), F),
     "one-number": (lambda a: (a[1, 2] * 2).astype(int) + 1, F),
@@ -162,6 +165,14 @@ def test_an_algorithm_without_a_form_is_compiled():
         _by_numpy(algorithm, space, 9, jax.random.key(0).dtype, np.dtype("float32"))
     found = search.minimize(lambda x: float(x.sum()), space, algorithm, budget=9, key=0, jit=False)
     assert found.evaluations == 9 and len(set(found.history.values.tolist())) == 9
+
+
+def test_the_memory_of_a_finite_space_has_a_form_in_float64():
+    space = search.space(search.choice([0, 1], (30,)))
+    algorithm = never_twice(search.random_search(), space, 900)
+    assert algorithm is not search.random_search()
+    with jax.enable_x64(True):
+        _by_numpy(algorithm, space, 900, jax.random.key(0).dtype, np.dtype("float64"))
 
 
 @pytest.mark.parametrize("width", [400, 1000])

@@ -9,13 +9,13 @@ from zojax import search
 def test_a_new_coordinate_moves_one_item():
     space = search.space(search.permutation(list("abcde")))
     x = space.encode(["a", "b", "c", "d", "e"])
-    for place, order in [(0, "dabce"), (1, "adbce"), (2, "abdce"), (3, "abcde"), (5, "abced")]:
+    for place, order in [(0, "dabce"), (1, "adbce"), (2, "abdce"), (4, "abcde"), (5, "abced")]:
         moved = x.copy()
-        moved[3] = place
+        moved[3] = 2 * place * space.domains[0].half
         assert "".join(space.point(space.clip(moved))) == order
 
 
-def test_all_orderings_are_equally_likely():
+def test_all_orderings_are_about_equally_likely():
     space = search.space(search.permutation(4))
     rows = np.asarray(space.point(np.asarray(space.sample(0, 24_000))))
     _, counts = np.unique(rows, axis=0, return_counts=True)
@@ -35,7 +35,7 @@ def test_a_tour_is_much_shorter_than_random_ones():
     length = tour_length(np.random.default_rng(0).random((15, 2)))
     found, random = (
         search.minimize(length, search.permutation(15), algorithm, budget=500, key=0, jit=False)
-        for algorithm in (None, search.random_search())
+        for algorithm in (search.coordinate_search(), search.random_search())
     )
     assert found.best_value < 0.75 * random.best_value
     assert sorted(found.best.tolist()) == list(range(15))

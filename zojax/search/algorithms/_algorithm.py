@@ -36,7 +36,7 @@ class InjectFn(Protocol):
 
 class ForgetFn(Protocol):
     def __call__(self, state: State, /) -> State:
-        """The state without values of points: the function changed. What it learnt of its shape may stay."""
+        """The state without values of points, because the function changed. Its learnt shape may stay."""
 
 
 class Algorithm(NamedTuple):

@@ -16,10 +16,8 @@ from zojax.search.algorithms.turbo import turbo
 from zojax.search.spaces import UNORDERED
 from zojax.search.spaces import space as as_space
 
-FEW, NARROW = (
-    200,
-    20,
-)  # most evaluations and coordinates of `turbo`, which takes milliseconds a point
+# Most evaluations and coordinates of `turbo`, which takes milliseconds a point.
+FEW, NARROW = 200, 20
 
 
 def default_algorithm(

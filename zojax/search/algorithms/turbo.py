@@ -24,7 +24,7 @@ LENGTH, LONGEST, SHORTEST = 0.8, 1.6, 2.0**-10  # of the region's sides, in unit
 SUCCESSES, FAILURES = (
     3,
     4,
-)  # in a row, after which the region grows or shrinks; d failures if that is more
+)  # in a row, until the region grows or shrinks; d failures if that is more
 GAIN = 1e-3  # least gain of a success, in median distances from the best value
 
 

@@ -92,10 +92,11 @@ def _convert(eqn):
 
 
 def _bitcast(eqn):
-    dtype = np.dtype(eqn.params["new_dtype"])
-    if dtype.itemsize != eqn.invars[0].aval.dtype.itemsize:
-        raise NoNumPyFormError("a bitcast that changes the shape has no form in NumPy.")
-    return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    dtype, shape = np.dtype(eqn.params["new_dtype"]), _shape(eqn)
+    if dtype.itemsize == eqn.invars[0].aval.dtype.itemsize:
+        return lambda a: np.ascontiguousarray(a).view(dtype) if a.ndim else a.view(dtype)
+    # A last axis holds the parts of an entry.
+    return lambda a: np.ascontiguousarray(a).reshape(-1).view(dtype).reshape(shape)
 
 
 def _reshape(eqn):

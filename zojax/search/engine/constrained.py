@@ -20,7 +20,7 @@ from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._toolkit import promoting_all, select
 from zojax.search.spaces import Space
 
-GROWTH, DROP = 4.0, 0.5  # a penalty grows if a violation does not fall to this share
+GROWTH, DROP = 10.0, 0.5  # a penalty grows if a violation does not fall to this share
 ROUND = 5  # evaluations of a round per coordinate, and 3 times as many
 STEEPEST = 1e6  # largest growth of a penalty
 

@@ -7,26 +7,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zojax.search.spaces._domain import CONTINUOUS, UNORDERED, Domain
+from zojax.search.spaces._domain import UNORDERED, Domain
 from zojax.search.spaces._options import as_options
 from zojax.search.spaces._precision import namespace_of
 from zojax.search.spaces.choice import Choice
 
+FINEST = 256  # places in a small permutation, so that random coordinates rarely agree
+
 
 @dataclass(frozen=True)
 class Permutation(Domain):
-    """The orderings of the options of `items`: coordinate i is the place of item i, plus 1/2.
+    """The orderings of the options of `items`. The coordinate of an item is (2 place + 1) `half`.
 
-    A new coordinate moves its item to another place, and the items in between by one.
+    Another coordinate takes the item out and inserts it elsewhere. Without an order of coordinates,
+    algorithms draw it from all places.
     """
 
     items: Choice
-    kind = CONTINUOUS
+    kind = UNORDERED
     low = 0
 
     @property
+    def half(self):
+        return max(1, FINEST // self.items.size)
+
+    @property
     def high(self):
-        return self.items.size
+        return 2 * self.half * self.items.size
 
     @property
     def shape(self):
@@ -41,10 +48,10 @@ class Permutation(Domain):
         return self.items.traceable
 
     def values(self):
-        return 0.5 + np.array(list(itertools.permutations(range(self.items.size))))
+        return self._at(np.array(list(itertools.permutations(range(self.items.size)))))
 
     def snap(self, x):
-        return 0.5 + _order(_order(x)).astype(x.dtype)
+        return self._at(_order(_order(x))).astype(x.dtype)
 
     def decode(self, x):
         return self.items.decode(_order(x))
@@ -56,16 +63,20 @@ class Permutation(Domain):
         places = [self.items.position(item) for item in value]
         if sorted(places) != list(range(self.items.size)):
             raise ValueError(f"a value of {self} must hold each item once, got {value!r}.")
-        return 0.5 + np.argsort(places)
+        return self._at(np.argsort(places))
+
+    def _at(self, place):
+        return (2 * place + 1) * self.half
 
     def __str__(self):
         return f"permutation({str(self.items).removeprefix('choice(')}"
 
 
 def permutation(items: int | Sequence) -> Domain:
-    """Orderings of some items, as arrays: tours, schedules, priorities. All are equally likely.
+    """Orderings of some items, as arrays: tours, schedules, priorities.
 
-    The types of the array are those of an array of `choice(items)`.
+    Samples are nearly uniform. Algorithms move one item or a few to other places. The types of the array
+    are those of an array of `choice(items)`.
 
     Args:
       items: at least two different items, or a number n for range(n).

@@ -12,7 +12,7 @@ A `Space` puts the coordinates of its domains side by side: d *encoded* coordina
     ordered([...])              the position in the list                ORDERED
     choice([...])               the position in the list                UNORDERED
     subset(n, max_size=k)       n zeros and ones                        UNORDERED
-    permutation(n)              the place of each item                  CONTINUOUS
+    permutation(n)              the place of each item                  UNORDERED
     real(loc, scale)            -1 ... 1, logarithmic near both ends    CONTINUOUS
     choice({...})               the position, and the coordinates of all options
 
