@@ -125,7 +125,7 @@ OPTIMIZERS = {
     "eggroll, unpaired": Law(
         lambda key: zojax.eggroll(
             0.02,
-            mu=lambda t: MU * (t + 1),
+            mu=optax.linear_schedule(MU, 2 * MU, 3),
             population=6,
             rank=2,
             stencil=stencils.one_point(),
@@ -140,7 +140,7 @@ OPTIMIZERS = {
         copies=1,
     ),
     "coordinate_descent": Law(
-        lambda key: zojax.coordinate_descent(0.35, mu=MU, num_coordinates=9, key=key),
+        lambda key: zojax.coordinate_descent(0.35, mu=MU, num_coordinates=6, key=key),
         at_rate=lambda rate: zojax.coordinate_descent(rate, 1e-2, 4),
         copies=1,
     ),

@@ -171,19 +171,9 @@ def _step(
     value = estimate.value.astype(float_dtype())  # as a log has it
 
     def inner_update(grads, inner_state, floats, value, coefficients):
-        def combine(coefficients, count):
-            if jax.tree.leaves(state.estimator_state.direction):
-                raise ValueError(
-                    "inner makes the gradients of earlier steps again, which a direction with a memory "
-                    "does not allow: give the estimator another direction."
-                )
-            key = noise.fold_in(jax.random.clone(state.rng_key), count)
-            return source.estimator.combine(key, floats, coefficients, jnp.float32)
-
         given = {"value": value, "grad": grads, "value_fn": value_fn}
         if source.takes_scalars:
-            coefficients = jnp.where(jnp.isnan(coefficients), 0, coefficients)
-            given["scalars"] = Scalars(state.count, coefficients, combine)
+            given["scalars"] = _scalars(source, state, floats, coefficients)
         return promoting(source.inner.update)(grads, inner_state, floats, **given, **inner_extras)
 
     ok = estimate.used > 0
@@ -208,6 +198,23 @@ def _step(
         inner_state=inner_state,
         coefficients=estimate.coefficients,
     )
+
+
+def _scalars(source: Source, state: ZerothOrderState, floats: PyTree, coefficients) -> Scalars:
+    """What `inner` makes gradients of earlier steps from."""
+    data, impl = jax.random.key_data(state.rng_key), jax.random.key_impl(state.rng_key)
+
+    def combine(coefficients, count):
+        if jax.tree.leaves(state.estimator_state.direction):
+            raise ValueError(
+                "inner makes the gradients of earlier steps again, which a direction with a memory "
+                "does not allow: give the estimator another direction."
+            )
+        # Wrapped anew in each turn of a loop, where a key may be used once.
+        key = noise.fold_in(jax.random.wrap_key_data(data, impl=impl), count)
+        return source.estimator.combine(key, floats, coefficients, jnp.float32)
+
+    return Scalars(state.count, jnp.where(jnp.isnan(coefficients), 0, coefficients), combine)
 
 
 def _no_loss(*args, **kwargs):
