@@ -16,8 +16,8 @@ from zojax.search.algorithms.turbo import turbo
 from zojax.search.spaces import UNORDERED
 from zojax.search.spaces import space as as_space
 
-# Most evaluations and coordinates of `turbo`, which takes milliseconds a point.
-FEW, NARROW = 200, 20
+NARROW = 20  # most coordinates of `turbo`
+PER_COORDINATE, FIXED = 10, 30  # its most evaluations; then differences and lines find more
 
 
 def default_algorithm(
@@ -26,9 +26,9 @@ def default_algorithm(
     """The algorithm that `search.minimize` uses by default.
 
     - `portfolio()` for most searches.
-    - `turbo()` for few evaluations: less than about 20 per coordinate, and at most 200. The space has at
-      most 20 coordinates, and the function is not known to be noisy.
-    - `portfolio(noisy=sracos())` for few evaluations otherwise.
+    - `turbo()` for at most 10 d + 30 evaluations, if the space has d <= 20 coordinates and the function is
+      not known to be noisy.
+    - `portfolio(noisy=sracos())` with less than about 20 evaluations per coordinate.
     - `portfolio(iterated_local_search())` if no coordinate has an order.
     - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
       than two evaluations per coordinate.
@@ -56,7 +56,8 @@ def default_algorithm(
     few, settings = has_few_turns(space, budget), _unless_one(batch_size)
     if space.is_continuous and space.dimension > max(10, budget / 2):
         return sre(portfolio(**settings)) if settings else sre()
-    is_small = few and budget <= FEW and space.dimension <= NARROW
+    d = space.dimension
+    is_small = d <= NARROW and budget <= PER_COORDINATE * d + FIXED
     if is_small and batch_size == 1 and not noisy:
         return turbo()
     is_unordered = np.all(space.kinds == UNORDERED)

@@ -59,7 +59,7 @@ def turbo(num_starts: int = 10) -> Algorithm:
     - **Region.** Its sides are proportional to the lengths. Three successes in a row double them, and
       max(4, d) failures halve them.
 
-    Use it for expensive functions, up to about 200 evaluations and 40 coordinates. An ask takes
+    Use it for expensive functions, up to about 200 evaluations and 20 coordinates. An ask takes
     milliseconds. It remembers the best 128 points. Failed evaluations count as the worst known value.
 
     Args:
