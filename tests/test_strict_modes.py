@@ -70,7 +70,8 @@ def ask_and_tell(stencil):
 
 
 def shape(chosen):
-    values, valid = jnp.array([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]]), jnp.array([True, True, False])
+    values = jnp.array([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0], [2.0, 5.0]])
+    valid = jnp.array([True, True, False, True])
     chosen.coefficients(chosen.values(values, valid)[:, 0], valid)
 
 
@@ -141,6 +142,28 @@ def search_minimize():
     settings = dict(space=MIXED, algorithm=search.random_search(2), budget=6)
     search.minimize(fun, **settings, key=0, repeats=2, with_key=True)
     search.minimize(lambda point: float(point["n"]), **settings, key=0, jit=False)
+
+
+def asked_for_points():
+    tuner = search.ask_tell(MIXED, search.random_search(), budget=4, key=0)
+    candidate, state = tuner.ask(tuner.init())
+    tuner.best(tuner.tell(state, candidate, 1.0))
+
+
+def pruned(pruner):
+    def fun(x, *, report):
+        for step in range(3):
+            report(step, float(x[0]))
+        return float(x[0])
+
+    settings = dict(algorithm=search.random_search(), budget=4, key=0)
+    search.minimize(fun, CONTINUUM, **settings, pruner=pruner)
+
+
+def plotted():
+    pytest.importorskip("matplotlib").use("agg")
+    settings = dict(algorithm=search.random_search(), budget=4, key=0)
+    search.plot_history(search.minimize(lambda x: float(x[0]), CONTINUUM, **settings, jit=False))
 
 
 def sampled(domain):
@@ -248,6 +271,7 @@ CASES = {
     ),
     search: {
         # NaN marks free places in its state.
+        "ask_tell": asked_for_points,
         "asracos": lambda: searched_by(search.asracos(), MIXED),
         "choice": lambda: sampled(search.choice([1, 2, 3])),
         "cma_es": partial(searched, "cma_es"),
@@ -256,10 +280,15 @@ CASES = {
         "default_algorithm": lambda: search.default_algorithm(MIXED, 12),
         "from_evosax": lambda: searched_by(search.from_evosax("SimpleES", 4), CONTINUUM),
         "integers": lambda: sampled(search.integers(0, 3)),
+        "iterated_local_search": partial(searched, "iterated_local_search"),
         "log_integers": lambda: sampled(search.log_integers(1, 8)),
         "log_uniform": lambda: sampled(search.log_uniform(0.1, 1)),
+        "median_stopping": lambda: pruned(search.median_stopping(1)),
         "minimize": search_minimize,
+        "nsga2": partial(searched, "nsga2"),
         "ordered": lambda: sampled(search.ordered([0.1, 0.2])),
+        "permutation": lambda: sampled(search.permutation(3)),
+        "plot_history": plotted,
         "ponss": partial(searched, "ponss"),
         "portfolio": partial(searched, "portfolio:small"),
         "poss": partial(searched, "poss"),
@@ -267,13 +296,16 @@ CASES = {
         "quasi_newton": partial(searched, "quasi_newton"),
         "racos": partial(searched, "racos"),
         "random_search": partial(searched, "random_search"),
+        "real": lambda: sampled(search.real()),
         "resample": partial(searched, "resample"),
         "snes": partial(searched, "snes"),
         "space": lambda: sampled(MIXED),
         "sracos": partial(searched, "sracos"),
         "sre": partial(searched, "sre"),
         "ssracos": partial(searched, "ssracos"),
+        "successive_halving": lambda: pruned(search.successive_halving(1, 4)),
         "subset": lambda: sampled(search.subset(4, max_size=2)),
+        "turbo": partial(searched, "turbo"),
         "uniform": lambda: sampled(search.uniform(-1, 1, (2,))),
     },
     attacks: {

@@ -22,7 +22,7 @@ class End(NamedTuple):
 
     step: jax.Array
     value: jax.Array
-    slope: jax.Array  # nan if unknown
+    slope: jax.Array  # inf if unknown
 
 
 class Bracket(NamedTuple):
@@ -35,9 +35,8 @@ class Bracket(NamedTuple):
 
 def no_bracket(value: jax.Array, slope: jax.Array) -> Bracket:
     """A search that has only evaluated its start."""
-    infinite, nan = jnp.full_like(value, np.inf), jnp.full_like(value, np.nan)
-    start = End(jnp.zeros_like(value), value, slope)
-    return Bracket(start, start, End(infinite, infinite, nan))
+    start, infinite = End(jnp.zeros_like(value), value, slope), jnp.full_like(value, np.inf)
+    return Bracket(start, start, End(infinite, infinite, infinite))
 
 
 def steps_of(line: Bracket, step: jax.Array, n: int) -> jax.Array:
@@ -63,7 +62,7 @@ def evaluated(line: Bracket, steps: jax.Array, values: jax.Array):
     ahead = jnp.where(ahead > 0, ahead, np.inf)
     nearest = jnp.argmin(ahead)
     closer = row(ahead, nearest) < way * (high.step - origin)
-    end = End(row(steps, nearest), row(values, nearest), jnp.full_like(low.value, np.nan))
+    end = End(row(steps, nearest), row(values, nearest), jnp.full_like(low.value, np.inf))
     line = line._replace(high=select(closer, end, high))
     return line, _inside(low, line.high), best, found
 
@@ -105,4 +104,4 @@ def _least(a: End, b: End) -> jax.Array:
     bend = a.slope + b.slope - 3 * chord
     root = jnp.sign(gap) * jnp.sqrt(jnp.maximum(bend * bend - a.slope * b.slope, 0))
     cubic = b.step - gap * (b.slope + root - bend) / (b.slope - a.slope + 2 * root)
-    return jnp.where(jnp.isnan(b.slope), parabola, cubic)
+    return jnp.where(jnp.isfinite(b.slope), cubic, parabola)

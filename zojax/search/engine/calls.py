@@ -31,17 +31,19 @@ def plain(problem: Problem) -> Callee:
 def compiled(problem: Problem) -> Callee:
     """Its program. All spaces of the same structure share it."""
     dtype = float_dtype()
-    decode = _decoder(problem.space, dtype)
-    program = _programs_of(problem.fun)(problem.value_shape)
+    decode, structure = _decoder(problem.space, dtype)
+    program = _programs_of(problem.fun)(problem.value_shape, structure)
     return Callee(program, lambda x: decode(x.astype(dtype)), dtype)
 
 
 @kept_with_loss
-def _programs_of(fun: Callable[[], Callable]) -> Callable[[tuple[int, ...]], Callable]:
-    """The program of a function for each shape of its value."""
+def _programs_of(fun: Callable[[], Callable]) -> Callable[[tuple[int, ...], Any], Callable]:
+    """The last programs of a function, for shapes of its value and structures of its point."""
 
     @lru_cache(PROGRAMS)
-    def of(shape: tuple[int, ...]) -> Callable:
+    def of(shape: tuple[int, ...], structure: Any) -> Callable:
+        del structure  # each has a `jax.jit` of its own, which is dropped with its program
+
         def program(point: Any, *args: Any, **extra: Any) -> jax.Array:
             value = fun()(point, *args, **extra)
             return traced_values(value, shape).astype(float_dtype())
@@ -52,11 +54,13 @@ def _programs_of(fun: Callable[[], Callable]) -> Callable[[tuple[int, ...]], Cal
 
 
 @lru_cache(PROGRAMS)
-def _decoder(space: Space, dtype: np.dtype) -> Callable[[np.ndarray], Any]:
-    """`space.decode`, run by NumPy where all its domains allow it."""
+def _decoder(space: Space, dtype: np.dtype) -> tuple[Callable[[np.ndarray], Any], Any]:
+    """`space.decode`, run by NumPy where all its domains allow it, and the structure of its points."""
+    low = space.low.astype(dtype)
+    leaves, treedef = jax.tree.flatten(jax.eval_shape(space.decode, low))
+    structure = treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     try:
-        program, shapes = numpy_program(space.decode, space.low.astype(dtype))
+        program, _ = numpy_program(space.decode, low)
     except NoNumPyFormError:
-        return space.decode
-    treedef = jax.tree.structure(shapes)
-    return lambda x: jax.tree.unflatten(treedef, program(x))
+        return space.decode, structure
+    return (lambda x: jax.tree.unflatten(treedef, program(x))), structure
