@@ -24,7 +24,8 @@ def _line(row: dict) -> dict:
     peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
     missing = "; ".join(low_rank.get("no rule", []))
     failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
-    reason = [zoo.WHY[row["work"]]] if row["work"] in zoo.WHY else []
+    is_explained = row["work"] in zoo.WHY and "failed" not in row  # not for a package that is missing
+    reason = [zoo.WHY[row["work"]]] if is_explained else []
     return {
         "model": row["work"],
         "layers": row.get("about", ""),

@@ -108,7 +108,7 @@ def portfolio(
     >>> def rosenbrock(x):
     ...     return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
     >>> found = search.minimize(rosenbrock, search.uniform(-2, 2, (10,)), search.portfolio(),
-    ...                         budget=4000, key=1)
+    ...                         budget=4000, key=0)
     >>> bool(found.best_value < 1)
     True
     """

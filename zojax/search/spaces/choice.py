@@ -130,8 +130,8 @@ def choice(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Do
     ...         case "knn", {"k": k}:
     ...             return 1 + abs(k - 3)
     >>> found = search.minimize(loss, model, budget=100, key=0)
-    >>> found.best.name, round(found.best.value["C"], 1)
-    ('svm', 10.0)
+    >>> found.best.name, round(found.best.value["C"])
+    ('svm', 10)
     """
     if isinstance(options, Mapping):
         return conditional("choice", options, UNORDERED, shape)
