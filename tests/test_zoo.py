@@ -51,6 +51,9 @@ def test_a_row_has_peaks_times_and_uses_without_a_rule(monkeypatch):
     assert 1 < line["signs: peak / forward"] < 3 and row["low rank"]["time"]["n"] == 3
     failing = row | {"low rank": {"no rule": ["pad (3,)"], "failed": "no batch"}}
     (line,) = section.table([failing])
-    assert line["NO RULE, low rank"] == "pad (3,)" and line["why"] == "no batch; " + zoo.WHY["plain.masked"]
+    assert (
+        line["NO RULE, low rank"] == "pad (3,)"
+        and line["why"] == "no batch; " + zoo.WHY["plain.masked"]
+    )
     (line,) = section.table([{"work": "plain.masked", "failed": "not installed: nothing"}])
     assert line == {"model": "plain.masked", "why": "not installed: nothing"}

@@ -24,7 +24,8 @@ def _line(row: dict) -> dict:
     peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
     missing = "; ".join(low_rank.get("no rule", []))
     failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
-    is_explained = row["work"] in zoo.WHY and "failed" not in row  # not for a package that is missing
+    # A package that is missing explains its row.
+    is_explained = row["work"] in zoo.WHY and "failed" not in row
     reason = [zoo.WHY[row["work"]]] if is_explained else []
     return {
         "model": row["work"],
