@@ -49,6 +49,9 @@ class ZojaxSearch(Searcher):
       ValueError: a mode that is neither "min" nor "max"; a domain of Ray without one in zojax; a grid.
     """
 
+    _metric: str | None
+    _mode: str | None
+
     def __init__(
         self,
         space: dict | None = None,
@@ -122,7 +125,7 @@ class ZojaxSearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         with open(checkpoint_path, "rb") as file:
-            vars(self).update(cloudpickle.load(file))
+            self.__dict__.update(cloudpickle.load(file))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_tuner": None}  # functions, made again by `_started`
