@@ -30,6 +30,11 @@ def sharded_like(tree: T, like: T) -> T:
     return jax.tree.map(lambda p, x: alike(x, p), like, tree)
 
 
+def resharded(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """x with the sharding of `like`, which it has on a mesh with explicit axes."""
+    return x if like.sharding is None else jax.sharding.reshard(x, like.sharding)
+
+
 def mesh_sharding(x) -> jax.NamedSharding | None:
     """How an array lies on a mesh of several devices; None for others, and inside `jit`."""
     if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):

@@ -123,6 +123,19 @@ def test_of_equal_errors_the_largest_radius_is_taken():
     assert Sweep(mu, 0.0, np.zeros((3, 2, 2)), 0.0, errors).best == 1
 
 
+def test_a_loss_that_is_looked_at_again_is_not_traced_again():
+    traces = []
+
+    def loss(x):
+        traces.append(x)
+        return sphere(x)
+
+    first = diagnostics.diagnose(loss, X0)
+    count = len(traces)
+    again = diagnostics.diagnose(loss, X0, key=1)
+    assert len(traces) == count and again.slope != first.slope
+
+
 def test_a_report_has_the_theory_of_signs():
     d, n, repeats = 30, 5, 400
     row, one = diagnostics.gradient_report(

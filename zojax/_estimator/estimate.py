@@ -22,7 +22,7 @@ from zojax._estimator.coefficients import (
 )
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._numerics import at_least, is_narrow, promoting, saturated
-from zojax._sharding import sharded_like, varying_axes
+from zojax._sharding import resharded, sharded_like, varying_axes
 from zojax._trees import (
     PyTree,
     Split,
@@ -250,8 +250,7 @@ def _weighted_sum(this: Directions, coefficients: jax.Array, dtype) -> tuple[PyT
     dtypes = [at_least(leaf.dtype, dtype) for leaf in leaves]
 
     def gradient(leaf, total, dtype):
-        total = _barriers.rounded(saturated(total, dtype), c[0])
-        return total if leaf.sharding is None else jax.sharding.reshard(total, leaf.sharding)
+        return resharded(_barriers.rounded(saturated(total, dtype), c[0]), leaf)
 
     grads = list(map(gradient, leaves, totals, dtypes))
     counts = [_beyond(total, wide, c) for total, wide in zip(totals, dtypes, strict=True)]

@@ -1,7 +1,7 @@
 """A minute's look at a loss before training: a suggested mu, learning rate and number of directions."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import implicit
-from zojax._call import compiled_outside
+from zojax._call import PROGRAMS, compiled_outside
 from zojax._direction import Direction
 from zojax._keys import as_key
 from zojax._plot import new_axes
 from zojax._scalars import traced_scalar
 from zojax._trees import PyTree, split_structure, total_size
-from zojax.diagnostics.smoothing import RADII, Sweep, sweep
-from zojax.directions import rademacher
+from zojax.diagnostics.smoothing import RADII, SIGNS, Sweep, sweep
 from zojax.noise import StoredNoise
 
 MOST = 64  # directions that a step may take for fewer steps
@@ -106,7 +105,7 @@ def diagnose(
     >>> 190 < found.trace < 210, 0.002 < found.learning_rate < 0.01
     (True, True)
     """
-    direction = rademacher() if direction is None else direction
+    direction = SIGNS if direction is None else direction
     found = sweep(
         loss,
         params,
@@ -120,7 +119,7 @@ def diagnose(
     j, radius = found.best, _radius_of_curvature(found)
     slopes = np.nan_to_num(found.slopes[j])
     slope, trace = float(np.sqrt(np.mean(slopes**2))), float(_traces(found)[radius])
-    run = compiled_outside(partial(_along_estimate, direction))
+    run = _program_of(direction)
     step, n = np.float32(found.mu[radius]), len(slopes)
     ends, square = run(loss, as_key(key), params, args, kwargs, np.float32(slopes / n), step)
     curvature = 0.0
@@ -153,6 +152,11 @@ def _radius_of_curvature(found: Sweep) -> int:
     clear = found.noise / found.mu**2 < 0.1 * np.abs(_traces(found))
     clear &= np.isfinite(found.error) & (found.mu >= found.mu[found.best])
     return int(np.argmax(clear)) if clear.any() else found.best
+
+
+@lru_cache(PROGRAMS)
+def _program_of(direction: Direction) -> Callable:
+    return compiled_outside(partial(_along_estimate, direction))
 
 
 def _along_estimate(direction: Direction, loss, key, params, args, kwargs, coefficients, radius):

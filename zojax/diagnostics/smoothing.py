@@ -1,7 +1,7 @@
 """Central differences over a range of mu, and the mu whose differences mean most."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax import implicit
-from zojax._call import compiled_outside
+from zojax._call import PROGRAMS, compiled_outside
 from zojax._checks import require_count
 from zojax._direction import Direction
 from zojax._keys import as_key
@@ -20,6 +20,7 @@ from zojax.directions import rademacher
 
 RADII = tuple(10.0 ** (e / 2) for e in range(-12, 3))  # 1e-6 to 10
 LINE = 8  # points of the line that shows the noise
+SIGNS = rademacher()  # the default; one object, so that its programs are found again
 CERTAIN = 4.0  # differences beyond so many of their variances are bias
 
 
@@ -84,8 +85,8 @@ def sweep(
         raise ValueError(
             f"a sweep needs 2 directions and 3 increasing radii, got {n} and {radii!r}."
         )
-    direction = rademacher() if direction is None else direction
-    run = compiled_outside(partial(_table, direction, n))
+    direction = SIGNS if direction is None else direction
+    run = _program_of(direction, n)
     mu = np.asarray(radii, np.float64)
     offsets = np.concatenate([[0.0], *np.stack([mu, -mu], 1)]).astype(np.float32)
     table = np.asarray(run(loss, as_key(key), params, args, kwargs, offsets), np.float64)
@@ -108,6 +109,12 @@ def choose_mu(loss: Callable[..., Any], params: PyTree, *args: Any, **kwargs: An
     """
     found = sweep(loss, params, *args, **kwargs)
     return float(found.mu[found.best])
+
+
+@lru_cache(PROGRAMS)
+def _program_of(direction: Direction, n: int) -> Callable:
+    """Kept, so that a loss that is looked at again is not compiled again."""
+    return compiled_outside(partial(_table, direction, n))
 
 
 def _table(direction: Direction, n: int, loss, key, params, args, kwargs, offsets) -> jax.Array:

@@ -10,7 +10,7 @@ from zojax import noise as noises
 from zojax._barriers import made_once, settle
 from zojax._direction import CombineFn, DrawFn
 from zojax._numerics import accumulator_dtype
-from zojax._sharding import varying_like
+from zojax._sharding import resharded, varying_like
 from zojax._trees import PyTree, total_size
 
 _AT_ONCE = 16  # directions in one iteration; more take longer to compile
@@ -72,7 +72,7 @@ def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
         return jax.tree.map(jnp.add, total, term(c, z if is_small else entries(z))), None
 
     zeros = jax.tree.map(
-        lambda s: varying_like(_placed(jnp.zeros(s.shape, s.dtype), s), (frame, coefficients)),
+        lambda s: varying_like(resharded(jnp.zeros(s.shape, s.dtype), s), (frame, coefficients)),
         shapes,
     )
     return lax.scan(add, zeros, (coefficients, made), unroll=min(count, _AT_ONCE))[0]
@@ -80,12 +80,7 @@ def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
 
 def _entries(noise: noises.Noise, leaf) -> jax.Array:
     entries = noises.of_even_length(noise).dense().astype(accumulator_dtype(leaf.dtype))
-    return _placed(entries, leaf) if entries.shape == leaf.shape else entries
-
-
-def _placed(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
-    """x with the sharding of `like`, which it has on a mesh with explicit axes."""
-    return x if like.sharding is None else jax.sharding.reshard(x, like.sharding)
+    return resharded(entries, leaf) if entries.shape == leaf.shape else entries
 
 
 def _without_padding(leaf, total):

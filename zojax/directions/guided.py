@@ -15,6 +15,8 @@ from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
 
+UNUSED = np.uint32(2**32 - 2)  # an index that no direction has
+
 
 class _Basis(NamedTuple):
     """Weights of the stored estimates in each of k orthonormal vectors, and how many are not zero."""
@@ -93,9 +95,7 @@ def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
     across = jnp.where(has_span, np.float32(math.sqrt(alpha)), np.float32(1))
 
     def draw(frame, index, like):
-        seed = noise.child_seeds(frame, np.uint32(2**32 - 2), 1)[
-            0
-        ]  # an index that no direction has
+        seed = noise.child_seeds(frame, UNUSED, 1)[0]
         normals = noise.Normals(seed).rows(
             jnp.asarray(index).astype(jnp.uint32), len(basis.weights)
         )

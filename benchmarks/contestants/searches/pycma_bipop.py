@@ -8,6 +8,10 @@ import numpy as np
 
 def run(fun, box, budget, seed):
     rng = np.random.default_rng(seed)
+
+    def start():
+        return rng.uniform(box.lo, box.hi)
+
     options = {
         "bounds": [list(box.lo), list(box.hi)],
         "maxfevals": budget,
@@ -17,5 +21,4 @@ def run(fun, box, budget, seed):
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        start = lambda: rng.uniform(box.lo, box.hi)  # noqa: E731
         return cma.fmin2(fun, start, 0.25, options, restarts=9, bipop=True)[0]

@@ -4,8 +4,8 @@ A round's forward pass reads the last token and drafts of the next ones, see `zo
 keeps its longest draft that agrees with the model's own choices, and one choice more. The text is that of
 decoding token by token; a good draft saves forward passes. Without a draft a round is one token.
 
-Rows run at their own pace. Place p of a row's cache belongs to position p of its text, and places beyond
-its length are unseen, so a rejected draft needs no rollback.
+Rows run at their own pace. Place p of a row's cache belongs to position p of its text. Places beyond its
+length are unseen. So a rejected draft needs no rollback.
 
 Sources: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
 https://arxiv.org/abs/2211.17192; several drafts at once under a mask: Miao et al., "SpecInfer",

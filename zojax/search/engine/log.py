@@ -90,9 +90,7 @@ class Log:
         future = self.pending.submit(x, call)
         if future is None and self.failures.count == 0 and not len(self.pending):
             self.pending.raise_refusal()
-        self.numbers[future] = self.started
-        self.started += 1
-        return future
+        return self._numbered(future)
 
     def _know(self, x: np.ndarray, entry: Entry):
         """Takes an evaluation from the journal."""
@@ -101,6 +99,9 @@ class Log:
         if entry.error is None:
             self.failures = self.failures.of(None)
         self.failure = self.failure or entry.error
+        return self._numbered(future)
+
+    def _numbered(self, future):
         self.numbers[future] = self.started
         self.started += 1
         return future

@@ -15,8 +15,8 @@ MISSING = object()
 def completed(space: Space, points: list, key: jax.Array) -> tuple[list, bool]:
     """(points with all leaves, whether any leaf was drawn).
 
-    A leaf is missing if its key is not in a dict, or if it or a node above it is None and None is not one
-    of its options.
+    A leaf is missing if a dict lacks its key, or if it or a node above it is None. But None is a
+    value where it is one of the options.
     """
     filled = [_filled(space, point) for point in points]
     missing = [leaves is not None and any(v is MISSING for v in leaves) for leaves in filled]
