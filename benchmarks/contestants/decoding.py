@@ -76,7 +76,8 @@ def build(work):
         i = next(batches)
         tokens, lengths = next(prompts)
         of = partial(decoded, i, tokens, lengths)
-        text = np.array(of(0.0, PLAIN, np.zeros((work.batch, work.new)))["tokens"])
+        nothing = np.zeros((work.batch, work.new), np.int32)
+        text = np.array(of(0.0, PLAIN, nothing)["tokens"], np.int32)
         text = text.reshape(-1, *text.shape[-2:])[0]  # members of size zero agree
         for mu, name in runs:
             of(mu, name, text)
@@ -96,6 +97,7 @@ class _Programs:
         """The outcome of a batch, with its seconds by clock and of the processor."""
         given = params, start, jnp.asarray(tokens), jnp.asarray(lengths), jnp.asarray(text)
         size = 20 if mu <= 1e-3 else 8  # members that agree more take longer drafts
+        size = 0 if name == PLAIN else size
         key = name, size, mu if self.work.members else 0.0
         if key not in self.compiled:
             run = partial(self._decode, name, size, mu)
