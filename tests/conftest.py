@@ -13,6 +13,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from ._compiler import hurry  # noqa: E402
+
+hurry(True)
+
 
 def pytest_unconfigure(config):
     """Removes the compilation cache of this run: no run depends on an earlier one."""
@@ -21,11 +25,13 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs():
-    """Drops a module's compiled programs at its end.
+def programs(request):
+    """Compiles in a hurry unless the module is about machine code, and drops its programs.
 
     Each takes several memory maps, of which Linux allows a process 65,530: all of them together
     come near that, and a process beyond it dies. The cache on disk keeps the programs.
     """
+    hurry(request.node.get_closest_marker("optimized") is None)
     yield
+    hurry(True)
     jax.clear_caches()
