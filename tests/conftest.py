@@ -18,6 +18,10 @@ from ._compiler import hurry  # noqa: E402
 hurry(True)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--optimized", action="store_true", help="compile all tests as users' programs are")
+
+
 def pytest_unconfigure(config):
     """Removes the compilation cache of this run: no run depends on an earlier one."""
     if OWN_CACHE:
@@ -25,13 +29,18 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs(request):
-    """Compiles in a hurry unless the module is about machine code, and drops its programs.
+def programs():
+    """Drops a module's compiled programs at its end.
 
     Each takes several memory maps, of which Linux allows a process 65,530: all of them together
     come near that, and a process beyond it dies. The cache on disk keeps the programs.
     """
-    hurry(request.node.get_closest_marker("optimized") is None)
     yield
-    hurry(True)
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def machine_code(request):
+    """The compiler that a test asks for."""
+    everywhere = request.config.getoption("--optimized")
+    hurry(not everywhere and request.node.get_closest_marker("optimized") is None)
