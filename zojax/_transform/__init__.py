@@ -1,7 +1,16 @@
 """An estimator as an optax gradient transformation."""
 
+from zojax._transform.rounding import RoundedState, rounding
 from zojax._transform.state import Scalars, ZerothOrder, ZerothOrderState
 from zojax._transform.transform import zeroth_order
 from zojax._trees import apply_updates
 
-__all__ = ["Scalars", "ZerothOrder", "ZerothOrderState", "apply_updates", "zeroth_order"]
+__all__ = [
+    "RoundedState",
+    "Scalars",
+    "ZerothOrder",
+    "ZerothOrderState",
+    "apply_updates",
+    "rounding",
+    "zeroth_order",
+]
