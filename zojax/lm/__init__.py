@@ -14,6 +14,7 @@ The extra `finetune` installs the optional packages. This module imports without
 """
 
 from zojax.lm import drafts as drafts
+from zojax.lm import rewards as rewards
 from zojax.lm._adapters import combine as combine
 from zojax.lm._adapters import lora as lora
 from zojax.lm._adapters import merge as merge

@@ -7,9 +7,9 @@ import argparse
 import sys
 
 from zojax.lm.assets import AssetError
-from zojax.lm.commands import generate
+from zojax.lm.commands import generate, rl
 
-COMMANDS = {"generate": generate}
+COMMANDS = {"generate": generate, "rl": rl}
 
 
 def main(argv: list[str] | None = None) -> int:
