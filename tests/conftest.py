@@ -19,7 +19,9 @@ hurry(True)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--optimized", action="store_true", help="compile all tests as users' programs are")
+    parser.addoption(
+        "--optimized", action="store_true", help="compile all tests as users' programs are"
+    )
 
 
 def pytest_unconfigure(config):

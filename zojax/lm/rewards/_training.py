@@ -1,7 +1,6 @@
 """Steps on rewards: write, judge, update; each step is stored, and a run that was cut off continues."""
 
 import json
-import math
 import os
 import pathlib
 import time
