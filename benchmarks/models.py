@@ -273,6 +273,19 @@ def opt(layers, width, heads) -> Model:
     return Model(loss, jax.tree.map(bf16, gpt.shapes(config), is_leaf=is_shape), _tokens(1, 400))
 
 
+def llama_70b(layers: int) -> Model:
+    """Layers of Llama 2 70B in bfloat16, batch 1 x 400 tokens."""
+    from zojax.lm import llama
+
+    config = llama.Config(32000, 8192, layers, 64, 8, 28672, rope_theta=1e4)
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(config, params, tokens), tokens)
+
+    bf16, is_shape = partial(Shape, dtype=jnp.bfloat16), lambda shape: isinstance(shape, tuple)
+    return Model(loss, jax.tree.map(bf16, llama.shapes(config), is_leaf=is_shape), _tokens(1, 400))
+
+
 def sphere(d: int) -> Model:
     """sum x^2: all cost is noise and memory traffic."""
     return Model(lambda x: jnp.sum(x * x), _f32(d), {})

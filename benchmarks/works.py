@@ -59,6 +59,7 @@ ALONE = (
     "code",
     "decoding",
     "race",
+    "scaling",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

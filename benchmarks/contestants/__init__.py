@@ -197,6 +197,7 @@ CHECKS = {
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
     "a method": Contestant("race"),
+    "the compiler's counts": Contestant("scaling"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
