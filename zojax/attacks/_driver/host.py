@@ -27,21 +27,22 @@ def run_on_host(
     rounds: Rounds,
     x: ArrayLike,
     y: ArrayLike,
+    starts: ArrayLike | None,
     eps: jax.Array,
     batch_size: int,
 ) -> Result:
     """The rounds of all images, at most `batch_size` images in one call of the model."""
     session = Session(rounds, eps)
-    state, calls, heard, classes = session.init(key, x, y), 0, False, None
+    state, calls, heard, classes = session.init(key, x, y, starts), 0, False, None
     answers: list[np.ndarray] = []
     with partial_result(lambda: session.result(session.tell(state, answers))):
         while len(points := session.ask(state)):
             for i in range(0, len(points), batch_size):
                 part = points[i : i + batch_size]
                 answer = np.array(model(part))  # a copy: the model may reuse its buffer
-                check_outputs(answer, len(part), y, classes)
-                answers.append(answer)
-                classes = answer.shape[1]
+                check_outputs(answer, len(part), y, rounds.options.output, classes)
+                answers.append(answer.reshape(len(part), -1))
+                classes = answers[-1].shape[1]
                 calls, heard = calls + 1, heard or bool(np.any(np.isfinite(answer)))
                 check_heard(heard, calls)
             session.check(state, answers)
@@ -66,9 +67,15 @@ class Session(NamedTuple):
     rounds: Rounds
     eps: jax.Array
 
-    def init(self, key: jax.Array, x: ArrayLike, y: ArrayLike) -> ImageState:
-        x = inward(jnp.asarray(x, jnp.float32), self.rounds.options.layout)
-        return _jitted(self.rounds, "start")(key, x, jnp.asarray(y, jnp.int32))
+    def init(
+        self, key: jax.Array, x: ArrayLike, y: ArrayLike, starts: ArrayLike | None
+    ) -> ImageState:
+        def images(given: ArrayLike) -> jax.Array:
+            return inward(jnp.asarray(given, jnp.float32), self.rounds.options.layout)
+
+        y = jnp.asarray(y, jnp.int32)
+        starts = None if starts is None else images(starts)
+        return _jitted(self.rounds, "start")(key, images(x), y, starts)
 
     def asked(self, state: ImageState) -> np.ndarray:
         """Which images of a round the model sees: bools (images, points)."""
@@ -101,7 +108,7 @@ class Session(NamedTuple):
         return _jitted(self.rounds, "tell")(self.eps, state, table, answered)
 
     def result(self, state: ImageState) -> Result:
-        return _jitted(self.rounds, "result")(state)
+        return _jitted(self.rounds, "result")(self.eps, state)
 
 
 def _is_fresh(state: ImageState) -> bool:

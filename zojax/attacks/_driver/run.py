@@ -13,6 +13,7 @@ from zojax.attacks._driver.checks import (
     check_options,
     check_outputs,
     check_probabilities,
+    check_starts,
     output_of,
 )
 from zojax.attacks._driver.compiled import run_compiled
@@ -40,6 +41,7 @@ def run(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    starts: ArrayLike | None = None,
 ) -> Result:
     """Runs an `Attack` on a batch of images: all rounds in one program, or on the host.
 
@@ -60,6 +62,7 @@ def run(
     require_flag("jit", jit)
     rounds = Rounds(attack, check_options(attack, eps, budget, targeted, output, layout))
     x, y = check_images(x, y, layout)
+    starts = check_starts(starts, attack, x)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
     batch_size = require_count("batch_size", batch_size)
@@ -67,10 +70,12 @@ def run(
         raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
     eps = _ball.radius(eps)
     if not jit:
-        return warned(run_on_host(model, key, rounds, x, y, eps, batch_size))
-    check_outputs(output_of(model, jnp.shape(x)), len(x), y)
-    arrays = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
-    result, sums = run_compiled(model, key, rounds, *arrays, eps, batch_size)
+        return warned(run_on_host(model, key, rounds, x, y, starts, eps, batch_size))
+    check_outputs(output_of(model, jnp.shape(x)), len(x), y, rounds.options.output)
+    x, y = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
+    if starts is not None:
+        starts = inward(jnp.asarray(starts, jnp.float32), layout)
+    result, sums = run_compiled(model, key, rounds, x, y, starts, eps, batch_size)
     if output == "probabilities":
         with partial_result(lambda: result):
             check_probabilities(sums)
