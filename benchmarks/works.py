@@ -58,6 +58,7 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "race",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -52,7 +52,7 @@ ALLOWED = {  # what each part may import
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
-    "lm": {"_extras", "_transform", "lm", "trajectory"},
+    "lm": {"_checks", "_extras", "_transform", "directions", "lm", "optimizers", "trajectory"},
     "logging": {"_extras", "logging"},
     "trajectory": BASE
     | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},

@@ -196,6 +196,7 @@ CHECKS = {
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "a method": Contestant("race"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {

@@ -150,6 +150,7 @@ finetune.main([*options, "--log", sys.argv[1]])
 """
 
 
+@pytest.mark.optimized
 def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     given = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
     log = str(tmp_path / "log")

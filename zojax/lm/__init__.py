@@ -15,6 +15,7 @@ The extra `finetune` installs the optional packages. This module imports without
 """
 
 from zojax.lm import drafts as drafts
+from zojax.lm import rewards as rewards
 from zojax.lm import templates as templates
 from zojax.lm._adapters import Adapter as Adapter
 from zojax.lm._adapters import combine as combine

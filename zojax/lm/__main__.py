@@ -12,9 +12,9 @@ import argparse
 import sys
 
 from zojax.lm.assets import AssetError
-from zojax.lm.commands import evaluate, generate, templates
+from zojax.lm.commands import evaluate, generate, rl, templates
 
-COMMANDS = {"evaluate": evaluate, "generate": generate, "templates": templates}
+COMMANDS = {"evaluate": evaluate, "generate": generate, "rl": rl, "templates": templates}
 
 
 def main(argv: list[str] | None = None) -> int:
