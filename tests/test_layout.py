@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm noise optimizers rollouts search shaping stencils "
-    "trajectory"
+    "attacks diagnostics directions implicit lm logging noise optimizers rollouts search shaping "
+    "stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -29,6 +29,7 @@ ALLOWED = {  # what each part may import
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
+    "_extras": set(),
     "_failures": set(),
     "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
@@ -51,7 +52,8 @@ ALLOWED = {  # what each part may import
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
-    "lm": {"_checks", "_transform", "directions", "lm", "optimizers", "trajectory"},
+    "lm": {"_checks", "_extras", "_transform", "directions", "lm", "optimizers", "trajectory"},
+    "logging": {"_extras", "logging"},
     "trajectory": BASE
     | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
 }

@@ -23,9 +23,11 @@ from zojax.lm._adapters import lora as lora
 from zojax.lm._adapters import merge as merge
 from zojax.lm._adapters import partition as partition
 from zojax.lm._adapters import prefix as prefix
+from zojax.lm._checkpoint import checkpoint_note as checkpoint_note
 from zojax.lm._model import Model as Model
 from zojax.lm._smollm2 import smollm2 as smollm2
-from zojax.lm._training import Trained as Trained
+from zojax.lm._trained import Trained as Trained
+from zojax.lm._trained import TrainProgress as TrainProgress
 from zojax.lm._training import make_step as make_step
 from zojax.lm._training import train as train
 from zojax.lm.assets import AssetError as AssetError

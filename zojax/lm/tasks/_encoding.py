@@ -75,7 +75,7 @@ def check(
         if room is not None and len(ids) > room:
             raise ValueError(
                 f"{where} has {len(ids)} tokens, but the model has room for {room} beside its prefix and "
-                "the completion; shorten it."
+                "the completion; shorten it or leave it out."
             )
     _check_known(model, [max(ids) for ids in tokens])
 

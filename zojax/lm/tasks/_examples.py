@@ -51,9 +51,10 @@ def read_examples(
         try:
             example = _example(resolved(row), template, mask)
         except KeyError as error:
+            have = ", ".join(name for name, value in row.items() if value is not None)
             raise ValueError(
                 f"{place} of {path} has no column {error}; {name} needs {', '.join(template.columns)}, "
-                f"and the row has {', '.join(row)}. Rename the columns."
+                f"and the row has {have}. Rename the columns."
             ) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{place} of {path} does not fit {name}: {error}.") from error

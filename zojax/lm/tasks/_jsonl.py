@@ -1,5 +1,6 @@
 """Files of pairs: rows of text and label, or of prompt and completion."""
 
+import json
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -53,8 +54,8 @@ def read_jsonl(path: str | PathLike) -> Rows:
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             known = [fields] if fields else [LABELLED, WRITTEN]
             raise ValueError(
-                f"{place} of {path} must be an object with "
-                f"{' or '.join(map(' and '.join, known))}, strings or numbers, got {shown(row)}."
+                f"{place} of {path} must be an object with {' or '.join(map(' and '.join, known))}, "
+                f"strings or numbers, got {shown(json.dumps(row, default=str))}."
             ) from error
     if fields is None or len(pairs) < FEWEST:
         raise ValueError(f"{path} needs {FEWEST} examples at least, got {len(pairs)}.")
