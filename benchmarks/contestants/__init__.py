@@ -183,16 +183,8 @@ ATTACKS = {
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
 }
-DECODINGS = {
-    "plain decoding": Contestant("decoding", {"draft": "none"}),
-    "prompt lookup": Contestant("decoding", {"draft": "lookup"}),
-    "phrase pool": Contestant("decoding", {"draft": "pool"}),
-    "first 10 layers": Contestant("decoding", {"draft": "first layers"}),
-    "unperturbed text": Contestant("decoding", {"draft": "text"}),
-    "unperturbed text, prompt lookup": Contestant("decoding", {"draft": "text, lookup"}),
-    "unperturbed text, prompt lookup, pool": Contestant("decoding", {"draft": "all"}),
-}
 CHECKS = {
+    "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
@@ -202,5 +194,5 @@ CHECKS = {
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS | DECODINGS),
+    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }
