@@ -35,6 +35,12 @@ axes of x and of the images that the model sees: "nhwc" or "nchw". None is "nhwc
 most images in one call of the model, or one round of an image; by default 16 on CPU and
     1024 elsewhere.""",
     "jit": "False calls the model on the host, with NumPy images that are not solved yet.",
+    "executor": """\
+of `concurrent.futures`, calls the model with several batches at once, with `jit=False`: threads,
+    processes or a cluster (`zojax.executors`). Pass a `batch_size` below the number of images.""",
+    "timeout": """\
+seconds of a call with `jit=False`. Scores that are late count as NaN, and the call is ended.""",
+    "retries": "how often a call with `jit=False` is made again after it raised or was late.",
 }
 
 ENDING = """\
