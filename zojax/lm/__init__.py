@@ -37,6 +37,7 @@ from zojax.lm.models.decoding import decode as decode
 from zojax.lm.models.decoding import generate as generate
 from zojax.lm.models.decoding import most_likely as most_likely
 from zojax.lm.models.decoding import sampler as sampler
+from zojax.lm.models.quantized import Quantized as Quantized
 from zojax.lm.tasks._batches import balanced as balanced
 from zojax.lm.tasks._batches import in_order as in_order
 from zojax.lm.tasks._batches import pad as pad
