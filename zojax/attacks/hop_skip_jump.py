@@ -90,7 +90,9 @@ def hop_skip_jump_attack(
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):
-        length = rate * _ball.length(near - x, norm) / jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
+        length = (
+            rate * _ball.length(near - x, norm) / jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
+        )
         return near + length * _ball.steepest(normal, norm)
 
     def tolerance(x, near):
