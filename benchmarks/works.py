@@ -62,6 +62,7 @@ ALONE = (
     "decoding",
     "race",
     "scaling",
+    "host devices",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -190,6 +190,7 @@ CHECKS = {
     "a model of the zoo": Contestant("zoo"),
     "a method": Contestant("race"),
     "the compiler's counts": Contestant("scaling"),
+    "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {

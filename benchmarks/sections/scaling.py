@@ -1,5 +1,6 @@
 """Steps on up to 4,096 devices, by the compiler's counts and published speeds."""
 
+from benchmarks import host_devices
 from benchmarks.scaling import GROUPS, MACHINES, SHAPES, Counts, shares
 from benchmarks.sections.section import NAMED, Section, entry
 
@@ -24,6 +25,25 @@ def scaling(rows: list[dict]) -> list[dict]:
     return lines
 
 
+def trend(rows: list[dict]) -> list[dict]:
+    """CPU seconds of a step on all devices of the host, measured and by the model."""
+    lines = []
+    for seconds in (row["cpu_seconds"] for row in rows if "cpu_seconds" in row):
+        for devices, found in seconds.items():
+            model = host_devices.predicted(seconds["1"], int(devices))
+            line = {"devices and directions": devices}
+            for way in ("scalars", "sliced"):
+                line |= {f"{way}, CPU ms": 1e3 * found[way], f"{way}, model": 1e3 * model[way]}
+            line["scalars / sliced"] = found["scalars"] / found["sliced"]
+            lines.append(line | {"model": model["scalars"] / model["sliced"]})
+    return lines
+
+
+def _on_host(*devices: int):
+    settings = {"devices": devices}
+    return entry("perceptron", "host devices", settings, 1, ["devices of the host"], turns=1)
+
+
 SECTIONS = {
     "scaling": Section(
         "shares of a step on up to 4,096 devices, by counts",
@@ -31,5 +51,12 @@ SECTIONS = {
         scaling,
         [_counted(name) for name in SHAPES],
         [_counted("OPT-13B")],
-    )
+    ),
+    "host-devices": Section(
+        "steps on several devices of this host, beside the model of scaling",
+        NAMED,
+        trend,
+        [_on_host(*host_devices.DEVICES)],
+        [_on_host(1)],
+    ),
 }
