@@ -43,6 +43,8 @@ GRADIENTS = {
     "mixture of experts": models.mixture_of_experts,
     "ViT": models.vit,
     "OPT": models.opt,
+    "Llama": models.llama,
+    "LoRA": models.adapters,
     "leaf": models.leaf,
     "members": models.members,
 }
@@ -59,6 +61,7 @@ ALONE = (
     "code",
     "decoding",
     "race",
+    "scaling",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -8,6 +8,7 @@ from benchmarks.sections import (
     device,
     growth,
     methods,
+    scaling,
     search,
     start,
     steps,
@@ -20,4 +21,5 @@ SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
     **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
+    **scaling.SECTIONS,
 }

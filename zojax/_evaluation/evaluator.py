@@ -86,6 +86,12 @@ class Evaluator:
         self.error: BaseException | None = None  # that lost it
         self.began = False
 
+    def __enter__(self) -> "Evaluator":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.cancel()
+
     def __len__(self) -> int:
         return len(self.tasks)
 
@@ -114,20 +120,16 @@ class Evaluator:
         return task
 
     def in_order(self, call: Callable, points: Iterable[Any]) -> Iterator[Task]:
-        """The ended tasks of points, in their order. The rest is cancelled when the iteration stops.
+        """The tasks of points in their order, as they end.
 
         Raises:
           RuntimeError: the executor is lost.
         """
-        tasks = [self.submit(None, call, point) for point in points]
-        try:
-            for task in tasks:
-                if not self.wait_for(task):
-                    raise self.error or RuntimeError(self.lost)
-                self.pop(task)
-                yield task
-        finally:
-            self.cancel()
+        for task in [self.submit(None, call, point) for point in points]:
+            if not self.wait_for(task):
+                raise self.error or RuntimeError(self.lost)
+            self.pop(task)
+            yield task
 
     def wait_for(self, task: Task) -> bool:
         """Waits for this task. Returns whether it ended."""
@@ -236,7 +238,7 @@ class Evaluator:
         if task.attempts > self.retries or isinstance(error, self.final) or self.lost:
             self._finish(task)
         else:
-            self.waiting[task] = None
+            self.waiting = {task: None} | self.waiting
 
     def _finish(self, task: Task) -> None:
         task.ended = True

@@ -59,10 +59,10 @@ def require_sendable(executor: Any, call: Any) -> None:
 
 
 def unsendable(error: Exception) -> TypeError:
+    why = f"{type(error).__name__}: {error}".splitlines()[0]  # Ray's has many lines
     return TypeError(
-        f"fun, its args and its values must be picklable for other processes, got {type(error).__name__}: "
-        f"{error}. Define fun at the top of a module, or take an executor that sends any function: loky, "
-        "Ray or Dask."
+        f"fun, its args and its values must be picklable for other processes, got {why}. Define fun at the "
+        "top of a module, or take an executor that sends any function: loky, Ray or Dask."
     )
 
 

@@ -106,23 +106,23 @@ def minimize(
     if max_evaluations is not None:
         limit = min(num_steps, _affordable_steps(max_evaluations, _per_step(tx)))
     catch = as_catch(catch)
-    require_executor(executor)
     limit_of_call = require_limits(timeout, retries, executor)
     of_calls = {"catch": catch, "executor": executor, "timeout": timeout, "retries": retries}
     for name, given in of_calls.items():
         if given and jit:
             raise ValueError(f"{name} is for functions on the host: pass jit=False with it.")
+    require_executor(executor)
     params, state = _begin(tx, x0, state, key)
     before = facts(state)
     run = MinimizeRun(params, state, keep=keep_best)
+    evaluator = Evaluator(executor, timeout=limit_of_call, retries=retries, final=catch)
+    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
     if jit:
         advance = device_loop(fun, tuple(args), tx, chunk, target)
     else:
-        evaluator = Evaluator(executor, timeout=limit_of_call, retries=retries, final=catch)
-        as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
         advance = host_loop(evaluator, as_nan, bound(fun, tuple(args)), tx, chunk, target)
     try:
-        with progress_bar(limit, "step") if progress else nullcontext() as bar:
+        with evaluator, progress_bar(limit, "step") if progress else nullcontext() as bar:
             reason = _chunks(advance, run, limit, target, callback, bar)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)

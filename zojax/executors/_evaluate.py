@@ -57,14 +57,14 @@ def evaluate(
     require_executor(executor)
     limit, catch = require_limits(timeout, retries, executor), as_catch(catch)
     as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
-    evaluator = Evaluator(executor, timeout=limit, retries=retries, final=catch)
     values, errors = [], []
-    for task in evaluator.in_order(evaluator.call(fun, tuple(args)), points):
-        try:
-            values.append(host_scalar(task.result().returned))
-        except as_nan as error:
-            values.append(np.nan)
-            errors.append(error)
+    with Evaluator(executor, timeout=limit, retries=retries, final=catch) as evaluator:
+        for task in evaluator.in_order(evaluator.call(fun, tuple(args)), points):
+            try:
+                values.append(host_scalar(task.result().returned))
+            except as_nan as error:
+                values.append(np.nan)
+                errors.append(error)
     if errors:
         warnings.warn(
             f"{len(errors)} of {len(values)} evaluations failed and count as nan: {errors[-1]!r}",

@@ -78,7 +78,7 @@ def _tree(size: int, count: int, phrase: int) -> Tree:
 
 
 def _corrected(seen: Round, size: int) -> tuple[jax.Array, jax.Array]:
-    """`(B, count, 1 + phrase)`, the phrases that lengthened the draft, and the model's own in their place."""
+    """`(B, count, 1 + phrase)`, the phrases behind the draft, and the model's choices in their place."""
     old, choices = seen.drafts[..., size - 1 :], seen.after[..., size:-1]
     is_whole = jnp.cumprod(old >= 0, axis=2) > 0  # up to here
     choices = jnp.where(is_whole[..., :-1], choices, -1)

@@ -19,7 +19,7 @@ import numpy as np
 
 from zojax.lm.models.drafting import Draft, Round, Tree, resting
 
-NEAR = 1e-5  # relative to the largest logit in float32: the rounding of another shape of program
+NEAR = 1e-5  # relative difference of two logits that rounding may exchange, in float32 or better
 
 
 class Run(NamedTuple):
@@ -126,7 +126,7 @@ def _choices(run: Run, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, j
     first = jnp.argmax(logits, axis=-1, keepdims=True)
     largest = jnp.max(logits, axis=-1)
     others = jnp.where(np.arange(logits.shape[-1]) == first, -jnp.inf, logits)
-    rounding = NEAR * float(jnp.finfo(x.dtype).eps / jnp.finfo(jnp.float32).eps)
+    rounding = max(NEAR, 4 * float(jnp.finfo(x.dtype).eps))
     is_near = largest - jnp.max(others, axis=-1) <= rounding * jnp.abs(largest)
     return chosen.astype(jnp.int32), is_near
 
