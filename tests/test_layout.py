@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm noise optimizers rollouts search shaping stencils "
-    "trajectory"
+    "attacks diagnostics directions implicit lm noise optimizers processes rollouts search shaping "
+    "stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -50,10 +50,20 @@ ALLOWED = {  # what each part may import
     "attacks": ESTIMATOR | {"attacks"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "processes": {"_checks"},
     "rollouts": {"_transform"},
     "lm": {"_transform", "lm", "trajectory"},
     "trajectory": BASE
-    | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
+    | {
+        "Progress",
+        "__version__",
+        "_call",
+        "_kept",
+        "_locks",
+        "_transform",
+        "processes",
+        "trajectory",
+    },
 }
 
 

@@ -400,7 +400,11 @@ ERRORS = {
     ),
     "catch on the device": ({"catch": (ValueError,)}, ValueError, "catch is for.*jit=False"),
     "catch no tuple": ({"catch": ValueError, "jit": False}, TypeError, "catch must be a tuple"),
-    "args no tuple": ({"args": 5.0}, TypeError, r"args must be a tuple .* got 5.0: args=\(batch,\)"),
+    "args no tuple": (
+        {"args": 5.0},
+        TypeError,
+        r"args must be a tuple .* got 5.0: args=\(batch,\)",
+    ),
     "args no array": ({"args": ("a",)}, TypeError, r"args\[0\] must be an array or a number"),
     "vector": ({"fun": lambda x: x}, ValueError, r"scalar, got shape \(3,\)"),
 }

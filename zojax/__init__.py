@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zojax import lm as lm
     from zojax import noise as noise
     from zojax import optimizers as optimizers
+    from zojax import processes as processes
     from zojax import rollouts as rollouts
     from zojax import search as search
     from zojax import shaping as shaping

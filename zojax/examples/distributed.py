@@ -27,53 +27,16 @@ import optax
 
 import zojax
 from zojax import lm, processes, trajectory
-from zojax.examples import _command, _finetune_options, _launch, _tables
+from zojax.examples import _command, _distributed_options, _launch, _tables
+from zojax.examples._distributed_options import PARAMS
+from zojax.examples._finetune_options import TASKS
 
-__all__ = ["main", "make_parser", "make_run", "work"]
-
-PARAMS = {"digits": "full", "reviews": "shifts"}  # what to train
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zojax.examples.distributed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--processes", type=int, default=2, help="how many")
-    add("--data", choices=tuple(PARAMS), default="digits", help="what to learn")
-    add("--split", choices=("data", "directions"), default="data", help="what processes divide")
-    for name, kind in _finetune_options.StepDefaults.__annotations__.items():
-        add(f"--{name.replace('_', '-')}", type=kind, help="as in zojax.examples.finetune")
-    add("--seed", type=int, default=0, help="of directions, batches and initial weights")
-    add("--log", help="record here, and continue a run that was cut off")
-    add("--timeout", type=float, default=300.0, help="seconds to wait for another process")
-    add("--kill", action=argparse.BooleanOptionalAction, default=True, help="kill one half-way")
-    add("--coordinator", help="HOST:PORT of rank 0, or auto; without it, start all here")
-    add("--rank", type=int, help="of this process; it goes with --coordinator")
-    return parser
-
-
-def settle(args: argparse.Namespace) -> None:
-    """Fills in the defaults; raises ValueError for misfits."""
-    _command.require_seed(args)
-    _command.fill(args, _finetune_options.DEFAULTS[args.data, PARAMS[args.data]])
-    for name, default in (("processes", 2), ("timeout", 300.0)):
-        _command.require_positive(args, name, default)
-    if args.split == "directions" and 2 * args.num_directions % args.processes:
-        raise ValueError(
-            f"--split directions divides 2 * --num-directions by --processes, got "
-            f"{args.num_directions} and {args.processes}; try --num-directions {args.processes}."
-        )
-    if args.coordinator is not None and args.log is None:
-        raise ValueError("--coordinator needs --log: process 0 records the run there.")
+__all__ = ["main", "make_run", "work"]
 
 
 def make_run(args: argparse.Namespace) -> tuple[lm.Task, zojax.ZerothOrder]:
     """The task and the optimizer."""
-    task = _finetune_options.TASKS[args.data](PARAMS[args.data], args.seed)
+    task = TASKS[args.data](PARAMS[args.data], args.seed)
     rate = optax.cosine_decay_schedule(args.learning_rate, args.steps)
     return task, zojax.mezo(rate, args.mu, num_directions=args.num_directions, key=args.seed)
 
@@ -150,10 +113,10 @@ def report(args: argparse.Namespace, workers: list[dict[str, float]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = make_parser()
+    parser = _distributed_options.make_parser()
     args = parser.parse_args(argv)
     with _command.refusing(parser, "finetune", "sklearn"):
-        settle(args)
+        _distributed_options.settle(args)
         if args.coordinator is not None:
             join(args)
             return 0

@@ -93,8 +93,7 @@ def train(
     state = tx.init(params)
     outputs = {0: evaluate(params)}
     recorder = None if log is None else trajectory.Recorder(log, tx, params, note=note)
-    if log is not None and recorder is not None and recorder.steps:
-        past = trajectory.load(log)
+    if recorder is not None and (past := recorder.past) is not None:
         if past.steps >= steps // 2:
             half = trajectory.truncate(past, steps // 2)
             outputs[steps // 2] = evaluate(trajectory.replay(params, tx, half))
