@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm noise optimizers processes rollouts search shaping "
-    "stencils trajectory"
+    "attacks diagnostics directions implicit lm logging noise optimizers processes rollouts search "
+    "shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -29,6 +29,7 @@ ALLOWED = {  # what each part may import
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
+    "_extras": set(),
     "_failures": set(),
     "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
@@ -52,7 +53,8 @@ ALLOWED = {  # what each part may import
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "processes": {"_checks"},
     "rollouts": {"_transform"},
-    "lm": {"_transform", "lm", "trajectory"},
+    "lm": {"_checks", "_extras", "_transform", "directions", "lm", "optimizers", "trajectory"},
+    "logging": {"_extras", "logging"},
     "trajectory": BASE
     | {
         "Progress",

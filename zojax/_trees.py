@@ -182,6 +182,8 @@ def no_update(leaf) -> jax.Array | None:
 def apply_updates(params: T, updates: PyTree) -> T:
     """`optax.apply_updates` for trees with keys: a leaf with the update None stays unchanged.
 
+    An update wider than its leaf is added in its own dtype, also under strict promotion.
+
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones(2), "rng": jax.random.key(0)}
     >>> print(zojax.apply_updates(params, {"w": jnp.ones(2), "rng": None})["w"])
@@ -191,7 +193,8 @@ def apply_updates(params: T, updates: PyTree) -> T:
     def add(p, u):
         return p if u is None else (p + u).astype(jnp.result_type(p))
 
-    return jax.tree.map(add, params, updates)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(add, params, updates)
 
 
 def total_size(like: PyTree) -> int:

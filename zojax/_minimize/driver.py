@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._checks import brief, require_count, require_executor, require_flag, require_number
+from zojax._checks import brief, require_count, require_flag, require_number
+from zojax._evaluation import Evaluator, WorkerDied, require_executor, require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._minimize.bound import bound
@@ -43,6 +45,8 @@ def minimize(
     keep_best: bool | None = None,
     catch: tuple[type[Exception], ...] = (),
     executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> MinimizeResult:
     """Minimises `fun(params, *args)` from `x0` with a zeroth-order transformation.
 
@@ -67,7 +71,10 @@ def minimize(
         second copy of the float leaves. None: only with `jit=False`.
       catch: exception types of a host `fun` that count as NaN. Any other exception ends the run.
       executor: of `concurrent.futures`, evaluates all points of a step at once, with `jit=False`: threads,
-        processes or a cluster. Results do not depend on the order in which evaluations end.
+        processes or a cluster (`zojax.executors`). Results do not depend on the order of completion.
+      timeout: seconds of an evaluation with `jit=False`. A late one counts as NaN, and its call is ended.
+      retries: how often an evaluation with `jit=False` is made again after it raised or was late, except
+        after exceptions in `catch`.
 
     Returns:
       A `MinimizeResult`. A keyboard interrupt ends a run with `jit=False` and is not raised: what was
@@ -100,19 +107,23 @@ def minimize(
     if max_evaluations is not None:
         limit = min(num_steps, _affordable_steps(max_evaluations, _per_step(tx)))
     catch = as_catch(catch)
-    require_executor(executor)
-    for name, given in (("catch", catch), ("executor", executor)):
+    limit_of_call = require_limits(timeout, retries, executor)
+    of_calls = {"catch": catch, "executor": executor, "timeout": timeout, "retries": retries}
+    for name, given in of_calls.items():
         if given and jit:
             raise ValueError(f"{name} is for functions on the host: pass jit=False with it.")
+    require_executor(executor)
     params, state = _begin(tx, x0, state, key)
     before = facts(state)
     run = MinimizeRun(params, state, keep=keep_best)
+    evaluator = Evaluator(executor, timeout=limit_of_call, retries=retries, final=catch)
+    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
     if jit:
         advance = device_loop(fun, tuple(args), tx, chunk, target)
     else:
-        advance = host_loop(catch, executor, bound(fun, tuple(args)), tx, chunk, target)
+        advance = host_loop(evaluator, as_nan, bound(fun, tuple(args)), tx, chunk, target)
     try:
-        with progress_bar(limit, "step") if progress else nullcontext() as bar:
+        with evaluator, progress_bar(limit, "step") if progress else nullcontext() as bar:
             reason = _chunks(advance, run, limit, target, callback, bar)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)

@@ -36,7 +36,7 @@ from zojax.noise._seeds import Seed as Seed
 from zojax.noise._seeds import child_seeds, fold_in, make_seed
 from zojax.noise._source import EndlessSource, Source
 from zojax.noise._sources import LONG as LONG
-from zojax.noise._sources import Normals, OneHot, Signs, Words
+from zojax.noise._sources import Normals, OneHot, Signs, Uniforms, Words
 from zojax.noise._sources import columns_of_rows as columns_of_rows
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StructuredNoise",
+    "Uniforms",
     "Words",
     "child_seeds",
     "counters",

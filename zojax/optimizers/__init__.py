@@ -4,6 +4,7 @@ import typing as _typing
 
 from zojax.optimizers.ars import ars as ars
 from zojax.optimizers.block_coordinate import block_coordinate as block_coordinate
+from zojax.optimizers.compensated_rounding import compensated_rounding as compensated_rounding
 from zojax.optimizers.conmezo import conmezo as conmezo
 from zojax.optimizers.coordinate_descent import coordinate_descent as coordinate_descent
 from zojax.optimizers.eggroll import eggroll as eggroll
@@ -21,6 +22,7 @@ from zojax.optimizers.residual_one_point import residual_one_point as residual_o
 from zojax.optimizers.snes import snes as snes
 from zojax.optimizers.sparse_mezo import sparse_mezo as sparse_mezo
 from zojax.optimizers.spsa import spsa as spsa
+from zojax.optimizers.stochastic_rounding import stochastic_rounding as stochastic_rounding
 from zojax.optimizers.subzero import subzero as subzero
 from zojax.optimizers.zo_adam import zo_adam as zo_adam
 from zojax.optimizers.zo_adamm import zo_adamm as zo_adamm
