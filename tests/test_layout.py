@@ -14,7 +14,7 @@ NAMES = (
     "shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
+SMALL = {"_checks", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
@@ -22,9 +22,11 @@ ALLOWED = {  # what each part may import
     "_checks": set(),
     "_keys": {"_checks"},
     "_locks": set(),
+    "_mesh_axis": {"_alike", "_trees"},
     "_numerics": set(),
     "_scalars": {"_checks"},
-    "_sharding": set(),
+    "_alike": set(),
+    "_sharding": {"_alike"},
     "_trees": {"_checks", "_sharding"},
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},

@@ -4,7 +4,8 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
+
+from zojax._alike import sharded_alike
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def sharded_like(tree: T, like: T) -> T:
 
     def alike(x, p):
         is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
-        return shard_alike(x, p)[0] if is_tied else x
+        return sharded_alike(x, p) if is_tied else x
 
     return jax.tree.map(lambda p, x: alike(x, p), like, tree)
 

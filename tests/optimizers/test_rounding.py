@@ -20,7 +20,7 @@ def numbers(dtype, count):
     """float32 numbers of all sizes that the dtype holds, subnormal ones too."""
     rng, info = np.random.default_rng(0), ml_dtypes.finfo(dtype)
     low = max(np.log2(float(info.smallest_subnormal)) - 2, -120)
-    sizes = 2 ** rng.uniform(low, np.log2(float(info.max)), count)
+    sizes = 2 ** rng.uniform(low, np.log2(float(info.max)) - 1, count)
     return np.float32(rng.choice([-1, 1], count) * sizes)
 
 
@@ -115,7 +115,7 @@ def test_a_run_moves_and_replays_to_the_bit(name, tmp_path):
 
 
 def test_with_its_residual_a_parameter_moves_as_in_float32():
-    x, tx = jnp.linspace(0.5, 2, 8, dtype=jnp.bfloat16), zojax.zo_sgd(1e-4)
+    x, tx = jnp.linspace(0.5, 2, 8, dtype=jnp.bfloat16), zojax.zo_sgd(3e-4)
     low = zojax.compensated_rounding(tx)
     wide, state, exact, narrow = x.astype(jnp.float32), low.init(x), tx.init(x), x
     for _ in range(30):

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import jax

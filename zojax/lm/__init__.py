@@ -43,6 +43,7 @@ from zojax.lm.models.decoding import decode as decode
 from zojax.lm.models.decoding import generate as generate
 from zojax.lm.models.decoding import most_likely as most_likely
 from zojax.lm.models.decoding import sampler as sampler
+from zojax.lm.models.quantized import Quantized as Quantized
 from zojax.lm.tasks._answers import answer_score as answer_score
 from zojax.lm.tasks._batches import balanced as balanced
 from zojax.lm.tasks._batches import in_order as in_order

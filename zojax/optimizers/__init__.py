@@ -18,6 +18,8 @@ from zojax.optimizers.lozo import lozo_m as lozo_m
 from zojax.optimizers.meazo import meazo as meazo
 from zojax.optimizers.mezo import mezo as mezo
 from zojax.optimizers.open_es import open_es as open_es
+from zojax.optimizers.qes import qes as qes
+from zojax.optimizers.qzo import qzo as qzo
 from zojax.optimizers.residual_one_point import residual_one_point as residual_one_point
 from zojax.optimizers.snes import snes as snes
 from zojax.optimizers.sparse_mezo import sparse_mezo as sparse_mezo
