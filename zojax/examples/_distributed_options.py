@@ -35,10 +35,10 @@ def settle(args: argparse.Namespace) -> None:
     _command.fill(args, _finetune_options.DEFAULTS[args.data, PARAMS[args.data]])
     for name, default in (("processes", 2), ("timeout", 300.0)):
         _command.require_positive(args, name, default)
-    if args.split == "directions" and 2 * args.num_directions % args.processes:
+    if args.split == "directions" and args.num_directions % args.processes:
         raise ValueError(
-            f"--split directions divides 2 * --num-directions by --processes, got "
-            f"{args.num_directions} and {args.processes}; try --num-directions {args.processes}."
+            f"--num-directions must be a multiple of --processes {args.processes}, got "
+            f"{args.num_directions}; try {args.processes}."
         )
     if args.coordinator is not None and args.log is None:
         raise ValueError("--coordinator needs --log: process 0 records the run there.")

@@ -38,7 +38,9 @@ def make_run(args: argparse.Namespace) -> tuple[lm.Task, zojax.ZerothOrder]:
     """The task and the optimizer."""
     task = TASKS[args.data](PARAMS[args.data], args.seed)
     rate = optax.cosine_decay_schedule(args.learning_rate, args.steps)
-    return task, zojax.mezo(rate, args.mu, num_directions=args.num_directions, key=args.seed)
+    # One direction at a time: the same bits, however processes divide the directions.
+    options = dict(num_directions=args.num_directions, batch_size=1, key=args.seed)
+    return task, zojax.mezo(rate, args.mu, **options)
 
 
 def work(args: argparse.Namespace) -> dict[str, float]:
@@ -46,12 +48,14 @@ def work(args: argparse.Namespace) -> dict[str, float]:
     task, tx = make_run(args)
     rank, count, by_data = jax.process_index(), jax.process_count(), args.split == "data"
 
+    share = args.num_directions // count
+    own = None if by_data else slice(rank * share, (rank + 1) * share)
+
     @jax.jit
     def evaluate(params, state, frozen, batch):
         key = jax.random.fold_in(state.rng_key, state.count)
-        points, _ = tx.estimator.ask(key, params)
-        own = points if by_data else jax.tree.map(lambda x: x[rank::count], points)
-        return jax.lax.map(lambda point: task.objectives["nll"](point, frozen, batch), own)
+        arguments = (task.objectives["nll"], params, (frozen, batch))
+        return tx.estimator.evaluate(key, *arguments, directions=own)
 
     @jax.jit
     def step(params, state, values):
@@ -67,9 +71,9 @@ def work(args: argparse.Namespace) -> dict[str, float]:
         first = begun * stride + (rank if by_data else 0)
         batches = itertools.islice(task.batches(args.seed, args.batch), first, None, stride)
         for i in range(begun, args.steps):
-            own = evaluate(params, state, task.frozen, next(batches))
-            rows = processes.exchange(own, i, timeout=args.timeout)
-            values = rows.mean(axis=0) if by_data else rows.T.reshape(-1)
+            values = evaluate(params, state, task.frozen, next(batches))
+            rows = processes.exchange(values, i, timeout=args.timeout)
+            values = rows.mean(axis=0) if by_data else rows.reshape(-1)
             params, state = step(params, state, values)
             recorder.append(state, params)
         seconds = time.process_time() - start
