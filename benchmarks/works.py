@@ -44,6 +44,8 @@ GRADIENTS = {
     "mixture of experts": models.mixture_of_experts,
     "ViT": models.vit,
     "OPT": models.opt,
+    "Llama": models.llama,
+    "LoRA": models.adapters,
     "leaf": models.leaf,
     "members": models.members,
 }
@@ -60,6 +62,9 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "race",
+    "scaling",
+    "host devices",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -92,7 +92,10 @@ def steps_of_integers(make):
     params = {"integers": jnp.ones((2, 3), jnp.int8), "scales": jnp.ones(3)}
     tx = make(0)
     updates, state = tx.update(
-        None, tx.init(params), params, value_fn=lambda p: jnp.sum(p["scales"] * jnp.float32(p["integers"]))
+        None,
+        tx.init(params),
+        params,
+        value_fn=lambda p: jnp.sum(p["scales"] * jnp.float32(p["integers"])),
     )
     tx.replay(state, zojax.apply_updates(params, updates), state.coefficients)
 
@@ -114,6 +117,7 @@ def minimized(path=None):
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
     trajectory.require_note(path, {"data": 1})
+    trajectory.note_of(path)
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -249,6 +253,7 @@ CASES = {
         "minimize": minimized,
         "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
+        "with_metrics": lambda: two_steps(zojax.with_metrics(zojax.mezo(0.1)), PARAMS),
         "zeroth_order": steps_and_replay,
     },
     # The last variant of each.
@@ -268,7 +273,8 @@ CASES = {
     shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
     noise: {
         **dict.fromkeys(
-            ["child_seeds", "fold_in", "lattice_noise", "low_rank_noise", "make_seed", "row_noise"], noises
+            ["child_seeds", "fold_in", "lattice_noise", "low_rank_noise", "make_seed", "row_noise"],
+            noises,
         ),
         **dict.fromkeys(["counters", "mix", "row_keys", "standard_normal", "threefry"], words),
     },
@@ -279,8 +285,7 @@ CASES = {
         **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
-        minimized,
+        "Recorder load merge note_of replay require_note resume save truncate".split(), minimized
     ),
     search: {
         # NaN marks free places in its state.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zojax import directions as directions
     from zojax import implicit as implicit
     from zojax import lm as lm
+    from zojax import logging as logging
     from zojax import noise as noise
     from zojax import optimizers as optimizers
     from zojax import rollouts as rollouts
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from zojax._minimize import MinimizeResult as MinimizeResult
     from zojax._minimize import Progress as Progress
     from zojax._minimize import minimize as minimize
+    from zojax._transform import Metrics as Metrics
     from zojax._transform import Scalars as Scalars
     from zojax._transform import ZerothOrder as ZerothOrder
     from zojax._transform import ZerothOrderState as ZerothOrderState
     from zojax._transform import apply_updates as apply_updates
+    from zojax._transform import with_metrics as with_metrics
     from zojax._transform import zeroth_order as zeroth_order
     from zojax._verdict import verdict as verdict
     from zojax.directions import Direction as Direction

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._checks import brief
-from zojax._sharding import is_sharded
+from zojax._sharding import is_sharded, spans_processes
 
 PyTree = Any
 T = TypeVar("T")
@@ -154,9 +154,11 @@ def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
 
 
 def copied(tree: PyTree) -> PyTree:
-    """Arrays of their own, which a program may be donated; no program is compiled for them."""
+    """Arrays of their own, which a program may be donated; most are copied without a program."""
 
     def copy(x):
+        if spans_processes(x):  # `device_put` refuses some of them, such as keys
+            return jnp.copy(x)
         # `device_put` shares the memory of a NumPy array, whatever `may_alias` says.
         x = x if isinstance(x, jax.Array) else np.array(x)
         return jax.device_put(x, may_alias=False)

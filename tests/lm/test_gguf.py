@@ -102,7 +102,9 @@ def test_blocks_are_those_of_the_file(quantized, bits, tmp_path):
     assert sum(x.nbytes for x in jax.tree.leaves(query)) == 2 * 64 * 64 * bits / 8
     for name, stack in expected["layers"].items():
         np.testing.assert_array_equal(jnp.asarray(params["layers"][name]), stack)
-    np.testing.assert_array_equal(jnp.asarray(embed[np.array([[5, 1]])]), expected["embed"][[[5, 1]]])
+    np.testing.assert_array_equal(
+        jnp.asarray(embed[np.array([[5, 1]])]), expected["embed"][[[5, 1]]]
+    )
 
 
 def test_a_quantised_model_has_the_logits_of_its_arrays(tmp_path):

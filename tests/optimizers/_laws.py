@@ -218,9 +218,7 @@ OPTIMIZERS = {
         at_rate=lambda rate: zojax.block_coordinate(rate, 1e-2, 4, layer_of=_rows),
     ),
     "stochastic_rounding": Law(
-        lambda key: zojax.stochastic_rounding(
-            zojax.zo_sgd(0.02, _source(), momentum=0.9, key=key)
-        ),
+        lambda key: zojax.stochastic_rounding(zojax.zo_sgd(0.02, _source(), momentum=0.9, key=key)),
         at_rate=lambda rate: zojax.stochastic_rounding(zojax.mezo(rate, 1e-2, 4)),
         numbers=D,
     ),

@@ -14,7 +14,10 @@ from zojax import directions, implicit, lm, noise, trajectory
 RNG = np.random.default_rng(0)
 NIBBLES = RNG.integers(0, 16, (3, 4, 2, 6))  # the last axis but one: lower and upper half of a byte
 BYTES = jnp.asarray(NIBBLES[:, :, 0] | NIBBLES[:, :, 1] << 4, jnp.uint8)
-PARAMS = {"a": {"integers": BYTES, "scales": jnp.ones((3, 4))}, "integers": jnp.int8([-127, 3, 9, 2])}
+PARAMS = {
+    "a": {"integers": BYTES, "scales": jnp.ones((3, 4))},
+    "integers": jnp.int8([-127, 3, 9, 2]),
+}
 
 
 def unpacked(array):

@@ -1,4 +1,4 @@
-"""QES = whole-number moves of the weights x one point x standardised values, then moves with error feedback."""
+"""QES = moves by whole numbers x one point x standardised values, then moves with error feedback."""
 
 from collections.abc import Callable
 from functools import partial
@@ -53,8 +53,8 @@ def qes(
         q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
 
     over a population of P, with f its standardised losses. A move that leaves the range of its integer is
-    zero, in :math:`\delta` and in the step. The residual e, within 1.5, carries what rounding left; it is not
-    stored. Each step makes it again from the coefficients of the last K steps, at the integers of now.
+    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
     K (P + 1) scalars. A step holds one copy of the integers, in their own bytes. Values cannot come from
@@ -164,7 +164,7 @@ def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
     for (path, leaf), moves in zip(leaves, found, strict=True):
         if moves and jnp.result_type(leaf) not in (jnp.uint8, jnp.int8):
             raise TypeError(
-                f"params{jax.tree_util.keystr(path)} must be uint8 (two entries of 4 bits in a byte) or int8, "
+                f"params{jax.tree_util.keystr(path)} must be uint8 (two entries of 4 bits) or int8, "
                 f"got {jnp.result_type(leaf)}; let mask leave it out."
             )
     if not any(found):
@@ -266,7 +266,9 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
 
     numbers = jnp.arange(len(rows), dtype=jnp.uint32)
     most = max(1, min(len(rows), _AT_ONCE // width))
-    at_once = next(n for n in range(most, 0, -1) if len(rows) % n == 0)  # a rest would copy the leaf
+    at_once = next(
+        n for n in range(most, 0, -1) if len(rows) % n == 0
+    )  # a rest would copy the leaf
     return jnp.reshape(jax.lax.map(of_row, (numbers, rows), batch_size=at_once), leaf.shape)
 
 

@@ -31,9 +31,7 @@ Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 
-def load(
-    folder: str | PathLike, dtype: DTypeLike = np.float32, quantized: bool = False
-) -> Model:
+def load(folder: str | PathLike, dtype: DTypeLike = np.float32, quantized: bool = False) -> Model:
     """Loads a model of a Hugging Face folder or a GGUF file.
 
     - Folders: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM2, SmolLM3, Gemma 2, Gemma 3 (text), GPT-2, OPT,
