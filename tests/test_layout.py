@@ -51,7 +51,7 @@ ALLOWED = {  # what each part may import
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
-    "lm": {"_checks", "_transform", "directions", "lm", "optimizers", "trajectory"},
+    "lm": {"_checks", "_kept", "_transform", "directions", "lm", "optimizers", "trajectory"},
     "trajectory": BASE
     | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
 }

@@ -62,7 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--options", type=_json, help="its difficulty, a JSON object")
     add("--data", help="a JSONL file of prompt and completion, in the place of --task")
     add("--reward", help="MODULE:FUNCTION, of text and completion, for --data (equal first lines)")
-    add("--template", help="of a prompt, with {} for the question (a chat for --task, {} for --data)")
+    add(
+        "--template",
+        help="of a prompt, with {} for the question (a chat for --task, {} for --data)",
+    )
     add("--format", help="a regular expression; a text that matches gets --format-weight more")
     add("--format-weight", type=float, default=0.1, help="reward of the format (0.1)")
     add("--held-out", type=int, default=128, help="questions to evaluate (128)")
@@ -76,7 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mu", type=float, default=0.01, help="radius of the population (0.01)")
     add("--learning-rate", type=float, default=0.002, help="(0.002)")
     add("--temperature", type=float, default=0.0, help="of training texts; 0: the likeliest (0)")
-    add("--draft", choices=DRAFTS, default="auto", help="of several tokens a pass (auto: the faster)")
+    add(
+        "--draft",
+        choices=DRAFTS,
+        default="auto",
+        help="of several tokens a pass (auto: the faster)",
+    )
     add("--every", type=int, default=10, help="steps between evaluations (10)")
     add("--seed", type=int, default=0, help="of directions and questions (0)")
 
@@ -113,7 +121,16 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name} belongs to --{'data' if args.data is None else 'task'}.")
     if args.save is not None and args.weights is None:
         raise ValueError(f"--save {args.save} needs --weights, the folder of its model.")
-    for name in ("steps", "population", "prompts", "new", "mu", "learning_rate", "held_out", "every"):
+    for name in (
+        "steps",
+        "population",
+        "prompts",
+        "new",
+        "mu",
+        "learning_rate",
+        "held_out",
+        "every",
+    ):
         if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be positive, got {getattr(args, name)}.")
@@ -136,9 +153,7 @@ def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     questions = _gym(args, model) if args.data is None else _rows(args, model)
     reward = questions.reward
     if args.format is not None:
-        reward = rewards.weighted(
-            (1.0, reward), (args.format_weight, rewards.matches(args.format))
-        )
+        reward = rewards.weighted((1.0, reward), (args.format_weight, rewards.matches(args.format)))
     prompts = rewards.batches(questions.train, args.prompts, args.seed)
     ids = model.tokenizer.encode(OTHER).ids
     other = np.array(ids[: len(ids) // 2 * 2]).reshape(2, -1)
