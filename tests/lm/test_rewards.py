@@ -155,7 +155,12 @@ def test_a_member_without_a_reward_is_left_out_of_the_step():
         rewards.train(problem(lambda w, e: 1.0), TX, 1, draft="none")
 
 
-@pytest.mark.slow  # the docstring of zojax.lm.rewards trains, too
+def test_the_share_of_even_tokens_rises():
+    before, after = rewards.train(problem(), TX, 40, every=40, draft="none").held_out
+    assert after["reward"] > before["reward"] + 0.3
+
+
+@pytest.mark.slow
 def test_a_reward_on_sums_of_two_numbers_rises():
     pairs = [(a, b) for a in range(3) for b in range(3)]
     tokens = np.array([[a, 5, b, 6] for a, b in pairs])

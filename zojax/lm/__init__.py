@@ -9,6 +9,7 @@ A model is a config, a dict of arrays and pure functions, so any zojax optimizer
 - **Trained parts**: `partition` into trained and frozen parameters; `lora` and `prefix` adapters.
 - **Tasks**: `jsonl_task` from your own file, `reviews_task`. Objectives may have no gradient: accuracy, F1.
 - **Training**: `train`, with a log that continues to the bit after a kill.
+- **Rewards**: `rewards` trains on scores of generated text.
 
 The extra `finetune` installs the optional packages. This module imports without them.
 """

@@ -14,7 +14,6 @@ also with more --steps.
 
 import argparse
 import importlib
-import json
 import math
 import pathlib
 import re

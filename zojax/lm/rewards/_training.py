@@ -1,7 +1,6 @@
 """Steps on rewards: write, judge, update; each step is stored, and a run that was cut off continues."""
 
 import json
-import math
 import os
 import pathlib
 import time
@@ -80,8 +79,8 @@ def train(
     from the next-token distribution at the start to that of the trained model.
 
     Raises:
-      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step without
-        any finite reward.
+      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step
+        without any finite reward.
     """
     if draft not in DRAFTS:
         raise ValueError(f"draft must be one of {DRAFTS}, got {draft!r}.")
