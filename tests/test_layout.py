@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm noise optimizers rollouts search shaping stencils "
-    "trajectory"
+    "attacks diagnostics directions executors implicit lm noise optimizers rollouts search shaping "
+    "stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -29,6 +29,7 @@ ALLOWED = {  # what each part may import
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
+    "_evaluation": {"_evaluation"},
     "_failures": set(),
     "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
@@ -45,9 +46,20 @@ ALLOWED = {  # what each part may import
     "_progress": set(),
     "_verdict": BASE | {"_transform"},
     "_minimize": BASE
-    | {"_call", "_kept", "_minimize", "_plot", "_progress", "_transform", "_verdict"},
-    "search": BASE | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
-    "attacks": ESTIMATOR | {"attacks"},
+    | {
+        "_call",
+        "_evaluation",
+        "_kept",
+        "_minimize",
+        "_plot",
+        "_progress",
+        "_transform",
+        "_verdict",
+    },
+    "search": BASE
+    | {"__version__", "search", "_call", "_evaluation", "_kept", "_locks", "_plot", "_progress"},
+    "attacks": ESTIMATOR | {"attacks", "_evaluation"},
+    "executors": {"executors", "_evaluation", "_failures", "_scalars"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "rollouts": {"_transform"},
