@@ -269,8 +269,55 @@ def opt(layers, width, heads) -> Model:
     def loss(params, tokens):
         return next_token_loss(gpt.forward(config, params, tokens), tokens)
 
+    return Model(loss, _bf16(gpt.shapes(config)), _tokens(1, 400))
+
+
+def _bf16(shapes):
+    shape = partial(Shape, dtype=jnp.bfloat16)
+    return jax.tree.map(shape, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def llama(tied=True, extra=(), **config) -> Model:
+    """A Llama-like shape in bfloat16, batch 1 x 400 tokens; `extra` names optional parameters."""
+    from zojax.lm import llama
+
+    config = llama.Config(**config)
+    shapes, more = llama.shapes(config), llama.optional_shapes(config)
+    shapes["layers"] |= {name: more[name] for name in extra}
+    if not tied:
+        shapes["head"] = shapes["embed"]
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(config, params, tokens), tokens)
+
+    return Model(loss, _bf16(shapes), _tokens(1, 400))
+
+
+def adapters(rank=8, **settings) -> Model:
+    """LoRA of query and value of a Llama-like shape: the trained part; the rest is in the batch."""
+    whole = llama(**settings)
+    layers, trained = whole.params["layers"], {}
+    for name in ("query", "value"):
+        depth, inner, outer = layers[name].shape
+        trained |= {f"{name}_a": (depth, inner, rank), f"{name}_b": (depth, rank, outer)}
+
+    def loss(params, frozen, tokens):
+        return whole.loss({**frozen, "layers": frozen["layers"] | params}, tokens)
+
+    return Model(loss, _bf16(trained), {"frozen": whole.params, **whole.batch})
+
+
+def llama_70b(layers: int) -> Model:
+    """Layers of Llama 2 70B in bfloat16, batch 1 x 400 tokens."""
+    from zojax.lm import llama
+
+    config = llama.Config(32000, 8192, layers, 64, 8, 28672, rope_theta=1e4)
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(config, params, tokens), tokens)
+
     bf16, is_shape = partial(Shape, dtype=jnp.bfloat16), lambda shape: isinstance(shape, tuple)
-    return Model(loss, jax.tree.map(bf16, gpt.shapes(config), is_leaf=is_shape), _tokens(1, 400))
+    return Model(loss, jax.tree.map(bf16, llama.shapes(config), is_leaf=is_shape), _tokens(1, 400))
 
 
 def sphere(d: int) -> Model:

@@ -43,6 +43,8 @@ GRADIENTS = {
     "mixture of experts": models.mixture_of_experts,
     "ViT": models.vit,
     "OPT": models.opt,
+    "Llama": models.llama,
+    "LoRA": models.adapters,
     "leaf": models.leaf,
     "members": models.members,
 }
@@ -58,6 +60,8 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "race",
+    "scaling",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

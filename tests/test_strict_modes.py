@@ -105,6 +105,7 @@ def minimized(path=None):
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
     trajectory.require_note(path, {"data": 1})
+    trajectory.note_of(path)
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -239,6 +240,7 @@ CASES = {
         "minimize": minimized,
         "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
+        "with_metrics": lambda: two_steps(zojax.with_metrics(zojax.mezo(0.1)), PARAMS),
         "zeroth_order": steps_and_replay,
     },
     # The last variant of each.
@@ -266,8 +268,7 @@ CASES = {
         **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
-        minimized,
+        "Recorder load merge note_of replay require_note resume save truncate".split(), minimized
     ),
     search: {
         # NaN marks free places in its state.

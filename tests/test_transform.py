@@ -320,6 +320,7 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", KINDS)
 def test_coefficients_replay_a_step_to_the_bit(name):
     tx, replay = compiled(name)[0], jax.jit(compiled(name)[0].replay)
@@ -834,6 +835,7 @@ def test_updates_beyond_float16_are_clipped():
     assert jnp.all(jnp.isfinite(updates["w"])) and jnp.max(jnp.abs(updates["w"])) == 65504
 
 
+@pytest.mark.optimized
 def test_with_inner_dtype_a_step_is_replayed_to_the_bit():
     tx = in_float32(optax.adamw(0.1, weight_decay=0.1))
     state = tx.init(HALF)

@@ -183,22 +183,16 @@ ATTACKS = {
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
 }
-DECODINGS = {
-    "plain decoding": Contestant("decoding", {"draft": "none"}),
-    "prompt lookup": Contestant("decoding", {"draft": "lookup"}),
-    "phrase pool": Contestant("decoding", {"draft": "pool"}),
-    "first 10 layers": Contestant("decoding", {"draft": "first layers"}),
-    "unperturbed text": Contestant("decoding", {"draft": "text"}),
-    "unperturbed text, prompt lookup": Contestant("decoding", {"draft": "text, lookup"}),
-    "unperturbed text, prompt lookup, pool": Contestant("decoding", {"draft": "all"}),
-}
 CHECKS = {
+    "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "a method": Contestant("race"),
+    "the compiler's counts": Contestant("scaling"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS | DECODINGS),
+    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
 }

@@ -150,6 +150,7 @@ finetune.main([*options, "--log", sys.argv[1]])
 """
 
 
+@pytest.mark.optimized
 def test_a_killed_run_continues_to_the_bit(tmp_path, capsys):
     given = ["--data", "digits", "--steps", "60", "--num-directions", "2"]
     log = str(tmp_path / "log")
@@ -343,7 +344,9 @@ def test_a_log_is_of_one_run(own, tmp_path, capsys):
     for option, then, now in [
         ("--seed", "0", "1"),
         ("--batch", "4", "8"),
-        ("--steps", "2", "3"),
+        ("--horizon", "2", "3"),
+        ("--schedule", "'cosine'", "constant"),
+        ("--rank", "8", "4"),
         ("--mu", "0.01", "0.1"),
         ("--learning-rate", "0.001", "0.1"),
         ("--num-directions", "1", "2"),
@@ -386,7 +389,7 @@ def test_a_log_with_a_shorter_note_is_continued_or_says_why_not(tmp_path):
         with trajectory.Recorder(tmp_path / name, tx, task.params, note=kept) as recorder:
             recorder.append(state)
     finetune.check_log(tmp_path / "old", tx, task.params, note)
-    args.steps = 5
+    args.horizon = 5
     other = finetune.make_optimizer(args)
     with pytest.raises(ValueError, match="another optimizer: its direction, its inner"):
         finetune.check_log(tmp_path / "old", other, task.params, finetune.note_of(args))

@@ -12,6 +12,8 @@ from scipy import special, stats
 
 from zojax import directions, noise
 
+pytestmark = pytest.mark.optimized
+
 SOURCES = {"signs": noise.Signs, "normals": noise.Normals}
 SEED = noise.make_seed(jax.random.key(7))
 

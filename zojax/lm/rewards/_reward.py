@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax._checks import require_executor
+from zojax._evaluation import require_executor
 from zojax.lm._files import shown
 
 

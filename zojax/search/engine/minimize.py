@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from zojax._checks import require_count
+from zojax._evaluation import require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._numerics import float_dtype
@@ -73,6 +74,8 @@ def minimize(
     has_aux: bool = False,
     batched: bool = False,
     executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
     catch: tuple[type[Exception], ...] = (),
     pruner: Pruner | None = None,
     callback: Callable[[SearchProgress], Any] | None = None,
@@ -207,8 +210,14 @@ def minimize(
     catch = as_catch(catch)
     flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
     require_settings(**ends, args=args, **flags)
-    require_together(batched, executor, pruner, log)
-    for_the_host: dict[str, Any] = {"executor": executor, "pruner": pruner, "log": log}
+    limit_of_call = require_limits(timeout, retries, executor)
+    of_calls: dict[str, Any] = {
+        "executor": executor,
+        "timeout": timeout,
+        "retries": retries or None,
+    }
+    require_together(batched, pruner, log, **of_calls)
+    for_the_host = of_calls | {"pruner": pruner, "log": log}
     for_the_host |= {"has_aux": has_aux, "batched": batched}
     num = count_of(constraints)
     algorithm = choose_algorithm(
@@ -248,6 +257,8 @@ def minimize(
                 journal=journal,
                 state=state,
                 pruner=pruner,
+                timeout=limit_of_call,
+                retries=retries,
             )
             if journal is not None:
                 journal.begin(identity_of(task, executor), seed)
