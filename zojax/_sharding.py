@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import jax
+
 from zojax._alike import sharded_alike
 
 T = TypeVar("T")
