@@ -4,11 +4,10 @@ from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
 from benchmarks.tables import filled, quartiles
 
-PLAIN, LOOKUP, BOTH = "plain decoding", "prompt lookup", "unperturbed text, prompt lookup"
-ITSELF = [PLAIN, LOOKUP, "phrase pool", "lookahead"]
-ITSELF += ["first 10 layers", "Ouroboros, first 10 layers"]
-MEMBER = [PLAIN, LOOKUP, "unperturbed text", BOTH, f"{BOTH}, pool"]
-MUS = 1e-3, 5e-3
+PLAIN, LOOKUP = "plain decoding", "lookup 8"
+ITSELF = [PLAIN, LOOKUP, "pool", "lookahead", "first 10 layers", "Ouroboros, first 10 layers"]
+BEST = {1e-3: ["text 20, lookup 4"], 5e-3: ["text 8, lookup 4", "text 8, lookup 7"]}
+OTHERS = [LOOKUP, "text 8", "text 8, lookup 4, pool"]
 
 
 def _decoding(names, mu, batch, batches, members=0, tiny=False):
@@ -38,12 +37,20 @@ SECTIONS = {
         NAMED,
         decoding,
         [
-            *(_decoding([PLAIN, BOTH], mu, 16, 32) for mu in MUS),
-            *(_decoding(MEMBER, mu, 3, 8) for mu in MUS),
+            *(_decoding([PLAIN, *best], mu, 16, 32) for mu, best in BEST.items()),
+            *(_decoding([PLAIN, *OTHERS, *best], mu, 3, 8) for mu, best in BEST.items()),
             _decoding(ITSELF, 0.0, 3, 8),
-            *(_decoding([PLAIN, LOOKUP, BOTH], mu, n, 12) for n in (1, 4) for mu in MUS),
-            *(_decoding([PLAIN, BOTH], mu, 1, 6, n) for n in (8, 64) for mu in MUS),
+            *(
+                _decoding([PLAIN, LOOKUP, *best], mu, batch, 12)
+                for batch in (1, 4)
+                for mu, best in BEST.items()
+            ),
+            *(
+                _decoding([PLAIN, *best], mu, 1, 6, members)
+                for members in (8, 64)
+                for mu, best in BEST.items()
+            ),
         ],
-        [_decoding([PLAIN, BOTH], mu, 2, 2, tiny=True) for mu in MUS],
+        [_decoding([PLAIN, *best], mu, 2, 2, tiny=True) for mu, best in BEST.items()],
     ),
 }
