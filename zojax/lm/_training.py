@@ -96,8 +96,8 @@ def train(
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     opened = nullcontext() if log is None else trajectory.Recorder(log, tx, params, note=note)
     with opened as recorder:
-        if recorder is not None and recorder.steps:
-            run = _replayed(log, tx, params, sorted(stops), evaluate)
+        if recorder is not None and recorder.past is not None:
+            run = _replayed(recorder.past, tx, params, sorted(stops), evaluate)
         else:
             run = _kept(checkpoint, params, tx.init(params))
         params, state, losses, outputs = run
@@ -143,9 +143,9 @@ def _kept(checkpoint: str | PathLike | None, params: Any, state: Any) -> Run:
     return _checkpoint.read(checkpoint, params, state)
 
 
-def _replayed(log, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
+def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
     """The run of a log; evaluations of its past are made again. Losses are not in a log."""
-    past, outputs = trajectory.load(log), {}
+    outputs = {}
     for count in stops:
         if count <= past.steps:
             part = trajectory.truncate(past, count)
