@@ -58,6 +58,7 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "executor",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

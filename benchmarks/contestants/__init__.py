@@ -192,6 +192,11 @@ DECODINGS = {
     "unperturbed text, prompt lookup": Contestant("decoding", {"draft": "text, lookup"}),
     "unperturbed text, prompt lookup, pool": Contestant("decoding", {"draft": "all"}),
 }
+EXECUTORS = {
+    "executor alone": Contestant("executors"),
+    "search by batches": Contestant("executors", {"algorithm": "batches"}),
+    "search by asracos": Contestant("executors", {"algorithm": "asracos"}),
+}
 CHECKS = {
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
@@ -200,5 +205,5 @@ CHECKS = {
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS | DECODINGS),
+    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS | DECODINGS | EXECUTORS),
 }

@@ -6,6 +6,7 @@ from benchmarks.sections import (
     costs,
     decoding,
     device,
+    executors,
     growth,
     search,
     start,
@@ -18,5 +19,5 @@ from benchmarks.sections.section import Section
 SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
-    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS),
+    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | executors.SECTIONS),
 }
