@@ -8,6 +8,9 @@ from benchmarks.sections import (
     device,
     executors,
     growth,
+    methods,
+    precision,
+    scaling,
     search,
     start,
     steps,
@@ -19,5 +22,6 @@ from benchmarks.sections.section import Section
 SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
-    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | executors.SECTIONS),
+    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
+    **(scaling.SECTIONS | precision.SECTIONS | executors.SECTIONS),
 }

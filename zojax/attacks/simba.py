@@ -13,6 +13,7 @@ from zojax._checks import require_fraction
 from zojax.attacks import _losses
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
+from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented, reused
@@ -162,22 +163,18 @@ def _pixel(index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _cosines(fraction: float):
     """The number of low frequencies, and the direction of one of them."""
 
-    def lowest(shape):
+    def count(shape):
         height, width, channels = height_width_channels(shape)
-        return math.ceil(fraction * height), math.ceil(fraction * width), channels
+        vertical, horizontal = lowest(fraction, height, width)
+        return len(vertical) * len(horizontal) * channels
 
     def direction(index, shape):
         height, width, channels = height_width_channels(shape)
-        rows, columns, _ = lowest(shape)
+        vertical, horizontal = map(jnp.asarray, lowest(fraction, height, width))
+        rows, columns = len(vertical), len(horizontal)
         u, v = index // columns % rows, index % columns
         channel = jnp.arange(channels) == index // (rows * columns)
-        wave = _wave(u, height)[:, None, None] * _wave(v, width)[:, None] * channel
+        wave = vertical[u][:, None, None] * horizontal[v][:, None] * channel
         return wave.reshape(shape)
 
-    return lambda shape: math.prod(lowest(shape)), direction
-
-
-def _wave(frequency: jax.Array, length: int) -> jax.Array:
-    """One row of the orthonormal cosine transform."""
-    angles = (jnp.arange(length) + 0.5) * frequency * (jnp.pi / length)
-    return jnp.cos(angles) * jnp.sqrt(jnp.where(frequency == 0, 1.0, 2.0) / length)
+    return count, direction

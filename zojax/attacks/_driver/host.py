@@ -29,13 +29,15 @@ def run_on_host(
     rounds: Rounds,
     x: ArrayLike,
     y: ArrayLike,
+    starts: ArrayLike | None,
     eps: jax.Array,
     batch_size: int,
 ) -> Result:
     """The rounds of all images, at most `batch_size` images in one call of the model."""
     session = Session(rounds, eps)
-    state, calls, heard = session.init(key, x, y), 0, False
+    state, calls, heard = session.init(key, x, y, starts), 0, False
     classes = None  # known after the first scores
+    fewest = 1 if rounds.options.output == "labels" else max(2, 1 + int(np.max(y)))
     answers: list[np.ndarray] = []
     call = evaluator.call(_copied, (model,))
     with partial_result(lambda: session.result(session.tell(state, answers))):
@@ -44,9 +46,10 @@ def run_on_host(
             for part, task in zip(parts, evaluator.in_order(call, parts), strict=True):
                 answer = _scores(task)
                 if answer is None:
-                    answer = np.full((len(part), classes or max(2, 1 + np.max(y))), np.nan)
+                    answer = np.full((len(part), classes or fewest), np.nan)
                 else:
-                    check_outputs(answer, len(part), y, classes)
+                    check_outputs(answer, len(part), y, rounds.options.output, classes)
+                    answer = answer.reshape(len(part), -1)
                     classes = answer.shape[1]
                 answers.append(answer)
                 calls, heard = calls + 1, heard or bool(np.any(np.isfinite(answer)))
@@ -85,9 +88,15 @@ class Session(NamedTuple):
     rounds: Rounds
     eps: jax.Array
 
-    def init(self, key: jax.Array, x: ArrayLike, y: ArrayLike) -> ImageState:
-        x = inward(jnp.asarray(x, jnp.float32), self.rounds.options.layout)
-        return _jitted(self.rounds, "start")(key, x, jnp.asarray(y, jnp.int32))
+    def init(
+        self, key: jax.Array, x: ArrayLike, y: ArrayLike, starts: ArrayLike | None
+    ) -> ImageState:
+        def images(given: ArrayLike) -> jax.Array:
+            return inward(jnp.asarray(given, jnp.float32), self.rounds.options.layout)
+
+        y = jnp.asarray(y, jnp.int32)
+        starts = None if starts is None else images(starts)
+        return _jitted(self.rounds, "start")(key, images(x), y, starts)
 
     def asked(self, state: ImageState) -> np.ndarray:
         """Which images of a round the model sees: bools (images, points)."""
@@ -120,7 +129,7 @@ class Session(NamedTuple):
         return _jitted(self.rounds, "tell")(self.eps, state, table, answered)
 
     def result(self, state: ImageState) -> Result:
-        return _jitted(self.rounds, "result")(state)
+        return _jitted(self.rounds, "result")(self.eps, state)
 
 
 def _is_fresh(state: ImageState) -> bool:

@@ -16,6 +16,7 @@ from zojax.attacks._driver.checks import (
     check_options,
     check_outputs,
     check_probabilities,
+    check_starts,
     output_of,
 )
 from zojax.attacks._driver.compiled import run_compiled
@@ -46,6 +47,7 @@ def run(
     executor: Executor | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    starts: ArrayLike | None = None,
 ) -> Result:
     """Runs an `Attack` on a batch of images: all rounds in one program, or on the host.
 
@@ -66,6 +68,7 @@ def run(
     require_flag("jit", jit)
     rounds = Rounds(attack, check_options(attack, eps, budget, targeted, output, layout))
     x, y = check_images(x, y, layout)
+    starts = check_starts(starts, attack, x)
     if batch_size is None:
         batch_size = _CPU_BATCH if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
     batch_size = require_count("batch_size", batch_size)
@@ -79,10 +82,13 @@ def run(
     require_executor(executor)
     if not jit:
         with Evaluator(executor, timeout=limit, retries=retries) as evaluator:
-            return warned(run_on_host(evaluator, model, key, rounds, x, y, eps, batch_size))
-    check_outputs(output_of(model, jnp.shape(x)), len(x), y)
-    arrays = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
-    result, sums = run_compiled(model, key, rounds, *arrays, eps, batch_size)
+            found = run_on_host(evaluator, model, key, rounds, x, y, starts, eps, batch_size)
+            return warned(found)
+    check_outputs(output_of(model, jnp.shape(x)), len(x), y, rounds.options.output)
+    x, y = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
+    if starts is not None:
+        starts = inward(jnp.asarray(starts, jnp.float32), layout)
+    result, sums = run_compiled(model, key, rounds, x, y, starts, eps, batch_size)
     if output == "probabilities":
         with partial_result(lambda: result):
             check_probabilities(sums)
