@@ -5,7 +5,7 @@ evaluates directions of its own. `vmap` puts one direction of each group on the 
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -53,15 +53,28 @@ class MeshAxis(NamedTuple):
         The size of the axis divides the dimension, and the type of `like` does not shard it. Without such
         a dimension each group computes all.
         """
-        free = None if self.is_explicit else PartitionSpec.UNCONSTRAINED
-        spec = [free if axis is None else axis for axis in _spec(like)]
-        fits = [i for i, n in enumerate(x.shape) if spec[i] is free and n and n % self.size == 0]
-        if not fits:
+        spec = self._sliced_spec(like)
+        if spec is None:
             return self._like(x, like)
-        spec[min(fits, key=lambda i: x.shape[i])] = self.name
         if self.is_explicit or isinstance(like, jax.ShapeDtypeStruct):
             return self._placed(x, *spec)
         return sharded_alike(x, self._placed(like, *spec))  # sharded over other axes, as `like` is
+
+    def slice_of(self, like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """The type of a slice, where types have shardings."""
+        spec = self._sliced_spec(like) if self.is_explicit else None
+        if spec is None:
+            return like
+        return like.update(sharding=NamedSharding(self.mesh, PartitionSpec(*spec)))
+
+    def _sliced_spec(self, like: jax.Array | jax.ShapeDtypeStruct) -> list | None:
+        free = None if self.is_explicit else PartitionSpec.UNCONSTRAINED
+        spec = [free if axis is None else axis for axis in _spec(like)]
+        fits = [i for i, n in enumerate(like.shape) if spec[i] is free and n and n % self.size == 0]
+        if not fits:
+            return None
+        spec[min(fits, key=lambda i: like.shape[i])] = self.name
+        return spec
 
     def alike(self, tree: PyTree, like: PyTree) -> PyTree:
         """The arrays of a tree, each with the sharding of the array in its place. A leaf may be None."""
@@ -80,7 +93,7 @@ class MeshAxis(NamedTuple):
 def _spec(like: jax.Array | jax.ShapeDtypeStruct) -> tuple:
     """The mesh axis of each dimension in the type of an array; None for automatic axes."""
     described = isinstance(like, jax.ShapeDtypeStruct)
-    sharding = like.sharding if described else jax.typeof(like).sharding
+    sharding: Any = like.sharding if described else jax.typeof(like).sharding
     spec = () if sharding is None else tuple(sharding.spec)
     return (*spec, *[None] * (len(like.shape) - len(spec)))
 

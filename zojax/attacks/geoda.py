@@ -1,5 +1,7 @@
 """GeoDA: the nearest point of a boundary that is nearly flat, from its normal alone."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -8,7 +10,7 @@ from zojax._checks import require_count, require_fraction
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._boundary import Moves, turned, walk
+from zojax.attacks._boundary import Moves, normals, turned, walk
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
@@ -35,6 +37,9 @@ def geoda(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""A step from x along the normal of the boundary, which is nearly flat near natural images.
 
@@ -71,9 +76,8 @@ def geoda(
     (True, True)
     """
     attack = geoda_attack(norm, num_directions, mu, frequencies, contraction)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count, frequencies=require_fraction, contraction=require_fraction)
@@ -93,8 +97,7 @@ def geoda_attack(
         del t
         height, width, channels = height_width_channels(x.shape)
         vertical, horizontal = lowest(frequencies, height, width)
-        shape = len(vertical), len(horizontal), channels
-        weights = jax.random.normal(key, shape, x.dtype)
+        weights = normals(key, (len(vertical), len(horizontal), channels))
         smooth = jnp.einsum("uvc,uh,vw->hwc", weights, vertical, horizontal).reshape(x.shape)
         return near + mu * smooth
 

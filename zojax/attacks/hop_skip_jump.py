@@ -1,5 +1,7 @@
 """HopSkipJump: steps along the boundary's normal, which labels around a boundary point give."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -7,7 +9,7 @@ from jax.typing import ArrayLike
 from zojax._checks import require_count
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._boundary import Moves, resolved, walk
+from zojax.attacks._boundary import Moves, normals, resolved, uniforms, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented_labels, reused
@@ -31,6 +33,9 @@ def hop_skip_jump(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Geometric steps along the estimated normal of the decision boundary.
 
@@ -66,9 +71,8 @@ def hop_skip_jump(
     (True, True)
     """
     attack = hop_skip_jump_attack(norm, num_directions, mu)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count)
@@ -84,9 +88,9 @@ def hop_skip_jump_attack(
         relative = 1 / x.size if mu is None else mu
         radius = jnp.where(t == 1, 0.1, relative * _ball.length(near - x, norm))
         if norm == "l2":
-            u = jax.random.normal(key, x.shape, x.dtype)
+            u = normals(key, x.shape)
         else:
-            u = jax.random.uniform(key, x.shape, x.dtype, minval=-1.0)
+            u = 2 * uniforms(key, x.shape) - 1
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):

@@ -1,5 +1,7 @@
 """Sign-OPT: descent of the distance over directions, by the signs of its differences."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -7,7 +9,7 @@ from jax.typing import ArrayLike
 from zojax._checks import require_count
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._boundary import Moves, resolved, turned, walk
+from zojax.attacks._boundary import Moves, normals, resolved, turned, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented_labels, reused
@@ -32,6 +34,9 @@ def sign_opt(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Descent of the distance to the boundary, as a function of the direction.
 
@@ -67,9 +72,8 @@ def sign_opt(
     (True, True)
     """
     attack = sign_opt_attack(norm, num_directions, mu, learning_rate)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count)
@@ -81,7 +85,7 @@ def sign_opt_attack(
     def probe(key, x, near, t):
         del t
         distance = _ball.length(near - x, norm)
-        u = _ball.steepest(jax.random.normal(key, x.shape, x.dtype), "l2")
+        u = _ball.steepest(normals(key, x.shape), "l2")
         direction = near - x + resolved(mu * distance, x) * u
         return x + direction * (distance / jnp.maximum(_ball.length(direction, norm), 1e-30))
 

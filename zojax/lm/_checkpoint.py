@@ -58,7 +58,7 @@ def read(path: str | PathLike, params: Any, state: Any) -> Run:
     own = {"losses", *(name for name in tensors if name.startswith("outputs "))}
     leaves, treedef = jax.tree.flatten((params, state))
     like = dict(zip(names, leaves, strict=True))
-    for name in [*names, *(tensors.keys() - own - like.keys())]:
+    for name in [*names, *sorted(tensors.keys() - own - like.keys())]:
         found, wanted = _shown(tensors.get(name)), _shown(like.get(name))
         if found != wanted:
             raise ValueError(

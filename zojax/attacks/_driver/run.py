@@ -44,10 +44,10 @@ def run(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
-    starts: ArrayLike | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    starts: ArrayLike | None = None,
 ) -> Result:
     """Runs an `Attack` on a batch of images: all rounds in one program, or on the host.
 

@@ -5,7 +5,8 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 
 from zojax import trajectory
+from zojax._kept import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax.lm._adapters import combine
 from zojax.lm._model import Model
@@ -77,8 +79,8 @@ def train(
     from the next-token distribution at the start to that of the trained model.
 
     Raises:
-      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step without
-        any finite reward.
+      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step
+        without any finite reward.
     """
     if draft not in DRAFTS:
         raise ValueError(f"draft must be one of {DRAFTS}, got {draft!r}.")
@@ -184,6 +186,7 @@ def _written(model: Model, found: Decoded) -> Written:
     return Written(model.tokenizer.decode_batch(rows), tokens, lengths)
 
 
+@lru_cache(PROGRAMS)
 def _updating(tx: ZerothOrder) -> Any:
     @partial(jax.jit, donate_argnums=(0, 1))
     def update(params, state, values):
@@ -196,15 +199,7 @@ def _updating(tx: ZerothOrder) -> Any:
 def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any], Row]:
     """A function from parameters to reward, length and drift; texts are the most likely ones."""
     model, prompts, other = problem.model, problem.held_out, problem.other
-    write = make_write_one(model, problem.new)
-
-    @jax.jit
-    def drift(params, start, frozen, tokens):
-        before, after = (
-            jax.nn.log_softmax(model.forward(combine(part, frozen), tokens))
-            for part in (start, params)
-        )
-        return jnp.mean(jnp.sum(jnp.exp(before) * (before - after), axis=-1))
+    write, drift = make_write_one(model, problem.new), _drift(model.module, model.config)
 
     def evaluate(params) -> Row:
         found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
@@ -217,6 +212,19 @@ def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any], Row]:
         return row | {"texts": _written(model, whole).texts[:4]}
 
     return evaluate
+
+
+@lru_cache(PROGRAMS)
+def _drift(module: ModuleType, config: Any) -> Callable[..., jax.Array]:
+    @jax.jit
+    def drift(params, start, frozen, tokens):
+        before, after = (
+            jax.nn.log_softmax(module.forward(config, combine(part, frozen), tokens))
+            for part in (start, params)
+        )
+        return jnp.mean(jnp.sum(jnp.exp(before) * (before - after), axis=-1))
+
+    return drift
 
 
 class _Clock:
