@@ -53,7 +53,7 @@ def qes(
         q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
 
     over a population of P, with f its standardised losses. A move that leaves the range of its integer is
-    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    zero, in :math:`\delta` and in the step. The residual e is the rounding error, within 1.5. It is not
     stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
