@@ -79,7 +79,7 @@ def qes(
       A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
-      ValueError: no leaf that the mask selects.
+      ValueError: no leaf that the mask selects, or a population of one.
       TypeError: a selected leaf that is neither uint8 nor int8.
 
     References:
@@ -97,6 +97,8 @@ def qes(
     require_positive("sigma", sigma)
     require_rate("decay", decay)
     n, horizon = require_count("population", population), require_count("horizon", horizon)
+    if n < 2:
+        raise ValueError(f"population must be at least 2, got {n}: values are compared.")
     source = estimator(
         rademacher(),
         stencils.one_point(),
