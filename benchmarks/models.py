@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Shape = jax.ShapeDtypeStruct
@@ -258,6 +259,40 @@ def smollm2(batch=4, length=128, dtype="float32") -> Model:
     init = partial(llama.init, config=CONFIG, dtype=jnp.dtype(dtype))
     params = jax.eval_shape(init, jax.random.key(0))
     return Model(loss, params, _tokens(batch, length))
+
+
+def smollm2_on_reviews(batch=8, length=128, weights="float32") -> Model:
+    """SmolLM2-135M's shape, a choice between two next words; "4-bit" are the types of its GGUF file."""
+    from zojax.lm import llama
+    from zojax.lm._smollm2 import CONFIG
+
+    words, last = np.array([5, 7]), np.full(batch, length - 1)
+
+    def loss(params, tokens, label):
+        logits = llama.forward(CONFIG, params, tokens, positions=last, rows=words)
+        return classification_loss(logits, label)
+
+    shapes, is_shape = llama.shapes(CONFIG), lambda shape: isinstance(shape, tuple)
+    if weights == "4-bit":
+        params = jax.tree.map_with_path(_blocks, shapes, is_leaf=is_shape)
+    else:
+        params = jax.tree.map(lambda s: Shape(s, jnp.dtype(weights)), shapes, is_leaf=is_shape)
+    return Model(loss, params, _tokens(batch, length) | {"label": Shape((batch,), jnp.int32)})
+
+
+def _blocks(path, shape):
+    """Q8_0 for the embedding, Q4_1 for the matrices of layers, float32 for gains."""
+    from zojax import lm
+
+    name, (*stack, rows, columns) = path[-1].key, shape if len(shape) > 1 else (*shape, 1)
+    if "norm" in name:
+        return _f32(*shape)
+    if name == "embed":
+        blocks = (rows, columns // 32)
+        return lm.Quantized(Shape((*blocks, 32), jnp.int8), Shape(blocks, jnp.float16), None)
+    blocks = (*stack, columns, rows // 32)
+    half = Shape(blocks, jnp.float16)
+    return lm.Quantized(Shape((*blocks, 16), jnp.uint8), half, half, transposed=True)
 
 
 def opt(layers, width, heads) -> Model:

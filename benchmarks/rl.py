@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(model, task, method, seed, steps, held_out, folder) -> None:
     questions = rewards.gym(model, task, held_out=held_out, seed=seed)
-    params, frozen = lm.partition(model, "norms", 0, [])
+    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
     batch = rewards.batches(questions.train, PROMPTS, seed)
     problem = rewards.Problem(
         model, params, frozen, questions.reward, batch, NEW, questions.held_out

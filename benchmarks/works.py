@@ -36,6 +36,7 @@ GRADIENTS = {
     "mlp": models.mlp,
     "model M": models.transformer,
     "SmolLM2": models.smollm2,
+    "SmolLM2 on reviews": models.smollm2_on_reviews,
     "transformer": models.transformer,
     "convnet": models.convnet,
     "ResNet-18": models.resnet18,
@@ -52,6 +53,7 @@ GRADIENTS = {
 ALONE = (
     "policy",
     "training",
+    "precision",
     "attack",
     "speed",
     "first call",
@@ -62,6 +64,7 @@ ALONE = (
     "decoding",
     "race",
     "scaling",
+    "host devices",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

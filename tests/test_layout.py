@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm logging noise optimizers rollouts search shaping "
-    "stencils trajectory"
+    "attacks diagnostics directions implicit lm logging noise optimizers processes rollouts search "
+    "shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -65,6 +65,7 @@ ALLOWED = {  # what each part may import
     "executors": {"_checks", "_evaluation", "_failures", "_scalars", "executors"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "processes": {"_checks"},
     "rollouts": {"_transform"},
     "lm": {
         "_checks",
@@ -79,7 +80,16 @@ ALLOWED = {  # what each part may import
     },
     "logging": {"_extras", "logging"},
     "trajectory": BASE
-    | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
+    | {
+        "Progress",
+        "__version__",
+        "_call",
+        "_kept",
+        "_locks",
+        "_transform",
+        "processes",
+        "trajectory",
+    },
 }
 
 

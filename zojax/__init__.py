@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zojax import logging as logging
     from zojax import noise as noise
     from zojax import optimizers as optimizers
+    from zojax import processes as processes
     from zojax import rollouts as rollouts
     from zojax import search as search
     from zojax import shaping as shaping

@@ -34,14 +34,17 @@ CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 LONGEST = 128  # tokens of a prompt; longer ones are left out
 TINY = llama.Config(vocabulary=16, width=16, layers=2, heads=2, kv_heads=1, hidden=16)
 SHALLOW = 10  # layers of the draft model
+WINDOW = 5  # columns of lookahead's window, and phrases that it tries: a CPU pays for positions
 PLAIN = "plain decoding"
 DRAFTS = {  # (smaller model, unperturbed text, size) -> a draft
     PLAIN: lambda smaller, text, size: drafts.none(),
     "prompt lookup": lambda smaller, text, size: drafts.lookup(size),
     "phrase pool": lambda smaller, text, size: drafts.pool(size=size),
-    "lookahead": lambda smaller, text, size: drafts.lookahead(),
+    "lookahead": lambda smaller, text, size: drafts.lookahead(WINDOW, WINDOW),
     "first 10 layers": lambda smaller, text, size: drafts.model(smaller),
-    "Ouroboros, first 10 layers": lambda smaller, text, size: drafts.ouroboros(smaller),
+    "Ouroboros, first 10 layers": lambda smaller, text, size: drafts.ouroboros(
+        smaller, window=WINDOW, tried=WINDOW
+    ),
     "unperturbed text": lambda smaller, text, size: drafts.text(text, size),
     "unperturbed text, prompt lookup": lambda smaller, text, size: drafts.union(
         drafts.text(text, size), drafts.lookup(size)

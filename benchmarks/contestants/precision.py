@@ -23,18 +23,14 @@ def build(work, dtype: str, rounding: str = "nearest"):
     found = {}
 
     def run():
-        before, curves = trained(work, jnp.dtype(dtype), ROUNDINGS[rounding])
-        found.update({"at": marks(work), "before": before, "validation loss": curves})
+        before, after = trained(work, jnp.dtype(dtype), ROUNDINGS[rounding])
+        found.update({"before": before, "validation loss": after})
 
     return Host(run, facts=lambda: found)
 
 
-def marks(work) -> list[int]:
-    return np.linspace(0, work.steps, work.points + 1).astype(int)[1:].tolist()
-
-
 def trained(work, dtype, rounding) -> tuple[list, list]:
-    """The validation loss of each seed before, and at some steps."""
+    """The validation loss of each seed before, and at `points` steps."""
     task, batches = TASKS["digits"]("full", 0), []
     draw = task.batches(0, 64)
     for _ in range(work.steps):

@@ -8,6 +8,7 @@ from benchmarks.sections import (
     device,
     growth,
     methods,
+    precision,
     scaling,
     search,
     start,
@@ -21,5 +22,5 @@ SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
     **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
-    **scaling.SECTIONS,
+    **(scaling.SECTIONS | precision.SECTIONS),
 }

@@ -1,5 +1,6 @@
 """Steps on up to 4,096 devices, by the compiler's counts and published speeds."""
 
+from benchmarks import host_devices
 from benchmarks.scaling import GROUPS, MACHINES, SHAPES, Counts, shares
 from benchmarks.sections.section import NAMED, Section, entry
 
@@ -8,7 +9,7 @@ def _counted(model: str):
     return entry(model, "scaling", {"model": model}, 1, ["the compiler's counts"], turns=1)
 
 
-def scaling(rows: list[dict]) -> list[dict]:
+def shares_of_step(rows: list[dict]) -> list[dict]:
     """The share of a step spent evaluating, in percent, for each way to share the directions."""
     lines = []
     for row in (row for row in rows if "parameters" in row):
@@ -24,12 +25,38 @@ def scaling(rows: list[dict]) -> list[dict]:
     return lines
 
 
+def trend(rows: list[dict]) -> list[dict]:
+    """CPU seconds of a step on all devices of the host, measured and by the model."""
+    lines = []
+    for seconds in (row["cpu_seconds"] for row in rows if "cpu_seconds" in row):
+        for devices, found in seconds.items():
+            model = host_devices.predicted(seconds["1"], int(devices))
+            line = {"devices and directions": devices}
+            for way in ("scalars", "sliced"):
+                line |= {f"{way}, CPU ms": 1e3 * found[way], f"{way}, model": 1e3 * model[way]}
+            line["scalars / sliced"] = found["scalars"] / found["sliced"]
+            lines.append(line | {"model": model["scalars"] / model["sliced"]})
+    return lines
+
+
+def _on_host(*devices: int):
+    settings = {"devices": devices}
+    return entry("perceptron", "host devices", settings, 1, ["devices of the host"], turns=1)
+
+
 SECTIONS = {
-    "scaling": Section(
+    "many-devices": Section(
         "shares of a step on up to 4,096 devices, by counts",
         NAMED,
-        scaling,
+        shares_of_step,
         [_counted(name) for name in SHAPES],
         [_counted("OPT-13B")],
-    )
+    ),
+    "host-devices": Section(
+        "steps on several devices of this host, beside the model of many-devices",
+        NAMED,
+        trend,
+        [_on_host(*host_devices.DEVICES)],
+        [_on_host(1)],
+    ),
 }

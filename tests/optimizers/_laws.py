@@ -226,4 +226,10 @@ OPTIMIZERS = {
         lambda key: zojax.compensated_rounding(zojax.zo_sgd(0.02, _source(2), key=key)),
         at_rate=lambda rate: zojax.compensated_rounding(zojax.mezo(rate, 1e-2, 4)),
     ),
+    "qzo": Law(
+        lambda key: zojax.qzo(0.02, MU, mask=lambda path, leaf: True, key=key),
+        at_rate=lambda rate: zojax.qzo(rate, 1e-2, 100.0, 4, lambda path, leaf: True),
+    ),
 }
+# These move integers: `tests/optimizers/test_quantised.py` has their laws.
+OF_INTEGERS = {"qes": lambda key: zojax.qes(population=4, horizon=2, key=key)}

@@ -1,7 +1,7 @@
 """A transformation in float32 of narrower parameters, whose updates end on the grid of the parameters.
 
-The inner transformation sees float32 copies. The loss casts them back, and the interpreter undoes both casts:
-neither the copies nor their noise are arrays in memory.
+The inner transformation sees float32 copies. The loss casts them back, and the interpreter undoes both
+casts: neither the copies nor their noise are arrays in memory.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class RoundedState(NamedTuple):
 class Rule(Protocol):
     """Rounds the float32 sum of a leaf and its update.
 
-    It gets the sum, the residual of the leaf, the dtype of the leaf, noise with the leaf's shape and a finite
-    number for `_barriers.rounded`; and gives the rounded sum in float32, and the next residual.
+    It gets the sum, the residual of the leaf, the dtype of the leaf, noise with the leaf's shape, and a
+    finite number for `_barriers.rounded`. It gives the rounded sum in float32, and the next residual.
     """
 
     def __call__(

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from zojax._checks import require_count
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._boundary import Moves, resolved, walk
+from zojax.attacks._boundary import Moves, normals, resolved, uniforms, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented_labels, reused
@@ -88,9 +88,9 @@ def hop_skip_jump_attack(
         relative = 1 / x.size if mu is None else mu
         radius = jnp.where(t == 1, 0.1, relative * _ball.length(near - x, norm))
         if norm == "l2":
-            u = jax.random.normal(key, x.shape, x.dtype)
+            u = normals(key, x.shape)
         else:
-            u = jax.random.uniform(key, x.shape, x.dtype, minval=-1.0)
+            u = 2 * uniforms(key, x.shape) - 1
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):

@@ -97,8 +97,8 @@ def train(
     opened = nullcontext() if log is None else trajectory.Recorder(log, tx, params, note=note)
     with opened as recorder:
         run = Run(params, tx.init(params), [], {})
-        if recorder is not None and recorder.steps:
-            run = _replayed(log, tx, params, sorted(stops), evaluate)
+        if recorder is not None and recorder.past is not None:
+            run = _replayed(recorder.past, tx, params, sorted(stops), evaluate)
         elif checkpoint is not None and pathlib.Path(checkpoint).expanduser().exists():
             run = _checkpoint.read(checkpoint, run.params, run.state)
         params, state, losses, outputs = run
@@ -137,9 +137,9 @@ def train(
     return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
 
 
-def _replayed(log, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
+def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
     """The run of a log; evaluations of its past are made again. Losses are not in a log."""
-    past, outputs = trajectory.load(log), {}
+    outputs = {}
     for count in stops:
         if count <= past.steps:
             part = trajectory.truncate(past, count)

@@ -1,7 +1,7 @@
 """Moves of integers: noise whose entries are whole numbers, for weights of 4 or 8 bits.
 
-A byte holds one entry of 8 bits, or two of 4 bits, the digits of a number to base 16. The moves of its digits
-are one number to the same base.
+A byte holds one entry of 8 bits, or two of 4 bits: the digits of a number to base 16. The moves of its
+digits are one number to the same base.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ _LARGEST = {4: 7, 8: 127}  # a move that keeps the digits of a byte apart
 class Moves(Words):
     """sigma times standard normals, stochastically rounded to whole numbers: floor(sigma z + u).
 
-    `bits` of an entry, 4 or 8. A byte of two entries has the move of its lower half plus 16 times that of its
-    upper half. Moves are at most 7 or 127.
+    An entry has 4 or 8 `bits`. A byte of two entries has the move of its lower half plus 16 times that of
+    its upper half. Moves are at most 7 or 127.
     """
 
     sigma: jax.Array | float

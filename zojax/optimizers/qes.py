@@ -1,4 +1,4 @@
-"""QES = whole-number moves of the weights x one point x standardised values, then moves with error feedback."""
+"""QES = moves by whole numbers x one point x standardised values, then moves with error feedback."""
 
 from collections.abc import Callable
 from functools import partial
@@ -53,8 +53,8 @@ def qes(
         q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
 
     over a population of P, with f its standardised losses. A move that leaves the range of its integer is
-    zero, in :math:`\delta` and in the step. The residual e, within 1.5, carries what rounding left; it is not
-    stored. Each step makes it again from the coefficients of the last K steps, at the integers of now.
+    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
     K (P + 1) scalars. A step holds one copy of the integers, in their own bytes. Values cannot come from
@@ -164,7 +164,7 @@ def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
     for (path, leaf), moves in zip(leaves, found, strict=True):
         if moves and jnp.result_type(leaf) not in (jnp.uint8, jnp.int8):
             raise TypeError(
-                f"params{jax.tree_util.keystr(path)} must be uint8 (two entries of 4 bits in a byte) or int8, "
+                f"params{jax.tree_util.keystr(path)} must be uint8 (two entries of 4 bits) or int8, "
                 f"got {jnp.result_type(leaf)}; let mask leave it out."
             )
     if not any(found):
@@ -183,7 +183,7 @@ def _stepped(tx, rule: _Rule, value_fn, state, params, given) -> tuple[PyTree, Z
     def moved(anchor, key, **extras):
         del anchor
         zs = _moves_of(rule, noise.make_seed(key), params)
-        return implicit.evaluate(value_fn, params, zs, jnp.float32(1), **extras)
+        return implicit.evaluate(lambda p: value_fn(p, **extras), params, zs, jnp.float32(1))
 
     fun = None if value_fn is None else moved
     _, after = tx.update(None, _inside(state), _ANCHOR, value_fn=fun, **given)
@@ -215,10 +215,11 @@ def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderSta
     rates = jax.vmap(rule.rate)(steps) if callable(rule.rate) else jnp.full(len(steps), rule.rate)
     seeds = jax.vmap(partial(_seeds, state.rng_key, len(c)))(steps)
     # The oldest first, as they were taken.
-    taken = jax.tree.map(lambda x: x[::-1], (rates[:, None] * rows, seeds))
+    scaled = (rates[:, None] * rows).astype(jnp.float32)
+    taken = scaled[::-1], seeds[::-1]
     leaves, treedef = jax.tree.flatten(params)
     updates = [
-        jnp.where(ok, _moves(rule, leaf, i, len(leaves), *taken), 0) if moves else no_update(leaf)
+        _moves(rule, leaf, i, len(leaves), ok, *taken) if moves else no_update(leaf)
         for i, (leaf, moves) in enumerate(zip(leaves, _chosen(rule, params), strict=True))
     ]
     new = _Past(rows[:-1], steps[:-1], after.inner_state)
@@ -232,7 +233,7 @@ def _seeds(key: jax.Array, n: int, step: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: noise.make_seed(jax.random.fold_in(of_losses, i)))(jnp.arange(n))
 
 
-def _moves(rule: _Rule, leaf, number: int, count: int, scaled, seeds) -> jax.Array:
+def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax.Array:
     """What to add to the bytes of a leaf, modulo 256; some rows at a time."""
     width = leaf.shape[-1] if leaf.ndim else 1
     rows = jnp.reshape(leaf, (-1, width))
@@ -250,17 +251,24 @@ def _moves(rule: _Rule, leaf, number: int, count: int, scaled, seeds) -> jax.Arr
             kept = noise.moved(entries, moves, leaf.dtype, like.bits) - entries
             return total + c * kept, None
 
-        def step(residual, taken):
-            g, _ = jax.lax.scan(member, jnp.zeros_like(entries), taken)
+        def step(carry, taken):
+            residual, _ = carry
+            g, _ = jax.lax.scan(member, zeros, taken)
             wanted = rule.decay * residual - g
-            now = noise.moved(entries, jnp.round(wanted), leaf.dtype, like.bits) - entries
-            return jnp.clip(wanted - now, -_RESIDUAL, _RESIDUAL), now
+            after = noise.moved(entries, jnp.round(wanted), leaf.dtype, like.bits)
+            left = wanted - (after - entries)
+            return (jnp.clip(left, -_RESIDUAL, _RESIDUAL), after), None
 
-        _, applied = jax.lax.scan(step, jnp.zeros_like(entries), (scaled, seeds))
-        return noise.bytes_of(entries + applied[-1], leaf.dtype, like.bits) - values
+        zeros = jnp.zeros_like(entries)
+        (_, after), _ = jax.lax.scan(step, (zeros, entries), (scaled, seeds))
+        after = jnp.where(ok, after, entries)
+        return noise.bytes_of(after, leaf.dtype, like.bits) - values
 
     numbers = jnp.arange(len(rows), dtype=jnp.uint32)
-    at_once = max(1, min(len(rows), _AT_ONCE // width))
+    most = max(1, min(len(rows), _AT_ONCE // width))
+    at_once = next(
+        n for n in range(most, 0, -1) if len(rows) % n == 0
+    )  # a rest would copy the leaf
     return jnp.reshape(jax.lax.map(of_row, (numbers, rows), batch_size=at_once), leaf.shape)
 
 

@@ -29,13 +29,12 @@ def qzo(
         c = \frac{L(s + \mu z) - L(s - \mu z)}{2\mu}, \qquad
         s \leftarrow s - \eta\; \mathrm{mean}_i(\min(\max(c_i, -C), C)\, z_i)
 
-    over the scales s of weights :math:`w = s\,q`. One scale moves a block of weights together, so c is larger
-    than for single weights: the clip bounds the step of one direction. A step is 2 N evaluations. There is no
-    state, and no array of the size of the weights.
+    over the scales s of weights :math:`w = s\,q`. One scale moves a block of weights together, so c is
+    larger than for single weights: the clip bounds the step of one direction. A step is 2 N evaluations.
+    There is no state, and no array of the size of the weights.
 
-    The radius and the rate are in units of the scales, which are small: for a 4-bit layer near 1e-2. float16
-    scales round updates below 1/2048 of themselves: give
-    `zojax.stochastic_rounding(zojax.qzo(...))`.
+    The radius and the rate are in units of the scales, about 1e-2 for a 4-bit layer. float16 scales lose
+    updates below 1/2048 of themselves: use `zojax.stochastic_rounding(zojax.qzo(...))`.
 
     Independent evidence: none beyond its paper.
 

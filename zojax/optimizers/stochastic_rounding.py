@@ -19,9 +19,9 @@ def stochastic_rounding(tx: ZerothOrder) -> ZerothOrder:
     Without it, a bfloat16 parameter ignores updates below 1/512 of itself, and training stops.
 
     Gradients, the inner transformation with its parameters, and updates are float32. Add the updates with
-    `optax.apply_updates`: the sum is the rounded one, to the bit. There is no state beside that of `tx`. The
-    random numbers come from a child of the step's key, so a log replays them. float32 and float64 parameters
-    are not rounded.
+    `optax.apply_updates`: the sum is the rounded one, to the bit. There is no state beside that of `tx`.
+    The random numbers come from a child of the step's key, so a log replays them. float32 and float64
+    parameters are not rounded.
 
     Args:
       tx: a ready-made optimizer, or `zojax.zeroth_order(...)`.

@@ -148,7 +148,7 @@ def _note(args: argparse.Namespace) -> dict[str, Any]:
 
 def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     arrays = model._replace(params=jax.tree.map(jnp.asarray, model.params))
-    params, frozen = partition(arrays, args.params, args.seed, [])
+    params, frozen = partition(arrays, args.params, args.seed, np.arange(0))
     questions = _gym(args, model) if args.data is None else _rows(args, model)
     reward = questions.reward
     if args.format is not None:

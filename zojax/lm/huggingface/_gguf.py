@@ -142,7 +142,7 @@ class GGUF:
         return settings.count(which, settings.count("num_attention_heads"))
 
     def quantized(self, name: str) -> Quantized | None:
-        """The tensor with its integers and scales as in the file; None if its type is not one of `_BLOCKS`."""
+        """The tensor with its integers and scales as in the file; None for a type without blocks of 32."""
         tensor = self._known[self._name(name)]
         layout = _BLOCKS.get(tensor.tensor_type.name)
         if layout is None:

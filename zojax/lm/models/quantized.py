@@ -1,4 +1,4 @@
-"""Matrices of 4-bit or 8-bit integers in blocks, each with a scale: the types Q4_0, Q4_1 and Q8_0 of GGUF."""
+"""Matrices of 4-bit or 8-bit integers in blocks with scales: the types Q4_0, Q4_1 and Q8_0 of GGUF."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Quantized:
     .. math::
         w = s\,(q - z) + m
 
-    It stands in a model's parameters in the place of an array. An index selects matrices or rows. Arithmetic
-    of `jax.numpy` makes the array where it is read, so a scan over layers holds one layer at a time.
+    It replaces an array in a model's parameters. An index selects matrices or rows. Arithmetic of
+    `jax.numpy` makes the array where it is read, so a scan over layers holds one layer at a time.
 
     Attributes:
       integers: `(..., n, b, 16)` uint8 for b blocks of 4 bits: byte i has entry i in its lower half and

@@ -10,7 +10,7 @@ A step has three parts:
 values will do: `zojax.eggroll` and `zojax.open_es` with low-rank directions share the products with the
 weights.
 
-    params, frozen = lm.partition(model, "norms", 0, [])
+    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
     questions = rewards.gym(model, "products")
     batches = rewards.batches(questions.train, 8)
     problem = rewards.Problem(
