@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import jax
+import numpy as np
 
 from zojax._alike import sharded_alike
 
@@ -44,6 +45,24 @@ def mesh_sharding(x) -> jax.NamedSharding | None:
     if not isinstance(sharding, jax.NamedSharding) or sharding.num_devices == 1:
         return None
     return sharding
+
+
+def spans_processes(x) -> bool:
+    """Whether an array has shards in other processes, outside of `jit`."""
+    return (
+        isinstance(x, jax.Array)
+        and not isinstance(x, jax.core.Tracer)
+        and not x.is_fully_addressable
+    )
+
+
+def on_host(x) -> np.ndarray:
+    """The whole array; a collective of all processes if each has shards of it."""
+    if spans_processes(x) and not x.is_fully_replicated:
+        from jax.experimental.multihost_utils import process_allgather
+
+        x = process_allgather(x, tiled=True)
+    return np.asarray(x)
 
 
 def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.Array:

@@ -9,7 +9,7 @@ from zojax._trees import PyTree
 
 
 class Model(Protocol):
-    """Images (n, ...) in [0, 1] to scores (n, classes), in the caller's layout.
+    """Images (n, ...) in [0, 1] to scores (n, classes) or labels (n,), in the caller's layout.
 
     Images are float32: JAX arrays, or NumPy arrays with `jit=False`. Scores are logits or probabilities.
     """
@@ -40,7 +40,8 @@ class Propose(Protocol):
 class Update(Protocol):
     """The state after round t, from the projected images and their losses (points,).
 
-    The key is the key of `propose`. The loss of an unusable score is inf.
+    The key is the key of `propose`. The loss of an unusable score is inf. Without a `ClassLoss`, an
+    adversarial image has the loss -1, another one 1.
     """
 
     def __call__(
@@ -64,7 +65,9 @@ class Attack(NamedTuple):
 
     Attributes:
       norm: "linf" or "l2", the norm of the ball.
-      loss: `loss(logits, label) -> scalar`, to be lowered for the true class.
+      loss: `loss(logits, label) -> scalar`, to be lowered for the true class. None for an attack from
+        labels: its points may leave the ball, and the adversarial image nearest to x is kept. An image
+        is solved once this image is within eps.
       points: queries of a round, an int.
       init: `init(key, x, loss) -> state`. `loss` is the loss of x; x is float32 with channels last.
       propose: `propose(key, state, x, eps, t) -> images` of shape (points, *x.shape).
@@ -94,8 +97,12 @@ class Attack(NamedTuple):
     """
 
     norm: str
-    loss: ClassLoss
+    loss: ClassLoss | None
     points: int
     init: Init
     propose: Propose
     update: Update
+
+    @property
+    def from_labels(self) -> bool:
+        return self.loss is None

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 NORMS = ("linf", "l2")
-_LARGEST_RADIUS = 1e6  # a larger radius allows no more images, and its square may overflow
+LARGEST_RADIUS = 1e6  # a larger radius allows no more images, and its square may overflow
 
 
 def radius(eps: float | jax.Array) -> jax.Array:
     """A traced float32: another value needs no other program."""
-    return jnp.minimum(jnp.float32(eps), _LARGEST_RADIUS)
+    return jnp.minimum(jnp.float32(eps), LARGEST_RADIUS)
 
 
 def length(delta: jax.Array, norm: str) -> jax.Array:

@@ -12,7 +12,8 @@ import numpy as np
 
 from zojax.attacks._attack import ClassLoss
 
-OUTPUTS = ("logits", "probabilities")
+SCORES = ("logits", "probabilities")
+OUTPUTS = (*SCORES, "labels")
 _RULED_OUT = -1e30  # far below any logit, and differences of it are finite
 _TOLERANCE = 0.05  # of the sum of probabilities, which a model may round
 
@@ -25,6 +26,17 @@ def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
 def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     """log(p_c / (1 - p_c)): increases with the probability p_c, and never saturates."""
     return logits[label] - jax.nn.logsumexp(_others(logits, label))
+
+
+def decision(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """1 where the class is predicted, else -1: all that a label tells."""
+    return jnp.where(jnp.argmax(logits) == label, 1.0, -1.0)
+
+
+def of_label(predicted: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits of two classes, "the label" and "another", and the first class; NaN for a negative label."""
+    logits = jnp.where(predicted == label, jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+    return jnp.where(predicted >= 0, logits, jnp.nan), jnp.where(label >= 0, 0, -1)
 
 
 class RowSums(NamedTuple):

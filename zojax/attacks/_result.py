@@ -16,7 +16,7 @@ class Result(NamedTuple):
 
     Attributes:
       adversarial: float32, as x: the adversarial image, or the best one seen. Inside the ball and inside
-        [0, 1].
+        [0, 1]. From labels: the nearest adversarial image, perhaps outside the ball, or x.
       success: bool, whether the image is adversarial. False says nothing about an image whose queries are
         mostly unusable or all flat; `problems` lists such images.
       queries: int32, images that the model answered, at most the budget. The first is x itself: an image
@@ -24,7 +24,8 @@ class Result(NamedTuple):
       norms: float32, the length of the perturbation in the norm of the attack.
       unusable: int32, queries with scores that were not finite, or no probabilities despite
         `output="probabilities"`. The attack gives an image up after 10 unusable answers and no usable one.
-      flat: int32, queries with the same loss as x itself: hard labels, saturated or rounded scores.
+      flat: int32, queries with the same loss as x itself: hard labels, saturated or rounded scores. From
+        labels: queries that were not adversarial.
     """
 
     adversarial: jax.Array
@@ -55,9 +56,9 @@ class Result(NamedTuple):
             i = np.argmax(constant)
             found.append(
                 f"{constant.sum()} of {len(constant)} images were not attacked: their loss never changed, "
-                f"such as in {queries[i]} queries for image {i}. Hard labels need attacks.smoothed (or a "
-                "larger radius there), saturated probabilities need logits, a tiny eps needs a larger one; "
-                "see Result.flat."
+                f"such as in {queries[i]} queries for image {i}. Hard labels need attacks.hop_skip_jump or "
+                "attacks.smoothed (a larger radius there), attacks from labels need starts=, saturated "
+                "probabilities need logits, a tiny eps needs a larger one; see Result.flat."
             )
         return found
 

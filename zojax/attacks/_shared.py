@@ -34,7 +34,30 @@ axes of x and of the images that the model sees: "nhwc" or "nchw". None is "nhwc
     "batch_size": """\
 most images in one call of the model, or one round of an image; by default 16 on CPU and
     1024 elsewhere.""",
+    "starts": """\
+images like x, one for each, tried first if given. Only for attacks from labels.""",
     "jit": "False calls the model on the host, with NumPy images that are not solved yet.",
+    "executor": """\
+of `concurrent.futures`, calls the model with several batches at once, with `jit=False`: threads,
+    processes or a cluster (`zojax.executors`). Pass a `batch_size` below the number of images.""",
+    "timeout": """\
+seconds of a call with `jit=False`. Scores that are late count as NaN, and the call is ended.""",
+    "retries": "how often a call with `jit=False` is made again after it raised or was late.",
+}
+
+LABELS = SHARED | {
+    "model": """\
+images (n, ...) in [0, 1] -> int labels (n,), or scores (n, classes), of which the largest counts;
+    traceable by JAX unless `jit=False`. The same function object compiles once.""",
+    "eps": """\
+the distance at which an image is solved and stops, in units of the image. With 0, the default, the
+    attack spends its budget, and any adversarial image is a success.""",
+    "norm": 'of the distance: "linf" or "l2".',
+    "budget": "most queries an image, the first of them for x itself; start and bisection count, too.",
+    "starts": """\
+images like x, one for each: adversarial, or for targets of the target class. Each costs one query.
+    Without one, or if it is not adversarial, random images are tried until one is.""",
+    "output": 'what the model returns: "labels", or scores as "logits" or "probabilities".',
 }
 
 ENDING = """\
@@ -51,7 +74,7 @@ Warns:
   UserWarning: some images were not really attacked (`Result.unusable`, `Result.flat`)."""
 
 
-def documented(attack: F) -> F:
+def documented(attack: F, shared: dict[str, str] = SHARED) -> F:
     """Completes the docstring of an attack's function by all that attacks share.
 
     Its section "Args:" describes the arguments of its own; it may describe a shared one anew. A missing
@@ -60,10 +83,15 @@ def documented(attack: F) -> F:
     if attack.__doc__:  # none under python -OO
         before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")
         own, _, after = rest.partition("\n\n")
-        texts = SHARED | dict(re.findall(r"^  (\w+): (.*(?:\n    .*)*)", own, re.MULTILINE))
+        texts = shared | dict(re.findall(r"^  (\w+): (.*(?:\n    .*)*)", own, re.MULTILINE))
         arguments = [f"  {name}: {texts[name]}" for name in inspect.signature(attack).parameters]
         attack.__doc__ = "\n".join([before + "Args:", *arguments, "", ENDING, "", after])
     return attack
+
+
+def documented_labels(attack: F) -> F:
+    """`documented`, for attacks from labels."""
+    return documented(attack, LABELS)
 
 
 def reused(**checks: Callable[[str, Any], Any]) -> Callable[[G], G]:

@@ -1,6 +1,7 @@
 """SimBA: coordinate descent over an orthonormal basis, of pixels or of low frequencies."""
 
 import math
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from zojax._checks import require_fraction
 from zojax.attacks import _losses
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
+from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented, reused
@@ -44,6 +46,9 @@ def simba(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""One pixel after another in random order: +step, then -step if +step did not help.
 
@@ -69,7 +74,8 @@ def simba(
     (True, True)
     """
     attack = simba_attack(norm, step)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @documented
@@ -89,6 +95,9 @@ def simba_dct(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""SimBA over the low frequencies of the discrete cosine transform.
 
@@ -112,7 +121,8 @@ def simba_dct(
     (True, True)
     """
     attack = simba_attack(norm, step, frequencies)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(frequencies=require_fraction)
@@ -153,22 +163,18 @@ def _pixel(index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _cosines(fraction: float):
     """The number of low frequencies, and the direction of one of them."""
 
-    def lowest(shape):
+    def count(shape):
         height, width, channels = height_width_channels(shape)
-        return math.ceil(fraction * height), math.ceil(fraction * width), channels
+        vertical, horizontal = lowest(fraction, height, width)
+        return len(vertical) * len(horizontal) * channels
 
     def direction(index, shape):
         height, width, channels = height_width_channels(shape)
-        rows, columns, _ = lowest(shape)
+        vertical, horizontal = map(jnp.asarray, lowest(fraction, height, width))
+        rows, columns = len(vertical), len(horizontal)
         u, v = index // columns % rows, index % columns
         channel = jnp.arange(channels) == index // (rows * columns)
-        wave = _wave(u, height)[:, None, None] * _wave(v, width)[:, None] * channel
+        wave = vertical[u][:, None, None] * horizontal[v][:, None] * channel
         return wave.reshape(shape)
 
-    return lambda shape: math.prod(lowest(shape)), direction
-
-
-def _wave(frequency: jax.Array, length: int) -> jax.Array:
-    """One row of the orthonormal cosine transform."""
-    angles = (jnp.arange(length) + 0.5) * frequency * (jnp.pi / length)
-    return jnp.cos(angles) * jnp.sqrt(jnp.where(frequency == 0, 1.0, 2.0) / length)
+    return count, direction

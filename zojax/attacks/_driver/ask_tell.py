@@ -10,7 +10,12 @@ from jax.typing import ArrayLike
 from zojax._keys import as_key
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack
-from zojax.attacks._driver.checks import check_images, check_options, check_outputs
+from zojax.attacks._driver.checks import (
+    check_images,
+    check_options,
+    check_outputs,
+    check_starts,
+)
 from zojax.attacks._driver.host import Session
 from zojax.attacks._driver.rounds import Rounds
 from zojax.attacks._driver.types import ImageState
@@ -21,14 +26,14 @@ class AskTell(NamedTuple):
     """An attack as four pure functions of a state; made by `ask_tell`.
 
     Attributes:
-      init: `init(key, x, y) -> state`.
+      init: `init(key, x, y, starts=None) -> state`.
       ask: `ask(state) -> points`, NumPy images (n, ...) to evaluate; n = 0 at the end.
-      tell: `tell(state, outputs) -> state`, from scores (n, classes). The state is a value: after an error
-        the last state is still good.
+      tell: `tell(state, outputs) -> state`, from scores (n, classes) or labels (n,). The state is a value:
+        after an error the last state is still good.
       result: `result(state) -> Result`, at any time.
     """
 
-    init: Callable[[int | jax.Array, ArrayLike, ArrayLike], Any]
+    init: Callable[..., Any]
     ask: Callable[[Any], np.ndarray]
     tell: Callable[[Any, ArrayLike], Any]
     result: Callable[[Any], Result]
@@ -51,7 +56,7 @@ def ask_tell(
       budget: most queries an image, the first of them for x itself. The default suits random search
         (`square`, `simba`); gradient estimates need more, 10,000 by default in their own functions.
       targeted: whether y is the class to reach instead of the class to leave.
-      output: the scores that `tell` gets: "logits" or "probabilities".
+      output: what `tell` gets: "logits", "probabilities", or "labels" for an attack from labels.
       layout: axes of x and of the images: "nhwc" or "nchw". None is "nhwc", with a warning where x looks
         like "nchw".
 
@@ -77,12 +82,16 @@ def ask_tell(
     options = check_options(attack, eps, budget, targeted, output, layout)
     session = Session(Rounds(attack, options), _ball.radius(eps))
 
-    def init(key: int | jax.Array, x: ArrayLike, y: ArrayLike) -> ImageState:
-        return session.init(as_key(key), *check_images(x, y, layout))
+    def init(
+        key: int | jax.Array, x: ArrayLike, y: ArrayLike, starts: ArrayLike | None = None
+    ) -> ImageState:
+        images, classes = check_images(x, y, layout)
+        return session.init(as_key(key), images, classes, check_starts(starts, attack, images))
 
     def tell(state: ImageState, outputs: ArrayLike) -> ImageState:
         scores = np.asarray(outputs)
-        check_outputs(scores, session.asked(state).sum(), state.y)
+        check_outputs(scores, session.asked(state).sum(), state.y, options.output)
+        scores = scores.reshape(len(scores), -1)
         session.check(state, [scores])
         return session.tell(state, [scores])
 

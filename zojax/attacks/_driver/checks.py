@@ -6,12 +6,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._call import untraceable
-from zojax._checks import brief, require_count, require_option, require_positive
+from zojax._checks import brief, require_count, require_option, require_positive, require_rate
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import NORMS
 from zojax.attacks._driver.types import PATIENCE, Options
 from zojax.attacks._layout import check_layout, check_shape
-from zojax.attacks._losses import OUTPUTS, RowSums
+from zojax.attacks._losses import OUTPUTS, SCORES, RowSums
 
 _Array = jax.Array | np.ndarray
 
@@ -23,15 +23,20 @@ def check_options(attack: Attack, eps, budget, targeted, output, layout) -> Opti
             f"attack must be an Attack, got {brief(attack)}; try attacks.square_attack()."
         )
     require_option("norm", attack.norm, NORMS)
-    require_positive("eps", eps)
+    if attack.from_labels:
+        require_rate("eps", eps)  # 0: as near as the budget allows
+    else:
+        require_positive("eps", eps)
     if not isinstance(targeted, (bool, np.bool_)):
         raise TypeError(f"targeted must be True or False, got {targeted!r}; targets go into y.")
-    if isinstance(output, str) and output == "labels":
+    if not attack.from_labels and isinstance(output, str) and output == "labels":
         raise ValueError(
-            "output='labels' is not enough: an attack compares scores. Give logits or probabilities, or "
-            "attacks.smoothed(label_fn, num_classes) with output='probabilities'."
+            "output='labels' is not enough: this attack compares scores. Give logits or probabilities, "
+            "or attack by attacks.hop_skip_jump, sign_opt or geoda."
         )
-    require_option("output", output, OUTPUTS)
+    require_option("output", output, OUTPUTS if attack.from_labels else SCORES)
+    if attack.from_labels and output == "logits":
+        output = "labels"  # the same program
     budget, points = require_count("budget", budget), attack.points
     if 1 < budget <= points:
         raise ValueError(
@@ -68,6 +73,26 @@ def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array
     return images, classes
 
 
+def check_starts(starts: ArrayLike | None, attack: Attack, x: _Array) -> _Array | None:
+    """The images to start from as an array, or None."""
+    if starts is None:
+        return None
+    if not attack.from_labels:
+        raise ValueError(
+            "starts are for attacks from labels; this attack starts from x: leave them out."
+        )
+    images = _numbers("starts", starts)
+    if images.shape != x.shape:
+        raise ValueError(
+            f"starts must hold one image for each of x, shape {x.shape}, got shape {images.shape}."
+        )
+    if not isinstance(images, jax.core.Tracer):
+        low, high = float(jnp.min(images)), float(jnp.max(images))
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"starts must lie in [0, 1], got values from {low} to {high}.")
+    return images
+
+
 def _numbers(name: str, value) -> _Array:
     array = value if isinstance(value, jax.Array) else np.asarray(value)
     if not any(jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
@@ -85,10 +110,19 @@ def output_of(model: Model, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
 
 
 def check_outputs(
-    outputs: np.ndarray | jax.ShapeDtypeStruct, count: int, y: ArrayLike, classes: int | None = None
+    outputs: np.ndarray | jax.ShapeDtypeStruct,
+    count: int,
+    y: ArrayLike,
+    output: str,
+    classes: int | None = None,
 ) -> None:
-    """Raises unless outputs are scores of `count` images, for `classes` classes if that is given."""
+    """Raises unless outputs are scores of `count` images, for `classes` classes if that is given.
+
+    With output="labels", one int for each image will do.
+    """
     shape, dtype = outputs.shape, outputs.dtype
+    if output == "labels" and shape == (count,) and dtype.kind in "iu":
+        return
     if not (jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "biu"):
         raise TypeError(f"the model must return scores that are real numbers, got dtype {dtype}.")
     if shape == (count,):

@@ -23,6 +23,7 @@ def run_compiled(
     rounds: Rounds,
     x: jax.Array,
     y: jax.Array,
+    starts: jax.Array | None,
     eps: jax.Array,
     batch_size: int,
 ) -> tuple[Result, RowSums]:
@@ -33,7 +34,7 @@ def run_compiled(
     evaluate = partial(_evaluate, model, batch_size, rounds.options.layout)
     outputs = jnp.asarray(evaluate(x), jnp.float32)
     sums, everyone = RowSums.of(outputs), jnp.ones(len(x), bool)
-    state = rounds.tell_first(rounds.start(key, x, y), outputs, everyone)
+    state = rounds.tell_first(rounds.start(key, x, y, starts), outputs, everyone)
     waiting = rounds.active(state)
     if rounds.options.output == "probabilities":
         waiting &= ~sums.improper
@@ -46,7 +47,7 @@ def run_compiled(
         return rounds.advance(eps, state, points, outputs, answered)
 
     slots = max(1, min(len(x), batch_size // rounds.attack.points))
-    return rounds.result(_in_slots(advance, rounds.active, state, waiting, slots)), sums
+    return rounds.result(eps, _in_slots(advance, rounds.active, state, waiting, slots)), sums
 
 
 def _in_slots(
@@ -70,8 +71,8 @@ def _in_slots(
         part = part._replace(solved=part.solved | (rows == count))
         enough = jnp.where(taken < total, slots - max(1, slots // 8), 0)
         part = lax.while_loop(lambda part: jnp.sum(active(part)) > enough, advance, part)
-        written = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state[3:], part[3:])
-        state = ImageState(*state[:3], *written)  # key, x and y, the first fields, never change
+        written = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state[4:], part[4:])
+        state = ImageState(*state[:4], *written)  # key, x, y and start, the first, never change
         free = ~active(part)
         place = taken + jnp.cumsum(free) - 1
         following = jnp.where(place < total, queue[jnp.clip(place, 0, count - 1)], count)
@@ -83,12 +84,12 @@ def _in_slots(
 
 
 def _evaluate(model: Model, batch_size: int, layout: str | None, points: jax.Array) -> jax.Array:
-    """The model's scores, at most `batch_size` images at a time."""
+    """The model's scores or labels, (n, columns), at most `batch_size` images at a time."""
     points, n = outward(points, layout), len(points)
     if n <= batch_size:
-        return jnp.asarray(model(points))
+        return jnp.asarray(model(points)).reshape(n, -1)
     batches = -(-n // batch_size)
     size = -(-n // batches)
     padded = jnp.pad(points, [(0, batches * size - n)] + [(0, 0)] * (points.ndim - 1))
     outputs = lax.map(model, padded.reshape((batches, size) + points.shape[1:]))
-    return outputs.reshape((-1,) + outputs.shape[2:])[:n]
+    return outputs.reshape(batches * size, -1)[:n]

@@ -23,9 +23,11 @@ class Rounds(NamedTuple):
     options: Options
 
     @promoting
-    def start(self, key: jax.Array, x: jax.Array, y: jax.Array) -> ImageState:
+    def start(
+        self, key: jax.Array, x: jax.Array, y: jax.Array, starts: jax.Array | None
+    ) -> ImageState:
         """Every image before its first query."""
-        return jax.vmap(partial(self._start, key))(x, y)
+        return jax.vmap(partial(self._start, key))(x, y, starts)
 
     def active(self, state: ImageState) -> jax.Array:
         """Images that are not solved, were not given up, and can pay for another round."""
@@ -36,10 +38,13 @@ class Rounds(NamedTuple):
     @promoting
     def propose(self, eps: jax.Array, state: ImageState) -> jax.Array:
         """The images of a round, projected: (images, points, ...)."""
+        room = _ball.radius(_ball.LARGEST_RADIUS) if self.attack.from_labels else eps
 
         def propose(s: ImageState) -> jax.Array:
             points = self.attack.propose(noise.fold_in(s.key, s.t), s.inner, s.x, eps, s.t)
-            return jax.vmap(lambda point: _ball.project(point, s.x, eps, self.attack.norm))(points)
+            if s.start is not None:
+                points = jnp.where(s.t == 0, s.start[None], points)
+            return jax.vmap(lambda point: _ball.project(point, s.x, room, self.attack.norm))(points)
 
         return jax.vmap(propose)(state)
 
@@ -58,11 +63,14 @@ class Rounds(NamedTuple):
         return jax.vmap(partial(self._advance, eps))(state, points, outputs, answered)
 
     @promoting
-    def result(self, state: ImageState) -> Result:
+    def result(self, eps: jax.Array, state: ImageState) -> Result:
         norms = jax.vmap(lambda a, b: _ball.length(a - b, self.attack.norm))(state.best, state.x)
+        success = state.solved
+        if self.attack.from_labels:
+            success |= (eps == 0) & (state.best_loss < 0)
         return Result(
             adversarial=outward(state.best, self.options.layout),
-            success=state.solved,
+            success=success,
             queries=state.queries,
             norms=norms,
             unusable=state.unusable,
@@ -71,7 +79,7 @@ class Rounds(NamedTuple):
 
     # --- one image ---
 
-    def _start(self, key, x, y) -> ImageState:
+    def _start(self, key, x, y, start) -> ImageState:
         inf, zero, own = jnp.float32(jnp.inf), jnp.int32(0), noise.fold_in(key, checksum(x))
         # Traced images cannot be refused. Class -1, which has no score, makes all their scores unusable.
         y = jnp.where(jnp.all((x >= 0) & (x <= 1)), y, -1)
@@ -79,6 +87,7 @@ class Rounds(NamedTuple):
             key=own,
             x=x,
             y=y,
+            start=start,
             t=zero,
             queries=zero,
             solved=jnp.bool_(False),
@@ -91,8 +100,10 @@ class Rounds(NamedTuple):
         )
 
     def _judge(self, outputs, y) -> tuple[jax.Array, jax.Array]:
-        logits = _losses.as_logits(outputs, self.options.output)
-        return _losses.judge(logits, y, self.options.targeted, self.attack.loss)
+        logits, loss = _losses.as_logits(outputs, self.options.output), self.attack.loss
+        if len(outputs) == 1:
+            logits, y = _losses.of_label(outputs[0], y)
+        return _losses.judge(logits, y, self.options.targeted, loss or _losses.decision)
 
     def _tell_first(self, s: ImageState, outputs, answered) -> ImageState:
         loss, hit = self._judge(outputs, s.y)
@@ -110,14 +121,18 @@ class Rounds(NamedTuple):
         losses, hits = jax.vmap(self._judge, (0, None))(outputs, s.y)
         losses, hits = jnp.where(answered, losses, jnp.inf), hits & answered
         key = noise.fold_in(s.key, s.t)
-        ranks = jnp.where(hits, -jnp.inf, losses)
+        solves, worth = hits, -jnp.inf
+        if self.attack.from_labels:
+            lengths = jax.vmap(lambda point: _ball.length(point - s.x, self.attack.norm))(points)
+            solves, worth = hits & (lengths <= eps), -1 / jnp.maximum(lengths, 1e-30)
+        ranks = jnp.where(hits, worth, losses)
         first = jnp.argmin(ranks)
         better = ranks[first] < s.best_loss
         usable = jnp.isfinite(losses)
         after = s._replace(
             t=s.t + 1,
             queries=s.queries + _count(answered),
-            solved=jnp.any(hits),
+            solved=jnp.any(solves),
             best=jnp.where(better, points[first], s.best),
             best_loss=jnp.where(better, ranks[first], s.best_loss),
             unusable=s.unusable + _count(answered & ~usable),

@@ -28,6 +28,7 @@ class ImageState(NamedTuple):
     key: jax.Array  # the image's own
     x: jax.Array
     y: jax.Array  # its class, or the target
+    start: jax.Array | None  # the first image to try, if one is given
     t: jax.Array  # rounds so far
     queries: jax.Array
     solved: jax.Array  # whether `best` is adversarial
