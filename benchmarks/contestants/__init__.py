@@ -182,6 +182,8 @@ ATTACKS = {
     "attack by zojax": Contestant("attack", {"by": "zojax"}),
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
+    "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
+    "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
 DECODINGS = {
     "plain decoding": Contestant("decoding", {"draft": "none"}),
