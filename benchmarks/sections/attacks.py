@@ -36,8 +36,12 @@ BUDGETS = (250, 1000, 5000)
 
 
 def from_labels(name, norm, images=20, budgets=BUDGETS, epochs=15, by=("zojax", "ART")):
-    settings = dict(name=name, norm=norm, images=images, budgets=budgets, epochs=epochs, data="mnist")
-    return entry(f"{name}, {norm}", "attack", settings, 1, [f"labels by {one}" for one in by], turns=1)
+    settings = dict(
+        name=name, norm=norm, images=images, budgets=budgets, epochs=epochs, data="mnist"
+    )
+    return entry(
+        f"{name}, {norm}", "attack", settings, 1, [f"labels by {one}" for one in by], turns=1
+    )
 
 
 def distances(rows: list[dict]) -> list[dict]:

@@ -154,7 +154,9 @@ def _stepped(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     """After a failure of the first step, further probes join those at the same image."""
     moved = state.steps > 0
     again = state._replace(rate=state.rate * moves.shrink)
-    probing = _where(moved, _probing(state), _probing(state)._replace(sums=state.sums, votes=state.votes))
+    probing = _where(
+        moved, _probing(state), _probing(state)._replace(sums=state.sums, votes=state.votes)
+    )
     missed = _where(moved | (state.count >= moves.tries), probing, again)
     ahead = _bisecting(state, point)._replace(rate=2 * state.rate, steps=state.steps + 1)
     return _where(hit, ahead, missed)
@@ -178,9 +180,7 @@ def _probing(state: BoundaryState) -> BoundaryState:
 
 
 def _where(condition: jax.Array, after: BoundaryState, other: BoundaryState) -> BoundaryState:
-    return jax.tree.map(
-        lambda a, b: a if a is b else jnp.where(condition, a, b), after, other
-    )
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), after, other)
 
 
 # --- images ------------------------------------------------------------------------------------------

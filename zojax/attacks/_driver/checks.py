@@ -78,7 +78,9 @@ def check_starts(starts: ArrayLike | None, attack: Attack, x: _Array) -> _Array 
     if starts is None:
         return None
     if not attack.from_labels:
-        raise ValueError("starts are for attacks from labels; this attack starts from x: leave them out.")
+        raise ValueError(
+            "starts are for attacks from labels; this attack starts from x: leave them out."
+        )
     images = _numbers("starts", starts)
     if images.shape != x.shape:
         raise ValueError(
