@@ -47,6 +47,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--quick", action="store_true", help="tiny works; nothing is kept")
     add("--only", nargs="+", default=["*"], metavar="PATTERN", help="works by name")
     add("--contestants", nargs="+", default=["*"], metavar="PATTERN", help="contestants by name")
+    add("--missing", action="store_true", help="only what has no row yet: continue a long section")
     add("--rounds", type=positive, help="turns of a contestant, at most; runs of a search")
     add(
         "--budget",
@@ -170,7 +171,8 @@ def contests(name, section: Section, given, folder: Path, device: dict, until: f
     entries = section.quick if given.quick else section.entries
     store.check(folder)
     rows = store.load(folder, name)
-    for entry, names in harness.chosen(entries, given.only, given.contestants):
+    chosen = harness.chosen(entries, given.only, given.contestants)
+    for entry, names in harness.missing(chosen, rows) if given.missing else chosen:
         if given.rounds and entry.turns:
             entry = entry._replace(turns=given.rounds)
         for group in harness.groups(entry, names):

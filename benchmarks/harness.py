@@ -329,6 +329,13 @@ def chosen(entries: list[Entry], works: list[str], contestants: list[str]) -> li
     return [(entry, some) for entry, some in kept if some]
 
 
+def missing(chosen: list[tuple], rows: list[dict]) -> list[tuple]:
+    """The entries with those of their contestants that have no row, or a failed one."""
+    done = {(row["work"], row["contestant"]) for row in rows if "failed" not in row}
+    left = [(entry, [n for n in names if (entry.label, n) not in done]) for entry, names in chosen]
+    return [(entry, names) for entry, names in left if names]
+
+
 def matching(option: str, names: list[str], patterns: list[str]) -> set[str]:
     """The names that match. Raises SystemExit if a pattern matches none of them."""
     for pattern in patterns:

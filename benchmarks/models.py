@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Shape = jax.ShapeDtypeStruct
@@ -260,6 +261,40 @@ def smollm2(batch=4, length=128, dtype="float32") -> Model:
     return Model(loss, params, _tokens(batch, length))
 
 
+def smollm2_on_reviews(batch=8, length=128, weights="float32") -> Model:
+    """SmolLM2-135M's shape, a choice between two next words; "4-bit" are the types of its GGUF file."""
+    from zojax.lm import llama
+    from zojax.lm._smollm2 import CONFIG
+
+    words, last = np.array([5, 7]), np.full(batch, length - 1)
+
+    def loss(params, tokens, label):
+        logits = llama.forward(CONFIG, params, tokens, positions=last, rows=words)
+        return classification_loss(logits, label)
+
+    shapes, is_shape = llama.shapes(CONFIG), lambda shape: isinstance(shape, tuple)
+    if weights == "4-bit":
+        params = jax.tree.map_with_path(_blocks, shapes, is_leaf=is_shape)
+    else:
+        params = jax.tree.map(lambda s: Shape(s, jnp.dtype(weights)), shapes, is_leaf=is_shape)
+    return Model(loss, params, _tokens(batch, length) | {"label": Shape((batch,), jnp.int32)})
+
+
+def _blocks(path, shape):
+    """Q8_0 for the embedding, Q4_1 for the matrices of layers, float32 for gains."""
+    from zojax import lm
+
+    name, (*stack, rows, columns) = path[-1].key, shape if len(shape) > 1 else (*shape, 1)
+    if "norm" in name:
+        return _f32(*shape)
+    if name == "embed":
+        blocks = (rows, columns // 32)
+        return lm.Quantized(Shape((*blocks, 32), jnp.int8), Shape(blocks, jnp.float16), None)
+    blocks = (*stack, columns, rows // 32)
+    half = Shape(blocks, jnp.float16)
+    return lm.Quantized(Shape((*blocks, 16), jnp.uint8), half, half, transposed=True)
+
+
 def opt(layers, width, heads) -> Model:
     """An OPT shape in bfloat16, batch 1 x 400 tokens."""
     from zojax.lm import gpt
@@ -269,8 +304,55 @@ def opt(layers, width, heads) -> Model:
     def loss(params, tokens):
         return next_token_loss(gpt.forward(config, params, tokens), tokens)
 
+    return Model(loss, _bf16(gpt.shapes(config)), _tokens(1, 400))
+
+
+def _bf16(shapes):
+    shape = partial(Shape, dtype=jnp.bfloat16)
+    return jax.tree.map(shape, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def llama(tied=True, extra=(), **config) -> Model:
+    """A Llama-like shape in bfloat16, batch 1 x 400 tokens; `extra` names optional parameters."""
+    from zojax.lm import llama
+
+    config = llama.Config(**config)
+    shapes, more = llama.shapes(config), llama.optional_shapes(config)
+    shapes["layers"] |= {name: more[name] for name in extra}
+    if not tied:
+        shapes["head"] = shapes["embed"]
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(config, params, tokens), tokens)
+
+    return Model(loss, _bf16(shapes), _tokens(1, 400))
+
+
+def adapters(rank=8, **settings) -> Model:
+    """LoRA of query and value of a Llama-like shape: the trained part; the rest is in the batch."""
+    whole = llama(**settings)
+    layers, trained = whole.params["layers"], {}
+    for name in ("query", "value"):
+        depth, inner, outer = layers[name].shape
+        trained |= {f"{name}_a": (depth, inner, rank), f"{name}_b": (depth, rank, outer)}
+
+    def loss(params, frozen, tokens):
+        return whole.loss({**frozen, "layers": frozen["layers"] | params}, tokens)
+
+    return Model(loss, _bf16(trained), {"frozen": whole.params, **whole.batch})
+
+
+def llama_70b(layers: int) -> Model:
+    """Layers of Llama 2 70B in bfloat16, batch 1 x 400 tokens."""
+    from zojax.lm import llama
+
+    config = llama.Config(32000, 8192, layers, 64, 8, 28672, rope_theta=1e4)
+
+    def loss(params, tokens):
+        return next_token_loss(llama.forward(config, params, tokens), tokens)
+
     bf16, is_shape = partial(Shape, dtype=jnp.bfloat16), lambda shape: isinstance(shape, tuple)
-    return Model(loss, jax.tree.map(bf16, gpt.shapes(config), is_leaf=is_shape), _tokens(1, 400))
+    return Model(loss, jax.tree.map(bf16, llama.shapes(config), is_leaf=is_shape), _tokens(1, 400))
 
 
 def sphere(d: int) -> Model:

@@ -10,7 +10,9 @@ OURS = {"zojax default": "C4", "zojax sracos": "C1"}
 PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
-def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: list) -> None:
+def draw(
+    folder: Path, versus: list[dict], quality: list, search: list, bbob: list, devices: list
+) -> None:
     """Draws the pictures that have results."""
     if any(isinstance(row["time, peer / zojax"], float) for row in versus):
         peers(versus).savefig(folder / "peers.png")
@@ -20,6 +22,8 @@ def draw(folder: Path, versus: list[dict], quality: list, search: list, bbob: li
         curves(search).savefig(folder / "search_curves.png")
     if any("share" in row for row in bbob):
         ecdf(bbob).savefig(folder / "search_ecdf.png")
+    if any("parameters" in row for row in devices):
+        efficiency(devices).savefig(folder / "many_devices.png")
 
 
 def peers(versus: list[dict]):
@@ -122,3 +126,29 @@ def _legend(figure, axes, free=None) -> None:
         figure.legend(*given, loc="outside lower center", ncols=5)
     else:
         free.legend(*given, loc="upper left", ncols=3).set_in_layout(False)
+
+
+def efficiency(rows: list[dict]):
+    """The share of a step spent evaluating against the number of devices."""
+    from benchmarks.scaling import DEVICES, GROUPS, MACHINES, Counts, shares
+
+    rows = [row for row in rows if "parameters" in row]
+    figure = make_figure(9, 3.2 * len(rows))
+    axes = figure.subplots(len(rows), len(MACHINES), sharex=True, sharey=True, squeeze=False)
+    for row, line in zip(rows, axes, strict=True):
+        found = Counts(*(row[name] for name in Counts._fields))
+        for (name, machine), ax in zip(MACHINES.items(), line, strict=True):
+            group = GROUPS[row["work"], name]
+            for color, (way, share) in enumerate(shares(found, machine, group).items()):
+                ax.plot(
+                    list(share), [100 * x for x in share.values()], color=f"C{color}", label=way
+                )
+            ax.set_title(f"{row['work']} on {name}, {group} a group", fontsize=10)
+            ax.set_xscale("log", base=2)
+    for ax in axes[-1]:
+        ax.set(xlabel="devices", xticks=DEVICES[::3], xticklabels=[f"{n:,}" for n in DEVICES[::3]])
+    for ax in axes[:, 0]:
+        ax.set(ylabel="evaluating, % of a step", ylim=(0, 103))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4)
+    return figure

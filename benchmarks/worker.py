@@ -30,6 +30,7 @@ class Ready(NamedTuple):
     compile_seconds: float | None = None
     peak: int | None = None
     parameters: int | None = None  # their bytes
+    kernels: int | None = None  # of a program that was compiled only
 
 
 def prepare(
@@ -84,7 +85,7 @@ def compiled(program: Program, made, run: bool, sharding=None, options=None) -> 
     host = Host(lambda: None, program.amount, program.facts)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.params))
     if not run:
-        return Ready(None, host, seconds, peak, size)
+        return Ready(None, host, seconds, peak, size, kernels_of(executable))
     if peak > (room := free_memory()):
         raise MemoryError(f"it needs {peak / 1e9:.3g} GB, more than its {room / 1e9:.3g} GB")
     batch = works.fill(made.batch, seed=1)
@@ -102,6 +103,12 @@ def peak_bytes(executable) -> int:
     m = executable.memory_analysis()
     resident = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     return m.temp_size_in_bytes + resident
+
+
+def kernels_of(executable) -> int:
+    """Fusions, library calls and copies; one in a loop counts once."""
+    found = re.findall(r" (fusion|custom-call|copy|dot|convolution|sort)\(", executable.as_text())
+    return len(found)
 
 
 def free_memory() -> int:
@@ -147,6 +154,7 @@ def serve(request: list, words, answer: Callable[[dict], Any]) -> None:
     ready = prepare(*request)
     facts = {"peak": ready.peak, "compile_seconds": ready.compile_seconds}
     facts |= {"parameters": ready.parameters, "amount": ready.host.amount}
+    facts["kernels"] = ready.kernels
     if ready.step:
         facts["first"] = timed(ready)  # allocates and warms up
     answer(facts | {"versions": versions()})

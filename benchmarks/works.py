@@ -36,6 +36,7 @@ GRADIENTS = {
     "mlp": models.mlp,
     "model M": models.transformer,
     "SmolLM2": models.smollm2,
+    "SmolLM2 on reviews": models.smollm2_on_reviews,
     "transformer": models.transformer,
     "convnet": models.convnet,
     "ResNet-18": models.resnet18,
@@ -43,6 +44,8 @@ GRADIENTS = {
     "mixture of experts": models.mixture_of_experts,
     "ViT": models.vit,
     "OPT": models.opt,
+    "Llama": models.llama,
+    "LoRA": models.adapters,
     "leaf": models.leaf,
     "members": models.members,
 }
@@ -50,6 +53,7 @@ GRADIENTS = {
 ALONE = (
     "policy",
     "training",
+    "precision",
     "attack",
     "speed",
     "first call",
@@ -58,6 +62,9 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "race",
+    "scaling",
+    "host devices",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -13,6 +13,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from ._compiler import hurry  # noqa: E402
+
+hurry(True)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--optimized", action="store_true", help="compile all tests as users' programs are"
+    )
+
 
 def pytest_unconfigure(config):
     """Removes the compilation cache of this run: no run depends on an earlier one."""
@@ -29,3 +39,10 @@ def programs():
     """
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def machine_code(request):
+    """The compiler that a test asks for."""
+    everywhere = request.config.getoption("--optimized")
+    hurry(not everywhere and request.node.get_closest_marker("optimized") is None)

@@ -5,6 +5,8 @@ import pytest
 
 from zojax import _barriers
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_rounded_product_is_not_contracted_with_the_sum_that_it_enters(dtype):

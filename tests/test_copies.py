@@ -19,6 +19,8 @@ from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS
 from zojax import attacks, directions, search, shaping, stencils
 
+pytestmark = pytest.mark.optimized
+
 X = jnp.array([1.0, -2.0, 0.5])
 IMAGES = np.linspace(0.1, 0.9, 32, dtype=np.float32).reshape(2, 4, 4)
 SPACE = search.space({"x": search.uniform(-1, 1, (2,)), "kind": search.choice(["a", "b"])})

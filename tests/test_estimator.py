@@ -580,6 +580,7 @@ def test_arguments_in_the_wrong_place_are_refused():
         mapped.estimate(0, lambda x, y: jnp.sum(x * y), jnp.ones(3), (jnp.ones((5, 3)),))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     "name", _laws.fast(["sphere", "orthogonal"], ["normal", "sphere", "orthogonal"])
 )

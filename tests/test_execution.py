@@ -13,6 +13,8 @@ import zojax
 from tests._laws import fast
 from zojax import directions, execution, stencils
 
+pytestmark = pytest.mark.optimized
+
 PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
 X = jnp.linspace(0, 1, 15).reshape(5, 3)
 DIRECTIONS = ["rademacher", "normal", "sphere", "coordinate", "orthogonal", "hadamard", "low_rank"]

@@ -10,11 +10,11 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm noise optimizers rollouts search shaping stencils "
-    "trajectory"
+    "attacks diagnostics directions executors implicit lm logging noise optimizers processes "
+    "rollouts search shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-SMALL = {"_checks", "_keys", "_numerics", "_scalars", "_sharding", "_trees"}
+SMALL = {"_checks", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
@@ -22,13 +22,17 @@ ALLOWED = {  # what each part may import
     "_checks": set(),
     "_keys": {"_checks"},
     "_locks": set(),
+    "_mesh_axis": {"_alike", "_trees"},
     "_numerics": set(),
     "_scalars": {"_checks"},
-    "_sharding": set(),
+    "_alike": set(),
+    "_sharding": {"_alike"},
     "_trees": {"_checks", "_sharding"},
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
+    "_evaluation": {"_evaluation"},
+    "_extras": set(),
     "_failures": set(),
     "noise": {"_barriers", "_contract", "noise"},
     "directions": BASE | {"directions"},
@@ -45,15 +49,47 @@ ALLOWED = {  # what each part may import
     "_progress": set(),
     "_verdict": BASE | {"_transform"},
     "_minimize": BASE
-    | {"_call", "_kept", "_minimize", "_plot", "_progress", "_transform", "_verdict"},
-    "search": BASE | {"__version__", "search", "_call", "_kept", "_locks", "_plot", "_progress"},
-    "attacks": ESTIMATOR | {"attacks"},
+    | {
+        "_call",
+        "_evaluation",
+        "_kept",
+        "_minimize",
+        "_plot",
+        "_progress",
+        "_transform",
+        "_verdict",
+    },
+    "search": BASE
+    | {"__version__", "search", "_call", "_evaluation", "_kept", "_locks", "_plot", "_progress"},
+    "attacks": ESTIMATOR | {"_evaluation", "attacks"},
+    "executors": {"_evaluation", "_failures", "_scalars", "executors"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "processes": {"_checks"},
     "rollouts": {"_transform"},
-    "lm": {"_transform", "lm", "trajectory"},
+    "lm": {
+        "_checks",
+        "_evaluation",
+        "_extras",
+        "_kept",
+        "_transform",
+        "directions",
+        "lm",
+        "optimizers",
+        "trajectory",
+    },
+    "logging": {"_extras", "logging"},
     "trajectory": BASE
-    | {"Progress", "__version__", "_call", "_kept", "_locks", "_transform", "trajectory"},
+    | {
+        "Progress",
+        "__version__",
+        "_call",
+        "_kept",
+        "_locks",
+        "_transform",
+        "processes",
+        "trajectory",
+    },
 }
 
 

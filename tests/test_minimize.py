@@ -106,6 +106,34 @@ def test_an_exception_in_an_executor_cancels_what_has_not_begun():
         zojax.minimize(host_bowl, X0, tx, jit=False, executor=4)
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_further_arguments_are_traced_once(jit, result):
+    traces = []
+
+    def shifted(x, shift, scaling):
+        traces.append(type(x))
+        return scaling["by"] * ((x - shift) ** 2).sum()
+
+    runs = {}
+    for shift in (3.0, 4.0):
+        args = (np.full(3, shift, np.float32), {"by": 1.0})
+        options = dict(args=args, chunk_size=2, jit=jit)
+        traces.clear()
+        runs[shift] = zojax.minimize(shifted, X0, TX, 5, **options)
+        assert jit == (np.ndarray not in traces) and bool(traces) == (not jit or shift == 3.0)
+    np.testing.assert_allclose(runs[3.0].history, result.history[:5], rtol=1e-4)
+    assert runs[4.0].history[0] > runs[3.0].history[0] + 5
+
+
+def test_a_loss_with_keys_has_further_arguments_too():
+    def noisy(x, shift, *, key):
+        return jnp.sum((x - shift) ** 2) + 0 * jax.random.normal(key)
+
+    tx = zojax.zo_sgd(0.1, source(with_key=True), key=1)
+    runs = [zojax.minimize(noisy, X0, tx, 2, args=(shift,)) for shift in (3.0, 4.0)]
+    assert runs[1].value > runs[0].value
+
+
 def test_a_target_that_any_value_meets_takes_one_step():
     assert zojax.minimize(bowl, X0, TX, 5, target=float("inf"), chunk_size=2).steps == 1
 
@@ -372,6 +400,12 @@ ERRORS = {
     ),
     "catch on the device": ({"catch": (ValueError,)}, ValueError, "catch is for.*jit=False"),
     "catch no tuple": ({"catch": ValueError, "jit": False}, TypeError, "catch must be a tuple"),
+    "args no tuple": (
+        {"args": 5.0},
+        TypeError,
+        r"args must be a tuple .* got 5.0: args=\(batch,\)",
+    ),
+    "args no array": ({"args": ("a",)}, TypeError, r"args\[0\] must be an array or a number"),
     "vector": ({"fun": lambda x: x}, ValueError, r"scalar, got shape \(3,\)"),
 }
 

@@ -29,6 +29,7 @@ def test_an_equal_note_and_a_shorter_one_pass(recorded):
     note = {"data": "a", "seed": 0, "mu": None}
     trajectory.require_note(recorded(note), note)
     trajectory.require_note(recorded({"data": "a", "seed": 0}), note)
+    assert trajectory.note_of(recorded(note)) == (note, 1)
 
 
 @pytest.mark.parametrize("name, value", [("data", "b"), ("seed", 1), ("seed", None)])
@@ -49,3 +50,4 @@ def test_a_missing_or_a_damaged_log_is_left_to_the_recorder(tmp_path):
     trajectory.require_note(tmp_path / "none", {"data": "a"})
     (tmp_path / "junk").write_bytes(b"junk" * 9)
     trajectory.require_note(tmp_path / "junk", {"data": "a"})
+    assert trajectory.note_of(tmp_path / "junk") == (None, 0)

@@ -14,7 +14,7 @@ from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.test_laws import ATTACKS
 from tests.directions._laws import ADAPTIVE
 from tests.directions._laws import LAWS as DIRECTIONS
-from tests.optimizers._laws import OPTIMIZERS
+from tests.optimizers._laws import OF_INTEGERS, OPTIMIZERS
 from tests.search.algorithms._laws import ALGORITHMS
 from zojax import attacks, directions, optimizers, search, shaping, stencils
 
@@ -24,7 +24,7 @@ KINDS = {
     "adaptive directions": (directions, directions.Adaptive, ADAPTIVE),
     "stencils": (stencils, zojax.Stencil, STENCILS),
     "shapings": (shaping, zojax.Shaping, SHAPINGS),
-    "optimizers": (optimizers, zojax.ZerothOrder, OPTIMIZERS),
+    "optimizers": (optimizers, zojax.ZerothOrder, OPTIMIZERS | OF_INTEGERS),
     "algorithms": (search, search.Algorithm, ALGORITHMS),
     "attacks": (attacks, attacks.Result, ATTACKS),
 }

@@ -453,6 +453,7 @@ def test_minimize_seals_by_default(tmp_path):
         trajectory.replay(P0, tx, log._replace(scalars=log.scalars[::-1]))
 
 
+@pytest.mark.optimized
 def test_a_replay_at_other_bits_says_since_when(whole, run):
     params, _ = trajectory.resume(P0, TX, whole)
     np.testing.assert_array_equal(params["x"], run[-1][0]["x"])
@@ -471,6 +472,7 @@ def test_a_replay_at_other_bits_says_since_when(whole, run):
     trajectory.resume(P0, TX, whole._replace(scalars=scalars))
 
 
+@pytest.mark.optimized
 def test_a_replay_at_other_bits_names_both_shardings(recorder_of, run, tmp_path):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.NamedSharding(mesh, jax.P("data"))

@@ -18,7 +18,7 @@ import zojax
 from tests._laws import SHAPINGS, STENCILS
 from tests.attacks.table import ATTACKS, CLASSES, X, Y, model, on_the_host
 from tests.directions._laws import ADAPTIVE, LAWS
-from tests.optimizers._laws import OPTIMIZERS
+from tests.optimizers._laws import OF_INTEGERS, OPTIMIZERS
 from tests.search.algorithms._laws import ALGORITHMS, first_state, run
 from zojax import (
     attacks,
@@ -88,6 +88,18 @@ def steps_of(law):
     two_steps(law.make(0), MATRIX)
 
 
+def steps_of_integers(make):
+    params = {"integers": jnp.ones((2, 3), jnp.int8), "scales": jnp.ones(3)}
+    tx = make(0)
+    updates, state = tx.update(
+        None,
+        tx.init(params),
+        params,
+        value_fn=lambda p: jnp.sum(p["scales"] * jnp.float32(p["integers"])),
+    )
+    tx.replay(state, zojax.apply_updates(params, updates), state.coefficients)
+
+
 def steps_and_replay():
     tx = zojax.zeroth_order(optax.adam(0.1))
     before, state = two_steps(tx, PARAMS)
@@ -105,6 +117,7 @@ def minimized(path=None):
         found = zojax.minimize(fun, x0, tx, 4, callback=recorder.callback)
         recorder.close(found.params)
     trajectory.require_note(path, {"data": 1})
+    trajectory.note_of(path)
     log = trajectory.load(path)
     trajectory.save(path.with_suffix(".copy"), trajectory.merge(trajectory.truncate(log, 2)))
     # One after the other: together they refuse any `lax.scan` over a key.
@@ -192,9 +205,10 @@ def smoothed():
 def noises():
     """Each kind of noise, from a key."""
     seed = noise.make_seed(noise.fold_in(jax.random.key(0), 1))
-    for kind in (noise.Signs, noise.Normals):
+    for kind in (noise.Signs, noise.Normals, noise.Uniforms):
         noise.row_noise(kind(noise.child_seeds(seed, 0, 1)[0]), (2, 3)).dense()
     noise.low_rank_noise(noise.Signs, seed, [((2,), (3,))], 1)[0].dense()
+    noise.lattice_noise(jnp.zeros((2, 3), jnp.uint8), seed, 0.5).dense()
 
 
 def words():
@@ -239,10 +253,14 @@ CASES = {
         "minimize": minimized,
         "value_and_grad": lambda: zojax.value_and_grad(loss)(jax.random.key(0), PARAMS),
         "verdict": lambda: zojax.verdict(zojax.mezo().init(PARAMS)),
+        "with_metrics": lambda: two_steps(zojax.with_metrics(zojax.mezo(0.1)), PARAMS),
         "zeroth_order": steps_and_replay,
     },
     # The last variant of each.
-    optimizers: {name.split(",")[0]: partial(steps_of, law) for name, law in OPTIMIZERS.items()},
+    optimizers: {
+        **{name.split(",")[0]: partial(steps_of, law) for name, law in OPTIMIZERS.items()},
+        **{name: partial(steps_of_integers, make) for name, make in OF_INTEGERS.items()},
+    },
     directions: {
         **{name: partial(estimate, law.direction) for name, law in LAWS.items()},
         **{name.split(",")[0]: partial(estimate, law.adaptive) for name, law in ADAPTIVE.items()},
@@ -255,7 +273,8 @@ CASES = {
     shaping: {name: partial(shape, law.shaping) for name, law in SHAPINGS.items()},
     noise: {
         **dict.fromkeys(
-            ["child_seeds", "fold_in", "low_rank_noise", "make_seed", "row_noise"], noises
+            ["child_seeds", "fold_in", "lattice_noise", "low_rank_noise", "make_seed", "row_noise"],
+            noises,
         ),
         **dict.fromkeys(["counters", "mix", "row_keys", "standard_normal", "threefry"], words),
     },
@@ -266,8 +285,7 @@ CASES = {
         **dict.fromkeys(["rule", "view"], registered),
     },
     trajectory: dict.fromkeys(
-        ["Recorder", "load", "merge", "replay", "require_note", "resume", "save", "truncate"],
-        minimized,
+        "Recorder load merge note_of replay require_note resume save truncate".split(), minimized
     ),
     search: {
         # NaN marks free places in its state.

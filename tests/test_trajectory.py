@@ -20,6 +20,8 @@ from tests._trees import assert_same_bits
 from zojax import directions, shaping, stencils, trajectory
 from zojax.trajectory import _codec
 
+pytestmark = pytest.mark.optimized
+
 # --- runs ---------------------------------------------------------------------------------------
 
 X = jax.random.normal(jax.random.key(1), (5, 19))

@@ -834,6 +834,7 @@ def test_updates_beyond_float16_are_clipped():
     assert jnp.all(jnp.isfinite(updates["w"])) and jnp.max(jnp.abs(updates["w"])) == 65504
 
 
+@pytest.mark.optimized
 def test_with_inner_dtype_a_step_is_replayed_to_the_bit():
     tx = in_float32(optax.adamw(0.1, weight_decay=0.1))
     state = tx.init(HALF)

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from zojax import attacks as attacks
     from zojax import diagnostics as diagnostics
     from zojax import directions as directions
+    from zojax import executors as executors
     from zojax import implicit as implicit
     from zojax import lm as lm
+    from zojax import logging as logging
     from zojax import noise as noise
     from zojax import optimizers as optimizers
+    from zojax import processes as processes
     from zojax import rollouts as rollouts
     from zojax import search as search
     from zojax import shaping as shaping
@@ -30,15 +33,18 @@ if TYPE_CHECKING:
     from zojax._minimize import MinimizeResult as MinimizeResult
     from zojax._minimize import Progress as Progress
     from zojax._minimize import minimize as minimize
+    from zojax._transform import Metrics as Metrics
     from zojax._transform import Scalars as Scalars
     from zojax._transform import ZerothOrder as ZerothOrder
     from zojax._transform import ZerothOrderState as ZerothOrderState
     from zojax._transform import apply_updates as apply_updates
+    from zojax._transform import with_metrics as with_metrics
     from zojax._transform import zeroth_order as zeroth_order
     from zojax._verdict import verdict as verdict
     from zojax.directions import Direction as Direction
     from zojax.optimizers.ars import ars as ars
     from zojax.optimizers.block_coordinate import block_coordinate as block_coordinate
+    from zojax.optimizers.compensated_rounding import compensated_rounding as compensated_rounding
     from zojax.optimizers.conmezo import conmezo as conmezo
     from zojax.optimizers.coordinate_descent import coordinate_descent as coordinate_descent
     from zojax.optimizers.eggroll import eggroll as eggroll
@@ -52,10 +58,13 @@ if TYPE_CHECKING:
     from zojax.optimizers.meazo import meazo as meazo
     from zojax.optimizers.mezo import mezo as mezo
     from zojax.optimizers.open_es import open_es as open_es
+    from zojax.optimizers.qes import qes as qes
+    from zojax.optimizers.qzo import qzo as qzo
     from zojax.optimizers.residual_one_point import residual_one_point as residual_one_point
     from zojax.optimizers.snes import snes as snes
     from zojax.optimizers.sparse_mezo import sparse_mezo as sparse_mezo
     from zojax.optimizers.spsa import spsa as spsa
+    from zojax.optimizers.stochastic_rounding import stochastic_rounding as stochastic_rounding
     from zojax.optimizers.subzero import subzero as subzero
     from zojax.optimizers.zo_adam import zo_adam as zo_adam
     from zojax.optimizers.zo_adamm import zo_adamm as zo_adamm

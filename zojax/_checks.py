@@ -119,13 +119,3 @@ def require_option(name: str, value, options: Collection[str]) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {list(options)}, got {value!r}.")
     return value
-
-
-def require_executor(executor) -> None:
-    """Raises unless the executor is None or takes calls."""
-    if executor is None or callable(getattr(executor, "submit", None)):
-        return
-    raise TypeError(
-        "executor must be one of concurrent.futures, such as ThreadPoolExecutor(4), "
-        f"got {executor!r}."
-    )

@@ -119,7 +119,8 @@ def value_and_grad(
     if reduce_aux is not None and not callable(reduce_aux):
         raise TypeError(f"reduce_aux must be a function of the aux or None, got {reduce_aux!r}.")
     numbers, single = _numbers(argnums)
-    options = _Options(numbers, single, has_aux, Same(estimator.in_axes), Same(reduce_aux))
+    in_axes, slicing = Same(estimator.in_axes), Same(estimator.slicing)
+    options = _Options(numbers, single, has_aux, in_axes, slicing, Same(reduce_aux))
     return partial(_estimated, fun, estimator, options)
 
 
@@ -145,6 +146,7 @@ class _Options:
     single: bool
     has_aux: bool
     in_axes: Same
+    slicing: Same
     reduce_aux: Same
 
 
@@ -169,10 +171,12 @@ def _evaluate(estimate: Callable[[], Callable], fun, options: _Options, key, arg
         has_aux=options.has_aux,
         in_axes=_reorder(options.in_axes.value, places, len(args)),
     )
+    slicing = options.slicing.value(params)
+    grads = out.grads if slicing is None else slicing.alike(out.grads, params)
     if not options.has_aux:
-        return out.value, out.grads
+        return out.value, grads
     aux = out.aux if reduce_aux is None else reduce_aux(out.aux)
-    return (out.value, aux), out.grads
+    return (out.value, aux), grads
 
 
 @kept_with

@@ -97,3 +97,25 @@ def saturated(x: jax.Array, dtype) -> jax.Array:
 def is_narrow(dtype) -> bool:
     """Whether a float dtype has less range than float32."""
     return jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp
+
+
+def stochastically_rounded(x: jax.Array, dtype, uniform: jax.Array) -> jax.Array:
+    """float32 `x` on the grid of a narrower dtype: one of its two neighbours there, with mean x.
+
+    `uniform` has entries in [0, 1), multiples of 2^-24. The neighbours differ in the last bit that the
+    dtype keeps: the carry of a random number below that bit chooses one.
+
+    >>> x = jnp.full(4, 1 + 2.0**-9)
+    >>> print(stochastically_rounded(x, jnp.bfloat16, jnp.array([0, 0.5, 0.7, 0.75])))
+    [1.        1.        1.        1.0078125]
+    """
+    info = jnp.finfo(dtype)
+    below = 23 - info.nmant  # bits of a float32 that the dtype lacks
+    tiny, most = float(info.tiny), float(info.max)
+    x = jnp.clip(x, -most, most)
+    # Subnormal numbers have the spacing of the first normal ones.
+    shift = jnp.where(jnp.abs(x) < tiny, jnp.copysign(jnp.float32(tiny), x), 0)
+    bits = jax.lax.bitcast_convert_type(x + shift, jnp.uint32)
+    bits += (uniform * 2.0**below).astype(jnp.uint32)
+    kept = jax.lax.bitcast_convert_type(bits >> below << below, jnp.float32)
+    return jnp.where(jnp.isfinite(x), kept - shift, x)

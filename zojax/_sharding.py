@@ -3,7 +3,9 @@
 from typing import TypeVar
 
 import jax
-from jax.experimental.shard_alike import shard_alike
+import numpy as np
+
+from zojax._alike import sharded_alike
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ def sharded_like(tree: T, like: T) -> T:
 
     def alike(x, p):
         is_tied = getattr(x, "shape", None) == getattr(p, "shape", ()) and not is_sharded(x)
-        return shard_alike(x, p)[0] if is_tied else x
+        return sharded_alike(x, p) if is_tied else x
 
     return jax.tree.map(lambda p, x: alike(x, p), like, tree)
 
@@ -43,6 +45,24 @@ def mesh_sharding(x) -> jax.NamedSharding | None:
     if not isinstance(sharding, jax.NamedSharding) or sharding.num_devices == 1:
         return None
     return sharding
+
+
+def spans_processes(x) -> bool:
+    """Whether an array has shards in other processes, outside of `jit`."""
+    return (
+        isinstance(x, jax.Array)
+        and not isinstance(x, jax.core.Tracer)
+        and not x.is_fully_addressable
+    )
+
+
+def on_host(x) -> np.ndarray:
+    """The whole array; a collective of all processes if each has shards of it."""
+    if spans_processes(x) and not x.is_fully_replicated:
+        from jax.experimental.multihost_utils import process_allgather
+
+        x = process_allgather(x, tiled=True)
+    return np.asarray(x)
 
 
 def on_mesh(x: jax.Array, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._checks import brief
-from zojax._sharding import is_sharded
+from zojax._sharding import is_sharded, spans_processes
 
 PyTree = Any
 T = TypeVar("T")
@@ -154,9 +154,11 @@ def _not_an_array(name: str, tree: PyTree, leaf) -> TypeError:
 
 
 def copied(tree: PyTree) -> PyTree:
-    """Arrays of their own, which a program may be donated; no program is compiled for them."""
+    """Arrays of their own, which a program may be donated; most are copied without a program."""
 
     def copy(x):
+        if spans_processes(x):  # `device_put` refuses some of them, such as keys
+            return jnp.copy(x)
         # `device_put` shares the memory of a NumPy array, whatever `may_alias` says.
         x = x if isinstance(x, jax.Array) else np.array(x)
         return jax.device_put(x, may_alias=False)
@@ -180,6 +182,8 @@ def no_update(leaf) -> jax.Array | None:
 def apply_updates(params: T, updates: PyTree) -> T:
     """`optax.apply_updates` for trees with keys: a leaf with the update None stays unchanged.
 
+    An update wider than its leaf is added in its own dtype, also under strict promotion.
+
     >>> import jax, jax.numpy as jnp, zojax
     >>> params = {"w": jnp.ones(2), "rng": jax.random.key(0)}
     >>> print(zojax.apply_updates(params, {"w": jnp.ones(2), "rng": None})["w"])
@@ -189,7 +193,8 @@ def apply_updates(params: T, updates: PyTree) -> T:
     def add(p, u):
         return p if u is None else (p + u).astype(jnp.result_type(p))
 
-    return jax.tree.map(add, params, updates)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(add, params, updates)
 
 
 def total_size(like: PyTree) -> int:

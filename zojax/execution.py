@@ -14,6 +14,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from zojax import noise
 from zojax._failures import unbatchable
+from zojax._mesh_axis import MeshAxis
 from zojax._trees import PyTree
 
 # Perturbed coordinates per batch of dense directions. More do not fit the cache of a CPU core; then one
@@ -46,51 +47,59 @@ def _divisor(num_directions: int, most: int) -> int:
 def evaluate(
     draw: Callable[[jax.Array], PyTree],
     evaluation: Callable[[PyTree, jax.Array, jax.Array], PyTree],
-    num_directions: int,
+    indices: jax.Array,
     offsets: tuple[float, ...],
     batch_size: int | None,
+    axis: MeshAxis | None = None,
 ) -> PyTree:
     """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
 
     Without a batch size, all directions run at once. On a CPU, as many run as keep the largest product in
-    its cache.
+    its cache. Over a mesh axis, this holds for the directions of one group of devices.
 
     A loop or a batch over directions holds one over offsets. So the loss is traced once, and once more
     for a rest that fills no batch. In a loop, temporaries of two evaluations are never alive together.
     """
-    indices, points = jnp.arange(num_directions), jnp.asarray(offsets, jnp.float32)
+    points = jnp.asarray(offsets, jnp.float32)
+    count = len(indices) // (1 if axis is None else axis.size)
     if batch_size is None:
-        evaluation, batch_size = _in_cache(draw, evaluation, indices, points)
+        arguments = draw(indices[0]), indices[0], points[0]
+        evaluation, batch_size = _in_cache(evaluation, arguments, count, len(points))
 
     def direction(i):
         z = draw(i)
         if batch_size == 1:
-            in_turn = _in_turn if num_directions == 1 and len(offsets) == 2 else _loop
+            in_turn = _in_turn if count == 1 and len(offsets) == 2 else _loop
             return in_turn(lambda o: evaluation(noise.tie(z, o), i, o), points)
         z = noise.share(z)
         return _batch(lambda o: evaluation(z, i, o), points)
 
+    if axis is None:
+        return _batches(direction, indices, batch_size)
+    return axis.joined(_batches(*axis.spread(direction, indices), batch_size))
+
+
+def _batches(direction, indices, batch_size: int) -> PyTree:
     if batch_size == 1:
         return _loop(direction, indices)
     with unbatchable(
         "zojax evaluates directions in batches; batch_size=1 takes them one at a time: give it to "
         "zojax.estimator, or to the optimizer."
     ):
-        if batch_size >= num_directions:
+        if batch_size >= len(indices):
             return _batch(direction, indices)
         return lax.map(direction, indices, batch_size=batch_size)
 
 
-def _in_cache(draw, evaluation, indices, points):
+def _in_cache(evaluation, arguments, count, points):
     """`evaluation`, traced once for all uses, and a batch size that keeps its largest product in cache."""
     limit = _BATCH_PRODUCTS.get(jax.default_backend())
-    if len(indices) == 1 or limit is None:
-        return evaluation, len(indices)
-    arguments = draw(indices[0]), indices[0], points[0]
+    if count == 1 or limit is None:
+        return evaluation, count
     closed, shapes = jax.make_jaxpr(evaluation, return_shape=True)(*arguments)
     run, structure = jaxpr_as_fun(closed), jax.tree.structure(shapes)
-    entries = len(points) * _largest_product(closed.jaxpr)
-    size = _divisor(len(indices), limit // max(entries, 1))
+    entries = points * _largest_product(closed.jaxpr)
+    size = _divisor(count, limit // max(entries, 1))
     return lambda *arguments: structure.unflatten(run(*jax.tree.leaves(arguments))), size
 
 

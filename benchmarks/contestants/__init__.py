@@ -178,6 +178,20 @@ TRAININGS = {
         *("ars, 8 directions", "jax.grad, adam", "jax.grad checkpointed, adam"),
     )
 }
+PRECISIONS = {
+    "train float32": Contestant("precision", {"dtype": "float32"}),
+    **{
+        f"train bfloat16, {how}": Contestant("precision", {"dtype": "bfloat16", "rounding": how})
+        for how in ("nearest", "stochastic", "compensated")
+    },
+}
+LOW_PRECISIONS = {
+    f"step of {name}": Contestant("low_precision", {"method": name})
+    for name in (
+        *("mezo", "mezo, stochastic rounding", "mezo, compensated rounding"),
+        *("qzo, stochastic rounding", "qes"),
+    )
+}
 ATTACKS = {
     "attack by zojax": Contestant("attack", {"by": "zojax"}),
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
@@ -185,22 +199,18 @@ ATTACKS = {
     "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
     "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
-DECODINGS = {
-    "plain decoding": Contestant("decoding", {"draft": "none"}),
-    "prompt lookup": Contestant("decoding", {"draft": "lookup"}),
-    "phrase pool": Contestant("decoding", {"draft": "pool"}),
-    "first 10 layers": Contestant("decoding", {"draft": "first layers"}),
-    "unperturbed text": Contestant("decoding", {"draft": "text"}),
-    "unperturbed text, prompt lookup": Contestant("decoding", {"draft": "text, lookup"}),
-    "unperturbed text, prompt lookup, pool": Contestant("decoding", {"draft": "all"}),
-}
 CHECKS = {
+    "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "a method": Contestant("race"),
+    "the compiler's counts": Contestant("scaling"),
+    "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
-    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS | DECODINGS),
+    **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
+    **(PRECISIONS | LOW_PRECISIONS),
 }

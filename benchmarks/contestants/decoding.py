@@ -1,18 +1,26 @@
-"""Greedy decoding of reasoning-gym prompts with and without drafts; the time of a step is that of a batch.
+"""Greedy decoding of reasoning-gym prompts with drafts, beside decoding token by token, in one process.
 
-A member of a population has the parameters plus `mu` times signs. Its drafts may come from the unperturbed
-model's text. Every text is compared with that of plain decoding.
+A step is a batch of prompts. All drafts decode it in turn, so they see the same load of the machine. Each
+text is compared with that of plain decoding. A member of a population has the parameters plus `mu` times
+signs. `members` of them are low-rank perturbations that decode side by side.
+
+Finished batches stay in `decoding.jsonl` in the cache folder of zojax: an interrupted run goes on.
 """
 
-from functools import partial
+import json
+import time
+from collections.abc import Iterator
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import zojax
 from benchmarks.contestants import Host
+from benchmarks.summary import summary
 from zojax import lm
-from zojax.lm import drafts, llama
+from zojax.lm import assets, drafts, llama
 
 TASKS = (
     "chain_sum",
@@ -23,56 +31,149 @@ TASKS = (
     "gsm_symbolic",
 )
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+LONGEST = 128  # tokens of a prompt; longer ones are left out
 TINY = llama.Config(vocabulary=16, width=16, layers=2, heads=2, kv_heads=1, hidden=16)
 SHALLOW = 10  # layers of the draft model
+WINDOW = 5  # columns of lookahead's window, and phrases that it tries: a CPU pays for positions
+PLAIN = "plain decoding"
+DRAFTS = {  # (smaller model, unperturbed text, its tokens in a candidate) -> a draft
+    PLAIN: lambda smaller, text, size: drafts.none(),
+    "prompt lookup": lambda smaller, text, size: drafts.lookup(),
+    "phrase pool": lambda smaller, text, size: drafts.pool(),
+    "lookahead": lambda smaller, text, size: drafts.lookahead(WINDOW, WINDOW),
+    "first 10 layers": lambda smaller, text, size: drafts.model(smaller),
+    "Ouroboros, first 10 layers": lambda smaller, text, size: drafts.ouroboros(
+        smaller, window=WINDOW, tried=WINDOW
+    ),
+    "unperturbed text": lambda smaller, text, size: drafts.text(text, size),
+    "unperturbed text, prompt lookup": lambda smaller, text, size: drafts.union(
+        drafts.text(text, size), drafts.lookup(4)
+    ),
+    "unperturbed text, prompt lookup, pool": lambda smaller, text, size: drafts.union(
+        drafts.text(text, size), drafts.lookup(4), drafts.pool(8)
+    ),
+}
 
 
-def build(work, draft):
-    make = _tiny if work.tiny else _smollm2
-    model, tokens, lengths = make(work.batch)
-    decode = partial(model.decode, tokens=tokens, lengths=lengths, new=work.new)
-    start = jax.tree.map(jnp.asarray, model.params)
-    params = _moved(start, work.mu) if work.mu else start
-    plain = jax.jit(lambda params: decode(params).tokens)
-    unperturbed, expected = plain(start), plain(params)
-    size = work.size
+def build(work):
+    """Facts: `drafts`, one summary for each `mu` and draft."""
+    model, prompts = (_tiny if work.tiny else _smollm2)(work.batch)
+    params = jax.tree.map(jnp.asarray, model.params)
+    runs = [(mu, name) for mu in work.mus for name in work.names]
+    kept, programs, batches = _Kept(work), _Programs(model, work), iter(range(1_000_000))
 
-    def run(params, start, text):
-        smaller = drafts.first_layers(
-            model._replace(params=start), min(SHALLOW, model.config.layers)
-        )
-        made = {
-            "none": lambda: None,
-            "lookup": lambda: drafts.lookup(size),
-            "pool": lambda: drafts.pool(size=size),
-            "first layers": lambda: drafts.model(smaller),
-            "text": lambda: drafts.text(text, size),
-            "text, lookup": lambda: drafts.union(drafts.text(text, size), drafts.lookup(size)),
-            "all": lambda: drafts.union(
-                drafts.text(text, size), drafts.lookup(size), drafts.pool(size=size)
-            ),
-        }[draft]()
-        if made is not None:
-            shapes.update(nodes=1 + made.candidates * made.size)
-        return decode(params, draft=made)._replace(draft=None)
+    @cache
+    def moved(mu):  # one at a time: 538 MB each
+        return _moved(params, mu) if mu and not work.members else params
 
-    shapes = {"nodes": 1}  # known once the function is traced
-    compiled = jax.jit(run)
-    last = compiled(params, start, unperturbed)
+    def decoded(i, tokens, lengths, mu, name, text):
+        if (line := kept.get(i, mu, name)) is None:
+            line = programs.run(mu, name, moved(mu), params, tokens, lengths, text)
+            kept.add(i, mu, name, line)
+        return line
 
-    def facts():
-        rounds, said = int(last.forwards.sum()) - len(lengths), work.new * len(lengths)
-        said -= len(lengths)  # the first token comes from the prompt's forward pass
-        differ = int((np.asarray(last.tokens) != np.asarray(expected)).any(axis=1).sum())
+    def run():
+        i = next(batches)
+        tokens, lengths = next(prompts)
+        of = partial(decoded, i, tokens, lengths)
+        nothing = np.zeros((work.batch, work.new), np.int32)
+        text = np.array(of(0.0, PLAIN, nothing)["tokens"], np.int32)
+        text = text.reshape(-1, *text.shape[-2:])[0]  # members of size zero agree
+        for mu, name in runs:
+            of(mu, name, text)
+            if name == work.names[-1]:
+                moved.cache_clear()
+
+    return Host(run, facts=lambda: {"drafts": [kept.summed(*pair) for pair in runs]})
+
+
+class _Programs:
+    """Compiled decodings; one is `(mu, draft)`, with members alone different for each `mu`."""
+
+    def __init__(self, model, work):
+        self.model, self.work, self.compiled, self.nodes = model, work, {}, {}
+
+    def run(self, mu, name, params, start, tokens, lengths, text) -> dict:
+        """The outcome of a batch, with its seconds by clock and of the processor."""
+        given = params, start, jnp.asarray(tokens), jnp.asarray(lengths), jnp.asarray(text)
+        size = 20 if mu <= 1e-3 else 8  # members that agree more take longer drafts
+        size = 0 if name == PLAIN else size
+        key = name, size, mu if self.work.members else 0.0
+        if key not in self.compiled:
+            run = partial(self._decode, name, size, mu)
+            self.compiled[key] = jax.jit(run).lower(*given).compile()
+        begin, cpu = time.perf_counter(), time.process_time()
+        found = jax.block_until_ready(self.compiled[key](*given))
+        seconds = time.perf_counter() - begin, time.process_time() - cpu
+        found, small = jax.tree.map(lambda a: np.asarray(a).tolist(), found)
+        line = {"tokens": found.tokens, "forwards": found.forwards, "near": found.near_ties}
+        nodes = self.nodes[name, size]
+        return line | {"small": small, "nodes": nodes, "seconds": seconds[0], "cpu": seconds[1]}
+
+    def _decode(self, name, size, mu, params, start, tokens, lengths, text):
+        def one(params):
+            whole = self.model._replace(params=start)
+            smaller = drafts.first_layers(whole, min(SHALLOW, whole.config.layers))
+            draft = DRAFTS[name](smaller, text, size)
+            self.nodes[name, size] = 1 + len(draft.tree.asked)
+            found = self.model.decode(params, tokens, lengths, self.work.new, draft=draft)
+            own = getattr(found.draft, "own", None)
+            small = jnp.zeros_like(found.forwards) if own is None else own.forwards
+            return found._replace(draft=None), small
+
+        if not self.work.members:
+            return one(params)
+        direction = zojax.directions.low_rank()
+        frame = direction.frame(jax.random.key(1), self.work.members, start)
+
+        def member(i):
+            return zojax.implicit.evaluate(one, start, direction.draw(frame, i, start), mu)
+
+        return jax.vmap(member)(jnp.arange(self.work.members))
+
+
+class _Kept:
+    """The outcomes of batches, a JSON line each."""
+
+    def __init__(self, work):
+        self.path = assets.cache_dir() / ("decoding-tiny.jsonl" if work.tiny else "decoding.jsonl")
+        self.of = {"batch": work.batch, "new": work.new, "members": work.members}
+        self.lines: dict[tuple, dict] = {}
+        if work.tiny:
+            self.path.unlink(missing_ok=True)
+        for text in self.path.read_text().splitlines() if self.path.exists() else ():
+            line = json.loads(text)
+            if line["of"] == self.of:
+                self.lines[line["i"], line["mu"], line["draft"]] = line
+
+    def get(self, i: int, mu: float, name: str) -> dict | None:
+        return self.lines.get((i, mu, name))
+
+    def add(self, i: int, mu: float, name: str, line: dict) -> None:
+        self.lines[i, mu, name] = line = {"of": self.of, "i": i, "mu": mu, "draft": name} | line
+        with self.path.open("a") as file:
+            print(json.dumps(line), file=file)
+
+    def summed(self, mu: float, name: str) -> dict:
+        """Counts over all batches; times over those of plain decoding, batch by batch."""
+        lines = [line for (_, *of), line in sorted(self.lines.items()) if of == [mu, name]]
+        pairs = [(line, self.lines[line["i"], mu, PLAIN]) for line in lines]
+        said, plain = (np.array([pair[k]["tokens"] for pair in pairs]) for k in (0, 1))
+        near = np.array([pair[1]["near"] for pair in pairs])
+        rounds = np.array([line["forwards"] for line in lines]) - 1
+        made = rounds.size * (said.shape[-1] - 1)  # the first comes from the prompt's forward pass
+        differs = (said != plain).any(axis=-1)
         return {
-            "tokens a forward": said / rounds,
-            "positions a token": shapes["nodes"] * rounds / said,
-            "texts that differ": differ,
+            **{"mu": mu, "draft": name, "texts": rounds.size},
+            "tokens a forward": made / int(rounds.sum()),
+            "positions a token": lines[0]["nodes"] * int(rounds.sum()) / made,
+            "draft model's forwards a token": int(np.sum([line["small"] for line in lines])) / made,
+            "texts that differ": int(differs.sum()),
+            "of these with a near-tie": int((differs & (near > 0)).sum()),
+            "texts with a near-tie": int((near > 0).sum()),
+            "time": summary([a["seconds"] / b["seconds"] for a, b in pairs]),
+            "processor time": summary([a["cpu"] / b["cpu"] for a, b in pairs]),
         }
-
-    return Host(
-        lambda: jax.block_until_ready(compiled(params, start, unperturbed)), work.new, facts
-    )
 
 
 def _moved(params, mu):
@@ -83,18 +184,26 @@ def _moved(params, mu):
 
 
 def _smollm2(batch):
+    model = lm.smollm2()
+    return model, _batches(model.tokenizer, batch)
+
+
+def _batches(tokenizer, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens `(batch, LONGEST)` and lengths; the tasks take turns."""
     import reasoning_gym
 
-    model = lm.smollm2()
-    sets = [reasoning_gym.create_dataset(task, size=batch, seed=0) for task in TASKS]
-    prompts = [sets[i % len(sets)][i // len(sets)]["question"] for i in range(batch)]
-    rows = [e.ids for e in model.tokenizer.encode_batch([CHAT.format(p) for p in prompts])]
-    lengths = np.array([len(row) for row in rows])
-    tokens = np.array([row + [0] * (lengths.max() - len(row)) for row in rows])
-    return model, tokens, lengths
+    sets = [reasoning_gym.create_dataset(task, size=1000, seed=0) for task in TASKS]
+    prompts = (each[i]["question"] for i in range(1000) for each in sets)
+    rows = (tokenizer.encode(CHAT.format(prompt)).ids for prompt in prompts)
+    short = (row for row in rows if len(row) <= LONGEST)
+    while True:
+        some = [next(short) for _ in range(batch)]
+        tokens = np.array([row + [0] * (LONGEST - len(row)) for row in some], np.int32)
+        yield tokens, np.array([len(row) for row in some], np.int32)
 
 
 def _tiny(batch):
     model = lm.Model(llama, TINY, llama.init(jax.random.key(0), TINY))
-    tokens = np.random.default_rng(0).integers(0, 16, (batch, 8))
-    return model, tokens, np.full(batch, 8)
+    rng = np.random.default_rng(0)
+    draw = iter(lambda: (rng.integers(0, 16, (batch, 8)), np.full(batch, 8)), None)
+    return model, draw

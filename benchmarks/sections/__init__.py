@@ -7,6 +7,9 @@ from benchmarks.sections import (
     decoding,
     device,
     growth,
+    methods,
+    precision,
+    scaling,
     search,
     start,
     steps,
@@ -18,5 +21,6 @@ from benchmarks.sections.section import Section
 SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
-    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS),
+    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
+    **(scaling.SECTIONS | precision.SECTIONS),
 }

@@ -35,7 +35,7 @@ def attacks(rows: list[dict]) -> list[dict]:
 BUDGETS = (250, 1000, 5000)
 
 
-def from_labels(name, norm, images=20, budgets=BUDGETS, epochs=15, by=("zojax", "ART")):
+def from_labels(name, norm, images=10, budgets=BUDGETS, epochs=5, by=("zojax", "ART")):
     settings = dict(
         name=name, norm=norm, images=images, budgets=budgets, epochs=epochs, data="mnist"
     )

@@ -34,6 +34,33 @@ OPT = {
     "66B": ((64, 9216, 72), 128, None),
 }
 TINY_OPT = (2, 64, 4)
+_BIASES = "query_bias", "key_bias", "value_bias"
+_NORMS = "query_norm", "key_norm"
+_POST = "attention_post_norm", "mlp_post_norm"
+
+
+def _shape(vocabulary, width, layers, heads, kv_heads, hidden, **more):
+    names = "vocabulary", "width", "layers", "heads", "kv_heads", "hidden"
+    numbers = vocabulary, width, layers, heads, kv_heads, hidden
+    return dict(zip(names, numbers, strict=True)) | more
+
+
+LLAMAS = {
+    "Llama 3.2 1B": _shape(128256, 2048, 16, 32, 8, 8192),
+    "SmolLM3 3B": _shape(128256, 2048, 36, 16, 4, 11008),
+    "Phi-3 mini": _shape(32064, 3072, 32, 32, 32, 8192, tied=False),
+    "Llama 2 7B": _shape(32000, 4096, 32, 32, 32, 11008, tied=False),
+    "Mistral 7B": _shape(32000, 4096, 32, 32, 8, 14336, tied=False),
+    "Qwen2 7B": _shape(152064, 3584, 28, 28, 4, 18944, tied=False, extra=_BIASES),
+    "Llama 3 8B": _shape(128256, 4096, 32, 32, 8, 14336, tied=False),
+    "Qwen3 8B": _shape(151936, 4096, 36, 32, 8, 12288, tied=False, extra=_NORMS, head_size=128),
+    "Gemma 2 9B": _shape(
+        256000, 3584, 42, 16, 8, 14336, extra=_POST, head_size=256, score_cap=50.0, logit_cap=30.0
+    ),
+    "Llama 2 13B": _shape(32000, 5120, 40, 40, 40, 13824, tied=False),
+}
+TINY_LLAMA = _shape(64, 16, 2, 4, 2, 32)
+POPULATION = 64  # members, in antithetic pairs
 LEAVES = [(4096, 4096), (16, 1024, 1024), (2**24,), (2**14, 1000)]
 
 
@@ -44,6 +71,34 @@ def _peaks(label, name, settings, contestants=PEAKS):
 def opt_shape(label, shape, contestants=("forward", "zojax, signs", "jax.grad, adam"), **options):
     settings = dict(zip(("layers", "width", "heads"), shape, strict=True))
     return entry(label, "OPT", settings, 2, contestants, **options)
+
+
+def _families():
+    """A step of mezo on each family's shape; a step of a population of adapters on some."""
+    for label, shape in LLAMAS.items():
+        yield entry(label, "Llama", shape, 2, ["forward", "zojax, signs"], turns=0)
+    for label in ("Llama 3.2 1B", "Llama 2 7B", "Llama 2 13B"):
+        names = ["forward", "zojax, low rank"]
+        work = f"{label}, LoRA, {POPULATION} members"
+        yield entry(work, "LoRA", LLAMAS[label], POPULATION, names, turns=0)
+
+
+def families(rows: list[dict]) -> list[dict]:
+    """Gigabytes and kernels of a step, and of a forward pass on the same shape."""
+    lines = []
+    for work, here in by_work(rows).items():
+        forward = here.get("forward", {})
+        for name, row in here.items():
+            lines.append(
+                {
+                    "work": work,
+                    "program": name,
+                    "peak, GB": row["peak"] / 1e9 if row.get("peak") else row.get("failed", ""),
+                    "/ forward": over(row.get("peak"), forward.get("peak")),
+                    "kernels": row.get("kernels", ""),
+                }
+            )
+    return filled(lines)
 
 
 def leaf(*shape, contestants=NOISES):
@@ -155,6 +210,13 @@ SECTIONS = {
         opt,
         [opt_shape(label, shape, turns=0) for label, (shape, *_) in OPT.items()],
         [opt_shape("tiny", TINY_OPT, turns=0)],
+    ),
+    "families": Section(
+        "a step on the shapes of other families, compiled only; --target h100",
+        NAMED,
+        families,
+        list(_families()),
+        [entry("tiny", "Llama", TINY_LLAMA, 2, ["forward", "zojax, signs"], turns=0)],
     ),
     "compile": Section(
         "processor time to compile a step",

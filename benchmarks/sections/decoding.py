@@ -1,33 +1,33 @@
 """Drafts of several tokens a forward pass beside decoding token by token."""
 
-from benchmarks.contestants import DECODINGS
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
-from benchmarks.tables import by_work, filled, quartiles
+from benchmarks.tables import filled, quartiles
 
-PLAIN = "plain decoding"
-OF_TEXT = [name for name in DECODINGS if "unperturbed" in name]
-FACTS = "tokens a forward", "positions a token", "texts that differ"
+PLAIN, LOOKUP, BOTH = "plain decoding", "prompt lookup", "unperturbed text, prompt lookup"
+ITSELF = [PLAIN, LOOKUP, "phrase pool", "lookahead"]
+ITSELF += ["first 10 layers", "Ouroboros, first 10 layers"]
+MEMBER = [PLAIN, LOOKUP, "unperturbed text", BOTH, f"{BOTH}, pool"]
+MUS = 1e-3, 5e-3
 
 
-def _decoding(batch: int, mu: float = 0.0, tiny: bool = False, names=None, **options):
-    what = f"member, mu {mu:g}" if mu else "the model itself"
-    label = f"{what}, batch {batch}"
-    settings = {"batch": batch, "new": 12 if tiny else 64, "mu": mu, "tiny": tiny}
-    settings["size"] = 10 if mu == 1e-3 else 8  # members that agree more take longer drafts
-    names = names or [name for name in DECODINGS if mu or name not in OF_TEXT]
-    return entry(label, "decoding", settings, 1, names, [PLAIN], together=False, **options)
+def _decoding(label, names, mus, batch, batches, members=0, tiny=False):
+    settings = {"names": names, "mus": mus, "batch": batch, "members": members}
+    settings |= {"tiny": tiny, "new": 12 if tiny else 64}
+    return entry(label, "decoding", settings, 1, ["drafts"], turns=batches)
 
 
 def decoding(rows: list[dict]) -> list[dict]:
-    """Tokens a forward pass by row, positions computed for a token, and times over plain decoding."""
+    """A line for each draft: counts, and times over plain decoding."""
     lines = []
-    for work, here in by_work(rows).items():
-        for name, row in here.items():
-            ratio = row.get("over", {}).get(PLAIN)
-            line = {"work": work, "draft": name, **{fact: row.get(fact, "") for fact in FACTS}}
-            line["ms"] = row.get("failed") or 1e3 * row["seconds"]["median"]
-            lines.append(line | {"time / plain": clear(ratio), "quartiles": quartiles(ratio)})
+    for row in rows:
+        for one in row.get("drafts", [{"draft": row.get("failed")}]):
+            of = f", mu {one['mu']:g}" if one.get("mu") else ""
+            line = {"work": row["work"] + of} | {k: v for k, v in one.items() if k != "mu"}
+            for name in ("time", "processor time"):
+                ratio = line.pop(name, None)
+                line |= {f"{name} / plain": clear(ratio), f"{name}, quartiles": quartiles(ratio)}
+            lines.append(line)
     return filled(lines)
 
 
@@ -36,7 +36,16 @@ SECTIONS = {
         "drafts beside decoding token by token: SmolLM2 on reasoning-gym",
         NAMED,
         decoding,
-        [_decoding(batch, mu) for mu in (0.0, 1e-3, 5e-3) for batch in (1, 4, 16)],
-        [_decoding(2, 1e-3, tiny=True, names=[PLAIN, OF_TEXT[1]])],
+        [
+            _decoding("members, batch 16", [PLAIN, BOTH], MUS, 16, 32),
+            _decoding("members, batch 3", MEMBER, MUS, 3, 8),
+            _decoding("the model itself, batch 3", ITSELF, (0.0,), 3, 8),
+            *(_decoding(f"members, batch {n}", [PLAIN, LOOKUP, BOTH], MUS, n, 12) for n in (1, 4)),
+            *(
+                _decoding(f"{n} members, batch 1", [PLAIN, BOTH], MUS, 1, 6, members=n)
+                for n in (8, 64)
+            ),
+        ],
+        [_decoding("members, batch 2", [PLAIN, BOTH], MUS, 2, 2, tiny=True)],
     ),
 }

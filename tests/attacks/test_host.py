@@ -1,6 +1,9 @@
 """What ends an attack early: all that was found comes with the exception, every query is counted."""
 
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -167,3 +170,31 @@ def test_the_state_of_a_session_outlives_an_error():
         state = session.tell(state, on_the_host(model)(points))
     whole = run("square_linf", on_the_host(model))
     np.testing.assert_array_equal(session.result(state).queries, whole.queries)
+
+
+class Acts:
+    """A model that acts in some of its calls, before it answers."""
+
+    def __init__(self, numbers, act):
+        self.numbers, self.act, self.calls, self.lock = numbers, act, 0, threading.Lock()
+
+    def __call__(self, images):
+        with self.lock:
+            number, self.calls = self.calls, self.calls + 1
+        if number in self.numbers:
+            self.act()
+        return on_the_host(model)(images)
+
+
+def test_an_executor_and_retries_change_nothing():
+    whole = run("square_linf", on_the_host(model))
+    with ThreadPoolExecutor(3) as pool:
+        flaky = Acts({0, 3, 9}, raising(OSError("no connection")))
+        found = run("square_linf", flaky, executor=pool, retries=3)
+    for ours, alone in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(ours, alone)
+
+
+def test_late_scores_are_unusable():
+    found = run("square_linf", Acts({0}, lambda: time.sleep(10_000)), timeout=0.3)
+    assert found.unusable.tolist() == [1] * 3 + [0] * (len(IMAGES) - 3)

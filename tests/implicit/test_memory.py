@@ -17,6 +17,8 @@ from zojax import directions
 from zojax.directions.low_rank import cut
 from zojax.implicit import evaluate, explain
 
+pytestmark = pytest.mark.optimized
+
 LAYERS, WIDTH, HIDDEN, VOCABULARY, HEADS, BATCH, LENGTH = 4, 256, 1024, 2048, 4, 4, 128
 
 

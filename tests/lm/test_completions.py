@@ -166,6 +166,7 @@ finetune.main(sys.argv[1:])
 """
 
 
+@pytest.mark.optimized
 @pytest.mark.slow  # two processes each; tests/examples/test_finetune.py has this law for the digits
 @pytest.mark.parametrize(
     "options",

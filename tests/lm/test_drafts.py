@@ -10,6 +10,7 @@ import pytest
 import zojax
 from zojax import lm
 from zojax.lm import drafts, llama
+from zojax.lm.drafts import _ouroboros, _phrases
 
 FOLDERS = pathlib.Path(__file__).with_name("reference_models")
 CONFIG = llama.Config(vocabulary=8, width=16, layers=2, heads=2, kv_heads=1, hidden=16)
@@ -38,7 +39,7 @@ def made():
         "lookup": drafts.lookup(size=3),
         "text": oracle(3, damage=[5, 6, 13]),
         "pool": drafts.pool(count=2, size=3, capacity=32),
-        "union": drafts.union(drafts.lookup(3), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
+        "union": drafts.union(drafts.lookup(2), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
     }
 
 
@@ -78,15 +79,157 @@ def test_a_smaller_model_drafts_on_its_own_cache():
 def test_random_drafts_of_random_models_are_harmless():
     def propose(state, text, length):
         key = jax.random.fold_in(state, jnp.sum(length))
-        return jax.random.randint(key, (3, 4, 3), -1, 8), state
+        return jax.random.randint(key, (3, 12), -1, 8), state
 
-    draft = drafts.Draft(4, 3, lambda *_: jax.random.key(9), propose, lambda state, seen: state)
+    draft = drafts.Draft(
+        drafts.branches(4, 3), lambda *_: jax.random.key(9), propose, lambda state, seen: state
+    )
     run = jax.jit(lambda params: decode(params, draft=draft))
     for seed in range(5):
         params = llama.init(jax.random.key(seed), CONFIG)
         found = run(params)
         np.testing.assert_array_equal(found.tokens, PLAIN(params).tokens)
         assert found.forwards.max() < NEW  # some guesses among 8 tokens are right
+
+
+def small(params, layers):
+    return drafts.first_layers(MODEL._replace(params=params), layers)
+
+
+def ouroboros(params, layers):
+    return drafts.ouroboros(
+        small(params, layers), size=4, count=2, phrase=3, window=3, tried=2, capacity=64
+    )
+
+
+def test_ouroboros_drafts_phrase_by_phrase_and_its_pool_stays_warm():
+    run = jax.jit(lambda params, memory: decode(params, draft=ouroboros(params, 1), memory=memory))
+    warm = jax.eval_shape(lambda: decode(PARAMS, draft=ouroboros(PARAMS, 1))).draft
+    warm = jax.tree.map(lambda leaf: jnp.full(leaf.shape, -1, leaf.dtype), warm)
+    for seed in range(5):
+        params = llama.init(jax.random.key(seed), CONFIG)
+        expected = PLAIN(params).tokens
+        for memory in (warm, run(params, warm).draft):
+            found = run(params, memory)
+            np.testing.assert_array_equal(found.tokens, expected)
+            assert found.forwards.max() < NEW
+        warm = found.draft
+    phrases = np.array(warm.own.draft.phrases)
+    kept = phrases[phrases[:, 0] >= 0]
+    assert len(np.unique(kept, axis=0)) == len(kept) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make", [ouroboros, lambda p, n: drafts.model(small(p, n), 4, drafts.lookahead(3, 2, 3, 64))]
+)
+def test_a_model_that_drafts_for_itself_is_always_right(make):
+    run = jax.jit(lambda params: decode(params, draft=make(params, 2)))
+    for seed in range(3):
+        params = llama.init(jax.random.key(seed), CONFIG)
+        found = run(params)
+        np.testing.assert_array_equal(found.tokens, PLAIN(params).tokens)
+        assert (found.forwards <= 1 + -(-(NEW - 1) // 5)).all()  # a draft, and one token more
+        assert (found.draft.own.forwards > found.forwards).all()
+
+
+def test_a_drafted_token_sees_the_text_and_its_own_tree():
+    """The window of lookahead beside a draft with phrases behind it, with random tokens."""
+    longer = drafts.ouroboros(MODEL, size=2, count=2, phrase=2, window=1, tried=1).tree
+    window = drafts.lookahead(window=3, count=1, size=2).tree
+    whole = np.zeros((len(longer.sees) + 6,) * 2, bool)
+    whole[:6, :6], whole[6:, 6:] = window.sees[:6, :6], longer.sees
+    tree = drafts.Tree(whole, longer.paths + 6, np.ones(len(whole), bool))
+    tokens = np.random.default_rng(0).integers(0, 8, (3, len(whole)))
+    draft = drafts.Draft(
+        tree,
+        lambda memory, text, length: jnp.zeros((3, 1 + len(whole)), jnp.int32),
+        lambda state, text, length: (jnp.asarray(tokens, jnp.int32), state),
+        lambda state, seen: seen.answers,
+    )
+    found = jax.jit(lambda params: MODEL.decode(params, TOKENS, LENGTHS, 2, draft=draft))(PARAMS)
+    first, rows = np.array(found.tokens)[:, :1], range(3)
+    seen = [[*TOKENS[r, : LENGTHS[r]], *first[r]] for r in rows]
+    texts = [seen[r] + tokens[r, sees].tolist() for r in rows for sees in whole]
+    padded = np.array([text + [0] * (16 - len(text)) for text in texts])
+    ends = np.array([len(text) - 1 for text in texts])
+    logits = jax.jit(lambda p: MODEL.forward(p, padded, positions=ends))(PARAMS)
+    expected = np.argmax(logits, axis=1).reshape(3, -1)
+    np.testing.assert_array_equal(found.draft[:, 1:], expected)
+    depths = np.array([[1, 2, 3, 2, 3, 4], [1, 2, 3, 4, 3, 4]])
+    np.testing.assert_array_equal(whole.sum(axis=1).reshape(2, 6), depths)
+
+
+def test_the_pool_learns_from_a_rejected_draft():
+    """Runs of agreement behind the rejected token, and the model's choices in place of the phrases."""
+    tree = drafts.ouroboros(MODEL, size=5, count=2, phrase=3, window=1, tried=1).tree
+    nodes = np.array([[4, 9, 5, 6, 1, 7, 2, -1, -1, -1, -1]])
+    answers = np.array([[4, 8, 5, 6, 3, 7, 2, 6, 0, 0, 0, 0]])  # 9 is wrong, then 5 6 agree
+
+    @jax.jit
+    def learnt(nodes, answers):
+        seen = drafts.Round(nodes, nodes, nodes, nodes, answers, tree.paths)
+        return _ouroboros._runs(seen, 5, 3), _ouroboros._corrected(seen, 5)
+
+    runs, (old, better) = learnt(nodes, answers)
+    runs = np.array(runs[0])
+    assert runs[(runs >= 0).any(axis=1)].tolist() == [[9, 5, 6, -1]]
+    assert old.tolist() == [[[1, 7, 2, -1], [-1] * 4]]
+    assert better.tolist() == [[[1, 7, 2, 6], [-1] * 4]]
+
+
+def test_a_pool_has_the_newest_phrases_of_each_first_token():
+    pool = np.array([[-1, -1], [1, 2], [3, 4], [1, 5], [1, 6]])
+    new = np.array([[1, 2], [-1, -1], [1, 7]])
+
+    @jax.jit
+    def run(pool, new):
+        found = _phrases.appended(pool, new, gone=jnp.array([[1, 5]]), most=2)
+        return found, _phrases.newest(found, jnp.array([1, 3]), 2)
+
+    found, newest = run(pool, new)
+    assert found.tolist() == [[-1, -1]] * 2 + [[3, 4], [1, 2], [1, 7]]
+    assert newest.tolist() == [[[7], [2]], [[4], [-1]]]
+
+
+def test_unions_nest():
+    inner = drafts.union(drafts.lookup(1), drafts.lookup(3))
+    tree = drafts.union(inner, drafts.lookup(2)).tree
+    assert tree.paths.tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+    assert [int(n) for n in tree.sees.sum(axis=1)] == [1, 1, 2, 3, 1, 2]
+
+
+def test_a_draft_rests_where_it_does_not_pay():
+    def run(params, other):
+        inner = drafts.text(other, size=3)
+        counted = inner._replace(  # its rounds with candidates
+            init=lambda memory, text, length: (inner.init(None, text, length), 0),
+            propose=lambda s, text, length: (inner.propose(s[0], text, length)[0], s),
+            learn=lambda s, seen: (s[0], s[1] + jnp.any(seen.nodes >= 0)),
+        )
+        return decode(params, draft=drafts.auto(counted, cost=1.5, retry=8))
+
+    plain, run = PLAIN(PARAMS).tokens, jax.jit(run)
+    right, wrong = run(PARAMS, plain), run(PARAMS, (plain + 1) % 8)
+    for found in (right, wrong):
+        np.testing.assert_array_equal(found.tokens, plain)
+    assert (right.forwards == 1 + -(-(NEW - 1) // 4)).all()
+    assert right.draft.inner[1] == right.forwards[0] - 1
+    assert (wrong.forwards == NEW).all() and 2 <= wrong.draft.inner[1] <= 6
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_draft_is_a_ratio_of_times():
+    assert 0.1 < drafts.cost(MODEL, drafts.lookup(), rows=2, length=16, repeats=3) < 100
+
+
+def test_near_ties_are_counted():
+    """Two tokens have one embedding, which is also the readout."""
+    embed = PARAMS["embed"].at[3].set(PARAMS["embed"][7])
+    found = PLAIN({**PARAMS, "embed": embed})
+    twins = np.isin(found.tokens, [3, 7]).sum(axis=1)
+    assert found.near_ties.tolist() == twins.tolist() and twins.sum() > 0
+    assert not PLAIN(PARAMS).near_ties.any()
 
 
 @pytest.mark.slow
@@ -142,6 +285,21 @@ def test_learned_positions_and_windows_follow_the_tree(kind):
     assert found.forwards.max() < 8
 
 
+@pytest.mark.slow
+def test_a_perturbed_model_drafts_for_itself_with_its_own_layers():
+    direction, mu = zojax.directions.low_rank(), 0.2
+    noise = direction.draw(direction.frame(jax.random.key(0), 1, PARAMS), 0, PARAMS)
+
+    def moved(run):
+        return jax.jit(lambda: zojax.implicit.evaluate(run, PARAMS, noise, mu))()
+
+    plain = moved(decode)
+    found = moved(lambda params: decode(params, draft=ouroboros(params, 1))._replace(draft=None))
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    assert (np.array(plain.tokens) != PLAIN(PARAMS).tokens).any()
+    assert found.forwards.max() < NEW
+
+
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
 def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
     draft = drafts.union(drafts.text(PLAIN(PARAMS).tokens, size=3), drafts.lookup(3))
@@ -164,12 +322,12 @@ def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own
 def test_the_longest_match_in_the_text_is_followed():
     text = jnp.array([[5, 1, 2, 3, 9, 4, 2, 3, 8, 1, 2, 3, 0, 0]])
     found, _ = drafts.lookup(size=3).propose(None, text, jnp.array([12]))
-    assert found.tolist() == [[[9, 4, 2]]]  # "1 2 3" beats the later "2 3"
+    assert found.tolist() == [[9, 4, 2]]  # "1 2 3" beats the later "2 3"
     found, _ = drafts.lookup(size=4).propose(None, text, jnp.array([5]))
-    assert found.tolist() == [[[-1] * 4]]  # 9 is new
+    assert found.tolist() == [[-1] * 4]  # 9 is new
     loop = jnp.array([[7, 1, 2, 1, 2, 0]])
     found, _ = drafts.lookup(size=4).propose(None, loop, jnp.array([5]))
-    assert found.tolist() == [[[1, 2, 1, 2]]]
+    assert found.tolist() == [[1, 2, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +335,17 @@ def test_the_longest_match_in_the_text_is_followed():
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
-        (lambda: drafts.union(drafts.lookup(3), drafts.lookup(4)), r"one size, got sizes \[3, 4\]"),
+        (lambda: drafts.union(), "union needs a draft at least, got none"),
+        (lambda: drafts.lookahead(window=0), "window must be 1 at least, got 0"),
+        (
+            lambda: drafts.lookahead(count=9, capacity=8),
+            "count must be from 1 to capacity, 8, got 9",
+        ),
+        (lambda: drafts.ouroboros(MODEL, count=0), "count must be from 1 to capacity, 2048, got 0"),
+        (lambda: drafts.auto(drafts.none(), cost=0.0), "cost must be positive and finite, got 0.0"),
+        (lambda: drafts.auto(drafts.none(), 1.5, retry=0), "retry must be positive, got 0"),
+        (lambda: drafts.auto(drafts.auto(drafts.none(), 2.0), 2.0), "needs a draft that always"),
+        (lambda: drafts.union(drafts.auto(drafts.none(), 2.0)), r"write auto\(union\("),
         (lambda: drafts.first_layers(MODEL, 3), "layers must be from 1 to 2, got 3"),
         (lambda: lm.sampler(0.0), "temperature must be positive"),
         (lambda: lm.sampler(top_k=0), "top_k must be 1 at least, got 0"),

@@ -2,6 +2,7 @@
 
 import gguf
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,8 @@ WORDS = [*map(chr, range(33, 93)), "Ġ", "BA", "<s>", "</s>"]
 NAMES = {"query": "attn_q", "key": "attn_k", "value": "attn_v", "output": "attn_output"}
 NAMES |= {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 NAMES |= {"attention_norm": "attn_norm", "mlp_norm": "ffn_norm"}
-Q8, Q4, F32, BF16 = (getattr(gguf.GGMLQuantizationType, n) for n in ("Q8_0", "Q4_0", "F32", "BF16"))
+TYPES = ("Q8_0", "Q4_0", "Q4_1", "F32", "BF16")
+Q8, Q4, Q4_1, F32, BF16 = (getattr(gguf.GGMLQuantizationType, n) for n in TYPES)
 
 
 def permuted(weight, heads):
@@ -90,6 +92,32 @@ def test_weights_are_those_of_the_file(kind, quantized, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, model.params, expected)
 
 
+@pytest.mark.parametrize("quantized, bits", [(Q4, 4.5), (Q4_1, 5), (Q8, 8.5), (BF16, 32)])
+def test_blocks_are_those_of_the_file(quantized, bits, tmp_path):
+    path = tmp_path / "model.gguf"
+    expected = write(path, "llama", quantized)
+    params = lm.load(path, quantized=True).params
+    query, embed = params["layers"]["query"], params["embed"]
+    assert query.shape == expected["layers"]["query"].shape and query.ndim == 3
+    assert sum(x.nbytes for x in jax.tree.leaves(query)) == 2 * 64 * 64 * bits / 8
+    for name, stack in expected["layers"].items():
+        np.testing.assert_array_equal(jnp.asarray(params["layers"][name]), stack)
+    np.testing.assert_array_equal(
+        jnp.asarray(embed[np.array([[5, 1]])]), expected["embed"][[[5, 1]]]
+    )
+
+
+def test_a_quantised_model_has_the_logits_of_its_arrays(tmp_path):
+    path, tokens = tmp_path / "model.gguf", np.arange(6).reshape(2, 3)
+    write(path, "llama", Q4_1)
+    model, whole = lm.load(path, quantized=True), lm.load(path)
+    found, expected = (jax.jit(m.forward)(m.params, tokens) for m in (model, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    adapters = lm.lora(model.params["layers"], jax.random.key(0), rank=2)
+    adapted = {**model.params, "layers": {**model.params["layers"], **adapters}}
+    np.testing.assert_allclose(jax.jit(model.forward)(adapted, tokens), found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("pre", ["smollm", "llama-bpe", "qwen2", "gpt-2"])
 def test_the_tokenizer_is_that_of_the_file(pre, tmp_path):
     path = tmp_path / "model.gguf"
@@ -103,6 +131,8 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     with pytest.raises(ValueError, match="model.gguf is no file"):
         lm.load(path)
+    with pytest.raises(ValueError, match="quantized=True is for GGUF files"):
+        lm.load(tmp_path, quantized=True)
     path.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ValueError, match="model.gguf is not a GGUF file, or cut off"):
         lm.load(path)

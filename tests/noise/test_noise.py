@@ -12,6 +12,8 @@ from scipy import special, stats
 
 from zojax import directions, noise
 
+pytestmark = pytest.mark.optimized
+
 SOURCES = {"signs": noise.Signs, "normals": noise.Normals}
 SEED = noise.make_seed(jax.random.key(7))
 
@@ -239,3 +241,9 @@ def test_factors_are_the_same_bits_among_several_devices(monkeypatch):
         for a, b in zip(alone, among, strict=True):
             np.testing.assert_array_equal(a.left, b.left)
             np.testing.assert_array_equal(a.right, b.right)
+
+
+def test_uniforms_are_uniform():
+    u = np.asarray(noise.row_noise(noise.Uniforms(SEED), (1000, 1000)).dense())
+    assert np.all(u * 2**24 == np.floor(u * 2**24)) and u.min() >= 0 and u.max() < 1
+    assert stats.kstest(u.ravel()[::7], "uniform").pvalue > 1e-3

@@ -217,4 +217,19 @@ OPTIMIZERS = {
         lambda key: zojax.block_coordinate(0.02, mu=MU, layer_of=_rows, key=key),
         at_rate=lambda rate: zojax.block_coordinate(rate, 1e-2, 4, layer_of=_rows),
     ),
+    "stochastic_rounding": Law(
+        lambda key: zojax.stochastic_rounding(zojax.zo_sgd(0.02, _source(), momentum=0.9, key=key)),
+        at_rate=lambda rate: zojax.stochastic_rounding(zojax.mezo(rate, 1e-2, 4)),
+        numbers=D,
+    ),
+    "compensated_rounding": Law(
+        lambda key: zojax.compensated_rounding(zojax.zo_sgd(0.02, _source(2), key=key)),
+        at_rate=lambda rate: zojax.compensated_rounding(zojax.mezo(rate, 1e-2, 4)),
+    ),
+    "qzo": Law(
+        lambda key: zojax.qzo(0.02, MU, mask=lambda path, leaf: True, key=key),
+        at_rate=lambda rate: zojax.qzo(rate, 1e-2, 100.0, 4, lambda path, leaf: True),
+    ),
 }
+# These move integers: `tests/optimizers/test_quantised.py` has their laws.
+OF_INTEGERS = {"qes": lambda key: zojax.qes(population=4, horizon=2, key=key)}

@@ -249,6 +249,7 @@ def test_groups_remove_what_their_data_share():
     np.testing.assert_allclose(*unit, rtol=1e-5)
 
 
+@pytest.mark.optimized
 def test_forward_gradient_has_no_bias():
     x, trail = X, []
     for t in range(3):

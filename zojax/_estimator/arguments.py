@@ -41,13 +41,13 @@ def losses(
     args: tuple,
     kwargs: dict,
     *,
-    n: int,
+    indices: range,
     has_aux: bool,
     in_axes: InAxes,
     with_key: bool,
 ) -> Losses:
-    """The losses of n directions from one function and its arguments."""
-    axes = resolve_in_axes(in_axes, args, kwargs, n)
+    """The losses of some directions from one function and its arguments."""
+    axes = resolve_in_axes(in_axes, args, kwargs, len(indices))
     if with_key and "key" in kwargs:
         raise TypeError(
             "with_key=True gives the loss its key=, and so did the call; leave one of them out."
@@ -56,7 +56,7 @@ def losses(
     loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
 
     def at(point, i):
-        a, k = _slice_arguments(axes, args, kwargs, i)
+        a, k = _slice_arguments(axes, args, kwargs, i - indices.start if indices.start else i)
         if with_key:
             k["key"] = jax.random.fold_in(loss_key, i)
         return _value_and_aux(fun(point, *a, **k), has_aux)

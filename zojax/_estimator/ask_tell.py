@@ -7,9 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from zojax._estimator.coefficients import insert_center
-from zojax._estimator.estimate import begin, checked_structure, finish, given, smoothing
+from zojax._estimator.estimate import (
+    begin,
+    checked_structure,
+    finish,
+    given,
+    require_points,
+    slicing_axis,
+    smoothing,
+)
 from zojax._estimator.records import Choices, Estimate, EstimatorState
 from zojax._keys import as_key
+from zojax._mesh_axis import MeshAxis
 from zojax._numerics import accumulator_dtype, warn_of_resolution
 from zojax._sharding import mesh_sharding, on_mesh, placed
 from zojax._trees import PyTree, Split, no_update, split_structure
@@ -18,14 +27,15 @@ from zojax._trees import PyTree, Split, no_update, split_structure
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["key", "mu", "given"],
-    meta_fields=["leaves", "treedef", "shardings"],
+    meta_fields=["leaves", "treedef", "shardings", "slicing"],
 )
 @dataclass(frozen=True)
 class Asked:
     """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes.
 
     For an `Adaptive` direction `given` has its memory and the float leaves of the parameters. `shardings`
-    are those of float leaves on a mesh, outside `jit`; else None.
+    are those of float leaves on a mesh, outside `jit`; else None. `slicing` is the mesh axis over which the
+    gradient is sliced, or None.
     """
 
     key: jax.Array
@@ -34,6 +44,7 @@ class Asked:
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: jax.tree_util.PyTreeDef
     shardings: tuple[jax.NamedSharding | None, ...]
+    slicing: MeshAxis | None
 
 
 def asked(
@@ -48,12 +59,13 @@ def asked(
     split = checked_structure(choices, params)
     leaves, own = tuple(split.leaves(split.floats)), given(choices, params, state)
     shardings = tuple(map(mesh_sharding, split.places_in(params)))
-    return Asked(as_key(key), smoothing(choices, step), own, leaves, split.treedef, shardings)
+    mu, slicing = smoothing(choices, step), slicing_axis(choices, params)
+    return Asked(as_key(key), mu, own, leaves, split.treedef, shardings, slicing)
 
 
 def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, given: tuple) -> PyTree:
     """The points of an ask on a leading axis: x if the stencil visits it, then each direction's."""
-    _require_points(choices)
+    require_points(choices)
     this = begin(choices, key, split_structure(params), given)
 
     def point(i, offset):
@@ -69,17 +81,9 @@ def points(choices: Choices, key: jax.Array, params: PyTree, mu: jax.Array, give
     return jax.tree.map(lambda p, x: jnp.concatenate([jnp.asarray(p)[None], x]), params, found)
 
 
-def _require_points(choices: Choices) -> None:
-    if choices.linearize:
-        raise ValueError(
-            "linearize=True differentiates the loss at x, so there are no points to evaluate elsewhere: "
-            "give update a value_fn, or leave linearize out."
-        )
-
-
 def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
     """The values of the points that `asked` stands for, as an array of float32 or better."""
-    _require_points(choices)
+    require_points(choices)
     if not isinstance(asked, Asked):
         raise TypeError(f"asked must be the second result of ask, got a {type(asked).__name__}.")
     warn_of_resolution(values)
@@ -97,13 +101,16 @@ def check_values(choices: Choices, asked: Asked, values) -> jax.Array:
 def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=None) -> Estimate:
     """The estimate from the values of an ask's points."""
     split = Split.of(asked.treedef.unflatten(asked.leaves))
-    this = begin(choices, as_key(asked.key), split, asked.given)
+    this = begin(choices, as_key(asked.key), split, asked.given, asked.slicing)
     moved = values[choices.centered :].reshape(choices.num_directions, -1)
     if choices.centered:
         moved = insert_center(choices.stencil, moved, values[0])
     found = finish(choices, this, asked.mu, moved, state, (), dtype)
-    grads = map(placed, split.places_in(found.grads), asked.shardings)
-    return found._replace(grads=split.join(list(grads), no_update))
+    grads = split.places_in(found.grads)
+    if asked.slicing is not None:
+        grads = list(map(asked.slicing.sliced, grads, split.floats))
+    grads = list(map(placed, grads, asked.shardings))
+    return found._replace(grads=split.join(grads, no_update))
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:

@@ -19,14 +19,21 @@ from optax import Schedule
 
 from zojax import stencils
 from zojax._call import compiled_outside, jitted
-from zojax._checks import require_count, require_flag, require_kind, require_positive
+from zojax._checks import (
+    require_count,
+    require_flag,
+    require_kind,
+    require_option,
+    require_positive,
+)
 from zojax._direction import Adaptive, Direction
 from zojax._estimator import ask_tell
 from zojax._estimator.arguments import InAxes
 from zojax._estimator.ask_tell import Asked
-from zojax._estimator.estimate import combine, estimate, repeat
-from zojax._estimator.records import Choices, Estimate, EstimatorState
+from zojax._estimator.estimate import combine, estimate, repeat, slicing_axis, values
+from zojax._estimator.records import Choices, Estimate, EstimatorState, UpdateKind
 from zojax._keys import as_key
+from zojax._mesh_axis import MeshAxis
 from zojax._numerics import float_dtype
 from zojax._trees import PyTree, copied, floats_only, require_arrays, require_dtypes, structure_of
 from zojax.directions import rademacher
@@ -58,11 +65,18 @@ class Estimator(NamedTuple):
       combine: `combine(key, params, coefficients, dtype=None, *, state=None) -> grads`, to the bit the
         gradient of the estimate with this key and these `Estimate.coefficients`; no loss is evaluated.
       repeat: `repeat(key, params, coefficients, value, state, step=0, dtype=None) -> Estimate`, the same
-        with the next state, of which only fields that do not count evaluations change.
+        with the next state, of which only fields that do not count evaluations change. With
+        update="sliced", gradients of estimate, conclude, combine and repeat stay in slices.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
+      evaluate: `evaluate(key, fun, params, args=(), kwargs=None, *, directions=None, state=None, step=0,
+        in_axes=...) -> values` at the points of some directions, a slice; of all by default. The values of
+        consecutive slices, joined, are those that `tell` takes. x belongs to direction 0. Mapped axes have
+        one slice for each of these directions.
+      slicing: `slicing(params)` is the mesh axis over which gradients are sliced, or None.
       in_axes: as given to `zojax.estimator`.
       with_key: as given.
+      axis_name: as given.
       scheduled: whether mu is a schedule, so that `step` matters.
       stencil: as given, in Python floats.
     """
@@ -75,10 +89,13 @@ class Estimator(NamedTuple):
     conclude: Callable[..., Estimate]
     combine: Callable[..., PyTree]
     repeat: Callable[..., Estimate]
+    evaluate: Callable[..., jax.Array]
+    slicing: Callable[[PyTree], MeshAxis | None]
     num_directions: int
     evaluations: int
     in_axes: InAxes
     with_key: bool
+    axis_name: str | None
     scheduled: bool
     stencil: Stencil
 
@@ -94,6 +111,8 @@ def estimator(
     with_key: bool = False,
     hold_in_loops: bool | None = None,
     linearize: bool = False,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
 ) -> Estimator:
     r"""A gradient estimator :math:`g = \sum_i c_i z_i`, from function values alone.
 
@@ -119,13 +138,22 @@ def estimator(
         `zojax.implicit.evaluate`.
       linearize: evaluates the linearised loss, :math:`L(x) + \mu o\,(\nabla L(x) \cdot z)`, by one
         `jax.jvp` a direction. There is no bias, and mu has no effect. The loss must be differentiable.
+      axis_name: of a mesh axis over which directions are spread: each of its D groups of devices evaluates
+        N / D directions, and `batch_size` counts those of one group. The parameters lie on the mesh, or
+        `jax.set_mesh` names it. The loss is traced under `jax.vmap(..., spmd_axis_name=axis_name)`.
+      update: who sums the directions. "scalars": every group sums all of them, and exchanges N values.
+        "sliced": every group sums all of them for 1/D of the entries of each leaf, and the inner
+        transformation updates this slice. Then the updates are gathered once, in the dtypes of the
+        parameters. A leaf is cut along its shortest dimension that D divides. Both have the bits of one
+        device, unless an inner transformation sums over a leaf.
 
     Returns:
       An `Estimator`.
 
     Raises:
       ValueError: mu or num_directions or batch_size not positive, too few directions for the
-        shaping, an ill-formed stencil.
+        shaping, an ill-formed stencil, "sliced" without an axis. In an estimate: no mesh has the axis, or
+        its size does not divide N.
       TypeError: num_directions or batch_size not a static int, a wrong type among the choices.
 
     >>> import jax, jax.numpy as jnp, zojax
@@ -148,6 +176,11 @@ def estimator(
     require_flag("linearize", linearize)
     if hold_in_loops is not None:
         require_flag("hold_in_loops", hold_in_loops)
+    if not isinstance(axis_name, str | None):
+        raise TypeError(f"axis_name must be the name of a mesh axis or None, got {axis_name!r}.")
+    require_option("update", update, ("scalars", "sliced"))
+    if update == "sliced" and axis_name is None:
+        raise ValueError("update='sliced' needs axis_name, the mesh axis over which to slice.")
     n = require_count("num_directions", num_directions)
     if batch_size is not None:
         batch_size = min(require_count("batch_size", batch_size), n)
@@ -157,7 +190,17 @@ def estimator(
             "ask for more directions or choose another shaping."
         )
     choices = Choices(
-        direction, stencil, shaping, mu, n, batch_size, with_key, hold_in_loops, linearize
+        direction,
+        stencil,
+        shaping,
+        mu,
+        n,
+        batch_size,
+        with_key,
+        hold_in_loops,
+        linearize,
+        axis_name,
+        update,
     )
     return _composed(choices, in_axes)
 
@@ -179,10 +222,15 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
         conclude=conclude,
         combine=partial(_combined, combined),
         repeat=partial(_repeated, repeated),
+        evaluate=partial(
+            _values, choices, compiled_outside(partial(values, choices)), in_axes=in_axes
+        ),
+        slicing=partial(slicing_axis, choices),
         num_directions=choices.num_directions,
         evaluations=choices.evaluations,
         in_axes=in_axes,
         with_key=choices.with_key,
+        axis_name=choices.axis_name,
         scheduled=callable(choices.mu),
         stencil=choices.stencil,
     )
@@ -219,13 +267,45 @@ def _estimated(
     dtype=None,
 ) -> Estimate:
     """`Estimator.estimate`: part of a program that is being traced, else a program of its own."""
+    return run(fun, _arrays(key, params, args, kwargs, state, step), has_aux, in_axes, dtype)
+
+
+def _arrays(key, params: PyTree, args, kwargs, state, step) -> tuple:
+    """The arrays of an estimate, checked."""
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
     require_arrays("params", params)
     require_dtypes("args", args)
     require_dtypes("kwargs", kwargs)
-    arrays = (as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step))
-    return run(fun, arrays, has_aux, in_axes, dtype)
+    return as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step)
+
+
+def _values(
+    choices: Choices,
+    run: Callable,
+    key: int | jax.Array,
+    fun: Callable,
+    params: PyTree,
+    args: tuple | list = (),
+    kwargs: dict | None = None,
+    *,
+    directions: slice | None = None,
+    state: EstimatorState | None = None,
+    step: int | jax.Array = 0,
+    in_axes: InAxes = None,
+) -> jax.Array:
+    """`Estimator.evaluate`."""
+    directions = slice(None) if directions is None else directions
+    if not isinstance(directions, slice):
+        raise TypeError(f"directions must be a slice, as slice(0, 8), got {directions!r}.")
+    chosen = range(choices.num_directions)[directions]
+    if not chosen or chosen.step != 1:
+        raise ValueError(
+            f"directions must be consecutive and at least one of {choices.num_directions}, got "
+            f"{directions}."
+        )
+    arrays = _arrays(key, params, args, kwargs, state, step)
+    return run(fun, arrays, chosen.start, chosen.stop, in_axes)
 
 
 def _combined(

@@ -5,22 +5,19 @@ no direction is ever stored.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax import _barriers, execution, implicit, noise
-from zojax._direction import Adaptive, Direction, Outcome
-from zojax._estimator.arguments import Losses, losses
-from zojax._estimator.coefficients import (
-    coefficients_dtype,
-    counted,
-    insert_center,
-    scored,
-)
-from zojax._estimator.records import Choices, Estimate, EstimatorState
+from zojax import _barriers, implicit, noise
+from zojax._direction import Adaptive, Outcome
+from zojax._estimator.arguments import losses
+from zojax._estimator.coefficients import coefficients_dtype, counted, scored
+from zojax._estimator.records import Choices, Directions, Estimate, EstimatorState
+from zojax._estimator.table import table
+from zojax._mesh_axis import MeshAxis, find_axis, meshes_of
 from zojax._numerics import at_least, is_narrow, promoting, saturated
 from zojax._sharding import resharded, sharded_like, varying_axes
 from zojax._trees import (
@@ -34,26 +31,33 @@ from zojax._trees import (
 )
 
 
-class Directions(NamedTuple):
-    """The directions of one step, not yet drawn.
-
-    Attributes:
-      direction: of this step.
-      memory: of an `Adaptive`, after `begin`.
-      frame: from `Direction.frame`, shared by all directions.
-      split: the shapes and dtypes of the parameters.
-      like: of the float leaves alone, as directions see them.
-    """
-
-    direction: Direction
-    memory: PyTree
-    frame: PyTree
-    split: Split
-    like: PyTree
-
-
 def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=None) -> Estimate:
     """The estimate of one key; arrays are (key, params, args, kwargs, state, step)."""
+    indices = range(choices.num_directions)
+    this, mu, values, aux = _evaluated(choices, fun, arrays, indices, has_aux, in_axes)
+    _, params, *_, state, _ = arrays
+    found = finish(choices, this, mu, values, state, aux, dtype)
+    return found._replace(grads=_sharded(this, found.grads, params))
+
+
+def values(choices: Choices, fun, arrays, start: int, stop: int, in_axes: Any) -> jax.Array:
+    """The values of some directions, in the order of `ask`."""
+    require_points(choices)
+    _, _, found, _ = _evaluated(choices, fun, arrays, range(start, stop), False, in_axes)
+    if not choices.centered:
+        return found.reshape(-1)
+    if choices.with_key or in_axes is not None:
+        raise ValueError(
+            "a stencil that visits x has a value there for each direction, where these have keys or data "
+            "of their own: values of several workers need a stencil such as stencils.central()."
+        )
+    place = choices.stencil.offsets.index(0.0)
+    moved = jnp.delete(found, place, axis=1, assume_unique_indices=True).reshape(-1)
+    return moved if start else jnp.concatenate([found[0, place, None], moved])
+
+
+def _evaluated(choices: Choices, fun, arrays, indices: range, has_aux: bool, in_axes):
+    """(directions, mu, values, aux) of some directions of the step."""
     key, params, args, kwargs, state, step = arrays
     split = checked_structure(choices, params)
     own = losses(
@@ -61,17 +65,14 @@ def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=N
         key,
         args,
         kwargs,
-        n=choices.num_directions,
+        indices=indices,
         has_aux=has_aux,
         in_axes=in_axes,
         with_key=choices.with_key,
     )
     mu = smoothing(choices, step)
-    this = begin(choices, key, split, given(choices, params, state))
-    table = _linearized if choices.linearize else _evaluated
-    values, aux = table(choices, this, own, params, mu)
-    found = finish(choices, this, mu, values, state, aux, dtype)
-    return found._replace(grads=sharded_like(found.grads, params))
+    this = _begun(choices, key, params, split, state)
+    return this, mu, *table(choices, this, own, params, mu, indices)
 
 
 def smoothing(choices: Choices, step) -> jax.Array:
@@ -102,7 +103,25 @@ def given(choices: Choices, params: PyTree, state: EstimatorState | None) -> tup
     return memory, floats
 
 
-def begin(choices: Choices, key: jax.Array, split: Split, given: tuple) -> Directions:
+def require_points(choices: Choices) -> None:
+    """Raises ValueError for an estimate without points."""
+    if choices.linearize:
+        raise ValueError(
+            "linearize=True differentiates the loss at x, so there are no points to evaluate elsewhere: "
+            "give update a value_fn, or leave linearize out."
+        )
+
+
+def slicing_axis(choices: Choices, params: PyTree) -> MeshAxis | None:
+    """The mesh axis over which gradients are sliced, or None."""
+    if choices.axis_name is None or choices.update == "scalars":
+        return None
+    return find_axis(choices.axis_name, meshes_of(params))
+
+
+def begin(
+    choices: Choices, key: jax.Array, split: Split, given: tuple, slicing: MeshAxis | None = None
+) -> Directions:
     """The directions of a key."""
     like = split.tree()
     # Clones, since a second pass makes the directions again from the same key.
@@ -113,7 +132,20 @@ def begin(choices: Choices, key: jax.Array, split: Split, given: tuple) -> Direc
         memory = promoting(direction.begin)(memory, own, floats)
         direction = direction.direction(memory, floats)
     frame = direction.frame(jax.random.clone(key), choices.num_directions, like)
-    return Directions(direction, memory, frame, split, like)
+    return Directions(direction, memory, frame, split, like, slicing)
+
+
+def _begun(choices: Choices, key, params: PyTree, split: Split, state) -> Directions:
+    own = given(choices, params, state)
+    return begin(choices, key, split, own, slicing_axis(choices, params))
+
+
+def _sharded(this: Directions, grads: PyTree, params: PyTree) -> PyTree:
+    """Gradients with the shardings of the parameters, or in slices of these."""
+    if this.slicing is None:
+        return sharded_like(grads, params)
+    floats = map(this.slicing.sliced, this.split.places_in(grads), this.split.places_in(params))
+    return this.split.join(list(floats), no_update)
 
 
 def finish(
@@ -132,15 +164,15 @@ def finish(
 
 def combine(choices: Choices, key, params: PyTree, coefficients, state, dtype=None) -> PyTree:
     """The gradient of an estimate with this key and these coefficients."""
-    this = begin(choices, key, split_structure(params), given(choices, params, state))
-    return sharded_like(_weighted_sum(this, coefficients, dtype)[0], params)
+    this = _begun(choices, key, params, split_structure(params), state)
+    return _sharded(this, _weighted_sum(this, coefficients, dtype)[0], params)
 
 
 def repeat(choices: Choices, arrays, dtype=None) -> Estimate:
     """The estimate with known coefficients; arrays are (key, params, coefficients, value, state, step)."""
     key, params, coefficients, value, state, step = arrays
-    this = begin(choices, key, split_structure(params), given(choices, params, state))
-    grads = sharded_like(_weighted_sum(this, coefficients, dtype)[0], params)
+    this = _begun(choices, key, params, split_structure(params), state)
+    grads = _sharded(this, _weighted_sum(this, coefficients, dtype)[0], params)
     used = jnp.sum(~jnp.isnan(coefficients), dtype=jnp.int32)
     mu = smoothing(choices, step)
     ok = (used > 0) & ~jnp.isnan(value)
@@ -171,86 +203,22 @@ def _learned(choices: Choices, this: Directions, before, coefficients, used, mu,
     return settled(floats, before, this.memory, c, mu)[1]
 
 
-def _evaluated(choices: Choices, this: Directions, own: Losses, params: PyTree, mu: jax.Array):
-    """The table of values (directions, offsets), and the auxiliary outputs on one axis."""
-    values, aux = _values(choices, this, own, params, mu)
-    if not choices.centered:
-        return values, aux
-    center, center_aux = _center(choices, this, own, params)
-    aux = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), center_aux, aux)
-    return insert_center(choices.stencil, values, center), aux
-
-
-def _linearized(choices: Choices, this: Directions, own: Losses, params: PyTree, mu: jax.Array):
-    """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
-
-    def evaluation(z, i, offset):
-        def along(scale):
-            return implicit.evaluate(
-                lambda p: own.at(p, i), params, z, scale, hold_in_loops=choices.hold_in_loops
-            )
-
-        value, slope, aux = jax.jvp(along, (0 * offset,), (jnp.ones_like(offset),), has_aux=True)
-        return (value, slope), aux
-
-    (value, slope), aux = _at_each(choices, this, evaluation, (1.0,))
-    offsets = jnp.asarray(choices.stencil.offsets, value.dtype)
-    steps = mu.astype(value.dtype) * offsets[None]
-    return value + steps * slope, jax.tree.map(lambda a: a[:, 0], aux)
-
-
-def _at_each(choices: Choices, this: Directions, evaluation, offsets: tuple[float, ...]):
-    """`execution.evaluate` over the directions of the step."""
-
-    def draw(i):
-        return this.direction.draw(this.frame, i, this.like)
-
-    n, batch_size = choices.num_directions, _batch_size(choices, this)
-    return execution.evaluate(draw, evaluation, n, offsets, batch_size)
-
-
-def _values(choices: Choices, this: Directions, own: Losses, params: PyTree, mu: jax.Array):
-    """Values (directions, moved offsets), and the auxiliary outputs on one axis."""
-
-    def evaluation(z, i, offset):
-        hold = choices.hold_in_loops
-        return implicit.evaluate(lambda p: own.at(p, i), params, z, offset * mu, hold_in_loops=hold)
-
-    values, aux = _at_each(choices, this, evaluation, choices.moved)
-    return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
-
-
-def _center(choices: Choices, this: Directions, own: Losses, params: PyTree):
-    """The same at x: once, or once a direction if directions have data or keys of their own."""
-    count = choices.num_directions if own.differ else 1
-    center, aux = execution.evaluate(
-        lambda i: None,
-        lambda _, i, __: own.at(params, i),
-        count,
-        (0.0,),
-        _batch_size(choices, this),
-    )
-    return center, jax.tree.map(lambda a: a[:, 0], aux)
-
-
-def _batch_size(choices: Choices, this: Directions) -> int | None:
-    if choices.batch_size is None and not this.direction.shares_products:
-        return execution.choose_batch_size(choices.num_directions, total_size(this.split.floats))
-    return choices.batch_size
-
-
 def _weighted_sum(this: Directions, coefficients: jax.Array, dtype) -> tuple[PyTree, jax.Array]:
     """The gradient, and how many entries were clipped.
 
     The gradient is rounded, so that a replay of the coefficients has the same bits.
     """
     c = jnp.where(jnp.isnan(coefficients), 0, coefficients)
-    combined = this.direction.combine(this.frame, c, this.like)
+    like = this.like
+    if this.slicing is not None:
+        like = jax.tree.map(this.slicing.slice_of, like)
+    combined = this.direction.combine(this.frame, c, like)
     leaves, totals = this.split.floats, this.split.places_in(combined)
     dtypes = [at_least(leaf.dtype, dtype) for leaf in leaves]
 
     def gradient(leaf, total, dtype):
-        return resharded(_barriers.rounded(saturated(total, dtype), c[0]), leaf)
+        grad = _barriers.rounded(saturated(total, dtype), c[0])
+        return resharded(grad, leaf) if this.slicing is None else grad
 
     grads = list(map(gradient, leaves, totals, dtypes))
     counts = [_beyond(total, wide, c) for total, wide in zip(totals, dtypes, strict=True)]

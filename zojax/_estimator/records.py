@@ -1,16 +1,20 @@
 """The records of an estimator: its choices, its state between steps, and one estimate."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 from jax import export
 from optax import Schedule
 
 from zojax._direction import Adaptive, Direction
-from zojax._trees import PyTree
+from zojax._mesh_axis import MeshAxis
+from zojax._trees import PyTree, Split
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
+
+# Which devices sum the directions: all of them, or each group a slice of the gradient.
+UpdateKind = Literal["scalars", "sliced"]
 
 
 class EstimatorState(NamedTuple):
@@ -90,6 +94,8 @@ class Choices:
     with_key: bool
     hold_in_loops: bool | None
     linearize: bool
+    axis_name: str | None
+    update: UpdateKind
 
     @property
     def moved(self) -> tuple[float, ...]:
@@ -104,3 +110,23 @@ class Choices:
     @property
     def evaluations(self) -> int:
         return self.num_directions * len(self.moved) + self.centered
+
+
+class Directions(NamedTuple):
+    """The directions of one step, not yet drawn.
+
+    Attributes:
+      direction: of this step.
+      memory: of an `Adaptive`, after `begin`.
+      frame: from `Direction.frame`, shared by all directions.
+      split: the shapes and dtypes of the parameters.
+      like: of the float leaves alone, as directions see them.
+      slicing: the mesh axis over which the gradient is sliced, or None.
+    """
+
+    direction: Direction
+    memory: PyTree
+    frame: PyTree
+    split: Split
+    like: PyTree
+    slicing: MeshAxis | None

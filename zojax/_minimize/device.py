@@ -9,16 +9,18 @@ import numpy as np
 
 from zojax._call import has_tracers, untraceable
 from zojax._kept import attributes_of, kept_with, kept_with_loss
+from zojax._minimize.bound import bound
 from zojax._minimize.run import MinimizeRun
 from zojax._transform import apply_updates
-from zojax._trees import PyTree
+from zojax._trees import PyTree, require_arrays
 from zojax._verdict import zeroth_order_state
 
 
 def device_loop(
-    fun: Callable, tx, chunk: int, target: float | None
+    fun: Callable, args: tuple, tx, chunk: int, target: float | None
 ) -> Callable[[MinimizeRun, int], None]:
     """Up to `chunk` steps in one compiled while loop."""
+    require_arrays("args", args)
     program = _programs(fun)(tx.update)(attributes_of(fun))
     stop_at = -np.inf if target is None else float(target)
 
@@ -26,7 +28,7 @@ def device_loop(
         params, state, _, best = run.take()  # donated
         with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
             steps, params, state, best, values, c = program(
-                chunk, params, state, best, np.int32(min(chunk, remaining)), stop_at
+                chunk, params, state, best, np.int32(min(chunk, remaining)), stop_at, args
             )
         require_host(values)  # fun may read a traced array
         values, c = np.asarray(values, np.float64)[: int(steps)], np.asarray(c)[: int(steps)]
@@ -63,8 +65,9 @@ def _program(fun: Callable[[], Callable], update: Callable[[], Callable]) -> Cal
     return of
 
 
-def _steps(fun: Callable, update: Callable, chunk: int, params, state, best, limit, stop_at):
+def _steps(fun: Callable, update: Callable, chunk: int, params, state, best, limit, stop_at, args):
     """Steps taken, the last parameters and state, the best, values and coefficients of the steps."""
+    fun = bound(fun, args)
 
     def more(carry):
         i, limit, value, *_ = carry

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zojax._checks import require_count, require_executor, require_flag, require_number
+from zojax._checks import brief, require_count, require_flag, require_number
+from zojax._evaluation import Evaluator, WorkerDied, require_executor, require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
+from zojax._minimize.bound import bound
 from zojax._minimize.device import device_loop, require_host
 from zojax._minimize.host import host_loop
 from zojax._minimize.result import MinimizeResult, Progress
@@ -32,6 +33,7 @@ def minimize(
     num_steps: int = 1000,
     key: int | jax.Array | None = None,
     *,
+    args: tuple = (),
     state: Any = None,
     callback: Callable[[Progress], Any] | None = None,
     progress: bool = False,
@@ -42,16 +44,20 @@ def minimize(
     keep_best: bool | None = None,
     catch: tuple[type[Exception], ...] = (),
     executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> MinimizeResult:
-    """Minimises `fun(params)` from `x0` with a zeroth-order transformation.
+    """Minimises `fun(params, *args)` from `x0` with a zeroth-order transformation.
 
     Args:
-      fun: params -> scalar; traceable by JAX, or any Python function with `jit=False`. As under `jax.jit`,
-        a function is traced once for shapes and a `tx`; the next call does not trace it again.
+      fun: (params, *args) -> scalar; traceable by JAX, or any Python function with `jit=False`. As under
+        `jax.jit`, a function is traced once for shapes and a `tx`; the next call does not trace it again.
       x0: initial parameters, a pytree.
       tx: `zojax.mezo(...)`, `zojax.zeroth_order(...)` or an optax chain around one.
       num_steps: steps at most.
       key: replaces the key of `tx`.
+      args: further arguments of `fun`, a tuple: arrays or pytrees of arrays, of any kind with `jit=False`.
+        Give arrays that change from call to call, or that span several processes, here.
       state: of an earlier result, to continue its run from `x0=result.params`; a fresh one by default.
       callback: called with a `Progress` after every chunk; a true result ends the run.
       progress: show a bar with the value and steps/s (needs tqdm).
@@ -64,7 +70,10 @@ def minimize(
         second copy of the float leaves. None: only with `jit=False`.
       catch: exception types of a host `fun` that count as NaN. Any other exception ends the run.
       executor: of `concurrent.futures`, evaluates all points of a step at once, with `jit=False`: threads,
-        processes or a cluster. Results do not depend on the order in which evaluations end.
+        processes or a cluster (`zojax.executors`). Results do not depend on the order of completion.
+      timeout: seconds of an evaluation with `jit=False`. A late one counts as NaN, and its call is ended.
+      retries: how often an evaluation with `jit=False` is made again after it raised or was late, except
+        after exceptions in `catch`.
 
     Returns:
       A `MinimizeResult`. A keyboard interrupt ends a run with `jit=False` and is not raised: what was
@@ -87,7 +96,7 @@ def minimize(
     >>> result.message, bool(result.value <= 1e-4)
     ('target reached', True)
     """
-    _check_arguments(fun, tx, callback, target, progress=progress, jit=jit)
+    _check_arguments(fun, tx, args, callback, target, progress=progress, jit=jit)
     keep_best = not jit if keep_best is None else keep_best
     require_flag("keep_best", keep_best)
     num_steps = require_count("num_steps", num_steps)
@@ -97,17 +106,23 @@ def minimize(
     if max_evaluations is not None:
         limit = min(num_steps, _affordable_steps(max_evaluations, _per_step(tx)))
     catch = as_catch(catch)
-    require_executor(executor)
-    for name, given in (("catch", catch), ("executor", executor)):
+    limit_of_call = require_limits(timeout, retries, executor)
+    of_calls = {"catch": catch, "executor": executor, "timeout": timeout, "retries": retries}
+    for name, given in of_calls.items():
         if given and jit:
             raise ValueError(f"{name} is for functions on the host: pass jit=False with it.")
+    require_executor(executor)
     params, state = _begin(tx, x0, state, key)
     before = facts(state)
     run = MinimizeRun(params, state, keep=keep_best)
-    loop = device_loop if jit else partial(host_loop, catch, executor)
-    advance = loop(fun, tx, chunk, target)
+    evaluator = Evaluator(executor, timeout=limit_of_call, retries=retries, final=catch)
+    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
+    if jit:
+        advance = device_loop(fun, tuple(args), tx, chunk, target)
+    else:
+        advance = host_loop(evaluator, as_nan, bound(fun, tuple(args)), tx, chunk, target)
     try:
-        with progress_bar(limit, "step") if progress else nullcontext() as bar:
+        with evaluator, progress_bar(limit, "step") if progress else nullcontext() as bar:
             reason = _chunks(advance, run, limit, target, callback, bar)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
@@ -125,7 +140,11 @@ def minimize(
     return _result(run, tx, before, reason, warn=True)
 
 
-def _check_arguments(fun, tx, callback, target, **flags) -> None:
+def _check_arguments(fun, tx, args, callback, target, **flags) -> None:
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(
+            f"args must be a tuple of further arguments of fun, got {brief(args)}: args=(batch,)."
+        )
     for name, value in (("fun", fun), ("tx.update", getattr(tx, "update", None))):
         if not callable(value):
             raise TypeError(f"{name} must be callable, got {value!r}; minimize(fun, x0, tx, ...).")

@@ -1,14 +1,13 @@
 """Steps on the host, whose evaluations are calls of a Python function."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._evaluation import Evaluator, Task
 from zojax._minimize.run import Best, MinimizeRun
 from zojax._scalars import host_scalar
 from zojax._transform import ZerothOrder, apply_updates
@@ -16,8 +15,8 @@ from zojax._trees import PyTree, floats_only
 
 
 def host_loop(
+    evaluator: Evaluator,
     catch: tuple[type[Exception], ...],
-    executor: Executor | None,
     fun: Callable,
     tx: Any,
     chunk: int,
@@ -29,7 +28,10 @@ def host_loop(
             "jit=False asks the estimator of tx for points, and tx has none: pass what "
             f"zojax.zeroth_order or a ready-made optimizer returns, got {type(tx).__name__}."
         )
-    evaluate = partial(_evaluate, fun, catch, executor)
+    call = evaluator.call(fun)
+
+    def evaluate(run: MinimizeRun, points: list[PyTree]) -> np.ndarray:
+        return np.array([_value(task, catch, run) for task in evaluator.in_order(call, points)])
 
     def advance(run: MinimizeRun, remaining: int) -> None:
         for _ in range(min(chunk, remaining)):
@@ -40,22 +42,9 @@ def host_loop(
     return advance
 
 
-def _evaluate(
-    fun: Callable, catch, executor: Executor | None, run: MinimizeRun, points: list[PyTree]
-) -> np.ndarray:
-    """The values of points in their order. An exception cancels calls that have not begun."""
-    futures = [] if executor is None else [executor.submit(fun, point) for point in points]
-    calls = [future.result for future in futures] or [partial(fun, point) for point in points]
+def _value(task: Task, catch: tuple[type[Exception], ...], run: MinimizeRun) -> float:
     try:
-        return np.array([_value(call, catch, run) for call in calls])
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _value(call: Callable[[], Any], catch, run: MinimizeRun) -> float:
-    try:
-        returned = call()
+        returned = task.result().returned
     except catch as error:
         run.caught, run.error = run.caught + 1, error
         return np.nan

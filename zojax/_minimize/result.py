@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zojax._plot import plot_run
+from zojax._transform import metrics_of
 from zojax._trees import PyTree
+from zojax._verdict import zeroth_order_state
 
 
 class MinimizeResult(NamedTuple):
@@ -71,3 +73,14 @@ class Progress(NamedTuple):
     state: Any
     values: np.ndarray
     coefficients: np.ndarray
+
+    def scalars(self) -> list[tuple[int, dict[str, float]]]:
+        """Rows for `zojax.logging`: the value of each step, with `zojax.Metrics` in the last one.
+
+        Steps are those of the state, so a continued run counts on.
+        """
+        state = zeroth_order_state(self.state)
+        first = int(state.count) - len(self.values) + 1
+        rows = [(first + i, {"value": float(value)}) for i, value in enumerate(self.values)]
+        rows[-1][1].update(metrics_of(state))
+        return rows

@@ -30,6 +30,7 @@ class ZerothOrderState(NamedTuple):
       estimator_state: skipped directions, the memory of the stencil, and the counts of `zojax.verdict`.
       inner_state: state of the inner transformation.
       coefficients: the last step's `Estimate.coefficients`. The key and these determine its update.
+      metrics: the last step's `zojax.Metrics`, with `zojax.with_metrics`; else ().
     """
 
     rng_key: jax.Array
@@ -38,6 +39,7 @@ class ZerothOrderState(NamedTuple):
     estimator_state: EstimatorState
     inner_state: optax.OptState
     coefficients: jax.Array
+    metrics: PyTree = ()
 
 
 export.register_namedtuple_serialization(ZerothOrderState, serialized_name="zojax.ZerothOrderState")

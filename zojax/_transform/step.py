@@ -188,7 +188,14 @@ def _step(
         # Rounded before it is added: the same bits in one program with the sum as in two.
         return _barriers.rounded(u, finite) if is_float(u) else u
 
-    changes = list(map(settled, split.floats, split.places_in(updates)))
+    slicing = source.estimator.slicing(split.floats)
+
+    def whole(p, u):
+        u = u if slicing is None else slicing.sliced(u, p)
+        u = settled(p, u)
+        return u if slicing is None else slicing.alike(u, p)
+
+    changes = list(map(whole, split.floats, split.places_in(updates)))
     inner_state = jax.tree.map(_with_type_of, inner_state, state.inner_state)
     return split.join(changes, no_update), ZerothOrderState(
         rng_key=state.rng_key,

@@ -37,6 +37,12 @@ most images in one call of the model, or one round of an image; by default 16 on
     "starts": """\
 images like x, one for each, tried first if given. Only for attacks from labels.""",
     "jit": "False calls the model on the host, with NumPy images that are not solved yet.",
+    "executor": """\
+of `concurrent.futures`, calls the model with several batches at once, with `jit=False`: threads,
+    processes or a cluster (`zojax.executors`). Pass a `batch_size` below the number of images.""",
+    "timeout": """\
+seconds of a call with `jit=False`. Scores that are late count as NaN, and the call is ended.""",
+    "retries": "how often a call with `jit=False` is made again after it raised or was late.",
 }
 
 LABELS = SHARED | {

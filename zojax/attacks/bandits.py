@@ -1,6 +1,7 @@
 """Bandits-TD: a prior on the gradient at low resolution, learnt by two queries a round."""
 
 import math
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,9 @@ def bandits(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Descent along a prior gradient, which a bandit improves by two queries a round.
 
@@ -83,7 +87,8 @@ def bandits(
     (True, True)
     """
     attack = bandits_attack(norm, tiles, mu, exploration, prior_rate, learning_rate)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(tiles=require_count)

@@ -1,5 +1,7 @@
 """GeoDA: the nearest point of a boundary that is nearly flat, from its normal alone."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -35,6 +37,9 @@ def geoda(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""A step from x along the normal of the boundary, which is nearly flat near natural images.
 
@@ -71,9 +76,8 @@ def geoda(
     (True, True)
     """
     attack = geoda_attack(norm, num_directions, mu, frequencies, contraction)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count, frequencies=require_fraction, contraction=require_fraction)

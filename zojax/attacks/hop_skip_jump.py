@@ -1,5 +1,7 @@
 """HopSkipJump: steps along the boundary's normal, which labels around a boundary point give."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -31,6 +33,9 @@ def hop_skip_jump(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Geometric steps along the estimated normal of the decision boundary.
 
@@ -66,9 +71,8 @@ def hop_skip_jump(
     (True, True)
     """
     attack = hop_skip_jump_attack(norm, num_directions, mu)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count)

@@ -1,5 +1,7 @@
 """NES: projected steps along a gradient from pairs of normal directions."""
 
+from concurrent.futures import Executor
+
 import jax
 from jax.typing import ArrayLike
 
@@ -32,6 +34,9 @@ def nes(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Projected gradient descent on a gradient estimated by natural evolution strategies.
 
@@ -64,7 +69,8 @@ def nes(
     (True, True)
     """
     attack = nes_attack(norm, num_directions, mu, learning_rate)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(num_directions=require_count)

@@ -1,5 +1,7 @@
 """Sign-OPT: descent of the distance over directions, by the signs of its differences."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -32,6 +34,9 @@ def sign_opt(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Descent of the distance to the boundary, as a function of the direction.
 
@@ -67,9 +72,8 @@ def sign_opt(
     (True, True)
     """
     attack = sign_opt_attack(norm, num_directions, mu, learning_rate)
-    return run(
-        key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit, starts
-    )
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
 
 
 @reused(num_directions=require_count)

@@ -1,6 +1,7 @@
 """SimBA: coordinate descent over an orthonormal basis, of pixels or of low frequencies."""
 
 import math
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,9 @@ def simba(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""One pixel after another in random order: +step, then -step if +step did not help.
 
@@ -71,7 +75,8 @@ def simba(
     (True, True)
     """
     attack = simba_attack(norm, step)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @documented
@@ -91,6 +96,9 @@ def simba_dct(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""SimBA over the low frequencies of the discrete cosine transform.
 
@@ -114,7 +122,8 @@ def simba_dct(
     (True, True)
     """
     attack = simba_attack(norm, step, frequencies)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(frequencies=require_fraction)

@@ -1,5 +1,7 @@
 """SPSA: Adam on a gradient from pairs of random signs."""
 
+from concurrent.futures import Executor
+
 import jax
 import optax
 from jax.typing import ArrayLike
@@ -33,6 +35,9 @@ def spsa(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Projected steps of Adam on a gradient of simultaneous perturbations.
 
@@ -65,7 +70,8 @@ def spsa(
     (True, True)
     """
     attack = spsa_attack(norm, num_directions, mu, learning_rate)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(num_directions=require_count)

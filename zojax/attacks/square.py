@@ -1,5 +1,6 @@
 """Square attack: random search over square windows of scheduled size."""
 
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,9 @@ def square(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
@@ -73,7 +77,8 @@ def square(
     (True, True)
     """
     attack = square_attack(norm, budget, p)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(budget=require_count, p=require_fraction)

@@ -1,5 +1,7 @@
 """ZO-signSGD: the sign of a gradient from forward differences along few random directions."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -33,6 +35,9 @@ def zo_sign_sgd(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Projected steps along the sign of a zeroth-order gradient.
 
@@ -63,7 +68,8 @@ def zo_sign_sgd(
     (True, True)
     """
     attack = zo_sign_sgd_attack(norm, num_directions, mu, learning_rate)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(num_directions=require_count)

@@ -1,5 +1,6 @@
 """ZOO: symmetric differences of random pixels, and Adam with one step counter per pixel."""
 
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,9 @@ def zoo(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Result:
     r"""Coordinate descent with Adam on finite differences.
 
@@ -77,7 +81,8 @@ def zoo(
     (True, True)
     """
     attack = zoo_attack(norm, coordinates, mu, learning_rate)
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, batch_size, jit)
+    of_calls = batch_size, jit, executor, timeout, retries
+    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
 
 
 @reused(coordinates=require_count)

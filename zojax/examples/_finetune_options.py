@@ -1,11 +1,10 @@
-"""The command line of `zojax.examples.finetune`: its arguments, their defaults and checks."""
+"""The command line of `zojax.examples.finetune`: its arguments and their defaults."""
 
 import argparse
-import hashlib
-import pathlib
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 import zojax
 from zojax import lm
@@ -23,6 +22,14 @@ DIRECTIONS = {
     "sphere": zojax.directions.sphere,
     "low_rank": zojax.directions.low_rank,
 }
+
+
+def _cosine(rate: float, horizon: int) -> optax.Schedule:
+    decay = optax.cosine_decay_schedule(rate, horizon)
+    return lambda count: decay(count % horizon)
+
+
+SCHEDULES = {"cosine": _cosine, "constant": lambda rate, horizon: optax.constant_schedule(rate)}
 
 
 class StepDefaults(NamedTuple):
@@ -60,92 +67,48 @@ def make_parser() -> argparse.ArgumentParser:
         "Settings shown as None depend on --data, --params and --objective. "
         "Exit status: 0; 1 if the run diverged; 2 if arguments or files do not fit.",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("model and data").add_argument
     add("--data", choices=tuple(TASKS), help="what to learn; reviews, unless --weights is given")
     add("--weights", help="a local Hugging Face folder or GGUF file; needs --task")
-    add("--task", help="a JSONL file of text and label, or of prompt and completion")
-    add("--prompt", help="of --task, with {} for the text")
+    add(
+        "--task",
+        help="a JSONL, CSV, TSV or Parquet file of text and label, of prompt and completion",
+    )
+    names = ", ".join(lm.templates.TEMPLATES)
+    add("--template", metavar="NAME", help=f"--task has the columns of a public dataset: {names}")
+    add("--held-out", help="a file of held-out rows, of --template; else 20 %% of --task")
+    add("--shots", type=int, help="training rows of each label, of --template; all by default")
+    add("--prompt", help="of --task, with {} for the text, and {mask} for a masked model")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
     lossy = "of --weights; with --params full bf16 rounds small updates away"
     add("--dtype", choices=tuple(DTYPES), default="float32", help=lossy)
+    add = parser.add_argument_group("what to train").add_argument
     add("--params", choices=PARAMS, help="what to train; lora and prefix need --weights")
+    add("--rank", type=int, default=lm.Adapter().rank, help="of lora")
+    add("--alpha", type=float, default=lm.Adapter().alpha, help="of lora, its scale times the rank")
+    add("--targets", nargs="+", default=list(lm.Adapter().targets), help="matrices of lora")
+    add("--positions", type=int, default=lm.Adapter().positions, help="of prefix")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
+    add = parser.add_argument_group("steps").add_argument
     add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
-    add("--steps", type=int, help="number of training steps")
+    add("--steps", type=int, help="number of training steps; more than before extend a run")
     add("--batch", type=int, help="examples in a batch")
-    add("--learning-rate", type=float, help="first learning rate of a cosine decay to zero")
+    add("--learning-rate", type=float, help="the first learning rate")
+    add("--schedule", choices=tuple(SCHEDULES), default="cosine", help="of the rate; not of spsa")
+    add("--horizon", type=int, help="steps of a cosine to zero, which then begins again; --steps")
     add("--mu", type=float, help="size of the perturbation")
     add("--num-directions", type=int, help="directions a step; open_es evaluates twice as many")
     add("--seed", type=int, default=0, help="of directions, batches and initial weights")
+    add = parser.add_argument_group("files").add_argument
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
-    add("--log", help="record every step here, and continue a run that was cut off")
+    add("--evaluate-every", type=int, help="steps between evaluations; half of --steps by default")
+    add("--log", help="record every step here, and continue a run: 5 bytes a step")
+    add("--checkpoint", help="write the trained part here at each evaluation, and continue a run")
+    add("--csv", help="log losses and scores to this file")
+    add("--tensorboard", help="log to this folder; needs the extra tensorboard")
+    add("--wandb", metavar="PROJECT", help="log to Weights & Biases; needs the extra wandb")
+    add("--metrics", action="store_true", help="log |c|, flat and effective directions, alignment")
     add("--save", help="write the trained --weights to this folder; adapters are merged")
     add("--save-adapter", help="write the trained lora or prefix to this folder, as PEFT does")
     return parser
-
-
-def settle(args: argparse.Namespace) -> argparse.Namespace:
-    """Fills in the defaults that depend on other arguments; raises ValueError for misfits."""
-    if (args.weights is None) != (args.task is None):
-        raise ValueError("--weights and --task go together; give both or neither.")
-    if args.weights is not None:
-        if args.data is not None:
-            raise ValueError(f"--data {args.data} does not go with --weights, which has --task.")
-        args.data, args.params = "jsonl", args.params or "norms"
-    elif args.dtype != "float32":
-        raise ValueError(f"--dtype {args.dtype} is for --weights, which was not given.")
-    for name in ("stop", "prompt", "save", "save_adapter"):
-        if args.weights is None and getattr(args, name) is not None:
-            given, option = getattr(args, name), name.replace("_", "-")
-            raise ValueError(f"--{option} {given!r} is for --weights, which was not given.")
-    _check_saving(args)
-    if not 0 <= args.seed < 2**31:
-        raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {args.seed}.")
-    args.data = args.data or "reviews"
-    args.params = args.params or ("shifts" if args.data == "reviews" else "full")
-    if (args.data, args.params) not in DEFAULTS:
-        fitting = ", ".join(params for data, params in DEFAULTS if data == args.data)
-        task = "--weights" if args.data == "jsonl" else f"--data {args.data}"
-        raise ValueError(f"--params {args.params} does not fit {task}; it takes {fitting}.")
-    defaults = DEFAULTS | ACCURACY_DEFAULTS if args.objective == "accuracy" else DEFAULTS
-    _command.fill(args, defaults[args.data, args.params])
-    return args
-
-
-def _check_saving(args: argparse.Namespace) -> None:
-    """Raises ValueError for a folder that cannot be written, or parameters that it cannot hold."""
-    if args.save_adapter is not None and args.params not in ("lora", "prefix"):
-        raise ValueError(
-            f"--save-adapter is for --params lora or prefix, got {args.params}; use --save."
-        )
-    if args.save is not None and args.params == "prefix":
-        raise ValueError("--save cannot merge a prefix into the weights; use --save-adapter.")
-    for name in ("save", "save_adapter"):
-        folder = getattr(args, name) and pathlib.Path(getattr(args, name)).expanduser()
-        if folder and folder.resolve() == pathlib.Path(args.weights).expanduser().resolve():
-            raise ValueError(
-                f"--{name.replace('_', '-')} {folder} is --weights; choose another folder."
-            )
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-
-
-def note_of(args: argparse.Namespace) -> dict[str, object]:
-    """The note of a log: a run that continues it must have the same arguments and files."""
-    of_task = ("data", "weights", "task", "prompt", "stop", "params", "objective", "batch", "seed")
-    of_steps = ("optimizer", "direction", "steps", "learning_rate", "mu", "num_directions")
-    note = {name: getattr(args, name) for name in (*of_task, *of_steps)}
-    if args.log is not None and args.task is not None:
-        note["digest of --task"] = _digest(args.task)
-    if args.log is not None and args.weights is not None:  # frozen weights too
-        path = pathlib.Path(args.weights).expanduser()
-        files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-        note["digest of --weights"] = " ".join(map(_digest, files))
-    return note
-
-
-def _digest(path) -> str:
-    """32 hexadecimal digits of a file's bytes."""
-    with open(pathlib.Path(path).expanduser(), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]

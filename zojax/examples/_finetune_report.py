@@ -56,10 +56,10 @@ def describe(
     """The closing report; `evaluations` are those of a step, `elapsed` are seconds."""
     size = sum(p.size for p in jax.tree.leaves(trained.params))
     passes = evaluations * cost.forward_seconds
-    is_choice = "accuracy" in task.objectives
-    control = "; each best bias is fitted on these same examples" if is_choice else ""
+    rows = task.scores(trained.outputs[0], trained.labels)
+    control = "; each best bias is fitted on these same examples" if len(rows) > 1 else ""
     return f"""
-{args.optimizer} on {args.data}, {args.params}: {size:,} parameters, {args.steps} steps of \
+{args.optimizer} on {name_of(args)}, {args.params}: {size:,} parameters, {args.steps} steps of \
 {args.batch} on {OBJECTIVES[args.objective]}, seed {args.seed}
 {split_of(args)}: {len(trained.labels)} examples{control}
 
@@ -90,6 +90,11 @@ def _scores(task: lm.Task, name: str, trained: lm.Trained) -> str:
 def _nll(value: float) -> str:
     """Four decimals, or an exponent if they would not fit a column."""
     return f"{value:.4f}" if value < 1000 else f"{value:.2g}"
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """The name of the data."""
+    return args.template or args.data
 
 
 def start_of(args: argparse.Namespace) -> str:

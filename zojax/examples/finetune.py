@@ -11,15 +11,19 @@ parameters, so few and strong parameters suit it. The frozen layers below run on
 text and label or of prompt and completion. `python -m zojax.examples.export` makes both. Train one of
 
 - `--params norms`: gains and biases of the norms;
-- `--params lora`: adapters of rank 8 for queries and values;
+- `--params lora`: adapters of low rank for queries and values, or other `--targets`;
 - `--params prefix`: keys and values of 5 positions before the text;
 - `--params full`: every weight.
+
+`--template sst2` reads a file with the columns of SST-2 and asks with MeZO's prompt, and so for 14 other
+public datasets: `python -m zojax.lm templates` lists them.
 
 `--save FOLDER` writes the trained model as a Hugging Face folder, `--save-adapter FOLDER` the adapter
 alone. `python -m zojax.lm generate` reads both.
 
-`--objective accuracy` or `f1` trains on scores without a gradient. With `--log` the run is recorded. A run
-that was cut off continues from its log, to the bit.
+`--objective accuracy` or `f1` trains on scores without a gradient. With `--log` or `--checkpoint` a run
+that was cut off continues to the bit, and more `--steps` extend it. `--csv`, `--tensorboard` and `--wandb`
+log its losses and scores.
 
 A run that did not help says so at its end, with a remedy. The exit status is 0; 1 if the run diverged; 2 if
 arguments or files do not fit.
@@ -28,6 +32,7 @@ arguments or files do not fit.
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 
 import optax
 
@@ -39,9 +44,15 @@ from zojax.examples._finetune_options import (
     DIRECTIONS,
     DTYPES,
     OBJECTIVES,
+    SCHEDULES,
     TASKS,
     make_parser,
+)
+from zojax.examples._finetune_settings import (
+    check_checkpoint,
+    make_callback,
     note_of,
+    option_of,
     settle,
 )
 
@@ -51,9 +62,14 @@ __all__ = ["check_log", "main", "make_optimizer", "make_task", "save"]
 def make_task(args: argparse.Namespace) -> lm.Task:
     """The task: parameters, objectives and batches."""
     if args.data == "jsonl":
-        dtype = DTYPES[args.dtype]
-        options = dict(seed=args.seed, dtype=dtype, prompt=args.prompt, stop=args.stop)
-        task = lm.jsonl_task(args.weights, args.task, args.params, **options)
+        adapter = lm.Adapter(args.rank, args.alpha, tuple(args.targets), args.positions)
+        options = dict(seed=args.seed, dtype=DTYPES[args.dtype], stop=args.stop, adapter=adapter)
+        files = args.weights, args.task
+        if args.template is None:
+            task = lm.jsonl_task(*files, args.params, prompt=args.prompt, **options)
+        else:
+            options |= dict(held_out=args.held_out, shots=args.shots)
+            task = lm.prompt_task(*files, args.template, args.params, **options)
     else:
         task = TASKS[args.data](args.params, args.seed)
     if args.objective not in task.objectives:
@@ -63,8 +79,12 @@ def make_task(args: argparse.Namespace) -> lm.Task:
 
 
 def make_optimizer(args: argparse.Namespace) -> zojax.ZerothOrder:
-    """The optimizer; its learning rate decays to zero by a cosine."""
-    rate = optax.cosine_decay_schedule(args.learning_rate, args.steps)
+    """The optimizer; by default its learning rate decays to zero by a cosine."""
+    tx = _optimizer(args, SCHEDULES[args.schedule](args.learning_rate, args.horizon))
+    return zojax.with_metrics(tx) if args.metrics else tx
+
+
+def _optimizer(args: argparse.Namespace, rate: optax.Schedule) -> zojax.ZerothOrder:
     direction, count = DIRECTIONS[args.direction](), args.num_directions
     sampling = dict(direction=direction, num_directions=count, key=args.seed)
     estimator = zojax.estimator(direction=direction, mu=args.mu, num_directions=count)
@@ -77,18 +97,14 @@ def make_optimizer(args: argparse.Namespace) -> zojax.ZerothOrder:
             return zojax.zeroth_order(optax.adam(rate), estimator, key=args.seed)
         case "open_es":
             return zojax.open_es(rate, args.mu, 2 * count, direction=direction, key=args.seed)
-    horizon = args.steps / 10  # Spall's advice
+    horizon = args.horizon / 10  # Spall's advice
     gain = args.learning_rate * (1 + horizon) ** 0.602  # the first rate is --learning-rate
     return zojax.spsa(gain, args.mu, horizon, **sampling)
 
 
 def check_log(log, tx: zojax.ZerothOrder, params, note: dict[str, object]) -> None:
     """Raises ValueError for the log of another run, before anything is trained."""
-
-    def option(name: str) -> str:
-        return name if "--" in name else f"--{name.replace('_', '-')}"
-
-    trajectory.require_note(log, note, option)
+    trajectory.require_note(log, note, option_of)
     trajectory.Recorder(log, tx, params, note=note).close()
 
 
@@ -106,7 +122,8 @@ def report(args, task, tx, trained: lm.Trained, batch, start: float) -> int:
         label=_finetune_report.split_of(args),
         start=_finetune_report.start_of(args),
         what=OBJECTIVES[args.objective],
-        title=f"{args.optimizer} on {args.data}: {args.params}, {args.batch} examples a step",
+        title=f"{args.optimizer} on {_finetune_report.name_of(args)}: {args.params}, {args.batch} "
+        "examples a step",
     )
     print(f"loss curve: {path}")
     text, diverged = _finetune_report.verdict(args, curve, trained.state)
@@ -132,15 +149,23 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     start = time.perf_counter()
     parser = make_parser()
-    args = parser.parse_args(argv)
-    with _command.refusing(parser, "finetune", "matplotlib", "tqdm"):
+    args, opened = parser.parse_args(argv), ExitStack()
+    with _command.refusing(parser, "finetune", "matplotlib", "tqdm"), opened:
         _command.require_picture(args.out)
-        task, tx, note = make_task(settle(args)), make_optimizer(args), note_of(args)
+        note = note_of(settle(args))
+        if args.checkpoint is not None:
+            check_checkpoint(args.checkpoint, note)
+        task, tx = make_task(args), make_optimizer(args)
         batches = task.batches(args.seed, args.batch)
         if args.log is not None:
             check_log(args.log, tx, task.params, note)
+        callback = make_callback(args, note, opened)
+        loggers = opened.pop_all()
     evaluated = task.split(args.evaluate_on)
-    trained = lm.train(task, tx, args.steps, batches, evaluated, args.log, args.objective, note)
+    files = dict(log=args.log, checkpoint=args.checkpoint, note=note, callback=callback)
+    options = dict(objective=args.objective, every=args.evaluate_every, **files)
+    with loggers:
+        trained = lm.train(task, tx, args.steps, batches, evaluated, **options)
     save(args, task, trained.params)
     if said := zojax.verdict(trained.state):
         print(f"warning: {said}", file=sys.stderr)

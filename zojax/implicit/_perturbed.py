@@ -8,7 +8,7 @@ form, and `Perturbed.viewed` returns None for it.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,7 @@ class Perturbed:
       held_by: the loop through which the perturbed array is kept.
       multipliers: of the sum or its square. Only rules with the property `deferred` see them.
       is_squared: the sum is squared. Only rules with the property `deferred` see it.
+      bits: of an entry, for an array of integers, which move within their range; else None.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Perturbed:
     held_by: Loop | None = None
     multipliers: tuple[Multiplier, ...] = ()
     is_squared: bool = False
+    bits: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -128,7 +130,7 @@ class Perturbed:
     def is_long_vector(self) -> bool:
         """One axis of random-access noise, evaluated alone, too long for a core's cache."""
         join = self.join
-        if not isinstance(join, Access) or not isinstance(self.factors[1], Range):
+        if not isinstance(join, Access) or not isinstance(self.factors[1], Range) or self.bits:
             return False
         alone = join.is_endless and not join.shared and self.whole is None
         return alone and self.sides == (1,) and self.base.size > noises.LONG
@@ -296,6 +298,9 @@ class Perturbed:
         order = self.axes(0) + self.axes(1)
         noise = self._noise(order, dtype)
         base = lax.transpose(self.base, order)
+        if self.bits is not None:
+            moved = self._moved(base, noise)
+            return lax.transpose(moved, tuple(np.argsort(order).tolist()))
         total = base.astype(dtype) + self.scale.astype(dtype) * noise
         total = lax.square(total) if self.is_squared else total
         for multiplier in self.multipliers:
@@ -306,6 +311,13 @@ class Perturbed:
         if not self.is_vector:
             total = _barriers.waiting(total, self.scale)
         return lax.transpose(total, tuple(np.argsort(order).tolist()))
+
+    def _moved(self, base: jax.Array, noise: jax.Array) -> jax.Array:
+        """Integers, each moved by a rounded scale * noise that keeps it in its range."""
+        bits = cast(int, self.bits)
+        moves = jnp.round(self.scale.astype(noise.dtype) * noises.digits_of(noise, bits))
+        entries = noises.entries_of(base, bits)
+        return noises.bytes_of(noises.moved(entries, moves, base.dtype, bits), base.dtype, bits)
 
     def _noise(self, order: Sequence[int], dtype) -> jax.Array:
         noise = None
@@ -336,18 +348,19 @@ class Perturbed:
 
 
 def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -> Perturbed:
-    """base + scale * noise, for any noise object."""
+    """base + scale * noise, for any noise object; integers take `noise.LatticeNoise`."""
     if tuple(noise.shape) != base.shape:
         raise ValueError(
             f"noise of {name} has shape {tuple(noise.shape)}, but the parameter has {base.shape}; "
             "draw it for these parameters."
         )
-    if not is_float(base):
+    bits = getattr(noise, "bits", None)
+    if not is_float(base) and bits is None:
         raise ValueError(
             f"{name} has dtype {base.dtype}, which cannot be perturbed; "
             "put None in its place in noise."
         )
-    return Perturbed(name, base, scale, *noises.factored(noise))
+    return Perturbed(name, base, scale, *noises.factored(noise), bits=bits)
 
 
 def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:

@@ -1,15 +1,20 @@
 """Language models from the command line: `python -m zojax.lm COMMAND`.
 
-`python -m zojax.examples.finetune` trains the models that these commands read.
+    python -m zojax.lm templates                          the datasets with a prompt
+    python -m zojax.lm evaluate --weights FOLDER --task rte.jsonl --template rte
+    python -m zojax.examples.finetune --weights FOLDER --task rte.jsonl --template rte --save tuned
+    python -m zojax.lm generate --weights tuned "The capital of France is"
+
+`python -m zojax.lm COMMAND --help` explains a command.
 """
 
 import argparse
 import sys
 
 from zojax.lm.assets import AssetError
-from zojax.lm.commands import generate
+from zojax.lm.commands import evaluate, generate, rl, templates
 
-COMMANDS = {"generate": generate}
+COMMANDS = {"evaluate": evaluate, "generate": generate, "rl": rl, "templates": templates}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,29 @@ from jax.typing import ArrayLike
 
 from zojax.lm._model import Model
 
-PREFIX = 5  # positions, as in MeZO
+
+class Adapter(NamedTuple):
+    """Sizes of the adapters that `partition` makes.
+
+    Attributes:
+      rank: of LoRA.
+      alpha: of LoRA: its scale times `rank`.
+      targets: names of the matrices that get LoRA.
+      positions: of a prefix, 5 as in MeZO.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("query", "value")
+    positions: int = 5
 
 
-def partition(model: Model, params: str, seed: int, tokens: ArrayLike) -> tuple[dict, dict]:
+MEZO = Adapter()
+
+
+def partition(
+    model: Model, params: str, seed: int, tokens: ArrayLike, adapter: Adapter = MEZO
+) -> tuple[dict, dict]:
     """Splits a model into a trained and a frozen part. Frozen arrays take no noise.
 
     Args:
@@ -21,19 +41,28 @@ def partition(model: Model, params: str, seed: int, tokens: ArrayLike) -> tuple[
 
         - `"full"`: every weight;
         - `"norms"`: gains and biases of the norms;
-        - `"lora"`: adapters of rank 8, see `lora`;
-        - `"prefix"`: keys and values of 5 positions before the text, see `prefix`.
+        - `"lora"`: adapters of low rank, see `lora`;
+        - `"prefix"`: keys and values of positions before the text, see `prefix`; not for encoders.
       seed: of the adapters.
       tokens: `(n,)` integers, the beginning of a prompt. The prefix starts as its activations.
+      adapter: sizes of LoRA and prefix.
 
     Returns:
       `(trained, frozen)`, two trees that `combine` puts together.
+
+    Raises:
+      ValueError: for sizes that are not positive, an unknown target, and a prefix for an encoder.
     """
+    rank, alpha, targets, positions = adapter
     if params == "lora":
-        return {"layers": lora(model.params["layers"], jax.random.key(seed))}, model.params
-    if params == "prefix":
-        layers = prefix(model, model.params, np.asarray(tokens)[:PREFIX])
+        layers = lora(model.params["layers"], jax.random.key(seed), rank, alpha, targets)
         return {"layers": layers}, model.params
+    if params == "prefix":
+        if positions < 1:
+            raise ValueError(f"positions of a prefix must be 1 at least, got {positions}.")
+        if not hasattr(model.module, "extend"):
+            raise ValueError("an encoder takes no prefix; train lora, norms or full.")
+        return {"layers": prefix(model, model.params, np.asarray(tokens)[:positions])}, model.params
 
     def is_trained(name: str) -> bool:
         return params == "full" or "norm" in name
@@ -78,12 +107,14 @@ def lora(
       `query_a`, `value_a` `(L, D, r)` and `query_b`, `value_b` `(L, r, K)`, in the layers' dtype.
 
     Raises:
-      ValueError: for a target that is no matrix of the layers.
+      ValueError: for a target that is no matrix of the layers, and a rank or alpha that is not positive.
 
     >>> layers = {"query": jnp.ones((3, 16, 16)), "value": jnp.ones((3, 16, 8))}
     >>> {n: a.shape for n, a in lora(layers, jax.random.key(0), rank=2).items()}
     {'query_a': (3, 16, 2), 'query_b': (3, 2, 16), 'value_a': (3, 16, 2), 'value_b': (3, 2, 8)}
     """
+    if rank < 1 or not alpha > 0:
+        raise ValueError(f"rank and alpha must be positive, got {rank} and {alpha}.")
     made = {}
     for name, k in zip(targets, jax.random.split(key, len(targets)), strict=True):
         if name not in layers or layers[name].ndim != 3:

@@ -1,4 +1,4 @@
-"""Trains a `Task` with a zeroth-order optimizer; with a log, a run that was cut off continues.
+"""Trains a `Task` with a zeroth-order optimizer; with a log or a checkpoint, the run can be continued.
 
 task = lm.jsonl_task("folder", "task.jsonl", "norms")
 tx = zojax.mezo(1e-3, 1e-2)
@@ -6,39 +6,25 @@ trained = lm.train(task, tx, 60, task.batches(0, 16), task.split("held_out"), lo
 """
 
 import math
+import pathlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
 from zojax import trajectory
-from zojax._transform import ZerothOrder, ZerothOrderState
+from zojax._transform import ZerothOrder, metrics_of
+from zojax.lm import _checkpoint
+from zojax.lm._checkpoint import Run
 from zojax.lm._extras import require
+from zojax.lm._trained import Trained, TrainProgress
 from zojax.lm.tasks._task import Batch, Task
-
-
-class Trained(NamedTuple):
-    """The result of `train`.
-
-    Attributes:
-      params: the trained pytree.
-      losses: the training loss of every step, the mean over its evaluations. Steps of an earlier
-        process are NaN.
-      outputs: dict from a number of steps to the task's outputs on the evaluated split.
-      labels: `(N, ...)`, of the evaluated split.
-      state: the optimizer's last state.
-    """
-
-    params: Any
-    losses: list[float]
-    outputs: dict[int, np.ndarray]
-    labels: np.ndarray
-    state: ZerothOrderState
 
 
 def make_step(loss: Callable[..., jax.Array], tx: ZerothOrder) -> Any:
@@ -61,18 +47,30 @@ def train(
     log: str | PathLike | None = None,
     objective: str = "nll",
     note: Any = None,
+    every: int | None = None,
+    checkpoint: str | PathLike | None = None,
+    callback: Callable[[TrainProgress], Any] | None = None,
 ) -> Trained:
-    """Trains `steps` steps and evaluates before, half-way and after.
+    """Trains `steps` steps and evaluates before, in between and after.
+
+    With a log or a checkpoint, the run continues where it was cut off, to the bit. More `steps` than
+    before extend it. A log takes 5 bytes a step and replays; a checkpoint takes the size of the trained
+    part and its state, and is read at once.
 
     Args:
       batches: an iterator of training batches. A continued run skips those already taken.
       evaluated: the batches of a split.
       log: the path of a trajectory. It is recorded, and continued if it exists.
       objective: one of `task.objectives`.
-      note: kept in a new log.
+      note: kept in a new log or checkpoint.
+      every: steps between evaluations; None evaluates half-way.
+      checkpoint: a path, written at each evaluation, and continued if it exists.
+      callback: called with a `TrainProgress` after every step and before the first, such as a
+        `zojax.logging.csv`; its result is ignored.
 
     Raises:
-      ValueError: for the log of another run.
+      ValueError: for the log or checkpoint of another run or of a longer one, for both at once, and
+        for `every` below 1.
       ModuleNotFoundError: without the extra `finetune`.
 
     Your own task needs logits and batches:
@@ -88,39 +86,72 @@ def train(
     >>> task.scores(trained.outputs[30], trained.labels)[""]["accuracy"] > 0.9
     True
     """
+    if log is not None and checkpoint is not None:
+        raise ValueError(f"give a log or a checkpoint, not both, got {log} and {checkpoint}.")
+    if every is not None and every < 1:
+        raise ValueError(f"every must be 1 at least, got {every}.")
     step, evaluate = make_step(task.objectives[objective], tx), _evaluation(task, evaluated)
+    stops = {0, steps // 2, steps} if every is None else {*range(0, steps, every), steps}
+    labels = np.concatenate([batch["label"] for batch in evaluated])
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
-    state = tx.init(params)
-    outputs = {0: evaluate(params)}
-    recorder = None if log is None else trajectory.Recorder(log, tx, params, note=note)
-    if log is not None and recorder is not None and recorder.steps:
-        past = trajectory.load(log)
-        if past.steps >= steps // 2:
-            half = trajectory.truncate(past, steps // 2)
-            outputs[steps // 2] = evaluate(trajectory.replay(params, tx, half))
-        params, state = trajectory.resume(params, tx, past)
-    losses = [math.nan] * int(state.count)
-    for _ in losses:
-        next(batches)
-    options = dict(total=steps, initial=len(losses), unit="step", file=sys.stderr)
-    with require("tqdm").tqdm(**options) as bar:
-        for count in range(len(losses) + 1, steps + 1):
-            params, state = step(params, state, task.frozen, next(batches))
-            if recorder is not None:
-                recorder.append(state, params)
-            losses.append(float(state.value))
-            bar.set_postfix(loss=f"{_mean(losses[-20:]):.4g}", refresh=False)
-            bar.update()
-            if count in (steps // 2, steps):
+    opened = nullcontext() if log is None else trajectory.Recorder(log, tx, params, note=note)
+    with opened as recorder:
+        if recorder is not None and recorder.past is not None:
+            run = _replayed(recorder.past, tx, params, sorted(stops), evaluate)
+        else:
+            run = _kept(checkpoint, params, tx.init(params))
+        params, state, losses, outputs = run
+        if len(losses) > steps:
+            raise ValueError(f"{log or checkpoint} has {len(losses)} steps, more than {steps}.")
+        for _ in losses:
+            next(batches)
+
+        def report(count: int) -> None:
+            scores = {}
+            if count in stops and count not in outputs:
                 outputs[count] = evaluate(params)
-    if recorder is not None:
-        if recorder.steps:
+                scores = task.scores(outputs[count], labels)[""]
+            if callback is not None:
+                metrics = metrics_of(state) if count else {}
+                callback(TrainProgress(count, losses[-1] if count else math.nan, scores, metrics))
+            if checkpoint is not None and count in stops:
+                _checkpoint.write(checkpoint, Run(params, state, losses, outputs), note)
+
+        if not losses:
+            report(0)
+        options = dict(total=steps, initial=len(losses), unit="step", file=sys.stderr)
+        with require("tqdm").tqdm(**options) as bar:
+            for count in range(len(losses) + 1, steps + 1):
+                params, state = step(params, state, task.frozen, next(batches))
+                if recorder is not None:
+                    recorder.append(state, params)
+                losses.append(float(state.value))
+                bar.set_postfix(loss=f"{_mean(losses[-20:]):.4g}", refresh=False)
+                bar.update()
+                report(count)
+        if recorder is not None and recorder.steps:
             recorder.seal(params)  # more steps may follow in a later process
-        recorder.close()
     if steps not in outputs:
         outputs[steps] = evaluate(params)
-    labels = np.concatenate([batch["label"] for batch in evaluated])
-    return Trained(params, losses, outputs, labels, state)
+    return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
+
+
+def _kept(checkpoint: str | PathLike | None, params: Any, state: Any) -> Run:
+    """The run of a checkpoint; a new one without."""
+    if checkpoint is None or not pathlib.Path(checkpoint).expanduser().exists():
+        return Run(params, state, [], {})
+    return _checkpoint.read(checkpoint, params, state)
+
+
+def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
+    """The run of a log; evaluations of its past are made again. Losses are not in a log."""
+    outputs = {}
+    for count in stops:
+        if count <= past.steps:
+            part = trajectory.truncate(past, count)
+            outputs[count] = evaluate(trajectory.replay(params, tx, part) if count else params)
+    params, state = trajectory.resume(params, tx, past)
+    return Run(params, state, [math.nan] * int(state.count), outputs)
 
 
 def _evaluation(task: Task, evaluated: list[Batch]) -> Callable[[Any], np.ndarray]:

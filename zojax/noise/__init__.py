@@ -14,6 +14,11 @@ from zojax.noise._bits import counters, mix, row_keys, standard_normal, threefry
 from zojax.noise._bits import random_sign as random_sign
 from zojax.noise._bits import scramble as scramble
 from zojax.noise._factored import Access, Factored, Outer
+from zojax.noise._lattice import LatticeNoise, Moves, lattice_noise
+from zojax.noise._lattice import bytes_of as bytes_of
+from zojax.noise._lattice import digits_of as digits_of
+from zojax.noise._lattice import entries_of as entries_of
+from zojax.noise._lattice import moved as moved
 from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._objects import (
     LowRankNoise,
@@ -36,16 +41,18 @@ from zojax.noise._seeds import Seed as Seed
 from zojax.noise._seeds import child_seeds, fold_in, make_seed
 from zojax.noise._source import EndlessSource, Source
 from zojax.noise._sources import LONG as LONG
-from zojax.noise._sources import Normals, OneHot, Signs, Words
+from zojax.noise._sources import Normals, OneHot, Signs, Uniforms, Words
 from zojax.noise._sources import columns_of_rows as columns_of_rows
 
 __all__ = [
     "Access",
     "EndlessSource",
     "Factored",
+    "LatticeNoise",
     "LowRankNoise",
     "MaskedNoise",
     "MixedNoise",
+    "Moves",
     "Noise",
     "Normals",
     "OneHot",
@@ -56,10 +63,12 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StructuredNoise",
+    "Uniforms",
     "Words",
     "child_seeds",
     "counters",
     "fold_in",
+    "lattice_noise",
     "low_rank_noise",
     "make_seed",
     "mix",

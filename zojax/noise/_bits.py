@@ -95,6 +95,14 @@ def random_sign(word: jax.Array) -> jax.Array:
     return _from_bits(word, np.uint32(0x80000000), np.uint32(0x3F800000))
 
 
+def uniform(word: jax.Array) -> jax.Array:
+    """A multiple of 2^-24 in [0, 1), by the highest 24 bits."""
+    high = lax.shift_right_logical(word, np.uint32(8))
+    # Below 2^24, so int32 has the same numbers, and its conversion vectorises.
+    number = lax.convert_element_type(lax.bitcast_convert_type(high, jnp.int32), jnp.float32)
+    return lax.mul(number, np.float32(2.0**-24))
+
+
 # Let x be a float32, `bits` its bits and f its fraction. t = _SLOPE * bits + polynomial in 1 + f equals
 # -1 - (2 / 23) log2(x), to 8e-6. z / v is a polynomial in t, to 8e-6 for |z| < 3.7 and 8e-5 beyond.
 # Both are minimax fits (linear programs over Chebyshev polynomials).

@@ -1,4 +1,4 @@
-"""Sources: signs, normals, and one entry alone. Contract: `Source`."""
+"""Sources: signs, normals, uniforms, and one entry alone. Contract: `Source`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax._barriers import zero_from
-from zojax.noise._bits import counters, mix, random_sign, row_keys, shifted, standard_normal
+from zojax.noise._bits import (
+    counters,
+    mix,
+    random_sign,
+    row_keys,
+    shifted,
+    standard_normal,
+    uniform,
+)
 from zojax.noise._seeds import Seed
 from zojax.noise._source import EndlessSource, Source
 
@@ -58,6 +66,14 @@ class Normals(Words):
     """Independent standard normals: the quantiles of 24-bit uniforms."""
 
     value = staticmethod(standard_normal)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@dataclass(frozen=True)
+class Uniforms(Words):
+    """Independent uniforms, multiples of 2^-24 in [0, 1): for decisions, not for directions."""
+
+    value = staticmethod(uniform)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["row", "column"], meta_fields=[])

@@ -4,6 +4,7 @@ import typing as _typing
 
 from zojax.optimizers.ars import ars as ars
 from zojax.optimizers.block_coordinate import block_coordinate as block_coordinate
+from zojax.optimizers.compensated_rounding import compensated_rounding as compensated_rounding
 from zojax.optimizers.conmezo import conmezo as conmezo
 from zojax.optimizers.coordinate_descent import coordinate_descent as coordinate_descent
 from zojax.optimizers.eggroll import eggroll as eggroll
@@ -17,10 +18,13 @@ from zojax.optimizers.lozo import lozo_m as lozo_m
 from zojax.optimizers.meazo import meazo as meazo
 from zojax.optimizers.mezo import mezo as mezo
 from zojax.optimizers.open_es import open_es as open_es
+from zojax.optimizers.qes import qes as qes
+from zojax.optimizers.qzo import qzo as qzo
 from zojax.optimizers.residual_one_point import residual_one_point as residual_one_point
 from zojax.optimizers.snes import snes as snes
 from zojax.optimizers.sparse_mezo import sparse_mezo as sparse_mezo
 from zojax.optimizers.spsa import spsa as spsa
+from zojax.optimizers.stochastic_rounding import stochastic_rounding as stochastic_rounding
 from zojax.optimizers.subzero import subzero as subzero
 from zojax.optimizers.zo_adam import zo_adam as zo_adam
 from zojax.optimizers.zo_adamm import zo_adamm as zo_adamm

@@ -15,7 +15,7 @@ parameters again, to the bit, without a loss or data. `resume` continues a run t
 from zojax.trajectory._files import load, save
 from zojax.trajectory._log import Log, truncate
 from zojax.trajectory._merge import merge
-from zojax.trajectory._notes import require_note
+from zojax.trajectory._notes import note_of, require_note
 from zojax.trajectory._recorder import Recorder
 from zojax.trajectory._replay import replay, resume
 
@@ -24,6 +24,7 @@ __all__ = [
     "Recorder",
     "load",
     "merge",
+    "note_of",
     "replay",
     "require_note",
     "resume",

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from zojax._numerics import marking_nan
+from zojax._sharding import on_host
 from zojax._transform import ZerothOrder, apply_updates
 from zojax._trees import PyTree, is_float, structure_of
 from zojax.trajectory._hyperparameters import free, with_free
@@ -160,7 +161,7 @@ def _describe(params: PyTree) -> dict:
 
     def one(leaf):
         leaf = _data(leaf)
-        array = np.asarray(leaf, jnp.result_type(leaf))
+        array = on_host(leaf).astype(jnp.result_type(leaf), copy=False)
         values = hashlib.blake2b(np.ascontiguousarray(array), digest_size=8)
         return [array.dtype.name, list(array.shape), values.hexdigest()]
 

@@ -1,4 +1,4 @@
-"""`require_note` compares the note of a log with that of the run that continues it."""
+"""`note_of` reads the note of a log; `require_note` compares it with that of the run that continues it."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -33,9 +33,10 @@ def require_note(
     Traceback (most recent call last):
     ValueError: ...run.log is of another run: its batch is 8, not 16. ...
     """
-    known, logged = _logged(path)
-    if not known:
+    steps, logged = _logged(path)
+    if steps is None:
         return
+    logged = logged or {}
     if not isinstance(logged, dict) or next(iter(note)) not in logged:
         raise ValueError(f"{path} was not recorded by this command. Choose another path.")
     for name, value in note.items():
@@ -47,10 +48,24 @@ def require_note(
             )
 
 
-def _logged(path: str | PathLike) -> tuple[bool, object]:
-    """Whether there is a log that `Recorder` may continue, and its note."""
+def note_of(path: str | PathLike) -> tuple[object, int]:
+    """The note and the number of steps of a log; `(None, 0)` without a file or a step.
+
+    Args:
+      path: of the log.
+
+    >>> note_of("no_such.log")
+    (None, 0)
+    """
+    steps, note = _logged(path)
+    return note, steps or 0
+
+
+def _logged(path: str | PathLike) -> tuple[int | None, object]:
+    """The steps of a log that `Recorder` may continue, or None, and its note."""
     try:
         with warnings.catch_warnings(action="ignore"):  # the recorder warns of a cut-off end itself
-            return True, _files.load(path).header["note"] or {}
+            log = _files.load(path)
     except (OSError, ValueError):
-        return False, None
+        return None, None
+    return log.start + log.steps, log.header["note"]

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from zojax._checks import brief, require_count
-from zojax._locks import lock
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._trees import PyTree
+from zojax.processes import exchange
 from zojax.trajectory import _codec, _identity, _recording
 from zojax.trajectory._files import as_path
 from zojax.trajectory._hyperparameters import free, plain
+from zojax.trajectory._log import Log
+from zojax.trajectory._logfile import opened
 from zojax.trajectory._recording import Recording
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ class Recorder:
     `steps` is its number of steps. A kill loses at most the last `every` - 1 steps, which the run takes
     again.
 
+    **Processes.** Under `jax.distributed`, call the recorder in all processes alike. Parameters may span
+    them. Process 0 writes the file. At each seal all processes compare their digests. A process that is
+    started again finds the steps so far in `past`; pass `every=1`, so that none is missing.
+
     Args:
-      path: of the file.
+      path: of the file, the same in all processes; only process 0 needs the folder.
       tx: from `zojax.zeroth_order` or a ready-made optimizer.
-      params: the parameters before the first step.
+      params: the parameters before the first step. Every replay needs them: keep a copy if a step is
+        donated its arguments, since `jax.device_put` may share their memory.
       every: steps a record. `flush` ends a record early, for 5 bytes.
       seal_every: the most steps between seals; None for no seals. A seal is a digest of the parameters in
         21 bytes, and a replay must arrive at it. `callback` and `append(state, params)` seal after 1, 2,
@@ -42,11 +49,16 @@ class Recorder:
         them, about a second per GB.
       note: a JSON value for the header of a new log.
 
+    Attributes:
+      steps: of the run so far, 0 before the first is recorded.
+      past: the `Log` found at `path`, None for a new one.
+
     Raises:
       TypeError: a `tx` that does not come from `zojax.zeroth_order`, or a note that is not JSON.
       ValueError: the log at `path` is of another run, corrupt, or open in another recorder. The methods
         raise it after another program has deleted, moved, replaced or changed the file, and in a
-        forked child.
+        forked child. A seal raises it if processes have different parameters.
+      TimeoutError: another process does not take part in a seal, or process 0 opens no recorder.
       OSError: the file cannot be opened, or `append`, `flush` and `close` cannot write it. Pending
         records are kept, and the next call that can writes them.
 
@@ -87,23 +99,23 @@ class Recorder:
         self._directions = tx.estimator.num_directions
         self._placements = _identity.placements(params)
         self._process = os.getpid()
-        self._path = as_path(path).absolute()
-        self._file = open(self._path, "a+b", buffering=0)
+        self._path = as_path(path)
+        self._file = opened(self._path)
         try:
-            lock(
-                self._file,
-                f"{self._file.name} is being recorded by another recorder; close it, or choose another "
-                "path.",
-            )
-            self._file.seek(0)
-            self._state = _recording.continued(header, self._file.readall(), path)
+            data = self._file.readall()
+            self._state = _recording.continued(header, data, path)
+            self.past = self._past(data)
+            self._file.publish(self._state.size)
         except BaseException:
             self._file.close()
             raise
 
+    def _past(self, data: bytes) -> Log | None:
+        return _codec.parse(data, self._path).log if self._state.size else None
+
     @property
     def steps(self) -> int:
-        """The steps of the run so far, or 0 before the first is recorded."""
+        """The steps of the run so far, 0 before the first is recorded."""
         return self._state.steps or 0
 
     def append(self, state: ZerothOrderState, params: PyTree | None = None) -> None:
@@ -128,7 +140,7 @@ class Recorder:
         if at.steps is None:
             raise ValueError("no step was recorded yet: append one, then seal.")
         if at.sealed != at.steps:
-            self._state = _recording.sealed(at, params)
+            self._state = _recording.sealed(at, self._agreed(at, params))
         self.flush()
 
     def flush(self) -> None:
@@ -137,7 +149,7 @@ class Recorder:
         while self._state.pending:
             self._write_record()
         self._require_unchanged()
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     def close(self, params: PyTree | None = None) -> None:
         """Closes the file; with the final parameters it ends the log, and a replay must arrive at them."""
@@ -148,7 +160,7 @@ class Recorder:
             return
         at = self._state
         if params is not None and at.steps is not None and not at.ended:
-            self._state = _recording.ended(at, params)
+            self._state = _recording.ended(at, self._agreed(at, params))
         self.flush()
         self._file.close()
 
@@ -188,8 +200,8 @@ class Recorder:
             both = [coefficients, np.asarray(values)[:, None]]
             coefficients = np.concatenate(both, axis=1, dtype=at.header["dtype"])
         at = _recording.taken(at, coefficients)
-        if params is not None and self._seal_is_due(at):
-            at = _recording.sealed(at, params)
+        if params is not None and self._seal_is_due(before, at):
+            at = _recording.sealed(at, self._agreed(at, params))
         self._state = at
         while _recording.has_complete_record(self._state):
             self._write_record()
@@ -215,10 +227,28 @@ class Recorder:
         _identity.require_leaves(self._state.header, params)
         return _identity.placements(params)
 
-    def _seal_is_due(self, at: Recording) -> bool:
+    def _seal_is_due(self, before: int, at: Recording) -> bool:
+        """Whether a seal is due since the step before; in all processes at the same steps."""
         if self._seal_every is None or at.steps is None:
             return False
-        return at.sealed is None or at.steps - at.sealed >= min(self._seal_every, at.sealed)
+        start, every = at.header["start"], self._seal_every
+        due, were_due = (_recording.seals_due(n - start, every) for n in (at.steps, before))
+        return due > were_due
+
+    def _agreed(self, at: Recording, params: PyTree) -> str:
+        """The digest of the parameters; raises ValueError if another process has another one."""
+        _identity.require_leaves(at.header, params)
+        digest = _identity.digest(params)
+        own = np.frombuffer(bytes.fromhex(digest), np.uint8)
+        all_ = exchange(own, at.steps or 0, name=f"digest of {self._path}")
+        others = np.flatnonzero((all_ != own).any(axis=1)).tolist()
+        if others:
+            raise ValueError(
+                f"after step {at.steps} processes {others} have other parameters than process "
+                f"{jax.process_index()}: start all from the same parameters and key, and tell all the same "
+                "values."
+            )
+        return digest
 
     def _write_record(self) -> None:
         """Writes the first pending record whole. After an error or an interrupt, call it again."""
@@ -238,6 +268,7 @@ class Recorder:
             unfinished=b"",
             pending=pending,
         )
+        self._file.publish(self._state.size)
 
     def _require_open(self) -> None:
         self._require_own_process()
@@ -253,11 +284,7 @@ class Recorder:
 
     def _require_unchanged(self) -> None:
         """Raises ValueError unless the file is as this recorder left it."""
-        try:
-            is_same = os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
-        except (FileNotFoundError, NotADirectoryError):
-            is_same = False
-        if not is_same:
+        if not self._file.is_in_place():
             raise ValueError(
                 f"{self._path} was deleted, moved or replaced while it was recorded. Move the file back "
                 "and call flush, or resume from a copy with a new recorder."

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zojax._trees import PyTree
 from zojax.trajectory import _codec, _identity
 
 
@@ -78,20 +77,22 @@ def begun(at: Recording, key: dict, start: int, placements: list[str]) -> Record
     return at._replace(header=header, pending=(_codec.encode_header(header),), steps=start)
 
 
-def sealed(at: Recording, params: PyTree) -> Recording:
+def sealed(at: Recording, digest: str) -> Recording:
     """With a seal after the last step."""
-    return _with_digest(at, _codec.SEAL, params)._replace(sealed=at.steps)
+    record = _codec.encode_digest(_codec.SEAL, digest)
+    return at._replace(pending=(*at.pending, record), sealed=at.steps)
 
 
-def ended(at: Recording, params: PyTree) -> Recording:
+def ended(at: Recording, digest: str) -> Recording:
     """With an end after the last step."""
-    return _with_digest(at, _codec.END, params)._replace(ended=True)
+    record = _codec.encode_digest(_codec.END, digest)
+    return at._replace(pending=(*at.pending, record), ended=True)
 
 
-def _with_digest(at: Recording, kind: int, params: PyTree) -> Recording:
-    _identity.require_leaves(at.header, params)
-    record = _codec.encode_digest(kind, _identity.digest(params))
-    return at._replace(pending=(*at.pending, record))
+def seals_due(steps: int, every: int) -> int:
+    """How many seals are due in the first steps: after 1, 2, 4, 8, ... steps, then every `every` steps."""
+    last = 1 << (every - 1).bit_length()
+    return steps.bit_length() if steps <= last else last.bit_length() + (steps - last) // every
 
 
 def changed(at: Recording, hyperparameters: dict[str, Any]) -> Recording:

@@ -15,7 +15,8 @@ import pytest
 
 from tests.search.engine._helpers import BOX, RESET, bowl, host_bowl, run
 from zojax import search
-from zojax.search.engine import host, log, pending
+from zojax._evaluation import evaluator
+from zojax.search.engine import host, log
 
 
 def interrupts_after(count, fun=host_bowl, error=KeyboardInterrupt):
@@ -327,7 +328,7 @@ def test_an_interrupt_at_any_moment_leaves_a_result_that_agrees_with_its_history
 
     def trace(frame, event, arg):
         nonlocal lines
-        if frame.f_code.co_filename not in (host.__file__, log.__file__):
+        if frame.f_code.co_filename not in (host.__file__, log.__file__, evaluator.__file__):
             return None
         if event == "line":
             lines += 1
@@ -401,7 +402,7 @@ def test_an_executor_that_is_shut_down_ends_the_search_with_what_was_found(algor
 
 
 def test_evaluations_that_never_end_are_left_when_the_executor_is_shut_down(monkeypatch):
-    monkeypatch.setattr(pending, "GRACE", 0.2)
+    monkeypatch.setattr(evaluator, "GRACE", 0.2)
     hangs = threading.Event()
     for algorithm in (search.asracos(in_flight=2), search.random_search(20)):
         fun = Shuts(hangs, cancel_futures=True)

@@ -12,6 +12,8 @@ import pytest
 from zojax import search
 from zojax.search.engine.front import hypervolume, in_front
 
+pytestmark = pytest.mark.optimized
+
 BOX = search.uniform(-1, 2, (2,))
 RANDOM = np.random.default_rng(0)
 

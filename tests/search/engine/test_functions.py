@@ -198,6 +198,7 @@ def test_known_values_that_failed_do_not_win():
         assert 0 <= result.best_value < 0.01
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("algorithm", [search.random_search(), search.quasi_newton(), None])
 def test_every_part_is_the_same_program(algorithm, caplog):
     def loss(x):

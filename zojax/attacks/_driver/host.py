@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._call import PROGRAMS
+from zojax._evaluation import Evaluator, Task, WorkerDied
 from zojax._failures import attach
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._driver.checks import check_heard, check_outputs, check_probabilities
@@ -22,6 +23,7 @@ from zojax.attacks._result import Result
 
 
 def run_on_host(
+    evaluator: Evaluator,
     model: Model,
     key: jax.Array,
     rounds: Rounds,
@@ -33,22 +35,41 @@ def run_on_host(
 ) -> Result:
     """The rounds of all images, at most `batch_size` images in one call of the model."""
     session = Session(rounds, eps)
-    state, calls, heard, classes = session.init(key, x, y, starts), 0, False, None
+    state, calls, heard = session.init(key, x, y, starts), 0, False
+    classes = None  # known after the first scores
+    fewest = 1 if rounds.options.output == "labels" else max(2, 1 + int(np.max(y)))
     answers: list[np.ndarray] = []
+    call = evaluator.call(_copied, (model,))
     with partial_result(lambda: session.result(session.tell(state, answers))):
         while len(points := session.ask(state)):
-            for i in range(0, len(points), batch_size):
-                part = points[i : i + batch_size]
-                answer = np.array(model(part))  # a copy: the model may reuse its buffer
-                check_outputs(answer, len(part), y, rounds.options.output, classes)
-                answers.append(answer.reshape(len(part), -1))
-                classes = answers[-1].shape[1]
+            parts = [points[i : i + batch_size] for i in range(0, len(points), batch_size)]
+            for part, task in zip(parts, evaluator.in_order(call, parts), strict=True):
+                answer = _scores(task)
+                if answer is None:
+                    answer = np.full((len(part), classes or fewest), np.nan)
+                else:
+                    check_outputs(answer, len(part), y, rounds.options.output, classes)
+                    answer = answer.reshape(len(part), -1)
+                    classes = answer.shape[1]
+                answers.append(answer)
                 calls, heard = calls + 1, heard or bool(np.any(np.isfinite(answer)))
                 check_heard(heard, calls)
             session.check(state, answers)
             # One assignment: an interrupt finds the answers in the list or in the state.
             state, answers = session.tell(state, answers), []
         return session.result(state)
+
+
+def _copied(images: np.ndarray, model: Model) -> np.ndarray:
+    return np.array(model(images))  # a copy: the model may reuse its buffer
+
+
+def _scores(task: Task) -> np.ndarray | None:
+    """The scores of a call, or None if it was late or its worker died."""
+    try:
+        return task.result().returned
+    except (TimeoutError, WorkerDied):
+        return None
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """One call for a whole attack: the door that every attack's own function goes through."""
 
+from concurrent.futures import Executor
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from zojax._checks import require_count, require_flag
+from zojax._evaluation import Evaluator, require_executor, require_limits
 from zojax._keys import as_key
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
@@ -41,6 +44,9 @@ def run(
     layout: str | None = None,
     batch_size: int | None = None,
     jit: bool = True,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
     starts: ArrayLike | None = None,
 ) -> Result:
     """Runs an `Attack` on a batch of images: all rounds in one program, or on the host.
@@ -69,8 +75,15 @@ def run(
     if not callable(model):
         raise TypeError(f"model must be a function of a batch of images, got {model!r}.")
     eps = _ball.radius(eps)
+    limit = require_limits(timeout, retries, executor)
+    for name, given in {"executor": executor, "timeout": timeout, "retries": retries}.items():
+        if given and jit:
+            raise ValueError(f"{name} is for models on the host: pass jit=False with it.")
+    require_executor(executor)
     if not jit:
-        return warned(run_on_host(model, key, rounds, x, y, starts, eps, batch_size))
+        with Evaluator(executor, timeout=limit, retries=retries) as evaluator:
+            found = run_on_host(evaluator, model, key, rounds, x, y, starts, eps, batch_size)
+            return warned(found)
     check_outputs(output_of(model, jnp.shape(x)), len(x), y, rounds.options.output)
     x, y = inward(jnp.asarray(x, jnp.float32), layout), jnp.asarray(y, jnp.int32)
     if starts is not None:

@@ -36,10 +36,12 @@ def identity(context: Context, eqn: JaxprEqn, *operands) -> list:
 def convert(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
     """Casts the base but not the noise, which may be smaller than the new dtype resolves.
 
-    A cast to 8 bits or fewer is quantisation, a part of the function, so it acts on perturbed values.
+    A cast to 8 bits or fewer is quantisation, a part of the function, so it acts on perturbed values. So
+    does a cast of integers.
     """
     dtype = eqn.params["new_dtype"]
-    if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 16:
+    is_narrow = not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 16
+    if is_narrow or operand.bits is not None:
         return context.fallback(eqn, operand)
     return identity(context, eqn, operand)
 
@@ -146,7 +148,7 @@ def _matrix(eqn: JaxprEqn, operands) -> Perturbed | None:
     """The first perturbed operand of the size of the output, vectors aside."""
     shape = _compat.output_type(eqn).shape
     for x in operands:
-        if isinstance(x, Perturbed) and x.shape == shape and not x.is_vector:
+        if isinstance(x, Perturbed) and x.shape == shape and not x.is_vector and x.bits is None:
             return x
     return None
 

@@ -25,7 +25,14 @@ from zojax.lm.huggingface import load, load_adapter
 from zojax.lm.models.decoding import Choice, most_likely, sampler
 
 HELP = "continue prompts"
-DRAFTS = {"none": drafts.none, "lookup": drafts.lookup}
+DRAFTS = {  # (model, prompts) -> a draft
+    "none": lambda model, rows: drafts.none(),
+    "lookup": lambda model, rows: drafts.lookup(),
+    "auto": lambda model, rows: drafts.auto(
+        drafts.lookup(), drafts.cost(model, drafts.lookup(), rows)
+    ),
+}
+DRAFT_HELP = "lookup: several tokens a pass; auto: where that is faster, after a measurement"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -42,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=int, help="sample among so many likeliest tokens")
     add("--top-p", type=float, default=1.0, help="sample among the likeliest of this total (1)")
     add("--seed", type=int, default=0, help="of the samples (0)")
-    add("--draft", choices=tuple(DRAFTS), default="none", help="lookup: several tokens a pass")
+    add("--draft", choices=tuple(DRAFTS), default="none", help=DRAFT_HELP)
     add("--json", action="store_true", help="print a JSON object with prompt and completion a line")
 
 
@@ -60,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if model.tokenizer is None:
         raise ValueError(f"{args.weights} has no tokenizer.json.")
     tokens, lengths = _encoded(model, prompts)
-    options: dict[str, Any] = dict(stop=_stop(model, args.stop), draft=DRAFTS[args.draft]())
+    draft = DRAFTS[args.draft](model, len(prompts))
+    options: dict[str, Any] = dict(stop=_stop(model, args.stop), draft=draft)
     options |= dict(new=args.new, choose=choose, key=jax.random.key(args.seed))
     found = jax.jit(partial(model.decode, **options))(model.params, tokens, lengths)
     for i, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):

@@ -6,13 +6,15 @@ package `gguf` dequantises: Q4_0, Q4_1, Q8_0, K-quants, F16, BF16 and others.
 
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from zojax.lm._extras import require
 from zojax.lm._files import refusing, shown
 from zojax.lm.huggingface._config_file import ConfigFile
+from zojax.lm.models.quantized import Quantized
 
 ARCHITECTURES = "llama", "qwen2", "qwen3"
 _COUNTS = {
@@ -49,6 +51,22 @@ _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPLITS = {  # how tokenizer.ggml.pre cuts a text into words
     "llama-bpe": _CONTRACTIONS + _WORDS % "{1,3}",
     "qwen2": _CONTRACTIONS + _WORDS % "",
+}
+
+
+class _Blocks(NamedTuple):
+    """A type of blocks of 32 weights: its bytes, those of its float16 header, and its integers."""
+
+    size: int
+    header: int
+    dtype: type[np.integer]
+    zero: int = 0
+
+
+_BLOCKS = {
+    "Q4_0": _Blocks(18, 2, np.uint8, 8),
+    "Q4_1": _Blocks(20, 4, np.uint8),
+    "Q8_0": _Blocks(34, 2, np.int8),
 }
 
 
@@ -111,12 +129,35 @@ class GGUF:
         tensor = self._known[self._name(name)]
         with refusing(f"the tensor {tensor.name} of {self.folder} cannot be read"):
             array = self._dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        heads = self._paired_heads(name)
+        return array if heads is None else unpermute(array, heads)
+
+    def _paired_heads(self, name: str) -> int | None:
+        """The heads of a tensor whose rows are in pairs for the rotation; None for other tensors."""
         heads = {"q_proj.weight": "num_attention_heads", "k_proj.weight": "num_key_value_heads"}
         which = heads.get(".".join(name.rsplit(".", 2)[1:]))
-        if self._kind == "llama" and which:  # only this architecture stores neighbours side by side
-            settings = self.settings()
-            return unpermute(array, settings.count(which, settings.count("num_attention_heads")))
-        return array
+        if self._kind != "llama" or which is None:  # only this architecture has such pairs
+            return None
+        settings = self.settings()
+        return settings.count(which, settings.count("num_attention_heads"))
+
+    def quantized(self, name: str) -> Quantized | None:
+        """The tensor with its integers and scales as in the file; None for a type without blocks of 32."""
+        tensor = self._known[self._name(name)]
+        layout = _BLOCKS.get(tensor.tensor_type.name)
+        if layout is None:
+            return None
+        blocks = np.asarray(tensor.data).reshape(len(tensor.data), -1, layout.size)
+        scales, *offsets = (
+            np.ascontiguousarray(blocks[..., i : i + 2]).view("<f2")[..., 0]
+            for i in range(0, layout.header, 2)
+        )
+        integers = np.ascontiguousarray(blocks[..., layout.header :]).view(layout.dtype)
+        found = Quantized(integers, scales, *(offsets or [None]), zero=layout.zero)
+        if not all(np.isfinite(x).all() for x in (scales, *offsets)):
+            raise ValueError(f"{tensor.name} of {self.folder} has scales that are not finite.")
+        heads = self._paired_heads(name)
+        return found if heads is None else jax.tree.map(lambda x: unpermute(x, heads), found)
 
     def unused(self) -> list[str]:
         """Sorted names of the tensors that `shape` was not asked for."""
@@ -156,11 +197,11 @@ class GGUF:
 def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
     """Restores the half-split order of query and key rows; GGUF pairs neighbours for the rotation.
 
-    Each head's rows of `weight` `(heads * size, n)` are ordered 0, size / 2, 1, size / 2 + 1, ...
+    Each head's rows of `weight` `(heads * size, ...)` are ordered 0, size / 2, 1, size / 2 + 1, ...
     """
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
+    rows, *rest = weight.shape
+    pairs = weight.reshape(heads, rows // heads // 2, 2, *rest)
+    return pairs.swapaxes(1, 2).reshape(rows, *rest)
 
 
 def _splitters(tokenizers: Any, cut: str) -> list:

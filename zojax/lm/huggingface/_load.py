@@ -6,9 +6,12 @@ So one stacked array is held beyond the model itself.
 
 import pathlib
 import re
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -22,12 +25,13 @@ from zojax.lm.huggingface._gguf import GGUF
 from zojax.lm.huggingface._stored import Architecture, Stored
 from zojax.lm.huggingface._tensors import Tensors
 from zojax.lm.models import llama
+from zojax.lm.models.quantized import Quantized
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 
-def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
+def load(folder: str | PathLike, dtype: DTypeLike = np.float32, quantized: bool = False) -> Model:
     """Loads a model of a Hugging Face folder or a GGUF file.
 
     - Folders: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM2, SmolLM3, Gemma 2, Gemma 3 (text), GPT-2, OPT,
@@ -40,27 +44,32 @@ def load(folder: str | PathLike, dtype: DTypeLike = np.float32) -> Model:
     Args:
       folder: its path, or that of a `.gguf` file.
       dtype: of the parameters, float32 or bfloat16.
+      quantized: keeps the matrices of a GGUF file of the types Q4_0, Q4_1 and Q8_0 as `Quantized`, in 5 or
+        9 bits a weight, whose arrays have this dtype. Matrices of other types are dequantised.
 
     Raises:
       ValueError: for a file that is missing or damaged; a setting that is missing, of another type or
         not supported; a tensor that is missing, unused, in two files, of another shape, of integers, or
-        not finite in `dtype`.
+        not finite in `dtype`; `quantized` for a folder.
       ModuleNotFoundError: without the extra `finetune`.
     """
     folder = pathlib.Path(folder).expanduser()
     if folder.suffix == ".gguf":
-        return _load_gguf(folder, dtype)
+        return _load_gguf(folder, dtype, quantized)
+    if quantized:
+        raise ValueError(f"quantized=True is for GGUF files, got {folder}; leave it out.")
     settings, architecture = read_config(folder)
     tokenizer = _tokenizer(folder)
     return _assembled(settings, architecture, Tensors(folder), tokenizer, dtype)
 
 
-def _load_gguf(path: pathlib.Path, dtype: DTypeLike) -> Model:
+def _load_gguf(path: pathlib.Path, dtype: DTypeLike, quantized: bool) -> Model:
     file = GGUF(path)
     settings = file.settings()
     with refusing(f"{path} has a damaged tokenizer"):
         tokenizer = _tokenizer(path.parent) or file.tokenizer()
-    return _assembled(settings, architecture_of(settings), file, tokenizer, dtype)
+    blocks = partial(_blocks, file, dtype) if quantized else None
+    return _assembled(settings, architecture_of(settings), file, tokenizer, dtype, blocks)
 
 
 def _assembled(
@@ -69,7 +78,9 @@ def _assembled(
     tensors: Tensors | GGUF,
     tokenizer: Any,
     dtype: DTypeLike,
+    blocks: Callable[[list[Stored]], Quantized | None] | None = None,
 ) -> Model:
+    """The model; `blocks` gives the matrices of some places as they are stored, or None."""
     folder = tensors.folder
     module, config, places, *_ = architecture
     is_tied = settings.flag("tie_word_embeddings", architecture.is_tied)
@@ -84,20 +95,36 @@ def _assembled(
             f"{folder} has {len(unused)} tensors that {config} does not use, {shown(unused[0])} among "
             "them. The config.json and the files must be of one model."
         )
-    arrays = {name: _read(tensors, places[name], dtype) for name in outer}
+    kept = {} if blocks is None else {name: blocks([places[name]]) for name in outer}
+    kept = {name: found[0] for name, found in kept.items() if found is not None}
+    arrays = {name: _read(tensors, places[name], dtype) for name in outer if name not in kept}
     if is_tied and "head" in arrays and not np.array_equal(arrays["embed"], arrays.pop("head")):
         raise ValueError(
             f"{folder} has a head that differs from its embedding, but its config.json has "
             "tie_word_embeddings=True; set it to false."
         )
-    params = {name: jnp.asarray(array) for name, array in arrays.items()}
-    stacks = {}
+    params = {name: jnp.asarray(array) for name, array in arrays.items()} | kept
+    stacks: dict[str, Any] = {}
     for name, shape in layers.items():
+        of_layers = [places[name].of_layer(i) for i in range(shape[0])]
+        found = None if blocks is None else blocks(of_layers)
+        if found is not None:
+            stacks[name] = found
+            continue
         stacked = np.empty(shape, dtype)
         for i in range(shape[0]):
-            stacked[i] = _read(tensors, places[name].of_layer(i), dtype)
+            stacked[i] = _read(tensors, of_layers[i], dtype)
         stacks[name] = jnp.asarray(stacked)
     return Model(module, config, {**params, "layers": stacks}, tokenizer, stop)
+
+
+def _blocks(file: GGUF, dtype: DTypeLike, places: list[Stored]) -> Quantized | None:
+    """The stacked matrices of some places, if all are stored in blocks of one type."""
+    found = [file.quantized(stored.name) for stored in places]
+    if len({str(jax.tree.map(lambda x: x.dtype.name, x)) for x in found}) > 1 or found[0] is None:
+        return None
+    stacked = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *found)
+    return stacked.replace(transposed=places[0].transposed, dtype=dtype)
 
 
 def _check_shapes(

@@ -3,13 +3,6 @@
 A round's forward pass reads the last token and drafts of the next ones, see `zojax.lm.drafts`. Each row
 keeps its longest draft that agrees with the model's own choices, and one choice more. The text is that of
 decoding token by token; a good draft saves forward passes. Without a draft a round is one token.
-
-Rows run at their own pace. Place p of a row's cache belongs to position p of its text. Places beyond its
-length are unseen. So a rejected draft needs no rollback.
-
-Sources: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
-https://arxiv.org/abs/2211.17192; several drafts at once under a mask: Miao et al., "SpecInfer",
-https://arxiv.org/abs/2305.09781.
 """
 
 from collections.abc import Callable
@@ -21,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax.lm.drafts import Draft, Round, none
+from zojax.lm.models import rounds
+from zojax.lm.models.drafting import Draft, none
 
 __all__ = ["Choice", "Decoded", "decode", "generate", "most_likely", "sampler"]
 
@@ -80,12 +74,15 @@ class Decoded(NamedTuple):
       tokens: `(B, new)` int32; behind a row's stop, the stop again.
       lengths: `(B,)` int32, generated tokens of each row, with its stop.
       forwards: `(B,)` int32, forward passes until each row's end, that of the prompts included.
+      near_ties: `(B,)` int32, tokens whose two largest logits are equal up to rounding. A greedy text with
+        none of them depends on no draft, batch or program.
       draft: the draft's last state, for a later call.
     """
 
     tokens: jax.Array
     lengths: jax.Array
     forwards: jax.Array
+    near_ties: jax.Array
     draft: Any
 
 
@@ -146,36 +143,13 @@ def decode(
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     _check(model, config, params, tokens.shape[1], new)
     draft = none() if draft is None else draft
-    run = _Run(
-        model, config, params, choose, key, draft, -1 if stop is None else stop, lengths + new
-    )
-    begin = _begun(run, tokens, lengths, new, memory)
-    end = jax.lax.while_loop(lambda s: jnp.any(_is_open(run, s)), lambda s: _step(run, s), begin)
+    stop, most = -1 if stop is None else stop, lengths + new
+    run = rounds.Run(model, config, params, choose, key, draft, stop, most)
+    end = rounds.finished(run, rounds.begun(run, tokens, lengths, new, memory))
     steps = np.arange(new)
     written = jnp.take_along_axis(end.text, lengths[:, None] + steps, axis=1)
-    written = jnp.where(steps < (end.length - lengths)[:, None], written, run.stop)
-    return Decoded(written, end.length - lengths, end.forwards, end.draft)
-
-
-class _Run(NamedTuple):
-    """What stays during a generation; `most` `(B,)` are the lengths of the finished texts."""
-
-    model: ModuleType
-    config: Any
-    params: dict
-    choose: Choice
-    key: jax.Array | None
-    draft: Draft
-    stop: int
-    most: jax.Array
-
-
-class _State(NamedTuple):
-    text: jax.Array  # (B, S)
-    length: jax.Array  # (B,)
-    cache: Any  # keys and values of all tokens but the last, (L, B, S + K, ...)
-    forwards: jax.Array  # (B,)
-    draft: Any
+    written = jnp.where(steps < (end.length - lengths)[:, None], written, stop)
+    return Decoded(written, end.length - lengths, end.forwards, end.near_ties, end.draft)
 
 
 def _check(model: ModuleType, config: Any, params: dict, places: int, new: int) -> None:
@@ -189,72 +163,3 @@ def _check(model: ModuleType, config: Any, params: dict, places: int, new: int) 
         raise ValueError(
             f"this model has {most} positions, the text may take {wanted}; shorten it."
         )
-
-
-def _begun(run: _Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any) -> _State:
-    """The state after the prompts' forward pass, which chooses the first token."""
-    rows = np.arange(len(tokens))
-    x, own = run.model.extend(run.config, run.params, tokens)
-    first = _choices(run, x[rows, lengths - 1][:, None], lengths[:, None])[:, 0]
-    text = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, new))).at[rows, lengths].set(first)
-    room = ((0, 0), (0, 0), (0, new + run.draft.size), (0, 0))
-    cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
-    drafted = run.draft.init(memory, text, lengths)
-    return _State(text, lengths + 1, cache, jnp.ones(len(tokens), jnp.int32), drafted)
-
-
-def _is_open(run: _Run, state: _State) -> jax.Array:
-    """`(B,)`, the rows that go on."""
-    last = jnp.take_along_axis(state.text, state.length[:, None] - 1, axis=1)[:, 0]
-    return (last != run.stop) & (state.length < run.most)
-
-
-def _choices(run: _Run, x: jax.Array, positions: jax.Array) -> jax.Array:
-    """The tokens `(B, T)` at positions `(B, T)`, chosen from the residual stream before them."""
-    logits = run.model.logits(run.config, run.params, x)
-    if run.key is None:
-        return jax.vmap(jax.vmap(lambda row: run.choose(None, row)))(logits).astype(jnp.int32)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, np.arange(len(x)))
-    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, positions)
-    return jax.vmap(jax.vmap(run.choose))(keys, logits).astype(jnp.int32)
-
-
-def _step(run: _Run, state: _State) -> _State:
-    """One round: drafts, a forward pass, the longest draft that agrees, and one choice more."""
-    text, length, size = state.text, state.length, run.draft.size
-    rows, steps, start = np.arange(len(text))[:, None], np.arange(size + 1), length[:, None] - 1
-    drafts, drafted = run.draft.propose(state.draft, text, length)
-    nodes = jnp.concatenate([text[rows, start], drafts.reshape(len(text), -1)], axis=1)
-    tree = _tree(run.draft)
-    options = dict(past=state.cache, start=start[:, 0], tree=tree)
-    x, own = run.model.extend(run.config, run.params, jnp.maximum(nodes, 0), **options)
-    seen = Round(text, length, length, drafts, _choices(run, x, start + tree.sum(axis=1)))
-    is_open = _is_open(run, state)
-    best, said, count = _verdict(run, seen)
-    count = jnp.where(is_open, jnp.minimum(count, run.most - length), 0)
-    places = jnp.where(steps < count[:, None], length[:, None] + steps, text.shape[1])
-    text = text.at[rows, places].set(said, mode="drop")
-    path = jnp.where(steps == 0, 0, best[:, None] * size + steps)  # the nodes of the best draft
-    cache = jax.tree.map(
-        lambda a, b: a.at[:, rows, start + steps].set(b[:, rows, path]), state.cache, own
-    )
-    drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
-    return _State(text, length + count, cache, state.forwards + is_open, drafted)
-
-
-def _verdict(run: _Run, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The best draft `(B,)`, the model's tokens along it `(B, K + 1)`, and how many to keep `(B,)`."""
-    agreed = jnp.cumprod(seen.drafts == seen.after[..., :-1], axis=2).sum(axis=2)
-    best = jnp.argmax(agreed, axis=1)
-    said = jnp.take_along_axis(seen.after, best[:, None, None], axis=1)[:, 0]
-    is_stop = said == run.stop
-    until = jnp.where(is_stop.any(axis=1), jnp.argmax(is_stop, axis=1), run.draft.size)
-    return best, said, 1 + jnp.minimum(agreed.max(axis=1), until)
-
-
-def _tree(draft: Draft) -> np.ndarray:
-    """The new tokens that each one sees: the last token, and its own candidate up to itself."""
-    own = np.kron(np.eye(draft.candidates, dtype=bool), np.tri(draft.size, dtype=bool))
-    whole = np.pad(own, ((1, 0), (1, 0)))
-    whole[:, 0] = True
-    return whole

@@ -178,8 +178,8 @@ def forward(
     """Next-token logits.
 
     Args:
-      params: a dict as from `init`, float32 or bfloat16. `params["head"]`, `(V, D)`, is a readout other
-        than the embedding. `params["layers"]` may also have
+      params: a dict as from `init`, float32 or bfloat16; matrices may be `zojax.lm.Quantized`.
+        `params["head"]`, `(V, D)`, is a readout other than the embedding. `params["layers"]` may also have
 
         - `attention_shift` and `mlp_shift`, `(L, D)`: added to the output of a norm;
         - the parameters of `optional_shapes`;
@@ -231,7 +231,7 @@ def extend(
     """
     layers, tokens = params["layers"], jnp.asarray(tokens)
     places = places_of(layers, past, start, tokens.shape[1], tree)
-    x = params["embed"][tokens]
+    x = jnp.asarray(params["embed"][tokens])
     if config.embed_scale != 1:
         x = x * jnp.asarray(config.embed_scale, x.dtype)
     return _run(config, layers, x, places, past)
@@ -285,7 +285,8 @@ def readout(
       float32 logits, `(B, T, K)`, `(B, C, K)` or `(B, K)` where `positions` is given.
     """
     x = _rms_norm(read(x, positions), gain, config)
-    found = jnp.einsum("...d,vd->...v", x, embed, preferred_element_type=jnp.float32)
+    words = jnp.asarray(embed)
+    found = jnp.einsum("...d,vd->...v", x, words, preferred_element_type=jnp.float32)
     cap = config.logit_cap
     return found if cap is None else cap * jnp.tanh(found / cap)
 

@@ -12,7 +12,10 @@ Tokens = list[list[int]]
 
 
 def pad(
-    part: tuple[Tokens, np.ndarray], indices: Sequence[int] | np.ndarray, longest: int | None = None
+    part: tuple[Tokens, np.ndarray],
+    indices: Sequence[int] | np.ndarray,
+    longest: int | None = None,
+    padding: int = 0,
 ) -> Batch:
     """Pads rows on the right to a multiple of 8, so that few shapes are compiled.
 
@@ -20,6 +23,7 @@ def pad(
       part: tokens of all rows, and their labels.
       indices: the rows of the batch.
       longest: the most columns; None for no limit.
+      padding: the token that fills rows up.
 
     Returns:
       `tokens` `(B, T)` int32, `position` `(B,)` int32 of each last token, and `label`.
@@ -32,7 +36,8 @@ def pad(
     chosen = [tokens[i] for i in indices]
     lengths = np.array([len(t) for t in chosen])
     width = -(-lengths.max() // 8) * 8
-    padded = np.zeros((len(chosen), width if longest is None else min(width, longest)), np.int32)
+    width = width if longest is None else min(width, longest)
+    padded = np.full((len(chosen), width), padding, np.int32)
     for row, ids in zip(padded, chosen, strict=True):
         row[: len(ids)] = ids
     return {

@@ -1,10 +1,11 @@
-"""JSONL files of a task: lines of text and label, or of prompt and completion."""
+"""Files of pairs: rows of text and label, or of prompt and completion."""
 
-import pathlib
+import json
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from zojax.lm._files import parse_json, shown
+from zojax.lm._files import shown
+from zojax.lm.tasks._table import read_table
 
 LABELLED = "text", "label"
 WRITTEN = "prompt", "completion"
@@ -26,10 +27,10 @@ class Rows(NamedTuple):
 
 
 def read_jsonl(path: str | PathLike) -> Rows:
-    r"""Reads a JSONL file in UTF-8; values are strings or numbers.
+    r"""Reads pairs from a JSONL file in UTF-8, or from CSV, TSV or Parquet; values are strings or numbers.
 
     Args:
-      path: of the file.
+      path: of the file; its ending tells the format, see `read_table`.
 
     Returns:
       Its `Rows`.
@@ -45,20 +46,16 @@ def read_jsonl(path: str | PathLike) -> Rows:
     >>> read_jsonl(path).outputs[:3]
     ['0', '2', '4']
     """
-    path = pathlib.Path(path).expanduser()
     fields, pairs = None, []
-    for number, line in enumerate(_text(path).split("\n"), 1):  # strings may hold other line ends
-        if not line.strip():
-            continue
+    for place, row in read_table(path):
         try:
-            row = parse_json(line)
             fields = fields or next(f for f in (LABELLED, WRITTEN) if set(f) <= set(row))
-            pairs.append([_as_text(row[name]) for name in fields])
+            pairs.append([as_text(row[name]) for name in fields])
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             known = [fields] if fields else [LABELLED, WRITTEN]
             raise ValueError(
-                f"line {number} of {path} must be an object with "
-                f"{' or '.join(map(' and '.join, known))}, strings or numbers, got {shown(line)}."
+                f"{place} of {path} must be an object with {' or '.join(map(' and '.join, known))}, "
+                f"strings or numbers, got {shown(json.dumps(row, default=str))}."
             ) from error
     if fields is None or len(pairs) < FEWEST:
         raise ValueError(f"{path} needs {FEWEST} examples at least, got {len(pairs)}.")
@@ -66,20 +63,10 @@ def read_jsonl(path: str | PathLike) -> Rows:
     return Rows(fields, inputs, outputs)
 
 
-def _text(path: pathlib.Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"the task {path} is no file; give a JSONL file, one object a line.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"the task {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8: {error}.") from error
-
-
-def _as_text(value: object) -> str:
+def as_text(value: Any) -> str:
+    """A string or number as text; raises TypeError for other values, ValueError for a lone surrogate."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError(f"neither a string nor a number: {shown(value)}")
     text = str(value)
-    text.encode()  # a lone surrogate is no text
+    text.encode()
     return text

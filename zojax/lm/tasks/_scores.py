@@ -70,3 +70,18 @@ def completion_scores(
     del labels
     nll, tokens, f1, exact = map(float, np.mean(judged, axis=0))
     return {"": {"NLL": nll / tokens, "F1": f1, "exact": exact}}
+
+
+def choice_scores(
+    judged: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
+    """The row of a table for multiple choice; NLL is per token of the right candidate.
+
+    `judged` `(N, 3)` has that candidate's NLL and number of tokens, and 1 for a right choice.
+
+    >>> choice_scores(np.array([[2.0, 1, 1], [1.0, 2, 0]]))
+    {'': {'NLL': 1.0, 'accuracy': 0.5}}
+    """
+    del labels
+    nll, tokens, right = map(float, np.mean(judged, axis=0))
+    return {"": {"NLL": nll / tokens, "accuracy": right}}

@@ -13,17 +13,16 @@ import numpy as np
 from zojax._checks import (
     brief,
     require_count,
-    require_executor,
     require_flag,
     require_kind,
     require_number,
 )
+from zojax._evaluation import require_executor, workers_of
 from zojax._keys import as_key
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
 from zojax.search.engine.partial_points import completed
-from zojax.search.engine.pending import is_shut_down
 from zojax.search.engine.task import Problem, SearchState, Starts, first_state
 from zojax.search.engine.traceability import is_traceable
 from zojax.search.pruners import Pruner
@@ -113,8 +112,7 @@ def _workers(executor: Executor | None) -> int:
     """How many evaluations an executor runs at once; WORKERS if it does not say."""
     if executor is None:
         return 1
-    workers = getattr(executor, "_max_workers", None)  # pools of the standard library and of loky
-    return workers if isinstance(workers, int) else WORKERS
+    return workers_of(executor) or WORKERS
 
 
 def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
@@ -154,11 +152,6 @@ def require_callables(fun: Any, executor: Any, callback: Any, pruner: Any = None
     require_executor(executor)
     if pruner is not None:
         require_kind("pruner", pruner, Pruner)
-    if is_shut_down(executor):
-        raise ValueError(
-            f"executor must take evaluations, got {executor!r}, which was shut down: keep it open "
-            "until the search returns."
-        )
 
 
 def require_settings(target: Any, patience: Any, time_budget: Any, args: Any, **flags: Any) -> None:
@@ -193,11 +186,11 @@ def sign_of(maximize: Any, objectives: int) -> float | tuple[float, ...]:
     return signs if objectives > 1 else signs[0]
 
 
-def require_together(batched: bool, executor: Any, pruner: Any, log: Any) -> None:
+def require_together(batched: bool, pruner: Any, log: Any, **of_one_call: Any) -> None:
     """Raises for settings that exclude one another."""
-    if batched and (executor is not None or pruner is not None):
-        other = "pruner" if executor is None else "executor"
-        raise ValueError(f"batched and {other} exclude one another: a batch is one call of fun.")
+    for name, value in (of_one_call | {"pruner": pruner}).items() if batched else ():
+        if value:
+            raise ValueError(f"batched and {name} exclude one another: a batch is one call of fun.")
     if pruner is not None and log is not None:
         raise ValueError("pruner and log exclude one another: a journal keeps no reports.")
 

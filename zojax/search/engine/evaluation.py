@@ -1,7 +1,6 @@
-"""One evaluation on the host: a timed call, and its record."""
+"""The record of an evaluation on the host, and a call that makes several."""
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +8,9 @@ import jax
 import numpy as np
 
 from zojax._checks import brief
+from zojax._evaluation import Timed
 from zojax._scalars import NotScalarError
 from zojax._trees import PyTree
-
-SECONDS = "_search_seconds"  # the attribute of an exception with the duration of its call
 
 
 class Entry(NamedTuple):
@@ -50,24 +48,6 @@ class Trial(NamedTuple):
     replayed: bool
     pruned: bool
     violation: float | None = None
-
-
-class Timed(NamedTuple):
-    """The result of a call, and its duration."""
-
-    returned: Any
-    seconds: float
-
-
-def timed(fun: Callable, /, *args: Any, **kwargs: Any) -> Timed:
-    """Calls `fun`, here or in a worker. An exception carries its duration along."""
-    began = time.perf_counter()
-    try:
-        returned = fun(*args, **kwargs)
-    except Exception as error:
-        vars(error)[SECONDS] = time.perf_counter() - began
-        raise
-    return Timed(returned, time.perf_counter() - began)
 
 
 class Batch:

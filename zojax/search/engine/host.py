@@ -94,7 +94,7 @@ def _what_ends(log: Log, *parts: Callable[[], None]) -> BaseException | None:
             raise
         return error
     finally:
-        log.pending.cancel()
+        log.evaluator.cancel()
     return None
 
 
@@ -154,12 +154,12 @@ def _as_completed(programs: HostPrograms, log: Log) -> None:
     """Keeps as many evaluations in flight as the algorithm allows, and tells each one at its end."""
     in_flight = log.task.problem.algorithm.in_flight
     while True:
-        while len(log.pending) < in_flight and log.goes_on:
+        while len(log.evaluator) < in_flight and log.goes_on:
             x, log.state = programs.ask(log.state)
             log.submit(np.asarray(x))
-        future = log.next_done()
-        if future is None:
+        task = log.next_done()
+        if task is None:
             return log.stop_in_time()
-        point = log.pending.points[future]
-        value = log.enter(future)
+        point = task.about.x
+        value = log.enter(task)
         log.tell(programs.tell(log.state, point[None], np.asarray([value], programs.dtype)))

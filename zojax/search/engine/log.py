@@ -3,25 +3,32 @@
 import warnings
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._evaluation import SECONDS, Evaluator, Task
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_values
 from zojax.search._random import evaluation_key
 from zojax.search.engine.calls import Callee
-from zojax.search.engine.evaluation import SECONDS, Batch, Entry, pair_of, timed
+from zojax.search.engine.evaluation import Batch, Entry, pair_of
 from zojax.search.engine.host_programs import State
 from zojax.search.engine.journal import RunJournal
 from zojax.search.engine.outcome import Notes, Outcome, mean_and_error
-from zojax.search.engine.pending import Pending
 from zojax.search.engine.reports import Report, Reports
 from zojax.search.engine.task import SearchTask, keeps_points
 from zojax.search.pruners import Pruned
+
+
+class Asked(NamedTuple):
+    """The number of an evaluation, and its point (d,)."""
+
+    number: int
+    x: np.ndarray
 
 
 class Log:
@@ -48,10 +55,17 @@ class Log:
         self.callee, self.dtype = callee, dtype
         self.key = evaluation_key(key) if task.problem.with_key else None
         self.journal = journal
-        self.pending = Pending(executor, task.clock, self._arrived)
+        self.evaluator = Evaluator(
+            executor,
+            timeout=task.timeout,
+            retries=task.retries,
+            final=(*task.catch, Pruned),
+            end=np.inf if task.clock is None else task.clock.end,
+            arrived=self._arrived,
+        )
+        self.call = self.evaluator.call(callee.fun, tuple(task.args))
         self.entries: list[Entry] = []
-        self.numbers: dict[Any, int] = {}  # of the evaluations in flight
-        self.results: dict[Any, Entry] = {}
+        self.results: dict[Task, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
         self.earlier: Entry | None = None  # the best evaluation before this search
         self.best = Entry(np.full(task.problem.value_shape, np.inf)[()], None)
@@ -67,75 +81,58 @@ class Log:
 
     @property
     def goes_on(self) -> bool:
-        return self.why is None and self.pending.lost is None and self.left > 0
+        return self.why is None and self.evaluator.lost is None and self.left > 0
 
-    def submit(self, rows: np.ndarray) -> list:
-        """Starts evaluations. Without an executor, they run when they are entered."""
-        first = self.started
-        numbers = range(first, first + len(rows))
-        known: list[Entry | None] = [None] * len(rows)
-        if self.journal is not None:
-            known = list(map(self.journal.entry, numbers, rows))
-        new = [n for n, entry in zip(numbers, known, strict=True) if entry is None]
-        calls = iter(self._calls(rows[[n - first for n in new]], new))
-        futures = []
-        for x, entry in zip(rows, known, strict=True):
-            if self.pending.lost is None:
-                futures.append(
-                    self._submit(x, next(calls)) if entry is None else self._know(x, entry)
-                )
-        return futures
+    def submit(self, rows: np.ndarray) -> list[Task]:
+        """Evaluations, which begin when one of them is waited for."""
+        numbers = range(self.started, self.started + len(rows))
+        self.started += len(rows)
+        about = [Asked(number, x) for number, x in zip(numbers, rows, strict=True)]
+        known = [None if self.journal is None else self.journal.entry(*asked) for asked in about]
+        new = iter(self._tasks([a for a, entry in zip(about, known, strict=True) if entry is None]))
+        return [
+            next(new) if entry is None else self._know(asked, entry)
+            for asked, entry in zip(about, known, strict=True)
+        ]
 
-    def _submit(self, x: np.ndarray, call: partial):
-        future = self.pending.submit(x, call)
-        if future is None and self.failures.count == 0 and not len(self.pending):
-            self.pending.raise_refusal()
-        return self._numbered(future)
-
-    def _know(self, x: np.ndarray, entry: Entry):
+    def _know(self, asked: Asked, entry: Entry) -> Task:
         """Takes an evaluation from the journal."""
-        future = self.pending.add_known(x)
-        self.results[future] = entry
+        task = self.evaluator.add_known(asked)
+        self.results[task] = entry
         if entry.error is None:
             self.failures = self.failures.of(None)
         self.failure = self.failure or entry.error
-        return self._numbered(future)
+        return task
 
-    def _numbered(self, future):
-        self.numbers[future] = self.started
-        self.started += 1
-        return future
-
-    def _calls(self, rows: np.ndarray, numbers: list[int]) -> list[partial]:
-        """A call for each evaluation. Those of a batch share one call of `fun`."""
-        problem, task = self.task.problem, self.task
-        if not numbers:
+    def _tasks(self, about: list[Asked]) -> list[Task]:
+        """A task for each evaluation. Those of a batch share one call of `fun`."""
+        problem, task, submit = self.task.problem, self.task, self.evaluator.submit
+        if not about:
             return []
-        extras: list[dict[str, Any]] = [{} for _ in numbers]
-        for extra, number in zip(extras, numbers, strict=True):
+        extras: list[dict[str, Any]] = [{} for _ in about]
+        for extra, (number, _) in zip(extras, about, strict=True):
             if self.key is not None:
                 extra["key"] = jax.random.fold_in(self.key, number)
             if self.reports is not None:
                 extra["report"] = Report(self.reports, number)
         if not task.batched:
-            points = map(self.callee.point, rows)
             return [
-                partial(timed, self.callee.fun, point, *task.args, **extra)
-                for point, extra in zip(points, extras, strict=True)
+                submit(asked, self.call, self.callee.point(asked.x), **extra)
+                for asked, extra in zip(about, extras, strict=True)
             ]
         keys = {} if self.key is None else {"key": jnp.stack([extra["key"] for extra in extras])}
-        call = partial(timed, self.callee.fun, self.callee.point(rows), *task.args, **keys)
-        batch = Batch(call, (len(rows), *problem.value_shape), task.has_aux)
-        return [partial(batch.row, i) for i in range(len(rows))]
+        call = partial(self.call, self.callee.point(np.stack([a.x for a in about])), **keys)
+        batch = Batch(call, (len(about), *problem.value_shape), task.has_aux)
+        return [submit(asked, batch.row, i) for i, asked in enumerate(about)]
 
     def next_done(self):
         """A finished evaluation, first those of the journal in its order; None if waiting ends before."""
         if self.journal is not None:
-            futures = {n: f for f, n in self.numbers.items() if f in self.results}
-            number = self.journal.next_told(futures)
+            known = {task.about.number: task for task in self.results}
+            number = self.journal.next_told(known)
             if number is not None:
-                return futures[number]
-        return self.pending.next_done(wait=self.why is None)
+                return known[number]
+        return self.evaluator.next_done(wait=self.why is None)
 
     def evaluate(self, rows: np.ndarray) -> np.ndarray:
         """Values of points, side by side in an executor; inf for points without an evaluation.
@@ -143,23 +140,22 @@ class Log:
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
         values = np.full((len(rows), *self.task.problem.value_shape), np.inf)
-        futures = self.submit(rows[: self.left])
-        if self.task.batched and self.why is None:
-            for future in futures:  # one call evaluates them all
-                self._arrived(future)
-        for i, future in enumerate(futures):
-            if self.why is not None and future in self.pending and future not in self.results:
-                self.pending.drop(future, running=self.stopped)
-            if self.pending.wait_for(future):
-                values[i] = self.enter(future)
+        tasks = self.submit(rows[: self.left])
+        if self.task.batched and self.why is None:  # one call evaluates them all
+            for task in tasks:
+                self.evaluator.wait_for(task)
+        for i, task in enumerate(tasks):
+            if self.why is not None and task in self.evaluator and task not in self.results:
+                self.evaluator.drop(task, running=self.stopped)
+            if self.evaluator.wait_for(task):
+                values[i] = self.enter(task)
             self.stop_in_time()
         return values
 
-    def enter(self, future) -> Any:
+    def enter(self, task: Task) -> Any:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
-        entry = self.results.pop(future, None) or self._record(future)
-        self.pending.pop(future)
-        self.numbers.pop(future)
+        entry = self.results.pop(task, None) or self._record(task)
+        self.evaluator.pop(task)
         value = entry.value
         self.entries.append(entry)
         improves = self._improves(entry)
@@ -195,18 +191,17 @@ class Log:
         stays = ~np.all(entry.value <= values, axis=1)
         return Entry(np.vstack([values[stays], entry.value]), np.vstack([x[stays], new]))
 
-    def _arrived(self, future) -> None:
-        """Records an evaluation that ended while another is waited for."""
-        if future not in self.results:
-            self.results[future] = self._record(future)
+    def _arrived(self, task: Task) -> None:
+        """Records an evaluation that ended while this one or another is waited for."""
+        self.results[task] = self._record(task)
 
-    def _record(self, future) -> Entry:
-        """The evaluation of a future that is done, which the journal then has."""
+    def _record(self, task: Task) -> Entry:
+        """The evaluation of a task that has ended, which the journal then has."""
         problem, failed = self.task.problem, np.full(self.task.problem.value_shape, np.inf)[()]
         value, error, attributes, seconds, pruned = failed, None, None, np.nan, False
         try:
             try:
-                returned, seconds = future.result()
+                returned, seconds = task.result()
             except Pruned as early:
                 returned, seconds, pruned = early.value, getattr(early, SECONDS, np.nan), True
             if self.task.has_aux and not pruned:
@@ -216,10 +211,10 @@ class Log:
             error, seconds = raised, getattr(raised, SECONDS, seconds)
         text = self._checked(value, error)
         value = value if text is None and np.isfinite(value).all() else failed
-        x = np.asarray(self.pending.points[future])
-        entry = Entry(value, x, text, seconds, attributes, pruned=pruned)
+        number, x = task.about
+        entry = Entry(value, np.asarray(x), text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
-            self.journal.write(self.numbers[future], entry)
+            self.journal.write(number, entry)
         return entry
 
     def _checked(self, value: Any, error: Exception | None) -> str | None:
@@ -245,7 +240,7 @@ class Log:
     def stop_in_time(self) -> None:
         """Ends the search if the time is over while an executor still works."""
         clock = self.task.clock
-        if self.why is None and clock is not None and len(self.pending) and clock.why_stop():
+        if self.why is None and clock is not None and len(self.evaluator) and clock.why_stop():
             self.why, self.stopped = clock.why_stop(), True
 
     def _why_stop(self) -> str | None:
@@ -312,8 +307,8 @@ class Log:
             pruned=[np.array([entry.pruned for entry in self.entries], bool)],
             points=points,
             state=state,
-            message=self.why or self.pending.lost or "budget spent",
-            stopped=self.stopped or self.pending.lost is not None,
+            message=self.why or self.evaluator.lost or "budget spent",
+            stopped=self.stopped or self.evaluator.lost is not None,
             failure=self.failure,
             notes=[Notes(self.entries, self.task.has_aux)],
         )

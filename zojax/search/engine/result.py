@@ -259,6 +259,20 @@ class SearchProgress(NamedTuple):
     best_value: Any
     trial: Trial | None = None
 
+    def scalars(self) -> list[tuple[int, dict[str, float]]]:
+        """One row for `zojax.logging`: best value, or points of the front, and the last evaluation."""
+        row: dict[str, float] = {}
+        if np.ndim(self.best_value):
+            row["front"] = len(self.best_value)
+        else:
+            row["best_value"] = float(self.best_value)
+        if self.trial is not None:
+            values = np.atleast_1d(self.trial.value)
+            names = ["value"] if len(values) == 1 else [f"value_{i}" for i in range(len(values))]
+            row |= dict(zip(names, map(float, values), strict=True))
+            row["seconds"] = float(self.trial.seconds)
+        return [(self.evaluations, row)]
+
 
 def trial_of(problem: Problem, entry: Entry) -> Trial:
     """An evaluation in the user's form."""

@@ -120,7 +120,7 @@ class SearchTask(NamedTuple):
     `report(evaluations, x, value)` is called now and then. It returns a reason to stop, or None, and
     watches `clock`. `reserve` evaluations beyond the problem's budget repeat the recommended point.
     Exceptions in `catch` count as failed evaluations. `pruner` may end evaluations early. `state` is the
-    end of an earlier search.
+    end of an earlier search. A call on the host may take `timeout` seconds, and has so many `retries`.
     """
 
     problem: Problem
@@ -138,6 +138,8 @@ class SearchTask(NamedTuple):
     journal: Any = None
     state: SearchState | None = None
     pruner: Pruner | None = None
+    timeout: float = np.inf
+    retries: int = 0
 
 
 def keeps_points(problem: Problem, evaluations: int) -> bool:

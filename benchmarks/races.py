@@ -1,0 +1,123 @@
+"""The small works of the race of methods: losses that differ in what makes them hard."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import models, store
+from zojax.examples import _mlp
+from zojax.examples._race import Work, digits, digits_parts, drawn
+
+
+def transformer(length: int = 16, batch: int = 8, mu: float = 1e-3) -> Work:
+    """Next characters of this repository's licence: two layers of width 32 on lines of 16 characters."""
+    text = np.frombuffer(store.ROOT.joinpath("LICENSE").read_bytes(), np.uint8) % 96
+    rows = jnp.asarray(text[: len(text) // length * length].reshape(-1, length), jnp.int32)
+    rows = jax.random.permutation(jax.random.key(0), rows)
+    validation, test, train = jnp.split(rows, (100, 200))
+    model = models.transformer(layers=2, width=32, hidden=128, vocabulary=96, heads=4)
+
+    def init(key):
+        leaves, treedef = jax.tree.flatten(model.params)
+        keys = jax.random.split(key, len(leaves))
+        return treedef.unflatten(map(_normal_or_ones, keys, leaves))
+
+    return Work(
+        init,
+        model_loss := lambda params, batch: model.loss(params, batch),
+        lambda key: drawn(key, train, batch),
+        lambda params: model_loss(params, validation),
+        lambda params: model_loss(params, test),
+        mu,
+    )
+
+
+def _normal_or_ones(key, shape):
+    """Matrices are normal with variance 1 / fan-in; gains (D,) or (layers, D) are one."""
+    if len(shape.shape) < 2 or shape.shape[0] < 8 and len(shape.shape) == 2:
+        return jnp.ones(shape.shape)
+    return jax.random.normal(key, shape.shape) * shape.shape[-2] ** -0.5
+
+
+def on_digits(change: Callable, mu: float) -> Work:
+    """The network of the digits with another loss, `change(logits of params, labels)`."""
+    test, validation, train = digits_parts()
+
+    def loss(params, batch):
+        return change(params, *batch)
+
+    return digits()._replace(
+        loss=loss,
+        batch=lambda key: drawn(key, train, 64),
+        validation=lambda params: loss(params, validation),
+        test=lambda params: loss(params, test),
+        mu=mu,
+    )
+
+
+def quantised(params, x, labels):
+    """Cross-entropy of the network with its weights rounded to 3 bits, eight levels from -1 to .75."""
+    rounded = jax.tree.map(lambda w: jnp.clip(jnp.round(4 * w), -4, 3) / 4, params)
+    logits = _mlp.forward(rounded, x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def error_rate(params, x, labels):
+    """The share of wrong answers."""
+    return jnp.mean(jnp.argmax(_mlp.forward(params, x), axis=1) != labels)
+
+
+def stock(mu: float = 0.1, days: int = 30, shops: int = 16) -> Work:
+    """A stock of goods with seasonal random demand; a network decides each day's integer order.
+
+    The mean cost of a day for each shop: 1 a unit in stock, 4 a unit that is missing, 2 a delivery. Orders
+    arrive after two days. Every evaluation draws its own demand, so equal points have different values.
+    """
+
+    def cost(params, key):
+        demands = jax.random.poisson(
+            key, 5 + 3 * jnp.sin(jnp.arange(days) / 5)[:, None], (days, shops)
+        )
+
+        def day(carry, today):
+            (goods, coming, due), (demand, season) = carry, today
+            goods = goods + due
+            seen = jnp.stack([goods, coming, jnp.full(shops, season)], axis=-1) / 10
+            order = jnp.round(jnp.clip(10 * _mlp.forward(params, seen)[:, 0], 0, 30))
+            left = goods - demand
+            paid = jnp.maximum(left, 0) + 4 * jnp.maximum(-left, 0) + 2 * (order > 0)
+            return (jnp.maximum(left, 0), order, coming), paid.mean()
+
+        start = (jnp.full(shops, 10.0), jnp.zeros(shops), jnp.zeros(shops))
+        season = 10 * jnp.sin(jnp.arange(days) / 5)
+        return jax.lax.scan(day, start, (demands.astype(jnp.float32), season))[1].mean()
+
+    def loss(params, batch):
+        """The demand depends on the bits of the point, as that of a simulator without seeds."""
+        bits = jax.lax.bitcast_convert_type(params[0]["weight"].sum(), jnp.int32)
+        return cost(params, jax.random.fold_in(batch, bits))
+
+    def mean_cost(seed, params):
+        return jax.vmap(partial(cost, params))(jax.random.split(jax.random.key(seed), 16)).mean()
+
+    return Work(
+        lambda key: _mlp.init(key, (3, 16, 1)),
+        loss,
+        lambda key: key,
+        partial(mean_cost, 1),
+        partial(mean_cost, 2),
+        mu,
+    )
+
+
+WORKS: dict[str, Callable[[], Work]] = {
+    "digits": digits,
+    "transformer": transformer,
+    "3 bits": partial(on_digits, quantised, 0.1),
+    "error rate": partial(on_digits, error_rate, 0.1),
+    "stock": stock,
+}

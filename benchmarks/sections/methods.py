@@ -1,0 +1,65 @@
+"""The race of methods: equal evaluations, one grid of learning rates, five seeds."""
+
+import math
+
+import numpy as np
+
+from benchmarks.races import WORKS
+from benchmarks.sections.section import NAMED, Section, entry
+from benchmarks.tables import filled
+from zojax.examples._methods import METHODS
+from zojax.examples._race import RATES
+
+EVALUATIONS = 2000
+
+
+def _race(loss: str, method: str, evaluations: int = EVALUATIONS, points: int = 20):
+    settings = {"loss": loss, "method": method, "evaluations": evaluations, "points": points}
+    return entry(f"{loss}, {method}", "race", settings, 1, ["a method"], turns=1)
+
+
+def methods(rows: list[dict]) -> list[dict]:
+    """Test loss of each method at its best rate, best first, and its evaluations to MeZO's final loss."""
+    lines = []
+    for loss in WORKS:
+        here = [row for row in rows if row.get("loss") == loss]
+        goal = next((_curve(row)[-1] for row in here if row["method"] == "mezo"), math.nan)
+        lines += [_line(row, goal) for row in sorted(here, key=_order)]
+    failed = [row for row in rows if "failed" in row]
+    return filled(lines + [{"loss": row["work"], "method": row["failed"]} for row in failed])
+
+
+def _line(row: dict, goal: float) -> dict:
+    reached = np.flatnonzero(np.asarray(_curve(row)) <= goal)
+    edge = ", at the edge" * (row["rate"] in (RATES[0], RATES[-1]))
+    return {
+        "loss": row["loss"],
+        "method": row["method"],
+        "test": float(np.mean(row["test"])),
+        "sd": float(np.std(row["test"], ddof=1)),
+        "evaluations to MeZO's loss": row["at"][reached[0]] if len(reached) else "never",
+        "rate": f"{row['rate']:.1e}{edge}",
+        "state / parameters": float(row["state"]),
+        "CPU s of all runs": row["cpu_seconds"],
+    }
+
+
+def _curve(row: dict) -> list[float]:
+    """Mean validation losses of the best rate."""
+    return row["validation"][int(np.argmin(np.abs(np.log(np.asarray(RATES) / row["rate"]))))]
+
+
+def _order(row: dict) -> float:
+    test = float(np.mean(row["test"]))
+    return test if math.isfinite(test) else math.inf
+
+
+SECTIONS = {
+    "methods": Section(
+        "all methods at equal evaluations, on five works",
+        NAMED,
+        methods,
+        [_race(loss, method) for loss in WORKS for method in METHODS],
+        [_race("digits", "mezo", 60, 2)],
+    ),
+}

@@ -1,0 +1,77 @@
+"""Low precision: curves of bfloat16 beside float32, and the cost of a step."""
+
+import numpy as np
+
+from benchmarks.contestants import PRECISIONS
+from benchmarks.sections.section import CPU, Section, entry
+from benchmarks.tables import by_work, filled, over
+
+MEZO = ["forward", "step of mezo"]
+ROUNDED = ["step of mezo, stochastic rounding", "step of mezo, compensated rounding"]
+QUANTISED = ["forward", "step of qzo, stochastic rounding", "step of qes"]
+WEIGHTS = {"float32": MEZO, "bfloat16": [*MEZO, *ROUNDED], "4-bit": QUANTISED}
+
+
+def _curves(label, **settings):
+    return entry(label, "precision", settings, 1, PRECISIONS, turns=1)
+
+
+def _step(weights, names, **settings):
+    settings = {"weights": weights, **settings}
+    return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names)
+
+
+def curves(rows: list[dict]) -> list[dict]:
+    """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
+    lines = []
+    for here in by_work(rows).values():
+        wide = np.array(here.get("train float32", {}).get("validation loss", np.nan))
+        for name, row in here.items():
+            if "validation loss" not in row:
+                continue
+            losses = np.array(row["validation loss"])
+            line: dict = {"weights": name.removeprefix("train ")}
+            line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
+            line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
+            apart = (losses - wide).mean(axis=0) / wide.std(axis=0, ddof=1)
+            line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
+            lines.append(line)
+    return lines
+
+
+def costs(rows: list[dict]) -> list[dict]:
+    """Peaks by the compiler, and seconds of a step."""
+    lines = []
+    for work, here in by_work(rows).items():
+        floor = here.get("forward", {})
+        for name, row in here.items():
+            seconds = row.get("seconds", {}).get("median")
+            lines.append(
+                {
+                    "weights": work.removeprefix("SmolLM2, "),
+                    "program": name.removeprefix("step of "),
+                    "parameters, MB": row["parameters"] / 1e6 if "parameters" in row else "",
+                    "peak, MB": row["peak"] / 1e6 if row.get("peak") else row.get("failed", ""),
+                    "peak / forward's": over(row.get("peak"), floor.get("peak")),
+                    "s": seconds or "",
+                }
+            )
+    return filled(lines)
+
+
+SECTIONS = {
+    "precision": Section(
+        "bfloat16 beside float32: loss curves of the digits",
+        CPU,
+        curves,
+        [_curves("digits", widths=(64, 128, 10), rate=2e-4, steps=8000, points=5, seeds=5)],
+        [_curves("digits", widths=(64, 8, 10), rate=2e-4, steps=4, points=2, seeds=2)],
+    ),
+    "low-precision": Section(
+        "a fine-tuning step of SmolLM2 in float32, bfloat16 and 4 bits",
+        CPU,
+        costs,
+        [_step(weights, names) for weights, names in WEIGHTS.items()],
+        [_step("4-bit", QUANTISED[:1], batch=1, length=4)],
+    ),
+}

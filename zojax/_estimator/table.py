@@ -1,0 +1,115 @@
+"""The table of values V: the loss at each point of each direction."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zojax import execution, implicit
+from zojax._estimator.arguments import Losses
+from zojax._estimator.coefficients import insert_center
+from zojax._estimator.records import Choices, Directions
+from zojax._mesh_axis import MeshAxis, meshes_of, require_axis
+from zojax._trees import PyTree, total_size
+
+
+class Evaluations(NamedTuple):
+    """The evaluations of some directions of one step.
+
+    Attributes:
+      choices: of the estimator.
+      this: the directions of the step.
+      own: the losses of the directions.
+      params: x.
+      mu: the smoothing radius.
+      indices: of the directions to evaluate.
+      axis: the mesh axis over which they are spread, or None.
+    """
+
+    choices: Choices
+    this: Directions
+    own: Losses
+    params: PyTree
+    mu: jax.Array
+    indices: range
+    axis: MeshAxis | None
+
+    def at_each(self, evaluation, offsets: tuple[float, ...]) -> PyTree:
+        """`execution.evaluate` over the directions."""
+
+        def draw(i):
+            return self.this.direction.draw(self.this.frame, i, self.this.like)
+
+        return self._run(draw, evaluation, self.indices, offsets, self.axis)
+
+    def at_center(self, evaluation) -> PyTree:
+        """The same at x: once, or once a direction if directions have data or keys of their own."""
+        differ = self.own.differ
+        indices, axis = (self.indices, self.axis) if differ else (range(1), None)
+        return self._run(lambda i: None, evaluation, indices, (0.0,), axis)
+
+    def _run(self, draw, evaluation, indices: range, offsets, axis: MeshAxis | None) -> PyTree:
+        batch_size, size = self.choices.batch_size, 1 if axis is None else axis.size
+        if batch_size is None and not self.this.direction.shares_products:
+            dimension = total_size(self.this.split.floats)
+            batch_size = execution.choose_batch_size(len(indices) // size, dimension)
+        numbers = jnp.arange(indices.start, indices.stop)
+        values, aux = execution.evaluate(draw, evaluation, numbers, offsets, batch_size, axis)
+        if axis is not None:
+            values = jax.tree.map(axis.gathered, values)
+        return values, aux
+
+
+def table(
+    choices: Choices,
+    this: Directions,
+    own: Losses,
+    params: PyTree,
+    mu: jax.Array,
+    indices: range,
+) -> tuple[jax.Array, PyTree]:
+    """Values (directions, offsets), and the auxiliary outputs on one axis."""
+    axis = None
+    if choices.axis_name is not None:
+        axis = require_axis(choices.axis_name, meshes_of(params), len(indices))
+    of = Evaluations(choices, this, own, params, mu, indices, axis)
+    return (_linearized if choices.linearize else _evaluated)(of)
+
+
+def _evaluated(of: Evaluations):
+    values, aux = _moved(of)
+    if 0.0 not in of.choices.stencil.offsets:
+        return values, aux
+    center, center_aux = of.at_center(lambda _, i, __: of.own.at(of.params, i))
+    aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
+    return insert_center(of.choices.stencil, values, center), aux
+
+
+def _moved(of: Evaluations):
+    """Values (directions, offsets) away from x, and the auxiliary outputs on one axis."""
+
+    def evaluation(z, i, offset):
+        hold, scale = of.choices.hold_in_loops, offset * of.mu
+        return implicit.evaluate(lambda p: of.own.at(p, i), of.params, z, scale, hold_in_loops=hold)
+
+    values, aux = of.at_each(evaluation, of.choices.moved)
+    return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
+
+
+def _linearized(of: Evaluations):
+    """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
+
+    def evaluation(z, i, offset):
+        def along(scale):
+            hold = of.choices.hold_in_loops
+            return implicit.evaluate(
+                lambda p: of.own.at(p, i), of.params, z, scale, hold_in_loops=hold
+            )
+
+        value, slope, aux = jax.jvp(along, (0 * offset,), (jnp.ones_like(offset),), has_aux=True)
+        return (value, slope), aux
+
+    (value, slope), aux = of.at_each(evaluation, (1.0,))
+    offsets = jnp.asarray(of.choices.stencil.offsets, value.dtype)
+    steps = of.mu.astype(value.dtype) * offsets[None]
+    return value + steps * slope, jax.tree.map(lambda a: a[:, 0], aux)

@@ -1,0 +1,167 @@
+"""A transformation in float32 of narrower parameters, whose updates end on the grid of the parameters.
+
+The inner transformation sees float32 copies. The loss casts them back, and the interpreter undoes both
+casts: neither the copies nor their noise are arrays in memory.
+"""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax import _barriers, noise
+from zojax._call import compiled_call, compiled_outside
+from zojax._numerics import marking_nan, promoting, warn_of_resolution
+from zojax._transform import wrappers
+from zojax._transform.state import ZerothOrder, ZerothOrderState
+from zojax._trees import PyTree, is_float, require_arrays
+
+
+class RoundedState(NamedTuple):
+    """`inner_state` of a transformation that rounds by a rule of its own.
+
+    Attributes:
+      inner_state: of the transformation inside.
+      residual: what the rule keeps of each narrow leaf, None for others.
+    """
+
+    inner_state: optax.OptState
+    residual: PyTree
+
+
+class Rule(Protocol):
+    """Rounds the float32 sum of a leaf and its update.
+
+    It gets the sum, the residual of the leaf, the dtype of the leaf, noise with the leaf's shape, and a
+    finite number for `_barriers.rounded`. It gives the rounded sum in float32, and the next residual.
+    """
+
+    def __call__(
+        self, total: jax.Array, residual: Any, dtype, uniform: noise.RowNoise, finite: jax.Array, /
+    ) -> tuple[jax.Array, Any]: ...
+
+
+def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> ZerothOrder:
+    """`tx` in float32, with a rule that rounds narrow leaves; `residual(leaf)` is the first residual."""
+    if not isinstance(tx, ZerothOrder):
+        raise TypeError(
+            "tx must come from zojax.zeroth_order or a ready-made optimizer, got "
+            f"{type(tx).__name__}: put other transformations inside, zeroth_order(optax.adam(1e-3))."
+        )
+    step = compiled_call(partial(_stepped, tx, rule))
+    replayed = marking_nan(compiled_outside(partial(_replayed, tx, rule)))
+
+    def init(params: PyTree) -> ZerothOrderState:
+        wrappers.require_no_wrapper()
+        state = tx.init(_widened(params))
+        first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
+        return state._replace(inner_state=RoundedState(state.inner_state, first))
+
+    def update(
+        updates: Any,
+        state: ZerothOrderState,
+        params: PyTree = None,
+        *,
+        value_fn: Callable | None = None,
+        values: Any = None,
+        inner_extras=None,
+        **extras: Any,
+    ) -> tuple[PyTree, ZerothOrderState]:
+        """(updates, state) of a step, see `zojax.zeroth_order`."""
+        del updates  # estimated from value_fn
+        wrappers.require_no_reader(update, {"value_fn", *extras})
+        require_arrays("params", params)
+        if values is not None:
+            warn_of_resolution(values)
+        given = {"values": values, "inner_extras": inner_extras, **extras}
+        return step(value_fn, state, params, given)
+
+    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
+        """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
+        require_arrays("params", params)
+        return replayed(state, params, coefficients, value)
+
+    return ZerothOrder(init, update, tx.estimator, replay)
+
+
+def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
+    before = _inside(state)
+    wide = None if params is None else _widened(params)
+    fun = None if value_fn is None else _narrowing(value_fn, params)
+    updates, after = tx.update(None, before, wide, value_fn=fun, **given)
+    return _finished(rule, state, params, updates, after)
+
+
+def _replayed(tx, rule, state, params, coefficients, value) -> tuple[PyTree, ZerothOrderState]:
+    updates, after = tx.replay(_inside(state), _widened(params), coefficients, value)
+    return _finished(rule, state, params, updates, after)
+
+
+@promoting
+def _finished(rule: Rule, state, params, updates, after) -> tuple[PyTree, ZerothOrderState]:
+    """Updates that lead to the rounded sums, and the state with the next residuals.
+
+    The rounded sum less the parameter may take more digits than its dtype has. In float32 it is exact where
+    the sum needs it, so that adding it gives the rounded sum to the bit.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    steps, kept = treedef.flatten_up_to(updates), treedef.flatten_up_to(state.inner_state.residual)
+    # A child of the step's key of no other use, also for replays.
+    key = noise.fold_in(noise.fold_in(state.rng_key, state.count), np.uint32(2**32 - 4))
+    seeds = noise.child_seeds(noise.make_seed(key), 0, len(leaves))
+    c = after.coefficients[0]
+    finite = jnp.where(jnp.isnan(c), 0, c)
+    for i, (p, u, residual) in enumerate(zip(leaves, steps, kept, strict=True)):
+        if not _is_narrow(p):
+            continue
+        start = p.astype(jnp.float32)
+        uniform = noise.row_noise(noise.Uniforms(seeds[i]), p.shape)
+        rounded, kept[i] = rule(start + u, residual, p.dtype, uniform, finite)
+        steps[i] = _barriers.rounded(rounded - start, finite)
+    inner_state = RoundedState(after.inner_state, treedef.unflatten(kept))
+    return treedef.unflatten(steps), after._replace(inner_state=inner_state)
+
+
+def _inside(state: ZerothOrderState) -> ZerothOrderState:
+    """The state of the transformation inside."""
+    if not isinstance(getattr(state, "inner_state", None), RoundedState):
+        raise TypeError(
+            f"state must be the result of tx.init(params) of this transformation, got a "
+            f"{type(state).__name__} of another one."
+        )
+    return state._replace(inner_state=state.inner_state.inner_state)
+
+
+def _is_narrow(leaf) -> bool:
+    return is_float(leaf) and jnp.finfo(jnp.result_type(leaf)).bits < 32
+
+
+def _widened(params: PyTree) -> PyTree:
+    def widen(leaf):
+        if not _is_narrow(leaf):
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=jnp.float32)
+        return jnp.asarray(leaf, jnp.float32)
+
+    return jax.tree.map(widen, params)
+
+
+def _narrowing(value_fn: Callable, params: PyTree) -> Callable:
+    """The loss of float32 copies: with the signature of `value_fn`, which tells its extra arguments."""
+    dtypes = jax.tree.map(lambda leaf: jnp.result_type(leaf) if _is_narrow(leaf) else None, params)
+
+    @wraps(value_fn)
+    def narrowed(wide, *args, **kwargs):
+        leaves, treedef = jax.tree.flatten(wide)
+        cast = [
+            x if dtype is None else x.astype(dtype)
+            for x, dtype in zip(leaves, treedef.flatten_up_to(dtypes), strict=True)
+        ]
+        return value_fn(treedef.unflatten(cast), *args, **kwargs)
+
+    return narrowed

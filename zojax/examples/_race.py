@@ -1,0 +1,129 @@
+"""A race of methods: equal evaluations, one grid of learning rates, chosen on validation data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax.examples import _mlp
+from zojax.examples._methods import Method
+
+RATES = tuple(10.0 ** (k / 2) for k in range(-10, 1))  # 1e-5 to 1
+
+
+class Work(NamedTuple):
+    """A loss with its data. Functions are traced."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    loss: Callable[..., jax.Array]  # (params, batch) -> scalar
+    batch: Callable[[jax.Array], Any]  # key -> batch
+    validation: Callable[[Any], jax.Array]  # params -> loss
+    test: Callable[[Any], jax.Array]
+    mu: float  # smoothing radius of all methods
+
+
+class Runs(NamedTuple):
+    """Losses of the runs of a method, one for each learning rate and seed."""
+
+    evaluations: np.ndarray  # (points,)
+    validation: np.ndarray  # (rates, seeds, points)
+    test: np.ndarray  # (rates, seeds)
+
+    def best(self) -> int:
+        """The index of the rate with the lowest mean validation loss at the end."""
+        ends = self.validation[:, :, -1].mean(axis=1)
+        return int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))
+
+    def reached(self, loss: float) -> int | None:
+        """Evaluations until the mean validation loss of the best rate is at most `loss`."""
+        curve = self.validation[self.best()].mean(axis=0)
+        first = np.flatnonzero(curve <= loss)
+        return int(self.evaluations[first[0]]) if len(first) else None
+
+
+def race(
+    work: Work,
+    method: Method,
+    evaluations: int,
+    rates: Sequence[float] = RATES,
+    seeds: Sequence[int] = range(5),
+    points: int = 20,
+) -> Runs:
+    """Trains with every rate and seed side by side, in one program. Rates decay to 0 by a cosine."""
+    steps = max(1, evaluations // method.evaluations // points)
+    train = jax.vmap(_training(work, method, steps, points), in_axes=(None, 0))
+    train = jax.jit(jax.vmap(train, in_axes=(0, None)))
+    validation, test = train(jnp.asarray(rates), jnp.asarray(seeds))
+    at = np.arange(points + 1) * steps * method.evaluations
+    return Runs(at, np.asarray(validation), np.asarray(test))
+
+
+def _training(work: Work, method: Method, steps: int, points: int):
+    """`(rate, seed) -> (validation losses (points + 1,), test loss ())`."""
+    decay = optax.cosine_decay_schedule(1.0, steps * points)
+
+    def training(rate, seed):
+        init_key, data_key, key = jax.random.split(jax.random.key(seed), 3)
+        params = work.init(init_key)
+        tx = method.make(work.mu, key)
+
+        def step(carry, i):
+            params, state = carry
+            extras = {"batch": work.batch(jax.random.fold_in(data_key, i))}
+            updates, state = tx.update(None, state, params, value_fn=work.loss, **extras)
+            scaled = jax.tree.map(lambda u: rate * decay(i) * u, updates)
+            return (optax.apply_updates(params, scaled), state), None
+
+        def part(carry, i):
+            carry, _ = jax.lax.scan(step, carry, i * steps + jnp.arange(steps))
+            return carry, work.validation(carry[0])
+
+        first = work.validation(params)
+        (params, _), losses = jax.lax.scan(part, (params, tx.init(params)), jnp.arange(points))
+        return jnp.concatenate([first[None], losses]), work.test(params)
+
+    return training
+
+
+def state_per_parameter(work: Work, method: Method) -> float:
+    """Numbers that a method keeps between steps, for each parameter."""
+    params = jax.eval_shape(work.init, jax.random.key(0))
+    state = jax.eval_shape(method.make(work.mu, jax.random.key(0)).init, params)
+    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    return count(state) / count(params)
+
+
+def digits(mu: float = 1e-3, batch: int = 64) -> Work:
+    """Scikit-learn's digits with a network of 64, 32 and 10 units; mean cross-entropy in nats."""
+    test, validation, train = digits_parts()
+
+    def nll(params, batch):
+        logits = _mlp.forward(params, batch[0])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    return Work(
+        lambda key: _mlp.init(key, (64, 32, 10)),
+        nll,
+        lambda key: drawn(key, train, batch),
+        lambda params: nll(params, validation),
+        lambda params: nll(params, test),
+        mu,
+    )
+
+
+def digits_parts() -> list[tuple[jax.Array, jax.Array]]:
+    """Images `(N, 64)` from 0 to 1 and labels `(N,)`: 400 of test, 200 of validation, the rest."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    order = np.split(np.random.default_rng(0).permutation(len(y)), (400, 600))
+    return [(jnp.asarray(x[i] / 16, jnp.float32), jnp.asarray(y[i], jnp.int32)) for i in order]
+
+
+def drawn(key: jax.Array, part: Any, count: int) -> Any:
+    """Random rows of a tree of arrays, with replacement."""
+    rows = jax.random.randint(key, (count,), 0, len(jax.tree.leaves(part)[0]))
+    return jax.tree.map(lambda leaf: leaf[rows], part)

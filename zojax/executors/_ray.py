@@ -1,0 +1,199 @@
+"""Ray as an executor: tasks, or actors that keep a worker's own object."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import partial
+from typing import Any
+
+from zojax._evaluation import WorkerDied
+from zojax._evaluation.workers import unsendable
+from zojax.executors._restarted import restarted
+
+KEPT = 8  # functions in the object store
+
+
+def ray(*, retries: int = 3, num_workers: int | None = None, **options: Any) -> Executor:
+    """An executor of Ray tasks (extra `ray`).
+
+    - It starts Ray, or joins the cluster of `RAY_ADDRESS`, only if Ray does not run yet.
+    - A function goes to the object store once, and to each worker process once. Its closure may be large.
+    - Cancelling a call ends its process. `timeout=` of a search does so with late evaluations.
+
+    Args:
+      retries: how often a call is made again when its worker or its node dies.
+      num_workers: calls in flight; by default as many as the cluster has room for now.
+      **options: of `ray.remote`, for each call: `num_cpus` (1 by default), `num_gpus`, `resources`, ...
+
+    Returns:
+      An `Executor`. It leaves Ray running.
+
+    Raises:
+      ImportError: Ray is missing.
+    """
+    return _Tasks(_running_ray(), retries, num_workers, options)
+
+
+def ray_actors(
+    make_worker: Callable[[], Any], count: int, *, retries: int = 3, **options: Any
+) -> Executor:
+    """An executor of Ray actors, each with an object of its own (extra `ray`).
+
+    An actor calls `make_worker()` once, to load a model or a simulator. Functions get the object as
+    `worker`: a search calls `fun(point, *args, worker=worker)`. An actor that dies is replaced.
+
+    Args:
+      make_worker: () -> any object.
+      count: actors.
+      retries: how often a call is made again when its actor dies.
+      **options: of `ray.remote`, for each actor: `num_cpus`, `num_gpus`, `resources`, ...
+
+    Returns:
+      An `Executor`. Leaving its `with` block ends the actors.
+
+    Raises:
+      ImportError: Ray is missing.
+      TypeError: a worker that cannot be made, or sent.
+    """
+    if not callable(make_worker):
+        raise TypeError(f"make_worker must be a function without arguments, got {make_worker!r}.")
+    module = _running_ray()
+    sent = _Sent(module)
+    actor = module.remote(**options or {"num_cpus": 1})(_actor_class(module))
+    factory = partial(_Actor, module, sent, actor, sent(make_worker))
+    return restarted(factory, count, retries=retries, kill=_Actor.shutdown)
+
+
+def _running_ray() -> Any:
+    try:
+        import ray as module
+    except ImportError as error:
+        raise ImportError('this executor needs Ray: pip install "zojax[ray]".') from error
+    if not module.is_initialized():
+        module.init()
+    return module
+
+
+class _Sent:
+    """References of functions in the object store, each put there once."""
+
+    def __init__(self, module: Any):
+        self.module = module
+        self.kept: deque[tuple[Callable, Any]] = deque(maxlen=KEPT)
+
+    def __call__(self, fun: Callable) -> Any:
+        for known, reference in self.kept:
+            if known is fun:
+                return reference
+        try:
+            reference = self.module.put(fun)
+        except TypeError as error:
+            raise unsendable(error) from error
+        self.kept.append((fun, reference))
+        return reference
+
+
+class _Tasks(Executor):
+    """See `ray`."""
+
+    def __init__(self, module: Any, retries: int, num_workers: int | None, options: dict[str, Any]):
+        self.module, self.sent, self._shutdown = module, _Sent(module), False
+        self.task = module.remote(max_retries=retries, **options)(_caller(module))
+        self.num_workers = _room(module, options) if num_workers is None else num_workers
+        self.calls: set[_Call] = set()
+
+    def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        if self._shutdown:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        reference = self.task.remote([self.sent(fun)], args, kwargs)
+        call = _Call(partial(self.module.cancel, reference, force=True))
+        self.calls.add(call)
+        call.add_done_callback(self.calls.discard)
+        reference.future().add_done_callback(partial(_pass_on, call, WorkerDied))
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._shutdown = True
+        for call in list(self.calls):
+            if cancel_futures:
+                call.cancel()
+            elif wait:
+                call.exception()
+
+
+class _Actor(Executor):
+    """An actor, as a pool of one worker."""
+
+    num_workers = 1
+
+    def __init__(self, module: Any, sent: _Sent, actor: Any, make_worker: Any):
+        self.module, self.sent, self.handle = module, sent, actor.remote([make_worker])
+
+    def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        reference = self.handle.call.remote([self.sent(fun)], args, kwargs)
+        future: Future = Future()
+        reference.future().add_done_callback(partial(_pass_on, future, BrokenExecutor))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.module.kill(self.handle)
+
+
+class _Call(Future):
+    """A task. `cancel()` ends it even while it runs."""
+
+    def __init__(self, kill: Callable[[], None]):
+        super().__init__()
+        self.kill = kill
+
+    def cancel(self) -> bool:
+        was_cancelled, is_cancelled = self.cancelled(), super().cancel()
+        if is_cancelled and not was_cancelled:
+            self.kill()
+        return is_cancelled
+
+
+def _pass_on(call: Future, died: type[Exception], ended: Future) -> None:
+    """Ends a call as Ray ended it, with the exception that the function raised."""
+    if not call.set_running_or_notify_cancel():
+        return
+    error = ended.exception()
+    if error is None:
+        call.set_result(ended.result())
+    elif (cause := getattr(error, "cause", None)) is not None:
+        call.set_exception(cause)
+    else:
+        call.set_exception(died(str(error)))
+
+
+def _caller(module: Any) -> Callable:
+    """The remote function. Each worker process keeps the last function that it got."""
+    kept: dict[Any, Callable] = {}
+
+    def call(references: list, args: tuple, kwargs: dict[str, Any]) -> Any:
+        (reference,) = references  # in a list, or else Ray would load it for each call
+        if reference not in kept:
+            kept.clear()
+            kept[reference] = module.get(reference)
+        return kept[reference](*args, **kwargs)
+
+    return call
+
+
+def _actor_class(module: Any) -> type:
+    class Worker:
+        def __init__(self, references: list):
+            self.worker, self.caller = module.get(references[0])(), _caller(module)
+
+        def call(self, references: list, args: tuple, kwargs: dict[str, Any]) -> Any:
+            return self.caller(references, args, kwargs | {"worker": self.worker})
+
+    return Worker
+
+
+def _room(module: Any, options: dict[str, Any]) -> int:
+    """How many calls the cluster runs at once."""
+    needs = {"CPU": options.get("num_cpus", 1), "GPU": options.get("num_gpus", 0)}
+    needs |= options.get("resources", {})
+    has = module.cluster_resources()
+    return max(1, int(min(has.get(name, 0) // need for name, need in needs.items() if need)))

@@ -1,0 +1,115 @@
+"""Checkpoints of a run: parameters, optimizer state, losses and evaluations in one safetensors file."""
+
+import json
+import os
+import pathlib
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from zojax.lm._extras import require
+from zojax.lm._files import parse_json, refusing
+
+_NOTE = "zojax.lm.train"
+
+
+class Run(NamedTuple):
+    """A run so far.
+
+    Attributes:
+      params: the trained pytree.
+      state: of the optimizer.
+      losses: of every step.
+      outputs: dict from a number of steps to the outputs on the evaluated split.
+    """
+
+    params: Any
+    state: Any
+    losses: list[float]
+    outputs: dict[int, np.ndarray]
+
+
+def write(path: str | PathLike, run: Run, note: Any) -> None:
+    """Writes a checkpoint; a kill leaves the old file or the new one."""
+    path = pathlib.Path(path).expanduser()
+    tensors = {name: np.asarray(leaf) for name, leaf in _named(run.params, run.state)}
+    tensors["losses"] = np.array(run.losses, np.float32)
+    tensors |= {f"outputs {steps}": outputs for steps, outputs in run.outputs.items()}
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    part = path.with_name(f"{path.name}.part")
+    require("safetensors.numpy").save_file(tensors, part, {_NOTE: json.dumps(note)})
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read(path: str | PathLike, params: Any, state: Any) -> Run:
+    """The run of a checkpoint, for parameters and a state of these shapes.
+
+    Raises ValueError for another file, and for another model, trained part or optimizer.
+    """
+    path = pathlib.Path(path).expanduser()
+    require("safetensors")
+    with refusing(f"{path} is no checkpoint; choose another path"):
+        tensors = require("safetensors.flax").load_file(path)
+    names = [name for name, _ in _named(params, state)]
+    own = {"losses", *(name for name in tensors if name.startswith("outputs "))}
+    leaves, treedef = jax.tree.flatten((params, state))
+    like = dict(zip(names, leaves, strict=True))
+    for name in [*names, *sorted(tensors.keys() - own - like.keys())]:
+        found, wanted = _shown(tensors.get(name)), _shown(like.get(name))
+        if found != wanted:
+            raise ValueError(
+                f"{path} is of another run: its {name} is {found}, this run's is {wanted}. Choose another "
+                "path, or the model and the optimizer of that run."
+            )
+    restored = [_like(tensors[name], leaf) for name, leaf in zip(names, leaves, strict=True)]
+    outputs = {int(name.split()[1]): np.asarray(tensors[name]) for name in own - {"losses"}}
+    losses = np.asarray(tensors["losses"]).tolist()
+    return Run(*treedef.unflatten(restored), losses, dict(sorted(outputs.items())))
+
+
+def checkpoint_note(path: str | PathLike) -> tuple[Any, int]:
+    """The note and the number of steps of a checkpoint of `zojax.lm.train`; `(None, 0)` without a file.
+
+    Raises ValueError for another file.
+
+    >>> checkpoint_note("no_such_checkpoint")
+    (None, 0)
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.exists():
+        return None, 0
+    with refusing(f"{path} is no checkpoint; choose another path"):
+        with require("safetensors").safe_open(path, framework="numpy") as file:
+            note = parse_json(file.metadata()[_NOTE])
+            return note, file.get_slice("losses").get_shape()[0]
+
+
+def _named(params: Any, state: Any) -> list[tuple[str, Any]]:
+    """The leaves with their names, keys as data."""
+    found = []
+    for kind, tree in (("params", params), ("state", state)):
+        for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+            found.append((kind + jax.tree_util.keystr(place), data))
+    return found
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _like(tensor: Any, leaf: Any) -> Any:
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(tensor, impl=jax.random.key_impl(leaf))
+    return jax.device_put(tensor, getattr(leaf, "sharding", None))
+
+
+def _shown(array: Any) -> str:
+    if array is None:
+        return "missing"
+    array = jax.random.key_data(array) if _is_key(array) else array
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,149 @@
+"""Rounds of a generation: a draft, one forward pass that verifies it, the longest path that agrees.
+
+Rows run at their own pace. Place p of a row's cache belongs to position p of its text. Places beyond its
+length are unseen. So a rejected draft needs no rollback, and an accepted one is moved into place.
+
+Sources: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
+https://arxiv.org/abs/2211.17192; several drafts at once under a mask: Miao et al., "SpecInfer",
+https://arxiv.org/abs/2305.09781.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zojax.lm.models.drafting import Draft, Round, Tree, resting
+
+NEAR = 1e-5  # relative difference of two logits that rounding may exchange, in float32 or better
+
+
+class Run(NamedTuple):
+    """What stays during a generation; `most` `(B,)` are the lengths of the finished texts."""
+
+    model: ModuleType
+    config: Any
+    params: dict
+    choose: Callable[[Any, jax.Array], jax.Array]
+    key: jax.Array | None
+    draft: Draft
+    stop: int
+    most: jax.Array
+
+
+class State(NamedTuple):
+    """What a round changes."""
+
+    text: jax.Array  # (B, S)
+    length: jax.Array  # (B,)
+    cache: Any  # keys and values of all tokens but the last, (L, B, S + K, ...)
+    forwards: jax.Array  # (B,)
+    near_ties: jax.Array  # (B,)
+    draft: Any
+
+
+def begun(run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any) -> State:
+    """The state after the prompts' forward pass, which chooses the first token."""
+    rows = np.arange(len(tokens))
+    x, own = run.model.extend(run.config, run.params, tokens)
+    first, is_near = _choices(run, x[rows, lengths - 1][:, None], lengths[:, None])
+    text = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, new)))
+    text = text.at[rows, lengths].set(first[:, 0])
+    room = ((0, 0), (0, 0), (0, new + run.draft.tree.paths.shape[1]), (0, 0))
+    cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
+    drafted = run.draft.init(memory, text, lengths)
+    ones = jnp.ones(len(tokens), jnp.int32)
+    return State(text, lengths + 1, cache, ones, is_near[:, 0].astype(jnp.int32), drafted)
+
+
+def is_open(run: Run, state: State) -> jax.Array:
+    """`(B,)`, the rows that go on."""
+    last = jnp.take_along_axis(state.text, state.length[:, None] - 1, axis=1)[:, 0]
+    return (last != run.stop) & (state.length < run.most)
+
+
+def finished(run: Run, state: State) -> State:
+    """Rounds until no row is open."""
+    return jax.lax.while_loop(lambda s: jnp.any(is_open(run, s)), lambda s: step(run, s), state)
+
+
+def step(run: Run, state: State) -> State:
+    """One round, without a draft where it does not pay."""
+    if run.draft.pays is None:
+        return _round(run, state)
+    plain = run._replace(draft=resting(run.draft))
+    pays = run.draft.pays(state.draft)
+    return jax.lax.cond(pays, partial(_round, run), partial(_round, plain), state)
+
+
+def _round(run: Run, state: State) -> State:
+    """Drafts, a forward pass, the longest candidate that agrees, and one choice more."""
+    text, length, tree = state.text, state.length, run.draft.tree
+    rows, start = np.arange(len(text))[:, None], length[:, None] - 1
+    nodes, drafted = run.draft.propose(state.draft, text, length)
+    tokens = jnp.maximum(jnp.concatenate([text[rows, start], nodes], axis=1), 0)
+    x, own = run.model.extend(
+        run.config, run.params, tokens, past=state.cache, start=start[:, 0], tree=_rooted(tree)
+    )
+    asked = np.flatnonzero(np.append(True, tree.asked))
+    said, near = _choices(run, x[:, asked], start + _rooted(tree).sum(axis=1)[asked])
+    answers, is_near = (
+        jnp.full(tokens.shape, empty, a.dtype).at[:, asked].set(a)
+        for a, empty in ((said, -1), (near, False))
+    )
+    seen = Round(text, length, length, nodes, answers, tree.paths)
+    best, said, count = _verdict(run, seen)
+    goes_on, steps = is_open(run, state), np.arange(said.shape[1])
+    count = jnp.where(goes_on, jnp.minimum(count, run.most - length), 0)
+    is_added = steps < count[:, None]
+    places = jnp.where(is_added, length[:, None] + steps, text.shape[1])
+    text = text.at[rows, places].set(said, mode="drop")
+    nodes_of = jnp.asarray(1 + np.maximum(tree.paths, 0))
+    path = jnp.pad(nodes_of[best], ((0, 0), (1, 0)))  # of the best candidate
+    cache = jax.tree.map(
+        lambda a, b: a.at[:, rows, start + steps].set(b[:, rows, path]), state.cache, own
+    )
+    ties = state.near_ties + jnp.sum(is_near[rows, path] & is_added, axis=1, dtype=jnp.int32)
+    drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
+    return State(text, length + count, cache, state.forwards + goes_on, ties, drafted)
+
+
+def _choices(run: Run, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The tokens `(B, T)` at positions `(B, T)`, chosen from the residual stream before them.
+
+    And whether the two largest logits are so close that rounding may exchange them.
+    """
+    logits = run.model.logits(run.config, run.params, x)
+    if run.key is None:
+        chosen = jax.vmap(jax.vmap(lambda row: run.choose(None, row)))(logits)
+    else:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, np.arange(len(x)))
+        keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, positions)
+        chosen = jax.vmap(jax.vmap(run.choose))(keys, logits)
+    first = jnp.argmax(logits, axis=-1, keepdims=True)
+    largest = jnp.max(logits, axis=-1)
+    others = jnp.where(np.arange(logits.shape[-1]) == first, -jnp.inf, logits)
+    rounding = max(NEAR, 4 * float(jnp.finfo(x.dtype).eps))
+    is_near = largest - jnp.max(others, axis=-1) <= rounding * jnp.abs(largest)
+    return chosen.astype(jnp.int32), is_near
+
+
+def _verdict(run: Run, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best candidate `(B,)`, the model's tokens along it `(B, K + 1)`, and how many to keep `(B,)`."""
+    agreed = jnp.cumprod(seen.drafts == seen.after[..., :-1], axis=2).sum(axis=2)
+    best = jnp.argmax(agreed, axis=1)
+    said = jnp.take_along_axis(seen.after, best[:, None, None], axis=1)[:, 0]
+    is_stop = said == run.stop
+    until = jnp.where(is_stop.any(axis=1), jnp.argmax(is_stop, axis=1), seen.paths.shape[1])
+    return best, said, 1 + jnp.minimum(agreed.max(axis=1), until)
+
+
+def _rooted(tree: Tree) -> np.ndarray:
+    """The new tokens that each one sees, with the last token of the text in front."""
+    whole = np.pad(tree.sees, ((1, 0), (1, 0)))
+    whole[:, 0] = True
+    return whole

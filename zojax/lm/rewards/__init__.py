@@ -1,0 +1,63 @@
+"""Training on rewards for generated text: no label, no likelihood, no gradient.
+
+A step has three parts:
+
+1. a population of members continues the same prompts, in one program: `make_write`;
+2. a `Reward` scores the texts, in Python or JAX: `each`, `together`, `traced`;
+3. the optimizer gets minus each member's reward, `centred` for each prompt.
+
+`train` repeats it, records the scalars of each step and evaluates held-out prompts. Any optimizer with
+values will do: `zojax.eggroll` and `zojax.open_es` with low-rank directions share the products with the
+weights.
+
+    params, frozen = lm.partition(model, "norms", 0, [])
+    questions = rewards.gym(model, "products")
+    batches = rewards.batches(questions.train, 8)
+    problem = rewards.Problem(
+        model, params, frozen, questions.reward, batches, new=6, held_out=questions.held_out
+    )
+    tx = zojax.eggroll(learning_rate=5e-4, mu=3e-3, population=16, batch_size=8)
+    trained = rewards.train(problem, tx, 100, folder="run")
+
+Source: Sarkar et al., "Evolution strategies at the hyperscale", https://arxiv.org/abs/2511.16652.
+"""
+
+from zojax.lm.rewards._gym import GYM, Gym, gym
+from zojax.lm.rewards._members import make_write
+from zojax.lm.rewards._picture import draw
+from zojax.lm.rewards._problem import Problem, Prompts, batches, encode
+from zojax.lm.rewards._reward import (
+    Reward,
+    Written,
+    centred,
+    each,
+    first_line,
+    matches,
+    together,
+    traced,
+    weighted,
+)
+from zojax.lm.rewards._training import Trained, train
+
+__all__ = [
+    "GYM",
+    "Gym",
+    "Problem",
+    "Prompts",
+    "Reward",
+    "Trained",
+    "Written",
+    "batches",
+    "centred",
+    "draw",
+    "each",
+    "encode",
+    "first_line",
+    "gym",
+    "make_write",
+    "matches",
+    "together",
+    "traced",
+    "train",
+    "weighted",
+]

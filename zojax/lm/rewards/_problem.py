@@ -1,0 +1,88 @@
+"""`Problem`: a model, its trained part, prompts and a reward."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from zojax.lm._files import refusing, shown
+from zojax.lm._model import Model
+from zojax.lm.rewards._reward import Reward
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts.
+
+    Attributes:
+      tokens: `(P, T)` int32, padded on the right.
+      lengths: `(P,)` int32.
+      examples: P objects, which the reward gets beside the text: an answer, a row, None.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    examples: Sequence[Any]
+
+
+class Problem(NamedTuple):
+    """A training on rewards.
+
+    Attributes:
+      model: a `Model` that generates.
+      params: its trained part, for example from `zojax.lm.partition`.
+      frozen: the rest.
+      reward: a `Reward`.
+      prompts: `(step) -> Prompts` from step 0 on. A run that continues asks for later steps only.
+      new: tokens of a text, at most.
+      held_out: `Prompts` to evaluate, or None.
+      other: `(B, T)` tokens of another text, for the drift from the start, or None.
+    """
+
+    model: Model
+    params: Any
+    frozen: Any
+    reward: Reward
+    prompts: Callable[[int], Prompts]
+    new: int
+    held_out: Prompts | None = None
+    other: ArrayLike | None = None
+
+
+def encode(model: Model, texts: Sequence[str], examples: Sequence[Any], width: int = 0) -> Prompts:
+    """The `Prompts` of texts, padded to a multiple of 8 tokens and to `width` at least.
+
+    Raises ValueError for a text without a token.
+    """
+    with refusing("tokenizer.json cannot encode the prompts"):
+        rows = [encoded.ids for encoded in model.tokenizer.encode_batch(list(texts))]
+    for text, row in zip(texts, rows, strict=True):
+        if not row:
+            raise ValueError(f"the prompt {shown(text)} has no token; give a text.")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    tokens = np.zeros((len(rows), max(width, -(-lengths.max() // 8) * 8)), np.int32)
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[: len(row)] = row
+    return Prompts(tokens, lengths, list(examples))
+
+
+def batches(prompts: Prompts, size: int, seed: int = 0) -> Callable[[int], Prompts]:
+    """`size` different prompts for each step, a function of seed and step.
+
+    >>> whole = Prompts(np.arange(6)[:, None], np.ones(6, int), list("abcdef"))
+    >>> draw = batches(whole, 4)
+    >>> draw(7).examples == draw(7).examples, draw(7).examples == draw(8).examples
+    (True, False)
+
+    Raises ValueError unless `size` is from 1 to the number of prompts.
+    """
+    count = len(prompts.examples)
+    if not 1 <= size <= count:
+        raise ValueError(f"size must be from 1 to the {count} prompts, got {size}.")
+
+    def drawn(step: int) -> Prompts:
+        which = np.random.default_rng([seed, step]).choice(count, size, replace=False)
+        tokens, lengths, examples = prompts
+        return Prompts(tokens[which], lengths[which], [examples[i] for i in which])
+
+    return drawn

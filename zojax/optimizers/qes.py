@@ -1,0 +1,279 @@
+"""QES = moves by whole numbers x one point x standardised values, then moves with error feedback."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zojax import implicit, noise, stencils
+from zojax import shaping as shapings
+from zojax._call import compiled_call, compiled_outside
+from zojax._checks import require_count, require_positive, require_rate
+from zojax._estimator import estimator
+from zojax._numerics import marking_nan, promoting
+from zojax._transform import ZerothOrder, ZerothOrderState, zeroth_order
+from zojax._trees import PyTree, no_update, require_arrays
+from zojax.directions import rademacher
+from zojax.shaping import Shaping
+
+_RESIDUAL = 1.5  # the largest
+_AT_ONCE = 2**18  # bytes whose residuals exist together
+_ANCHOR = np.zeros((), np.float32)  # the steps of the inner transformation, whose scalars count
+
+
+class _Past(NamedTuple):
+    """`inner_state`: the coefficients of the last steps, and their numbers in the run, the latest first."""
+
+    coefficients: jax.Array
+    steps: jax.Array
+    inner_state: optax.OptState
+
+
+def qes(
+    learning_rate: float | optax.Schedule = 1.0,
+    sigma: float = 0.5,
+    population: int = 8,
+    decay: float = 0.9,
+    horizon: int = 50,
+    shaping: Shaping | None = None,
+    mask: Callable[[tuple, jax.ShapeDtypeStruct], bool] | None = None,
+    batch_size: int | None = 1,
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Evolution strategies on the integers of quantised weights.
+
+    .. math::
+        \delta_i = \lfloor \sigma \epsilon_i + u_i \rfloor, \quad
+        g = \frac{1}{P \sigma} \sum_i f_i \delta_i, \quad
+        s = \gamma e - \alpha g, \quad
+        q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
+
+    over a population of P, with f its standardised losses. A move that leaves the range of its integer is
+    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    stored: each step computes it again from the coefficients of the last K steps, at the current integers.
+
+    A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
+    K (P + 1) scalars. A step holds one copy of the integers, in their own bytes. Values cannot come from
+    outside, as with `values=`.
+
+    Independent evidence: none beyond its paper.
+
+    Args:
+      learning_rate: alpha, a float or a schedule.
+      sigma: of the moves, in units of the integers. At 0.5 six moves of ten are zero.
+      population: P, at least 2.
+      decay: gamma.
+      horizon: K.
+      shaping: `shaping.standardize()` by default; `shaping.centered_ranks()` sees only the order.
+      mask: `mask(path, leaf) -> bool`, which leaves move; by default those with the name `integers`, as in
+        `zojax.lm.Quantized`. uint8 leaves have two entries of 4 bits in a byte, int8 leaves one of 8 bits.
+        All other parameters stay as they are.
+      batch_size: members evaluated at once; None: all.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    Raises:
+      ValueError: no leaf that the mask selects.
+      TypeError: a selected leaf that is neither uint8 nor int8.
+
+    References:
+      Xu, Miikkulainen and Qiu, `Quantized evolution strategies <https://arxiv.org/abs/2602.03120>`_, 2026.
+
+    >>> import jax.numpy as jnp, zojax
+    >>> params = {"integers": jnp.full((4, 8), 100, jnp.int8), "scales": jnp.full(8, 0.01)}
+    >>> loss = lambda p: jnp.mean((p["integers"] * p["scales"]) ** 2)
+    >>> tx = zojax.qes(population=16, horizon=4)
+    >>> result = zojax.minimize(loss, params, tx, 20)
+    >>> bool(jnp.mean(result.params["integers"]) < 100)
+    True
+    """
+    require_rate("learning_rate", learning_rate)
+    require_positive("sigma", sigma)
+    require_rate("decay", decay)
+    n, horizon = require_count("population", population), require_count("horizon", horizon)
+    source = estimator(
+        rademacher(),
+        stencils.one_point(),
+        shapings.standardize() if shaping is None else shaping,
+        mu=sigma,
+        num_directions=n,
+        batch_size=n if batch_size is None else batch_size,
+        with_key=True,
+    )
+    rule = _Rule(learning_rate, sigma, decay, horizon, _is_integers if mask is None else mask)
+    refusing = source._replace(ask=_refuse, tell=_refuse, asked=_refuse, conclude=_refuse)
+    # Its own parameter stays at zero: its loss moves the integers by the key of each member.
+    tx = zeroth_order(optax.set_to_zero(), refusing, key)
+    step = compiled_call(partial(_stepped, tx, rule))
+    replayed = marking_nan(compiled_outside(partial(_replayed, tx, rule)))
+
+    def init(params: PyTree) -> ZerothOrderState:
+        _chosen(rule, params)
+        state = tx.init(_ANCHOR)
+        past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
+        return state._replace(inner_state=_Past(*past, state.inner_state))
+
+    def update(
+        updates: Any,
+        state: ZerothOrderState,
+        params: PyTree = None,
+        *,
+        value_fn: Callable | None = None,
+        **given: Any,
+    ) -> tuple[PyTree, ZerothOrderState]:
+        """(updates, state) of a step, see `zojax.zeroth_order`."""
+        del updates  # estimated from value_fn
+        require_arrays("params", params)
+        _chosen(rule, params)
+        return step(value_fn, state, params, given)
+
+    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
+        """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
+        require_arrays("params", params)
+        return replayed(state, params, coefficients, value)
+
+    return ZerothOrder(init, update, refusing, replay)
+
+
+class _Rule(NamedTuple):
+    """The arguments of `qes` that its step reads."""
+
+    rate: float | optax.Schedule
+    sigma: float
+    decay: float
+    horizon: int
+    mask: Callable[[tuple, Any], bool]
+
+
+def _is_integers(path: tuple, leaf) -> bool:
+    del leaf
+    last = path[-1] if path else None
+    return "integers" in (getattr(last, "name", None), getattr(last, "key", None))
+
+
+def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
+    """Whether each leaf moves."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    found = [bool(rule.mask(path, leaf)) for path, leaf in leaves]
+    for (path, leaf), moves in zip(leaves, found, strict=True):
+        if moves and jnp.result_type(leaf) not in (jnp.uint8, jnp.int8):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} must be uint8 (two entries of 4 bits) or int8, "
+                f"got {jnp.result_type(leaf)}; let mask leave it out."
+            )
+    if not any(found):
+        raise ValueError(
+            "mask selects no leaf to move: give integers the name 'integers', as zojax.lm.Quantized does, "
+            "or give qes a mask."
+        )
+    return found
+
+
+def _inside(state: ZerothOrderState) -> ZerothOrderState:
+    return state._replace(inner_state=state.inner_state.inner_state)
+
+
+def _stepped(tx, rule: _Rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
+    def moved(anchor, key, **extras):
+        del anchor
+        zs = _moves_of(rule, noise.make_seed(key), params)
+        return implicit.evaluate(lambda p: value_fn(p, **extras), params, zs, jnp.float32(1))
+
+    fun = None if value_fn is None else moved
+    _, after = tx.update(None, _inside(state), _ANCHOR, value_fn=fun, **given)
+    return _finished(rule, state, params, after)
+
+
+def _replayed(tx, rule: _Rule, state, params, coefficients, value):
+    _, after = tx.replay(_inside(state), _ANCHOR, coefficients, value)
+    return _finished(rule, state, params, after)
+
+
+def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
+    """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
+    leaves, treedef = jax.tree.flatten(params)
+    seeds = noise.child_seeds(seed, 0, len(leaves))
+    pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
+    zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
+    return treedef.unflatten(zs)
+
+
+@promoting
+def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderState]:
+    """The moves of a step, and the state with its coefficients; nothing where no value was finite."""
+    c = jnp.where(jnp.isnan(after.coefficients), 0, after.coefficients)
+    ok = ~jnp.all(jnp.isnan(after.coefficients))
+    past = state.inner_state
+    rows = jnp.concatenate([c[None], past.coefficients])
+    steps = jnp.concatenate([state.count[None], past.steps])
+    rates = jax.vmap(rule.rate)(steps) if callable(rule.rate) else jnp.full(len(steps), rule.rate)
+    seeds = jax.vmap(partial(_seeds, state.rng_key, len(c)))(steps)
+    # The oldest first, as they were taken.
+    scaled = (rates[:, None] * rows).astype(jnp.float32)
+    taken = scaled[::-1], seeds[::-1]
+    leaves, treedef = jax.tree.flatten(params)
+    updates = [
+        _moves(rule, leaf, i, len(leaves), ok, *taken) if moves else no_update(leaf)
+        for i, (leaf, moves) in enumerate(zip(leaves, _chosen(rule, params), strict=True))
+    ]
+    new = _Past(rows[:-1], steps[:-1], after.inner_state)
+    kept = jax.tree.map(partial(jnp.where, ok), new, past._replace(inner_state=after.inner_state))
+    return treedef.unflatten(updates), after._replace(inner_state=kept)
+
+
+def _seeds(key: jax.Array, n: int, step: jax.Array) -> jax.Array:
+    """The seeds of the members of a step, as its losses got their keys."""
+    of_losses = noise.fold_in(noise.fold_in(key, step), np.uint32(2**32 - 1))
+    return jax.vmap(lambda i: noise.make_seed(jax.random.fold_in(of_losses, i)))(jnp.arange(n))
+
+
+def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax.Array:
+    """What to add to the bytes of a leaf, modulo 256; some rows at a time."""
+    width = leaf.shape[-1] if leaf.ndim else 1
+    rows = jnp.reshape(leaf, (-1, width))
+    like = noise.lattice_noise(leaf, seeds[0, 0], rule.sigma)
+
+    def of_row(row_and_values):
+        row, values = row_and_values
+        entries = noise.entries_of(values, like.bits)
+
+        def member(total, c_and_seed):
+            c, seed = c_and_seed
+            own = noise.child_seeds(seed, 0, count)[number]
+            moves = noise.Moves(own, rule.sigma, like.bits).rows(row, width)
+            moves = noise.digits_of(moves, like.bits)
+            kept = noise.moved(entries, moves, leaf.dtype, like.bits) - entries
+            return total + c * kept, None
+
+        def step(carry, taken):
+            residual, _ = carry
+            g, _ = jax.lax.scan(member, zeros, taken)
+            wanted = rule.decay * residual - g
+            after = noise.moved(entries, jnp.round(wanted), leaf.dtype, like.bits)
+            left = wanted - (after - entries)
+            return (jnp.clip(left, -_RESIDUAL, _RESIDUAL), after), None
+
+        zeros = jnp.zeros_like(entries)
+        (_, after), _ = jax.lax.scan(step, (zeros, entries), (scaled, seeds))
+        after = jnp.where(ok, after, entries)
+        return noise.bytes_of(after, leaf.dtype, like.bits) - values
+
+    numbers = jnp.arange(len(rows), dtype=jnp.uint32)
+    most = max(1, min(len(rows), _AT_ONCE // width))
+    at_once = next(
+        n for n in range(most, 0, -1) if len(rows) % n == 0
+    )  # a rest would copy the leaf
+    return jnp.reshape(jax.lax.map(of_row, (numbers, rows), batch_size=at_once), leaf.shape)
+
+
+def _refuse(*args, **kwargs):
+    raise ValueError(
+        "qes moves integers inside of its evaluations: give update a value_fn, or use another optimizer "
+        "where values come from outside."
+    )
