@@ -196,6 +196,8 @@ ATTACKS = {
     "attack by zojax": Contestant("attack", {"by": "zojax"}),
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
+    "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
+    "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
 EXECUTORS = {
     "executor alone": Contestant("executors"),
