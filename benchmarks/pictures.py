@@ -11,7 +11,12 @@ PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(
-    folder: Path, versus: list[dict], quality: list, search: list, bbob: list, devices: list
+    folder: Path,
+    versus: list[dict],
+    quality: list,
+    search: list,
+    bbob: list,
+    devices: list | tuple = (),
 ) -> None:
     """Draws the pictures that have results."""
     if any(isinstance(row["time, peer / zojax"], float) for row in versus):
