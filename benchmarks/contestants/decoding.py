@@ -5,12 +5,14 @@ text is compared with that of plain decoding. A member of a population has the p
 signs. `members` of them are low-rank perturbations that decode side by side.
 
 Finished batches stay in `decoding.jsonl` in the cache folder of zojax: an interrupted run goes on.
+Delete the file after a change of the drafts.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -56,13 +58,12 @@ DRAFTS = {  # (smaller model, unperturbed text, its tokens in a candidate) -> a 
 
 
 def build(work):
-    """Facts: `drafts`, one summary for each `mu` and draft."""
+    """Facts: `drafts`, a summary of each."""
     model, prompts = (_tiny if work.tiny else _smollm2)(work.batch)
     params = jax.tree.map(jnp.asarray, model.params)
-    runs = [(mu, name) for mu in work.mus for name in work.names]
-    kept, programs, batches = _Kept(work), _Programs(model, work), iter(range(1_000_000))
+    kept, programs, batches = _Kept(work), _Programs(model, work), itertools.count()
 
-    @lru_cache(maxsize=1)  # 538 MB each
+    @cache  # only if a batch is missing: 538 MB
     def moved(mu):
         return _moved(params, mu) if mu and not work.members else params
 
@@ -79,10 +80,10 @@ def build(work):
         nothing = np.zeros((work.batch, work.new), np.int32)
         text = np.array(of(0.0, PLAIN, nothing)["tokens"], np.int32)
         text = text.reshape(-1, *text.shape[-2:])[0]  # members of size zero agree
-        for mu, name in runs:
-            of(mu, name, text)
+        for name in work.names:
+            of(work.mu, name, text)
 
-    return Host(run, facts=lambda: {"drafts": [kept.summed(*pair) for pair in runs]})
+    return Host(run, facts=lambda: {"drafts": [kept.summed(work.mu, n) for n in work.names]})
 
 
 class _Programs:
@@ -162,7 +163,7 @@ class _Kept:
         made = rounds.size * (said.shape[-1] - 1)  # the first comes from the prompt's forward pass
         differs = (said != plain).any(axis=-1)
         return {
-            **{"mu": mu, "draft": name, "texts": rounds.size},
+            **{"draft": name, "texts": rounds.size},
             "tokens a forward": made / int(rounds.sum()),
             "positions a token": lines[0]["nodes"] * int(rounds.sum()) / made,
             "draft model's forwards a token": int(np.sum([line["small"] for line in lines])) / made,

@@ -11,8 +11,10 @@ MEMBER = [PLAIN, LOOKUP, "unperturbed text", BOTH, f"{BOTH}, pool"]
 MUS = 1e-3, 5e-3
 
 
-def _decoding(label, names, mus, batch, batches, members=0, tiny=False):
-    settings = {"names": names, "mus": mus, "batch": batch, "members": members}
+def _decoding(names, mu, batch, batches, members=0, tiny=False):
+    what = f"{members} members" if members else "a member" if mu else "the model itself"
+    label = f"{what}, mu {mu:g}, batch {batch}" if mu else f"{what}, batch {batch}"
+    settings = {"names": names, "mu": mu, "batch": batch, "members": members}
     settings |= {"tiny": tiny, "new": 12 if tiny else 64}
     return entry(label, "decoding", settings, 1, ["drafts"], turns=batches)
 
@@ -22,8 +24,7 @@ def decoding(rows: list[dict]) -> list[dict]:
     lines = []
     for row in rows:
         for one in row.get("drafts", [{"draft": row.get("failed")}]):
-            of = f", mu {one['mu']:g}" if one.get("mu") else ""
-            line = {"work": row["work"] + of} | {k: v for k, v in one.items() if k != "mu"}
+            line = {"work": row["work"]} | one
             for name in ("time", "processor time"):
                 ratio = line.pop(name, None)
                 line |= {f"{name} / plain": clear(ratio), f"{name}, quartiles": quartiles(ratio)}
@@ -37,15 +38,12 @@ SECTIONS = {
         NAMED,
         decoding,
         [
-            _decoding("members, batch 16", [PLAIN, BOTH], MUS, 16, 32),
-            _decoding("members, batch 3", MEMBER, MUS, 3, 8),
-            _decoding("the model itself, batch 3", ITSELF, (0.0,), 3, 8),
-            *(_decoding(f"members, batch {n}", [PLAIN, LOOKUP, BOTH], MUS, n, 12) for n in (1, 4)),
-            *(
-                _decoding(f"{n} members, batch 1", [PLAIN, BOTH], MUS, 1, 6, members=n)
-                for n in (8, 64)
-            ),
+            *(_decoding([PLAIN, BOTH], mu, 16, 32) for mu in MUS),
+            *(_decoding(MEMBER, mu, 3, 8) for mu in MUS),
+            _decoding(ITSELF, 0.0, 3, 8),
+            *(_decoding([PLAIN, LOOKUP, BOTH], mu, n, 12) for n in (1, 4) for mu in MUS),
+            *(_decoding([PLAIN, BOTH], mu, 1, 6, n) for n in (8, 64) for mu in MUS),
         ],
-        [_decoding("members, batch 2", [PLAIN, BOTH], MUS, 2, 2, tiny=True)],
+        [_decoding([PLAIN, BOTH], mu, 2, 2, tiny=True) for mu in MUS],
     ),
 }
