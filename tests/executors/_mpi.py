@@ -1,7 +1,6 @@
 """A search on MPI ranks: `mpiexec -n 3 python -m mpi4py.futures -m tests.executors._mpi`."""
 
 import numpy as np
-from mpi4py.futures import MPIPoolExecutor
 
 from tests.executors import _workers
 from zojax import search
@@ -13,6 +12,8 @@ def value(x):
 
 
 if __name__ == "__main__":
+    from mpi4py.futures import MPIPoolExecutor
+
     with MPIPoolExecutor() as pool:
         workers = workers_of(pool)
         found = search.minimize(

@@ -41,7 +41,7 @@ def dask():
     distributed = pytest.importorskip("distributed")
     config = pytest.importorskip("dask").config
     with (
-        config.set({"deploy.lost-worker-timeout": "300s"}),  # this machine may be busy
+        config.set({"distributed.deploy.lost-worker-timeout": "300s"}),  # this machine may be busy
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own,
         distributed.Client(own) as client,
         executors.restarted(client.get_executor, kill=lambda pool: client.restart()) as pool,
