@@ -10,7 +10,7 @@ Finished batches stay in `decoding.jsonl` in the cache folder of zojax: an inter
 import json
 import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,8 @@ def build(work):
     runs = [(mu, name) for mu in work.mus for name in work.names]
     kept, programs, batches = _Kept(work), _Programs(model, work), iter(range(1_000_000))
 
-    @cache
-    def moved(mu):  # one at a time: 538 MB each
+    @lru_cache(maxsize=1)  # 538 MB each
+    def moved(mu):
         return _moved(params, mu) if mu and not work.members else params
 
     def decoded(i, tokens, lengths, mu, name, text):
@@ -81,8 +81,6 @@ def build(work):
         text = text.reshape(-1, *text.shape[-2:])[0]  # members of size zero agree
         for mu, name in runs:
             of(mu, name, text)
-            if name == work.names[-1]:
-                moved.cache_clear()
 
     return Host(run, facts=lambda: {"drafts": [kept.summed(*pair) for pair in runs]})
 
