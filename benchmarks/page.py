@@ -60,7 +60,8 @@ def check(results: Path) -> None:
 def write(results: Path, pages: tuple[Path, ...] = PAGES) -> None:
     """Every picture that has a result, then every page; the pages are of the repository's results."""
     for folder in folders(results):
-        rows = {name: store.load(folder, name) for name in ("quality", "search", "bbob", "scaling")}
+        rows = {name: store.load(folder, name) for name in ("quality", "search", "bbob")}
+        rows["devices"] = store.load(folder, "many-devices")
         pictures.draw(folder, tables.versus(contest_rows(folder)), **rows)
         text = device_page(folder) if folder.name != "cpu" else None
         if text:

@@ -11,7 +11,7 @@ PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(
-    folder: Path, versus: list[dict], quality: list, search: list, bbob: list, scaling: list
+    folder: Path, versus: list[dict], quality: list, search: list, bbob: list, devices: list
 ) -> None:
     """Draws the pictures that have results."""
     if any(isinstance(row["time, peer / zojax"], float) for row in versus):
@@ -22,8 +22,8 @@ def draw(
         curves(search).savefig(folder / "search_curves.png")
     if any("share" in row for row in bbob):
         ecdf(bbob).savefig(folder / "search_ecdf.png")
-    if any("parameters" in row for row in scaling):
-        efficiency(scaling).savefig(folder / "scaling.png")
+    if any("parameters" in row for row in devices):
+        efficiency(devices).savefig(folder / "many_devices.png")
 
 
 def peers(versus: list[dict]):

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from zojax import attacks as attacks
     from zojax import diagnostics as diagnostics
     from zojax import directions as directions
+    from zojax import executors as executors
     from zojax import implicit as implicit
     from zojax import lm as lm
     from zojax import logging as logging
     from zojax import noise as noise
     from zojax import optimizers as optimizers
+    from zojax import processes as processes
     from zojax import rollouts as rollouts
     from zojax import search as search
     from zojax import shaping as shaping

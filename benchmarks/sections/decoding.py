@@ -38,14 +38,14 @@ SECTIONS = {
         decoding,
         [
             _decoding("members, batch 16", [PLAIN, BOTH], MUS, 16, 32),
-            _decoding("members, batch 6", MEMBER, MUS, 6, 8),
-            _decoding("the model itself, batch 6", ITSELF, (0.0,), 6, 8),
+            _decoding("members, batch 3", MEMBER, MUS, 3, 8),
+            _decoding("the model itself, batch 3", ITSELF, (0.0,), 3, 8),
             *(_decoding(f"members, batch {n}", [PLAIN, LOOKUP, BOTH], MUS, n, 12) for n in (1, 4)),
             *(
                 _decoding(f"{n} members, batch 1", [PLAIN, BOTH], MUS, 1, 6, members=n)
                 for n in (8, 64)
             ),
         ],
-        [_decoding("members, batch 2", [PLAIN, BOTH], MUS[:1], 2, 2, tiny=True)],
+        [_decoding("members, batch 2", [PLAIN, BOTH], MUS, 2, 2, tiny=True)],
     ),
 }

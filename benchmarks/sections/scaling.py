@@ -9,7 +9,7 @@ def _counted(model: str):
     return entry(model, "scaling", {"model": model}, 1, ["the compiler's counts"], turns=1)
 
 
-def scaling(rows: list[dict]) -> list[dict]:
+def shares_of_step(rows: list[dict]) -> list[dict]:
     """The share of a step spent evaluating, in percent, for each way to share the directions."""
     lines = []
     for row in (row for row in rows if "parameters" in row):
@@ -45,15 +45,15 @@ def _on_host(*devices: int):
 
 
 SECTIONS = {
-    "scaling": Section(
+    "many-devices": Section(
         "shares of a step on up to 4,096 devices, by counts",
         NAMED,
-        scaling,
+        shares_of_step,
         [_counted(name) for name in SHAPES],
         [_counted("OPT-13B")],
     ),
     "host-devices": Section(
-        "steps on several devices of this host, beside the model of scaling",
+        "steps on several devices of this host, beside the model of many-devices",
         NAMED,
         trend,
         [_on_host(*host_devices.DEVICES)],

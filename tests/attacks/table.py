@@ -44,6 +44,11 @@ class Row(NamedTuple):
     eps: float
     settings: dict = {}
 
+    @property
+    def reach(self):
+        """The largest distance of a query. Attacks from labels start anywhere in [0, 1]."""
+        return np.inf if self.rounds().from_labels else self.eps
+
     def run(self, model=model, x=X, y=Y, *, key=5, eps=None, budget=BUDGET, **options):
         eps = self.eps if eps is None else eps
         settings = self.settings | options
@@ -68,6 +73,14 @@ ATTACKS = {
         attacks.zoo, attacks.zoo_attack, "l2", 0.8, {"coordinates": 4, "learning_rate": 0.2}
     ),
     "bandits": Row(attacks.bandits, attacks.bandits_attack, "linf", 0.2),
+    "spsa": Row(attacks.spsa, attacks.spsa_attack, "linf", 0.2, {"num_directions": 5}),
+    "hop_skip_jump": Row(
+        attacks.hop_skip_jump, attacks.hop_skip_jump_attack, "linf", 0.2, {"num_directions": 10}
+    ),
+    "sign_opt": Row(attacks.sign_opt, attacks.sign_opt_attack, "l2", 0.8, {"num_directions": 20}),
+    "geoda": Row(
+        attacks.geoda, attacks.geoda_attack, "l2", 0.8, {"num_directions": 20, "frequencies": 1.0}
+    ),
 }
 
 

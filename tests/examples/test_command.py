@@ -4,12 +4,24 @@ import sys
 
 import pytest
 
-from zojax.examples import _plots, attack, export, finetune, policy, subset, tuning
+from zojax.examples import (
+    _plots,
+    attack,
+    distributed,
+    export,
+    federated,
+    finetune,
+    policy,
+    subset,
+    tuning,
+)
 
 NEEDED = [
     (attack, "attacks", "matplotlib", ["--data", "digits"]),
     (attack, "attacks", "tqdm", ["--data", "digits"]),
+    (distributed, "finetune", "sklearn", []),
     (export, "finetune", "safetensors", ["nowhere"]),
+    (federated, "finetune", "sklearn", []),
     (finetune, "finetune", "matplotlib", ["--data", "digits"]),
     (finetune, "finetune", "tqdm", ["--data", "digits"]),
     (policy, "policies", "matplotlib", []),

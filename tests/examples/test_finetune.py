@@ -1,5 +1,6 @@
 """The command line on the digits, and the parts that the reviews need."""
 
+import csv
 import itertools
 import json
 import pathlib
@@ -13,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import zojax
@@ -86,6 +88,37 @@ def test_every_optimizer_lowers_the_loss_under_bars(optimizer, bars):
     assert result.outputs.keys() == {0, 30, 60} and len(result.losses) == 60
     before, after = (lm.score(result.outputs[k], result.labels).nll for k in (0, 60))
     assert after < before - 0.1
+
+
+def test_a_run_is_kept_and_logged_and_can_be_extended(tmp_path, capsys):
+    given = ["--data", "digits", "--num-directions", "2", "--out", str(tmp_path / "curve.png")]
+    given += ["--checkpoint", str(tmp_path / "run"), "--csv", str(tmp_path / "run.csv")]
+    given += ["--evaluate-every", "2", "--batch", "16"]
+    assert finetune.main([*given, "--steps", "3"]) == 0
+    rows = list(csv.DictReader(open(tmp_path / "run.csv")))
+    assert [row["step"] for row in rows] == list("0123")
+    assert [bool(row["NLL"]) for row in rows] == [True, False, True, True]
+    note, steps = lm.checkpoint_note(tmp_path / "run")
+    assert steps == 3 and note["horizon"] == 3
+    args = finetune.settle(finetune.make_parser().parse_args([*given, "--steps", "5"]))
+    assert finetune.note_of(args) == note  # an extended run keeps its cosine
+    capsys.readouterr()
+    for options, message in [
+        (["--steps", "2"], "run has 3 steps already, got --steps 2; give more to extend the run"),
+        (["--steps", "6", "--batch", "8"], "run is of another run: its --batch is 16, not 8"),
+        (["--steps", "6", "--horizon", "6"], "its --horizon is 3, not 6"),
+        (["--log", "x"], "--log and --checkpoint both continue a run; give one of them"),
+    ]:
+        with pytest.raises(SystemExit):
+            finetune.main([*given, *options])
+        assert message in capsys.readouterr().err
+
+
+def test_a_cosine_begins_again_after_its_horizon_and_a_constant_stays():
+    cosine, constant = (schedule(0.5, 4) for schedule in _finetune_options.SCHEDULES.values())
+    decay = optax.cosine_decay_schedule(0.5, 4)
+    assert [cosine(i) for i in range(8)] == 2 * [decay(i) for i in range(4)]
+    assert {constant(i) for i in range(8)} == {0.5}
 
 
 def test_a_run_that_diverged_says_so_and_what_to_do(tmp_path, capsys):

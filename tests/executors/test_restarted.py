@@ -2,7 +2,7 @@
 
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -97,9 +97,9 @@ def test_a_factory_that_fails_later_ends_all_calls():
     pool = executors.restarted(lambda: next(made))
     hangs, waits = pool.submit(time.sleep, 0.5), pool.submit(abs, -3)
     hangs.cancel()
-    with pytest.raises(Exception, match="a pool could not be made again: StopIteration"):
+    with pytest.raises(BrokenExecutor, match="a pool could not be made again: StopIteration"):
         waits.result(20)
-    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+    with pytest.raises(BrokenExecutor, match="StopIteration"):
         pool.submit(abs, -3)
 
 
@@ -111,3 +111,5 @@ def test_a_shutdown_waits_for_calls_and_cancels_those_that_wait():
     runs, waits = pool.submit(time.sleep, 0.2), pool.submit(abs, -3)
     pool.shutdown(cancel_futures=True)
     assert runs.done() and waits.cancelled()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        pool.submit(abs, -3)

@@ -39,7 +39,7 @@ def made():
         "lookup": drafts.lookup(size=3),
         "text": oracle(3, damage=[5, 6, 13]),
         "pool": drafts.pool(count=2, size=3, capacity=32),
-        "union": drafts.union(drafts.lookup(3), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
+        "union": drafts.union(drafts.lookup(2), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
     }
 
 
@@ -163,22 +163,40 @@ def test_a_drafted_token_sees_the_text_and_its_own_tree():
 def test_the_pool_learns_from_a_rejected_draft():
     """Runs of agreement behind the rejected token, and the model's choices in place of the phrases."""
     tree = drafts.ouroboros(MODEL, size=5, count=2, phrase=3, window=1, tried=1).tree
-    nodes = jnp.array([[4, 9, 5, 6, 1, 7, 2, -1, -1, -1, -1]])
-    answers = jnp.array([[4, 8, 5, 6, 3, 7, 2, 6, 0, 0, 0, 0]])  # 9 is wrong, then 5 6 agree
-    seen = drafts.Round(*3 * (jnp.array([[0]]),), nodes, answers, tree.paths)
-    runs = _ouroboros._runs(seen, 5, 3)[0]
+    nodes = np.array([[4, 9, 5, 6, 1, 7, 2, -1, -1, -1, -1]])
+    answers = np.array([[4, 8, 5, 6, 3, 7, 2, 6, 0, 0, 0, 0]])  # 9 is wrong, then 5 6 agree
+
+    @jax.jit
+    def learnt(nodes, answers):
+        seen = drafts.Round(nodes, nodes, nodes, nodes, answers, tree.paths)
+        return _ouroboros._runs(seen, 5, 3), _ouroboros._corrected(seen, 5)
+
+    runs, (old, better) = learnt(nodes, answers)
+    runs = np.array(runs[0])
     assert runs[(runs >= 0).any(axis=1)].tolist() == [[9, 5, 6, -1]]
-    old, better = _ouroboros._corrected(seen, 5)
     assert old.tolist() == [[[1, 7, 2, -1], [-1] * 4]]
     assert better.tolist() == [[[1, 7, 2, 6], [-1] * 4]]
 
 
 def test_a_pool_has_the_newest_phrases_of_each_first_token():
-    pool = jnp.array([[-1, -1], [1, 2], [3, 4], [1, 5], [1, 6]])
-    new = jnp.array([[1, 2], [-1, -1], [1, 7]])
-    found = _phrases.appended(pool, new, gone=jnp.array([[1, 5]]), most=2)
+    pool = np.array([[-1, -1], [1, 2], [3, 4], [1, 5], [1, 6]])
+    new = np.array([[1, 2], [-1, -1], [1, 7]])
+
+    @jax.jit
+    def run(pool, new):
+        found = _phrases.appended(pool, new, gone=jnp.array([[1, 5]]), most=2)
+        return found, _phrases.newest(found, jnp.array([1, 3]), 2)
+
+    found, newest = run(pool, new)
     assert found.tolist() == [[-1, -1]] * 2 + [[3, 4], [1, 2], [1, 7]]
-    assert _phrases.newest(found, jnp.array([1, 3]), 2).tolist() == [[[7], [2]], [[4], [-1]]]
+    assert newest.tolist() == [[[7], [2]], [[4], [-1]]]
+
+
+def test_unions_nest():
+    inner = drafts.union(drafts.lookup(1), drafts.lookup(3))
+    tree = drafts.union(inner, drafts.lookup(2)).tree
+    assert tree.paths.tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+    assert [int(n) for n in tree.sees.sum(axis=1)] == [1, 1, 2, 3, 1, 2]
 
 
 def test_a_draft_rests_where_it_does_not_pay():
@@ -317,7 +335,7 @@ def test_the_longest_match_in_the_text_is_followed():
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
-        (lambda: drafts.union(drafts.lookup(3), drafts.lookup(4)), r"one size, got sizes \[3, 4\]"),
+        (lambda: drafts.union(), "union needs a draft at least, got none"),
         (lambda: drafts.lookahead(window=0), "window must be 1 at least, got 0"),
         (
             lambda: drafts.lookahead(count=9, capacity=8),

@@ -15,6 +15,7 @@ from tests.lm.test_completions import make_task
 from zojax import lm, trajectory
 from zojax.lm import llama, rewards
 from zojax.lm.__main__ import main
+from zojax.lm.rewards._members import make_write_one
 from zojax.lm.rewards._training import _next_draft
 
 CONFIG = llama.Config(vocabulary=8, width=16, layers=2, heads=2, kv_heads=1, hidden=16)
@@ -23,8 +24,9 @@ NEW = 6
 PROMPTS = rewards.Prompts(
     np.array([[1, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]]), np.array([4, 2, 1]), [0, 1, 2]
 )
+OTHER = np.arange(16).reshape(2, 8) % 8
 TX = zojax.eggroll(0.02, mu=0.2, population=4, rank=2)
-PARAMS, FROZEN = lm.partition(MODEL, "full", 0, [])
+PARAMS, FROZEN = lm.partition(MODEL, "full", 0, np.arange(0))
 
 
 def evens(written, examples):
@@ -58,29 +60,38 @@ def test_values_ignore_the_difficulty_of_prompts_and_rewards_that_are_not_finite
     np.testing.assert_allclose(*away, atol=1e-12)
 
 
+def written_by_members(count):
+    """The state before a step, and the texts of its members' materialised parameters."""
+    state = TX.init(PARAMS)._replace(count=jnp.int32(count))
+    points, _ = TX.estimator.ask(jax.random.fold_in(state.rng_key, count), PARAMS)
+    one = make_write_one(MODEL, NEW)
+    texts = [
+        one(jax.tree.map(lambda leaf, e=e: leaf[e], points), FROZEN, *PROMPTS[:2]) for e in range(4)
+    ]
+    return state, jax.tree.map(lambda *leaves: np.stack(leaves), *texts)
+
+
 def test_members_write_what_their_materialised_parameters_write():
-    state = TX.init(PARAMS)._replace(count=jnp.int32(5))
-    points, _ = TX.estimator.ask(jax.random.fold_in(state.rng_key, 5), PARAMS)
-    tokens, lengths, _ = PROMPTS
+    state, expected = written_by_members(5)
+    found = rewards.make_write(MODEL, TX, NEW)(PARAMS, state, FROZEN, *PROMPTS[:2])
+    same_bits(found, expected)
+    assert len({row.tobytes() for row in np.asarray(found.tokens)}) > 2  # members differ
+    assert (found.forwards == NEW).all()
 
-    def decode(params):
-        return MODEL.decode(params, tokens, lengths, NEW)._replace(draft=None)
 
-    expected = jax.jit(lambda points: jax.lax.map(decode, points))(points)
-    write = rewards.make_write(MODEL, TX, NEW)
-    plain = write(PARAMS, state, FROZEN, tokens, lengths)
-    same_bits(plain, expected)
-    assert len({row.tobytes() for row in np.asarray(plain.tokens)}) > 2  # members differ
-    drafted = write(PARAMS, state, FROZEN, tokens, lengths, expected.tokens[0])
-    np.testing.assert_array_equal(drafted.tokens, expected.tokens)
-    assert (plain.forwards == NEW).all() and drafted.forwards.mean() < 0.8 * NEW
+@pytest.mark.slow  # another large program
+def test_drafts_of_the_unperturbed_text_change_only_the_number_of_passes():
+    state, expected = written_by_members(5)
+    text = make_write_one(MODEL, NEW)(PARAMS, FROZEN, *PROMPTS[:2]).tokens
+    found = rewards.make_write(MODEL, TX, NEW)(PARAMS, state, FROZEN, *PROMPTS[:2], text)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    assert found.forwards.mean() < 0.8 * NEW
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    given = problem(other=np.arange(16).reshape(2, 8) % 8)
-    return folder, rewards.train(given, TX, 6, folder, every=4, draft="none")
+    return folder, rewards.train(problem(other=OTHER), TX, 6, folder, every=4, draft="none")
 
 
 def test_the_log_of_scalars_replays_the_run(whole):
@@ -102,7 +113,7 @@ def test_a_run_that_was_cut_off_continues_to_the_bit(whole, tmp_path):
             raise KeyboardInterrupt
         return evens(written, examples)
 
-    given = problem(dying, other=np.arange(16).reshape(2, 8) % 8)
+    given = problem(dying, other=OTHER)
     with pytest.raises(KeyboardInterrupt):
         rewards.train(given, TX, 6, tmp_path, every=4, draft="none")
     with open(tmp_path / "steps.jsonl", "a") as file:
@@ -144,6 +155,12 @@ def test_a_member_without_a_reward_is_left_out_of_the_step():
         rewards.train(problem(lambda w, e: 1.0), TX, 1, draft="none")
 
 
+def test_the_share_of_even_tokens_rises():
+    before, after = rewards.train(problem(), TX, 40, every=40, draft="none").held_out
+    assert after["reward"] > before["reward"] + 0.3
+
+
+@pytest.mark.slow
 def test_a_reward_on_sums_of_two_numbers_rises():
     pairs = [(a, b) for a in range(3) for b in range(3)]
     tokens = np.array([[a, 5, b, 6] for a, b in pairs])
@@ -182,6 +199,7 @@ def test_the_faster_way_to_generate_is_chosen_from_the_rows_of_a_run():
     assert _next_draft("text", []) and not _next_draft("none", rows)
 
 
+@pytest.mark.slow
 def test_the_command_trains_continues_and_draws(tmp_path, capsys, monkeypatch):
     weights = make_task(tmp_path, "llama", rows=20)[1]
     (tmp_path / "judge_of_test.py").write_text("def score(text, good): return float('w' in text)")

@@ -18,6 +18,7 @@ def printed(capsys, *options, run=main):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow  # test_saving.py trains, saves and generates; test_finetune.py extends and logs a run
 def test_my_folder_my_file_evaluate_train_extend_save_generate(tmp_path, capsys):
     folder, path = model_folder(tmp_path, "llama"), written(tmp_path, reviews(40))
     task = ["--weights", folder, "--task", path, "--template", "sst2"]
@@ -46,12 +47,6 @@ def test_my_folder_my_file_evaluate_train_extend_save_generate(tmp_path, capsys)
     np.testing.assert_allclose(after["NLL"], float(rows[4]["NLL"]), rtol=1e-4)
     text = printed(capsys, "generate", *tuned[:2], "--new", "4", "--json", "w1 It was")
     assert json.loads(text)["prompt"] == "w1 It was"
-    with pytest.raises(SystemExit):
-        finetune.main([*map(str, options), "--steps", "3"])
-    assert "has 4 steps already, got --steps 3; give more to extend" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        finetune.main([*map(str, options), "--steps", "6", "--batch", "4"])
-    assert "run is of another run: its --batch is 8, not 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Task:
     def __init__(self, about: Any, call: Callable, args: tuple, kwargs: dict[str, Any]):
         self.about, self.call, self.args, self.kwargs = about, call, args, kwargs
         self.future: Future | None = None
-        self.deadline = math.inf
+        self.handed_over = math.nan  # by time.monotonic
         self.attempts, self.ended = 0, False
         self.returned: Any = None
         self.error: BaseException | None = None
@@ -184,11 +184,14 @@ class Evaluator:
         return time.monotonic() < self.end or (not self.began and isinstance(self.executor, _Here))
 
     def _seconds(self) -> float:
-        first = next(
-            iter(self.flying.values()), None
-        )  # the first call handed over is the first to be late
-        end = self.end if first is None else min(self.end, first.deadline)
-        return max(0.0, min(MOMENT, end - time.monotonic()))
+        ends = map(self._deadline, self.flying.items()) if math.isfinite(self.timeout) else ()
+        return max(0.0, min(MOMENT, min((self.end, *ends)) - time.monotonic()))
+
+    def _deadline(self, flying: tuple[Future, Task]) -> float:
+        """When a call is late; inf while it waits in the executor."""
+        future, task = flying
+        began = getattr(future, "began", task.handed_over)  # of `executors.restarted`
+        return math.inf if began is None else began + self.timeout + self.slack
 
     def _hand_over(self) -> None:
         while self.waiting and self.lost is None and len(self.flying) + len(self.stuck) < self.most:
@@ -204,7 +207,7 @@ class Evaluator:
                     raise
                 return self._lose(error)
             task.future, self.began = require_future(future), True
-            task.deadline = time.monotonic() + self.timeout + self.slack
+            task.handed_over = time.monotonic()
             self.flying[future] = task
             future.add_done_callback(self.done.put)
 
@@ -246,10 +249,12 @@ class Evaluator:
 
     def _end_late(self) -> None:
         """Cancels calls that did not end by themselves."""
-        while self.flying:
-            future, task = next(iter(self.flying.items()))
-            if task.deadline > time.monotonic():
-                break
+        if not math.isfinite(self.timeout):
+            return
+        now = time.monotonic()
+        for future, task in [
+            flying for flying in self.flying.items() if self._deadline(flying) < now
+        ]:
             del self.flying[future]
             if not future.cancel():
                 self.stuck.add(future)

@@ -9,13 +9,14 @@ A round is one query, so each phase takes as many as it needs. `Moves` is the di
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax import _barriers
+from zojax import noise
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack
 
@@ -100,11 +101,11 @@ def walk(norm: str, moves: Moves) -> Attack:
             moves.probe(key, x, state.near, state.normals),
             moves.step(x, state.near, _normal(state), state.rate, state.normals),
         ]
-        return jnp.stack(images)[state.phase][None]
+        return lax.select_n(state.phase, *images)[None]
 
     def update(key, state, x, eps, t, points, losses):
         del key, eps, t
-        point, hit = _barriers.settle(points[0]), losses[0] < 0
+        point, hit = points[0], losses[0] < 0
         state = state._replace(count=state.count + 1)
         after = [
             _started(state, point, hit),
@@ -112,7 +113,7 @@ def walk(norm: str, moves: Moves) -> Attack:
             _probed(moves, state, point, hit),
             _stepped(moves, state, point, hit),
         ]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves)[state.phase], *after)
+        return jax.tree.map(lambda *leaves: lax.select_n(state.phase, *leaves), *after)
 
     return Attack(norm, None, 1, init, propose, update)
 
@@ -185,9 +186,29 @@ def _where(condition: jax.Array, after: BoundaryState, other: BoundaryState) -> 
 # --- images ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Uniforms(noise.Words):
+    value = staticmethod(lambda word: (word >> 8).astype(jnp.float32) * 2.0**-24)
+
+
+def uniforms(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent numbers in [0, 1)."""
+    return _drawn(_Uniforms, key, shape)
+
+
+def normals(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent standard normals."""
+    return _drawn(noise.Normals, key, shape)
+
+
+def _drawn(source: type[noise.Words], key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    (seed,) = noise.child_seeds(noise.make_seed(key), 0, 1)
+    return noise.row_noise(source(seed), shape).dense()
+
+
 def _random_image(key: jax.Array, attempt: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform noise in tiles of 1, 2, 4 ... 32 pixels: models call fine noise by few classes."""
-    image = jax.random.uniform(key, shape, jnp.float32)
+    image = uniforms(key, shape)
     for axis in range(min(2, len(shape))):
         places = jnp.arange(shape[axis]) >> (attempt % 6)
         image = jnp.take(image, places, axis)

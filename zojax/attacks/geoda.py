@@ -10,7 +10,7 @@ from zojax._checks import require_count, require_fraction
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
-from zojax.attacks._boundary import Moves, turned, walk
+from zojax.attacks._boundary import Moves, normals, turned, walk
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
@@ -97,8 +97,7 @@ def geoda_attack(
         del t
         height, width, channels = height_width_channels(x.shape)
         vertical, horizontal = lowest(frequencies, height, width)
-        shape = len(vertical), len(horizontal), channels
-        weights = jax.random.normal(key, shape, x.dtype)
+        weights = normals(key, (len(vertical), len(horizontal), channels))
         smooth = jnp.einsum("uvc,uh,vw->hwc", weights, vertical, horizontal).reshape(x.shape)
         return near + mu * smooth
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from zojax._checks import require_count
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._boundary import Moves, resolved, walk
+from zojax.attacks._boundary import Moves, normals, resolved, uniforms, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented_labels, reused
@@ -47,9 +47,9 @@ def hop_skip_jump(
 
     where :math:`\phi_b = 1` if :math:`x_t + \mu D_t u_b` is adversarial, for :math:`N\sqrt t` directions
     u on the unit sphere. For Linf, u is uniform in a cube before normalisation, and sign(v) replaces
-    v / \|v\|. k is the first of 0, 1, 2 ... that gives an adversarial image. Bisection between x and this image
-    ends within :math:`\mu D / \sqrt d` of the boundary, for Linf within :math:`\mu D / d`. v is the paper's
-    estimate with its baseline. The first radius is 0.1, as in the authors' code.
+    v / \|v\|. k is the first of 0, 1, 2 ... that gives an adversarial image. Bisection between x and this
+    image ends within :math:`\mu D / \sqrt d` of the boundary, for Linf within :math:`\mu D / d`. v is the
+    paper's estimate with its baseline. The first radius is 0.1, as in the authors' code.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.
@@ -88,9 +88,9 @@ def hop_skip_jump_attack(
         relative = 1 / x.size if mu is None else mu
         radius = jnp.where(t == 1, 0.1, relative * _ball.length(near - x, norm))
         if norm == "l2":
-            u = jax.random.normal(key, x.shape, x.dtype)
+            u = normals(key, x.shape)
         else:
-            u = jax.random.uniform(key, x.shape, x.dtype, minval=-1.0)
+            u = 2 * uniforms(key, x.shape) - 1
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):

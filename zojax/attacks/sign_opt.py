@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from zojax._checks import require_count
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack, Model
-from zojax.attacks._boundary import Moves, resolved, turned, walk
+from zojax.attacks._boundary import Moves, normals, resolved, turned, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import documented_labels, reused
@@ -85,7 +85,7 @@ def sign_opt_attack(
     def probe(key, x, near, t):
         del t
         distance = _ball.length(near - x, norm)
-        u = _ball.steepest(jax.random.normal(key, x.shape, x.dtype), "l2")
+        u = _ball.steepest(normals(key, x.shape), "l2")
         direction = near - x + resolved(mu * distance, x) * u
         return x + direction * (distance / jnp.maximum(_ball.length(direction, norm), 1e-30))
 

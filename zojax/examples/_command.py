@@ -91,5 +91,8 @@ def refusing(parser: argparse.ArgumentParser, extra: str, *modules: str) -> Iter
     except (AssetError, ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except ModuleNotFoundError as error:
-        remedy = f'install the extra: python -m pip install ".[{extra}]"'
-        parser.exit(2, f"{parser.prog}: {error.name} is missing; {remedy}\n")
+        text = str(error)  # zojax names the extra, Python does not
+        if "python -m pip" not in text:
+            remedy = f'install the extra: python -m pip install ".[{extra}]"'
+            text = f"{error.name} is missing; {remedy}"
+        parser.exit(2, f"{parser.prog}: {text}\n")

@@ -27,55 +27,20 @@ import optax
 
 import zojax
 from zojax import lm, processes, trajectory
-from zojax.examples import _command, _finetune_options, _launch, _tables
+from zojax.examples import _command, _distributed_options, _launch, _tables
+from zojax.examples._distributed_options import PARAMS
+from zojax.examples._finetune_options import TASKS
 
-__all__ = ["main", "make_parser", "make_run", "work"]
-
-PARAMS = {"digits": "full", "reviews": "shifts"}  # what to train
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zojax.examples.distributed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--processes", type=int, default=2, help="how many")
-    add("--data", choices=tuple(PARAMS), default="digits", help="what to learn")
-    add("--split", choices=("data", "directions"), default="data", help="what processes divide")
-    for name, kind in _finetune_options.StepDefaults.__annotations__.items():
-        add(f"--{name.replace('_', '-')}", type=kind, help="as in zojax.examples.finetune")
-    add("--seed", type=int, default=0, help="of directions, batches and initial weights")
-    add("--log", help="record here, and continue a run that was cut off")
-    add("--timeout", type=float, default=300.0, help="seconds to wait for another process")
-    add("--kill", action=argparse.BooleanOptionalAction, default=True, help="kill one half-way")
-    add("--coordinator", help="HOST:PORT of rank 0, or auto; without it, start all here")
-    add("--rank", type=int, help="of this process; it goes with --coordinator")
-    return parser
-
-
-def settle(args: argparse.Namespace) -> None:
-    """Fills in the defaults; raises ValueError for misfits."""
-    _command.require_seed(args)
-    _command.fill(args, _finetune_options.DEFAULTS[args.data, PARAMS[args.data]])
-    for name, default in (("processes", 2), ("timeout", 300.0)):
-        _command.require_positive(args, name, default)
-    if args.split == "directions" and 2 * args.num_directions % args.processes:
-        raise ValueError(
-            f"--split directions divides 2 * --num-directions by --processes, got "
-            f"{args.num_directions} and {args.processes}; try --num-directions {args.processes}."
-        )
-    if args.coordinator is not None and args.log is None:
-        raise ValueError("--coordinator needs --log: process 0 records the run there.")
+__all__ = ["main", "make_run", "work"]
 
 
 def make_run(args: argparse.Namespace) -> tuple[lm.Task, zojax.ZerothOrder]:
     """The task and the optimizer."""
-    task = _finetune_options.TASKS[args.data](PARAMS[args.data], args.seed)
+    task = TASKS[args.data](PARAMS[args.data], args.seed)
     rate = optax.cosine_decay_schedule(args.learning_rate, args.steps)
-    return task, zojax.mezo(rate, args.mu, num_directions=args.num_directions, key=args.seed)
+    # One direction at a time: the same bits, however processes divide the directions.
+    options = dict(num_directions=args.num_directions, batch_size=1, key=args.seed)
+    return task, zojax.mezo(rate, args.mu, **options)
 
 
 def work(args: argparse.Namespace) -> dict[str, float]:
@@ -83,12 +48,14 @@ def work(args: argparse.Namespace) -> dict[str, float]:
     task, tx = make_run(args)
     rank, count, by_data = jax.process_index(), jax.process_count(), args.split == "data"
 
+    share = args.num_directions // count
+    own = None if by_data else slice(rank * share, (rank + 1) * share)
+
     @jax.jit
     def evaluate(params, state, frozen, batch):
         key = jax.random.fold_in(state.rng_key, state.count)
-        points, _ = tx.estimator.ask(key, params)
-        own = points if by_data else jax.tree.map(lambda x: x[rank::count], points)
-        return jax.lax.map(lambda point: task.objectives["nll"](point, frozen, batch), own)
+        arguments = (task.objectives["nll"], params, (frozen, batch))
+        return tx.estimator.evaluate(key, *arguments, directions=own)
 
     @jax.jit
     def step(params, state, values):
@@ -104,9 +71,9 @@ def work(args: argparse.Namespace) -> dict[str, float]:
         first = begun * stride + (rank if by_data else 0)
         batches = itertools.islice(task.batches(args.seed, args.batch), first, None, stride)
         for i in range(begun, args.steps):
-            own = evaluate(params, state, task.frozen, next(batches))
-            rows = processes.exchange(own, i, timeout=args.timeout)
-            values = rows.mean(axis=0) if by_data else rows.T.reshape(-1)
+            values = evaluate(params, state, task.frozen, next(batches))
+            rows = processes.exchange(values, i, timeout=args.timeout)
+            values = rows.mean(axis=0) if by_data else rows.reshape(-1)
             params, state = step(params, state, values)
             recorder.append(state, params)
         seconds = time.process_time() - start
@@ -150,10 +117,10 @@ def report(args: argparse.Namespace, workers: list[dict[str, float]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = make_parser()
+    parser = _distributed_options.make_parser()
     args = parser.parse_args(argv)
     with _command.refusing(parser, "finetune", "sklearn"):
-        settle(args)
+        _distributed_options.settle(args)
         if args.coordinator is not None:
             join(args)
             return 0

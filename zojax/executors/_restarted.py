@@ -1,8 +1,12 @@
 """Pools that are made again when a worker dies or hangs."""
 
+import os
+import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -71,6 +75,7 @@ class Restarted(Executor):
         self.waiting: deque[_Call] = deque()
         self.suspects: deque[_Call] = deque()  # of broken pools: each has a pool for itself
         self.events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.broken: BrokenExecutor | None = None
         self.thread = Thread(target=self._work, daemon=True)
         self.thread.start()
 
@@ -79,6 +84,8 @@ class Restarted(Executor):
         return [slot.pool for slot in self.slots]
 
     def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        if self.broken is not None:
+            raise self.broken
         if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
         call = _Call(partial(fun, *args, **kwargs), self._when(self._abandon))
@@ -102,10 +109,9 @@ class Restarted(Executor):
                 self.events.get()()
                 self._start_calls()
         except BaseException as error:  # of the factory
-            self._shutdown = True
-            broken = BrokenExecutor(f"a pool could not be made again: {error!r}")
+            self.broken = BrokenExecutor(f"a pool could not be made again: {error!r}")
             for call in (*self.waiting, *self.suspects, *self._running()):
-                call.end(error=broken)
+                call.end(error=self.broken)
         for pool in self.pools:
             pool.shutdown()
 
@@ -121,7 +127,7 @@ class Restarted(Executor):
                 except BrokenExecutor:  # a worker died while it had no call
                     self._replace(slot, [call])
                     continue
-                slot.running[future] = call
+                slot.running[future], call.began = call, time.monotonic()
                 future.add_done_callback(self._when(self._end, slot))
 
     def _queue_for(self, slot: "_Slot") -> "deque[_Call] | None":
@@ -147,14 +153,15 @@ class Restarted(Executor):
 
     def _replace(self, slot: "_Slot", calls: list["_Call"]) -> None:
         """Makes a broken pool again. Of several calls, nothing tells which one broke it."""
-        self._renew(slot)
         if len(calls) == 1:
             calls[0].deaths += 1
         for call in calls:
             if call.deaths > self.retries:
                 call.end(error=WorkerDied(f"the worker died in each of {call.deaths} attempts"))
             else:
+                call.began = None
                 self.suspects.append(call)
+        self._renew(slot)
 
     def _abandon(self, call: "_Call") -> None:
         """Ends a cancelled call, with its pool if it runs."""
@@ -162,12 +169,15 @@ class Restarted(Executor):
             if call in queue:
                 queue.remove(call)
         for slot in self.slots:
-            if call in slot.running.values():
-                others = [other for other in slot.running.values() if other is not call]
+            calls = list(slot.running.values())
+            if call in calls:
+                for other in calls:
+                    other.began = None
+                self.waiting.extendleft(other for other in reversed(calls) if other is not call)
                 self._renew(slot)
-                self.waiting.extendleft(reversed(others))
 
     def _renew(self, slot: "_Slot") -> None:
+        """A new pool, after the calls of the old one went to a queue."""
         slot.running.clear()
         self.kill(slot.pool)
         slot.pool = _checked(self.factory())
@@ -187,11 +197,12 @@ class _Slot:
 
 
 class _Call(Future):
-    """A call. `cancel()` ends it even while it runs."""
+    """A call. `cancel()` ends it even while it runs. `began` is None while it waits."""
 
     def __init__(self, call: partial, cancelled: Callable[["_Call"], None]):
         super().__init__()
         self.call, self.notify, self.deaths = call, cancelled, 0
+        self.began: float | None = None  # by time.monotonic
 
     def cancel(self) -> bool:
         was_cancelled, is_cancelled = self.cancelled(), super().cancel()
@@ -216,6 +227,7 @@ def _checked(pool: Any) -> Executor:
 
 def kill_processes(pool: Any) -> None:
     """Kills the processes of a pool of the standard library or of loky. Threads go on."""
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
-        process.kill()
+    for number in list(getattr(pool, "_processes", None) or ()):
+        with suppress(OSError):  # it has ended
+            os.kill(number, getattr(signal, "SIGKILL", signal.SIGTERM))
     pool.shutdown(wait=False)

@@ -10,6 +10,7 @@ A model is a config, a dict of arrays and pure functions, so any zojax optimizer
 - **Tasks**: `jsonl_task` from your own pairs, `prompt_task` from a public dataset's columns and one of the
   `templates`, `reviews_task`. Objectives may have no gradient: accuracy, F1.
 - **Training**: `train`, with a log that continues to the bit after a kill.
+- **Rewards**: `rewards` trains on scores of generated text.
 
 The extra `finetune` installs the optional packages. This module imports without them.
 """

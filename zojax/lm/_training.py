@@ -96,11 +96,10 @@ def train(
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     opened = nullcontext() if log is None else trajectory.Recorder(log, tx, params, note=note)
     with opened as recorder:
-        run = Run(params, tx.init(params), [], {})
-        if recorder is not None and recorder.steps:
-            run = _replayed(log, tx, params, sorted(stops), evaluate)
-        elif checkpoint is not None and pathlib.Path(checkpoint).expanduser().exists():
-            run = _checkpoint.read(checkpoint, run.params, run.state)
+        if recorder is not None and recorder.past is not None:
+            run = _replayed(recorder.past, tx, params, sorted(stops), evaluate)
+        else:
+            run = _kept(checkpoint, params, tx.init(params))
         params, state, losses, outputs = run
         if len(losses) > steps:
             raise ValueError(f"{log or checkpoint} has {len(losses)} steps, more than {steps}.")
@@ -137,9 +136,16 @@ def train(
     return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
 
 
-def _replayed(log, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
+def _kept(checkpoint: str | PathLike | None, params: Any, state: Any) -> Run:
+    """The run of a checkpoint; a new one without."""
+    if checkpoint is None or not pathlib.Path(checkpoint).expanduser().exists():
+        return Run(params, state, [], {})
+    return _checkpoint.read(checkpoint, params, state)
+
+
+def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
     """The run of a log; evaluations of its past are made again. Losses are not in a log."""
-    past, outputs = trajectory.load(log), {}
+    outputs = {}
     for count in stops:
         if count <= past.steps:
             part = trajectory.truncate(past, count)

@@ -33,14 +33,15 @@ class Recorder:
     `steps` is its number of steps. A kill loses at most the last `every` - 1 steps, which the run takes
     again.
 
-    **Processes.** Under `jax.distributed`, call the recorder in all processes alike, also if parameters span
+    **Processes.** Under `jax.distributed`, call the recorder in all processes alike. Parameters may span
     them. Process 0 writes the file. At each seal all processes compare their digests. A process that is
     started again finds the steps so far in `past`; pass `every=1`, so that none is missing.
 
     Args:
       path: of the file, the same in all processes; only process 0 needs the folder.
       tx: from `zojax.zeroth_order` or a ready-made optimizer.
-      params: the parameters before the first step.
+      params: the parameters before the first step. Every replay needs them: keep a copy if a step is
+        donated its arguments, since `jax.device_put` may share their memory.
       every: steps a record. `flush` ends a record early, for 5 bytes.
       seal_every: the most steps between seals; None for no seals. A seal is a digest of the parameters in
         21 bytes, and a replay must arrive at it. `callback` and `append(state, params)` seal after 1, 2,
@@ -244,7 +245,7 @@ class Recorder:
         if others:
             raise ValueError(
                 f"after step {at.steps} processes {others} have other parameters than process "
-                f"{jax.process_index()}: start all from the same parameters and key, and tell them the same "
+                f"{jax.process_index()}: start all from the same parameters and key, and tell all the same "
                 "values."
             )
         return digest

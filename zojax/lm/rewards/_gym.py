@@ -8,9 +8,10 @@ from zojax.lm._model import Model
 from zojax.lm.rewards._problem import Prompts, encode
 from zojax.lm.rewards._reward import Reward, each, first_line
 
-CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nAnswer:"
+GYM_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nAnswer:"
 
-# Tasks and difficulties of which SmolLM2-135M-Instruct solves between 5 and 60 % with CHAT.
+# Tasks and difficulties of which SmolLM2-135M-Instruct solves 5 to 60 % with GYM_TEMPLATE
+# (`python -m benchmarks.rl starts`), with short questions and answers.
 GYM: dict[str, dict[str, Any]] = {
     "basic_arithmetic": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),
     "chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),
@@ -40,7 +41,7 @@ def gym(
     name: str,
     options: Mapping[str, Any] | None = None,
     *,
-    template: str = CHAT,
+    template: str = GYM_TEMPLATE,
     train: int = 2048,
     held_out: int = 128,
     seed: int = 0,

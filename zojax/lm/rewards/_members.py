@@ -1,16 +1,19 @@
 """The texts of a population's members, in one compiled program."""
 
 from collections.abc import Callable
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from zojax._kept import PROGRAMS
 from zojax._transform import ZerothOrder
 from zojax.lm import drafts
 from zojax.lm._adapters import combine
 from zojax.lm._model import Model
-from zojax.lm.models.decoding import Choice, Decoded, most_likely
+from zojax.lm.models.decoding import Choice, Decoded, decode, most_likely
 
 SIZE = 8  # tokens of a draft
 
@@ -39,16 +42,29 @@ def make_write(
     """
     if tx.estimator.with_key or tx.estimator.in_axes is not None:
         raise ValueError("all members get the same prompts; leave out in_axes and with_key of tx.")
+    return _of_members(model.module, model.config, model.stop, tx, new, choose)
+
+
+def make_write_one(model: Model, new: int, choose: Choice = most_likely) -> Callable[..., Decoded]:
+    """The same with one set of parameters: `(params, frozen, tokens, lengths, key=None) -> Decoded`."""
+    return _of_one(model.module, model.config, model.stop, new, choose)
+
+
+@lru_cache(PROGRAMS)
+def _of_members(
+    module: ModuleType, config: Any, stop: int | None, tx: ZerothOrder, new: int, choose: Choice
+) -> Callable[..., Decoded]:
+    """Compiled once for all calls of `train` with one model and optimizer."""
 
     @jax.jit
     def write(params, state, frozen, tokens, lengths, text=None, key=None):
-        draft = None
+        options = dict(stop=stop, choose=choose, key=key)
         if text is not None:
-            draft = drafts.union(drafts.text(text, SIZE), drafts.lookup(SIZE))
+            options["draft"] = drafts.union(drafts.text(text, SIZE), drafts.lookup(SIZE))
 
         def member(params, frozen, tokens, lengths):
-            whole, options = combine(params, frozen), dict(stop=model.stop, draft=draft)
-            found = model.decode(whole, tokens, lengths, new, choose=choose, key=key, **options)
+            whole = combine(params, frozen)
+            found = decode(module, config, whole, tokens, lengths, new, **options)
             return jnp.float32(0), found._replace(draft=None)
 
         estimate = tx.estimator.estimate(
@@ -65,13 +81,14 @@ def make_write(
     return write
 
 
-def make_write_one(model: Model, new: int, choose: Choice = most_likely) -> Any:
-    """The same with one set of parameters: `(params, frozen, tokens, lengths, key=None) -> Decoded`."""
-
+@lru_cache(PROGRAMS)
+def _of_one(
+    module: ModuleType, config: Any, stop: int | None, new: int, choose: Choice
+) -> Callable[..., Decoded]:
     @jax.jit
     def write(params, frozen, tokens, lengths, key=None):
-        whole = combine(params, frozen)
-        options = dict(stop=model.stop, choose=choose, key=key)
-        return model.decode(whole, tokens, lengths, new, **options)._replace(draft=None)
+        whole, options = combine(params, frozen), dict(stop=stop, choose=choose, key=key)
+        found = decode(module, config, whole, tokens, lengths, new, **options)
+        return found._replace(draft=None)
 
     return write

@@ -5,7 +5,8 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 
 from zojax import trajectory
+from zojax._kept import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax.lm._adapters import combine
 from zojax.lm._model import Model
@@ -77,8 +79,8 @@ def train(
     from the next-token distribution at the start to that of the trained model.
 
     Raises:
-      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step without
-        any finite reward.
+      ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step
+        without any finite reward.
     """
     if draft not in DRAFTS:
         raise ValueError(f"draft must be one of {DRAFTS}, got {draft!r}.")
@@ -95,29 +97,30 @@ def train(
     def evaluated(step: int) -> None:
         if problem.held_out is not None and step not in [row["step"] for row in files.held_out]:
             tokens = files.steps[-1]["tokens"] if files.steps else 0
-            row = {"step": step, "tokens": tokens, **evaluate(params)}
+            row = {"step": step, "tokens": tokens, **evaluate(params, problem.held_out)}
             files.add(HELD_OUT, row)
             report(row)
 
-    for step in range(int(state.count), steps):
-        if step % every == 0:
-            evaluated(step)
-        prompts = problem.prompts(step)
-        is_drafted = _next_draft(draft, files.steps)
-        own = None if key is None else jax.random.fold_in(key, step)
-        clock = _Clock()
-        found = write(params, state, problem.frozen, prompts, is_drafted, own)
-        clock.lap("write")
-        rewards = judge(found, prompts)
-        clock.lap("judge")
-        params, state = update(params, state, np.float32(-centred(rewards)))
-        clock.lap("update")
-        row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **clock.laps}
-        files.add(STEPS, row)
-        files.record(state, params)
-        report(row)
-    evaluated(steps)
-    files.close(params)
+    with files:
+        for step in range(int(state.count), steps):
+            if step % every == 0:
+                evaluated(step)
+            prompts = problem.prompts(step)
+            is_drafted = _next_draft(draft, files.steps)
+            own = None if key is None else jax.random.fold_in(key, step)
+            clock = _Clock()
+            found = write(params, state, problem.frozen, prompts, is_drafted, own)
+            clock.lap("write")
+            rewards = judge(found, prompts)
+            clock.lap("judge")
+            params, state = update(params, state, np.float32(-centred(rewards)))
+            clock.lap("update")
+            row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **clock.laps}
+            files.add(STEPS, row)
+            files.record(state, params)
+            report(row)
+        evaluated(steps)
+        files.seal(params)
     return Trained(params, state, files.steps, files.held_out)
 
 
@@ -176,14 +179,15 @@ def _judging(problem: Problem) -> Callable[[Decoded, Prompts], np.ndarray]:
 
 def _written(model: Model, found: Decoded) -> Written:
     """Texts of decoded tokens `(M, P, new)`, the prompts of the first member first."""
-    tokens = found.tokens.reshape(-1, found.tokens.shape[-1])
-    lengths = found.lengths.reshape(-1)
+    tokens = np.reshape(found.tokens, (-1, found.tokens.shape[-1]))
+    lengths = np.reshape(found.lengths, -1)
     if model.tokenizer is None:
         return Written([""] * len(tokens), tokens, lengths)
     rows = [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
     return Written(model.tokenizer.decode_batch(rows), tokens, lengths)
 
 
+@lru_cache(PROGRAMS)
 def _updating(tx: ZerothOrder) -> Any:
     @partial(jax.jit, donate_argnums=(0, 1))
     def update(params, state, values):
@@ -193,20 +197,12 @@ def _updating(tx: ZerothOrder) -> Any:
     return lambda *arguments: jax.block_until_ready(update(*arguments))
 
 
-def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any], Row]:
+def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any, Prompts], Row]:
     """A function from parameters to reward, length and drift; texts are the most likely ones."""
-    model, prompts, other = problem.model, problem.held_out, problem.other
-    write = make_write_one(model, problem.new)
+    model, other = problem.model, problem.other
+    write, drift = make_write_one(model, problem.new), _drift(model.module, model.config)
 
-    @jax.jit
-    def drift(params, start, frozen, tokens):
-        before, after = (
-            jax.nn.log_softmax(model.forward(combine(part, frozen), tokens))
-            for part in (start, params)
-        )
-        return jnp.mean(jnp.sum(jnp.exp(before) * (before - after), axis=-1))
-
-    def evaluate(params) -> Row:
+    def evaluate(params, prompts: Prompts) -> Row:
         found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
         whole = jax.tree.map(lambda x: x[None], found)
         rewards = judge(whole, prompts)
@@ -217,6 +213,19 @@ def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any], Row]:
         return row | {"texts": _written(model, whole).texts[:4]}
 
     return evaluate
+
+
+@lru_cache(PROGRAMS)
+def _drift(module: ModuleType, config: Any) -> Callable[..., jax.Array]:
+    @jax.jit
+    def drift(params, start, frozen, tokens):
+        before, after = (
+            jax.nn.log_softmax(module.forward(config, combine(part, frozen), tokens))
+            for part in (start, params)
+        )
+        return jnp.mean(jnp.sum(jnp.exp(before) * (before - after), axis=-1))
+
+    return drift
 
 
 class _Clock:
@@ -265,10 +274,16 @@ class _Files:
         if self._recorder is not None:
             self._recorder.append(state, params)
 
-    def close(self, params: Any) -> None:
+    def seal(self, params: Any) -> None:
+        """A replay must reach these parameters; more steps may follow in a later process."""
+        if self._recorder is not None and self._recorder.steps:
+            self._recorder.seal(params)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
         if self._recorder is not None:
-            if self._recorder.steps:
-                self._recorder.seal(params)  # more steps may follow in a later process
             self._recorder.close()
 
 
