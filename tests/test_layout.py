@@ -10,8 +10,8 @@ import zojax
 
 ROOT = Path(zojax.__file__).parent
 NAMES = (
-    "attacks diagnostics directions implicit lm logging noise optimizers processes rollouts search "
-    "shaping stencils trajectory"
+    "attacks diagnostics directions executors implicit lm logging noise optimizers processes "
+    "rollouts search shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
@@ -31,6 +31,7 @@ ALLOWED = {  # what each part may import
     "_direction": {"_trees"},
     "_barriers": {"_sharding"},
     "_contract": set(),
+    "_evaluation": {"_evaluation"},
     "_extras": set(),
     "_failures": set(),
     "noise": {"_barriers", "_contract", "noise"},
@@ -40,7 +41,6 @@ ALLOWED = {  # what each part may import
     "execution": BASE,
     "implicit": BASE | {"implicit", "_plot"},
     "_call": {"_kept"},
-    "_evaluation": {"_checks", "_failures", "_evaluation", "_scalars"},
     "_kept": set(),
     "_estimator": ESTIMATOR,
     "_gradient": ESTIMATOR,
@@ -62,7 +62,7 @@ ALLOWED = {  # what each part may import
     "search": BASE
     | {"__version__", "search", "_call", "_evaluation", "_kept", "_locks", "_plot", "_progress"},
     "attacks": ESTIMATOR | {"_evaluation", "attacks"},
-    "executors": {"_checks", "_evaluation", "_failures", "_scalars", "executors"},
+    "executors": {"_evaluation", "_failures", "_scalars", "executors"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
     "optimizers": ESTIMATOR | {"_transform", "optimizers"},
     "processes": {"_checks"},

@@ -320,7 +320,6 @@ def test_any_step_can_be_replayed_by_values_from_outside(name):
     assert int(told.count) == 3 and jnp.array_equal(told.rng_key, KEY)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("name", KINDS)
 def test_coefficients_replay_a_step_to_the_bit(name):
     tx, replay = compiled(name)[0], jax.jit(compiled(name)[0].replay)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zojax import attacks as attacks
     from zojax import diagnostics as diagnostics
     from zojax import directions as directions
+    from zojax import executors as executors
     from zojax import implicit as implicit
     from zojax import lm as lm
     from zojax import logging as logging

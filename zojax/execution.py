@@ -91,7 +91,7 @@ def _batches(direction, indices, batch_size: int) -> PyTree:
         return lax.map(direction, indices, batch_size=batch_size)
 
 
-def _in_cache(evaluation, arguments: tuple, count: int, points: int):
+def _in_cache(evaluation, arguments, count, points):
     """`evaluation`, traced once for all uses, and a batch size that keeps its largest product in cache."""
     limit = _BATCH_PRODUCTS.get(jax.default_backend())
     if count == 1 or limit is None:

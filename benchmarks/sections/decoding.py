@@ -46,6 +46,6 @@ SECTIONS = {
                 for n in (8, 64)
             ),
         ],
-        [_decoding("members, batch 2", [PLAIN, BOTH], MUS[:1], 2, 2, tiny=True)],
+        [_decoding("members, batch 2", [PLAIN, BOTH], MUS, 2, 2, tiny=True)],
     ),
 }

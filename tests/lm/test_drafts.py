@@ -39,7 +39,7 @@ def made():
         "lookup": drafts.lookup(size=3),
         "text": oracle(3, damage=[5, 6, 13]),
         "pool": drafts.pool(count=2, size=3, capacity=32),
-        "union": drafts.union(drafts.lookup(3), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
+        "union": drafts.union(drafts.lookup(2), drafts.pool(2, 3, 32), oracle(3, damage=[9])),
     }
 
 
@@ -192,6 +192,13 @@ def test_a_pool_has_the_newest_phrases_of_each_first_token():
     assert newest.tolist() == [[[7], [2]], [[4], [-1]]]
 
 
+def test_unions_nest():
+    inner = drafts.union(drafts.lookup(1), drafts.lookup(3))
+    tree = drafts.union(inner, drafts.lookup(2)).tree
+    assert tree.paths.tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+    assert [int(n) for n in tree.sees.sum(axis=1)] == [1, 1, 2, 3, 1, 2]
+
+
 def test_a_draft_rests_where_it_does_not_pay():
     def run(params, other):
         inner = drafts.text(other, size=3)
@@ -328,7 +335,7 @@ def test_the_longest_match_in_the_text_is_followed():
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
-        (lambda: drafts.union(drafts.lookup(3), drafts.lookup(4)), r"one size, got sizes \[3, 4\]"),
+        (lambda: drafts.union(), "union needs a draft at least, got none"),
         (lambda: drafts.lookahead(window=0), "window must be 1 at least, got 0"),
         (
             lambda: drafts.lookahead(count=9, capacity=8),

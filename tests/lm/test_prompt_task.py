@@ -49,7 +49,8 @@ def of_rows(task, name="held_out"):
     return np.concatenate(outputs), np.concatenate([batch["label"] for batch in batches])
 
 
-@pytest.mark.parametrize("kind", ["llama", "roberta"])
+# tests/examples/test_finetune.py has labels of decoders.
+@pytest.mark.parametrize("kind", [pytest.param("llama", marks=pytest.mark.slow), "roberta"])
 def test_words_are_scored_where_the_prompt_ends_or_at_its_mask(kind, tmp_path):
     path = written(tmp_path, reviews(20))
     folder = model_folder(tmp_path, kind)

@@ -42,17 +42,24 @@ def same(a, b, losses=True):
         np.testing.assert_array_equal(a.losses, b.losses)
 
 
-@pytest.mark.parametrize("kept", ["checkpoint", "log"])
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    "kept, schedule",
+    [
+        ("checkpoint", "cosine"),
+        ("log", "constant"),
+        pytest.param("checkpoint", "constant", marks=pytest.mark.slow),
+        pytest.param("log", "cosine", marks=pytest.mark.slow),
+    ],
+)
 def test_an_extended_run_has_the_bits_of_a_long_one(kept, schedule, tmp_path):
-    tx, options = optimizer(schedule), {kept: tmp_path / "run", "every": 3}
-    whole = run(8, tx, every=3)
-    assert list(whole.outputs) == [0, 3, 6, 8]
+    tx, options = optimizer(schedule), {kept: tmp_path / "run", "every": 4}
+    whole = run(8, tx, every=4)
     first = run(4, tx, **options)
-    assert list(first.outputs) == [0, 3, 4] and len(first.losses) == 4
+    assert list(first.outputs) == [0, 4] and len(first.losses) == 4
     extended = run(8, tx, **options)
     same(whole, extended, losses=kept == "checkpoint")
-    assert extended.outputs.keys() >= {0, 3, 6, 8} and len(extended.losses) == 8
+    assert list(extended.outputs) == list(whole.outputs) == [0, 4, 8]
+    assert len(extended.losses) == 8
     same(whole, run(8, tx, **options), losses=kept == "checkpoint")  # nothing is left to do
     with pytest.raises(ValueError, match="run has 8 steps, more than 5"):
         run(5, tx, **options)
@@ -79,7 +86,7 @@ def test_another_run_s_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run"
     run(2, optimizer(), checkpoint=path)
     with pytest.raises(
-        ValueError, match=r"its state.*mu.* is float32\[3, 2\], this run's is missing"
+        ValueError, match=r"its state.inner_state.* is int32\[\], this run's is missing"
     ):
         run(2, zojax.mezo(0.1, num_directions=2), checkpoint=path)
     path.write_bytes(b"cut")

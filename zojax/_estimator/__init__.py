@@ -2,6 +2,6 @@
 
 from zojax._estimator.ask_tell import Asked
 from zojax._estimator.compose import Estimator, estimator
-from zojax._estimator.records import Estimate, EstimatorState
+from zojax._estimator.records import Estimate, EstimatorState, UpdateKind
 
-__all__ = ["Asked", "Estimate", "Estimator", "EstimatorState", "estimator"]
+__all__ = ["Asked", "Estimate", "Estimator", "EstimatorState", "UpdateKind", "estimator"]

@@ -106,11 +106,11 @@ def conclude(choices: Choices, asked: Asked, values: jax.Array, state, dtype=Non
     if choices.centered:
         moved = insert_center(choices.stencil, moved, values[0])
     found = finish(choices, this, asked.mu, moved, state, (), dtype)
-    floats = split.places_in(found.grads)
+    grads = split.places_in(found.grads)
     if asked.slicing is not None:
-        floats = map(asked.slicing.sliced, floats, split.floats)
-    grads = map(placed, floats, asked.shardings)
-    return found._replace(grads=split.join(list(grads), no_update))
+        grads = list(map(asked.slicing.sliced, grads, split.floats))
+    grads = list(map(placed, grads, asked.shardings))
+    return found._replace(grads=split.join(grads, no_update))
 
 
 def perturb(params: PyTree, noise: PyTree, scale: jax.Array) -> PyTree:

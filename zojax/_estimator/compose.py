@@ -10,7 +10,7 @@ normal x central x centered_ranks.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from zojax._estimator import ask_tell
 from zojax._estimator.arguments import InAxes
 from zojax._estimator.ask_tell import Asked
 from zojax._estimator.estimate import combine, estimate, repeat, slicing_axis, values
-from zojax._estimator.records import Choices, Estimate, EstimatorState
+from zojax._estimator.records import Choices, Estimate, EstimatorState, UpdateKind
 from zojax._keys import as_key
 from zojax._mesh_axis import MeshAxis
 from zojax._numerics import float_dtype
@@ -65,7 +65,8 @@ class Estimator(NamedTuple):
       combine: `combine(key, params, coefficients, dtype=None, *, state=None) -> grads`, to the bit the
         gradient of the estimate with this key and these `Estimate.coefficients`; no loss is evaluated.
       repeat: `repeat(key, params, coefficients, value, state, step=0, dtype=None) -> Estimate`, the same
-        with the next state, of which only fields that do not count evaluations change.
+        with the next state, of which only fields that do not count evaluations change. With
+        update="sliced", gradients of estimate, conclude, combine and repeat stay in slices.
       num_directions: N.
       evaluations: evaluations of one ask, or of one estimate without per-direction data.
       evaluate: `evaluate(key, fun, params, args=(), kwargs=None, *, directions=None, state=None, step=0,
@@ -111,7 +112,7 @@ def estimator(
     hold_in_loops: bool | None = None,
     linearize: bool = False,
     axis_name: str | None = None,
-    update: Literal["scalars", "sliced"] = "scalars",
+    update: UpdateKind = "scalars",
 ) -> Estimator:
     r"""A gradient estimator :math:`g = \sum_i c_i z_i`, from function values alone.
 
@@ -137,13 +138,22 @@ def estimator(
         `zojax.implicit.evaluate`.
       linearize: evaluates the linearised loss, :math:`L(x) + \mu o\,(\nabla L(x) \cdot z)`, by one
         `jax.jvp` a direction. There is no bias, and mu has no effect. The loss must be differentiable.
+      axis_name: of a mesh axis over which directions are spread: each of its D groups of devices evaluates
+        N / D directions, and `batch_size` counts those of one group. The parameters lie on the mesh, or
+        `jax.set_mesh` names it. The loss is traced under `jax.vmap(..., spmd_axis_name=axis_name)`.
+      update: who sums the directions. "scalars": every group sums all of them, and exchanges N values.
+        "sliced": every group sums all of them for 1/D of the entries of each leaf, and the inner
+        transformation updates this slice. Then the updates are gathered once, in the dtypes of the
+        parameters. A leaf is cut along its shortest dimension that D divides. Both have the bits of one
+        device, unless an inner transformation sums over a leaf.
 
     Returns:
       An `Estimator`.
 
     Raises:
       ValueError: mu or num_directions or batch_size not positive, too few directions for the
-        shaping, an ill-formed stencil.
+        shaping, an ill-formed stencil, "sliced" without an axis. In an estimate: no mesh has the axis, or
+        its size does not divide N.
       TypeError: num_directions or batch_size not a static int, a wrong type among the choices.
 
     >>> import jax, jax.numpy as jnp, zojax

@@ -209,7 +209,10 @@ def _weighted_sum(this: Directions, coefficients: jax.Array, dtype) -> tuple[PyT
     The gradient is rounded, so that a replay of the coefficients has the same bits.
     """
     c = jnp.where(jnp.isnan(coefficients), 0, coefficients)
-    combined = this.direction.combine(this.frame, c, this.like)
+    like = this.like
+    if this.slicing is not None:
+        like = jax.tree.map(this.slicing.slice_of, like)
+    combined = this.direction.combine(this.frame, c, like)
     leaves, totals = this.split.floats, this.split.places_in(combined)
     dtypes = [at_least(leaf.dtype, dtype) for leaf in leaves]
 

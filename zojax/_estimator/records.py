@@ -1,7 +1,7 @@
 """The records of an estimator: its choices, its state between steps, and one estimate."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 from jax import export
@@ -12,6 +12,9 @@ from zojax._mesh_axis import MeshAxis
 from zojax._trees import PyTree, Split
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
+
+# Which devices sum the directions: all of them, or each group a slice of the gradient.
+UpdateKind = Literal["scalars", "sliced"]
 
 
 class EstimatorState(NamedTuple):
@@ -92,7 +95,7 @@ class Choices:
     hold_in_loops: bool | None
     linearize: bool
     axis_name: str | None
-    update: str
+    update: UpdateKind
 
     @property
     def moved(self) -> tuple[float, ...]:

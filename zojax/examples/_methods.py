@@ -81,7 +81,7 @@ def _snes(mu: Any, key: Any) -> Any:
 METHODS: dict[str, Method] = {
     "mezo": _two_sided(optimizers.mezo),
     "mezo, 16 directions": _two_sided(optimizers.mezo, 16),
-    "mezo, signs": _two_sided(optimizers.mezo, direction=directions.rademacher()),
+    "mezo, normal": _two_sided(optimizers.mezo, direction=directions.normal()),
     "mezo, tied noise": Method(_tied, 2),
     "spsa": Method(_spsa, 2),
     "zo_sgd, momentum": _estimated(optimizers.zo_sgd, 1, momentum=0.9),

@@ -153,7 +153,6 @@ class Restarted(Executor):
 
     def _replace(self, slot: "_Slot", calls: list["_Call"]) -> None:
         """Makes a broken pool again. Of several calls, nothing tells which one broke it."""
-        self._renew(slot)
         if len(calls) == 1:
             calls[0].deaths += 1
         for call in calls:
@@ -162,6 +161,7 @@ class Restarted(Executor):
             else:
                 call.began = None
                 self.suspects.append(call)
+        self._renew(slot)
 
     def _abandon(self, call: "_Call") -> None:
         """Ends a cancelled call, with its pool if it runs."""
@@ -169,14 +169,15 @@ class Restarted(Executor):
             if call in queue:
                 queue.remove(call)
         for slot in self.slots:
-            if call in slot.running.values():
-                others = [other for other in slot.running.values() if other is not call]
-                self._renew(slot)
-                for other in others:
+            calls = list(slot.running.values())
+            if call in calls:
+                for other in calls:
                     other.began = None
-                self.waiting.extendleft(reversed(others))
+                self.waiting.extendleft(other for other in reversed(calls) if other is not call)
+                self._renew(slot)
 
     def _renew(self, slot: "_Slot") -> None:
+        """A new pool, after the calls of the old one went to a queue."""
         slot.running.clear()
         self.kill(slot.pool)
         slot.pool = _checked(self.factory())

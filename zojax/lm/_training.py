@@ -96,11 +96,10 @@ def train(
     params = jax.tree.map(lambda x: x.copy(), task.params)  # the step donates its arguments
     opened = nullcontext() if log is None else trajectory.Recorder(log, tx, params, note=note)
     with opened as recorder:
-        run = Run(params, tx.init(params), [], {})
         if recorder is not None and recorder.past is not None:
             run = _replayed(recorder.past, tx, params, sorted(stops), evaluate)
-        elif checkpoint is not None and pathlib.Path(checkpoint).expanduser().exists():
-            run = _checkpoint.read(checkpoint, run.params, run.state)
+        else:
+            run = _kept(checkpoint, params, tx.init(params))
         params, state, losses, outputs = run
         if len(losses) > steps:
             raise ValueError(f"{log or checkpoint} has {len(losses)} steps, more than {steps}.")
@@ -135,6 +134,13 @@ def train(
     if steps not in outputs:
         outputs[steps] = evaluate(params)
     return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
+
+
+def _kept(checkpoint: str | PathLike | None, params: Any, state: Any) -> Run:
+    """The run of a checkpoint; a new one without."""
+    if checkpoint is None or not pathlib.Path(checkpoint).expanduser().exists():
+        return Run(params, state, [], {})
+    return _checkpoint.read(checkpoint, params, state)
 
 
 def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:

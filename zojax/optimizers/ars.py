@@ -6,7 +6,7 @@ import optax
 from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -17,6 +17,8 @@ def ars(
     num_top: int | None = None,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Augmented random search: steps along the best directions, in units of the values' spread.
@@ -37,6 +39,8 @@ def ars(
       num_top: b; half of N by default, at least one.
       direction: `directions.normal()` by default.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -68,6 +72,8 @@ def ars(
         mu=mu,
         num_directions=n,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
 
     def rate(step):

@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions
 from zojax._checks import require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax.directions.layers import LayerOf
 
@@ -16,6 +16,8 @@ def block_coordinate(
     num_directions: int = 1,
     layer_of: LayerOf | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""MeZO on one block of layers a step, in turn.
@@ -35,6 +37,8 @@ def block_coordinate(
       num_directions: N.
       layer_of: numbers the blocks, see `directions.layers`; by default each leaf is one.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -58,5 +62,7 @@ def block_coordinate(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -6,7 +6,7 @@ import optax
 from zojax import directions
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -18,6 +18,8 @@ def conmezo(
     momentum: float = 0.95,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""MeZO with directions in a cone around the momentum of past estimates.
@@ -40,6 +42,8 @@ def conmezo(
       direction: of z; `directions.rademacher()` by default, whose norm is exactly :math:`\sqrt d`. For
         other directions the norm is taken to be that.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -63,5 +67,7 @@ def conmezo(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -9,7 +9,7 @@ import optax
 from zojax import directions, stencils
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax._trees import total_size
 from zojax.stencils import Stencil
@@ -21,6 +21,8 @@ def coordinate_descent(
     num_coordinates: int = 1,
     stencil: Stencil | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Finite differences of a few random coordinates, which alone are moved.
@@ -41,6 +43,8 @@ def coordinate_descent(
       num_coordinates: \|S\|, at most d.
       stencil: `stencils.forward()` by default, as in the paper; `stencils.central()` takes 2 \|S\|.
       batch_size: coordinates evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -66,6 +70,8 @@ def coordinate_descent(
         mu=mu,
         num_directions=n,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     # The estimate is a mean over the coordinates, the formula a sum.
     return zeroth_order(optax.chain(optax.scale(n), optax.sgd(learning_rate)), source, key)

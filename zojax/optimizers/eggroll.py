@@ -10,7 +10,7 @@ from zojax import directions, stencils
 from zojax import shaping as shapings
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._estimator.arguments import InAxes
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax.shaping import Shaping
@@ -28,6 +28,8 @@ def eggroll(
     optimizer: Callable[..., optax.GradientTransformation] = optax.sgd,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     in_axes: InAxes = None,
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
@@ -60,6 +62,8 @@ def eggroll(
       optimizer: makes an optax transformation of the learning rate, as `optax.adam`.
       direction: `directions.low_rank(rank)` by default: signs, cheaper than the paper's normal factors.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       in_axes: arguments of the loss with one slice a direction, see `zojax.estimator`.
       key: of the run.
 
@@ -95,6 +99,8 @@ def eggroll(
         mu=mu,
         num_directions=n,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
         in_axes=in_axes,
     )
 

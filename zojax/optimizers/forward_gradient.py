@@ -6,7 +6,7 @@ import optax
 from zojax import directions, stencils
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -16,6 +16,8 @@ def forward_gradient(
     momentum: float | None = None,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Exact directional derivatives by forward-mode differentiation.
@@ -37,6 +39,8 @@ def forward_gradient(
       momentum: decay of `optax.trace`; None keeps no state.
       direction: `directions.normal()` by default, as in the paper.
       batch_size: directions at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -59,6 +63,8 @@ def forward_gradient(
         stencils.forward(),
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
         linearize=True,
     )
     return zeroth_order(optax.sgd(learning_rate, momentum), source, key)

@@ -6,7 +6,7 @@ import optax
 from zojax import shaping, stencils
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -16,6 +16,8 @@ def fzoo(
     num_directions: int = 8,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Steps in units of the spread of the losses around x.
@@ -35,6 +37,8 @@ def fzoo(
       num_directions: N, at least 2.
       direction: `directions.rademacher()` by default, as in the paper.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -63,5 +67,7 @@ def fzoo(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

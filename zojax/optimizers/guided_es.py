@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions
 from zojax._checks import require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -17,6 +17,8 @@ def guided_es(
     alpha: float = 0.5,
     momentum: float | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Half of each direction lies in the span of the last estimates.
@@ -40,6 +42,8 @@ def guided_es(
       alpha: share of the full space; the paper's 0.5.
       momentum: decay of `optax.trace`; None keeps no more state.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -62,5 +66,7 @@ def guided_es(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate, momentum), source, key)

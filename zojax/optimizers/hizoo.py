@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions, stencils
 from zojax._checks import require_count, require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -16,6 +16,8 @@ def hizoo(
     smoothing: float = 1e-6,
     floor: float = 1e-2,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Steps scaled by an estimate of the Hessian's diagonal, with the estimator of the curvature mended.
@@ -37,6 +39,8 @@ def hizoo(
       smoothing: alpha, the weight of a step's curvature.
       floor: least h, positive.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -61,5 +65,7 @@ def hizoo(
         mu=mu,
         num_directions=2 * require_count("num_pairs", num_pairs),
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions
 from zojax._checks import require_fraction, require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax.directions.layers import LayerOf
 
@@ -17,6 +17,8 @@ def lezo(
     sparsity: float = 0.75,
     layer_of: LayerOf | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""MeZO in a random part of the layers, another one in each step.
@@ -37,6 +39,8 @@ def lezo(
       sparsity: share of layers that do not move, in [0, 1).
       layer_of: numbers the layers, see `directions.layers`; by default each leaf is one.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -61,5 +65,7 @@ def lezo(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

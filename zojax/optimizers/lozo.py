@@ -7,7 +7,7 @@ import optax
 
 from zojax import directions
 from zojax._checks import require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -19,6 +19,8 @@ def lozo(
     refresh: int = 50,
     momentum: float | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Low-rank directions that share a factor for some steps.
@@ -42,6 +44,8 @@ def lozo(
       refresh: steps with the same V; the paper's 50 to 100.
       momentum: of U, see `lozo_m`.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -71,6 +75,8 @@ def lozo(
         mu=radius if callable(mu) else radius(0),
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)
 
@@ -83,6 +89,8 @@ def lozo_m(
     refresh: int = 50,
     momentum: float = 0.9,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""`lozo` with momentum of the factor U, which is small.
@@ -103,6 +111,8 @@ def lozo_m(
       refresh: steps with the same V.
       momentum: beta.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -120,4 +130,15 @@ def lozo_m(
     >>> updates.shape
     (4, 3)
     """
-    return lozo(learning_rate, mu, num_directions, rank, refresh, momentum, batch_size, key)
+    return lozo(
+        learning_rate,
+        mu,
+        num_directions,
+        rank,
+        refresh,
+        momentum,
+        batch_size,
+        axis_name,
+        update,
+        key,
+    )

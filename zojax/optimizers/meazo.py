@@ -8,7 +8,7 @@ import optax
 
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -27,6 +27,8 @@ def meazo(
     eps: float = 1e-8,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Adam's normalisation with one scalar for all coordinates.
@@ -49,6 +51,8 @@ def meazo(
       eps: added to the root.
       direction: `directions.rademacher()` by default.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -66,7 +70,14 @@ def meazo(
     Array([0.1, 0.1, 0.1], dtype=float32)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(direction, mu=mu, num_directions=num_directions, batch_size=batch_size)
+    source = estimator(
+        direction,
+        mu=mu,
+        num_directions=num_directions,
+        batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
+    )
     scale = optax.GradientTransformationExtraArgs(_init, _updating(decay, eps))
     inner = optax.chain(scale, optax.scale_by_learning_rate(learning_rate))
     return zeroth_order(inner, source, key)

@@ -7,7 +7,7 @@ import optax
 
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -19,6 +19,8 @@ def mezo(
     mask: Any = None,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Fine-tuning with the memory of inference.
@@ -41,6 +43,8 @@ def mezo(
       direction: `directions.rademacher()` by default. It is cheaper than the paper's
         `directions.normal()`, with less variance.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -63,5 +67,12 @@ def mezo(
     inner = optax.sgd(learning_rate)
     if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
         inner = optax.chain(optax.add_decayed_weights(weight_decay, mask), inner)
-    source = estimator(direction, mu=mu, num_directions=num_directions, batch_size=batch_size)
+    source = estimator(
+        direction,
+        mu=mu,
+        num_directions=num_directions,
+        batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
+    )
     return zeroth_order(inner, source, key)

@@ -6,7 +6,7 @@ import optax
 from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -17,6 +17,8 @@ def open_es(
     weight_decay: float = 5e-3,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Evolution strategies as a scalable alternative to reinforcement learning.
@@ -32,6 +34,8 @@ def open_es(
       weight_decay: lambda of AdamW.
       direction: `directions.normal()` by default; `directions.low_rank()` gives EGGROLL's population.
       batch_size: pairs evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -63,5 +67,7 @@ def open_es(
         mu=mu,
         num_directions=population // 2,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.adamw(learning_rate, weight_decay=weight_decay), source, key)

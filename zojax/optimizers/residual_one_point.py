@@ -6,7 +6,7 @@ import optax
 from zojax import directions, stencils
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -16,6 +16,8 @@ def residual_one_point(
     num_directions: int = 1,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""One evaluation a step: the difference from the last step's value.
@@ -36,6 +38,8 @@ def residual_one_point(
       num_directions: N.
       direction: `directions.normal()` by default, as in the paper.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,5 +64,7 @@ def residual_one_point(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions, shaping, stencils
 from zojax._checks import require_count, require_positive, require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -15,6 +15,8 @@ def snes(
     learning_rate: float = 1.0,
     scale_rate: float | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Separable natural evolution strategies: a normal whose mean and scales both learn.
@@ -36,6 +38,8 @@ def snes(
       learning_rate: eta of the mean.
       scale_rate: eta_sigma; :math:`(3 + \ln d) / (5 \sqrt d)` by default.
       batch_size: members evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -63,6 +67,8 @@ def snes(
         mu=mu,
         num_directions=n,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     # The estimate divides by N mu.
     return zeroth_order(optax.sgd(learning_rate * n * mu**2), source, key)

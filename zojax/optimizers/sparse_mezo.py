@@ -6,7 +6,7 @@ import optax
 from zojax import directions
 from zojax._checks import require_fraction, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -17,6 +17,8 @@ def sparse_mezo(
     sparsity: float = 0.8,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""MeZO on the weights of small magnitude.
@@ -38,6 +40,8 @@ def sparse_mezo(
       sparsity: share of weights that do not move, in [0, 1).
       direction: of s; `directions.rademacher()` by default, the paper's is normal.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -61,5 +65,7 @@ def sparse_mezo(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

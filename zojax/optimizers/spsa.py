@@ -6,7 +6,7 @@ import optax
 
 from zojax._checks import require_no_schedule, require_positive, require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -19,6 +19,8 @@ def spsa(
     num_directions: int = 1,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Simultaneous perturbation stochastic approximation.
@@ -36,6 +38,8 @@ def spsa(
       num_directions: N.
       direction: `directions.rademacher()` by default; SPSA needs E|1/z| finite, so not the normal.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -68,5 +72,12 @@ def spsa(
     def rate(k):
         return a / (jnp.float32(k) + 1 + A) ** alpha
 
-    source = estimator(direction, mu=radius, num_directions=num_directions, batch_size=batch_size)
+    source = estimator(
+        direction,
+        mu=radius,
+        num_directions=num_directions,
+        batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
+    )
     return zeroth_order(optax.sgd(rate), source, key)

@@ -5,7 +5,7 @@ import optax
 
 from zojax import directions
 from zojax._checks import require_rate
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -16,6 +16,8 @@ def subzero(
     rank: int = 24,
     refresh: int = 1000,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Random subspaces that stay for many steps.
@@ -37,6 +39,8 @@ def subzero(
       rank: r; the paper's 24 to 48.
       refresh: steps in one subspace; the paper's 500 to 2,000.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,5 +64,7 @@ def subzero(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -10,21 +10,18 @@ from zojax.lm.models.drafting import Draft, Round, joined
 
 
 def union(*drafts: Draft) -> Draft:
-    """The candidates of several drafts of one size, in one forward pass.
+    """The candidates of several drafts, in one forward pass.
 
     >>> from zojax.lm import drafts
-    >>> drafts.union(drafts.lookup(size=4), drafts.text(jnp.array([[5, 6, 7]]), size=4)).tree.paths
-    array([[0, 1, 2, 3],
-           [4, 5, 6, 7]])
+    >>> drafts.union(drafts.text(jnp.array([[5, 6, 7]]), size=4), drafts.lookup(size=2)).tree.paths
+    array([[ 0,  1,  2,  3],
+           [ 4,  5, -1, -1]])
 
     Raises:
-      ValueError: without a draft, and for drafts of different sizes.
+      ValueError: without a draft, and for one that rests.
     """
-    sizes = sorted({draft.tree.paths.shape[1] for draft in drafts})
-    if len(sizes) != 1:
-        raise ValueError(
-            f"union needs drafts of one size, got sizes {sizes}; give them the same size."
-        )
+    if not drafts:
+        raise ValueError("union needs a draft at least, got none.")
     if any(draft.pays is not None for draft in drafts):
         raise ValueError("union needs drafts that always draft; write auto(union(...), cost).")
     tree = joined(*(draft.tree for draft in drafts))

@@ -13,7 +13,7 @@ class Tree(NamedTuple):
 
     Attributes:
       sees: `(N, N)` bools, which drafted tokens each one sees, itself included. All see the text.
-      paths: `(C, K)` integers, the tokens of each candidate.
+      paths: `(C, K)` integers, the tokens of each candidate; -1 behind a shorter one.
       asked: `(N,)` bools, the tokens after which the model's choice is computed; those of paths at least.
     """
 
@@ -45,13 +45,13 @@ class Round(NamedTuple):
     @property
     def drafts(self) -> jax.Array:
         """`(B, C, K)`, the candidates."""
-        return self.nodes[:, self.paths]
+        return jnp.where(self.paths < 0, -1, self.nodes[:, np.maximum(self.paths, 0)])
 
     @property
     def after(self) -> jax.Array:
         """`(B, C, K + 1)`, the model's choices along each candidate: after 0 to K of its tokens."""
         root = np.zeros((len(self.paths), 1), int)
-        return self.answers[:, np.concatenate([root, 1 + self.paths], axis=1)]
+        return self.answers[:, np.concatenate([root, 1 + np.maximum(self.paths, 0)], axis=1)]
 
 
 class Draft(NamedTuple):
@@ -109,11 +109,14 @@ def resting(draft: Draft) -> Draft:
 
 
 def joined(*trees: Tree) -> Tree:
-    """All tokens of several trees, none of which sees another's; candidates have one size."""
+    """All tokens of several trees, none of which sees another's."""
     starts = np.cumsum([0, *(len(tree.asked) for tree in trees)])
     sees = np.zeros((starts[-1], starts[-1]), bool)
     for tree, start, end in zip(trees, starts, starts[1:], strict=False):
         sees[start:end, start:end] = tree.sees
-    paths = [tree.paths + start for tree, start in zip(trees, starts, strict=False)]
+    size, paths = max(tree.paths.shape[1] for tree in trees), []
+    for tree, start in zip(trees, starts, strict=False):
+        moved = np.where(tree.paths < 0, -1, tree.paths + start)
+        paths.append(np.pad(moved, ((0, 0), (0, size - moved.shape[1])), constant_values=-1))
     asked = [tree.asked for tree in trees]
     return Tree(sees, np.concatenate(paths), np.concatenate(asked))

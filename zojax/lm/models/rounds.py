@@ -102,7 +102,8 @@ def _round(run: Run, state: State) -> State:
     is_added = steps < count[:, None]
     places = jnp.where(is_added, length[:, None] + steps, text.shape[1])
     text = text.at[rows, places].set(said, mode="drop")
-    path = jnp.pad(1 + jnp.asarray(tree.paths)[best], ((0, 0), (1, 0)))  # of the best candidate
+    nodes_of = jnp.asarray(1 + np.maximum(tree.paths, 0))
+    path = jnp.pad(nodes_of[best], ((0, 0), (1, 0)))  # of the best candidate
     cache = jax.tree.map(
         lambda a, b: a.at[:, rows, start + steps].set(b[:, rows, path]), state.cache, own
     )

@@ -90,13 +90,14 @@ def minimize(
     a time. With an executor, several points run at once: a batch, or as many as the algorithm keeps in
     flight (`search.asracos`).
 
-    **Failures.** An evaluation that is not finite, or raises on the host, counts as inf and is reported.
-    The search goes on, unless the first 10 evaluations (or all, if fewer) raise the same type of exception
-    or return no number. Then that exception is raised. Pass `catch` for exceptions that `fun` raises on
-    purpose.
+    **Failures.** An evaluation that is not finite, or on the host raises or takes longer than `timeout`,
+    counts as inf and is reported. The search goes on, unless the first 10 evaluations (or all, if fewer)
+    raise the same type of exception or return no number. Then that exception is raised. Pass `catch` for
+    exceptions that `fun` raises on purpose.
 
     **Ends.** A keyboard interrupt ends the search, which returns the result so far. So does an executor
-    that breaks, is shut down or cancels an evaluation. Any other exception, such as a callback's, is raised
+    that breaks, is shut down or cancels an evaluation. Evaluations that still run are cancelled: executors
+    of `zojax.executors` end them, others finish them. Any other exception, such as a callback's, is raised
     with an attribute `partial_result`, the `SearchResult` so far. A compiled search notices an interrupt
     only with a callback, a bar or a time budget. Without these, the current run is lost.
 
@@ -158,8 +159,8 @@ def minimize(
       init_values: their values, if known. They cost no evaluations.
       target: end a run once its best value is at least this good. For one objective.
       patience: end a run after this many evaluations without improvement. For one objective.
-      time_budget: seconds until the search ends, including compilation. Evaluations that still run in an
-        executor are left behind.
+      time_budget: seconds until the search ends, including compilation. It ends while evaluations run;
+        without an executor, once compiled code in them returns.
       maximize: search for the largest value instead. With several objectives, one flag for all, or a tuple
         with one for each.
       objectives: how many values `fun` returns. By default, as many as the algorithm takes, or 1.
@@ -174,7 +175,12 @@ def minimize(
       batched: `fun`, on the host, takes all points that the algorithm proposes together, as one pytree
         whose leaves have a leading axis, and returns their values (n,). Attributes are a list of n, or a
         pytree with leading axes. The default algorithm then proposes 4 + 3 ln d points together.
-      executor: for host functions, from `concurrent.futures`: processes, threads or a cluster.
+      executor: for host functions, from `concurrent.futures`: processes, threads or a cluster, see
+        `zojax.executors`.
+      timeout: seconds of an evaluation on the host, counted from when a worker gets it. A late call is
+        ended, or left behind in a thread.
+      retries: how often an evaluation on the host is made again after it raised or was late, except after
+        exceptions in `catch`.
       catch: exception types that always count as failed evaluations, on the host.
       pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
         functions on the host and one objective, without a journal.
