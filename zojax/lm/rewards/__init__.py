@@ -3,7 +3,8 @@
 A step has three parts:
 
 1. a population of members continues the same prompts, in one program: `make_write`;
-2. a reward, `(Written, examples) -> (N,)`, scores the texts, in Python or JAX: `each`, `together`, `traced`;
+2. a reward, `(Written, examples) -> (N,)`, scores the texts in Python or JAX: `each`, `together`,
+   `traced`;
 3. the optimizer gets minus each member's reward, `centred` for each prompt.
 
 `train` repeats it, records the scalars of each step and evaluates held-out prompts. Any optimizer with

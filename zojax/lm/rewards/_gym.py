@@ -27,8 +27,8 @@ class Gym(NamedTuple):
     Attributes:
       train: `Prompts` to draw from, see `batches`.
       held_out: other `Prompts`; no question is in both.
-      reward: the task's own score of the first line: 1 for the right answer, a part of it for a text that
-        contains it.
+      reward: the task's own score of the first line: 1 for the right answer. Some tasks give a part of it
+        to a line that contains the answer.
     """
 
     train: Prompts
