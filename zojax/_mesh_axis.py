@@ -96,8 +96,15 @@ class MeshAxis(NamedTuple):
 
     def _whole(self, x: jax.Array) -> jax.Array:
         """x, of which every group has all. The compiler shards over the other axes."""
-        options = {"mesh": self.mesh, "axis_names": {self.name}, "check_vma": False}
-        return jax.shard_map(lambda x: x, in_specs=P(), out_specs=P(), **options)(x)
+        same = jax.shard_map(
+            lambda x: x,
+            mesh=self.mesh,
+            in_specs=P(),
+            out_specs=P(),
+            axis_names={self.name},
+            check_vma=False,
+        )
+        return same(x)
 
     def _placed(self, x: jax.Array, *spec) -> jax.Array:
         place = jax.sharding.reshard if self.is_explicit else lax.with_sharding_constraint
