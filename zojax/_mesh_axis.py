@@ -144,7 +144,6 @@ def require_axis(name: str, meshes: Iterable[AbstractMesh], count: int) -> MeshA
             f"axis_name={name!r} is an axis neither of the current mesh, which has {current.axis_names}, "
             "nor of the parameters' mesh: place these on a mesh with it, or call inside "
             "jax.set_mesh(mesh). Inside shard_map leave axis_name out."
-            * (name in current.manual_axes)
         )
     if count % axis.size:
         raise ValueError(
