@@ -96,8 +96,15 @@ class MeshAxis(NamedTuple):
 
     def _whole(self, x: jax.Array) -> jax.Array:
         """x, of which every group has all. The compiler shards over the other axes."""
-        options = {"mesh": self.mesh, "axis_names": {self.name}, "check_vma": False}
-        return jax.shard_map(lambda x: x, in_specs=P(), out_specs=P(), **options)(x)
+        same = jax.shard_map(
+            lambda x: x,
+            mesh=self.mesh,
+            in_specs=P(),
+            out_specs=P(),
+            axis_names={self.name},
+            check_vma=False,
+        )
+        return same(x)
 
     def _placed(self, x: jax.Array, *spec) -> jax.Array:
         place = jax.sharding.reshard if self.is_explicit else lax.with_sharding_constraint
@@ -137,7 +144,6 @@ def require_axis(name: str, meshes: Iterable[AbstractMesh], count: int) -> MeshA
             f"axis_name={name!r} is an axis neither of the current mesh, which has {current.axis_names}, "
             "nor of the parameters' mesh: place these on a mesh with it, or call inside "
             "jax.set_mesh(mesh). Inside shard_map leave axis_name out."
-            * (name in current.manual_axes)
         )
     if count % axis.size:
         raise ValueError(
