@@ -656,3 +656,47 @@ def test_values_may_be_traced_numbers():
     _, asked = estimator.ask(0, jnp.ones(2))
     grads = jax.jit(lambda a, b: estimator.tell(asked, [a, b]))(1.0, 2.0)
     np.testing.assert_allclose(grads, estimator.tell(asked, [1.0, 2.0]), rtol=1e-6)
+
+
+def test_values_of_slices_joined_are_told_for_the_same_bits():
+    x, data = jnp.linspace(-1, 1, 4), jnp.arange(20.0).reshape(5, 4)
+
+    def loss(x, row=1.0):
+        return jnp.sum(jnp.cos(x * row))
+
+    for stencil in (stencils.central(), stencils.forward()):
+        source = zojax.estimator(stencil=stencil, num_directions=5, batch_size=1)
+        out = source.estimate(3, loss, x)
+        parts = [source.evaluate(3, loss, x, directions=slice(*ends)) for ends in ((3,), (3, None))]
+        values = jnp.concatenate(parts)
+        assert values.shape == (source.evaluations,)
+        told = source.conclude(source.asked(3, x), values)
+        np.testing.assert_array_equal(told.coefficients, out.coefficients)
+        np.testing.assert_array_equal(told.grads, out.grads)
+    source = zojax.estimator(num_directions=5, in_axes=(None, 0), batch_size=1)
+    out = source.estimate(3, loss, x, (data,))
+    own = source.evaluate(3, loss, x, (data[3:],), directions=slice(3, 5))
+    values = jnp.concatenate(
+        [source.evaluate(3, loss, x, (data[:3],), directions=slice(0, 3)), own]
+    )
+    np.testing.assert_array_equal(source.tell(source.asked(3, x), values), out.grads)
+
+
+@pytest.mark.parametrize(
+    "directions, error, match",
+    [
+        (3, TypeError, "directions must be a slice"),
+        (slice(0, 5, 2), ValueError, "directions must be consecutive"),
+        (slice(7, 9), ValueError, "at least one of 5"),
+    ],
+)
+def test_unusable_slices_of_directions_are_refused(directions, error, match):
+    source = zojax.estimator(num_directions=5)
+    with pytest.raises(error, match=match):
+        source.evaluate(0, jnp.sum, jnp.ones(3), directions=directions)
+
+
+def test_a_value_at_x_for_each_direction_is_no_value_of_a_slice():
+    source = zojax.estimator(stencil=stencils.forward(), num_directions=2, with_key=True)
+    with pytest.raises(ValueError, match=r"stencils\.central\(\)"):
+        source.evaluate(0, lambda x, key: jnp.sum(x), jnp.ones(3))

@@ -172,7 +172,7 @@ def _evaluate(estimate: Callable[[], Callable], fun, options: _Options, key, arg
         in_axes=_reorder(options.in_axes.value, places, len(args)),
     )
     slicing = options.slicing.value(params)
-    grads = out.grads if slicing is None else slicing.alike(out.grads, params)
+    grads = out.grads if slicing is None else slicing.gathered(out.grads, params)
     if not options.has_aux:
         return out.value, grads
     aux = out.aux if reduce_aux is None else reduce_aux(out.aux)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from zojax._alike import sharded_alike
 from zojax._trees import PyTree
@@ -43,51 +45,70 @@ class MeshAxis(NamedTuple):
         """The results of rows of indices, in the order of the indices."""
         return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape((-1, *x.shape[2:])), results)
 
-    def gathered(self, x: jax.Array) -> jax.Array:
-        """x on all devices, computed by groups. A single constraint would also have all compute it."""
+    def on_all(self, x: jax.Array) -> jax.Array:
+        """x, computed by groups, on all devices. A single constraint would have each group compute all."""
         return self._placed(self._placed(x, self.name))
 
     def sliced(self, x: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-        """x, of which each group computes a slice, along the shortest dimension that fits.
-
-        The size of the axis divides the dimension, and the type of `like` does not shard it. Without such
-        a dimension each group computes all.
-        """
-        spec = self._sliced_spec(like)
-        if spec is None:
+        """x, of which each group computes one slice, sharded over the other axes as `like`."""
+        dimension = self._dimension(like)
+        if dimension is None:
             return self._like(x, like)
         if self.is_explicit or isinstance(like, jax.ShapeDtypeStruct):
-            return self._placed(x, *spec)
-        return sharded_alike(x, self._placed(like, *spec))  # sharded over other axes, as `like` is
+            return self._placed(x, *self._sliced_spec(like, dimension))
+        slices = self._placed(self._whole(like), *self._sliced_spec(like, dimension))
+        return sharded_alike(x, slices)
 
     def slice_of(self, like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        """The type of a slice, where types have shardings."""
-        spec = self._sliced_spec(like) if self.is_explicit else None
-        if spec is None:
+        """The type of a slice, on a mesh whose axes are part of types."""
+        dimension = self._dimension(like) if self.is_explicit else None
+        if dimension is None:
             return like
-        return like.update(sharding=NamedSharding(self.mesh, PartitionSpec(*spec)))
+        spec = P(*self._sliced_spec(like, dimension))
+        return like.update(sharding=NamedSharding(self.mesh, spec))
 
-    def _sliced_spec(self, like: jax.Array | jax.ShapeDtypeStruct) -> list | None:
-        free = None if self.is_explicit else PartitionSpec.UNCONSTRAINED
-        spec = [free if axis is None else axis for axis in _spec(like)]
-        fits = [i for i, n in enumerate(like.shape) if spec[i] is free and n and n % self.size == 0]
-        if not fits:
-            return None
-        spec[min(fits, key=lambda i: like.shape[i])] = self.name
+    def gathered(self, tree: PyTree, like: PyTree) -> PyTree:
+        """Slices put together, sharded as the arrays in their places. A leaf may be None."""
+        return jax.tree.map(lambda p, x: x if x is None else self._gathered(x, p), like, tree)
+
+    def _gathered(self, x: jax.Array, like: jax.Array) -> jax.Array:
+        if self.is_explicit:
+            return self._like(x, like)
+        # Bits, since XLA's CPU backend gathers narrow floats as float32.
+        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+        return self._like(lax.bitcast_convert_type(self._whole(bits), x.dtype), like)
+
+    def _dimension(self, like: jax.Array | jax.ShapeDtypeStruct) -> int | None:
+        """The shortest dimension that the size of the axis divides, and the type does not shard."""
+        spec = _spec(like)
+        fits = [i for i, n in enumerate(like.shape) if spec[i] is None and n and n % self.size == 0]
+        return min(fits, key=lambda i: like.shape[i], default=None)
+
+    def _sliced_spec(self, like: jax.Array | jax.ShapeDtypeStruct, dimension: int) -> list:
+        spec = list(_spec(like)) if self.is_explicit else [P.UNCONSTRAINED] * len(like.shape)
+        spec[dimension] = self.name
         return spec
-
-    def alike(self, tree: PyTree, like: PyTree) -> PyTree:
-        """The arrays of a tree, each with the sharding of the array in its place. A leaf may be None."""
-        return jax.tree.map(lambda p, x: x if x is None else self._like(x, p), like, tree)
 
     def _like(self, x: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
         if self.is_explicit:
             return self._placed(x, *_spec(like))
         return x if isinstance(like, jax.ShapeDtypeStruct) else sharded_alike(x, like)
 
+    def _whole(self, x: jax.Array) -> jax.Array:
+        """x, of which every group has all. The compiler shards over the other axes."""
+        same = jax.shard_map(
+            lambda x: x,
+            mesh=self.mesh,
+            in_specs=P(),
+            out_specs=P(),
+            axis_names={self.name},
+            check_vma=False,
+        )
+        return same(x)
+
     def _placed(self, x: jax.Array, *spec) -> jax.Array:
         place = jax.sharding.reshard if self.is_explicit else lax.with_sharding_constraint
-        return place(x, NamedSharding(self.mesh, PartitionSpec(*spec)))
+        return place(x, NamedSharding(self.mesh, P(*spec)))
 
 
 def _spec(like: jax.Array | jax.ShapeDtypeStruct) -> tuple:
@@ -123,7 +144,6 @@ def require_axis(name: str, meshes: Iterable[AbstractMesh], count: int) -> MeshA
             f"axis_name={name!r} is an axis neither of the current mesh, which has {current.axis_names}, "
             "nor of the parameters' mesh: place these on a mesh with it, or call inside "
             "jax.set_mesh(mesh). Inside shard_map leave axis_name out."
-            * (name in current.manual_axes)
         )
     if count % axis.size:
         raise ValueError(

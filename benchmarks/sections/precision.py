@@ -18,7 +18,7 @@ def _curves(label, **settings):
 
 def _step(weights, names, **settings):
     settings = {"weights": weights, **settings}
-    return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names)
+    return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
 
 
 def curves(rows: list[dict]) -> list[dict]:
@@ -40,12 +40,11 @@ def curves(rows: list[dict]) -> list[dict]:
 
 
 def costs(rows: list[dict]) -> list[dict]:
-    """Peaks by the compiler, and seconds of a step."""
+    """Peaks by the compiler."""
     lines = []
     for work, here in by_work(rows).items():
         floor = here.get("forward", {})
         for name, row in here.items():
-            seconds = row.get("seconds", {}).get("median")
             lines.append(
                 {
                     "weights": work.removeprefix("SmolLM2, "),
@@ -53,7 +52,6 @@ def costs(rows: list[dict]) -> list[dict]:
                     "parameters, MB": row["parameters"] / 1e6 if "parameters" in row else "",
                     "peak, MB": row["peak"] / 1e6 if row.get("peak") else row.get("failed", ""),
                     "peak / forward's": over(row.get("peak"), floor.get("peak")),
-                    "s": seconds or "",
                 }
             )
     return filled(lines)

@@ -56,7 +56,7 @@ class Evaluations(NamedTuple):
         numbers = jnp.arange(indices.start, indices.stop)
         values, aux = execution.evaluate(draw, evaluation, numbers, offsets, batch_size, axis)
         if axis is not None:
-            values = jax.tree.map(axis.gathered, values)
+            values = jax.tree.map(axis.on_all, values)
         return values, aux
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import export
 
 from zojax import _barriers, noise
 from zojax._call import compiled_call, compiled_outside
@@ -31,6 +32,9 @@ class RoundedState(NamedTuple):
 
     inner_state: optax.OptState
     residual: PyTree
+
+
+export.register_namedtuple_serialization(RoundedState, serialized_name="zojax.RoundedState")
 
 
 class Rule(Protocol):

@@ -193,7 +193,7 @@ def _step(
     def whole(p, u):
         u = u if slicing is None else slicing.sliced(u, p)
         u = settled(p, u)
-        return u if slicing is None else slicing.alike(u, p)
+        return u if slicing is None else slicing.gathered(u, p)
 
     changes = list(map(whole, split.floats, split.places_in(updates)))
     inner_state = jax.tree.map(_with_type_of, inner_state, state.inner_state)

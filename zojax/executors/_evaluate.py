@@ -56,7 +56,11 @@ def evaluate(
 
     require_executor(executor)
     limit, catch = require_limits(timeout, retries, executor), as_catch(catch)
-    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
+    as_nan: tuple[type[Exception], ...] = (
+        *catch,
+        WorkerDied,
+        *([] if timeout is None else [TimeoutError]),
+    )
     values, errors = [], []
     with Evaluator(executor, timeout=limit, retries=retries, final=catch) as evaluator:
         for task in evaluator.in_order(evaluator.call(fun, tuple(args)), points):

@@ -53,7 +53,7 @@ def qes(
         q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
 
     over a population of P, with f its standardised losses. A move that leaves the range of its integer is
-    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    zero, in :math:`\delta` and in the step. The residual e is the rounding error, within 1.5. It is not
     stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
@@ -79,7 +79,7 @@ def qes(
       A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
-      ValueError: no leaf that the mask selects.
+      ValueError: no leaf that the mask selects, or a population of one.
       TypeError: a selected leaf that is neither uint8 nor int8.
 
     References:
@@ -97,6 +97,8 @@ def qes(
     require_positive("sigma", sigma)
     require_rate("decay", decay)
     n, horizon = require_count("population", population), require_count("horizon", horizon)
+    if n < 2:
+        raise ValueError(f"population must be at least 2, got {n}: values are compared.")
     source = estimator(
         rademacher(),
         stencils.one_point(),

@@ -9,7 +9,7 @@ import optax
 from zojax import directions, shaping
 from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import estimator
+from zojax._estimator import UpdateKind, estimator
 from zojax._transform import ZerothOrder, zeroth_order
 
 
@@ -21,6 +21,8 @@ def qzo(
     mask: Any | Callable[[tuple, jax.ShapeDtypeStruct], bool] | None = None,
     direction: Direction | None = None,
     batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
     r"""Fine-tunes the scales of quantised weights; their integers stay as they are.
@@ -47,6 +49,8 @@ def qzo(
         in `zojax.lm.Quantized`. All other parameters stay as they are.
       direction: `directions.rademacher()` by default, cheaper than the paper's `directions.normal()`.
       batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -72,6 +76,8 @@ def qzo(
         mu=mu,
         num_directions=num_directions,
         batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
     )
     return zeroth_order(optax.sgd(learning_rate), source, key)
 

@@ -47,13 +47,15 @@ def identify(tx: ZerothOrder, params: PyTree) -> dict:
 
 def evaluation(tx: ZerothOrder, params: PyTree) -> str:
     """A digest of mu, stencil and shaping. A run depends on them; its replay does not."""
-    with _one_device():
+    name = tx.estimator.axis_name
+    with _one_device() if name is None else _one_device(name):
         return _program_digest(jax.make_jaxpr(partial(_estimate, tx))(*_shapes(tx, params)))
 
 
-def _one_device():
-    """Without the current mesh: a program's digest must not depend on it."""
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+def _one_device(*axis_names: str):
+    """Without the current mesh: a program's digest must not depend on it. Directions need their axis."""
+    ones = (1,) * len(axis_names)
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh(ones, axis_names))
 
 
 def _shapes(tx: ZerothOrder, params: PyTree) -> tuple[PyTree, PyTree]:

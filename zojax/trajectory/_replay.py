@@ -27,6 +27,8 @@ def replay(params: PyTree, tx: ZerothOrder, log: Log) -> PyTree:
 
     A sharded run replays to the same bits under its own sharding. Under another one it does if no update
     sums over a leaf, as norms (`clip_by_global_norm`, `lamb`) and low-rank or orthogonal directions may.
+    The parameters must still exist: `jax.device_put` may share them with arrays that a program was donated.
+    Keep a copy, `jax.device_put(params, sharding, may_alias=False)`.
 
     The replay checks the last seal of the log. It warns of a log without a seal from another platform or
     version, whose bits nothing can check.
