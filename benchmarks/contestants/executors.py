@@ -69,7 +69,8 @@ def _dask(stack: ExitStack) -> Executor:
 def _ray(_: ExitStack) -> Executor:
     import ray
 
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+    patient = {"RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000"}
+    os.environ |= patient  # the machine may be busy
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     return executors.ray()
 

@@ -58,6 +58,7 @@ def local_ray():
     before = dict(os.environ)
     os.environ |= {
         "RAY_raylet_start_wait_time_s": "500",  # this machine may be busy
+        "RAY_agent_register_timeout_ms": "500000",
         "RAY_worker_register_timeout_seconds": "500",
         "PYTHONPATH": os.pathsep.join([os.getcwd(), before.get("PYTHONPATH", "")]),
     }
@@ -69,7 +70,9 @@ def local_ray():
 
 
 def ray():
-    return executors.ray()
+    pool = executors.ray()
+    pool.start_seconds = 60.0
+    return pool
 
 
 def make_worker():
@@ -77,7 +80,9 @@ def make_worker():
 
 
 def actors():
-    return executors.ray_actors(make_worker, 2)
+    pool = executors.ray_actors(make_worker, 2)
+    pool.start_seconds = 60.0
+    return pool
 
 
 EXECUTORS = {pools: (), shared_pool: (), loky: (), dask: (), ray: ("local_ray",)}

@@ -21,7 +21,7 @@ def restarted(
     *,
     retries: int = 3,
     kill: Callable[[Any], Any] | None = None,
-) -> Executor:
+) -> "Restarted":
     """An executor of `count` pools, each of which is made again when it breaks.
 
     A worker that dies (killed, out of memory, a crash in C) breaks its pool. The calls of a broken pool are
@@ -67,6 +67,8 @@ def restarted(
 
 class Restarted(Executor):
     """See `restarted`. One thread handles all events, one after the other, and alone uses the pools."""
+
+    start_seconds = 20.0  # in which a worker may start
 
     def __init__(self, factory: Callable[[], Executor], count: int, retries: int, kill: Callable):
         self.factory, self.retries, self.kill, self._shutdown = factory, retries, kill, False
