@@ -41,7 +41,9 @@ def assert_same(a, b):
         np.testing.assert_array_equal(one, other)
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n != "hop_skip_jump" else ()) for n in ROWS]
+)
 def test_only_the_largest_score_counts(name):
     found = attack(name)
     assert np.all(found.success) and np.all(found.queries == BUDGET)
