@@ -17,6 +17,7 @@ def draw(
     search: list,
     bbob: list,
     devices: list | tuple = (),
+    methods: list | tuple = (),
 ) -> None:
     """Draws the pictures that have results."""
     if any(isinstance(row["time, peer / zojax"], float) for row in versus):

@@ -203,7 +203,7 @@ def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     seeds = noise.child_seeds(seed, 0, len(leaves))
     pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
     zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
-    return treedef.unflatten(zs)
+    return jax.tree.unflatten(treedef, zs)
 
 
 @promoting
@@ -226,7 +226,7 @@ def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderSta
     ]
     new = _Past(rows[:-1], steps[:-1], after.inner_state)
     kept = jax.tree.map(partial(jnp.where, ok), new, past._replace(inner_state=after.inner_state))
-    return treedef.unflatten(updates), after._replace(inner_state=kept)
+    return jax.tree.unflatten(treedef, updates), after._replace(inner_state=kept)
 
 
 def _seeds(key: jax.Array, n: int, step: jax.Array) -> jax.Array:
