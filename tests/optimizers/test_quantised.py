@@ -172,7 +172,11 @@ ERRORS = {
         ValueError,
         "give update a value_fn",
     ),
-    "one member": (lambda: zojax.qes(population=1), ValueError, "population must be at least 2, got 1"),
+    "one member": (
+        lambda: zojax.qes(population=1),
+        ValueError,
+        "population must be at least 2, got 1",
+    ),
     "no sigma": (lambda: zojax.qes(sigma=0.0), ValueError, "sigma must be positive"),
     "no scales": (lambda: _step(zojax.qzo(), jnp.ones(3), jnp.sum), ValueError, "mask selects no"),
     "no clip": (lambda: zojax.qzo(clip=0.0), ValueError, "limit must be positive"),
