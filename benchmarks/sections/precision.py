@@ -25,7 +25,7 @@ def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
     lines = []
     for here in by_work(rows).values():
-        wide = np.array(here.get("train float32", {}).get("validation loss", np.nan))
+        wide = here.get("train float32", {}).get("validation loss")
         for name, row in here.items():
             if "validation loss" not in row:
                 continue
@@ -33,10 +33,11 @@ def curves(rows: list[dict]) -> list[dict]:
             line: dict = {"weights": name.removeprefix("train ")}
             line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
             line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
-            apart = (losses - wide).mean(axis=0) / wide.std(axis=0, ddof=1)
-            line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
+            if wide is not None:
+                apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
+                line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
             lines.append(line)
-    return lines
+    return filled(lines)
 
 
 def costs(rows: list[dict]) -> list[dict]:

@@ -112,8 +112,8 @@ def _finished(rule: Rule, state, params, updates, after) -> tuple[PyTree, Zeroth
     The rounded sum less the parameter may take more digits than its dtype has. In float32 it is exact where
     the sum needs it, so that adding it gives the rounded sum to the bit.
     """
-    leaves = jax.tree.leaves(params)
-    treedef: Any = jax.tree.structure(params)
+    treedef: Any  # mypy knows no methods of it
+    leaves, treedef = jax.tree.flatten(params)
     steps, kept = treedef.flatten_up_to(updates), treedef.flatten_up_to(state.inner_state.residual)
     # A child of the step's key of no other use, also for replays.
     key = noise.fold_in(noise.fold_in(state.rng_key, state.count), np.uint32(2**32 - 4))

@@ -199,6 +199,7 @@ def _replayed(tx, rule: _Rule, state, params, coefficients, value):
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
+    treedef: Any  # mypy knows no methods of it
     leaves, treedef = jax.tree.flatten(params)
     seeds = noise.child_seeds(seed, 0, len(leaves))
     pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
@@ -219,6 +220,7 @@ def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderSta
     # The oldest first, as they were taken.
     scaled = (rates[:, None] * rows).astype(jnp.float32)
     taken = scaled[::-1], seeds[::-1]
+    treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     updates = [
         _moves(rule, leaf, i, len(leaves), ok, *taken) if moves else no_update(leaf)
