@@ -122,8 +122,10 @@ class Restarted(Executor):
     def _end_all(self, error: BaseException) -> None:
         for call in (*self.waiting, *self.suspects, *self._running()):
             call.end(error=error)
-        for calls in (self.waiting, self.suspects, *(slot.running for slot in self.slots)):
-            calls.clear()
+        self.waiting.clear()
+        self.suspects.clear()
+        for slot in self.slots:
+            slot.running.clear()
 
     def _running(self) -> list["_Call"]:
         return [call for slot in self.slots for call in slot.running.values()]
