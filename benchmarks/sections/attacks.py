@@ -46,11 +46,12 @@ def from_labels(name, norm, images=10, budgets=BUDGETS, epochs=5, by=("zojax", "
 
 def distances(rows: list[dict]) -> list[dict]:
     """Median distances by budget."""
-    return [
+    lines = [
         {"attack": row["work"], "by": row["contestant"].removeprefix("labels by ")}
-        | ({"failed": row["failed"]} if "failed" in row else row["distances"])
+        | row.get("distances", {"failed": row.get("failed", "")})
         for row in rows
     ]
+    return filled(lines)
 
 
 SECTIONS = {
