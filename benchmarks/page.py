@@ -62,6 +62,7 @@ def write(results: Path, pages: tuple[Path, ...] = PAGES) -> None:
     for folder in folders(results):
         rows = {name: store.load(folder, name) for name in ("quality", "search", "bbob")}
         rows["devices"] = store.load(folder, "many-devices")
+        rows["methods"] = store.load(folder, "methods")
         pictures.draw(folder, tables.versus(contest_rows(folder)), **rows)
         text = device_page(folder) if folder.name != "cpu" else None
         if text:

@@ -11,7 +11,13 @@ PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
 def draw(
-    folder: Path, versus: list[dict], quality: list, search: list, bbob: list, devices: list
+    folder: Path,
+    versus: list[dict],
+    quality: list,
+    search: list,
+    bbob: list,
+    devices: list | tuple = (),
+    methods: list | tuple = (),
 ) -> None:
     """Draws the pictures that have results."""
     if any(isinstance(row["time, peer / zojax"], float) for row in versus):
@@ -24,6 +30,8 @@ def draw(
         ecdf(bbob).savefig(folder / "search_ecdf.png")
     if any("parameters" in row for row in devices):
         efficiency(devices).savefig(folder / "many_devices.png")
+    if any("test" in row for row in methods):
+        race(methods).savefig(folder / "methods.png")
 
 
 def peers(versus: list[dict]):
@@ -151,4 +159,29 @@ def efficiency(rows: list[dict]):
         ax.set(ylabel="evaluating, % of a step", ylim=(0, 103))
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def race(rows: list[dict]):
+    """Test losses of all methods on each work, mean and standard deviation; best mean rank on top."""
+    rows = [row for row in rows if "test" in row and np.isfinite(np.mean(row["test"]))]
+    works = list(dict.fromkeys(row["loss"] for row in rows))
+    ranks: dict[str, list[float]] = {}
+    for work in works:
+        here = sorted((np.mean(row["test"]), row["method"]) for row in rows if row["loss"] == work)
+        for rank, (_, method) in enumerate(here):
+            ranks.setdefault(method, []).append(rank / len(here))
+    order = sorted(ranks, key=lambda method: np.mean(ranks[method]))
+    figure = make_figure(11, 0.22 * len(order) + 1)
+    axes = figure.subplots(1, len(works), sharey=True)
+    for work, ax in zip(works, np.atleast_1d(axes), strict=True):
+        for row in (row for row in rows if row["loss"] == work):
+            look = {"color": "C4" if "backprop" in row["method"] else "C0", "marker": "o", "ms": 4}
+            place = order.index(row["method"])
+            ax.errorbar(np.mean(row["test"]), place, xerr=np.std(row["test"], ddof=1), **look)
+        ax.set_title(work, fontsize=10)
+        ax.set(xlabel="test loss")
+    first = np.atleast_1d(axes)[0]
+    first.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
+    first.tick_params(axis="y", labelsize=7)
     return figure

@@ -1,4 +1,4 @@
-"""Training on rewards beside other ways to use as many texts: `python -m benchmarks.rl run` and `table`.
+"""Training on rewards beside other ways to use as many texts: `python -m benchmarks.rl ACTION`.
 
 SmolLM2-135M-Instruct answers questions of reasoning-gym. All methods train the norms, with 16 evaluations
 of 8 prompts a step. Equal steps are equal numbers of texts:
@@ -7,10 +7,13 @@ of 8 prompts a step. Equal steps are equal numbers of texts:
 - `accuracy`: MeZO on the share of right answers, as `zojax.lm` trains without rewards;
 - `likelihood`: MeZO on the likelihood of the right answers. It generates nothing.
 
-Every step is stored, and the same command continues. On 2 idle cores a step takes about 15 s.
+Every step is stored, and the same command continues. A step takes about 15 CPU seconds.
 
+    python -m benchmarks.rl starts
     python -m benchmarks.rl run --folder runs --tasks chain_sum products --seeds 0 1 2 --steps 100
     python -m benchmarks.rl table --folder runs
+
+`starts` prints the accuracy before training by task and format, from which the tasks were chosen.
 """
 
 import argparse
@@ -29,13 +32,28 @@ from zojax.lm import rewards
 
 METHODS = ("eggroll", "accuracy", "likelihood")
 POPULATION, PROMPTS, NEW, MU = 16, 8, 6, 3e-3
+FORMATS = {
+    "chat": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+    "question and answer": "Question: {}\nAnswer:",
+    "chat that begins with Answer:": rewards.GYM_TEMPLATE,
+}
+_TWO = dict(min_terms=2, max_terms=2)
+DIFFICULTIES = (  # beside those of `rewards.GYM`
+    ("chain_sum", dict(min_terms=3, max_terms=3, min_digits=1, max_digits=1)),
+    ("chain_sum", dict(**_TWO, min_digits=2, max_digits=2)),
+    ("spell_backward", dict(min_word_len=3, max_word_len=3)),
+    ("simple_equations", dict(**_TWO, min_value=1, max_value=9)),
+    ("count_bits", dict(min_n=1, max_n=20)),
+    ("leg_counting", dict(min_animals=1, max_animals=2, min_instances=1, max_instances=3)),
+    ("coin_flip", {}),
+)
 RATES = {"eggroll": 5e-4, "accuracy": 1e-4, "likelihood": 1e-4}  # not tuned
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.rl", description=__doc__)
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--folder", type=pathlib.Path, required=True)
+    parser.add_argument("action", choices=("starts", "run", "table"))
+    parser.add_argument("--folder", type=pathlib.Path, default="runs")
     parser.add_argument("--tasks", nargs="+", default=["chain_sum", "products"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -47,6 +65,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     model = lm.smollm2()
     model = model._replace(params=jax.tree.map(jnp.asarray, model.params))
+    if args.action == "starts":
+        starts(model)
+        return
     for task in args.tasks:
         for seed in args.seeds:
             for method in args.methods:
@@ -55,9 +76,28 @@ def main(argv: list[str] | None = None) -> None:
     print(table(args.folder))
 
 
+def starts(model: lm.Model, count: int = 32) -> None:
+    """Prints the share of right first lines among 12 greedy tokens, by task and format."""
+    import reasoning_gym
+
+    run = jax.jit(lambda p, *prompts: model.generate(p, *prompts, 12, stop=model.stop))
+    print("| task | options |", " | ".join(FORMATS), "|\n" + "|---" * 5 + "|")
+    for name, options in [*rewards.GYM.items(), *DIFFICULTIES]:
+        asked = list(reasoning_gym.create_dataset(name, size=count, seed=0, **options))
+        score, shares = reasoning_gym.get_score_answer_fn(name), []
+        for template in FORMATS.values():
+            texts = [template.replace("{}", entry["question"].strip()) for entry in asked]
+            prompts = rewards.encode(model, texts, asked, width=64)
+            found = np.asarray(run(model.params, prompts.tokens, prompts.lengths))
+            lines = map(rewards.first_line, model.tokenizer.decode_batch(found.tolist()))
+            right = [score(line, entry) >= 1 for line, entry in zip(lines, asked, strict=True)]
+            shares.append(f"{np.mean(right):.0%}")
+        print("|", name, "|", options or "default", "|", " | ".join(shares), "|", flush=True)
+
+
 def train(model, task, method, seed, steps, held_out, folder) -> None:
     questions = rewards.gym(model, task, held_out=held_out, seed=seed)
-    params, frozen = lm.partition(model, "norms", 0, [])
+    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
     batch = rewards.batches(questions.train, PROMPTS, seed)
     problem = rewards.Problem(
         model, params, frozen, questions.reward, batch, NEW, questions.held_out

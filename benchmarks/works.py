@@ -62,6 +62,7 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "executor",
     "race",
     "scaling",
     "host devices",

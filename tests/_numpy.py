@@ -44,5 +44,7 @@ def _without_keys(leaf):
 
 
 def _with_keys(shape, leaf):
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # a batch of keys
+        leaf = np.stack(leaf.tolist())
     leaf = jnp.asarray(leaf)
     return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf

@@ -116,7 +116,7 @@ def killed(job: Callable, log: pathlib.Path, growth: int, rng: random.Random) ->
     while written(log) < goal:
         if os.waitpid(child, os.WNOHANG)[0]:
             return False
-        time.sleep(0.001)
+        time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

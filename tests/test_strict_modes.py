@@ -355,8 +355,10 @@ for module, cases in CASES.items():
 
 
 def is_minor(name):
-    """Whether a method or adaptive direction takes no step that another does not."""
+    """Whether a method, attack or adaptive direction takes no step that another does not."""
     package, name = name.rsplit(".", 1)
+    if package == "zojax.attacks":
+        return name in ("sign_opt", "geoda")  # they walk as hop_skip_jump does
     if package not in ("zojax.optimizers", "zojax.directions"):
         return False
     minor = {n.split(",")[0] for n, law in OPTIMIZERS.items() if law.converging is None}

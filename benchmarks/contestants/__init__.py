@@ -196,6 +196,13 @@ ATTACKS = {
     "attack by zojax": Contestant("attack", {"by": "zojax"}),
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
     "attack by ART": Contestant("attack", {"by": "ART"}),
+    "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
+    "labels by ART": Contestant("label_attack", {"by": "ART"}),
+}
+EXECUTORS = {
+    "executor alone": Contestant("executors"),
+    "search by batches": Contestant("executors", {"algorithm": "batches"}),
+    "search by asracos": Contestant("executors", {"algorithm": "asracos"}),
 }
 CHECKS = {
     "drafts": Contestant("decoding"),
@@ -210,5 +217,5 @@ CHECKS = {
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
-    **(PRECISIONS | LOW_PRECISIONS),
+    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS),
 }

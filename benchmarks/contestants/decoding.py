@@ -2,11 +2,14 @@
 
 A step is a batch of prompts. All drafts decode it in turn, so they see the same load of the machine. Each
 text is compared with that of plain decoding. A member of a population has the parameters plus `mu` times
-signs. `members` of them are low-rank perturbations that decode side by side.
+signs; "text" drafts the unperturbed model's text. `members` of them are low-rank perturbations, side by
+side.
 
 Finished batches stay in `decoding.jsonl` in the cache folder of zojax: an interrupted run goes on.
+Delete the file after a change of the drafts.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -36,55 +39,53 @@ TINY = llama.Config(vocabulary=16, width=16, layers=2, heads=2, kv_heads=1, hidd
 SHALLOW = 10  # layers of the draft model
 WINDOW = 5  # columns of lookahead's window, and phrases that it tries: a CPU pays for positions
 PLAIN = "plain decoding"
-DRAFTS = {  # (smaller model, unperturbed text, its tokens in a candidate) -> a draft
-    PLAIN: lambda smaller, text, size: drafts.none(),
-    "prompt lookup": lambda smaller, text, size: drafts.lookup(),
-    "phrase pool": lambda smaller, text, size: drafts.pool(),
-    "lookahead": lambda smaller, text, size: drafts.lookahead(WINDOW, WINDOW),
-    "first 10 layers": lambda smaller, text, size: drafts.model(smaller),
-    "Ouroboros, first 10 layers": lambda smaller, text, size: drafts.ouroboros(
+DRAFTS = {  # (smaller model, unperturbed text) -> a draft; numbers are tokens of a candidate
+    PLAIN: lambda smaller, text: drafts.none(),
+    "lookup 8": lambda smaller, text: drafts.lookup(8),
+    "pool": lambda smaller, text: drafts.pool(),
+    "lookahead": lambda smaller, text: drafts.lookahead(WINDOW, WINDOW),
+    "first 10 layers": lambda smaller, text: drafts.model(smaller),
+    "Ouroboros, first 10 layers": lambda smaller, text: drafts.ouroboros(
         smaller, window=WINDOW, tried=WINDOW
     ),
-    "unperturbed text": lambda smaller, text, size: drafts.text(text, size),
-    "unperturbed text, prompt lookup": lambda smaller, text, size: drafts.union(
-        drafts.text(text, size), drafts.lookup(4)
-    ),
-    "unperturbed text, prompt lookup, pool": lambda smaller, text, size: drafts.union(
-        drafts.text(text, size), drafts.lookup(4), drafts.pool(8)
+    "text 8": lambda smaller, text: drafts.text(text, 8),
+    **{
+        f"text {ours}, lookup {own}": lambda smaller, text, ours=ours, own=own: drafts.union(
+            drafts.text(text, ours), drafts.lookup(own)
+        )
+        for ours, own in ((8, 4), (8, 7), (20, 4))
+    },
+    "text 8, lookup 4, pool": lambda smaller, text: drafts.union(
+        drafts.text(text, 8), drafts.lookup(4), drafts.pool()
     ),
 }
 
 
 def build(work):
-    """Facts: `drafts`, one summary for each `mu` and draft."""
-    model, prompts = (_tiny if work.tiny else _smollm2)(work.batch)
-    params = jax.tree.map(jnp.asarray, model.params)
-    runs = [(mu, name) for mu in work.mus for name in work.names]
-    kept, programs, batches = _Kept(work), _Programs(model, work), iter(range(1_000_000))
+    """Facts: `drafts`, a summary of each."""
+    kept, batches = _Kept(work), itertools.count()
 
-    @cache
-    def moved(mu):  # one at a time: 538 MB each
-        return _moved(params, mu) if mu and not work.members else params
+    @cache  # only if a batch is missing
+    def loaded():
+        model, prompts = (_tiny if work.tiny else _smollm2)(work.batch)
+        return _Programs(model, work), prompts
 
-    def decoded(i, tokens, lengths, mu, name, text):
+    def decoded(i, mu, name, text):
         if (line := kept.get(i, mu, name)) is None:
-            line = programs.run(mu, name, moved(mu), params, tokens, lengths, text)
+            programs, prompts = loaded()
+            tokens, lengths = next(itertools.islice(prompts(), i, None))
+            line = programs.run(mu, name, tokens, lengths, text)
             kept.add(i, mu, name, line)
         return line
 
     def run():
         i = next(batches)
-        tokens, lengths = next(prompts)
-        of = partial(decoded, i, tokens, lengths)
-        nothing = np.zeros((work.batch, work.new), np.int32)
-        text = np.array(of(0.0, PLAIN, nothing)["tokens"], np.int32)
-        text = text.reshape(-1, *text.shape[-2:])[0]  # members of size zero agree
-        for mu, name in runs:
-            of(mu, name, text)
-            if name == work.names[-1]:
-                moved.cache_clear()
+        text = decoded(i, 0.0, PLAIN, np.zeros((work.batch, work.new), np.int32))["tokens"]
+        text = np.array(text, np.int32).reshape(-1, work.batch, work.new)[0]  # of any member
+        for name in work.names:
+            decoded(i, work.mu, name, text)
 
-    return Host(run, facts=lambda: {"drafts": [kept.summed(*pair) for pair in runs]})
+    return Host(run, facts=lambda: {"drafts": [kept.summed(work.mu, n) for n in work.names]})
 
 
 class _Programs:
@@ -92,30 +93,39 @@ class _Programs:
 
     def __init__(self, model, work):
         self.model, self.work, self.compiled, self.nodes = model, work, {}, {}
+        self.params = jax.tree.map(jnp.asarray, model.params)
 
-    def run(self, mu, name, params, start, tokens, lengths, text) -> dict:
+    @cache  # noqa: B019, as long as the process
+    def moved(self, mu):
+        return _moved(self.params, mu) if mu and not self.work.members else self.params
+
+    def run(self, mu, name, tokens, lengths, text) -> dict:
         """The outcome of a batch, with its seconds by clock and of the processor."""
-        given = params, start, jnp.asarray(tokens), jnp.asarray(lengths), jnp.asarray(text)
-        size = 20 if mu <= 1e-3 else 8  # members that agree more take longer drafts
-        size = 0 if name == PLAIN else size
-        key = name, size, mu if self.work.members else 0.0
+        given = (
+            self.moved(mu),
+            self.params,
+            jnp.asarray(tokens),
+            jnp.asarray(lengths),
+            jnp.asarray(text),
+        )
+        key = name, mu if self.work.members else 0.0
         if key not in self.compiled:
-            run = partial(self._decode, name, size, mu)
+            run = partial(self._decode, name, mu)
             self.compiled[key] = jax.jit(run).lower(*given).compile()
         begin, cpu = time.perf_counter(), time.process_time()
         found = jax.block_until_ready(self.compiled[key](*given))
         seconds = time.perf_counter() - begin, time.process_time() - cpu
         found, small = jax.tree.map(lambda a: np.asarray(a).tolist(), found)
         line = {"tokens": found.tokens, "forwards": found.forwards, "near": found.near_ties}
-        nodes = self.nodes[name, size]
+        nodes = self.nodes[name]
         return line | {"small": small, "nodes": nodes, "seconds": seconds[0], "cpu": seconds[1]}
 
-    def _decode(self, name, size, mu, params, start, tokens, lengths, text):
+    def _decode(self, name, mu, params, start, tokens, lengths, text):
         def one(params):
             whole = self.model._replace(params=start)
             smaller = drafts.first_layers(whole, min(SHALLOW, whole.config.layers))
-            draft = DRAFTS[name](smaller, text, size)
-            self.nodes[name, size] = 1 + len(draft.tree.asked)
+            draft = DRAFTS[name](smaller, text)
+            self.nodes[name] = 1 + len(draft.tree.asked)
             found = self.model.decode(params, tokens, lengths, self.work.new, draft=draft)
             own = getattr(found.draft, "own", None)
             small = jnp.zeros_like(found.forwards) if own is None else own.forwards
@@ -164,7 +174,7 @@ class _Kept:
         made = rounds.size * (said.shape[-1] - 1)  # the first comes from the prompt's forward pass
         differs = (said != plain).any(axis=-1)
         return {
-            **{"mu": mu, "draft": name, "texts": rounds.size},
+            **{"draft": name, "texts": rounds.size},
             "tokens a forward": made / int(rounds.sum()),
             "positions a token": lines[0]["nodes"] * int(rounds.sum()) / made,
             "draft model's forwards a token": int(np.sum([line["small"] for line in lines])) / made,
@@ -185,7 +195,7 @@ def _moved(params, mu):
 
 def _smollm2(batch):
     model = lm.smollm2()
-    return model, _batches(model.tokenizer, batch)
+    return model, partial(_batches, model.tokenizer, batch)
 
 
 def _batches(tokenizer, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -204,6 +214,10 @@ def _batches(tokenizer, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _tiny(batch):
     model = lm.Model(llama, TINY, llama.init(jax.random.key(0), TINY))
-    rng = np.random.default_rng(0)
-    draw = iter(lambda: (rng.integers(0, 16, (batch, 8)), np.full(batch, 8)), None)
-    return model, draw
+
+    def prompts():
+        rng = np.random.default_rng(0)
+        while True:
+            yield rng.integers(0, 16, (batch, 8)), np.full(batch, 8)
+
+    return model, prompts

@@ -6,6 +6,7 @@ from benchmarks.sections import (
     costs,
     decoding,
     device,
+    executors,
     growth,
     methods,
     precision,
@@ -22,5 +23,5 @@ SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
     **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
-    **(scaling.SECTIONS | precision.SECTIONS),
+    **(scaling.SECTIONS | precision.SECTIONS | executors.SECTIONS),
 }

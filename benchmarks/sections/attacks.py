@@ -32,7 +32,42 @@ def attacks(rows: list[dict]) -> list[dict]:
     return filled(lines)
 
 
+BUDGETS = (250, 1000, 5000)
+
+
+def from_labels(name, norm, images=10, budgets=BUDGETS, epochs=5, by=("zojax", "ART")):
+    settings = dict(
+        name=name, norm=norm, images=images, budgets=budgets, epochs=epochs, data="mnist"
+    )
+    return entry(
+        f"{name}, {norm}", "attack", settings, 1, [f"labels by {one}" for one in by], turns=1
+    )
+
+
+def distances(rows: list[dict]) -> list[dict]:
+    """Median distances by budget."""
+    return [
+        {"attack": row["work"], "by": row["contestant"].removeprefix("labels by ")}
+        | ({"failed": row["failed"]} if "failed" in row else row["distances"])
+        for row in rows
+    ]
+
+
 SECTIONS = {
+    "label-attacks": Section(
+        "attacks from labels beside ART",
+        NAMED,
+        distances,
+        [
+            from_labels("hop_skip_jump", "l2"),
+            from_labels("sign_opt", "l2"),
+            from_labels("geoda", "l2"),
+            from_labels("hop_skip_jump", "linf"),
+            from_labels("sign_opt", "linf", by=["zojax"]),
+            from_labels("geoda", "linf"),
+        ],
+        [from_labels("hop_skip_jump", "l2", 4, (20,), 1, by=["zojax"])],
+    ),
     "attacks": Section(
         "attacks beside ART",
         NAMED,

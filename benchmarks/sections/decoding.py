@@ -4,15 +4,16 @@ from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
 from benchmarks.tables import filled, quartiles
 
-PLAIN, LOOKUP, BOTH = "plain decoding", "prompt lookup", "unperturbed text, prompt lookup"
-ITSELF = [PLAIN, LOOKUP, "phrase pool", "lookahead"]
-ITSELF += ["first 10 layers", "Ouroboros, first 10 layers"]
-MEMBER = [PLAIN, LOOKUP, "unperturbed text", BOTH, f"{BOTH}, pool"]
-MUS = 1e-3, 5e-3
+PLAIN, LOOKUP = "plain decoding", "lookup 8"
+ITSELF = [PLAIN, LOOKUP, "pool", "lookahead", "first 10 layers", "Ouroboros, first 10 layers"]
+BEST = {1e-3: ["text 20, lookup 4"], 5e-3: ["text 8, lookup 4", "text 8, lookup 7"]}
+OTHERS = [LOOKUP, "text 8", "text 8, lookup 4, pool"]
 
 
-def _decoding(label, names, mus, batch, batches, members=0, tiny=False):
-    settings = {"names": names, "mus": mus, "batch": batch, "members": members}
+def _decoding(names, mu, batch, batches, members=0, tiny=False):
+    what = f"{members} members" if members else "a member" if mu else "the model itself"
+    label = f"{what}, mu {mu:g}, batch {batch}" if mu else f"{what}, batch {batch}"
+    settings = {"names": names, "mu": mu, "batch": batch, "members": members}
     settings |= {"tiny": tiny, "new": 12 if tiny else 64}
     return entry(label, "decoding", settings, 1, ["drafts"], turns=batches)
 
@@ -22,8 +23,7 @@ def decoding(rows: list[dict]) -> list[dict]:
     lines = []
     for row in rows:
         for one in row.get("drafts", [{"draft": row.get("failed")}]):
-            of = f", mu {one['mu']:g}" if one.get("mu") else ""
-            line = {"work": row["work"] + of} | {k: v for k, v in one.items() if k != "mu"}
+            line = {"work": row["work"]} | one
             for name in ("time", "processor time"):
                 ratio = line.pop(name, None)
                 line |= {f"{name} / plain": clear(ratio), f"{name}, quartiles": quartiles(ratio)}
@@ -37,15 +37,20 @@ SECTIONS = {
         NAMED,
         decoding,
         [
-            _decoding("members, batch 16", [PLAIN, BOTH], MUS, 16, 32),
-            _decoding("members, batch 3", MEMBER, MUS, 3, 8),
-            _decoding("the model itself, batch 3", ITSELF, (0.0,), 3, 8),
-            *(_decoding(f"members, batch {n}", [PLAIN, LOOKUP, BOTH], MUS, n, 12) for n in (1, 4)),
+            *(_decoding([PLAIN, *best], mu, 16, 32) for mu, best in BEST.items()),
+            *(_decoding([PLAIN, *OTHERS, *best], mu, 3, 8) for mu, best in BEST.items()),
+            _decoding(ITSELF, 0.0, 3, 8),
             *(
-                _decoding(f"{n} members, batch 1", [PLAIN, BOTH], MUS, 1, 6, members=n)
-                for n in (8, 64)
+                _decoding([PLAIN, LOOKUP, *best], mu, batch, 12)
+                for batch in (1, 4)
+                for mu, best in BEST.items()
+            ),
+            *(
+                _decoding([PLAIN, *best], mu, 1, 6, members)
+                for members in (8, 64)
+                for mu, best in BEST.items()
             ),
         ],
-        [_decoding("members, batch 2", [PLAIN, BOTH], MUS, 2, 2, tiny=True)],
+        [_decoding([PLAIN, *best], mu, 2, 2, tiny=True) for mu, best in BEST.items()],
     ),
 }

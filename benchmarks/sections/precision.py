@@ -18,14 +18,14 @@ def _curves(label, **settings):
 
 def _step(weights, names, **settings):
     settings = {"weights": weights, **settings}
-    return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names)
+    return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
 
 
 def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
     lines = []
     for here in by_work(rows).values():
-        wide = np.array(here.get("train float32", {}).get("validation loss", np.nan))
+        wide = here.get("train float32", {}).get("validation loss")
         for name, row in here.items():
             if "validation loss" not in row:
                 continue
@@ -33,19 +33,19 @@ def curves(rows: list[dict]) -> list[dict]:
             line: dict = {"weights": name.removeprefix("train ")}
             line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
             line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
-            apart = (losses - wide).mean(axis=0) / wide.std(axis=0, ddof=1)
-            line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
+            if wide is not None:
+                apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
+                line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
             lines.append(line)
-    return lines
+    return filled(lines)
 
 
 def costs(rows: list[dict]) -> list[dict]:
-    """Peaks by the compiler, and seconds of a step."""
+    """Peaks by the compiler."""
     lines = []
     for work, here in by_work(rows).items():
         floor = here.get("forward", {})
         for name, row in here.items():
-            seconds = row.get("seconds", {}).get("median")
             lines.append(
                 {
                     "weights": work.removeprefix("SmolLM2, "),
@@ -53,7 +53,6 @@ def costs(rows: list[dict]) -> list[dict]:
                     "parameters, MB": row["parameters"] / 1e6 if "parameters" in row else "",
                     "peak, MB": row["peak"] / 1e6 if row.get("peak") else row.get("failed", ""),
                     "peak / forward's": over(row.get("peak"), floor.get("peak")),
-                    "s": seconds or "",
                 }
             )
     return filled(lines)

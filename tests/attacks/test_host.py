@@ -11,6 +11,7 @@ import pytest
 from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, model, on_the_host
 from zojax import attacks
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
 IMAGES = np.asarray(X)
 
 

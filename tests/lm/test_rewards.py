@@ -26,7 +26,7 @@ PROMPTS = rewards.Prompts(
 )
 OTHER = np.arange(16).reshape(2, 8) % 8
 TX = zojax.eggroll(0.02, mu=0.2, population=4, rank=2)
-PARAMS, FROZEN = lm.partition(MODEL, "full", 0, [])
+PARAMS, FROZEN = lm.partition(MODEL, "full", 0, np.arange(0))
 
 
 def evens(written, examples):

@@ -34,7 +34,7 @@ def test_right_answers_are_rewarded_and_held_out_questions_are_not_trained_on(na
     for texts, expected in ((answers, 1.0), (wrong, 0.0)):
         written = rewards.Written(texts, np.zeros((16, 1)), np.ones(16))
         assert found.reward(written, found.held_out.examples).tolist() == [expected] * 16
-    first = bytes(found.train.tokens[0, : found.train.lengths[0]]).decode()
+    first = bytes(found.train.tokens[0, : found.train.lengths[0]].tolist()).decode()
     assert first.startswith("<|im_start|>user\n") and first.endswith("Answer:")
 
 

@@ -46,7 +46,7 @@ def same(a, b, losses=True):
     "kept, schedule",
     [
         ("checkpoint", "cosine"),
-        ("log", "constant"),
+        pytest.param("log", "constant", marks=pytest.mark.slow),
         pytest.param("checkpoint", "constant", marks=pytest.mark.slow),
         pytest.param("log", "cosine", marks=pytest.mark.slow),
     ],

@@ -16,7 +16,7 @@ NIBBLES = RNG.integers(0, 16, (3, 4, 2, 6))  # the last axis but one: lower and 
 BYTES = jnp.asarray(NIBBLES[:, :, 0] | NIBBLES[:, :, 1] << 4, jnp.uint8)
 PARAMS = {
     "a": {"integers": BYTES, "scales": jnp.ones((3, 4))},
-    "integers": jnp.int8([-127, 3, 9, 2]),
+    "integers": jnp.int8([-128, 127, -128, 127, 3, 9]),
 }
 
 
@@ -172,7 +172,11 @@ ERRORS = {
         ValueError,
         "give update a value_fn",
     ),
-    "one member": (lambda: zojax.qes(population=1), ValueError, "num_directions >= 2"),
+    "one member": (
+        lambda: zojax.qes(population=1),
+        ValueError,
+        "population must be at least 2, got 1",
+    ),
     "no sigma": (lambda: zojax.qes(sigma=0.0), ValueError, "sigma must be positive"),
     "no scales": (lambda: _step(zojax.qzo(), jnp.ones(3), jnp.sum), ValueError, "mask selects no"),
     "no clip": (lambda: zojax.qzo(clip=0.0), ValueError, "limit must be positive"),
@@ -220,7 +224,7 @@ def test_qzo_trains_scales_alone():
     def fun(p):
         return jnp.mean((p["w"] @ x * p["gain"] - 1) ** 2)
 
-    tx = zojax.stochastic_rounding(zojax.qzo(1e-4, 1e-3, num_directions=4))
+    tx = zojax.stochastic_rounding(zojax.qzo(5e-6, 1e-4, num_directions=4))
     run = zojax.minimize(fun, params, tx, 100, chunk_size=100)
     after = run.params["w"]
     assert fun(run.params) < 0.5 * fun(params)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zojax._evaluation.limits import time_limit
@@ -17,7 +18,8 @@ class Timed(NamedTuple):
     seconds: float
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Call:
     """`fun(point, *args, **extra)`, here or in a worker; the same object for all points.
 
     An exception carries the duration of its call along. In the main thread of a process, a call keeps its

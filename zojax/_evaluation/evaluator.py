@@ -12,6 +12,7 @@ from typing import Any
 from zojax._evaluation.call import Call
 from zojax._evaluation.limits import late, time_limit
 from zojax._evaluation.workers import (
+    WorkerDied,
     is_shut_down,
     require_future,
     require_sendable,
@@ -21,7 +22,7 @@ from zojax._evaluation.workers import (
 
 MOMENT = 1.0  # seconds between two checks of an executor while waiting
 GRACE = 5.0  # seconds for running calls after their executor was lost
-START = 20.0  # seconds for a new worker process to start
+START = 20.0  # seconds for a new worker to start, unless the executor has `start_seconds`
 
 
 class Task:
@@ -74,7 +75,8 @@ class Evaluator:
         self.executor: Any = _Here(timeout, end) if executor is None else executor
         self.timeout, self.retries, self.final = timeout, retries, final
         self.end, self.arrived = end, arrived
-        self.slack = 0.0 if isinstance(executor, ThreadPoolExecutor) else START
+        of_start = 0.0 if isinstance(executor, ThreadPoolExecutor) else START
+        self.slack: float = getattr(executor, "start_seconds", of_start)
         self.most = workers_of(self.executor) or math.inf
         self.tasks: dict[Task, None] = {}  # in the order of their submission
         self.waiting: dict[Task, None] = {}
@@ -97,6 +99,11 @@ class Evaluator:
 
     def __contains__(self, task: Task) -> bool:
         return task in self.tasks
+
+    @property
+    def losses(self) -> tuple[type[Exception], ...]:
+        """The exceptions of calls that were late, or whose worker died."""
+        return (WorkerDied, TimeoutError) if math.isfinite(self.timeout) else (WorkerDied,)
 
     def call(self, fun: Callable, args: tuple = ()) -> Call:
         """The call of a function, for all its points. Raises TypeError if it cannot be sent."""

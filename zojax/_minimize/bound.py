@@ -1,19 +1,14 @@
 """A loss with its further arguments."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-
-class Bound(NamedTuple):
-    """`params -> fun(params, *args)`; pickles if both do."""
-
-    fun: Callable
-    args: tuple
-
-    def __call__(self, params: Any, **key: Any) -> Any:
-        return self.fun(params, *self.args, **key)
+from functools import partial
+from typing import Any
 
 
 def bound(fun: Callable, args: tuple) -> Callable:
-    """The loss as a function of the parameters; `fun` itself without arguments."""
-    return Bound(fun, args) if args else fun
+    """`params -> fun(params, *args)`, which pickles if `fun` does; `fun` itself without arguments."""
+    return partial(_call, fun, args) if args else fun
+
+
+def _call(fun: Callable, args: tuple, params: Any, **key: Any) -> Any:
+    return fun(params, *args, **key)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from zojax._checks import brief, require_count, require_flag, require_number
-from zojax._evaluation import Evaluator, WorkerDied, require_executor, require_limits
+from zojax._evaluation import Evaluator, require_executor, require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
 from zojax._minimize.bound import bound
@@ -116,10 +116,10 @@ def minimize(
     before = facts(state)
     run = MinimizeRun(params, state, keep=keep_best)
     evaluator = Evaluator(executor, timeout=limit_of_call, retries=retries, final=catch)
-    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
     if jit:
         advance = device_loop(fun, tuple(args), tx, chunk, target)
     else:
+        as_nan = (*catch, *evaluator.losses)
         advance = host_loop(evaluator, as_nan, bound(fun, tuple(args)), tx, chunk, target)
     try:
         with evaluator, progress_bar(limit, "step") if progress else nullcontext() as bar:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import export
 
 from zojax import _barriers, noise
 from zojax._call import compiled_call, compiled_outside
@@ -31,6 +32,9 @@ class RoundedState(NamedTuple):
 
     inner_state: optax.OptState
     residual: PyTree
+
+
+export.register_namedtuple_serialization(RoundedState, serialized_name="zojax.RoundedState")
 
 
 class Rule(Protocol):
@@ -108,6 +112,7 @@ def _finished(rule: Rule, state, params, updates, after) -> tuple[PyTree, Zeroth
     The rounded sum less the parameter may take more digits than its dtype has. In float32 it is exact where
     the sum needs it, so that adding it gives the rounded sum to the bit.
     """
+    treedef: Any  # mypy knows no methods of it
     leaves, treedef = jax.tree.flatten(params)
     steps, kept = treedef.flatten_up_to(updates), treedef.flatten_up_to(state.inner_state.residual)
     # A child of the step's key of no other use, also for replays.

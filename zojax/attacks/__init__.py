@@ -4,6 +4,9 @@ Every attack is a pure function `attack(key, model, x, y, eps, norm, budget, tar
 images. It compiles to one program, in which each image stops by itself. `jit=False` attacks models that
 JAX cannot trace; `ask_tell` attacks models that no function call reaches. `run` takes your own `Attack`.
 
+`hop_skip_jump`, `sign_opt` and `geoda` need labels only. They start outside of the ball and shrink the
+distance.
+
 `success` is False for an image that withstood the attack, and for an image that was not really attacked.
 
 - `Result.unusable` counts scores that are not finite or no probabilities, `Result.flat` equal losses.

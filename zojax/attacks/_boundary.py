@@ -65,7 +65,7 @@ class BoundaryState(NamedTuple):
     """
 
     phase: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # the field hides tuple.count
     near: jax.Array
     low: jax.Array
     normals: jax.Array

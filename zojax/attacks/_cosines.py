@@ -14,4 +14,4 @@ def _waves(count: int, length: int) -> np.ndarray:
     """The first rows of the transform, float32 (count, length)."""
     frequency, place = np.arange(count)[:, None], np.arange(length) + 0.5
     scale = np.sqrt(np.where(frequency == 0, 1.0, 2.0) / length)
-    return np.float32(scale * np.cos(np.pi / length * frequency * place))
+    return (scale * np.cos(np.pi / length * frequency * place)).astype(np.float32)

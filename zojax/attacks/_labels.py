@@ -32,6 +32,7 @@ def smoothed(
     Use it with `output="probabilities"`. One query of an attack is `samples + 1` queries of the model.
     Labels tell less than scores: where all neighbours vote alike, there is no slope. The paper's attack
     starts from an image of the target class and shrinks the ball; this one stays in the ball.
+    `hop_skip_jump`, `sign_opt` and `geoda` need no scores.
 
     Args:
       label_fn: images (n, ...) -> int classes (n,); traceable by JAX unless the attack runs with

@@ -47,9 +47,9 @@ def hop_skip_jump(
 
     where :math:`\phi_b = 1` if :math:`x_t + \mu D_t u_b` is adversarial, for :math:`N\sqrt t` directions
     u on the unit sphere. For Linf, u is uniform in a cube before normalisation, and sign(v) replaces
-    v / \|v\|. k is the first of 0, 1, 2 ... that gives an adversarial image. Bisection between x and this image
-    ends within :math:`\mu D / \sqrt d` of the boundary, for Linf within :math:`\mu D / d`. v is the paper's
-    estimate with its baseline. The first radius is 0.1, as in the authors' code.
+    v / \|v\|. k is the first of 0, 1, 2 ... that gives an adversarial image. Bisection between x and this
+    image ends within :math:`\mu D / \sqrt d` of the boundary, for Linf within :math:`\mu D / d`. v is the
+    paper's estimate with its baseline. The first radius is 0.1, as in the authors' code.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.

@@ -55,7 +55,8 @@ def simba(
     :math:`x \leftarrow x \pm \alpha q_i` if this lowers the probability of the true class, or raises the
     target's. q is an orthonormal basis in random order; after all directions a new order starts. The attack
     compares log-odds: they order images as probabilities do, and never saturate. The paper bounds the norm
-    by the number of steps, this attack by the ball.
+    by the number of steps, this attack by the ball: with norm="linf", a step of at least 2 eps moves a
+    pixel to :math:`\pm\epsilon`.
 
     Args:
       x: images (batch, ...) in [0, 1], of any shape.

@@ -8,6 +8,7 @@ from zojax import noise
 from zojax._direction import Direction
 from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
+from zojax.directions._orthonormal import qr
 
 
 def orthogonal() -> Direction:
@@ -38,7 +39,7 @@ def orthogonal() -> Direction:
 
 def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
     normals = jax.random.normal(key, (total_size(like), num_directions))
-    q, r = jnp.linalg.qr(normals)
+    q, r = qr(normals)
     # QR leaves the signs free; without this choice the columns are not uniform (Mezzadri, 2007).
     return q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None] * np.sqrt(total_size(like))
 

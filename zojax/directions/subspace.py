@@ -16,6 +16,7 @@ from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
+from zojax.directions._orthonormal import qr
 from zojax.directions.low_rank import _frame, _max_directions, _merge, _parts, _split
 from zojax.directions.normal import normal
 
@@ -207,7 +208,7 @@ def _bases(choice: _Choice, key: jax.Array, old: PyTree) -> PyTree:
     new = []
     for i, leaf in enumerate(leaves):
         normals = jax.random.normal(noise.fold_in(key, i), leaf.shape, jnp.float32)
-        new.append(jnp.linalg.qr(normals.T)[0].T if choice.is_orthonormal else normals)
+        new.append(qr(normals.T)[0].T if choice.is_orthonormal else normals)
     return jax.tree.unflatten(treedef, new)
 
 

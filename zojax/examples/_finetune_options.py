@@ -69,14 +69,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument_group("model and data").add_argument
     add("--data", choices=tuple(TASKS), help="what to learn; reviews, unless --weights is given")
-    add("--weights", help="a local Hugging Face folder or GGUF file; needs --task")
+    add(
+        "--weights", metavar="FOLDER", help="a local Hugging Face folder or GGUF file; needs --task"
+    )
     add(
         "--task",
         help="a JSONL, CSV, TSV or Parquet file of text and label, of prompt and completion",
     )
     names = ", ".join(lm.templates.TEMPLATES)
     add("--template", metavar="NAME", help=f"--task has the columns of a public dataset: {names}")
-    add("--held-out", help="a file of held-out rows, of --template; else 20 %% of --task")
+    add(
+        "--held-out",
+        metavar="FILE",
+        help="a file of held-out rows, of --template; else 20 %% of --task",
+    )
     add("--shots", type=int, help="training rows of each label, of --template; all by default")
     add("--prompt", help="of --task, with {} for the text, and {mask} for a masked model")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
@@ -86,7 +92,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--params", choices=PARAMS, help="what to train; lora and prefix need --weights")
     add("--rank", type=int, default=lm.Adapter().rank, help="of lora")
     add("--alpha", type=float, default=lm.Adapter().alpha, help="of lora, its scale times the rank")
-    add("--targets", nargs="+", default=list(lm.Adapter().targets), help="matrices of lora")
+    add(
+        "--targets",
+        nargs="+",
+        metavar="NAME",
+        default=list(lm.Adapter().targets),
+        help="matrices of lora",
+    )
     add("--positions", type=int, default=lm.Adapter().positions, help="of prefix")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add = parser.add_argument_group("steps").add_argument
@@ -103,12 +115,24 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("files").add_argument
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
     add("--evaluate-every", type=int, help="steps between evaluations; half of --steps by default")
-    add("--log", help="record every step here, and continue a run: 5 bytes a step")
-    add("--checkpoint", help="write the trained part here at each evaluation, and continue a run")
-    add("--csv", help="log losses and scores to this file")
-    add("--tensorboard", help="log to this folder; needs the extra tensorboard")
+    add("--log", metavar="FILE", help="record every step here, and continue a run: 5 bytes a step")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="write the trained part here at each evaluation, and continue a run",
+    )
+    add("--csv", metavar="FILE", help="log losses and scores to this file")
+    add("--tensorboard", metavar="FOLDER", help="log to this folder; needs the extra tensorboard")
     add("--wandb", metavar="PROJECT", help="log to Weights & Biases; needs the extra wandb")
     add("--metrics", action="store_true", help="log |c|, flat and effective directions, alignment")
-    add("--save", help="write the trained --weights to this folder; adapters are merged")
-    add("--save-adapter", help="write the trained lora or prefix to this folder, as PEFT does")
+    add(
+        "--save",
+        metavar="FOLDER",
+        help="write the trained --weights to this folder; adapters are merged",
+    )
+    add(
+        "--save-adapter",
+        metavar="FOLDER",
+        help="write the trained lora or prefix to this folder, as PEFT does",
+    )
     return parser

@@ -123,11 +123,9 @@ def _check_saving(args: argparse.Namespace) -> None:
 
 def note_of(args: argparse.Namespace) -> dict[str, object]:
     """The note of a log: a run that continues it must have the same arguments and files."""
-    of_task = ("data", "weights", "task", "template", "shots", "prompt", "stop", "params", "rank")
-    of_task += ("alpha", "targets", "positions", "objective", "batch", "seed")
-    of_steps = ("optimizer", "direction", "learning_rate", "schedule", "horizon", "mu", "metrics")
-    of_steps += ("num_directions",)
-    note = {name: getattr(args, name) for name in (*of_task, *of_steps)}
+    names = """data weights task template shots prompt stop params rank alpha targets positions objective
+    batch seed optimizer direction learning_rate schedule horizon mu metrics num_directions"""
+    note = {name: getattr(args, name) for name in names.split()}
     is_kept = args.log is not None or args.checkpoint is not None
     if is_kept and args.task is not None:
         note["digest of --task"] = _digest(args.task)

@@ -26,8 +26,9 @@ def launch(argv: Sequence[str], args: argparse.Namespace) -> list[dict[str, floa
     environment = os.environ | {"JAX_ENABLE_RECOVERABILITY": "1"}
 
     def start(rank: int) -> subprocess.Popen:
-        piped = dict(env=environment, stdout=subprocess.PIPE, text=True)
-        return subprocess.Popen([*command, str(rank)], **piped)
+        return subprocess.Popen(
+            [*command, str(rank)], env=environment, stdout=subprocess.PIPE, text=True
+        )
 
     workers = [start(rank) for rank in range(args.processes)]
     last, is_due = args.processes - 1, args.kill and args.processes > 1

@@ -147,7 +147,8 @@ def main(argv: list[str] | None = None) -> int:
         _federated_options.settle(args)
     estimator = dict(num_directions=args.num_directions, key=args.seed)
     tx = zojax.mezo(args.learning_rate, args.mu, **estimator)
-    clients, pooled, (images, labels) = split(args, tx)
+    clients, pooled, (x, labels) = split(args, tx)
+    images = jnp.asarray(x)
     predict = jax.jit(lambda params: _mlp.forward(params, images).argmax(axis=1))
 
     def accuracy(params) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zojax._evaluation import Evaluator, WorkerDied, require_executor, require_limits
+from zojax._evaluation import Evaluator, require_executor, require_limits
 
 
 def evaluate(
@@ -56,13 +56,12 @@ def evaluate(
 
     require_executor(executor)
     limit, catch = require_limits(timeout, retries, executor), as_catch(catch)
-    as_nan = (*catch, WorkerDied, *([] if timeout is None else [TimeoutError]))
     values, errors = [], []
     with Evaluator(executor, timeout=limit, retries=retries, final=catch) as evaluator:
         for task in evaluator.in_order(evaluator.call(fun, tuple(args)), points):
             try:
                 values.append(host_scalar(task.result().returned))
-            except as_nan as error:
+            except (*catch, *evaluator.losses) as error:
                 values.append(np.nan)
                 errors.append(error)
     if errors:

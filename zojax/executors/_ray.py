@@ -11,6 +11,7 @@ from zojax._evaluation.workers import unsendable
 from zojax.executors._restarted import restarted
 
 KEPT = 8  # functions in the object store
+START_SECONDS = 300.0  # in which nodes and workers may start
 
 
 def ray(*, retries: int = 3, num_workers: int | None = None, **options: Any) -> Executor:
@@ -18,7 +19,8 @@ def ray(*, retries: int = 3, num_workers: int | None = None, **options: Any) -> 
 
     - It starts Ray, or joins the cluster of `RAY_ADDRESS`, only if Ray does not run yet.
     - A function goes to the object store once, and to each worker process once. Its closure may be large.
-    - Cancelling a call ends its process. `timeout=` of a search does so with late evaluations.
+    - Cancelling a call ends its process. `timeout=` of a search does so with late evaluations, five minutes
+      later if no alarm ends them: a node or a worker may have to start.
 
     Args:
       retries: how often a call is made again when its worker or its node dies.
@@ -61,7 +63,9 @@ def ray_actors(
     sent = _Sent(module)
     actor = module.remote(**options or {"num_cpus": 1})(_actor_class(module))
     factory = partial(_Actor, module, sent, actor, sent(make_worker))
-    return restarted(factory, count, retries=retries, kill=_Actor.shutdown)
+    pool = restarted(factory, count, retries=retries, kill=_Actor.shutdown)
+    pool.start_seconds = START_SECONDS
+    return pool
 
 
 def _running_ray() -> Any:
@@ -95,6 +99,8 @@ class _Sent:
 
 class _Tasks(Executor):
     """See `ray`."""
+
+    start_seconds = START_SECONDS
 
     def __init__(self, module: Any, retries: int, num_workers: int | None, options: dict[str, Any]):
         self.module, self.sent, self._shutdown = module, _Sent(module), False

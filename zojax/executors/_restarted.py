@@ -21,7 +21,7 @@ def restarted(
     *,
     retries: int = 3,
     kill: Callable[[Any], Any] | None = None,
-) -> Executor:
+) -> "Restarted":
     """An executor of `count` pools, each of which is made again when it breaks.
 
     A worker that dies (killed, out of memory, a crash in C) breaks its pool. The calls of a broken pool are
@@ -68,6 +68,8 @@ def restarted(
 class Restarted(Executor):
     """See `restarted`. One thread handles all events, one after the other, and alone uses the pools."""
 
+    start_seconds = 20.0  # in which a worker may start
+
     def __init__(self, factory: Callable[[], Executor], count: int, retries: int, kill: Callable):
         self.factory, self.retries, self.kill, self._shutdown = factory, retries, kill, False
         self.slots = [_Slot(_checked(factory())) for _ in range(count)]
@@ -104,16 +106,26 @@ class Restarted(Executor):
 
     def _work(self) -> None:
         """Handles events until the last call after a shutdown has ended."""
-        try:
-            while not self._shutdown or self.waiting or self.suspects or self._running():
-                self.events.get()()
-                self._start_calls()
-        except BaseException as error:  # of the factory
-            self.broken = BrokenExecutor(f"a pool could not be made again: {error!r}")
-            for call in (*self.waiting, *self.suspects, *self._running()):
-                call.end(error=self.broken)
+        while not self._shutdown or self.waiting or self.suspects or self._running():
+            event = self.events.get()
+            try:
+                event()
+                if self.broken is None:
+                    self._start_calls()
+            except Exception as error:  # of the factory, or of kill
+                self.broken = BrokenExecutor(f"a pool could not be made again: {error!r}")
+            if self.broken is not None:
+                self._end_all(self.broken)
         for pool in self.pools:
             pool.shutdown()
+
+    def _end_all(self, error: BaseException) -> None:
+        for call in (*self.waiting, *self.suspects, *self._running()):
+            call.end(error=error)
+        self.waiting.clear()
+        self.suspects.clear()
+        for slot in self.slots:
+            slot.running.clear()
 
     def _running(self) -> list["_Call"]:
         return [call for slot in self.slots for call in slot.running.values()]
@@ -127,6 +139,9 @@ class Restarted(Executor):
                 except BrokenExecutor:  # a worker died while it had no call
                     self._replace(slot, [call])
                     continue
+                except Exception:
+                    queue.appendleft(call)
+                    raise
                 slot.running[future], call.began = call, time.monotonic()
                 future.add_done_callback(self._when(self._end, slot))
 
@@ -153,7 +168,6 @@ class Restarted(Executor):
 
     def _replace(self, slot: "_Slot", calls: list["_Call"]) -> None:
         """Makes a broken pool again. Of several calls, nothing tells which one broke it."""
-        self._renew(slot)
         if len(calls) == 1:
             calls[0].deaths += 1
         for call in calls:
@@ -162,6 +176,7 @@ class Restarted(Executor):
             else:
                 call.began = None
                 self.suspects.append(call)
+        self._renew(slot)
 
     def _abandon(self, call: "_Call") -> None:
         """Ends a cancelled call, with its pool if it runs."""
@@ -169,14 +184,15 @@ class Restarted(Executor):
             if call in queue:
                 queue.remove(call)
         for slot in self.slots:
-            if call in slot.running.values():
-                others = [other for other in slot.running.values() if other is not call]
-                self._renew(slot)
-                for other in others:
+            calls = list(slot.running.values())
+            if call in calls:
+                for other in calls:
                     other.began = None
-                self.waiting.extendleft(reversed(others))
+                self.waiting.extendleft(other for other in reversed(calls) if other is not call)
+                self._renew(slot)
 
     def _renew(self, slot: "_Slot") -> None:
+        """A new pool, after the calls of the old one went to a queue."""
         slot.running.clear()
         self.kill(slot.pool)
         slot.pool = _checked(self.factory())

@@ -4,6 +4,7 @@
     python -m zojax.lm evaluate --weights FOLDER --task rte.jsonl --template rte
     python -m zojax.examples.finetune --weights FOLDER --task rte.jsonl --template rte --save tuned
     python -m zojax.lm generate --weights tuned "The capital of France is"
+    python -m zojax.lm rl --task products --folder run    rewards for generated text
 
 `python -m zojax.lm COMMAND --help` explains a command.
 """

@@ -68,7 +68,8 @@ def read(path: str | PathLike, params: Any, state: Any) -> Run:
     restored = [_like(tensors[name], leaf) for name, leaf in zip(names, leaves, strict=True)]
     outputs = {int(name.split()[1]): np.asarray(tensors[name]) for name in own - {"losses"}}
     losses = np.asarray(tensors["losses"]).tolist()
-    return Run(*treedef.unflatten(restored), losses, dict(sorted(outputs.items())))
+    params, state = jax.tree.unflatten(treedef, restored)
+    return Run(params, state, losses, dict(sorted(outputs.items())))
 
 
 def checkpoint_note(path: str | PathLike) -> tuple[Any, int]:

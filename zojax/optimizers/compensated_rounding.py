@@ -25,7 +25,8 @@ def compensated_rounding(tx: ZerothOrder) -> ZerothOrder:
       tx: a ready-made optimizer, or `zojax.zeroth_order(...)`.
 
     Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`. Updates of narrow leaves are float32.
+      A `ZerothOrder`, see `zojax.zeroth_order`. Updates of narrow leaves are float32. The residual is
+      `state.inner_state.residual`.
 
     Raises:
       TypeError: a `tx` that does not come from `zojax.zeroth_order`.

@@ -53,7 +53,7 @@ def qes(
         q \leftarrow q + \mathrm{round}(s), \quad e \leftarrow s - \mathrm{round}(s)
 
     over a population of P, with f its standardised losses. A move that leaves the range of its integer is
-    zero, in :math:`\delta` and in the step. The residual e carries the rounding error, within 1.5. It is not
+    zero, in :math:`\delta` and in the step. The residual e is the rounding error, within 1.5. It is not
     stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
@@ -79,7 +79,7 @@ def qes(
       A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
-      ValueError: no leaf that the mask selects.
+      ValueError: no leaf that the mask selects, or a population of one.
       TypeError: a selected leaf that is neither uint8 nor int8.
 
     References:
@@ -97,6 +97,8 @@ def qes(
     require_positive("sigma", sigma)
     require_rate("decay", decay)
     n, horizon = require_count("population", population), require_count("horizon", horizon)
+    if n < 2:
+        raise ValueError(f"population must be at least 2, got {n}: values are compared.")
     source = estimator(
         rademacher(),
         stencils.one_point(),
@@ -197,11 +199,12 @@ def _replayed(tx, rule: _Rule, state, params, coefficients, value):
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
+    treedef: Any  # mypy knows no methods of it
     leaves, treedef = jax.tree.flatten(params)
     seeds = noise.child_seeds(seed, 0, len(leaves))
     pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
     zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
-    return treedef.unflatten(zs)
+    return jax.tree.unflatten(treedef, zs)
 
 
 @promoting
@@ -217,6 +220,7 @@ def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderSta
     # The oldest first, as they were taken.
     scaled = (rates[:, None] * rows).astype(jnp.float32)
     taken = scaled[::-1], seeds[::-1]
+    treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     updates = [
         _moves(rule, leaf, i, len(leaves), ok, *taken) if moves else no_update(leaf)
@@ -224,7 +228,7 @@ def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderSta
     ]
     new = _Past(rows[:-1], steps[:-1], after.inner_state)
     kept = jax.tree.map(partial(jnp.where, ok), new, past._replace(inner_state=after.inner_state))
-    return treedef.unflatten(updates), after._replace(inner_state=kept)
+    return jax.tree.unflatten(treedef, updates), after._replace(inner_state=kept)
 
 
 def _seeds(key: jax.Array, n: int, step: jax.Array) -> jax.Array:

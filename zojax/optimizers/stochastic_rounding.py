@@ -27,7 +27,8 @@ def stochastic_rounding(tx: ZerothOrder) -> ZerothOrder:
       tx: a ready-made optimizer, or `zojax.zeroth_order(...)`.
 
     Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`. Updates of narrow leaves are float32.
+      A `ZerothOrder`, see `zojax.zeroth_order`. Updates of narrow leaves are float32. The state of `tx`
+      inside is `state.inner_state.inner_state`.
 
     Raises:
       TypeError: a `tx` that does not come from `zojax.zeroth_order`.

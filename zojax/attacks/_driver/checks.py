@@ -122,6 +122,8 @@ def check_outputs(
     """
     shape, dtype = outputs.shape, outputs.dtype
     if output == "labels" and shape == (count,) and dtype.kind in "iu":
+        if not isinstance(y, jax.core.Tracer) and (low := int(np.min(y))) < 0:
+            raise ValueError(f"y must hold classes from 0 on, got {low}.")
         return
     if not (jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "biu"):
         raise TypeError(f"the model must return scores that are real numbers, got dtype {dtype}.")

@@ -121,7 +121,7 @@ class Rounds(NamedTuple):
         losses, hits = jax.vmap(self._judge, (0, None))(outputs, s.y)
         losses, hits = jnp.where(answered, losses, jnp.inf), hits & answered
         key = noise.fold_in(s.key, s.t)
-        solves, worth = hits, -jnp.inf
+        solves, worth = hits, jnp.full_like(losses, -jnp.inf)
         if self.attack.from_labels:
             lengths = jax.vmap(lambda point: _ball.length(point - s.x, self.attack.norm))(points)
             solves, worth = hits & (lengths <= eps), -1 / jnp.maximum(lengths, 1e-30)

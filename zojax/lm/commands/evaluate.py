@@ -28,12 +28,12 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("--weights", required=True, help="a Hugging Face folder or a GGUF file")
-    add("--adapter", help="a PEFT folder of LoRA or of a prefix, for --weights")
+    add("--weights", required=True, metavar="FOLDER", help="a Hugging Face folder or a GGUF file")
+    add("--adapter", metavar="FOLDER", help="a PEFT folder of LoRA or of a prefix, for --weights")
     add("--dtype", choices=tuple(DTYPES), default="float32", help="of the weights (float32)")
-    add("--task", required=True, help="a JSONL, CSV, TSV or Parquet file")
-    add("--template", metavar="NAME", help="of the file's columns; `templates` lists the names")
-    add("--held-out", help="a file of held-out rows, with --template")
+    add("--task", required=True, metavar="FILE", help="a JSONL, CSV, TSV or Parquet file")
+    add("--template", metavar="NAME", help="the dataset of --task; `templates` lists the names")
+    add("--held-out", metavar="FILE", help="a file of held-out rows, with --template")
     add(
         "--in-context",
         type=int,
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--prompt", help="of a file of pairs, with {} for the text")
     add("--stop", help="the token that ends a completion")
-    add("--split", choices=("held_out", "validation"), default="held_out", help="(held_out)")
+    add("--split", choices=("held_out", "validation"), default="held_out", help="rows (held_out)")
     add("--seed", type=int, default=0, help="of the choice of solved rows (0)")
     add("--json", action="store_true", help="print a JSON object")
 

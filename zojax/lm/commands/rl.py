@@ -33,7 +33,6 @@ from zojax.lm._model import Model
 from zojax.lm._smollm2 import smollm2
 from zojax.lm.huggingface import load, save
 from zojax.lm.models.decoding import most_likely, sampler
-from zojax.lm.rewards._gym import CHAT
 from zojax.lm.rewards._training import DRAFTS, LOG
 from zojax.lm.tasks._jsonl import read_jsonl
 from zojax.optimizers import eggroll, open_es
@@ -148,7 +147,7 @@ def _note(args: argparse.Namespace) -> dict[str, Any]:
 
 def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     arrays = model._replace(params=jax.tree.map(jnp.asarray, model.params))
-    params, frozen = partition(arrays, args.params, args.seed, [])
+    params, frozen = partition(arrays, args.params, args.seed, np.arange(0))
     questions = _gym(args, model) if args.data is None else _rows(args, model)
     reward = questions.reward
     if args.format is not None:
@@ -162,7 +161,9 @@ def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
 
 
 def _gym(args: argparse.Namespace, model: Model) -> rewards.Gym:
-    options = dict(template=args.template or CHAT, held_out=args.held_out, seed=args.seed)
+    options = dict(
+        template=args.template or rewards.GYM_TEMPLATE, held_out=args.held_out, seed=args.seed
+    )
     return rewards.gym(model, args.task, args.options, **options)
 
 

@@ -153,7 +153,7 @@ class GGUF:
             for i in range(0, layout.header, 2)
         )
         integers = np.ascontiguousarray(blocks[..., layout.header :]).view(layout.dtype)
-        found = Quantized(integers, scales, *(offsets or [None]), zero=layout.zero)
+        found = Quantized(integers, scales, offsets[0] if offsets else None, zero=layout.zero)
         if not all(np.isfinite(x).all() for x in (scales, *offsets)):
             raise ValueError(f"{tensor.name} of {self.folder} has scales that are not finite.")
         heads = self._paired_heads(name)

@@ -3,14 +3,15 @@
 A step has three parts:
 
 1. a population of members continues the same prompts, in one program: `make_write`;
-2. a `Reward` scores the texts, in Python or JAX: `each`, `together`, `traced`;
+2. a reward, `(Written, examples) -> (N,)`, scores the texts in Python or JAX: `each`, `together`,
+   `traced`;
 3. the optimizer gets minus each member's reward, `centred` for each prompt.
 
 `train` repeats it, records the scalars of each step and evaluates held-out prompts. Any optimizer with
 values will do: `zojax.eggroll` and `zojax.open_es` with low-rank directions share the products with the
 weights.
 
-    params, frozen = lm.partition(model, "norms", 0, [])
+    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
     questions = rewards.gym(model, "products")
     batches = rewards.batches(questions.train, 8)
     problem = rewards.Problem(
@@ -22,12 +23,11 @@ weights.
 Source: Sarkar et al., "Evolution strategies at the hyperscale", https://arxiv.org/abs/2511.16652.
 """
 
-from zojax.lm.rewards._gym import GYM, Gym, gym
+from zojax.lm.rewards._gym import GYM, GYM_TEMPLATE, Gym, gym
 from zojax.lm.rewards._members import make_write
 from zojax.lm.rewards._picture import draw
 from zojax.lm.rewards._problem import Problem, Prompts, batches, encode
 from zojax.lm.rewards._reward import (
-    Reward,
     Written,
     centred,
     each,
@@ -41,10 +41,10 @@ from zojax.lm.rewards._training import Trained, train
 
 __all__ = [
     "GYM",
+    "GYM_TEMPLATE",
     "Gym",
     "Problem",
     "Prompts",
-    "Reward",
     "Trained",
     "Written",
     "batches",

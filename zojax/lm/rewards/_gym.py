@@ -8,9 +8,10 @@ from zojax.lm._model import Model
 from zojax.lm.rewards._problem import Prompts, encode
 from zojax.lm.rewards._reward import Reward, each, first_line
 
-CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nAnswer:"
+GYM_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nAnswer:"
 
-# Tasks and difficulties of which SmolLM2-135M-Instruct solves between 5 and 60 % with CHAT.
+# Tasks and difficulties of which SmolLM2-135M-Instruct solves 5 to 60 % with GYM_TEMPLATE
+# (`python -m benchmarks.rl starts`), with short questions and answers.
 GYM: dict[str, dict[str, Any]] = {
     "basic_arithmetic": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),
     "chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),
@@ -26,8 +27,8 @@ class Gym(NamedTuple):
     Attributes:
       train: `Prompts` to draw from, see `batches`.
       held_out: other `Prompts`; no question is in both.
-      reward: the task's own score of the first line: 1 for the right answer, a part of it for a text that
-        contains it.
+      reward: the task's own score of the first line: 1 for the right answer. Some tasks give a part of it
+        to a line that contains the answer.
     """
 
     train: Prompts
@@ -40,7 +41,7 @@ def gym(
     name: str,
     options: Mapping[str, Any] | None = None,
     *,
-    template: str = CHAT,
+    template: str = GYM_TEMPLATE,
     train: int = 2048,
     held_out: int = 128,
     seed: int = 0,

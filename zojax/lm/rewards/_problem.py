@@ -32,7 +32,8 @@ class Problem(NamedTuple):
       model: a `Model` that generates.
       params: its trained part, for example from `zojax.lm.partition`.
       frozen: the rest.
-      reward: a `Reward`.
+      reward: `(Written, examples) -> (N,)` numbers, for example from `each`. Larger is better; NaN stands
+        for no reward.
       prompts: `(step) -> Prompts` from step 0 on. A run that continues asks for later steps only.
       new: tokens of a text, at most.
       held_out: `Prompts` to evaluate, or None.

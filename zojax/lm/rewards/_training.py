@@ -97,29 +97,30 @@ def train(
     def evaluated(step: int) -> None:
         if problem.held_out is not None and step not in [row["step"] for row in files.held_out]:
             tokens = files.steps[-1]["tokens"] if files.steps else 0
-            row = {"step": step, "tokens": tokens, **evaluate(params)}
+            row = {"step": step, "tokens": tokens, **evaluate(params, problem.held_out)}
             files.add(HELD_OUT, row)
             report(row)
 
-    for step in range(int(state.count), steps):
-        if step % every == 0:
-            evaluated(step)
-        prompts = problem.prompts(step)
-        is_drafted = _next_draft(draft, files.steps)
-        own = None if key is None else jax.random.fold_in(key, step)
-        clock = _Clock()
-        found = write(params, state, problem.frozen, prompts, is_drafted, own)
-        clock.lap("write")
-        rewards = judge(found, prompts)
-        clock.lap("judge")
-        params, state = update(params, state, np.float32(-centred(rewards)))
-        clock.lap("update")
-        row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **clock.laps}
-        files.add(STEPS, row)
-        files.record(state, params)
-        report(row)
-    evaluated(steps)
-    files.close(params)
+    with files:
+        for step in range(int(state.count), steps):
+            if step % every == 0:
+                evaluated(step)
+            prompts = problem.prompts(step)
+            is_drafted = _next_draft(draft, files.steps)
+            own = None if key is None else jax.random.fold_in(key, step)
+            clock = _Clock()
+            found = write(params, state, problem.frozen, prompts, is_drafted, own)
+            clock.lap("write")
+            rewards = judge(found, prompts)
+            clock.lap("judge")
+            params, state = update(params, state, np.float32(-centred(rewards)))
+            clock.lap("update")
+            row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **clock.laps}
+            files.add(STEPS, row)
+            files.record(state, params)
+            report(row)
+        evaluated(steps)
+        files.seal(params)
     return Trained(params, state, files.steps, files.held_out)
 
 
@@ -178,8 +179,8 @@ def _judging(problem: Problem) -> Callable[[Decoded, Prompts], np.ndarray]:
 
 def _written(model: Model, found: Decoded) -> Written:
     """Texts of decoded tokens `(M, P, new)`, the prompts of the first member first."""
-    tokens = found.tokens.reshape(-1, found.tokens.shape[-1])
-    lengths = found.lengths.reshape(-1)
+    tokens = np.reshape(found.tokens, (-1, found.tokens.shape[-1]))
+    lengths = np.reshape(found.lengths, -1)
     if model.tokenizer is None:
         return Written([""] * len(tokens), tokens, lengths)
     rows = [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
@@ -196,12 +197,12 @@ def _updating(tx: ZerothOrder) -> Any:
     return lambda *arguments: jax.block_until_ready(update(*arguments))
 
 
-def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any], Row]:
+def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any, Prompts], Row]:
     """A function from parameters to reward, length and drift; texts are the most likely ones."""
-    model, prompts, other = problem.model, problem.held_out, problem.other
+    model, other = problem.model, problem.other
     write, drift = make_write_one(model, problem.new), _drift(model.module, model.config)
 
-    def evaluate(params) -> Row:
+    def evaluate(params, prompts: Prompts) -> Row:
         found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
         whole = jax.tree.map(lambda x: x[None], found)
         rewards = judge(whole, prompts)
@@ -273,10 +274,16 @@ class _Files:
         if self._recorder is not None:
             self._recorder.append(state, params)
 
-    def close(self, params: Any) -> None:
+    def seal(self, params: Any) -> None:
+        """A replay must reach these parameters; more steps may follow in a later process."""
+        if self._recorder is not None and self._recorder.steps:
+            self._recorder.seal(params)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
         if self._recorder is not None:
-            if self._recorder.steps:
-                self._recorder.seal(params)  # more steps may follow in a later process
             self._recorder.close()
 
 

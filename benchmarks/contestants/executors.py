@@ -1,0 +1,84 @@
+"""Trivial evaluations on a warm executor with two workers. A step is a search of so many evaluations.
+
+"alone" hands the same calls to the executor without a search, as many at once as it has workers.
+"""
+
+import atexit
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from queue import SimpleQueue
+
+from benchmarks.contestants import Host
+from zojax import executors, search
+from zojax._evaluation import Call
+
+WORKERS = 2
+SPACE = search.uniform(-1, 1)
+
+
+def trivial(x: float) -> float:
+    return (x - 0.3) ** 2
+
+
+def build(work, algorithm=None):
+    with ExitStack() as stack:
+        pool = stack.enter_context(EXECUTORS[work.executor](stack))
+        atexit.register(stack.pop_all().close)
+    made = {"batches": search.random_search(16), "asracos": search.asracos(in_flight=8)}
+
+    def run():
+        if algorithm is None:
+            return _alone(pool, work.calls)
+        options = {"budget": work.calls, "key": 0, "executor": pool}
+        return search.minimize(trivial, SPACE, made[algorithm], **options).best_value
+
+    return Host(run, amount=work.calls)
+
+
+def _alone(pool: Executor, calls: int) -> None:
+    done, call, left = SimpleQueue(), Call(trivial), calls
+    for _ in range(WORKERS):
+        pool.submit(call, 0.5).add_done_callback(done.put)
+    for _ in range(calls):
+        done.get().result()
+        left -= 1
+        if left >= WORKERS:
+            pool.submit(call, 0.5).add_done_callback(done.put)
+
+
+def _processes() -> Executor:
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+def _loky(_: ExitStack) -> Executor:
+    from loky import get_reusable_executor
+
+    return executors.restarted(lambda: get_reusable_executor(WORKERS))
+
+
+def _dask(stack: ExitStack) -> Executor:
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
+    return stack.enter_context(Client(stack.enter_context(cluster))).get_executor()
+
+
+def _ray(_: ExitStack) -> Executor:
+    import ray
+
+    patient = {"RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000"}
+    os.environ |= patient  # the machine may be busy
+    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
+    return executors.ray()
+
+
+EXECUTORS: dict[str, Callable[[ExitStack], Executor]] = {
+    "threads": lambda _: ThreadPoolExecutor(WORKERS),
+    "processes": lambda _: executors.restarted(_processes, WORKERS),
+    "loky": _loky,
+    "Dask": _dask,
+    "Ray": _ray,
+}
