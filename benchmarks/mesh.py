@@ -16,15 +16,7 @@ GROUPS, SHARDS = 2, 4
 DIRECTIONS, TOKENS = 16, (8, 512)
 KINDS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 OPERATION = rf"= \(?(\w+)\[([\d,]*)\][^=]* ({KINDS})(?:-start)?\("
-COLUMNS = (
-    "step",
-    "collectives",
-    "largest, MB",
-    "gathered, MB",
-    "arguments, MB",
-    "temporaries, MB",
-    "TFLOP",
-)
+COLUMNS = "step", "collectives", "largest, MB", "gathered, MB", "arguments, MB", "temporaries, MB"
 
 
 def main(topology: str | None) -> None:
@@ -102,7 +94,7 @@ def sharded(mesh, path, shape: tuple[int, ...]):
 
 
 def described(compiled) -> list[str]:
-    """The cells of a row, all for one device. A loop counts once."""
+    """The cells of a row, all for one device. A collective in a loop counts once."""
     import numpy as np
 
     found = re.findall(OPERATION, compiled.as_text())
@@ -119,7 +111,6 @@ def described(compiled) -> list[str]:
         f"{gathered:.1f}",
         f"{memory.argument_size_in_bytes / 1e6:.0f}",
         f"{memory.temp_size_in_bytes / 1e6:.0f}",
-        f"{compiled.cost_analysis()['flops'] / 1e12:.2f}",
     ]
 
 
