@@ -95,7 +95,7 @@ def steps_of_integers(make):
         None,
         tx.init(params),
         params,
-        value_fn=lambda p: jnp.sum(p["scales"] * jnp.float32(p["integers"])),
+        value_fn=lambda p: jnp.sum(p["scales"][None] * jnp.float32(p["integers"])),
     )
     tx.replay(state, zojax.apply_updates(params, updates), state.coefficients)
 
