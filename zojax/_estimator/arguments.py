@@ -58,7 +58,7 @@ def losses(
     def at(point, i):
         a, k = _slice_arguments(axes, args, kwargs, i - indices.start if indices.start else i)
         if with_key:
-            k["key"] = jax.random.fold_in(loss_key, i)
+            k["key"] = jax.random.fold_in(jax.random.clone(loss_key), i)
         return _value_and_aux(fun(point, *a, **k), has_aux)
 
     return Losses(at, axes is not None or with_key)
