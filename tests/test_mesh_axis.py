@@ -50,8 +50,8 @@ def collectives(compiled):
 STEPS = """
 found = {}
 for update in ("scalars", "sliced"):
-    source = zojax.estimator(num_directions=8, batch_size=1, axis_name="pop", update=update)
-    tx = zojax.zeroth_order(optax.adam(0.1), source, inner_dtype=jnp.float32)
+    source = zojax.estimator(num_directions=4, batch_size=1, axis_name="pop", update=update)
+    tx = zojax.zeroth_order(optax.sgd(0.1, momentum=0.9), source, inner_dtype=jnp.float32)
     step = jax.jit(lambda p, x: tx.update(None, tx.init(p), p, value_fn=loss, x=x))
     compiled = step.lower(params, at).compile()
     updates, state = compiled(params, at)
@@ -68,7 +68,7 @@ for update in ("scalars", "sliced"):
 added = {k: n for k, n in (found["sliced"] - found["scalars"]).items() if k[2] > 1}
 assert added == {("all-gather", "u16", 4096): 2, ("all-gather", "u16", 8192): 1}, added
 assert not found["scalars"] - found["sliced"]
-values = {("all-gather", "f32", 16): 1}
+values = {("all-gather", "f32", 8): 1}
 assert {k: n for k, n in found["scalars"].items() if k[0] == "all-gather"} == values
 """
 # Keys and data of directions, aux, ranks, a value at x and a schedule, over an axis and without.
@@ -102,14 +102,13 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), over.aux,
 # The work of a device falls with the number of groups.
 FLOPS = """
 flops = {}
-for groups in (1, 2, 8):
+for groups in (1, 8):
     mesh = jax.make_mesh((groups,), ("pop",), devices=jax.devices()[:groups], axis_types=(kind,))
     source = zojax.estimator(zojax.directions.low_rank(), num_directions=16, batch_size=16, axis_name="pop")
     with jax.set_mesh(mesh):
         run = jax.jit(lambda p, x: source.evaluate(0, loss, p, (x,)))
         flops[groups] = run.lower(alone, x).compile().cost_analysis()["flops"]
-for groups in (2, 8):
-    assert 0.95 < groups * flops[groups] / flops[1] < 1.1, flops
+assert 0.95 < 8 * flops[8] / flops[1] < 1.1, flops
 """
 # A run over an axis is replayed on one device; an update that sums over a leaf is refused by name.
 LOGS = """
