@@ -25,7 +25,7 @@ def methods(rows: list[dict]) -> list[dict]:
         here = [row for row in rows if row.get("loss") == loss]
         goal = next((_curve(row)[-1] for row in here if row["method"] == "mezo"), math.nan)
         lines += [_line(row, goal) for row in sorted(here, key=_order)]
-    failed = [row for row in rows if "failed" in row]
+    failed = [row for row in rows if row.get("failed", "not measured") != "not measured"]
     return filled(lines + [{"loss": row["work"], "method": row["failed"]} for row in failed])
 
 
