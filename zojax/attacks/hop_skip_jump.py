@@ -67,7 +67,7 @@ def hop_skip_jump(
     >>> w = jax.random.normal(jax.random.key(2), (36, 3))
     >>> label_fn = lambda images: jnp.argmax(images.reshape(-1, 36) @ w, axis=1)
     >>> found = attacks.hop_skip_jump(0, label_fn, x, label_fn(x), budget=500)
-    >>> bool(found.success.all()), bool((found.norms < 0.5).all())
+    >>> bool(found.success.all()), bool(jnp.median(found.norms) < 0.3)
     (True, True)
     """
     attack = hop_skip_jump_attack(norm, num_directions, mu)
