@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests._laws import fast
 from tests._numpy import by_numpy
 from tests.search.algorithms._laws import (
     ALGORITHMS,
@@ -58,7 +59,13 @@ def same(a, b):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "evosax" not in name])
+@pytest.mark.parametrize(
+    "name",
+    fast(
+        ["default_algorithm", "sracos", "cma_es", "turbo", "nsga2", "poss"],
+        [name for name in ALGORITHMS if "evosax" not in name],
+    ),
+)
 def test_a_run_passes_leak_and_key_reuse_checks(name):
     algorithm, space, *_ = ALGORITHMS[name]
 
