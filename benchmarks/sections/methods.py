@@ -23,14 +23,14 @@ def methods(rows: list[dict]) -> list[dict]:
     lines = []
     for loss in WORKS:
         here = [row for row in rows if row.get("loss") == loss]
-        goal = next((_curve(row)[-1] for row in here if row["method"] == "mezo"), math.nan)
+        goal = next((row["curve"][-1] for row in here if row["method"] == "mezo"), math.nan)
         lines += [_line(row, goal) for row in sorted(here, key=_order)]
     failed = [row for row in rows if row.get("failed", "not measured") != "not measured"]
     return filled(lines + [{"loss": row["work"], "method": row["failed"]} for row in failed])
 
 
 def _line(row: dict, goal: float) -> dict:
-    reached = np.flatnonzero(np.asarray(_curve(row)) <= goal)
+    reached = np.flatnonzero(np.asarray(row["curve"]) <= goal)
     edge = ", at the edge" * (row["rate"] in (RATES[0], RATES[-1]))
     return {
         "loss": row["loss"],
@@ -42,11 +42,6 @@ def _line(row: dict, goal: float) -> dict:
         "state / parameters": float(row["state"]),
         "CPU s of all runs": row["cpu_seconds"],
     }
-
-
-def _curve(row: dict) -> list[float]:
-    """Mean validation losses of the best rate."""
-    return row["validation"][int(np.argmin(np.abs(np.log(np.asarray(RATES) / row["rate"]))))]
 
 
 def _order(row: dict) -> float:
