@@ -54,11 +54,14 @@ def losses(
         )
     # Directions use the key itself and its first children. So losses take the last child.
     loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
+    # As numbers: JAX's check of reuse takes a key that enters a loop's inner program for used up.
+    numbers = jax.random.key_data(loss_key) if with_key else None
 
     def at(point, i):
         a, k = _slice_arguments(axes, args, kwargs, i - indices.start if indices.start else i)
         if with_key:
-            k["key"] = jax.random.fold_in(jax.random.clone(loss_key), i)
+            own = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(loss_key))
+            k["key"] = jax.random.fold_in(own, i)
         return _value_and_aux(fun(point, *a, **k), has_aux)
 
     return Losses(at, axes is not None or with_key)

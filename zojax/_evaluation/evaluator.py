@@ -287,18 +287,21 @@ class Evaluator:
 
 
 class _Here:
-    """An executor that calls in this thread. Interrupts pass, and calls end by `end`."""
+    """An executor that calls in this thread. Interrupts pass, and calls end by `end`.
+
+    The first call has a moment in any case, so that there is a result.
+    """
 
     num_workers = 1
 
     def __init__(self, timeout: float, end: float):
-        self.timeout, self.end = timeout, end
+        self.timeout, self.end, self.least = timeout, end, MOMENT
 
     def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
-        left = self.end - time.monotonic()
+        left, self.least = max(self.least, self.end - time.monotonic()), 0.0
         try:
-            with time_limit(min(self.timeout, left if left > 0 else MOMENT)):
+            with time_limit(min(self.timeout, left)):
                 returned = call(*args, **kwargs)
         except Exception as error:
             future.set_exception(error)
