@@ -53,14 +53,13 @@ def losses(
             "with_key=True gives the loss its key=, and so did the call; leave one of them out."
         )
     # Directions use the key itself and its first children. So losses take the last child.
-    loss_key = noise.fold_in(key, np.uint32(2**32 - 1)) if with_key else None
     # As numbers: JAX's check of reuse takes a key that enters a loop's inner program for used up.
-    numbers = jax.random.key_data(loss_key) if with_key else None
+    numbers = jax.random.key_data(noise.fold_in(key, np.uint32(2**32 - 1))) if with_key else None
 
     def at(point, i):
         a, k = _slice_arguments(axes, args, kwargs, i - indices.start if indices.start else i)
         if with_key:
-            own = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(loss_key))
+            own = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
             k["key"] = jax.random.fold_in(own, i)
         return _value_and_aux(fun(point, *a, **k), has_aux)
 
