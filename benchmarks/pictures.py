@@ -138,13 +138,13 @@ def _legend(figure, axes, free=None) -> None:
 
 def efficiency(rows: list[dict]):
     """The share of a step spent evaluating against the number of devices."""
-    from benchmarks.scaling import DEVICES, GROUPS, MACHINES, Counts, shares
+    from benchmarks.scaling import DEVICES, GROUPS, MACHINES, counted, shares
 
     rows = [row for row in rows if "parameters" in row]
     figure = make_figure(9, 3.2 * len(rows))
     axes = figure.subplots(len(rows), len(MACHINES), sharex=True, sharey=True, squeeze=False)
     for row, line in zip(rows, axes, strict=True):
-        found = Counts(*(row[name] for name in Counts._fields))
+        found = counted(row)
         for (name, machine), ax in zip(MACHINES.items(), line, strict=True):
             group = GROUPS[row["work"], name]
             for color, (way, share) in enumerate(shares(found, machine, group).items()):

@@ -26,12 +26,15 @@ def transformer(length: int = 16, batch: int = 8, mu: float = 1e-3) -> Work:
         keys = jax.random.split(key, len(leaves))
         return treedef.unflatten(map(_normal_or_ones, keys, leaves))
 
+    def loss(params, batch):
+        return model.loss(params, batch)
+
     return Work(
         init,
-        model_loss := lambda params, batch: model.loss(params, batch),
+        loss,
         lambda key: drawn(key, train, batch),
-        lambda params: model_loss(params, validation),
-        lambda params: model_loss(params, test),
+        lambda params: loss(params, validation),
+        lambda params: loss(params, test),
         mu,
     )
 

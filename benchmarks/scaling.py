@@ -67,6 +67,11 @@ class Counts(NamedTuple):
     low_rank: float  # the same for rank 1
 
 
+def counted(row: dict) -> Counts:
+    """The counts in a stored row."""
+    return Counts(*(row[name] for name in Counts._fields))
+
+
 def counts(name: str) -> Counts:
     """Compiles no layer and one: the compiler counts the body of a loop once."""
     make, layers = SHAPES[name]

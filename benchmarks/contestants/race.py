@@ -23,7 +23,7 @@ def build(work):
                 "method": work.method,
                 "rate": RATES[best],
                 "by rate": np.mean(runs.validation[:, :, -1], axis=1).tolist(),
-                "curve": np.mean(runs.validation[best], axis=0).tolist(),
+                "curve": runs.curve.tolist(),
                 "test": runs.test[best].tolist(),
                 "at": runs.evaluations.tolist(),
                 "state": state_per_parameter(at, METHODS[work.method]),

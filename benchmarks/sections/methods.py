@@ -8,7 +8,7 @@ from benchmarks.races import WORKS
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.tables import filled
 from zojax.examples._methods import METHODS
-from zojax.examples._race import RATES
+from zojax.examples._race import RATES, reached
 
 EVALUATIONS = 2000
 
@@ -30,14 +30,14 @@ def methods(rows: list[dict]) -> list[dict]:
 
 
 def _line(row: dict, goal: float) -> dict:
-    reached = np.flatnonzero(np.asarray(row["curve"]) <= goal)
+    first = reached(row["at"], row["curve"], goal)
     edge = ", at the edge" * (row["rate"] in (RATES[0], RATES[-1]))
     return {
         "loss": row["loss"],
         "method": row["method"],
         "test": float(np.mean(row["test"])),
         "sd": float(np.std(row["test"], ddof=1)),
-        "evaluations to MeZO's loss": row["at"][reached[0]] if len(reached) else "never",
+        "evaluations to MeZO's loss": "never" if first is None else first,
         "rate": f"{row['rate']:.1e}{edge}",
         "state / parameters": float(row["state"]),
         "CPU s of all runs": row["cpu_seconds"],

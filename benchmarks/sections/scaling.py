@@ -1,7 +1,7 @@
 """Steps on up to 4,096 devices, by the compiler's counts and published speeds."""
 
 from benchmarks import host_devices
-from benchmarks.scaling import GROUPS, MACHINES, SHAPES, Counts, shares
+from benchmarks.scaling import GROUPS, MACHINES, SHAPES, counted, shares
 from benchmarks.sections.section import NAMED, Section, entry
 
 
@@ -13,7 +13,7 @@ def shares_of_step(rows: list[dict]) -> list[dict]:
     """The share of a step spent evaluating, in percent, for each way to share the directions."""
     lines = []
     for row in (row for row in rows if "parameters" in row):
-        found = Counts(*(row[name] for name in Counts._fields))
+        found = counted(row)
         for name, machine in MACHINES.items():
             group = GROUPS[row["work"], name]
             for way, share in shares(found, machine, group).items():

@@ -9,7 +9,7 @@ import pytest
 from zojax import optimizers
 from zojax.examples import methods
 from zojax.examples._methods import METHODS, _backpropagation
-from zojax.examples._race import Runs, digits, race, state_per_parameter
+from zojax.examples._race import Runs, digits, race, reached, state_per_parameter
 
 
 def test_every_optimizer_has_a_row():
@@ -33,7 +33,8 @@ def test_the_best_rate_is_that_of_validation_losses():
     validation = np.array([[[3.0, 2.0]], [[3.0, np.nan]], [[3.0, 1.0]]])
     runs = Runs(np.array([0, 10]), validation, np.array([[0.0], [0.0], [9.0]]))
     assert runs.best() == 2
-    assert runs.reached(1.0) == 10 and runs.reached(3.0) == 0 and runs.reached(0.5) is None
+    found = [reached(runs.evaluations, runs.curve, loss) for loss in (1.0, 3.0, 0.5)]
+    assert found == [10, 0, None]
 
 
 def test_the_report_has_all_methods_and_a_picture(tmp_path, capsys):

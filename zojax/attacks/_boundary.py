@@ -9,7 +9,6 @@ A round is one query, so each phase takes as many as it needs. `Moves` is the di
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -186,14 +185,9 @@ def _where(condition: jax.Array, after: BoundaryState, other: BoundaryState) -> 
 # --- images ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Uniforms(noise.Words):
-    value = staticmethod(lambda word: (word >> 8).astype(jnp.float32) * 2.0**-24)
-
-
 def uniforms(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Independent numbers in [0, 1)."""
-    return _drawn(_Uniforms, key, shape)
+    return _drawn(noise.Uniforms, key, shape)
 
 
 def normals(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,7 +1,7 @@
 """The methods of the race, each with learning rate 1: the race scales their updates."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
@@ -9,40 +9,34 @@ import optax
 import zojax
 from zojax import directions, optimizers, stencils
 
-
-class Method(NamedTuple):
-    """An optimizer and its price. A gradient by backpropagation counts as two evaluations."""
-
-    make: Callable[..., Any]  # (mu, key) -> an optax transformation that takes value_fn
-    evaluations: int  # of the loss, in a step
+Make = Callable[[Any, Any], Any]  # (mu, key) -> an optax transformation that takes value_fn
 
 
-def _two_sided(make: Callable[..., Any], count: int = 1, **options) -> Method:
-    """An optimizer `make(rate, mu, count, **options)` with a pair of evaluations a direction."""
-    return Method(lambda mu, key: make(1.0, mu, count, key=key, **options), 2 * count)
+def evaluations(make: Make) -> int:
+    """Of the loss, in a step; backpropagation counts as two, a forward and a backward pass."""
+    estimator = getattr(make(1e-3, 0), "estimator", None)
+    return 2 if estimator is None else estimator.evaluations
 
 
-def _estimated(make: Callable[..., Any], count: int, times: int = 1, **options) -> Method:
-    """An optimizer that takes an estimator, called `times` in a step."""
+def _method(optimizer: Callable[..., Any], *arguments: Any, **options: Any) -> Make:
+    """`optimizer(rate, mu, *arguments, **options)`."""
+    return lambda mu, key: optimizer(1.0, mu, *arguments, key=key, **options)
 
-    def made(mu, key):
+
+def _estimated(optimizer: Callable[..., Any], count: int, **options: Any) -> Make:
+    """An optimizer that takes an estimator of so many directions."""
+
+    def make(mu, key):
         estimator = zojax.estimator(num_directions=count, mu=mu)
-        return make(1.0, estimator=estimator, key=key, **options)
+        return optimizer(1.0, estimator=estimator, key=key, **options)
 
-    return Method(made, 2 * count * times)
-
-
-def _members(population: int = 16, **options) -> Method:
-    def made(mu, key):
-        return optimizers.eggroll(1.0, mu, population, key=key, **options)
-
-    return Method(made, population)
+    return make
 
 
-def _backpropagation(inner: Callable[..., optax.GradientTransformation]) -> Method:
+def _backpropagation(inner: Callable[..., optax.GradientTransformation]) -> Make:
     """Checkpointed, so that its memory is as near to a forward pass as backpropagation comes."""
 
-    def made(mu, key):
+    def make(mu, key):
         del mu, key
         tx = inner(1.0)
 
@@ -53,7 +47,7 @@ def _backpropagation(inner: Callable[..., optax.GradientTransformation]) -> Meth
 
         return optax.GradientTransformationExtraArgs(tx.init, update)
 
-    return Method(made, 2)
+    return make
 
 
 def _tied(mu: Any, key: Any) -> optax.GradientTransformationExtraArgs:
@@ -63,58 +57,51 @@ def _tied(mu: Any, key: Any) -> optax.GradientTransformationExtraArgs:
         del updates
         drawn = jax.random.fold_in(key, state)
         z = jax.tree.map(lambda leaf: jax.random.normal(drawn, leaf.shape), params)
-        at = lambda scale: jax.tree.map(lambda p, d: p + scale * d, params, z)  # noqa: E731
-        slope = (value_fn(at(mu), **extras) - value_fn(at(-mu), **extras)) / (2 * mu)
+        plus, minus = (
+            value_fn(jax.tree.map(lambda p, d, s=scale: p + s * d, params, z), **extras)
+            for scale in (mu, -mu)
+        )
+        slope = (plus - minus) / (2 * mu)
         return jax.tree.map(lambda d: -slope * d, z), state + 1
 
     return optax.GradientTransformationExtraArgs(lambda params: 0, update)
 
 
-def _spsa(mu: Any, key: Any) -> Any:
-    return optimizers.spsa(1.0, mu, 50.0, key=key)
-
-
-def _snes(mu: Any, key: Any) -> Any:
-    return optimizers.snes(mu, 16, key=key)
-
-
-METHODS: dict[str, Method] = {
-    "mezo": _two_sided(optimizers.mezo),
-    "mezo, 16 directions": _two_sided(optimizers.mezo, 16),
-    "mezo, normal": _two_sided(optimizers.mezo, direction=directions.normal()),
-    "mezo, tied noise": Method(_tied, 2),
-    "spsa": Method(_spsa, 2),
+METHODS: dict[str, Make] = {
+    "mezo": _method(optimizers.mezo),
+    "mezo, 16 directions": _method(optimizers.mezo, 16),
+    "mezo, normal": _method(optimizers.mezo, direction=directions.normal()),
+    "mezo, tied noise": _tied,
+    "spsa": _method(optimizers.spsa, 50.0),
     "zo_sgd, momentum": _estimated(optimizers.zo_sgd, 1, momentum=0.9),
     "zo_sign_sgd": _estimated(optimizers.zo_sign_sgd, 8),
     "zo_adam": _estimated(optimizers.zo_adam, 4),
     "zo_adamm": _estimated(optimizers.zo_adamm, 4),
     "zo_momentum": _estimated(optimizers.zo_momentum, 1),
-    "zo_sam": _estimated(optimizers.zo_sam, 1, 2),
-    "meazo": _two_sided(optimizers.meazo),
-    "conmezo": _two_sided(optimizers.conmezo),
-    "sparse_mezo": _two_sided(optimizers.sparse_mezo),
-    "lezo": _two_sided(optimizers.lezo),
-    "block_coordinate": _two_sided(optimizers.block_coordinate),
-    "lozo": _two_sided(optimizers.lozo),
-    "lozo_m": _two_sided(optimizers.lozo_m),
-    "subzero": _two_sided(optimizers.subzero),
-    "guided_es": _two_sided(optimizers.guided_es),
-    "coordinate_descent": _two_sided(optimizers.coordinate_descent),
-    "hizoo": Method(lambda mu, key: optimizers.hizoo(1.0, mu, key=key), 3),
-    "fzoo": Method(lambda mu, key: optimizers.fzoo(1.0, mu, key=key), 9),
-    "zo_muon": Method(lambda mu, key: optimizers.zo_muon(1.0, mu, key=key), 5),
-    "residual_one_point": Method(
-        lambda mu, key: optimizers.residual_one_point(1.0, mu, key=key), 1
-    ),
-    "forward_gradient": Method(lambda mu, key: optimizers.forward_gradient(1.0, key=key), 2),
-    "open_es": Method(lambda mu, key: optimizers.open_es(1.0, mu, 16, 0.0, key=key), 16),
-    "ars": _two_sided(optimizers.ars, 8),
-    "snes": Method(_snes, 16),
-    "eggroll": _members(),
-    "eggroll, unpaired": _members(stencil=stencils.one_point()),
-    "eggroll, rank 4": _members(rank=4),
-    "eggroll, rank 16": _members(rank=16),
-    "eggroll, dense": _members(direction=directions.normal()),
+    "zo_sam": _estimated(optimizers.zo_sam, 1),
+    "meazo": _method(optimizers.meazo),
+    "conmezo": _method(optimizers.conmezo),
+    "sparse_mezo": _method(optimizers.sparse_mezo),
+    "lezo": _method(optimizers.lezo),
+    "block_coordinate": _method(optimizers.block_coordinate),
+    "lozo": _method(optimizers.lozo),
+    "lozo_m": _method(optimizers.lozo_m),
+    "subzero": _method(optimizers.subzero),
+    "guided_es": _method(optimizers.guided_es),
+    "coordinate_descent": _method(optimizers.coordinate_descent),
+    "hizoo": _method(optimizers.hizoo),
+    "fzoo": _method(optimizers.fzoo),
+    "zo_muon": _method(optimizers.zo_muon),
+    "residual_one_point": _method(optimizers.residual_one_point),
+    "forward_gradient": lambda mu, key: optimizers.forward_gradient(1.0, key=key),
+    "open_es": _method(optimizers.open_es, 16, 0.0),
+    "ars": _method(optimizers.ars, 8),
+    "snes": lambda mu, key: optimizers.snes(mu, 16, key=key),
+    "eggroll": _method(optimizers.eggroll, 16),
+    "eggroll, unpaired": _method(optimizers.eggroll, 16, stencil=stencils.one_point()),
+    "eggroll, rank 4": _method(optimizers.eggroll, 16, 4),
+    "eggroll, rank 16": _method(optimizers.eggroll, 16, 16),
+    "eggroll, dense": _method(optimizers.eggroll, 16, direction=directions.normal()),
     "backpropagation, sgd": _backpropagation(optax.sgd),
     "backpropagation, adam": _backpropagation(optax.adam),
 }

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from zojax.examples import _mlp
-from zojax.examples._methods import Method
+from zojax.examples._digits import shuffled_digits
+from zojax.examples._methods import Make, evaluations
 
 RATES = tuple(10.0 ** (k / 2) for k in range(-10, 1))  # 1e-5 to 1
 
@@ -37,38 +38,46 @@ class Runs(NamedTuple):
         ends = self.validation[:, :, -1].mean(axis=1)
         return int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))
 
-    def reached(self, loss: float) -> int | None:
-        """Evaluations until the mean validation loss of the best rate is at most `loss`."""
-        curve = self.validation[self.best()].mean(axis=0)
-        first = np.flatnonzero(curve <= loss)
-        return int(self.evaluations[first[0]]) if len(first) else None
+    @property
+    def curve(self) -> np.ndarray:
+        """Mean validation losses of the best rate, `(points,)`."""
+        return self.validation[self.best()].mean(axis=0)
+
+
+def reached(evaluations: Sequence[int], curve: Sequence[float], loss: float) -> int | None:
+    """Evaluations until a curve is at most `loss`; None if it never is."""
+    return next((n for n, x in zip(evaluations, curve, strict=True) if x <= loss), None)
 
 
 def race(
     work: Work,
-    method: Method,
-    evaluations: int,
+    make: Make,
+    budget: int,
     rates: Sequence[float] = RATES,
     seeds: Sequence[int] = range(5),
     points: int = 20,
 ) -> Runs:
-    """Trains with every rate and seed side by side, in one program. Rates decay to 0 by a cosine."""
-    steps = max(1, evaluations // method.evaluations // points)
-    train = jax.vmap(_training(work, method, steps, points), in_axes=(None, 0))
+    """Trains with every rate and seed side by side, in one program. Rates decay to 0 by a cosine.
+
+    A run has `budget` evaluations of the loss, or less, for equally many steps between all points.
+    """
+    price = evaluations(make)
+    steps = max(1, budget // price // points)
+    train = jax.vmap(_training(work, make, steps, points), in_axes=(None, 0))
     train = jax.jit(jax.vmap(train, in_axes=(0, None)))
     validation, test = train(jnp.asarray(rates), jnp.asarray(seeds))
-    at = np.arange(points + 1) * steps * method.evaluations
+    at = np.arange(points + 1) * steps * price
     return Runs(at, np.asarray(validation), np.asarray(test))
 
 
-def _training(work: Work, method: Method, steps: int, points: int):
+def _training(work: Work, make: Make, steps: int, points: int):
     """`(rate, seed) -> (validation losses (points + 1,), test loss ())`."""
     decay = optax.cosine_decay_schedule(1.0, steps * points)
 
     def training(rate, seed):
         init_key, data_key, key = jax.random.split(jax.random.key(seed), 3)
         params = work.init(init_key)
-        tx = method.make(work.mu, key)
+        tx = make(work.mu, key)
 
         def step(carry, i):
             params, state = carry
@@ -88,12 +97,12 @@ def _training(work: Work, method: Method, steps: int, points: int):
     return training
 
 
-def state_per_parameter(work: Work, method: Method) -> float:
+def state_per_parameter(work: Work, make: Make) -> float:
     """Numbers that a method keeps between steps, for each parameter."""
     params = jax.eval_shape(work.init, jax.random.key(0))
-    state = jax.eval_shape(method.make(work.mu, jax.random.key(0)).init, params)
-    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
-    return count(state) / count(params)
+    state = jax.eval_shape(make(work.mu, jax.random.key(0)).init, params)
+    numbers, parameters = (sum(x.size for x in jax.tree.leaves(t)) for t in (state, params))
+    return numbers / parameters
 
 
 def digits(mu: float = 1e-3, batch: int = 64) -> Work:
@@ -116,11 +125,8 @@ def digits(mu: float = 1e-3, batch: int = 64) -> Work:
 
 def digits_parts() -> list[tuple[jax.Array, jax.Array]]:
     """Images `(N, 64)` from 0 to 1 and labels `(N,)`: 400 of test, 200 of validation, the rest."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.split(np.random.default_rng(0).permutation(len(y)), (400, 600))
-    return [(jnp.asarray(x[i] / 16, jnp.float32), jnp.asarray(y[i], jnp.int32)) for i in order]
+    images, labels = (np.split(part, (400, 600)) for part in shuffled_digits())
+    return [(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)]
 
 
 def drawn(key: jax.Array, part: Any, count: int) -> Any:

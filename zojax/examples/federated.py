@@ -22,6 +22,7 @@ import optax
 
 import zojax
 from zojax.examples import _command, _federated_options, _mlp, _tables
+from zojax.examples._digits import shuffled_digits
 
 __all__ = ["Client", "main", "split", "train"]
 
@@ -106,11 +107,7 @@ def train(args, tx, clients: list[Client], accuracy) -> tuple[list[Client], list
 
 def split(args, tx) -> tuple[list[Client], Client, tuple[np.ndarray, np.ndarray]]:
     """Clients with two shards of the digits sorted by class, one with all of them, and test data."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    images, labels = (images[order] / 16).astype(np.float32), labels[order].astype(np.int32)
+    images, labels = shuffled_digits()
     test, rest = np.arange(400), np.arange(400, len(labels))
     params = _mlp.init(jax.random.key(args.seed), (64, 32, 10))
     state = tx.init(params)

@@ -11,10 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from zojax.examples import _command, _plots, _tables
-from zojax.examples._methods import METHODS
+from zojax.examples._methods import METHODS, evaluations
 from zojax.examples._race import RATES, Runs, digits, race
 
 __all__ = ["main", "make_parser"]
@@ -28,11 +26,6 @@ class Raced(NamedTuple):
     name: str
     runs: Runs
     seconds: float
-
-    @property
-    def curve(self) -> np.ndarray:
-        """Mean validation losses of the best rate."""
-        return self.runs.validation[self.runs.best()].mean(axis=0)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,7 +46,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises ValueError for arguments out of range."""
     for name, example in (("seeds", 3), ("mu", 1e-3)):
         _command.require_positive(args, name, example)
-    dearest = max(METHODS[name].evaluations for name in args.methods)
+    dearest = max(evaluations(METHODS[name]) for name in args.methods)
     if args.evaluations < dearest:
         raise ValueError(
             f"--evaluations must be at least {dearest}, those of one step, got {args.evaluations}."
@@ -66,7 +59,7 @@ def compare(args: argparse.Namespace) -> list[Raced]:
     for name in args.methods:
         print(f"{name}: {len(RATES)} learning rates, {args.seeds} seeds", flush=True)
         start = time.perf_counter()
-        points = min(20, args.evaluations // METHODS[name].evaluations)
+        points = min(20, args.evaluations // evaluations(METHODS[name]))
         runs = race(work, METHODS[name], args.evaluations, seeds=range(args.seeds), points=points)
         raced.append(Raced(name, runs, time.perf_counter() - start))
     return sorted(raced, key=lambda r: float(r.runs.test[r.runs.best()].mean()))
@@ -89,7 +82,7 @@ def plot(path: str | PathLike, raced: list[Raced]) -> Path:
     figure = _plots.make_figure(6, 4)
     axes = figure.subplots()
     for method in raced:
-        axes.plot(method.runs.evaluations, method.curve, label=method.name)
+        axes.plot(method.runs.evaluations, method.runs.curve, label=method.name)
     axes.set(xlabel="evaluations of the loss", ylabel="validation loss, nats", yscale="log")
     axes.legend(frameon=False)
     return _plots.save_figure(figure, path)

@@ -15,7 +15,6 @@ from zojax.processes import exchange
 from zojax.trajectory import _codec, _identity, _recording
 from zojax.trajectory._files import as_path
 from zojax.trajectory._hyperparameters import free, plain
-from zojax.trajectory._log import Log
 from zojax.trajectory._logfile import opened
 from zojax.trajectory._recording import Recording
 
@@ -102,16 +101,11 @@ class Recorder:
         self._path = as_path(path)
         self._file = opened(self._path)
         try:
-            data = self._file.readall()
-            self._state = _recording.continued(header, data, path)
-            self.past = self._past(data)
+            self._state, self.past = _recording.continued(header, self._file.readall(), path)
             self._file.publish(self._state.size)
         except BaseException:
             self._file.close()
             raise
-
-    def _past(self, data: bytes) -> Log | None:
-        return _codec.parse(data, self._path).log if self._state.size else None
 
     @property
     def steps(self) -> int:

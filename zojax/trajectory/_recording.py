@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zojax.trajectory import _codec, _identity
+from zojax.trajectory._log import Log
 
 
 class Recording(NamedTuple):
@@ -30,12 +31,15 @@ class Recording(NamedTuple):
     ended: bool = False  # whether the last record is the end
 
 
-def continued(header: dict, data: bytes, path) -> Recording:
-    """The recording that appends to the bytes of a file; raises ValueError for another run's."""
+def continued(header: dict, data: bytes, path) -> tuple[Recording, Log | None]:
+    """The recording that appends to the bytes of a file, and the log in them, if they have a step.
+
+    Raises ValueError for the file of another run.
+    """
     text = _codec.begun_header(data)
     if text is not None:  # new, or killed before its first step
         _require_begun(header, text, path)
-        return Recording(header, unfinished=data)
+        return Recording(header, unfinished=data), None
     parsed = _codec.parse(data, path)
     _codec.require_intact(parsed)
     log = parsed.log
@@ -49,7 +53,7 @@ def continued(header: dict, data: bytes, path) -> Recording:
         raise ValueError(f"{path} is sealed: its run has ended. Choose another path.")
     if parsed.cut:
         warnings.warn(parsed.cut, stacklevel=3)
-    return Recording(
+    recording = Recording(
         log.header,
         parsed.size,
         parsed.checksum,
@@ -58,6 +62,7 @@ def continued(header: dict, data: bytes, path) -> Recording:
         hyperparameters=log.hyperparameters[-1][1] if log.hyperparameters else None,
         sealed=log.seals[-1][0] if log.seals else None,
     )
+    return recording, log
 
 
 def _require_begun(header: dict, text: str, path) -> None:

@@ -4,7 +4,6 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax._evaluation import require_executor
+from zojax._evaluation import Evaluator, Task, require_executor
 from zojax.lm._files import shown
 
 
@@ -42,7 +41,7 @@ def each(
     """A reward of one text: `fun(text, example) -> float`.
 
     Args:
-      executor: of `concurrent.futures`; it takes all texts of a step at once.
+      executor: of `concurrent.futures`, see `zojax.executors`; it takes several texts at once.
       catch: exceptions of `fun` that count as NaN, with a warning. Any other ends the run.
 
     >>> reward = each(lambda text, example: text == example, catch=ValueError)
@@ -53,22 +52,23 @@ def each(
 
     def reward(written: Written, examples: Sequence[Any]) -> np.ndarray:
         pairs = list(zip(written.texts, examples, strict=True))
-        futures = [] if executor is None else [executor.submit(fun, *pair) for pair in pairs]
-        calls = [future.result for future in futures] or [partial(fun, *pair) for pair in pairs]
-        try:
-            texts = written.texts
-            found = [_called(call, text, catch) for call, text in zip(calls, texts, strict=True)]
-        finally:
-            for future in futures:
-                future.cancel()
+        with Evaluator(executor) as evaluator:
+            tasks = evaluator.in_order(evaluator.call(_of_pair, (fun,)), pairs)
+            found = [
+                _number(task, text, catch) for task, (text, _) in zip(tasks, pairs, strict=True)
+            ]
         return np.array(found, np.float64)
 
     return reward
 
 
-def _called(call: Callable[[], Any], text: str, catch: Any) -> float:
+def _of_pair(pair: tuple[str, Any], fun: Callable[[str, Any], float]) -> float:
+    return fun(*pair)
+
+
+def _number(task: Task, text: str, catch: Any) -> float:
     try:
-        return float(call())
+        return float(task.result().returned)
     except catch as error:
         warnings.warn(f"the reward of {shown(text)} failed: {error!r}", stacklevel=2)
         return np.nan
