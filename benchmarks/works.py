@@ -64,6 +64,7 @@ ALONE = (
     "decoding",
     "executor",
     "race",
+    "race on reviews",
     "scaling",
     "host devices",
 )

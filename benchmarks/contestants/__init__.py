@@ -210,6 +210,7 @@ CHECKS = {
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
     "a method": Contestant("race"),
+    "a method on reviews": Contestant("race_reviews"),
     "the compiler's counts": Contestant("scaling"),
     "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
