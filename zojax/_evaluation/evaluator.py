@@ -20,7 +20,7 @@ from zojax._evaluation.workers import (
     workers_of,
 )
 
-MOMENT = 1.0  # seconds between two checks of an executor while waiting
+MOMENT = 1.0  # seconds between two checks of an executor while waiting, and for a worker's alarm
 GRACE = 5.0  # seconds for running calls after their executor was lost
 START = 20.0  # seconds for a new worker to start, unless the executor has `start_seconds`
 
@@ -75,8 +75,9 @@ class Evaluator:
         self.executor: Any = _Here(timeout, end) if executor is None else executor
         self.timeout, self.retries, self.final = timeout, retries, final
         self.end, self.arrived = end, arrived
-        of_start = 0.0 if isinstance(executor, ThreadPoolExecutor) else START
-        self.slack: float = getattr(executor, "start_seconds", of_start)
+        is_threads = isinstance(executor, ThreadPoolExecutor)
+        self.patience = 0.0 if is_threads else MOMENT  # a worker's own alarm rings first
+        self.slack: float = getattr(executor, "start_seconds", 0.0 if is_threads else START)
         self.most = workers_of(self.executor) or math.inf
         self.tasks: dict[Task, None] = {}  # in the order of their submission
         self.waiting: dict[Task, None] = {}
@@ -197,8 +198,8 @@ class Evaluator:
     def _deadline(self, flying: tuple[Future, Task]) -> float:
         """When a call is late; inf while it waits in the executor."""
         future, task = flying
-        began = getattr(future, "began", task.handed_over)  # of `executors.restarted`
-        return math.inf if began is None else began + self.timeout + self.slack
+        began = getattr(future, "began", task.handed_over + self.slack)  # of `executors.restarted`
+        return math.inf if began is None else began + self.timeout + self.patience
 
     def _hand_over(self) -> None:
         while self.waiting and self.lost is None and len(self.flying) + len(self.stuck) < self.most:
