@@ -1,15 +1,19 @@
 """The time of a trivial evaluation on each executor."""
 
+from itertools import starmap
+
 from benchmarks.contestants import EXECUTORS
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.tables import by_work, filled
 
 ALONE = "executor alone"
-NAMES = ("threads", "processes", "loky", "Dask", "Ray", "Ray actors")
+# Calls of a step, about a second.
+CALLS = {"threads": 1000, "processes": 500, "loky": 500, "Dask": 50, "Ray": 200, "Ray actors": 200}
 
 
-def _executor(name: str, calls: int = 200, names=EXECUTORS):
-    return entry(name, "executor", {"executor": name, "calls": calls}, 1, names, [ALONE], turns=11)
+def _executor(name: str, calls: int):
+    settings = {"executor": name, "calls": calls}
+    return entry(name, "executor", settings, 1, EXECUTORS, [ALONE], turns=8)
 
 
 def executors(rows: list[dict]) -> list[dict]:
@@ -34,7 +38,7 @@ SECTIONS = {
         "a trivial evaluation on threads, processes, loky, Dask and Ray",
         NAMED,
         executors,
-        [_executor(name) for name in NAMES],
+        list(starmap(_executor, CALLS.items())),
         [_executor("threads", 20)],
     ),
 }
