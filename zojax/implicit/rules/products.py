@@ -73,7 +73,9 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
         x = x if set(along) & set(out) else _scaled(x, names, values, along)
     base = lax.dot_general(*((x, w.base) if w_is_rhs else (w.base, x)), **params)
     x = x.astype(dtype)
-    result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
+    noise = _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
+    result = base + noise
+    context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) & set(out) else result
     return result
