@@ -2,7 +2,10 @@
 
     x . (w + scale A B') = x . w + scale (x . A) . B'
 
-Under `vmap` over directions, all share the first product. The second term is in float32 or better.
+Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask M of
+single entries costs one product more for each term of the rank, with the same M for all directions:
+
+    x . (M * a b') = ((x * a) . M) * b
 """
 
 import math
@@ -22,6 +25,8 @@ from zojax.implicit._low_rank import Term, total
 from zojax.implicit._perturbed import Multiplier, Part, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
+
+_MASKED_RANK = 8  # of masked noise: with more terms, a weight for each direction costs less
 
 
 @rule("dot_general", deferred=True)
@@ -64,7 +69,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     names, w_names, out = _name_axes(eqn, w_is_rhs)
     if isinstance(w, Perturbed) and not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
-    if not isinstance(w, Perturbed) or not w.is_low_rank:
+    if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
         w = context.plain(w, eqn)
         return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
     context.kept(w, eqn)
@@ -73,7 +78,11 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
         x = x if set(along) & set(out) else _scaled(x, names, values, along)
     base = lax.dot_general(*((x, w.base) if w_is_rhs else (w.base, x)), **params)
     x = x.astype(dtype)
-    result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
+    precision = _precision(eqn)
+    if w.is_masked:
+        result = base + _times_masked(x, names, w, w_names, out, precision)
+    else:
+        result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, precision)
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) & set(out) else result
     return result
@@ -178,7 +187,7 @@ def _noise_of_two(v, v_names, w, w_names, out, dtype, precision) -> jax.Array:
 
 def _largest_low_rank(*operands) -> Perturbed | None:
     """The operand whose noise is kept."""
-    candidates = [x for x in operands if isinstance(x, Perturbed) and x.is_low_rank]
+    candidates = [x for x in operands if isinstance(x, Perturbed) and (x.is_low_rank or x.is_masked)]
     return max(candidates, key=lambda x: x.base.size, default=None)
 
 
@@ -229,3 +238,26 @@ def _times_factors(
     left = tuple(n for n in dict.fromkeys((*lhs_names, *rhs_names)) if n in wanted)
     thin = w.scale.astype(dtype) * contract(lhs, lhs_names, rhs, rhs_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
+
+
+def _is_split(w: Perturbed, w_names, out) -> bool:
+    """Whether each factor of masked noise multiplies x, or the product."""
+    few = w.is_masked and w.factors[0].shape[-1] <= _MASKED_RANK
+    return few and all(len({w_names[a] in out for a in w.axes(side)}) <= 1 for side in (0, 1))
+
+
+def _times_masked(x: jax.Array, names, w: Perturbed, w_names, out, precision) -> jax.Array:
+    """scale * x . (whole * A B'): x times one factor, the product with `whole`, times the other."""
+    after, dtype = [], x.dtype
+    x = jnp.broadcast_to(x[..., None], (*x.shape, w.factors[0].shape[-1]))
+    for side in (0, 1):
+        factor, along = _named(w, side, w_names, "rank", dtype)
+        if {*along[:-1]} & {*out}:
+            after.append((factor, along))
+        else:
+            x = _scaled(x, (*names, "rank"), factor, along)
+    whole = cast(jax.Array, w.whole).astype(dtype)
+    result = contract(x, (*names, "rank"), whole, w_names, (*out, "rank"), precision)
+    for factor, along in after:
+        result = _scaled(result, (*out, "rank"), factor, along)
+    return w.scale.astype(dtype) * jnp.sum(result, -1)
