@@ -553,6 +553,7 @@ SHARED = {
     "standardised": lambda w: X @ standardised(w),
     "penalty": lambda w: jnp.sum(w**2),
     "mask": lambda w: X @ jnp.where(X[0] > 0, w, 0),
+    "mask of entries": lambda w: jnp.sin(X @ jnp.tril(w)) @ (w * jnp.sin(X.T @ X)),
     "concatenate": lambda w: X @ jnp.concatenate([w, -w, jnp.sin(X.T)], 1),
     "roll": lambda w: X @ jnp.roll(w, 3, 1),
     "set": lambda w: X @ w.at[4:9, 2:].set(0.0),

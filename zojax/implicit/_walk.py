@@ -127,7 +127,8 @@ class Context:
         arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
         latest = None
         if arrays and elementwise:
-            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
+            sources = (self._source(x, self.begun) for x in arrays)
+            latest = max(sources, key=lambda source: source[0])
         is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):

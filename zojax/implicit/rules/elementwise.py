@@ -134,7 +134,7 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
 
 @rule("select_n", elementwise=True, broadcasts=True)
 def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
-    """A mask of rows or columns, for one factor or between weights; a mask of single entries of one weight."""
+    """A mask of rows or columns, of one weight or between several; a mask of single entries."""
     w = _matrix(eqn, cases)
     axes = _varying(context, which)
     if w is None or isinstance(which, Perturbed):
@@ -222,6 +222,7 @@ def _dequantised(context: Context, eqn: JaxprEqn, *operands) -> Perturbed | None
 
 def _broadcast(x: Perturbed, shape: tuple[int, ...]) -> Perturbed:
     """The factors, with axes of this shape."""
+
     def grown(side: int) -> jax.Array:
         factor = x.factors[side]
         return jnp.broadcast_to(factor, (*(shape[a] for a in x.axes(side)), factor.shape[-1]))

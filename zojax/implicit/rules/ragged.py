@@ -98,7 +98,9 @@ def _grouped_dot(x: jax.Array, w: jax.Array, groups: jax.Array, **options) -> ja
     @jax.custom_batching.custom_vmap
     def run(x, w, groups):
         by_blocks = partial(_by_blocks, **options)
-        return lax.platform_dependent(x, w, groups, cpu=by_blocks, default=partial(_sorted, **options))
+        return lax.platform_dependent(
+            x, w, groups, cpu=by_blocks, default=partial(_sorted, **options)
+        )
 
     @run.def_vmap
     def _(size, batched, x, w, groups):
