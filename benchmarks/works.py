@@ -60,6 +60,7 @@ ALONE = (
     "check",
     "self-check",
     "zoo",
+    "expression",
     "code",
     "decoding",
     "executor",

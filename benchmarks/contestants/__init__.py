@@ -209,6 +209,7 @@ CHECKS = {
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "zojax and its design": Contestant("expressions"),
     "a method": Contestant("race"),
     "a method on reviews": Contestant("race_reviews"),
     "the compiler's counts": Contestant("scaling"),

@@ -112,10 +112,12 @@ class Context:
         """The equation that made an array, and its operands; (None, ()) if unknown."""
         return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
 
-    def is_fixed(self, x) -> bool:
-        """Whether an array is known to be the same for all directions."""
-        is_array = isinstance(x, jax.core.Tracer)
-        return id(x) in self.fixed if is_array else not isinstance(x, Perturbed)
+    def is_fixed(self, *operands) -> bool:
+        """Whether arrays are known to be the same for all directions."""
+        return all(
+            id(x) in self.fixed if isinstance(x, jax.core.Tracer) else not isinstance(x, Perturbed)
+            for x in operands
+        )
 
     def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
         """Records the origin of a perturbed result, which a rule may use in its place."""
@@ -127,8 +129,9 @@ class Context:
         arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
         latest = None
         if arrays and elementwise:
-            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
-        is_fixed = all(self.is_fixed(x) for x in operands)
+            sources = (self._source(x, self.begun) for x in arrays)
+            latest = max(sources, key=lambda source: source[0])
+        is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
                 if is_fixed:
