@@ -15,6 +15,25 @@ class NoNumPyFormError(NotImplementedError):
     """A primitive, or a use of it, that has no form in NumPy here."""
 
 
+def expression_of(eqn: Any) -> str | None:
+    """The equation as an expression of Python, with braces for its operands, or None.
+
+    Operators take less time than functions. Of scalars, Python's own take a tenth of NumPy's.
+    """
+    name = eqn.primitive.name
+    first, result = eqn.invars[0].aval if eqn.invars else None, eqn.outvars[0].aval
+    if name in SHAPED or name == "convert_element_type":
+        if (first.shape, first.dtype) == (result.shape, result.dtype):
+            return "{}"
+        if not result.shape and name in SHAPED:
+            return f"{{}}[{', '.join('0' * len(first.shape))}]"
+    if name == "select_n" and len(eqn.invars) == 3 and not first.shape:
+        return "{2} if {0} else {1}"
+    if not result.shape and name in OF_SCALARS:
+        return OF_SCALARS[name]
+    return OPERATORS.get(name)
+
+
 def form_of(eqn: Any) -> Callable[..., Any]:
     """A function of NumPy arrays and scalars that equals the equation.
 
@@ -81,9 +100,7 @@ def _select(eqn):
     which, *cases = eqn.invars
     if len(cases) != 2:
         return lambda which, *cases: np.choose(which, cases)
-    if which.aval.shape:
-        return lambda which, a, b: np.where(which, b, a)
-    return lambda which, a, b: b if which else a
+    return lambda which, a, b: np.where(which, b, a)
 
 
 def _convert(eqn):
@@ -101,17 +118,23 @@ def _bitcast(eqn):
 
 def _reshape(eqn):
     shape = _shape(eqn)
-    return (lambda a: np.reshape(a, shape)) if shape else (lambda a: a.flat[0])
+    return lambda a: a.reshape(shape)
 
 
 def _broadcast(eqn):
-    shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    shape, dims, dtype = eqn.params["shape"], eqn.params["broadcast_dimensions"], _dtype(eqn)
     inner = [1] * len(shape)
     for dim, size in zip(dims, eqn.invars[0].aval.shape, strict=True):
         inner[dim] = size
     if math.prod(shape) == math.prod(inner):
-        return lambda a: np.reshape(a, shape)
-    return lambda a: np.broadcast_to(np.reshape(a, inner), shape)
+        return lambda a: a.reshape(shape)
+
+    def filled(a):
+        out = np.empty(shape, dtype)
+        out[...] = a.reshape(inner)
+        return out
+
+    return filled
 
 
 def _iota(eqn):
@@ -244,6 +267,8 @@ def _dot(eqn):
     (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     ranks, dtype = [v.aval.ndim for v in eqn.invars], _dtype(eqn)
     if (tuple(left), tuple(right)) == ((ranks[0] - 1,), (0,)) and ranks[1] <= 2 and not left_batch:
+        if all(v.aval.dtype == dtype for v in eqn.invars):
+            return np.dot
         return lambda a, b: np.dot(a, b).astype(dtype, copy=False)
     axes = list(range(ranks[0])), list(range(ranks[0], sum(ranks)))
     for a, b in zip((*left_batch, *left), (*right_batch, *right), strict=True):
@@ -261,21 +286,28 @@ def _sort(eqn):
     if keys != 1:
         raise NoNumPyFormError("a sort by several keys has no form in NumPy.")
 
+    def sort_vectors(*arrays):
+        order = arrays[0].argsort(kind="stable")
+        return [a[order] for a in arrays]
+
     def sort(*arrays):
         order = np.argsort(arrays[0], axis=axis, kind="stable")
         return [np.take_along_axis(a, order, axis) for a in arrays]
 
-    return sort if len(eqn.invars) > 1 else lambda a: [np.sort(a, axis=axis)]
+    if len(eqn.invars) == 1:
+        return lambda a: [np.sort(a, axis=axis)]
+    return sort_vectors if eqn.invars[0].aval.ndim == 1 else sort
 
 
 def _reduced(function, eqn):
     axes, dtype = tuple(eqn.params["axes"]), _dtype(eqn)
-    return lambda a: function(a, axis=axes).astype(dtype, copy=False)
+    reduce = function.reduce
+    return lambda a: reduce(a, axes, dtype)
 
 
 def _index(function, eqn):
     (axis,), dtype = eqn.params["axes"], eqn.params["index_dtype"]
-    return lambda a: function(a, axis=axis).astype(dtype)
+    return lambda a: function(a, axis).astype(dtype)
 
 
 def _cumulated(function, eqn):
@@ -309,14 +341,22 @@ def _triangular_solve(eqn):
     return lambda a, b: scipy.linalg.solve_triangular(a, b, **options)
 
 
-# Operators of the same name in `operator`.
-# Written as an operator of Python, which takes less time than the call of a function.
 OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}"}
 OPERATORS |= {"and": "{} & {}", "or": "{} | {}", "xor": "{} ^ {}", "not": "~{}"}
 OPERATORS |= {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}"}
-OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}"}
+OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}", "abs": "abs({})", "square": "{0} * {0}"}
+OPERATORS |= dict.fromkeys(("copy", "copy_p", "stop_gradient", "random_clone"), "{}")
+OF_SCALARS = {
+    "max": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "min": "{0} if {0} <= {1} or {0} != {0} else {1}",
+    "clamp": "{0} if {1} < {0} else {2} if {1} > {2} else {1}",
+    "is_finite": "{0} - {0} == 0",
+}
+SHAPED = "reshape", "squeeze", "expand_dims", "broadcast_in_dim"  # the same entries in another shape
+ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
+ELEMENTWISE += ["shift_right_logical"]
 FUNCTIONS = (
-    "abs sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
+    "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
 )  # in NumPy
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
@@ -327,7 +367,6 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "min": np.minimum,
     "pow": np.power,
     "rsqrt": lambda a: 1 / np.sqrt(a),
-    "square": lambda a: a * a,
     "logistic": scipy.special.expit,
     "erf": scipy.special.erf,
     "erfc": scipy.special.erfc,
@@ -335,10 +374,6 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
-    "copy": lambda a: a,
-    "copy_p": lambda a: a,
-    "stop_gradient": lambda a: a,
-    "random_clone": lambda a: a,
     "dynamic_update_slice": _dynamic_update_slice,
     "cholesky": _cholesky,
 }
@@ -372,14 +407,14 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "stack": lambda eqn: lambda *a: np.stack(a, eqn.params["axis"]),
     "triangular_solve": _triangular_solve,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
-    "reduce_sum": partial(_reduced, np.sum),
-    "reduce_prod": partial(_reduced, np.prod),
-    "reduce_max": partial(_reduced, np.max),
-    "reduce_min": partial(_reduced, np.min),
-    "reduce_or": partial(_reduced, np.any),
-    "reduce_and": partial(_reduced, np.all),
-    "argmax": partial(_index, np.argmax),
-    "argmin": partial(_index, np.argmin),
+    "reduce_sum": partial(_reduced, np.add),
+    "reduce_prod": partial(_reduced, np.multiply),
+    "reduce_max": partial(_reduced, np.maximum),
+    "reduce_min": partial(_reduced, np.minimum),
+    "reduce_or": partial(_reduced, np.logical_or),
+    "reduce_and": partial(_reduced, np.logical_and),
+    "argmax": partial(_index, np.ndarray.argmax),
+    "argmin": partial(_index, np.ndarray.argmin),
     "cumsum": partial(_cumulated, np.cumsum),
     "cumprod": partial(_cumulated, np.cumprod),
     "cummax": partial(_cumulated, np.maximum.accumulate),
