@@ -29,6 +29,10 @@ def expression_of(eqn: Any) -> str | None:
             return f"{{}}[{', '.join('0' * len(first.shape))}]"
     if name == "select_n" and len(eqn.invars) == 3 and not first.shape:
         return "{2} if {0} else {1}"
+    if name == "dynamic_slice":
+        return _slice_text(first.shape, eqn.params["slice_sizes"])
+    if name == "shift_right_logical" and first.dtype.kind == "u":
+        return "{} >> {}"
     if not result.shape and name in OF_SCALARS:
         return OF_SCALARS[name]
     return OPERATORS.get(name)
@@ -90,12 +94,6 @@ def _divide(eqn):
     return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
 
 
-def _shift(eqn):
-    if not np.issubdtype(_dtype(eqn), np.unsignedinteger):
-        raise NoNumPyFormError("a logical shift of signed numbers has no form in NumPy.")
-    return operator.rshift
-
-
 def _select(eqn):
     which, *cases = eqn.invars
     if len(cases) != 2:
@@ -152,13 +150,17 @@ def _slice(eqn):
 
 
 def _starts(shape, sizes, starts) -> tuple[slice, ...]:
-    first = [min(max(int(i), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True)]
+    first = [min(max(i.item(), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True)]
     return tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))
 
 
-def _dynamic_slice(eqn):
-    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    return lambda a, *starts: a[_starts(shape, sizes, starts)]
+def _slice_text(shape, sizes) -> str:
+    """A dynamic slice, whose starts are moved into the array."""
+    parts = [
+        ":" if n == k else f"(i := min(max({{{axis}}}.item(), 0), {n - k})) : i + {k}"
+        for axis, (n, k) in enumerate(zip(shape, sizes, strict=True), start=1)
+    ]
+    return f"{{0}}[{', '.join(parts)}]"
 
 
 def _dynamic_update_slice(a, new, *starts):
@@ -382,7 +384,6 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "random_wrap": _wrap,
     "random_unwrap": _unwrap,
     "div": _divide,
-    "shift_right_logical": _shift,
     "select_n": _select,
     "convert_element_type": _convert,
     "bitcast_convert_type": _bitcast,
@@ -392,7 +393,6 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
-    "dynamic_slice": _dynamic_slice,
     "gather": _gather,
     "scatter": _scatter,
     "split": _split,

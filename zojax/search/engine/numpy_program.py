@@ -218,7 +218,7 @@ def _cond(eqn: Any) -> Callable[..., list]:
     last = len(branches) - 1
 
     def cond(index, *operands):
-        return branches[min(max(int(index), 0), last)].run(*operands)
+        return branches[min(max(index.item(), 0), last)].run(*operands)
 
     return cond
 
@@ -280,19 +280,20 @@ def _rows(eqn: Any) -> Callable[..., Any]:
     """Rows of random numbers, several at once: a search asks for them one after the other."""
     closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
     size = min(max(AHEAD // math.prod(shape), 1), 64)
-    kept = b"", 0, np.empty(0)
+    kept: dict[bytes, tuple[int, np.ndarray]] = {}  # by seed: the first number, and the rows from it on
     later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
     code = Lazy(None)
 
     def row_of(seed, number):
-        nonlocal kept
-        of, first, rows = kept
+        first, rows = kept.get(of := seed.tobytes(), (0, ()))
         place = number.item() - first
-        if of != (of := seed.tobytes()) or not 0 <= place < size:
+        if not 0 <= place < len(rows):
             if code.closed is None:
                 code.closed = _batched(closed, seed, number + later)
             place, (rows,) = 0, code.run(seed, number + later)
-            kept = of, number.item(), rows
+            if len(kept) > SEEDS:
+                kept.clear()
+            kept[of] = number.item(), rows
         return [rows[place]]
 
     return row_of
@@ -304,5 +305,6 @@ def _batched(closed: Any, seed: Any, numbers: Any) -> Any:
 
 
 AHEAD = 4096  # random numbers made at once, at most
+SEEDS = 16  # of which rows are kept
 LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
 CALLS = LOOPS | {"jit": _rows}
