@@ -25,16 +25,20 @@ def expression_of(eqn: Any) -> str | None:
     if name in SHAPED or name == "convert_element_type":
         if (first.shape, first.dtype) == (result.shape, result.dtype):
             return "{}"
-        if not result.shape and name in SHAPED:
+        if name == "convert_element_type":
+            return f"{{}}.astype({result.dtype.name})" if result.dtype.name in NAMES else None
+        if not result.shape:
             return f"{{}}[{', '.join('0' * len(first.shape))}]"
     if name == "select_n" and len(eqn.invars) == 3 and not first.shape:
-        return "{2} if {0} else {1}"
+        return CHOICE
     if name == "dynamic_slice":
         return _slice_text(first.shape, eqn.params["slice_sizes"])
     if name == "shift_right_logical" and first.dtype.kind == "u":
         return "{} >> {}"
     if not result.shape and name in OF_SCALARS:
         return OF_SCALARS[name]
+    if not result.shape and name == "not" and result.dtype == bool:
+        return "{} ^ true"  # faster than `~`
     return OPERATORS.get(name)
 
 
@@ -91,7 +95,9 @@ def _divide(eqn):
         return operator.truediv
     if np.issubdtype(dtype, np.unsignedinteger):
         return np.floor_divide
-    return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
+    if _shape(eqn):
+        return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
+    return lambda a, b: a // b if (a < 0) == (b < 0) else -(-a // b)
 
 
 def _select(eqn):
@@ -99,11 +105,6 @@ def _select(eqn):
     if len(cases) != 2:
         return lambda which, *cases: np.choose(which, cases)
     return lambda which, a, b: np.where(which, b, a)
-
-
-def _convert(eqn):
-    dtype = eqn.params["new_dtype"]
-    return lambda a: a.astype(dtype)
 
 
 def _bitcast(eqn):
@@ -149,11 +150,6 @@ def _slice(eqn):
     return lambda a: a[index]
 
 
-def _starts(shape, sizes, starts) -> tuple[slice, ...]:
-    first = [min(max(i.item(), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True)]
-    return tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))
-
-
 def _slice_text(shape, sizes) -> str:
     """A dynamic slice, whose starts are moved into the array."""
     parts = [
@@ -163,10 +159,24 @@ def _slice_text(shape, sizes) -> str:
     return f"{{0}}[{', '.join(parts)}]"
 
 
-def _dynamic_update_slice(a, new, *starts):
-    a = a.copy()
-    a[_starts(a.shape, new.shape, starts)] = new
-    return a
+def _dynamic_update_slice(eqn):
+    shape, sizes = (v.aval.shape for v in eqn.invars[:2])
+
+    def update(a, new, *starts):
+        a = a.copy()
+        first = (min(max(i.item(), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True))
+        a[tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))] = new
+        return a
+
+    def update_vector(a, new, start):
+        a, i = a.copy(), min(max(start.item(), 0), last)
+        a[i : i + size] = new
+        return a
+
+    if len(shape) != 1:
+        return update
+    size, last = sizes[0], shape[0] - sizes[0]
+    return update_vector
 
 
 class _Windows:
@@ -215,7 +225,7 @@ def _gather(eqn):
         _pairs(numbers.operand_batching_dims, numbers.start_indices_batching_dims),
     )
     if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
-        return lambda a, starts: a[windows(starts)[0]]
+        return _rows_or(lambda a, starts: a[windows(starts)[0]], eqn)
     if not np.issubdtype(array.dtype, np.inexact):
         raise NoNumPyFormError("a gather that fills integers has no form in NumPy.")
 
@@ -223,7 +233,24 @@ def _gather(eqn):
         places, inside = windows(starts)
         return np.where(inside, a[places], a.dtype.type(np.nan))
 
-    return filled
+    return _rows_or(filled, eqn)
+
+
+def _rows_or(general: Callable, eqn: Any) -> Callable:
+    """A gather; where it takes whole rows from inside the array, by plain indexing."""
+    (array, starts), numbers = (v.aval for v in eqn.invars), eqn.params["dimension_numbers"]
+    whole = numbers.collapsed_slice_dims == numbers.start_index_map == (0,)
+    whole &= eqn.params["slice_sizes"][1:] == array.shape[1:] and not numbers.operand_batching_dims
+    batch = starts.ndim - 1
+    if not whole or not starts.size or numbers.offset_dims != tuple(range(batch, batch + array.ndim - 1)):
+        return general
+
+    def rows(a, starts):
+        places = starts[..., 0]
+        inside = places.min() >= 0 and places.max() < len(a)
+        return a[places] if inside else general(a, starts)
+
+    return rows
 
 
 def _scatter(eqn):
@@ -261,8 +288,15 @@ def _pad(eqn):
     widths = eqn.params["padding_config"]
     if any(low < 0 or high < 0 or between for low, high, between in widths):
         raise NoNumPyFormError("padding below zero or between entries has no form in NumPy.")
-    ends = [(low, high) for low, high, _ in widths]
-    return lambda a, value: np.pad(a, ends, constant_values=value)
+    inner = tuple(slice(w[0], w[0] + n) for w, n in zip(widths, eqn.invars[0].aval.shape, strict=True))
+    shape, dtype = _shape(eqn), _dtype(eqn)
+
+    def pad(a, value):
+        out = np.full(shape, value, dtype)
+        out[inner] = a
+        return out
+
+    return pad
 
 
 def _dot(eqn):
@@ -354,6 +388,9 @@ OF_SCALARS = {
     "clamp": "{0} if {1} < {0} else {2} if {1} > {2} else {1}",
     "is_finite": "{0} - {0} == 0",
 }
+CHOICE = "{2} if {0} else {1}"
+KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_}  # in expressions
 SHAPED = "reshape", "squeeze", "expand_dims", "broadcast_in_dim"  # the same entries in another shape
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
@@ -376,7 +413,6 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
-    "dynamic_update_slice": _dynamic_update_slice,
     "cholesky": _cholesky,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
@@ -385,7 +421,6 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "random_unwrap": _unwrap,
     "div": _divide,
     "select_n": _select,
-    "convert_element_type": _convert,
     "bitcast_convert_type": _bitcast,
     "reshape": _reshape,
     "squeeze": _reshape,
@@ -393,6 +428,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
+    "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather,
     "scatter": _scatter,
     "split": _split,

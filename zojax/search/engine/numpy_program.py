@@ -14,7 +14,15 @@ import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
 from zojax.search._random import ROW
-from zojax.search.engine._primitives import ELEMENTWISE, SHAPED, expression_of, form_of
+from zojax.search.engine._branches import pruned
+from zojax.search.engine._primitives import (
+    CHOICE,
+    ELEMENTWISE,
+    NAMES,
+    SHAPED,
+    expression_of,
+    form_of,
+)
 from zojax.search.engine._primitives import NoNumPyFormError as NoNumPyFormError
 
 INLINED = {"jit": "jaxpr", "custom_vmap_call": "call", "custom_jvp_call": "call_jaxpr"}
@@ -68,7 +76,7 @@ class Source:
     def __init__(self, jaxpr: Any, consts: Sequence):
         self.lines: list[Line] = []
         self.names: dict[Any, str] = {}
-        self.values: dict[str, Any] = {}  # constants and functions
+        self.values: dict[str, Any] = dict(NAMES)  # constants and functions
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
@@ -95,20 +103,33 @@ class Source:
 
     def _write(self, jaxpr: Any) -> None:
         for eqn in jaxpr.eqns:
+            name = eqn.primitive.name
+            if name == "cond":
+                eqn = self._handed_through(eqn)
             operands = [self._name(v) for v in eqn.invars]
-            if eqn.primitive.name in INLINED and not makes_rows(eqn):
-                self._inline(eqn, eqn.params[INLINED[eqn.primitive.name]], operands)
-            else:
+            if name in INLINED and not makes_rows(eqn):
+                self._inline(eqn, eqn.params[INLINED[name]], operands)
+            elif eqn.outvars:
                 self._bind(eqn.outvars, self._results(eqn, operands))
+
+    def _handed_through(self, eqn: Any) -> Any:
+        """A `cond` without the results that are operands in all branches."""
+        places, new = pruned(eqn)
+        for variable, place in zip(eqn.outvars, places, strict=True):
+            if place is not None:
+                self._bind([variable], [self._name(eqn.invars[place])])
+        return new
 
     def _results(self, eqn: Any, operands: list[str]) -> list[str]:
         """The names of an equation's results."""
         name = eqn.primitive.name
-        if name in ELEMENTWISE:
+        text = expression_of(eqn)
+        if name == "select_n" and len(operands) == 3 and operands[0] in self.scalars:
+            text, operands = CHOICE, [self.scalars[operands[0]], *operands[1:]]
+        elif name in ELEMENTWISE:
             operands = self._unfilled(eqn, operands)
         if name in SHAPED and not eqn.outvars[0].aval.shape and operands[0] in self.scalars:
             return [self.scalars[operands[0]]]
-        text = expression_of(eqn)
         if text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
