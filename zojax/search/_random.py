@@ -15,7 +15,7 @@ import numpy as np
 
 from zojax._keys import as_key
 from zojax._numerics import float_dtype
-from zojax.noise import make_seed, mix, row_keys
+from zojax.noise import make_seed, mix, row_keys, standard_normal
 
 ROW = "random_row"  # the name of functions that make a row of random numbers, in traced programs
 
@@ -105,6 +105,16 @@ def _unit(seed, draws, num: int) -> jax.Array:
         return high
     low = words(random, num, start=num) >> np.uint32(11)
     return high + low.astype(np.float64) * 2.0**-53
+
+
+def normals(random: Random, num: int) -> jax.Array:
+    """`num` standard normals of the current draw."""
+    return _normals(random.seed, random.draws, num)
+
+
+@row
+def _normals(seed, draws, num: int) -> jax.Array:
+    return standard_normal(words(Random(seed, draws), num)).astype(float_dtype())
 
 
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:

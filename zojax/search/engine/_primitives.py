@@ -153,10 +153,19 @@ def _slice(eqn):
 def _slice_text(shape, sizes) -> str:
     """A dynamic slice, whose starts are moved into the array."""
     parts = [
-        ":" if n == k else f"(i := min(max({{{axis}}}.item(), 0), {n - k})) : i + {k}"
+        ":" if n == k else f"(i := {_start(axis, n - k)}) : i + {k}"
         for axis, (n, k) in enumerate(zip(shape, sizes, strict=True), start=1)
     ]
     return f"{{0}}[{', '.join(parts)}]"
+
+
+def _start(operand: int, last: int) -> str:
+    return f"min(max({{{operand}}}.item(), 0), {last})"
+
+
+def entry_text(eqn) -> str:
+    """The one entry of a dynamic slice of a vector."""
+    return f"{{0}}[{_start(1, eqn.invars[0].aval.shape[0] - 1)}]"
 
 
 def _dynamic_update_slice(eqn):
@@ -184,6 +193,7 @@ class _Windows:
 
     def __init__(self, shape, sizes, rank, window_axes, dropped, mapped, batched):
         self.window_axes, self.mapped = tuple(window_axes), mapped
+        self.last_call: tuple[Any, Any] = None, None  # often, the starts are a constant
         self.last = [n - size for n, size in zip(shape, sizes, strict=True)]
         inner = iter(window_axes)
         self.offsets = []
@@ -200,12 +210,16 @@ class _Windows:
 
     def __call__(self, starts) -> tuple[tuple, Any]:
         """(index, inside): the index of all entries, and which windows lie inside the array."""
+        earlier, result = self.last_call
+        if earlier is starts:
+            return result
         places, inside = list(self.offsets), np.True_
         for j, axis in enumerate(self.mapped):
             start = np.expand_dims(starts[..., j], self.window_axes)
             inside = inside & (start >= 0) & (start <= self.last[axis])
             places[axis] = places[axis] + np.clip(start, 0, self.last[axis])
-        return tuple(places), inside
+        self.last_call = starts, (tuple(places), inside)
+        return self.last_call[1]
 
 
 def _pairs(a, b) -> list[tuple]:

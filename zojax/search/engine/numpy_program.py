@@ -20,6 +20,7 @@ from zojax.search.engine._primitives import (
     ELEMENTWISE,
     NAMES,
     SHAPED,
+    entry_text,
     expression_of,
     form_of,
 )
@@ -80,6 +81,7 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
+        self.entries: dict[str, tuple[str, list[str]]] = {}  # the one entry of an array
         self.count = itertools.count()
         self.arguments = [self._new() for _ in jaxpr.invars]
         self._bind(jaxpr.invars, self.arguments)
@@ -124,12 +126,18 @@ class Source:
         """The names of an equation's results."""
         name = eqn.primitive.name
         text = expression_of(eqn)
+        if name == "select_n" and (known := self.values.get(operands[0])) is not None:
+            if known.size and np.all(known == known.flat[0]):
+                return [operands[1 + int(known.flat[0])]]
         if name == "select_n" and len(operands) == 3 and operands[0] in self.scalars:
             text, operands = CHOICE, [self.scalars[operands[0]], *operands[1:]]
         elif name in ELEMENTWISE:
             operands = self._unfilled(eqn, operands)
-        if name in SHAPED and not eqn.outvars[0].aval.shape and operands[0] in self.scalars:
-            return [self.scalars[operands[0]]]
+        if name in SHAPED and not eqn.outvars[0].aval.shape:
+            if operands[0] in self.scalars:
+                return [self.scalars[operands[0]]]
+            if operands[0] in self.entries:
+                text, operands = self.entries[operands[0]]
         if text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
@@ -140,6 +148,8 @@ class Source:
         results = self.known[text]
         if name in SHAPED and not eqn.invars[0].aval.shape:
             self.scalars[results[0]] = operands[0]
+        if name == "dynamic_slice" and eqn.outvars[0].aval.shape == (1,):
+            self.entries[results[0]] = entry_text(eqn), operands
         return results
 
     def _computed(self, eqn: Any, operands: list[str], text: str) -> list[str]:
