@@ -256,7 +256,11 @@ def _rows_or(general: Callable, eqn: Any) -> Callable:
     whole = numbers.collapsed_slice_dims == numbers.start_index_map == (0,)
     whole &= eqn.params["slice_sizes"][1:] == array.shape[1:] and not numbers.operand_batching_dims
     batch = starts.ndim - 1
-    if not whole or not starts.size or numbers.offset_dims != tuple(range(batch, batch + array.ndim - 1)):
+    if (
+        not whole
+        or not starts.size
+        or numbers.offset_dims != tuple(range(batch, batch + array.ndim - 1))
+    ):
         return general
 
     def rows(a, starts):
@@ -302,7 +306,9 @@ def _pad(eqn):
     widths = eqn.params["padding_config"]
     if any(low < 0 or high < 0 or between for low, high, between in widths):
         raise NoNumPyFormError("padding below zero or between entries has no form in NumPy.")
-    inner = tuple(slice(w[0], w[0] + n) for w, n in zip(widths, eqn.invars[0].aval.shape, strict=True))
+    inner = tuple(
+        slice(w[0], w[0] + n) for w, n in zip(widths, eqn.invars[0].aval.shape, strict=True)
+    )
     shape, dtype = _shape(eqn), _dtype(eqn)
 
     def pad(a, value):
@@ -405,7 +411,12 @@ OF_SCALARS = {
 CHOICE = "{2} if {0} else {1}"
 KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_}  # in expressions
-SHAPED = "reshape", "squeeze", "expand_dims", "broadcast_in_dim"  # the same entries in another shape
+SHAPED = (
+    "reshape",
+    "squeeze",
+    "expand_dims",
+    "broadcast_in_dim",
+)  # the same entries in another shape
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
 FUNCTIONS = (

@@ -144,7 +144,9 @@ class Source:
         if text in operands:
             return [text]
         if text not in self.known:
-            self.known[text] = self._computed(eqn, operands, text) or self._line(eqn, operands, text)
+            self.known[text] = self._computed(eqn, operands, text) or self._line(
+                eqn, operands, text
+            )
         results = self.known[text]
         if name in SHAPED and not eqn.invars[0].aval.shape:
             self.scalars[results[0]] = operands[0]
@@ -171,7 +173,9 @@ class Source:
         shape = eqn.outvars[0].aval.shape
         if eqn.primitive.name == "select_n" and shapes[0] != shape:
             return operands
-        is_whole = [s == shape and o not in self.scalars for s, o in zip(shapes, operands, strict=True)]
+        is_whole = [
+            s == shape and o not in self.scalars for s, o in zip(shapes, operands, strict=True)
+        ]
         return [self.scalars.get(o, o) for o in operands] if any(is_whole) else operands
 
     def _inline(self, eqn: Any, inner: Any, operands: Sequence[str]) -> None:
@@ -311,7 +315,9 @@ def _rows(eqn: Any) -> Callable[..., Any]:
     """Rows of random numbers, several at once: a search asks for them one after the other."""
     closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
     size = min(max(AHEAD // math.prod(shape), 1), 64)
-    kept: dict[bytes, tuple[int, np.ndarray]] = {}  # by seed: the first number, and the rows from it on
+    kept: dict[
+        bytes, tuple[int, np.ndarray]
+    ] = {}  # by seed: the first number, and the rows from it on
     later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
     code = Lazy(None)
 
