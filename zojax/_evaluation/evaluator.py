@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pickle import PicklingError
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from zojax._evaluation.call import Call
 from zojax._evaluation.limits import late, time_limit
@@ -155,8 +155,9 @@ class Evaluator:
             waits = wait and self._goes_on()
             if waits:
                 self._hand_over()
+            seconds = self._seconds() if waits and self.done.empty() else 0.0
             try:
-                future = self.done.get(timeout=self._seconds() if waits else 0.0)
+                future = self.done.get(timeout=seconds)
             except Empty:
                 if not waits:
                     return None
@@ -301,14 +302,34 @@ class _Here:
     def __init__(self, timeout: float, end: float):
         self.timeout, self.end, self.least = timeout, end, MOMENT
 
-    def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        future: Future = Future()
+    def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> "_Ended":
         left, self.least = max(self.least, self.end - time.monotonic()), 0.0
         try:
             with time_limit(min(self.timeout, left)):
-                returned = call(*args, **kwargs)
+                return _Ended(call(*args, **kwargs), None)
         except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(returned)
-        return future
+            return _Ended(None, error)
+
+
+class _Ended(NamedTuple):
+    """A future that has ended. One of the standard library takes more time than a small evaluation."""
+
+    returned: Any
+    error: Exception | None
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> Exception | None:
+        return self.error
+
+    def result(self) -> Any:
+        return self.returned
+
+    def add_done_callback(self, call: Callable) -> None:
+        call(self)
+
+    __hash__, __eq__ = object.__hash__, object.__eq__  # as keys, like other futures

@@ -18,6 +18,7 @@ import numpy as np
 
 from zojax._locks import lock
 from zojax._numerics import float_dtype
+from zojax._scalars import is_finite
 from zojax.search.engine.evaluation import Entry
 from zojax.search.engine.names import flat
 from zojax.search.engine.task import Problem, SearchTask
@@ -165,7 +166,7 @@ class RunJournal:
         line = {
             "run": self.number,
             "number": number,
-            "value": self.problem.signed(entry.value) if np.isfinite(entry.value).all() else None,
+            "value": self.problem.signed(entry.value) if is_finite(entry.value) else None,
             "error": entry.error,
             "seconds": entry.seconds if math.isfinite(entry.seconds) else None,
             "point": {
