@@ -41,7 +41,7 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
         return [product(x, w).astype(dtype)]
     # With a concatenation: the products with its pieces. So nobody needs the concatenation.
     axis = origin.params["dimension"]
-    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
     name = w_names[axis]
     ends = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
     parts = [x] * len(pieces)
@@ -61,7 +61,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     """x . w in the dtype of sums."""
     dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
     params = eqn.params | {"preferred_element_type": dtype}
-    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
     if isinstance(w, Perturbed) and not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
     if not isinstance(w, Perturbed) or not w.is_low_rank:
@@ -129,7 +129,7 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     """
     context.kept(lhs, eqn)
     context.kept(rhs, eqn)
-    lhs_names, rhs_names, out = _name_axes(eqn, True)
+    lhs_names, rhs_names, out = name_axes(eqn, True)
     dtype, precision = accumulator_dtype(_compat.output_type(eqn).dtype), _precision(eqn)
     (base,) = _compat.bind(eqn, lhs.base, rhs.base)
     met = {*lhs_names} & {*rhs_names}
@@ -182,7 +182,7 @@ def _largest_low_rank(*operands) -> Perturbed | None:
     return max(candidates, key=lambda x: x.base.size, default=None)
 
 
-def _name_axes(
+def name_axes(
     eqn: JaxprEqn, w_is_rhs: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Names for the axes of x, of w and of x . w; axes that meet share a name."""
