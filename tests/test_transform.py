@@ -326,7 +326,7 @@ def test_coefficients_replay_a_step_to_the_bit(name):
     if name in OPTIMIZERS and not OPTIMIZERS[name].replays:
         params, state = trajectory(name)[0]
         with pytest.raises(ValueError, match="neither values from outside nor a log contain"):
-            replay(params, state, state.coefficients)
+            replay(state, params, state.coefficients)
         return
     for (params, before), (expected, after) in itertools.pairwise(trajectory(name)):
         updates, state = replay(before, params, after.coefficients, after.value)

@@ -132,7 +132,7 @@ def _subspace(memory, w):
 
 
 def _input_span(memory, w):
-    a = memory.bases[0].T
+    a = memory.left.T
     return np.kron(a @ a.T, np.eye(w.shape[1]))
 
 

@@ -460,9 +460,9 @@ def test_agzo():
     state, old = tx.init(p), None
     for t in range(3):
         updates, state = tx.update(None, state, p, value_fn=layers)
-        memory = state.estimator_state.direction.bases
-        a, b = np.asarray(memory["a"][0].T, np.float64), np.asarray(memory["b"][1].T, np.float64)
-        assert not np.any(memory["a"][1]) and not np.any(memory["b"][0])
+        _, left, right = state.estimator_state.direction
+        a, b = np.asarray(left["a"].T, np.float64), np.asarray(right["b"].T, np.float64)
+        assert not np.any(left["b"]) and not np.any(right["a"])
         if t == 2:
             between = np.tanh(INPUTS @ np.asarray(p["a"]))
             for new, before, h in zip((a, b), old, (INPUTS, between), strict=True):

@@ -11,6 +11,7 @@ from jax import lax
 
 from zojax import noise
 from zojax._checks import require_count, require_kind
+from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Inputs, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
@@ -24,12 +25,13 @@ class InputMemory(NamedTuple):
 
     Attributes:
       age: int32, steps.
-      bases: for each matrix (A, B), of shapes (k, *rows) and (k, *columns). The side that no product sums
-        over is zero.
+      left: A of each matrix, (k, *rows); zero if no product sums over rows.
+      right: the same for columns.
     """
 
     age: jax.Array
-    bases: PyTree
+    left: PyTree
+    right: PyTree
 
 
 class _Choice(NamedTuple):
@@ -78,7 +80,7 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
     >>> tx = zojax.zo_sgd(0.01, zojax.estimator(zojax.directions.input_span()))
     >>> params = jnp.ones((3, 2))
     >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda w: jnp.sum(h @ w))
-    >>> print(jnp.abs(state.estimator_state.direction.bases[0]))
+    >>> print(jnp.abs(state.estimator_state.direction.left))
     [[0.6 0.8 0. ]]
     """
     vectors = normal() if vectors is None else vectors
@@ -90,11 +92,15 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
 
 
 def _init(choice: _Choice, like: PyTree) -> InputMemory:
-    def zeros(leaf):
-        rank = min(choice.rank, *map(math.prod, _parts(leaf.shape)))
-        return tuple(jnp.zeros((rank, *part), jnp.float32) for part in _parts(leaf.shape))
+    def zeros(side):
+        def of_leaf(leaf):
+            parts = _parts(leaf.shape)
+            rank = min(choice.rank, *map(math.prod, parts))
+            return jnp.zeros((rank, *parts[side]), jnp.float32)
 
-    return InputMemory(jnp.zeros([], jnp.int32), jax.tree.map(zeros, _split(like)[0]))
+        return jax.tree.map(of_leaf, _split(like)[0])
+
+    return InputMemory(jnp.zeros([], jnp.int32), zeros(0), zeros(1))
 
 
 def _refuse(memory: PyTree, params: PyTree) -> Direction:
@@ -126,41 +132,37 @@ def _look(
 ) -> tuple[InputMemory, Direction]:
     """The memory with new bases, when they are due, and the direction of this step."""
     like = structure_of(params)
+    treedef: Any  # mypy knows no methods of it
     leaves, treedef = jax.tree.flatten(like)
-    bases = _placed(like, memory.bases)
-    spans = [
-        _span(pair, read)
-        for pair, read in zip(
-            treedef.flatten_up_to(bases), treedef.flatten_up_to(inputs.reads(bases)), strict=True
-        )
-    ]
+    is_matrix = [len(leaf.shape) >= 2 for leaf in leaves]
+
+    def pairs(memory):
+        """The bases of each leaf; None for vectors."""
+        both = zip(jax.tree.leaves(memory.left), jax.tree.leaves(memory.right), strict=True)
+        return [next(both) if chosen else None for chosen in is_matrix]
+
+    reads = treedef.flatten_up_to(inputs.reads(treedef.unflatten(pairs(memory))))
+    spans = [_span(*both) for both in zip(pairs(memory), reads, strict=True)]
 
     def renewed():
         starts = [
             None if span is None else _start(noise.fold_in(key, i), pair)
-            for i, (span, pair) in enumerate(zip(spans, treedef.flatten_up_to(bases), strict=True))
+            for i, (span, pair) in enumerate(zip(spans, pairs(memory), strict=True))
         ]
         found = treedef.flatten_up_to(inputs.products(treedef.unflatten(starts)))
         new = [
             pair if span is None else _orthonormal(span, start, product)
-            for span, pair, start, product in zip(
-                spans, treedef.flatten_up_to(bases), starts, found, strict=True
-            )
+            for span, pair, start, product in zip(spans, pairs(memory), starts, found, strict=True)
         ]
-        return memory._replace(bases=_split(like, treedef.unflatten(new))[0])
+        left, right = (treedef.unflatten([pair and pair[side] for pair in new]) for side in (0, 1))
+        return memory._replace(left=left, right=right)
 
     memory = lax.cond(memory.age % choice.refresh == 0, renewed, lambda: memory)
-    pairs = treedef.flatten_up_to(_placed(like, memory.bases))
     known = [
-        None if span is None else (span, pair) for span, pair in zip(spans, pairs, strict=True)
+        None if span is None else (span, pair)
+        for span, pair in zip(spans, pairs(memory), strict=True)
     ]
     return memory, _direction(choice.vectors, known)
-
-
-def _placed(like: PyTree, bases: PyTree) -> PyTree:
-    """The bases in the structure of the parameters, with None for vectors."""
-    pairs = iter(jax.tree.leaves(bases, is_leaf=lambda x: isinstance(x, tuple)))
-    return jax.tree.map(lambda leaf: next(pairs) if len(leaf.shape) >= 2 else None, like)
 
 
 def _span(pair, read) -> _Span | None:
@@ -263,6 +265,7 @@ def _noise(span: _Span, pair, core: jax.Array) -> noise.LowRankNoise:
 
 def _sum(leaf, span: _Span, pair, core: jax.Array) -> jax.Array:
     basis = pair[span.side].reshape(len(core[0]), span.blocks, -1)
-    order = "kbd,bke->ebd" if span.side else "kbd,bke->bde"
-    total = jnp.einsum(order, basis, core, precision=lax.Precision.HIGHEST)
+    out = ("other", "block", "size") if span.side else ("block", "size", "other")
+    names = ("rank", "block", "size"), ("block", "rank", "other")
+    total = contract(basis, names[0], core, names[1], out, lax.Precision.HIGHEST)
     return total.reshape(leaf.shape).astype(accumulator_dtype(leaf.dtype))

@@ -64,7 +64,7 @@ class Inputs:
         found: dict[str, Read] = {}
         jax.eval_shape(partial(self._total, found), bases)
         paths = jax.tree_util.tree_leaves_with_path(self.params, is_leaf=lambda x: x is None)
-        treedef = jax.tree.structure(self.params, is_leaf=lambda x: x is None)
+        treedef: Any = jax.tree.structure(self.params, is_leaf=lambda x: x is None)
         return treedef.unflatten([found.get(_name(path)) for path, _ in paths])
 
     def products(self, bases: PyTree) -> PyTree:
