@@ -319,6 +319,24 @@ def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own
     assert (np.array(found.forwards) < NEW).all()
 
 
+def test_members_share_one_loop_and_no_cache_is_selected():
+    """A loop with a batched condition would select between the old and the new cache in each round."""
+    draft = drafts.auto(drafts.lookup(3), cost=1.5)
+    members = jax.tree.map(lambda x: jnp.stack([x, x]), PARAMS)
+    traced = jax.make_jaxpr(jax.vmap(lambda p: decode(p, draft=draft).tokens))(members)
+    shapes = set(_selected(traced.jaxpr))
+    assert (2, 3) in shapes and (2, CONFIG.layers, 3, 7 + NEW + 3, CONFIG.size) not in shapes
+
+
+def _selected(jaxpr):
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "select_n":
+            yield eqn.outvars[0].aval.shape
+        for inner in jax.tree.leaves(list(eqn.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            yield from _selected(inner) if hasattr(inner, "eqns") else ()
+
+
 def test_the_longest_match_in_the_text_is_followed():
     text = jnp.array([[5, 1, 2, 3, 9, 4, 2, 3, 8, 1, 2, 3, 0, 0]])
     found, _ = drafts.lookup(size=3).propose(None, text, jnp.array([12]))
