@@ -1,8 +1,9 @@
 """Rounds of a generation: a draft, one forward pass that verifies it, the longest path that agrees.
 
 Rows run at their own pace. Place p of a row's cache belongs to position p of its text. Places beyond its
-length are unseen. So a rejected draft needs no rollback, and an accepted one is moved into place. A finished
-row changes nothing more, so under `vmap` one loop serves all members, and no cache is selected.
+length are unseen. So a rejected draft needs no rollback, and an accepted one is moved into place.
+
+A finished row changes no more. So under `vmap` one loop serves all members, and no cache is selected.
 
 Sources: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
 https://arxiv.org/abs/2211.17192; several drafts at once under a mask: Miao et al., "SpecInfer",
@@ -49,7 +50,7 @@ class State(NamedTuple):
 
 @jax.custom_batching.custom_vmap
 def total(x: jax.Array) -> jax.Array:
-    """The sum of all entries; under `vmap`, of all members too. A loop on it is one loop for all members."""
+    """The sum of all entries; under `vmap`, over all members too. A loop on it is one for all members."""
     return jnp.sum(x)
 
 
