@@ -71,6 +71,7 @@ ALLOWED = {  # what each part may import
         "_checks",
         "_evaluation",
         "_extras",
+        "_keys",
         "_kept",
         "_transform",
         "directions",

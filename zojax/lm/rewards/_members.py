@@ -15,8 +15,6 @@ from zojax.lm._adapters import combine
 from zojax.lm._model import Model
 from zojax.lm.models.decoding import Choice, Decoded, decode, most_likely
 
-SIZE = 8  # tokens of a draft
-
 
 def make_write(
     model: Model, tx: ZerothOrder, new: int, choose: Choice = most_likely
@@ -34,8 +32,8 @@ def make_write(
     Returns:
       `(params, state, frozen, tokens (P, T), lengths (P,), text=None, key=None) -> Decoded` with a leading
       axis of M members in each array, in the order of `tx.estimator.ask`; without the draft's state. With
-      `text` `(P, new)`, the unperturbed model's continuations, members verify drafts from it and from
-      their own text.
+      `text` `(P, new)`, the unperturbed model's continuations, members verify drafts from them and from
+      their own texts.
 
     Raises:
       ValueError: for a `tx` whose directions have arguments or keys of their own.
@@ -60,7 +58,7 @@ def _of_members(
     def write(params, state, frozen, tokens, lengths, text=None, key=None):
         options = dict(stop=stop, choose=choose, key=key)
         if text is not None:
-            options["draft"] = drafts.union(drafts.text(text, SIZE), drafts.lookup(SIZE))
+            options["draft"] = drafts.text(text)
 
         def member(params, frozen, tokens, lengths):
             whole = combine(params, frozen)
