@@ -43,8 +43,8 @@ def ray_actors(
 ) -> Executor:
     """An executor of Ray actors, each with an object of its own (extra `ray`).
 
-    An actor calls `make_worker()` at its first call, to load a model or a simulator. Functions get the object as
-    `worker`: a search calls `fun(point, *args, worker=worker)`. An actor that dies is replaced.
+    An actor calls `make_worker()` at its first call, to load a model or a simulator. Functions get the
+    object as `worker`: a search calls `fun(point, *args, worker=worker)`. An actor that dies is replaced.
 
     Args:
       make_worker: () -> any object.
