@@ -187,7 +187,7 @@ class Evaluator:
 
     def cancel(self) -> None:
         """Removes all tasks whose calls have not begun, and ends calls if the executor can."""
-        for task in list(self.tasks):
+        for task in reversed(list(self.tasks)):  # so that no free worker takes a waiting one
             self.drop(task, running=False)
 
     def _goes_on(self) -> bool:
