@@ -102,7 +102,7 @@ def _next_state(
     total = counted(state.used, used)
     seen = total > used  # by earlier steps
     first = jnp.where(seen, state.first, value)
-    least = jnp.where(seen, jnp.minimum(state.least, value), value)
+    least = jnp.minimum(jnp.where(seen, state.least, value), value)
     return state._replace(
         skipped=state.skipped + (len(found.c) - used),
         previous=jnp.where(used > 0, found.mean.astype(state.previous.dtype), state.previous),
