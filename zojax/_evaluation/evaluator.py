@@ -5,9 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pickle import PicklingError
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from zojax._evaluation.call import Call
 from zojax._evaluation.limits import late, time_limit
@@ -311,7 +312,8 @@ class _Here:
             return _Ended(None, error)
 
 
-class _Ended(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Ended:
     """A future that has ended. One of the standard library takes more time than a small evaluation."""
 
     returned: Any
@@ -331,5 +333,3 @@ class _Ended(NamedTuple):
 
     def add_done_callback(self, call: Callable) -> None:
         call(self)
-
-    __hash__, __eq__ = object.__hash__, object.__eq__  # as keys, like other futures

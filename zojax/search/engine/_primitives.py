@@ -21,7 +21,8 @@ def expression_of(eqn: Any) -> str | None:
     Operators take less time than functions. Of scalars, Python's own take a tenth of NumPy's.
     """
     name = eqn.primitive.name
-    first, result = eqn.invars[0].aval if eqn.invars else None, eqn.outvars[0].aval
+    first: Any = eqn.invars[0].aval if eqn.invars else None
+    result = eqn.outvars[0].aval
     if name in SHAPED or name == "convert_element_type":
         if (first.shape, first.dtype) == (result.shape, result.dtype):
             return "{}"

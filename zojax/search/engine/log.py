@@ -216,7 +216,7 @@ class Log:
         number, x = task.about
         entry = Entry(value, np.asarray(x), text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
-            self.journal.write(number, entry)
+            self.journal.write(number, entry, self.reports.take(number) if self.reports else [])
         return entry
 
     def _checked(self, value: Any, error: Exception | None) -> str | None:

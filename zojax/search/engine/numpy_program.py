@@ -197,7 +197,7 @@ class Source:
         return self.names[atom]
 
     def _value(self, value: Any) -> str:
-        same = id(value)
+        same: Any = id(value)
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
             same = value.dtype, value.shape, value.tobytes()
         return self._keep(same, lambda: value)
@@ -205,7 +205,7 @@ class Source:
     def _function(self, eqn: Any) -> str:
         """The name of the function that equals the equation, one for equal equations."""
         shapes = [(v.aval.shape, v.aval.dtype) for v in (*eqn.invars, *eqn.outvars)]
-        same = eqn.primitive.name, tuple(eqn.params.items()), tuple(shapes)
+        same: Any = eqn.primitive.name, tuple(eqn.params.items()), tuple(shapes)
         try:
             hash(same)
         except TypeError:
@@ -314,10 +314,9 @@ def makes_rows(eqn: Any) -> bool:
 def _rows(eqn: Any) -> Callable[..., Any]:
     """Rows of random numbers, several at once: a search asks for them one after the other."""
     closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
-    size = min(max(AHEAD // math.prod(shape), 1), 64)
-    kept: dict[
-        bytes, tuple[int, np.ndarray]
-    ] = {}  # by seed: the first number, and the rows from it on
+    size = min(max(AHEAD // max(1, math.prod(shape)), 1), 64)
+    # By seed: the first number, and the rows from it on.
+    kept: dict[bytes, tuple[int, np.ndarray]] = {}
     later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
     code = Lazy(None)
 
