@@ -72,7 +72,9 @@ def _evaluated(choices: Choices, fun, arrays, indices: range, has_aux: bool, in_
         with_key=choices.with_key,
     )
     mu = smoothing(choices, step)
-    this = _begun(choices, key, params, split, state, lambda p: own.at(p, jnp.int32(indices.start))[0])
+    this = _begun(
+        choices, key, params, split, state, lambda p: own.at(p, jnp.int32(indices.start))[0]
+    )
     return this, mu, *table(choices, this, own, params, mu, indices)
 
 
