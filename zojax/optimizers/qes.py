@@ -15,7 +15,7 @@ from zojax._call import compiled_call, compiled_outside
 from zojax._checks import require_count, require_positive, require_rate
 from zojax._estimator import estimator
 from zojax._numerics import marking_nan, promoting
-from zojax._transform import ZerothOrder, ZerothOrderState, zeroth_order
+from zojax._transform import ZerothOrder, ZerothOrderState, require_step, zeroth_order
 from zojax._trees import PyTree, no_update, require_arrays
 from zojax.directions import rademacher
 from zojax.shaping import Shaping
@@ -131,7 +131,7 @@ def qes(
     ) -> tuple[PyTree, ZerothOrderState]:
         """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
-        require_arrays("params", params)
+        require_step(update, tx.estimator, state, params, value_fn, given)
         _chosen(rule, params)
         return step(value_fn, state, params, given)
 
