@@ -62,6 +62,7 @@ ALONE = (
     "zoo",
     "code",
     "decoding",
+    "rewards",
     "executor",
     "race",
     "scaling",
