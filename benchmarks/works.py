@@ -63,6 +63,7 @@ ALONE = (
     "expression",
     "code",
     "decoding",
+    "rewards",
     "executor",
     "race",
     "race on reviews",

@@ -227,6 +227,16 @@ def test_the_cost_of_a_draft_is_a_ratio_of_times():
     assert 0.1 < drafts.cost(MODEL, drafts.lookup(), rows=2, length=16, repeats=3) < 100
 
 
+def test_first_tokens_that_all_prompts_share_are_read_once():
+    tokens, lengths = np.insert(TOKENS, [0, 0], [4, 6], axis=1), LENGTHS + 2
+    plain, shared = (
+        jax.jit(lambda p, n=n: MODEL.decode(p, tokens, lengths, NEW, shared=n)) for n in (0, 2)
+    )
+    np.testing.assert_array_equal(shared(PARAMS).tokens, plain(PARAMS).tokens)
+    flops = [run.lower(PARAMS).cost_analysis()["flops"] for run in (shared, plain)]
+    assert flops[0] < flops[1]
+
+
 def test_near_ties_are_counted():
     """Two tokens have one embedding, which is also the readout."""
     embed = PARAMS["embed"].at[3].set(PARAMS["embed"][7])
@@ -393,6 +403,7 @@ def test_the_longest_match_in_the_text_is_followed():
         (lambda: lm.sampler(top_k=0), "top_k must be 1 at least, got 0"),
         (lambda: lm.sampler(top_p=1.5), "top_p must be above 0 and at most 1, got 1.5"),
         (lambda: MODEL.generate(PARAMS, TOKENS, LENGTHS, 0), "new must be a positive int, got 0"),
+        (lambda: decode(PARAMS, shared=7), "shared must be from 0 to 6, got 7"),
         (lambda: decode(PARAMS, choose=lm.sampler()), "sampling needs a key"),
     ],
 )

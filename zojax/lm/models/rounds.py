@@ -60,11 +60,13 @@ def _(size, batched, x):
     return total(x), False
 
 
-def begun(run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any) -> State:
+def begun(
+    run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any, shared: int = 0
+) -> State:
     """The state after the prompts' forward pass, which chooses the first token."""
     rows = np.arange(len(tokens))
-    x, own = run.model.extend(run.config, run.params, tokens)
-    first, is_near = _choices(run, x[rows, lengths - 1][:, None], lengths[:, None])
+    x, own = _read(run, tokens, shared)
+    first, is_near = _choices(run, x[rows, lengths - 1 - shared][:, None], lengths[:, None])
     text = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, new)))
     text = text.at[rows, lengths].set(first[:, 0])
     room = ((0, 0), (0, 0), (0, new + run.draft.tree.paths.shape[1]), (0, 0))
@@ -72,6 +74,16 @@ def begun(run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any
     drafted = run.draft.init(memory, text, lengths)
     ones = jnp.ones(len(tokens), jnp.int32)
     return State(text, lengths + 1, cache, ones, is_near[:, 0].astype(jnp.int32), drafted)
+
+
+def _read(run: Run, tokens: jax.Array, shared: int) -> tuple[jax.Array, Any]:
+    """The residual stream behind the `shared` first tokens of all rows; keys and values of all tokens."""
+    if not shared:
+        return run.model.extend(run.config, run.params, tokens)
+    _, past = run.model.extend(run.config, run.params, tokens[:1, :shared])
+    past = jax.tree.map(lambda a: jnp.repeat(a, len(tokens), axis=1), past)
+    x, own = run.model.extend(run.config, run.params, tokens[:, shared:], past=past)
+    return x, jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=2), past, own)
 
 
 def is_open(run: Run, state: State) -> jax.Array:
