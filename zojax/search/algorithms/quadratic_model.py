@@ -11,7 +11,7 @@ from jax import lax
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.noise import standard_normal
-from zojax.search._random import Random, advance, make_random, to_unit, words
+from zojax.search._random import Random, advance, make_random, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._toolkit import (
     bounds_of,
