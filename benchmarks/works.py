@@ -66,6 +66,7 @@ ALONE = (
     "race",
     "scaling",
     "host devices",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),
