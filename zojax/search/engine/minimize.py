@@ -121,7 +121,8 @@ def minimize(
     **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
     goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
     evaluations in flight are made again. The journal knows all arguments that decide the points, but not
-    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well. `time_budget` counts per call.
+    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well.
+    `time_budget` counts per call.
 
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
     (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
