@@ -24,6 +24,7 @@ from zojax.lm.tasks._task import Batch, Task, classification
 REVIEW_PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
 FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
+QUANTIZED = "scales", "integers"  # fields of `Quantized` that may be trained
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
 
 
@@ -32,7 +33,8 @@ def reviews_task(params: str, seed: int = 0) -> Task:
 
     Args:
       params: the trained part. `"shifts"`: vectors added after each norm of the upper layers, zero at
-        first; `"norms"`: the gains of these norms; `"full"`: every weight.
+        first; `"norms"`: the gains of these norms; `"full"`: every weight; `"scales"` or `"integers"`: of
+        the 4-bit and 8-bit blocks of its file, see `Quantized`.
       seed: unused. Pretrained weights and split are fixed.
 
     Raises:
@@ -41,20 +43,23 @@ def reviews_task(params: str, seed: int = 0) -> Task:
       ModuleNotFoundError: without the extra `finetune`.
     """
     del seed
-    if params not in ("shifts", "norms", "full"):
-        raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
-    model = _smollm2.smollm2()
+    if params not in ("shifts", "norms", "full", *QUANTIZED):
+        raise ValueError(
+            f"params must be 'shifts', 'norms', 'full', 'scales' or 'integers', got {params!r}."
+        )
+    model = _smollm2.smollm2(quantized=params in QUANTIZED)
     rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
     splits = {}
     for name, part in _reviews.reviews()._asdict().items():
         prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
         splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
-    trained, frozen, lower = _divide(model.params, params, rows)
-    prepared = _preparation(model, lower)
+    divide = _blocks if params in QUANTIZED else _divide
+    trained, frozen, lower = divide(model.params, params, rows)
+    prepared, join = _preparation(model, lower), _joined if params in QUANTIZED else combine
 
     def logits(params, frozen, batch):
-        whole = combine(params, frozen)
-        x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
+        whole = join(params, frozen)
+        x = batch["hidden"] if "hidden" in batch else jnp.asarray(whole["embed"][batch["tokens"]])
         x = llama.blocks(model.config, whole["layers"], x)
         words = whole["words"] if "words" in whole else whole["embed"][rows]
         return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
@@ -101,3 +106,22 @@ def _divide(weights: dict, params: str, rows: np.ndarray) -> tuple[dict, dict, d
         return {"layers": gains, "norm": norm}, frozen, lower
     zeros = jnp.zeros_like(upper["attention_norm"])
     return {"layers": {"attention_shift": zeros, "mlp_shift": zeros}}, frozen, lower
+
+
+def _blocks(weights: dict, field: str, rows: np.ndarray) -> tuple[dict, dict, dict]:
+    """One field of all blocks, and all else; each tree has None in the places of the other."""
+    del rows
+    pairs = jax.tree.map_with_path(
+        lambda path, x: (jnp.asarray(x), getattr(path[-1], "name", None) == field), weights
+    )
+    is_pair = lambda x: isinstance(x, tuple)  # noqa: E731
+    trained = jax.tree.map(lambda pair: pair[0] if pair[1] else None, pairs, is_leaf=is_pair)
+    frozen = jax.tree.map(lambda pair: None if pair[1] else pair[0], pairs, is_leaf=is_pair)
+    return trained, frozen, {}
+
+
+def _joined(params: dict, frozen: dict) -> dict:
+    """The two trees of `_blocks` as one."""
+    return jax.tree.map(
+        lambda p, f: f if p is None else p, params, frozen, is_leaf=lambda x: x is None
+    )
