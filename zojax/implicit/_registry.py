@@ -37,6 +37,7 @@ class Properties(TypedDict, total=False):
     product: bool
     inlined: bool
     deferred: bool
+    flat: bool
 
 
 class Primitive(NamedTuple):
@@ -49,6 +50,7 @@ class Primitive(NamedTuple):
     product: bool = False
     inlined: bool = False
     deferred: bool = False
+    flat: bool = False
 
 
 _TABLE: dict[str, Primitive] = {}
@@ -72,6 +74,7 @@ def rule(*names: str, **properties: Unpack[Properties]) -> Callable[[R], R]:
       inlined: a call whose body an optimizer's update looks into.
       deferred: the rule reads `Perturbed.multipliers` and `Perturbed.is_squared`. For other rules,
         multipliers are folded into the base and a factor, and squares are materialised.
+      flat: the rule reads `Perturbed.flat`. For other rules, flat arrays are materialised.
 
     Returns:
       A decorator, which returns the rule itself. See `Rule` for its arguments.

@@ -163,6 +163,8 @@ class Context:
         if not any(isinstance(x, Perturbed) for x in operands):
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
+        if not known.flat:
+            operands = [self.plain(x, x.flat) if _is_flat(x) else x for x in operands]
         if known.rule is not None and not known.deferred:
             operands = [self._settled(x, eqn) for x in operands]
         if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
@@ -186,6 +188,10 @@ class Context:
         milestones = [x for x in changing if _is_computed(x)][:1]
         inner = replace(self, vectors={}, milestones=milestones, begun=len(self.sources) - 1)
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
+
+
+def _is_flat(x) -> bool:
+    return isinstance(x, Perturbed) and x.flat is not None
 
 
 def _is_computed(x) -> bool:

@@ -21,8 +21,8 @@ def _has_elementwise_body(eqn: JaxprEqn) -> bool:
     return all(map(_registry.is_elementwise, _compat.inner_jaxpr(eqn)[0].eqns))
 
 
-@rule("jit", elementwise=_has_elementwise_body, inlined=True, deferred=True)
-@rule("closed_call", inlined=True, deferred=True)
+@rule("jit", elementwise=_has_elementwise_body, inlined=True, deferred=True, flat=True)
+@rule("closed_call", inlined=True, deferred=True, flat=True)
 @rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body, deferred=True)
 @rule("remat2", deferred=True)
 def call(context: Context, eqn: JaxprEqn, *operands) -> list:
