@@ -209,6 +209,8 @@ class Context:
                 return [sum(rest, first)]
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
+        if not known.flat:
+            operands = [self.plain(x, x.flat) if _is_flat(x) else x for x in operands]
         if known.rule is not None and not known.deferred:
             operands = [self._settled(x, eqn) for x in operands]
         if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
@@ -239,6 +241,10 @@ def _keeps_most(eqn: JaxprEqn) -> bool:
     """Whether this is a slice with most entries of its operand."""
     is_slice = eqn.primitive.name == "slice"
     return is_slice and 2 * _compat.output_type(eqn).size > _compat.operand_type(eqn).size
+
+
+def _is_flat(x) -> bool:
+    return isinstance(x, Perturbed) and x.flat is not None
 
 
 def _is_computed(x) -> bool:

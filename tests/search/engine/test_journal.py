@@ -141,7 +141,10 @@ def test_a_file_that_is_no_journal_is_kept(tmp_path):
         ({"key": 1}, "another key"),
         ({"maximize": True}, "another maximize"),
         ({"algorithm": search.sracos(), "key": 1}, "another algorithm .* another key"),
-        ({"space": search.uniform(-1, 2, (3,))}, r"another space \(Uniform\(.*high=1.* now .*high=2"),
+        (
+            {"space": search.uniform(-1, 2, (3,))},
+            r"another space \(Uniform\(.*high=1.* now .*high=2",
+        ),
         ({"init_points": [np.zeros(3)]}, "another init_points"),
     ],
 )
