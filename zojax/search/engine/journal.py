@@ -162,7 +162,7 @@ class RunJournal:
             for number, line in self.known.items()
             for place, step, value in line.get("reports", ())
         ]
-        return [report for _, *report in sorted(made)]
+        return [(number, step, value) for _, number, step, value in sorted(made)]
 
     def next_told(self, numbers: Any) -> int | None:
         """Which of these evaluations ended first. It is not returned again."""
