@@ -316,7 +316,7 @@ def test_a_perturbed_model_drafts_for_itself_with_its_own_layers():
 
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
 def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
-    draft = drafts.text(PLAIN(PARAMS).tokens, size=3)
+    draft = drafts.auto(drafts.text(PLAIN(PARAMS).tokens, size=3), cost=1.2)
     direction, mu = zojax.directions.low_rank(), 0.02
     frame = direction.frame(jax.random.key(0), 3, PARAMS)
 
