@@ -63,10 +63,13 @@ ALONE = (
     "expression",
     "code",
     "decoding",
+    "rewards",
     "executor",
     "race",
+    "race on reviews",
     "scaling",
     "host devices",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

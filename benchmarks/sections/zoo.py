@@ -23,6 +23,7 @@ def _line(row: dict) -> dict:
     signs, low_rank = row.get("signs", {}), row.get("low rank", {})
     errors = [kind["error"] for kind in (signs, low_rank) if "error" in kind]
     peaks, of_many = signs.get("peaks", {}), low_rank.get("peaks", {})
+    is_known = "forward" in peaks and "together" in signs
     missing = "; ".join(low_rank.get("no rule", []))
     failures = [kind["failed"] for kind in (row, signs, low_rank) if "failed" in kind]
     # A package that is missing explains its row.
@@ -34,6 +35,7 @@ def _line(row: dict) -> dict:
         "d": row.get("size", ""),
         "error": max(errors, default=""),
         "signs: peak / forward": over(peaks.get("zojax"), peaks.get("forward")),
+        "signs: rule": 1.01 + signs["together"] / peaks["forward"] if is_known else "",
         "signs: peak / naive": over(peaks.get("zojax"), peaks.get("naive")),
         "signs: time / forward": clear(signs.get("time")),
         "low rank: peak / forwards": over(of_many.get("zojax"), of_many.get("forward")),

@@ -174,6 +174,7 @@ CASES = [
     Case("quantised by groups", grouped, (2, 5), kept="dot_general"),
     # products
     Case("dot x@w", lambda w: x(3, 4) @ w, (4, 5), kept="dot_general"),
+    Case("dot then slice", lambda w: (x(3, 4) @ w)[:-1, 1:], (4, 5), kept="dot_general"),
     Case("dot w@x", lambda w: w @ x(5, 2), (4, 5), kept="dot_general"),
     Case("dot vector", lambda w: x(4) @ w, (4, 5)),
     Case("dot batched x", lambda w: x(2, 3, 4) @ w, (4, 5)),

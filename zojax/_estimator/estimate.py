@@ -4,6 +4,7 @@ Pass one returns scalars only. Pass two regenerates the directions from their ke
 no direction is ever stored.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,9 @@ def _evaluated(choices: Choices, fun, arrays, indices: range, has_aux: bool, in_
         with_key=choices.with_key,
     )
     mu = smoothing(choices, step)
-    this = _begun(choices, key, params, split, state)
+    this = _begun(
+        choices, key, params, split, state, lambda p: own.at(p, jnp.int32(indices.start))[0]
+    )
     return this, mu, *table(choices, this, own, params, mu, indices)
 
 
@@ -120,24 +123,35 @@ def slicing_axis(choices: Choices, params: PyTree) -> MeshAxis | None:
 
 
 def begin(
-    choices: Choices, key: jax.Array, split: Split, given: tuple, slicing: MeshAxis | None = None
+    choices: Choices,
+    key: jax.Array,
+    split: Split,
+    given: tuple,
+    slicing: MeshAxis | None = None,
+    fun: Callable | None = None,
 ) -> Directions:
-    """The directions of a key."""
+    """The directions of a key; `fun` is the loss of the float leaves, if there is one."""
     like = split.tree()
     # Clones, since a second pass makes the directions again from the same key.
     direction, memory = choices.direction, ()
     if isinstance(direction, Adaptive):
         memory, floats = given
         own = noise.fold_in(jax.random.clone(key), np.uint32(2**32 - 2))  # a child of no other use
-        memory = promoting(direction.begin)(memory, own, floats)
-        direction = direction.direction(memory, floats)
+        inputs = None if fun is None else implicit.Inputs(fun, floats)
+        memory, direction = promoting(direction.of_step)(memory, own, floats, inputs)
     frame = direction.frame(jax.random.clone(key), choices.num_directions, like)
     return Directions(direction, memory, frame, split, like, slicing)
 
 
-def _begun(choices: Choices, key, params: PyTree, split: Split, state) -> Directions:
-    own = given(choices, params, state)
-    return begin(choices, key, split, own, slicing_axis(choices, params))
+def _begun(choices: Choices, key, params: PyTree, split: Split, state, fun=None) -> Directions:
+    """The directions of a key; `fun` is the loss of the parameters, if there is one."""
+    whole = Split.of(params)
+
+    def of_floats(floats):
+        return fun(whole.join(whole.places_in(floats)))
+
+    own, slicing = given(choices, params, state), slicing_axis(choices, params)
+    return begin(choices, key, split, own, slicing, None if fun is None else of_floats)
 
 
 def _sharded(this: Directions, grads: PyTree, params: PyTree) -> PyTree:

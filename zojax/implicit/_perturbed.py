@@ -90,6 +90,7 @@ class Perturbed:
       multipliers: of the sum or its square. Only rules with the property `deferred` see them.
       is_squared: the sum is squared. Only rules with the property `deferred` see it.
       bits: of an entry, for an array of integers, which move within their range; else None.
+      first: the noise is zero in so many entries of the first axis; None if unknown.
       flat: the reshape to a vector across both factors, which waits for a product. Only rules with the
         property `flat` see it.
     """
@@ -106,6 +107,7 @@ class Perturbed:
     multipliers: tuple[Multiplier, ...] = ()
     is_squared: bool = False
     bits: int | None = None
+    first: jax.Array | None = None
     flat: JaxprEqn | None = None
 
     @property
@@ -181,7 +183,11 @@ class Perturbed:
                 return None
             multipliers.append(Multiplier(part.outs, _apply(part, values, None)))
         return self.replace(
-            sides=sides, factors=factors, whole=whole, multipliers=tuple(multipliers)
+            sides=sides,
+            factors=factors,
+            whole=whole,
+            multipliers=tuple(multipliers),
+            first=None,
         )
 
     def folded(self) -> "Perturbed | None":
@@ -242,6 +248,7 @@ class Perturbed:
                 whole=whole,
                 multipliers=multipliers,
                 held_by=None,
+                first=None,
             )
 
         return (self.base, factor, self.whole, stacked), rebuild
@@ -273,7 +280,8 @@ class Perturbed:
             multipliers = tuple(
                 Multiplier(m.axes, shards[f"multiplier{i}"]) for i, m in enumerate(self.multipliers)
             )
-            return self.replace(join=join, factors=factors, multipliers=multipliers, **kept)
+            kept |= {"multipliers": multipliers, "first": None}
+            return self.replace(join=join, factors=factors, **kept)
 
         return arrays, specs, rebuild
 
@@ -375,7 +383,8 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -
             f"{name} has dtype {base.dtype}, which cannot be perturbed; "
             "put None in its place in noise."
         )
-    return Perturbed(name, base, scale, *noises.factored(noise), bits=bits)
+    first = getattr(noise, "first", None)
+    return Perturbed(name, base, scale, *noises.factored(noise), bits=bits, first=first)
 
 
 def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:

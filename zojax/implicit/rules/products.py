@@ -48,7 +48,7 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
 def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
     """x . w in the dtype of sums."""
     dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
-    names, w_names, out = _name_axes(eqn, w_is_rhs)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
 
     def dot(x, w):
         params = eqn.params | {"preferred_element_type": dtype}
@@ -76,6 +76,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     else:
         noise = _times_factors(x, names, w, w_names, out, w_is_rhs, precision)
     result = base + noise
+    context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) & set(out) else result
     return result
@@ -131,7 +132,7 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     """
     context.kept(lhs, eqn)
     context.kept(rhs, eqn)
-    lhs_names, rhs_names, out = _name_axes(eqn, True)
+    lhs_names, rhs_names, out = name_axes(eqn, True)
     dtype, precision = accumulator_dtype(_compat.output_type(eqn).dtype), _precision(eqn)
     (base,) = _compat.bind(eqn, lhs.base, rhs.base)
     met = {*lhs_names} & {*rhs_names}
@@ -208,7 +209,7 @@ def _largest_low_rank(*operands) -> Perturbed | None:
     return max(candidates, key=lambda x: x.base.size, default=None)
 
 
-def _name_axes(
+def name_axes(
     eqn: JaxprEqn, w_is_rhs: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Names for the axes of x, of w and of x . w; axes that meet share a name."""
