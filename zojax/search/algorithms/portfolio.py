@@ -24,7 +24,8 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
-LATE, FLOOR = 50, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
+NARROW = 40  # most coordinates of `quadratic_model`, which searches better in batches
+LATE, FLOOR = 100, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
 
 
 class Team(NamedTuple):
@@ -89,8 +90,8 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (at least 6 in 10 evaluations after the first 50 d), `quasi_newton`
-    (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
+    The default members are `cma_es` (at least 6 in 10 evaluations after the first 100 d), `quasi_newton`
+    (smooth functions whose coordinates interact; in batches, `quadratic_model` up to 40 coordinates) and `coordinate_search` (all others). The first two need
     two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
 
     Args:
@@ -293,9 +294,8 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     by_coordinate = side_by_side(coordinate_search(), batch_size)
     if np.sum(space.kinds == CONTINUOUS) < 2:
         return (by_coordinate,)
-    smooth = (quasi_newton,) if batch_size == 1 else (quadratic_model, quasi_newton)
-    members = tuple(member(batch_size=batch_size) for member in smooth)
-    return cma_es(batch_size=batch_size), *members, by_coordinate
+    smooth = quadratic_model if batch_size > 1 and space.dimension <= NARROW else quasi_newton
+    return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
