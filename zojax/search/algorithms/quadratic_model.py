@@ -11,7 +11,7 @@ from jax import lax
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.noise import standard_normal
-from zojax.search._random import Random, advance, make_random, to_unit, words
+from zojax.search._random import Random, advance, make_random, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._toolkit import (
     bounds_of,
@@ -36,7 +36,11 @@ FAILURES, VAIN = (
     10,
     4,
 )  # rounds without progress before another start; a round without promise counts as 4
-GRID, ZOOMS = 64, 3  # multipliers at once, and how often the grid narrows
+GRID, ZOOMS, NEWTON = (
+    64,
+    2,
+    4,
+)  # multipliers at once; narrower grids; steps of Newton's method after them
 
 
 class QuadraticModelState(NamedTuple):
@@ -202,22 +206,28 @@ def _minimum(gradient: jax.Array, curvature: jax.Array, free: jax.Array) -> jax.
     values, basis = jnp.linalg.eigh(h)
     q = g @ basis
     least, tiny = jnp.maximum(-jnp.min(values), 0.0), jnp.finfo(g.dtype).eps * top
-    length = jnp.sqrt(g @ g)
 
-    def lengths(multipliers):
+    def squares(multipliers):
         parts = q / (values + multipliers[:, None])
         return jnp.sum(parts * parts, axis=1)
 
     def narrowed(ends, _):
         grid = ends[0] * (ends[1] / ends[0]) ** jnp.linspace(0.0, 1.0, GRID, dtype=g.dtype)
-        i = jnp.clip(jnp.sum(lengths(least + grid) > 1), 1, GRID - 1)
+        i = jnp.clip(jnp.sum(squares(least + grid) > 1), 1, GRID - 1)
         return jnp.stack([grid[i - 1], grid[i]]), None
 
-    ends = jnp.stack([tiny, length + 2 * tiny])
+    def closer(extra, _):
+        shifted = values + least + extra
+        parts = (q / shifted) ** 2
+        length = jnp.sqrt(jnp.sum(parts))
+        return jnp.maximum(extra + length**2 * (length - 1) / jnp.sum(parts / shifted), tiny), None
+
+    ends = jnp.stack([tiny, jnp.sqrt(g @ g) + 2 * tiny])
     ends, _ = lax.scan(narrowed, ends, None, length=ZOOMS)
-    inside = (jnp.min(values) > tiny) & (lengths(jnp.zeros(1, g.dtype))[0] <= 1)
-    multiplier = jnp.where(inside, 0.0, least + ends[1])
-    return jnp.where(free, -basis @ (q / (values + multiplier)), 0.0)
+    extra, _ = lax.scan(closer, ends[0], None, length=NEWTON)
+    inside = (jnp.min(values) > tiny) & (squares(jnp.zeros(1, g.dtype))[0] <= 1)
+    step = -basis @ (q / (values + jnp.where(inside, 0.0, least + extra)))
+    return jnp.where(free & (g @ g > 0), step, 0.0)
 
 
 def _tell(space: Space, state: QuadraticModelState, x, values) -> QuadraticModelState:
