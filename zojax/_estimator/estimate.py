@@ -15,7 +15,7 @@ import numpy as np
 from zojax import _barriers, implicit, noise
 from zojax._direction import Adaptive, Outcome
 from zojax._estimator.arguments import losses
-from zojax._estimator.coefficients import coefficients_dtype, counted, scored
+from zojax._estimator.coefficients import coefficients_dtype, counted, following, scored
 from zojax._estimator.records import Choices, Directions, Estimate, EstimatorState
 from zojax._estimator.table import table
 from zojax._mesh_axis import MeshAxis, find_axis, meshes_of
@@ -167,13 +167,14 @@ def finish(
 ) -> Estimate:
     """The estimate from a table of values (directions, offsets)."""
     score = partial(scored, choices, coefficients_dtype(this.split.floats))
-    before = None if state is None else state._replace(direction=())  # the loop holds scalars only
-    found, after = _barriers.once(score, values, mu, before)
+    before = None if state is None else state._replace(direction=())  # loops hold scalars only
+    found = _barriers.once(score, values, mu, before)
+    flat, after = _barriers.once(following, values, mu, found, before)
     grads, clipped = _weighted_sum(this, found.c, dtype)
     if after is not None:
         memory = _learned(choices, this, state.direction, found.c, found.used, mu, grads)
         after = after._replace(clipped=counted(after.clipped, clipped), direction=memory)
-    return Estimate(found.value, grads, aux, found.used, after, found.c, found.flat, clipped)
+    return Estimate(found.value, grads, aux, found.used, after, found.c, flat, clipped)
 
 
 def combine(choices: Choices, key, params: PyTree, coefficients, state, dtype=None) -> PyTree:

@@ -46,6 +46,7 @@ class StepDefaults(NamedTuple):
 DEFAULTS = {
     ("reviews", "shifts"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "norms"): StepDefaults(600, 8, 1e-3, 1e-2, 1),
+    ("reviews", "lora"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): StepDefaults(100, 16, 2e-5, 1e-3, 1),
     ("reviews", "scales"): StepDefaults(100, 16, 1e-7, 1e-4, 1),
     ("reviews", "integers"): StepDefaults(20, 16, 1.0, 0.5, 4),

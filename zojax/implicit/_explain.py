@@ -50,8 +50,8 @@ def explain(
       hold_in_loops: as for `evaluate`.
 
     Returns:
-      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`
-      and `held`. `plot()` draws it.
+      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`,
+      `held` and `factors`. `plot()` draws it.
 
     Raises:
       TypeError: for a `noise` that is neither, or a `hold_in_loops` that is no bool.
@@ -83,7 +83,8 @@ def explain(
 
     jax.eval_shape(evaluation, arrays)
     total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params) if _has_shape(x))
-    return Report(found.leaves, total, found.budget.most(), found.budget.most(held=True))
+    budget = found.budget
+    return Report(found.leaves, total, budget.most(), budget.most(held=True), found.factors)
 
 
 @dataclass
@@ -93,8 +94,11 @@ class _Findings:
     leaves: dict[str, Leaf] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     calls: list[JaxprEqn] = field(default_factory=list)
+    factors: int = 0  # their bytes
 
     def perturbed(self, x: Perturbed) -> None:
+        if x.is_factored:
+            self.factors += sum(f.size * f.dtype.itemsize for f in x.factors)
         noise = "low rank" if x.is_factored else "dense"
         noise += "" if x.whole is None else (", masked" if x.join else ", stored")
         self.leaves[x.name] = Leaf(x.name, x.shape, str(x.base.dtype), noise)
@@ -117,7 +121,7 @@ class _Findings:
         # Equations inside of JAX's own functions have no line of the user's, but their calls have.
         eqns = [] if eqn is None else [eqn, *reversed(self.calls)]
         where = next(filter(None, map(_compat.source_line, eqns)), "")
-        event = Event(kind, _name(eqn), where, x.shape, x.nbytes, _remedy(kind, x, eqn))
+        event = Event(kind, _name(eqn), where, x.base.shape, x.nbytes, _remedy(kind, x, eqn))
         events = self.leaves[x.name].events
         if event not in events:
             events.append(event)

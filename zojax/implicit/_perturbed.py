@@ -91,6 +91,8 @@ class Perturbed:
       is_squared: the sum is squared. Only rules with the property `deferred` see it.
       bits: of an entry, for an array of integers, which move within their range; else None.
       first: the noise is zero in so many entries of the first axis; None if unknown.
+      flat: the reshape to a vector across both factors, which waits for a product. Only rules with the
+        property `flat` see it.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Perturbed:
     is_squared: bool = False
     bits: int | None = None
     first: jax.Array | None = None
+    flat: JaxprEqn | None = None
 
     @property
     def nbytes(self) -> int:
@@ -113,7 +116,7 @@ class Perturbed:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.base.shape
+        return self.base.shape if self.flat is None else (self.base.size,)
 
     @property
     def is_factored(self) -> bool:
@@ -121,12 +124,23 @@ class Perturbed:
 
     @property
     def is_low_rank(self) -> bool:
-        return self.is_factored and self.whole is None and not self.is_squared
+        is_sum = self.flat is None and not self.is_squared
+        return self.is_factored and self.whole is None and is_sum
+
+    @property
+    def is_masked(self) -> bool:
+        """Low-rank noise times numbers of its own for each entry."""
+        return self.is_factored and self.whole is not None and not self.is_squared
+
+    def masked(self, mask: jax.Array, base: jax.Array) -> "Perturbed":
+        """Another base, and the noise times a mask."""
+        mask = jnp.broadcast_to(mask, base.shape)
+        return self.replace(base=base, whole=mask if self.whole is None else self.whole * mask)
 
     @property
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
-        return sum(n != 1 for n in self.shape) <= 1
+        return sum(n != 1 for n in self.base.shape) <= 1
 
     @property
     def is_long_vector(self) -> bool:
@@ -318,7 +332,8 @@ class Perturbed:
         # base, scale and noise.
         if not self.is_vector:
             total = _barriers.waiting(total, self.scale)
-        return lax.transpose(total, tuple(np.argsort(order).tolist()))
+        total = lax.transpose(total, tuple(np.argsort(order).tolist()))
+        return total if self.flat is None else lax.reshape(total, self.shape)
 
     def _moved(self, base: jax.Array, noise: jax.Array) -> jax.Array:
         """Integers, each moved by a rounded scale * noise that keeps it in its range."""

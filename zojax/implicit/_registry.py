@@ -38,6 +38,7 @@ class Properties(TypedDict, total=False):
     inlined: bool
     deferred: bool
     known: Callable[..., Any]
+    flat: bool
 
 
 class Primitive(NamedTuple):
@@ -51,6 +52,7 @@ class Primitive(NamedTuple):
     inlined: bool = False
     deferred: bool = False
     known: Callable[..., Any] | None = None
+    flat: bool = False
 
 
 _TABLE: dict[str, Primitive] = {}
@@ -76,6 +78,7 @@ def rule(*names: str, **properties: Unpack[Properties]) -> Callable[[R], R]:
         multipliers are folded into the base and a factor, and squares are materialised.
       known: `known(context, eqn, *operands)`, for a call or a loop: what all points of a direction share.
         Unknown operands are None or `Perturbed`. The rule finds the result in `context.known`.
+      flat: the rule reads `Perturbed.flat`. For other rules, flat arrays are materialised.
 
     Returns:
       A decorator, which returns the rule itself. See `Rule` for its arguments.

@@ -26,8 +26,15 @@ def _known_of_call(context: Context, eqn: JaxprEqn, *operands) -> Known:
     return context.known_of(*_compat.inner_jaxpr(eqn), operands)
 
 
-@rule("jit", elementwise=_has_elementwise_body, inlined=True, deferred=True, known=_known_of_call)
-@rule("closed_call", inlined=True, deferred=True, known=_known_of_call)
+@rule(
+    "jit",
+    elementwise=_has_elementwise_body,
+    inlined=True,
+    deferred=True,
+    flat=True,
+    known=_known_of_call,
+)
+@rule("closed_call", inlined=True, deferred=True, flat=True, known=_known_of_call)
 @rule(
     "custom_jvp_call",
     "custom_vjp_call",
