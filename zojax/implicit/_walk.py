@@ -27,10 +27,12 @@ class Known(NamedTuple):
     """What an evaluation knows beforehand of a program, see `Context.known_of`.
 
     Attributes:
-      values: the outputs of equations that no perturbation reaches.
+      done: the numbers of equations that no perturbation reaches.
+      values: their outputs.
       inner: by equation number, the same of a call, or of a loop `(first iteration, carry)`.
     """
 
+    done: set[int]
     values: dict[Any, Any]
     inner: dict[int, Any]
 
@@ -173,10 +175,10 @@ class Context:
         def read(atom):
             return atom.val if isinstance(atom, Literal) else values[atom]
 
-        known = self.known or Known({}, {})
+        known = self.known or Known(set(), {}, {})
         values |= known.values
         for i, eqn in enumerate(jaxpr.eqns):
-            if known.values and all(v in known.values for v in eqn.outvars):
+            if i in known.done:
                 continue
             operands = [read(v) for v in eqn.invars]
             context = replace(self, known=known.inner.get(i)) if self.known else self
@@ -189,7 +191,7 @@ class Context:
 
     def known_of(self, jaxpr, consts: Sequence, args: Sequence) -> Known:
         """The values that are the same at all points of a direction; a perturbed argument is unknown."""
-        known = Known({}, {})
+        known = Known(set(), {}, {})
         values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
         def read(atom):
@@ -200,6 +202,7 @@ class Context:
             if not any(x is None or isinstance(x, Perturbed) for x in operands):
                 with _compat.context_of(eqn):
                     outs = _compat.bind(eqn, *operands)
+                known.done.add(i)
                 known.values.update(zip(eqn.outvars, outs, strict=True))
                 values.update(known.values)
             elif (found := _registry.lookup(eqn.primitive.name).known) is not None:

@@ -5,7 +5,6 @@ each iteration gets a slice of the base and a slice of a factor. An iteration ch
 are materialised.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -63,7 +62,7 @@ def _known_of_scan(context: Context, eqn: JaxprEqn, *operands) -> tuple | None:
         return None
     bases = [x.base if isinstance(x, Perturbed) else x for x in xs]
     run = jaxpr_as_fun(eqn.params["jaxpr"])
-    first = functools.reduce(jnp.minimum, [x.first for x in noisy])
+    first = jnp.min(jnp.stack([x.first for x in noisy]))
 
     def body(i, carry):
         return run(*consts, *carry, *(x[i] for x in bases))
