@@ -69,6 +69,7 @@ ALONE = (
     "race on reviews",
     "scaling",
     "host devices",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -199,6 +199,10 @@ ATTACKS = {
     "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
     "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
+HOST_SEARCHES = {
+    f"search by {name}": Contestant("host_search", {"method": name})
+    for name in ("default", "cma_es", "sracos", "nsga2", "turbo", "pycma", "Optuna TPE")
+}
 REWARDS = {
     "eggroll on rewards": Contestant("rewards", {"method": "eggroll"}),
     "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
@@ -225,5 +229,5 @@ CHECKS = {
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
-    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS),
+    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES),
 }
