@@ -28,10 +28,7 @@ from zojax.search.spaces import CONTINUOUS, Space
 MOST = 128  # remembered points
 FIRST, WIDEST = 0.1, 0.5  # radius of the region, in units of the range
 ASIDE = 0.5  # distance of a direction from the trial, in radii
-SLOPE, ERROR = (
-    30.0,
-    1e-3,
-)  # prior variances of slopes and of third derivatives, by that of curvatures
+SLOPE, ERROR = 30.0, 1e-3  # prior variances of slopes and of third derivatives, by that of curvatures
 FAILURES = 10  # rounds without progress, before another start
 GRID, ZOOMS = 64, 3  # multipliers at once, and how often the grid narrows
 
