@@ -311,6 +311,7 @@ CASES = {
         "portfolio": partial(searched, "portfolio:small"),
         "poss": partial(searched, "poss"),
         "pposs": partial(searched, "pposs"),
+        "quadratic_model": partial(searched, "quadratic_model"),
         "quasi_newton": partial(searched, "quasi_newton"),
         "racos": partial(searched, "racos"),
         "random_search": partial(searched, "random_search"),

@@ -28,8 +28,11 @@ from zojax.implicit._walk import Context
 _MASKED_RANK = 8  # of masked noise: with more terms, a weight for each direction costs less
 
 
-@rule("dot_general", deferred=True)
+@rule("dot_general", deferred=True, flat=True)
 def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
+    flat = next((x for x in (lhs, rhs) if isinstance(x, Perturbed) and x.flat), None)
+    if flat is not None:
+        return _of_all_entries(context, eqn, flat.base, lhs, rhs)
     w = _largest_low_rank(lhs, rhs)
     dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
@@ -149,6 +152,28 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     like = like.replace(is_activation=lhs.is_activation or rhs.is_activation)
     terms = [Term(lhs.scale, (A, right)), Term(rhs.scale, (left, D))]
     return total(like, base, (0,) * len(rows) + (1,) * len(columns), terms)
+
+
+def _of_all_entries(context: Context, eqn: JaxprEqn, like: jax.Array, lhs, rhs) -> list:
+    """The product of two vectors, at least one of them flat: that of the arrays before the reshape."""
+    operands = []
+    for x in (lhs, rhs):
+        if isinstance(x, Perturbed) and x.flat and x.base.shape == like.shape:
+            x = x.replace(flat=None)
+        elif len(x.shape) == 1 and not (isinstance(x, Perturbed) and x.flat):
+            x = lax.reshape(context.plain(x, eqn), like.shape)
+        else:
+            return context.fallback(eqn, *(_unflat(context, x) for x in (lhs, rhs)))
+        operands.append(x)
+    every = tuple(range(like.ndim))
+    params = eqn.params | {"dimension_numbers": ((every, every), ((), ()))}
+    types = [getattr(x, "base", x) for x in operands]
+    closed = jax.make_jaxpr(lambda a, b: lax.dot_general(a, b, **params))(*types)
+    return context.interpret(closed.jaxpr, closed.consts, operands)
+
+
+def _unflat(context: Context, x):
+    return context.plain(x, x.flat) if isinstance(x, Perturbed) and x.flat else x
 
 
 def _side_with(x: Perturbed, names, wanted: set) -> int | None:
