@@ -2,7 +2,8 @@
 
 Each image is attacked anew for each budget. The distance is that of the nearest adversarial image that the
 model saw, for both. ART's attacks run with their defaults until the model has answered the budget; GeoDA,
-which plans its iterations, is told the budget, or 1,000: it fails on fewer. Images are clipped to [0, 1] before the model sees them.
+which plans its iterations, is told the budget, or 1,000: it fails on fewer. Images are clipped to [0, 1]
+before the model sees them.
 """
 
 import tempfile
