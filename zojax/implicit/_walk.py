@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,20 @@ HELD_BYTES = 2**26  # of weights that a loop holds by default: copying them cost
 
 def _ignore(*_: Any) -> None:
     pass
+
+
+class Known(NamedTuple):
+    """What an evaluation knows beforehand of a program, see `Context.known_of`.
+
+    Attributes:
+      done: the numbers of equations that no perturbation reaches.
+      values: their outputs.
+      inner: by equation number, the same of a call, or of a loop `(first iteration, carry)`.
+    """
+
+    done: set[int]
+    values: dict[Any, Any]
+    inner: dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,8 @@ class Context:
     vectors: dict[int, tuple] = field(default_factory=dict)
     # id(sum) -> (the sum, its terms): products, each an array of the size of the sum.
     sums: dict[int, tuple] = field(default_factory=dict)
+    # Of the program or the loop that is evaluated.
+    known: Any = None
 
     def kept(self, x, eqn: JaxprEqn) -> None:
         """Reports that `eqn` keeps the noise of `x` implicit."""
@@ -116,10 +132,12 @@ class Context:
         """The equation that made an array, and its operands; (None, ()) if unknown."""
         return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
 
-    def is_fixed(self, x) -> bool:
-        """Whether an array is known to be the same for all directions."""
-        is_array = isinstance(x, jax.core.Tracer)
-        return id(x) in self.fixed if is_array else not isinstance(x, Perturbed)
+    def is_fixed(self, *operands) -> bool:
+        """Whether arrays are known to be the same for all directions."""
+        return all(
+            id(x) in self.fixed if isinstance(x, jax.core.Tracer) else not isinstance(x, Perturbed)
+            for x in operands
+        )
 
     def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
         """Records the origin of a perturbed result, which a rule may use in its place."""
@@ -136,7 +154,7 @@ class Context:
         if arrays and derives:
             arrays = [x for x in arrays if not self.is_fixed(x)] or arrays
             latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
-        is_fixed = all(self.is_fixed(x) for x in operands)
+        is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
                 if is_fixed:
@@ -157,14 +175,40 @@ class Context:
         def read(atom):
             return atom.val if isinstance(atom, Literal) else values[atom]
 
-        for eqn in jaxpr.eqns:
+        known = self.known or Known(set(), {}, {})
+        values |= known.values
+        for i, eqn in enumerate(jaxpr.eqns):
+            if i in known.done:
+                continue
             operands = [read(v) for v in eqn.invars]
+            context = replace(self, known=known.inner.get(i)) if self.known else self
             with _compat.context_of(eqn):
-                outs = self._evaluate(eqn, operands)
+                outs = context._evaluate(eqn, operands)
             self.on_evaluated(eqn, len(self.sources))
             self._note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+    def known_of(self, jaxpr, consts: Sequence, args: Sequence) -> Known:
+        """The values that are the same at all points of a direction; a perturbed argument is unknown."""
+        known = Known(set(), {}, {})
+        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, Literal) else values.get(atom)
+
+        for i, eqn in enumerate(jaxpr.eqns):
+            operands = [read(v) for v in eqn.invars]
+            if not any(x is None or isinstance(x, Perturbed) for x in operands):
+                with _compat.context_of(eqn):
+                    outs = _compat.bind(eqn, *operands)
+                known.done.add(i)
+                known.values.update(zip(eqn.outvars, outs, strict=True))
+                values.update(known.values)
+            elif (found := _registry.lookup(eqn.primitive.name).known) is not None:
+                with _compat.context_of(eqn):
+                    known.inner[i] = found(self, eqn, *operands)
+        return known
 
     def _evaluate(self, eqn: JaxprEqn, operands: Sequence) -> Sequence:
         if not any(isinstance(x, Perturbed) for x in operands):
@@ -175,6 +219,8 @@ class Context:
                 return [sum(rest, first)]
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
+        if not known.flat:
+            operands = [self.plain(x, x.flat) if _is_flat(x) else x for x in operands]
         if known.rule is not None and not known.deferred:
             operands = [self._settled(x, eqn) for x in operands]
         if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
@@ -196,7 +242,8 @@ class Context:
         `changing` are arrays that change in each iteration. Noise without a neighbour waits for one.
         """
         milestones = [x for x in changing if _is_computed(x)][:1]
-        inner = replace(self, vectors={}, milestones=milestones, begun=len(self.sources) - 1)
+        begun = len(self.sources) - 1
+        inner = replace(self, vectors={}, milestones=milestones, begun=begun, known=None)
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 
@@ -204,6 +251,10 @@ def _keeps_most(eqn: JaxprEqn) -> bool:
     """Whether this is a slice with most entries of its operand."""
     is_slice = eqn.primitive.name == "slice"
     return is_slice and 2 * _compat.output_type(eqn).size > _compat.operand_type(eqn).size
+
+
+def _is_flat(x) -> bool:
+    return isinstance(x, Perturbed) and x.flat is not None
 
 
 def _is_computed(x) -> bool:
@@ -234,13 +285,39 @@ def require_noise(noise: PyTree) -> None:
             )
 
 
+class Traced(NamedTuple):
+    """A function, traced at its parameters.
+
+    Attributes:
+      closed: the program, of the perturbed leaves.
+      fill: gives the outputs their structure.
+      perturbed: `perturbed(noise, scale)`, the leaves at a point.
+    """
+
+    closed: Any
+    fill: Callable[[list], Any]
+    perturbed: Callable[[PyTree, Any], list[Perturbed]]
+
+    def at(self, context: Context, noise: PyTree, scale) -> Any:
+        """The value at one point."""
+        perturbed = self.perturbed(noise, scale)
+        for x in perturbed:
+            context.on_perturbed(x)
+        outs = context.interpret(self.closed.jaxpr, self.closed.consts, perturbed)
+        return self.fill([context.plain(x, None) for x in outs])
+
+
 def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs):
     """fun(params + scale * noise, *args, **kwargs) under `context`."""
+    return traced(fun, params, noise, scale, args, kwargs).at(context, noise, scale)
+
+
+def traced(fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs) -> Traced:
+    """The program of fun(params, *args, **kwargs), of the leaves that have noise."""
     treedef: Any  # mypy knows no methods of it
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in paths]
-    noises = treedef.flatten_up_to(noise)
-    chosen = [i for i, z in enumerate(noises) if z is not None]
+    chosen = [i for i, z in enumerate(treedef.flatten_up_to(noise)) if z is not None]
     # Under shard_map, a perturbed leaf varies over the same mesh axes as its noise, for the trace too.
     bases = [varying_like(jnp.asarray(leaves[i]), (noise, scale)) for i in chosen]
 
@@ -251,14 +328,11 @@ def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, a
             filled[i] = array
         return fun(treedef.unflatten(filled), *args, **kwargs)
 
-    closed, fill = _compat.trace(evaluation, bases)
-    scale = jnp.asarray(scale)
-    names = [f"params{jax.tree_util.keystr(paths[i][0])}" for i in chosen]
-    perturbed = [
-        perturb(name, base, scale, noises[i])
-        for name, base, i in zip(names, bases, chosen, strict=True)
-    ]
-    for x in perturbed:
-        context.on_perturbed(x)
-    outs = context.interpret(closed.jaxpr, closed.consts, perturbed)
-    return fill([context.plain(x, None) for x in outs])
+    def perturbed(noise, scale):
+        noises, scale = treedef.flatten_up_to(noise), jnp.asarray(scale)
+        return [
+            perturb(f"params{jax.tree_util.keystr(paths[i][0])}", base, scale, noises[i])
+            for base, i in zip(bases, chosen, strict=True)
+        ]
+
+    return Traced(*_compat.trace(evaluation, bases), perturbed)

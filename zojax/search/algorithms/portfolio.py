@@ -16,6 +16,7 @@ from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms._toolkit import keep_best, require_share, reused, select
 from zojax.search.algorithms.cma_es import cma_es
 from zojax.search.algorithms.coordinate_search import coordinate_search
+from zojax.search.algorithms.quadratic_model import quadratic_model
 from zojax.search.algorithms.quasi_newton import quasi_newton
 from zojax.search.spaces import CONTINUOUS, Space
 
@@ -23,7 +24,9 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
-LATE, FLOOR = 50, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
+NARROW = 40  # most coordinates of `quadratic_model`
+# `cma_es` has this share of the evaluations, with noise of all, else after the first LATE d.
+LATE, FLOOR = 100, 0.6
 
 
 class Team(NamedTuple):
@@ -88,9 +91,11 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (at least 6 in 10 evaluations after the first 50 d), `quasi_newton`
+    The default members are `cma_es` (at least 6 in 10 evaluations after the first 100 d, or from the start
+    with noise), `quasi_newton`
     (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
-    two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
+    two or more continuous coordinates. In batches of up to 40 coordinates,
+    `quadratic_model` takes the place of `quasi_newton`. `cma_es(noisy=True)` is the default noisy member.
 
     Args:
       members: algorithms with this batch_size. Put the most robust against noise last.
@@ -244,13 +249,13 @@ def _begins(state: PortfolioState) -> jax.Array:
 
 def _closes(state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
-    share = jnp.maximum(state.budget // SHARE, FEW)
+    share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
     return state.noisy & (state.evaluations >= state.budget - share)
 
 
 def _places(team: Team, state: PortfolioState) -> jax.Array:
     """Which answers are evaluated: 0 for the best point, 1 for the noisy member's."""
-    return (state.evaluations + jnp.arange(team.batch_size)) % 2
+    return (state.evaluations + jnp.arange(team.batch_size)) & 1
 
 
 def _looks_again(state: PortfolioState) -> jax.Array:
@@ -292,7 +297,8 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     by_coordinate = side_by_side(coordinate_search(), batch_size)
     if np.sum(space.kinds == CONTINUOUS) < 2:
         return (by_coordinate,)
-    return cma_es(batch_size=batch_size), quasi_newton(batch_size=batch_size), by_coordinate
+    smooth = quadratic_model if batch_size > 1 and space.dimension <= NARROW else quasi_newton
+    return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
@@ -311,7 +317,8 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     rarest = jnp.argmin(state.used[:n])
-    due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
+    late = jnp.where(state.noise > 0, 0, LATE * space.dimension)
+    due = state.used[:n] < team.floors(space) * (state.evaluations - late)
     greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
