@@ -99,6 +99,8 @@ SEARCHES = {
     "zoopt PONSS": _search("zoopt", subset=8, **_PONSS),
     "greedy forward selection": _search("controls", method="greedy"),
     "zojax default": _ours("default"),
+    "zojax default, host": _ours("default", workers=1),
+    "zojax default, 8 workers": _ours("default", workers=8),
     "zojax cma_es": _ours("cma_es"),
     "zojax quasi_newton": _ours("quasi_newton"),
     "zojax default, 16 random first": _ours("default", start=16),

@@ -33,6 +33,13 @@ def _problem(name, seeds=30, names=None, bases=()):
     return entry(name, "problem", {"name": name}, 1, names, bases, turns=seeds)
 
 
+def _of_default(name, seeds=10):
+    """One worker and eight, beside CMA-ES and, without noise, a quasi-Newton method."""
+    names = ["zojax default, host", "zojax default, 8 workers", "pycma BIPOP"]
+    names += ["pycma"] if " noise " in name else ["scipy L-BFGS-B", "scipy COBYQA"]
+    return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
+
+
 def _subset(noise, *names):
     label = "sonar k=8" + (f" noise {noise}" if noise else "")
     return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
@@ -132,6 +139,13 @@ SECTIONS = {
         search,
         [_problem(name) for name in PROBLEMS],
         [_problem("ackley-20", 2, ["zojax sracos", "coordinate reset"])],
+    ),
+    "workers": Section(
+        "the default search on the host: one worker, eight, and noise",
+        NAMED,
+        search,
+        [_of_default(name) for name in problems.of_default()],
+        [_of_default("sphere-10 random shift", 1)._replace(contestants=["zojax default, host"])],
     ),
     "parity": Section(
         "sracos(parity=True) and zoopt: one distribution?",

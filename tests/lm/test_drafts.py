@@ -385,6 +385,10 @@ def test_the_longest_match_in_the_text_is_followed():
     "call, message",
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
+        (
+            lambda: jax.eval_shape(lambda: decode(PARAMS, draft=drafts.text([[1]]))),
+            "give a text for each of the 3 prompts, got 1",
+        ),
         (lambda: drafts.text([[1]], second=-1), "second must be 0 at least, got -1"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
         (lambda: drafts.union(), "union needs a draft at least, got none"),

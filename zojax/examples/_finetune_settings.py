@@ -40,9 +40,9 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
         fitting = ", ".join(params for data, params in DEFAULTS if data == args.data)
         task = "--weights" if args.data == "jsonl" else f"--data {args.data}"
         raise ValueError(f"--params {args.params} does not fit {task}; it takes {fitting}.")
-    fitting = OF_BLOCKS.get(args.params)
-    args.optimizer = args.optimizer or fitting or "mezo"
-    if (args.optimizer in OF_BLOCKS.values() or fitting) and args.optimizer != fitting:
+    own = OF_BLOCKS.get(args.params)
+    args.optimizer = args.optimizer or own or "mezo"
+    if (args.optimizer in OF_BLOCKS.values() or own) and args.optimizer != own:
         pairs = ", ".join(f"{o} with --params {p}" for p, o in OF_BLOCKS.items())
         raise ValueError(
             f"--optimizer {args.optimizer} does not fit --params {args.params}; there are {pairs}."

@@ -27,10 +27,12 @@ class Known(NamedTuple):
     """What an evaluation knows beforehand of a program, see `Context.known_of`.
 
     Attributes:
-      values: the outputs of equations that no perturbation reaches.
+      done: the numbers of equations that no perturbation reaches.
+      values: their outputs.
       inner: by equation number, the same of a call, or of a loop `(first iteration, carry)`.
     """
 
+    done: set[int]
     values: dict[Any, Any]
     inner: dict[int, Any]
 
@@ -57,7 +59,8 @@ class Context:
     sources: dict[int, tuple] = field(default_factory=dict)
     # id(array) -> an array that no perturbation reaches.
     fixed: dict[int, Any] = field(default_factory=dict)
-    # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
+    # Results of operations that XLA does not fuse, in order, which a perturbation reaches. Noise without
+    # such a neighbour waits for the last.
     milestones: list[jax.Array] = field(default_factory=list)
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
     # long vector inside of its reader, so making it again would save no memory.
@@ -96,8 +99,9 @@ class Context:
 
     def stored(self, array: jax.Array) -> jax.Array:
         """`array`, for two products. XLA would repeat its arithmetic for each and store both results."""
-        source = self._source(array)[1]
-        if source is array or not _is_computed(array) or not _is_computed(source):
+        source, eqn = self._source(array)[1], self.origin(array)[0]
+        is_elementwise = eqn is not None and _registry.is_elementwise(eqn)
+        if not is_elementwise or not _is_computed(array) or not _is_computed(source):
             return array
         return stored_once(array, source)
 
@@ -111,7 +115,9 @@ class Context:
         # computation, with parts of the array stored for it.
         pairs = [(y, self._source(y)[1]) for y in beside if _is_computed(y)]
         arrays = [source if _is_computed(source) else y for y, source in pairs]
+        # The compiler may make early what no perturbation reaches.
         arrays += self.milestones[-1:]
+        arrays.sort(key=self.is_fixed)
         # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
         fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
         # A scale differs between offsets: else XLA would make a low-rank sum before the loop over them.
@@ -138,13 +144,16 @@ class Context:
         self.sources[id(x)] = x, *self._source(x), eqn, operands
 
     def _note(self, eqn: JaxprEqn, operands: Sequence, outs: Sequence) -> None:
-        """Records the source of each output: of an elementwise operation, its latest source."""
-        elementwise = _registry.is_elementwise(eqn)
+        """Records the source of each output: of an elementwise operation, its latest source.
+
+        Also of a concatenation, whose first entry is in its first part, and of a pad.
+        """
+        derives = _registry.is_elementwise(eqn) or eqn.primitive.name in ("concatenate", "pad")
         arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
         latest = None
-        if arrays and elementwise:
-            sources = (self._source(x, self.begun) for x in arrays)
-            latest = max(sources, key=lambda source: source[0])
+        if arrays and derives:
+            arrays = [x for x in arrays if not self.is_fixed(x)] or arrays
+            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
         is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
@@ -154,7 +163,7 @@ class Context:
                 inner = self.origin(out)  # of an equation inside a call
                 origin = (eqn, operands) if inner[0] is None else inner
                 self.sources[id(out)] = out, time, source, *origin
-                if _is_computed(out) and not elementwise:
+                if _is_computed(out) and not derives and not is_fixed:
                     self.milestones.append(out)
 
     def interpret(self, jaxpr, consts: Sequence, args: Sequence) -> list:
@@ -166,10 +175,10 @@ class Context:
         def read(atom):
             return atom.val if isinstance(atom, Literal) else values[atom]
 
-        known = self.known or Known({}, {})
+        known = self.known or Known(set(), {}, {})
         values |= known.values
         for i, eqn in enumerate(jaxpr.eqns):
-            if known.values and all(v in known.values for v in eqn.outvars):
+            if i in known.done:
                 continue
             operands = [read(v) for v in eqn.invars]
             context = replace(self, known=known.inner.get(i)) if self.known else self
@@ -182,7 +191,7 @@ class Context:
 
     def known_of(self, jaxpr, consts: Sequence, args: Sequence) -> Known:
         """The values that are the same at all points of a direction; a perturbed argument is unknown."""
-        known = Known({}, {})
+        known = Known(set(), {}, {})
         values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
         def read(atom):
@@ -193,6 +202,7 @@ class Context:
             if not any(x is None or isinstance(x, Perturbed) for x in operands):
                 with _compat.context_of(eqn):
                     outs = _compat.bind(eqn, *operands)
+                known.done.add(i)
                 known.values.update(zip(eqn.outvars, outs, strict=True))
                 values.update(known.values)
             elif (found := _registry.lookup(eqn.primitive.name).known) is not None:

@@ -5,7 +5,6 @@ each iteration gets a slice of the base and a slice of a factor. An iteration ch
 are materialised.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -58,12 +57,12 @@ def _known_of_scan(context: Context, eqn: JaxprEqn, *operands) -> tuple | None:
     noisy = [x for x in xs if isinstance(x, Perturbed)]
     others = [*consts, *init, *(x for x in xs if not isinstance(x, Perturbed))]
     unknown = any(x is None or isinstance(x, Perturbed) for x in others)
-    late = all(x.first is not None for x in noisy)
-    if unknown or not late or eqn.params["reverse"] or len(eqn.outvars) > len(init):
+    firsts = [x.first for x in noisy if x.first is not None]
+    if unknown or len(firsts) < len(noisy) or eqn.params["reverse"] or len(eqn.outvars) > len(init):
         return None
     bases = [x.base if isinstance(x, Perturbed) else x for x in xs]
     run = jaxpr_as_fun(eqn.params["jaxpr"])
-    first = functools.reduce(jnp.minimum, [x.first for x in noisy])
+    first = jnp.min(jnp.stack(firsts))
 
     def body(i, carry):
         return run(*consts, *carry, *(x[i] for x in bases))
