@@ -60,12 +60,16 @@ ALONE = (
     "check",
     "self-check",
     "zoo",
+    "expression",
     "code",
     "decoding",
+    "rewards",
     "executor",
     "race",
+    "race on reviews",
     "scaling",
     "host devices",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -43,12 +43,18 @@ def test_a_row_has_peaks_times_and_uses_without_a_rule(monkeypatch):
 
     model = Model(loss, jnp.ones((40, 8)), {"x": jnp.ones((2, 40))})
     monkeypatch.setattr(zoo, "make", lambda name: model)
+    monkeypatch.setitem(zoo.WHY, "plain.masked", "a sort reads every entry")
     host = contestant.build(works.make("zoo", {"model": "plain.masked", "directions": 2}))
     host.run()
     row = {"work": "plain.masked"} | host.facts()
     (line,) = section.table([row])
     assert line["d"] == 320 and line["error"] < 1e-3 and line["NO RULE, low rank"] == "sort (40, 8)"
     assert 1 < line["signs: peak / forward"] < 3 and row["low rank"]["time"]["n"] == 3
+    parts = row["signs"]["together"]
+    assert (
+        parts == 4 * 40 * 8
+        and line["signs: rule"] == 1.01 + parts / row["signs"]["peaks"]["forward"]
+    )
     failing = row | {"low rank": {"no rule": ["pad (3,)"], "failed": "no batch"}}
     (line,) = section.table([failing])
     assert (

@@ -127,6 +127,15 @@ def test_a_run_that_was_cut_off_continues_to_the_bit(whole, tmp_path):
         assert [json.loads(line) for line in lines] == getattr(trained, name)
 
 
+def test_evaluations_of_a_run_are_those_of_its_parameters(whole):
+    before, *_, after = whole[1].held_out
+    for row, params in ((before, None), (after, whole[1].params)):
+        assert rewards.evaluate(problem(other=OTHER), params).items() <= row.items()
+    assert before["drift"] == 0 < after["drift"]
+    with pytest.raises(ValueError, match="nothing is held out"):
+        rewards.evaluate(problem(held_out=None))
+
+
 def test_rewards_that_fail_are_counted_and_do_not_reach_the_parameters():
     def reward(text, example):
         return {0: lambda: np.inf, 1: lambda: 1 / 0, 2: lambda: 5.0}[example]()
@@ -228,7 +237,11 @@ def test_the_command_trains_continues_and_draws(tmp_path, capsys, monkeypatch):
         (["--task", "gcd", "--mu", "0"], "--mu must be positive, got 0.0"),
         (["--task", "gcd", "--save", "x"], "--save x needs --weights"),
         (["--task", "gcd", "--options", "[1]"], "must be an object"),
-        (["--data", "nowhere.jsonl", "--weights", "nowhere"], "nowhere has no config.json"),
+        (
+            ["--data", "x", "--reward", "no_judge:f"],
+            "start in the folder of no_judge.py, or install",
+        ),
+        (["--data", "nowhere.jsonl", "--weights", "nowhere"], "nowhere is no folder"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, tmp_path, capsys):

@@ -5,6 +5,9 @@ evaluations of the loss, no backward pass. By default it trains shifts after the
 layers, as in BitFit (https://arxiv.org/abs/2106.10199). The noise of the method grows with the number of
 parameters, so few and strong parameters suit it. The frozen layers below run once for every review.
 
+`--params scales` and `--params integers` train the 4-bit blocks of the model's file, in 97 MB: their
+scales by `zojax.qzo`, or their integers by `zojax.qes`.
+
 `--data digits` runs the same loop in seconds and downloads nothing.
 
 `--weights` and `--task` bring your own model and data: a local Hugging Face folder, and a JSONL file of
@@ -38,16 +41,8 @@ import optax
 
 import zojax
 from zojax import lm, trajectory
-from zojax.examples import _command, _finetune_report, _plots
-from zojax.examples._finetune_cost import measure
-from zojax.examples._finetune_options import (
-    DIRECTIONS,
-    DTYPES,
-    OBJECTIVES,
-    SCHEDULES,
-    TASKS,
-    make_parser,
-)
+from zojax.examples import _command, _finetune_report
+from zojax.examples._finetune_options import DIRECTIONS, DTYPES, SCHEDULES, TASKS, make_parser
 from zojax.examples._finetune_settings import (
     check_checkpoint,
     make_callback,
@@ -97,6 +92,10 @@ def _optimizer(args: argparse.Namespace, rate: optax.Schedule) -> zojax.ZerothOr
             return zojax.zeroth_order(optax.adam(rate), estimator, key=args.seed)
         case "open_es":
             return zojax.open_es(rate, args.mu, 2 * count, direction=direction, key=args.seed)
+        case "qzo":  # the scales of a file are float16
+            return zojax.stochastic_rounding(zojax.qzo(rate, args.mu, **sampling))
+        case "qes":
+            return zojax.qes(rate, args.mu, 2 * count, horizon=10, key=args.seed)
     horizon = args.horizon / 10  # Spall's advice
     gain = args.learning_rate * (1 + horizon) ** 0.602  # the first rate is --learning-rate
     return zojax.spsa(gain, args.mu, horizon, **sampling)
@@ -106,30 +105,6 @@ def check_log(log, tx: zojax.ZerothOrder, params, note: dict[str, object]) -> No
     """Raises ValueError for the log of another run, before anything is trained."""
     trajectory.require_note(log, note, option_of)
     trajectory.Recorder(log, tx, params, note=note).close()
-
-
-def report(args, task, tx, trained: lm.Trained, batch, start: float) -> int:
-    """Prints scores, time and memory, draws the loss curve; returns the exit status."""
-    curve = _finetune_report.points(task, trained, args.objective)
-    cost = measure(task, tx, trained.params, batch, args.objective)
-    elapsed = time.perf_counter() - start
-    evaluations = tx.estimator.evaluations
-    print(_finetune_report.describe(args, task, trained, cost, evaluations, elapsed))
-    path = _plots.loss_curve(
-        args.out,
-        trained.losses,
-        curve,
-        label=_finetune_report.split_of(args),
-        start=_finetune_report.start_of(args),
-        what=OBJECTIVES[args.objective],
-        title=f"{args.optimizer} on {_finetune_report.name_of(args)}: {args.params}, {args.batch} "
-        "examples a step",
-    )
-    print(f"loss curve: {path}")
-    text, diverged = _finetune_report.verdict(args, curve, trained.state)
-    if text:
-        print(f"\n{text}")
-    return int(diverged)
 
 
 def save(args: argparse.Namespace, task: lm.Task, params: dict) -> None:
@@ -169,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     save(args, task, trained.params)
     if said := zojax.verdict(trained.state):
         print(f"warning: {said}", file=sys.stderr)
-    return report(args, task, tx, trained, next(batches), start)
+    return _finetune_report.report(args, task, tx, trained, next(batches), start)
 
 
 if __name__ == "__main__":

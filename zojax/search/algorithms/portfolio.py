@@ -249,13 +249,13 @@ def _begins(state: PortfolioState) -> jax.Array:
 
 def _closes(state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
-    share = jnp.maximum(state.budget // SHARE, FEW)
+    share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
     return state.noisy & (state.evaluations >= state.budget - share)
 
 
 def _places(team: Team, state: PortfolioState) -> jax.Array:
     """Which answers are evaluated: 0 for the best point, 1 for the noisy member's."""
-    return (state.evaluations + jnp.arange(team.batch_size)) % 2
+    return (state.evaluations + jnp.arange(team.batch_size)) & 1
 
 
 def _looks_again(state: PortfolioState) -> jax.Array:
