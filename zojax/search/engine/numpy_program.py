@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
+from zojax._jaxpr import scan_sizes
 from zojax.search._random import ROW
 from zojax.search.engine._branches import pruned
 from zojax.search.engine._primitives import (
@@ -308,7 +309,7 @@ def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
 
 def _scan(eqn: Any) -> Callable[..., list]:
     body, length, reverse = Lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    num_consts, num_carry = scan_sizes(eqn)
     stacked = [v.aval for v in eqn.outvars[num_carry:]]
 
     def loop(*operands):
