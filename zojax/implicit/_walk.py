@@ -153,7 +153,7 @@ class Context:
         latest = None
         if arrays and derives:
             arrays = [x for x in arrays if not self.is_fixed(x)] or arrays
-            latest = max((self._source(x, self.begun) for x in arrays), key=lambda pair: pair[0])
+            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
         is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):

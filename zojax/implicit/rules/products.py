@@ -3,7 +3,8 @@
     x . (w + scale A B') = x . w + scale (x . A) . B'
 
 Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask
-M of single entries costs one product more for each term of the rank, with the same M for all directions:
+M of single entries costs one product more for each term of the rank, with the same M for all directions.
+A weight with fewer entries than x and the product is materialised instead:
 
     x . (M * a b') = ((x * a) . M) * b
 """
@@ -24,8 +25,6 @@ from zojax.implicit._low_rank import Term, total
 from zojax.implicit._perturbed import Multiplier, Part, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
-
-_MASKED_RANK = 8  # of masked noise: with more terms, a weight for each direction costs less
 
 
 @rule("dot_general", deferred=True, flat=True)
@@ -56,6 +55,9 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
 
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
+    if isinstance(w, Perturbed) and w.is_masked and not _is_large(w, x, eqn):
+        w = w.replace(is_activation=True)  # smaller than the arrays of its product
+        return dot(x, context.plain(w, eqn))
     if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
         return dot(x, context.plain(w, eqn))
     context.kept(w, eqn)
@@ -258,10 +260,16 @@ def _times_factors(
     return contract(thin, left, b, b_names, out, precision)
 
 
+def _is_large(w: Perturbed, x: jax.Array, eqn: JaxprEqn) -> bool:
+    """Whether x times one factor, and its product, have fewer entries than the weight."""
+    entries = x.size + _compat.output_type(eqn).size
+    return entries * w.factors[0].shape[-1] <= w.base.size
+
+
 def _is_split(w: Perturbed, w_names, out) -> bool:
     """Whether each factor of masked noise multiplies x, or the product."""
-    few = w.is_masked and w.factors[0].shape[-1] <= _MASKED_RANK
-    return few and all(len({w_names[a] in out for a in w.axes(side)}) <= 1 for side in (0, 1))
+    sides = ({w_names[a] in out for a in w.axes(side)} for side in (0, 1))
+    return w.is_masked and all(len(kept) <= 1 for kept in sides)
 
 
 def _times_masked(x: jax.Array, names, w: Perturbed, w_names, out, precision) -> jax.Array:
