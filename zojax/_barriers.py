@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from zojax._on_shards import same_of_shard, scalar_of_shard
 from zojax._sharding import is_sharded, varying_like
@@ -22,10 +25,6 @@ from zojax._sharding import is_sharded, varying_like
 def zero_from(array: jax.Array) -> jax.Array:
     """Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch."""
     return _zero_from(array)
-
-
-def _after(array):
-    return lax.optimization_barrier((jnp.uint32(0), array))[0]
 
 
 def _zero(array):
@@ -39,7 +38,11 @@ def _zero(array):
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
 
 
-_zero_from = scalar_of_shard(_zero, "zero_from", _after)
+def _zero_after(array):
+    return lax.optimization_barrier((jnp.uint32(0), array))[0]
+
+
+_zero_from = scalar_of_shard(_zero, "zero_from", on_tpus=_zero_after)
 
 
 @jax.custom_jvp
@@ -86,7 +89,7 @@ def _one_trip(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
-_settle = same_of_shard(_one_trip, "settle", lambda x: x)
+_settle = same_of_shard(_one_trip, "settle", on_tpus=lambda x: x)
 
 
 def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
@@ -174,6 +177,30 @@ def _times_one(x, source):
     beside = [(0, 0, 0)] * x.ndim + [(0, 1, 0)]
     pair = lax.pad(lax.expand_dims(x, (x.ndim,)), one, beside)
     return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
+
+
+def row_major(x: jax.Array) -> jax.Array:
+    """x, stored row by row on a TPU: the output of a product with a perturbed matrix.
+
+    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. For
+    matrices that a loop reads, it holds copies of all layers in that order.
+    """
+    return _row_major_p.bind(x)
+
+
+_row_major_p = Primitive("row_major")
+_row_major_p.def_impl(lambda x: x)
+_row_major_p.def_abstract_eval(lambda x: x)
+ad.deflinear(_row_major_p, lambda cotangent, x: (cotangent,))
+batching.defvectorized(_row_major_p)
+mlir.register_lowering(_row_major_p, lambda ctx, x: (x,))
+mlir.register_lowering(
+    _row_major_p,
+    mlir.lower_fun(
+        lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), multiple_results=False
+    ),
+    platform="tpu",
+)
 
 
 # All have the derivative of the identity, which JAX cannot see through bits and loops.

@@ -21,32 +21,32 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
-def scalar_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
+def scalar_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
     """`fun` from an array to a uint32 scalar that is the same for all shards and batches.
 
-    Without a compiler, and on TPUs for several devices, it is `otherwise`.
+    XLA asks for no program of a shard on TPUs: a program for several is `on_tpus`, of the whole array.
     """
 
     def type_of(x):
         sharding = x.sharding.update(spec=jax.P())
         return x.update(shape=(), dtype=np.dtype(np.uint32), weak_type=False, sharding=sharding)
 
-    return _primitive(fun, name, otherwise, type_of, lambda axis: None, lambda rank: None)
+    return _primitive(fun, name, on_tpus, type_of, lambda axis: None, lambda rank: None)
 
 
-def same_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
+def same_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
     """`fun` from an array to the same array."""
 
     def rule(rank):
         axes = " ".join(f"axis{i}" for i in range(rank))
         return str_to_sdy_sharding_rule(f"{axes} -> {axes}")
 
-    return _primitive(fun, name, otherwise, lambda x: x, lambda axis: axis, rule)
+    return _primitive(fun, name, on_tpus, lambda x: x, lambda axis: axis, rule)
 
 
-def _primitive(fun, name, otherwise, type_of, axis_of_batch, rule) -> Callable:
+def _primitive(fun, name, on_tpus, type_of, axis_of_batch, rule) -> Callable:
     primitive, call = Primitive(name), f"zojax_{name}"
-    primitive.def_impl(otherwise)
+    primitive.def_impl(on_tpus)
     primitive.def_abstract_eval(type_of)
     ad.defjvp(primitive, None)
     batching.primitive_batchers[primitive] = lambda xs, axes: (
@@ -54,7 +54,7 @@ def _primitive(fun, name, otherwise, type_of, axis_of_batch, rule) -> Callable:
         axis_of_batch(*axes),
     )
     whole = mlir.lower_fun(fun, multiple_results=False)
-    instead = mlir.lower_fun(otherwise, multiple_results=False)
+    instead = mlir.lower_fun(on_tpus, multiple_results=False)
 
     def lowered(ctx, x, by_shards=True):
         module = ctx.module_context

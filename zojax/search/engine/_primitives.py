@@ -337,6 +337,9 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
     "copy": lambda a: a,
     "copy_p": lambda a: a,
+    "settle": lambda a: a,  # barriers of zojax
+    "row_major": lambda a: a,
+    "zero_from": lambda a: np.uint32(0),
     "stop_gradient": lambda a: a,
     "random_clone": lambda a: a,
     "dynamic_update_slice": _dynamic_update_slice,
