@@ -340,6 +340,7 @@ def matching(option: str, names: list[str], patterns: list[str]) -> set[str]:
     """The names that match. Raises SystemExit if a pattern matches none of them."""
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            known = ", ".join(map(repr, dict.fromkeys(names)))
-            raise SystemExit(f"{option} {pattern!r} matches none of {known}.")
+            some = [*dict.fromkeys(names)]
+            known = ", ".join(map(repr, some[:8])) + f" and {len(some) - 8} more" * (len(some) > 8)
+            raise SystemExit(f"{option} {pattern!r} matches none of {known}; try '*{pattern}*'.")
     return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}

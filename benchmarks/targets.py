@@ -19,6 +19,7 @@ TPU_VARIABLES = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # contestants are processes of their own
 }
 # An H100 SXM with 80 GB, for XLA's compiler.
 H100 = """

@@ -60,10 +60,13 @@ ALONE = (
     "check",
     "self-check",
     "zoo",
+    "expression",
     "code",
     "decoding",
+    "rewards",
     "executor",
     "race",
+    "race on reviews",
     "scaling",
     "host devices",
 )

@@ -49,6 +49,11 @@ def test_a_row_has_peaks_times_and_uses_without_a_rule(monkeypatch):
     (line,) = section.table([row])
     assert line["d"] == 320 and line["error"] < 1e-3 and line["NO RULE, low rank"] == "sort (40, 8)"
     assert 1 < line["signs: peak / forward"] < 3 and row["low rank"]["time"]["n"] == 3
+    parts = row["signs"]["together"]
+    assert (
+        parts == 4 * 40 * 8
+        and line["signs: rule"] == 1.01 + parts / row["signs"]["peaks"]["forward"]
+    )
     failing = row | {"low rank": {"no rule": ["pad (3,)"], "failed": "no batch"}}
     (line,) = section.table([failing])
     assert (

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zojax._transform import zeroth_order as zeroth_order
     from zojax._verdict import verdict as verdict
     from zojax.directions import Direction as Direction
+    from zojax.optimizers.agzo import agzo as agzo
     from zojax.optimizers.ars import ars as ars
     from zojax.optimizers.block_coordinate import block_coordinate as block_coordinate
     from zojax.optimizers.compensated_rounding import compensated_rounding as compensated_rounding

@@ -1,12 +1,14 @@
 """Arrays sharded alike on a mesh with automatic axes, where no type tells their shardings.
 
-JAX lowers `shard_alike` once for equal types and reuses the number of its group. Weights of equal shapes
-would all share one sharding. The primitive of this file is lowered anew each time.
+JAX has no function for it: the primitive of this file is lowered to a group of Shardy. It is lowered anew
+each time, since weights of equal shapes would share one group otherwise.
 """
 
+import itertools
+
 import jax
-from jax._src.shard_alike import shard_alike_lowering
 from jax.extend.core import Primitive
+from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
 
 _alike_p = Primitive("sharded_alike")
@@ -20,7 +22,17 @@ def sharded_alike(x: jax.Array, like: jax.Array) -> jax.Array:
 
 _alike_p.def_impl(lambda x, like: (x, like))
 _alike_p.def_abstract_eval(lambda x, like: (x, like))
-mlir.register_lowering(_alike_p, shard_alike_lowering, cacheable=False)
+_numbers = itertools.count()
+
+
+def _lower(ctx, x, like):
+    number = next(_numbers)
+    sdy.sharding_group(x, number)
+    sdy.sharding_group(like, number)
+    return x, like
+
+
+mlir.register_lowering(_alike_p, _lower, cacheable=False)
 ad.deflinear(_alike_p, lambda cts, x, like: tuple(cts))
 
 

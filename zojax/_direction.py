@@ -43,6 +43,21 @@ class LimitFn(Protocol):
     def __call__(self, like: PyTree, /) -> int | None: ...
 
 
+class Inputs(Protocol):
+    r"""The inputs H of matrices in the loss, at the parameters of the step; see `zojax.implicit.Inputs`.
+
+    Bases are a tree with a pair (A, B) for each matrix: A of shape (k, \*rows), B (k, \*columns).
+    """
+
+    def reads(self, bases: PyTree, /) -> PyTree:
+        """How products read each matrix: `side` and `size`, or None."""
+        ...
+
+    def products(self, bases: PyTree, /) -> PyTree:
+        """H'H A of each matrix that products read by rows, H'H B by columns, else zeros."""
+        ...
+
+
 def _unlimited(like: PyTree) -> None:
     del like
 
@@ -119,6 +134,9 @@ class Adaptive(NamedTuple):
         default nothing changes.
       max_directions: as in `Direction`.
       shares_products: as in `Direction`.
+      look: `look(memory, key, params, inputs) -> (memory, Direction)`, in the place of `direction` where a
+        step has a loss; see `Inputs`. None for directions that read no loss. `direction` raises ValueError
+        if the direction needs one: then values cannot come from outside, and logs are not replayed.
 
     Signs that favour the coordinates in which the last estimate was large:
 
@@ -147,3 +165,13 @@ class Adaptive(NamedTuple):
     learn: Callable[[PyTree, Outcome], PyTree] = _unchanged
     max_directions: LimitFn = _unlimited
     shares_products: bool = False
+    look: Callable[[PyTree, jax.Array, PyTree, Inputs], tuple[PyTree, Direction]] | None = None
+
+    def of_step(
+        self, memory: PyTree, key: jax.Array, params: PyTree, inputs: Inputs | None
+    ) -> tuple[PyTree, Direction]:
+        """(memory, Direction) of a step with this key; `inputs` of its loss, or None without one."""
+        memory = self.begin(memory, key, params)
+        if self.look is None or inputs is None:
+            return memory, self.direction(memory, params)
+        return self.look(memory, key, params, inputs)

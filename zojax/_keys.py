@@ -58,3 +58,13 @@ def as_key(key: Any) -> jax.Array:
         data: Any = np.array([0, seed], np.uint32)
         return jax.random.wrap_key_data(data, impl=impl)
     return jax.random.key(seed)
+
+
+def is_key(leaf: Any) -> bool:
+    """Is a leaf a typed key of JAX?"""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def key_data(leaf: Any) -> Any:
+    """The numbers of a key; any other leaf unchanged."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf

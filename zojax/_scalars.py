@@ -91,6 +91,11 @@ def host_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> Any
     )
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value of one objective, or all values of several, are finite."""
+    return math.isfinite(value) if isinstance(value, float) else bool(np.isfinite(value).all())
+
+
 def _host_reals(returned: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     try:
         value = np.asarray(returned)

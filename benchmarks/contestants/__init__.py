@@ -199,6 +199,12 @@ ATTACKS = {
     "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
     "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
+REWARDS = {
+    "eggroll on rewards": Contestant("rewards", {"method": "eggroll"}),
+    "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
+    "mezo on likelihood": Contestant("rewards", {"method": "likelihood"}),
+    "untrained": Contestant("rewards", {"method": "untrained"}),
+}
 EXECUTORS = {
     "executor alone": Contestant("executors"),
     "search by batches": Contestant("executors", {"algorithm": "batches"}),
@@ -209,7 +215,9 @@ CHECKS = {
     "zojax": Contestant("check"),
     "source code": Contestant("code"),
     "a model of the zoo": Contestant("zoo"),
+    "zojax and its design": Contestant("expressions"),
     "a method": Contestant("race"),
+    "a method on reviews": Contestant("race_reviews"),
     "the compiler's counts": Contestant("scaling"),
     "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
@@ -217,5 +225,5 @@ CHECKS = {
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
-    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS),
+    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS),
 }

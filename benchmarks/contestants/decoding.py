@@ -2,11 +2,12 @@
 
 A step is a batch of prompts. All drafts decode it in turn, so they see the same load of the machine. Each
 text is compared with that of plain decoding. A member of a population has the parameters plus `mu` times
-signs; "text" drafts the unperturbed model's text. `members` of them are low-rank perturbations, side by
-side.
+signs; "text" drafts the unperturbed model's texts, of `EARLIER` prompts before a smaller batch, too.
+`members` of them are low-rank perturbations, side by side.
 
-Finished batches stay in `decoding.jsonl` in the cache folder of zojax: an interrupted run goes on.
-Delete the file after a change of the drafts.
+Each decoded batch is a line of `decoding.jsonl` in the cache folder of zojax, so the same command goes on
+where it was stopped. `--rounds 4` decodes four batches, `--rounds 8` four more. Delete the file after a
+change of the drafts.
 """
 
 import itertools
@@ -39,7 +40,8 @@ TINY = llama.Config(vocabulary=16, width=16, layers=2, heads=2, kv_heads=1, hidd
 SHALLOW = 10  # layers of the draft model
 WINDOW = 5  # columns of lookahead's window, and phrases that it tries: a CPU pays for positions
 PLAIN = "plain decoding"
-DRAFTS = {  # (smaller model, unperturbed text) -> a draft; numbers are tokens of a candidate
+EARLIER = 16  # texts of the unperturbed model, those of the batch included
+DRAFTS = {  # (smaller model, unperturbed texts) -> a draft; numbers are tokens of a candidate
     PLAIN: lambda smaller, text: drafts.none(),
     "lookup 8": lambda smaller, text: drafts.lookup(8),
     "pool": lambda smaller, text: drafts.pool(),
@@ -48,16 +50,12 @@ DRAFTS = {  # (smaller model, unperturbed text) -> a draft; numbers are tokens o
     "Ouroboros, first 10 layers": lambda smaller, text: drafts.ouroboros(
         smaller, window=WINDOW, tried=WINDOW
     ),
-    "text 8": lambda smaller, text: drafts.text(text, 8),
     **{
-        f"text {ours}, lookup {own}": lambda smaller, text, ours=ours, own=own: drafts.union(
-            drafts.text(text, ours), drafts.lookup(own)
+        f"text {size}, {second}": lambda smaller, text, size=size, second=second: drafts.text(
+            text, size, second
         )
-        for ours, own in ((8, 4), (8, 7), (20, 4))
+        for size, second in ((12, 3), (8, 2), (4, 2))
     },
-    "text 8, lookup 4, pool": lambda smaller, text: drafts.union(
-        drafts.text(text, 8), drafts.lookup(4), drafts.pool()
-    ),
 }
 
 
@@ -78,10 +76,17 @@ def build(work):
             kept.add(i, mu, name, line)
         return line
 
+    def unperturbed(i):
+        line = decoded(i, 0.0, PLAIN, np.zeros((rows, work.new), np.int32))
+        return np.array(line["tokens"], np.int32).reshape(-1, work.batch, work.new)[0]
+
+    rows = max(EARLIER, work.batch)
+
     def run():
         i = next(batches)
-        text = decoded(i, 0.0, PLAIN, np.zeros((work.batch, work.new), np.int32))["tokens"]
-        text = np.array(text, np.int32).reshape(-1, work.batch, work.new)[0]  # of any member
+        some = [unperturbed(k) for k in range(i, max(-1, i - rows // work.batch), -1)]
+        text = np.full((rows, work.new), -1, np.int32)
+        text[: work.batch * len(some)] = np.concatenate(some)
         for name in work.names:
             decoded(i, work.mu, name, text)
 

@@ -1,15 +1,19 @@
 """Trivial evaluations on a warm executor with two workers. A step is a search of so many evaluations.
 
-"alone" hands the same calls to the executor without a search, as many at once as it has workers.
+"alone" hands the same calls to the executor without a search, as many at once as it has workers. CPU time
+is that of this process and of all that it started.
 """
 
 import atexit
 import os
+import statistics
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from queue import SimpleQueue
+from typing import Any
 
 from benchmarks.contestants import Host
 from zojax import executors, search
@@ -19,23 +23,36 @@ WORKERS = 2
 SPACE = search.uniform(-1, 1)
 
 
-def trivial(x: float) -> float:
+def trivial(x: float, worker: Any = None) -> float:
     return (x - 0.3) ** 2
 
 
 def build(work, algorithm=None):
+    import psutil
+
     with ExitStack() as stack:
         pool = stack.enter_context(EXECUTORS[work.executor](stack))
         atexit.register(stack.pop_all().close)
     made = {"batches": search.random_search(16), "asracos": search.asracos(in_flight=8)}
+    here, processes, spent = psutil.Process(), [], []
+
+    def cpu() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
 
     def run():
+        begin = cpu()
         if algorithm is None:
-            return _alone(pool, work.calls)
-        options = {"budget": work.calls, "key": 0, "executor": pool}
-        return search.minimize(trivial, SPACE, made[algorithm], **options).best_value
+            _alone(pool, work.calls)
+        else:
+            options = {"budget": work.calls, "key": 0, "executor": pool}
+            search.minimize(trivial, SPACE, made[algorithm], **options)
+        spent.append(cpu() - begin)
+        processes[:] = processes or [
+            here,
+            *here.children(recursive=True),
+        ]  # the first step starts them
 
-    return Host(run, amount=work.calls)
+    return Host(run, work.calls, lambda: {"cpu_seconds": statistics.mean(spent[1:])})
 
 
 def _alone(pool: Executor, calls: int) -> None:
@@ -66,13 +83,14 @@ def _dask(stack: ExitStack) -> Executor:
     return stack.enter_context(Client(stack.enter_context(cluster))).get_executor()
 
 
-def _ray(_: ExitStack) -> Executor:
+def _ray(_: ExitStack, actors: bool = False) -> Executor:
     import ray
 
     patient = {"RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000"}
     os.environ |= patient  # the machine may be busy
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
-    return executors.ray()
+    atexit.register(ray.shutdown)
+    return executors.ray_actors(dict, WORKERS) if actors else executors.ray()
 
 
 EXECUTORS: dict[str, Callable[[ExitStack], Executor]] = {
@@ -81,4 +99,5 @@ EXECUTORS: dict[str, Callable[[ExitStack], Executor]] = {
     "loky": _loky,
     "Dask": _dask,
     "Ray": _ray,
+    "Ray actors": partial(_ray, actors=True),
 }

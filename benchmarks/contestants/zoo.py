@@ -23,7 +23,7 @@ COUNTED = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def build(work):
-    """Facts of a kind are its error, peaks, times and uses without a rule, or a failure."""
+    """Facts of a kind are its error, peaks, times and what `explain` says, or a failure."""
     model, found = zoo.make(work.model), {}
     programs = {"signs": _signs(works.work(model, 1))}
     programs["low rank"] = _low_rank(works.work(model, work.directions))
@@ -33,7 +33,7 @@ def build(work):
         found["size"] = sum(x.size for x in jax.tree.leaves(floats_only(model.params)))
         base, expected = at_materialised(model)
         for kind in KINDS:
-            found[kind] = {"no rule": no_rule(model, kind)}
+            found[kind] = explained(model, kind)
             try:
                 distance = jnp.max(jnp.abs(implicitly(model, kind) - expected[kind]))
                 found[kind]["error"] = float(distance / jnp.max(jnp.abs(expected[kind] - base)))
@@ -86,13 +86,15 @@ def _draw(kind: str, count: int, key, params):
     return lambda index: direction.draw(frame, index, like)
 
 
-def no_rule(model, kind: str) -> list[str]:
-    """Each primitive that materialises a leaf for want of a rule, with the shapes that it reads."""
+def explained(model, kind: str) -> dict:
+    """Each primitive that materialises a leaf for want of a rule, with the shapes that it reads; and the
+    bytes of perturbed parts that may be in memory together."""
     report = implicit.explain(model.loss, model.params, KINDS[kind](), **model.batch)
     uses: dict[str, dict] = {}
     for _, event in report.missing:
         uses.setdefault(event.primitive, {})[event.shape] = None
-    return [f"{name} {', '.join(map(str, shapes))}" for name, shapes in uses.items()]
+    missing = [f"{name} {', '.join(map(str, shapes))}" for name, shapes in uses.items()]
+    return {"no rule": missing, "together": report.together}
 
 
 # --- peaks and times ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from benchmarks.sections import (
     growth,
     methods,
     precision,
+    rewards,
     scaling,
     search,
     start,
@@ -23,5 +24,5 @@ SECTIONS: dict[str, Section] = {
     **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
     **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
     **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
-    **(scaling.SECTIONS | precision.SECTIONS | executors.SECTIONS),
+    **(scaling.SECTIONS | precision.SECTIONS | executors.SECTIONS | rewards.SECTIONS),
 }

@@ -4,10 +4,9 @@ from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
 from benchmarks.tables import filled, quartiles
 
-PLAIN, LOOKUP = "plain decoding", "lookup 8"
+PLAIN, LOOKUP, TEXT, SHORT = "plain decoding", "lookup 8", "text 12, 3", "text 4, 2"
 ITSELF = [PLAIN, LOOKUP, "pool", "lookahead", "first 10 layers", "Ouroboros, first 10 layers"]
-BEST = {1e-3: ["text 20, lookup 4"], 5e-3: ["text 8, lookup 4", "text 8, lookup 7"]}
-OTHERS = [LOOKUP, "text 8", "text 8, lookup 4, pool"]
+MUS = 1e-3, 5e-3
 
 
 def _decoding(names, mu, batch, batches, members=0, tiny=False):
@@ -37,20 +36,16 @@ SECTIONS = {
         NAMED,
         decoding,
         [
-            *(_decoding([PLAIN, *best], mu, 16, 32) for mu, best in BEST.items()),
-            *(_decoding([PLAIN, *OTHERS, *best], mu, 3, 8) for mu, best in BEST.items()),
+            *(_decoding([PLAIN, TEXT], mu, 16, 32) for mu in MUS),
             _decoding(ITSELF, 0.0, 3, 8),
+            *(_decoding([PLAIN, LOOKUP, TEXT, "text 8, 2"], mu, 1, 12) for mu in MUS),
+            *(_decoding([PLAIN, LOOKUP, TEXT, SHORT], mu, 4, 12) for mu in MUS),
             *(
-                _decoding([PLAIN, LOOKUP, *best], mu, batch, 12)
-                for batch in (1, 4)
-                for mu, best in BEST.items()
-            ),
-            *(
-                _decoding([PLAIN, *best], mu, 1, 6, members)
+                _decoding([PLAIN, TEXT, SHORT], mu, 1, 6, members)
                 for members in (8, 64)
-                for mu, best in BEST.items()
+                for mu in MUS
             ),
         ],
-        [_decoding([PLAIN, *best], mu, 2, 2, tiny=True) for mu, best in BEST.items()],
+        [_decoding([PLAIN, TEXT], mu, 2, 2, tiny=True) for mu in MUS],
     ),
 }

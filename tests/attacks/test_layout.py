@@ -28,6 +28,7 @@ def model_of_first(images):
 
 
 Y = jnp.argmax(model(LAST), axis=1)
+STARTS = LAST[jnp.where(Y == Y[0], 1, 0)]  # of another class, for attacks from labels
 BUDGET = 25
 
 
@@ -46,11 +47,13 @@ LAYOUTS = [pytest.param(n, marks=[] if n == "square_linf" else pytest.mark.slow)
 def test_the_layout_changes_nothing_but_the_axes(name):
     row = ATTACKS[name]
     given = dict(y=Y, eps=0.2 * row.eps, budget=BUDGET)
+    starts = {"starts": STARTS} if row.rounds().from_labels else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        last = row.run(lambda images: np.asarray(model(images)), LAST, **given, jit=False)
-        assert_same(row.run(model_of_first, FIRST, **given, layout="nchw"), last)
-        assert_same(row.run(model_of_first, FIRST, **given, layout="nchw", jit=False), last)
+        last = row.run(lambda images: np.asarray(model(images)), LAST, **given, **starts, jit=False)
+        given |= {name: jnp.moveaxis(x, -1, 1) for name, x in starts.items()} | {"layout": "nchw"}
+        assert_same(row.run(model_of_first, FIRST, **given), last)
+        assert_same(row.run(model_of_first, FIRST, **given, jit=False), last)
 
 
 def test_ask_and_tell_speak_the_layout_of_the_caller():

@@ -7,6 +7,7 @@ g, and its covariance is known in closed form.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from zojax import directions
@@ -89,6 +90,14 @@ LAWS = {
 }
 
 
+INPUTS = np.random.RandomState(1).randn(6, 4).astype(np.float32)
+
+
+def read(w):
+    """A loss that multiplies a matrix of four rows with inputs."""
+    return jnp.mean(jnp.tanh(jnp.asarray(INPUTS, w.dtype) @ w))
+
+
 class AdaptiveLaw(NamedTuple):
     """One adaptive direction, and the covariance E zz' that its memory gives.
 
@@ -122,6 +131,11 @@ def _subspace(memory, w):
     return w.size / 4 * np.kron(a @ a.T, b @ b.T)
 
 
+def _input_span(memory, w):
+    a = memory.left.T
+    return np.kron(a @ a.T, np.eye(w.shape[1]))
+
+
 ADAPTIVE = {
     "cone": AdaptiveLaw(directions.cone(1.2, 0.5), _cone),
     "curvature": AdaptiveLaw(
@@ -130,6 +144,7 @@ ADAPTIVE = {
         num_directions=4,
     ),
     "guided": AdaptiveLaw(directions.guided(2), _guided),
+    "input_span": AdaptiveLaw(directions.input_span(2, refresh=2), _input_span),
     "layers_in_turn": AdaptiveLaw(
         directions.layers_in_turn(lambda path, leaf: np.arange(leaf.shape[0])), _first_of_layers
     ),

@@ -11,10 +11,10 @@ import pytest
 
 from tests._laws import fast
 from tests._trees import assert_close
-from tests.directions._laws import ADAPTIVE
+from tests.directions._laws import ADAPTIVE, read
 from zojax import directions
 from zojax.directions import Outcome
-from zojax.implicit import explain
+from zojax.implicit import Inputs, explain
 
 W = np.array([[0.9, -0.2, 0.4], [0.1, -1.3, 0.6], [-0.7, 0.05, 0.3], [0.35, 1.1, -0.8]])
 LIKE = jax.ShapeDtypeStruct(W.shape, jnp.float32)
@@ -35,9 +35,9 @@ def _run(name):
     adaptive, found = law.adaptive, []
     memory = adaptive.init(LIKE)
     for key in KEYS:
-        memory = adaptive.begin(memory, jax.random.fold_in(key, 1), params)
+        own = jax.random.fold_in(key, 1)
+        memory, direction = adaptive.of_step(memory, own, params, Inputs(read, params))
         found.append(memory)
-        direction = adaptive.direction(memory, params)
         frame = direction.frame(key, law.num_directions, LIKE)
         c = jnp.arange(1.0, 1 + law.num_directions) / 10
         grads = direction.combine(frame, c, LIKE)
@@ -46,7 +46,10 @@ def _run(name):
 
 
 def of_last_step(name):
-    return ADAPTIVE[name].adaptive.direction(memories(name)[-1], jnp.asarray(W, jnp.float32))
+    """Its bases are of an even step."""
+    params, memory = jnp.asarray(W, jnp.float32), memories(name)[-1]
+    inputs = Inputs(read, params)
+    return ADAPTIVE[name].adaptive.of_step(memory, KEYS[0], params, inputs)[1]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -92,9 +95,9 @@ def test_the_covariance_is_the_stated_one(name):
     assert np.all(np.abs(products.mean(axis=0) - expected) < 5 * error + 1e-4)
 
 
-@pytest.mark.parametrize("name", ["subspace", *SUBSPACES])
+@pytest.mark.parametrize("name", ["subspace", *SUBSPACES, *fast([], ["input_span"])])
 def test_bases_stay_for_some_steps(name):
-    bases = [[b for b in (m.left, m.right) if b is not None] for m in memories(name)]
+    bases = [[b for b in jax.tree.leaves(m) if b.ndim == 2 and b.any()] for m in memories(name)]
     for a, b, c in zip(bases[0], bases[1], bases[2], strict=True):
         assert np.array_equal(a, b) and not np.array_equal(b, c)
 
@@ -125,7 +128,7 @@ def test_explain_reports_a_first_step(name):
         lambda w: jnp.sum(jnp.ones((2, 4)) @ w), jnp.asarray(W), ADAPTIVE[name].adaptive
     )
     (leaf,) = report.leaves.values()
-    assert (leaf.noise == "low rank") == name.startswith("subspace")
+    assert (leaf.noise == "low rank") == name.startswith(("subspace", "input_span"))
 
 
 def test_runs_side_by_side_decompose_one_matrix_at_a_time():

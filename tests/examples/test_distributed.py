@@ -16,6 +16,7 @@ def digest_of(tmp_path, *given):
     return trajectory.load(log).end
 
 
+@pytest.mark.optimized  # as its processes compile
 @pytest.mark.slow  # of eleven processes
 def test_processes_agree_however_many_they_are_and_although_one_is_killed(tmp_path, capfd):
     split = ("--split", "directions")
@@ -27,6 +28,7 @@ def test_processes_agree_however_many_they_are_and_although_one_is_killed(tmp_pa
     assert "Process 1 was killed and started again." in capfd.readouterr().out
 
 
+@pytest.mark.optimized
 @pytest.mark.slow  # it takes times
 def test_a_late_joiner_takes_less_than_half_the_time_of_the_run(capfd):
     assert distributed.main(["--steps", "1000", "--processes", "2", "--no-kill"]) == 0

@@ -5,9 +5,11 @@ Real pools, Dask, loky and Ray on this machine. Objectives kill -9 their own wor
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 
@@ -123,6 +125,33 @@ def test_killed_workers_and_hung_calls(make, tmp_path, request):
         loky,
         dask,
     )  # they kill neighbours
+
+
+@pytest.mark.parametrize(
+    "make", [make for make in EXECUTORS if make is not dask], ids=lambda make: make.__name__
+)
+def test_ctrl_c_leaves_no_call_running(make, tmp_path, request):
+    for fixture in EXECUTORS[make]:
+        request.getfixturevalue(fixture)
+
+    def interrupt():
+        while len(_workers.calls(tmp_path, "hung")) < 2:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    hangs = search.uniform(-1, _workers.HANGS - 0.01)
+    with make() as pool, pytest.raises(KeyboardInterrupt):
+        search.minimize(
+            _workers.deadly,
+            *(hangs, ALGORITHM),
+            **{"budget": BUDGET, "key": 3, "args": (str(tmp_path),), "executor": pool},
+        )
+    thread.join()
+    assert all(is_gone(process) for process, _ in _workers.calls(tmp_path, "hung"))
+    time.sleep(3.0)  # in which calls that waited would begin
+    assert len(_workers.calls(tmp_path, "hung")) == 2
 
 
 def test_ray_takes_a_large_closure_once_and_really_ends_a_cancelled_task(local_ray, tmp_path):

@@ -1,6 +1,7 @@
 """Pools that are made again: processes kill themselves, hang, and are counted."""
 
 import os
+import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -68,6 +69,19 @@ def test_a_cancelled_call_ends_while_it_runs(tmp_path):
         waits = pool.submit(abs, -3)
         assert hangs.cancel() and hangs.cancelled() and waits.result() == 3
         assert is_gone(process)
+
+
+def test_a_worker_that_has_started_needs_no_time_to_start():
+    ends, began = threading.Event(), time.monotonic()
+    factory = partial(ThreadPoolExecutor, 1)
+    with executors.restarted(factory, kill=lambda pool: pool.shutdown(wait=False)) as pool:
+        with pytest.warns(UserWarning, match="1 of 3 evaluations failed .* more than 0.2 s"):
+            values = executors.evaluate(
+                lambda x: ends.wait() if x == 1 else x, [0, 1, 2], pool, timeout=0.2
+            )
+        assert time.monotonic() - began < pool.start_seconds / 2
+    ends.set()
+    np.testing.assert_array_equal(values, [0, np.nan, 2])
 
 
 @pytest.mark.slow

@@ -120,6 +120,20 @@ def test_noise_is_generated_for_the_rows_that_are_read():
     assert flops < 1000 * 16
 
 
+@pytest.mark.parametrize(("kept", "is_most"), [(slice(-1), True), (slice(1), False)])
+def test_most_of_a_low_rank_product_is_sliced_before_its_sum(kept, is_most):
+    """A compiler moves a slice into a product, but not past a sum."""
+    z = noises((6, 7), 1)["low_rank"]
+    fun = lambda w: (normal(1, (5, 6)) @ w)[kept]  # noqa: E731
+    jaxpr = jax.make_jaxpr(lambda w: evaluate(fun, w, z, 0.1))(normal(0, (6, 7))).jaxpr
+    makers = {out: eqn.primitive.name for eqn in jaxpr.eqns for out in eqn.outvars}
+    slices = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "slice"]
+    sliced = [makers[e.invars[0]] for e in slices if e.invars[0].aval.shape == (5, 7)]
+    assert sliced == (
+        ["dot_general", "add"] if is_most else ["add"]
+    )  # "add": noise of rank 2, or all
+
+
 def test_grad_through_scale_sees_the_slope():
     """Directional derivatives by differentiating in the scale: values and slopes agree."""
     loss, params = MODELS["mixture"]()
@@ -178,6 +192,7 @@ def test_report_reads_well():
     assert ["-", "params['unused']", "dense, stored", "float32[2]", "unused"] in rows
     assert together == "perturbed parts in memory together: at most 8 KiB"
     assert total.startswith("parameters: 8.133 KiB; an evaluation needs at most 1.98 forwards")
+    assert "768 B of factors" in total and report.factors == 2 * (64 + 32) * 4
     assert missing == "no rule for some uses of params['w']"
     assert report.largest_slice == 64 * 32 * 4 and len(report.missing) == 1
     assert np.all([leaf.name.startswith("params") for leaf in report.leaves.values()])

@@ -13,6 +13,7 @@ from tests.implicit._helpers import close, each_of, materialised, noises
 from tests.implicit._models import MODELS
 from zojax._trees import is_float
 from zojax.directions.low_rank import cut
+from zojax.execution import _largest_product
 from zojax.implicit import evaluate, explain
 
 
@@ -89,20 +90,30 @@ def test_dense_noise_is_materialised_a_slice_at_a_time(model):
 
 @pytest.mark.parametrize("name", [*map(_slow_if_alike, MODELS)])
 def test_the_compiler_needs_no_more_than_explain_says(name, monkeypatch):
-    """Dense noise: a forward, and the parts that explain finds in memory together."""
+    """A forward, and the parts that explain finds in memory together.
+
+    Low rank: also the factors, and a second output of the largest product.
+    """
     for size, value in {"VOCABULARY": 256, "WIDTH": 64, "HEADS": 16, "LAYERS": 2}.items():
         monkeypatch.setattr(_models, size, value)
     loss, params = _model(name)
-    noise = jax.eval_shape(lambda: draw(params, "rows"))
 
     def temporaries(fun, *args):
         return jax.jit(fun).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
     forward = temporaries(loss, params)
-    ours = temporaries(lambda p, z: evaluate(loss, p, z, jnp.float32(0.1)), params, noise)
-    report = explain(loss, params, noise)
-    assert ours <= forward + report.together, (ours, forward, str(report))
-    assert report.together >= report.largest_slice > 0
+    second_output = 4 * _largest_product(jax.make_jaxpr(loss)(params).jaxpr)
+    for kind in ("rows", "low_rank"):
+        noise = jax.eval_shape(partial(draw, params, kind))
+        ours = temporaries(lambda p, z: evaluate(loss, p, z, jnp.float32(0.1)), params, noise)
+        report = explain(loss, params, noise)
+        allowed = forward + report.together
+        if kind == "low_rank":
+            assert 0 < report.factors < 4 * sum(x.size for x in jax.tree.leaves(params))
+            allowed += report.factors + second_output
+        else:
+            assert report.together >= report.largest_slice > 0 and report.factors == 0
+        assert ours <= allowed, (kind, ours, forward, str(report))
 
 
 def test_directions_share_the_parameters(model):

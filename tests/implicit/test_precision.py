@@ -17,17 +17,28 @@ from zojax.implicit import evaluate
 X = normal(5, (6, 32))
 IMAGES = normal(6, (2, 6, 6, 8))
 
+MASK = np.asarray(normal(7, (32, 24)) > 0)
+
+
+def grouped(s):
+    """Integer weights times scales of groups of eight rows."""
+    integers = jnp.asarray(np.arange(32 * 24).reshape(4, 8, 24) % 15 - 7)
+    return (integers.astype(s.dtype) * s[:, None]).reshape(32, 24)
+
+
 PRODUCTS = {
     "dot_general": (lambda w: _f32_dot(w, X), (32, 24), 1),
     "dot_general transposed": (lambda w: _f32_dot(w.T, X), (24, 32), 1),
     "conv_general_dilated": (lambda w: _f32_conv(w), (3, 3, 8, 16), 3),
     "conv_general_dilated spatial cut": (lambda w: _f32_conv(w), (3, 3, 8, 16), 2),
     "columns": (lambda w: _f32_dot(w * jnp.arange(1, 25, dtype=w.dtype), X), (32, 24), 1),
+    "mask": (lambda w: _f32_dot(jnp.tril(w) * MASK, X), (32, 24), 1),
     "concatenate": (lambda w: _f32_dot(jnp.concatenate([w[:8], w[16:], w[4:12]]), X), (32, 24), 1),
     "set": (lambda w: _f32_dot(w.at[1:3, :4].set(0), X), (32, 24), 1),
     "ragged_dot": (lambda w: _f32_ragged(w), (3, 32, 24), 2),
 }
 OTHERS = {
+    "groups": (lambda s: X @ grouped(s), (4, 24), 1),
     "weight norm": (lambda w: X @ (w / jnp.linalg.norm(w, axis=0)), (32, 24), 1),
     "standardised": (lambda w: X @ ((w - jnp.mean(w, 0)) / jnp.std(w, 0)), (32, 24), 1),
     "adapter": (lambda w: X @ (jnp.eye(32) + w @ w.T), (32, 24), 1),

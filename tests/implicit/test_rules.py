@@ -57,7 +57,13 @@ def ragged(w, sizes):
 
 def quantised(s, zero=0.0):
     """Integer weights times perturbed scales of the columns."""
-    return x(3, 4) @ ((INTEGERS.astype(s.dtype) - zero) * s)
+    return x(3, 4) @ ((jnp.asarray(INTEGERS).astype(s.dtype) - zero) * s)
+
+
+def grouped(s):
+    """Integer weights times perturbed scales of groups of two rows."""
+    weights = jnp.asarray(INTEGERS).reshape(2, 2, 5).astype(s.dtype) * s[:, None]
+    return x(3, 4) @ weights.reshape(4, 5)
 
 
 def layer(h, w):
@@ -104,7 +110,7 @@ CASES = [
     Case("negative", lambda w: x(3, 4) @ -w, (4, 5), kept="neg"),
     Case("number over", lambda w: x(3, 4) @ (NUMBER / (2 + w**2)), (4, 5), missing="low_rank"),
     Case("times itself", lambda w: x(3, 4) @ (w * w), (4, 5), missing="low_rank"),
-    Case("times an array", lambda w: x(3, 4) @ (w * x(4, 5)), (4, 5), missing="low_rank"),
+    Case("times an array", lambda w: x(3, 4) @ (w * x(4, 5)), (4, 5), kept="dot_general"),
     Case("times columns", lambda w: x(3, 4) @ (w * x(5)), (4, 5), kept="dot_general"),
     Case("times rows", lambda w: x(3, 4) @ (w * x(4, 1)), (4, 5), kept="dot_general"),
     Case("times both", lambda w: x(3, 5) @ (w * x(4, 1) / x(5)).T, (4, 5), kept="dot_general"),
@@ -152,11 +158,23 @@ CASES = [
          kept="dot_general"),
     Case("choice of weights", lambda w: x(3, 4) @ jnp.where(ROWS, w, w[::-1]), (4, 5), 1,
          kept="dot_general"),
-    Case("mask of entries",
-         lambda w: x(3, 4) @ jnp.where(ENTRIES, w, 0), (4, 5), missing="low_rank"),
-    Case("triangle", lambda w: x(3, 4) @ jnp.tril(w), (4, 5), missing="low_rank"),
+    Case("mask of entries", lambda w: x(3, 4) @ jnp.where(ENTRIES, w, 2), (4, 5), kept="dot_general"),
+    Case("mask then sum", lambda w: x(3, 5) @ (x(4, 5) - w / x(4, 5)).T, (4, 5), kept="dot_general"),
+    Case("mask of heads", lambda w: jnp.einsum("bi,ihk->bhk", x(3, 4), w * x(4, 2, 3)), (4, 2, 3), 2,
+         missing="low_rank"),
+    Case("mask of two weights", lambda w: x(3, 4) @ jnp.where(ENTRIES, w, w[::-1]), (4, 5),
+         missing="low_rank"),
+    Case("mask of a direction",
+         lambda w: x(3, 4) @ jnp.where(w[0, 0] * ENTRIES > 0, w, 0), (4, 5), missing="low_rank"),
+    Case("mask then scale", lambda w: x(3, 4) @ (-(w * x(4, 5)) * x(4, 1)), (4, 5), kept="dot_general"),
+    Case("mask then lookup", lambda w: (w * x(4, 5))[INDEX[:, 0]], (4, 5)),
+    Case("triangle", lambda w: x(3, 4) @ jnp.tril(w), (4, 5), kept="dot_general"),
+    Case("scales of groups", lambda w: x(3, 6) @ (w.reshape(2, 3, 4) * x(2, 1, 4)).reshape(6, 4), (6, 4),
+         kept="dot_general"),
+    Case("quantised by groups", grouped, (2, 5), kept="dot_general"),
     # products
     Case("dot x@w", lambda w: x(3, 4) @ w, (4, 5), kept="dot_general"),
+    Case("dot then slice", lambda w: (x(3, 4) @ w)[:-1, 1:], (4, 5), kept="dot_general"),
     Case("dot w@x", lambda w: w @ x(5, 2), (4, 5), kept="dot_general"),
     Case("dot vector", lambda w: x(4) @ w, (4, 5)),
     Case("dot batched x", lambda w: x(2, 3, 4) @ w, (4, 5)),
@@ -238,8 +256,14 @@ CASES = [
          kept="ragged_dot_general"),
     Case("ragged_dot transposed", lambda w: ragged(w.transpose(1, 0, 2), [2, 3, 2]), (4, 3, 5), 1,
          kept="ragged_dot_general"),
-    Case("ragged_dot experts alone",
-         lambda w: ragged(w, [2, 3, 2]), (3, 4, 5), 1, "low_rank"),
+    Case("ragged_dot experts alone", lambda w: ragged(w, [2, 3, 2]), (3, 4, 5), 1,
+         kept="ragged_dot_general"),
+    Case("ragged_dot batched",
+         lambda w: jax.vmap(lax.ragged_dot)(x(2, 7, 4), w, np.array([[2, 3, 2], [1, 0, 4]])),
+         (2, 3, 4, 5), 3, kept="ragged_dot_general"),
+    Case("ragged_dot batch alone",
+         lambda w: jax.vmap(lax.ragged_dot)(x(2, 7, 4), w, np.array([[2, 3, 2], [1, 0, 4]])),
+         (2, 3, 4, 5), 1, "low_rank"),
     Case("conv w as input",
          lambda w: lax.conv(w, x(2, 3, 2, 2), (1, 1), "SAME"), (2, 3, 4, 4), 2, "low_rank"),
     # views
@@ -530,6 +554,7 @@ SHARED = {
     "standardised": lambda w: X @ standardised(w),
     "penalty": lambda w: jnp.sum(w**2),
     "mask": lambda w: X @ jnp.where(X[0] > 0, w, 0),
+    "mask of entries": lambda w: jnp.sin(X @ jnp.tril(w)) @ (w * jnp.sin(X.T @ X)),
     "concatenate": lambda w: X @ jnp.concatenate([w, -w, jnp.sin(X.T)], 1),
     "roll": lambda w: X @ jnp.roll(w, 3, 1),
     "set": lambda w: X @ w.at[4:9, 2:].set(0.0),

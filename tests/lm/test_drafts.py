@@ -201,11 +201,15 @@ def test_unions_nest():
 
 def test_a_draft_rests_where_it_does_not_pay():
     def run(params, other):
-        inner = drafts.text(other, size=3)
-        counted = inner._replace(  # its rounds with candidates
-            init=lambda memory, text, length: (inner.init(None, text, length), 0),
-            propose=lambda s, text, length: (inner.propose(s[0], text, length)[0], s),
-            learn=lambda s, seen: (s[0], s[1] + jnp.any(seen.nodes >= 0)),
+        def propose(count, text, length):
+            places = (length - LENGTHS)[:, None] + np.arange(3)
+            return jnp.take_along_axis(jnp.pad(other, [(0, 0), (0, 3)]), places, axis=1), count
+
+        counted = drafts.Draft(  # its rounds with candidates
+            drafts.branches(1, 3),
+            lambda memory, text, length: 0,
+            propose,
+            lambda count, seen: count + jnp.any(seen.nodes >= 0),
         )
         return decode(params, draft=drafts.auto(counted, cost=1.5, retry=8))
 
@@ -214,13 +218,23 @@ def test_a_draft_rests_where_it_does_not_pay():
     for found in (right, wrong):
         np.testing.assert_array_equal(found.tokens, plain)
     assert (right.forwards == 1 + -(-(NEW - 1) // 4)).all()
-    assert right.draft.inner[1] == right.forwards[0] - 1
-    assert (wrong.forwards == NEW).all() and 2 <= wrong.draft.inner[1] <= 6
+    assert right.draft.inner == right.forwards[0] - 1
+    assert (wrong.forwards == NEW).all() and 2 <= wrong.draft.inner <= 6
 
 
 @pytest.mark.slow
 def test_the_cost_of_a_draft_is_a_ratio_of_times():
     assert 0.1 < drafts.cost(MODEL, drafts.lookup(), rows=2, length=16, repeats=3) < 100
+
+
+def test_first_tokens_that_all_prompts_share_are_read_once():
+    tokens, lengths = np.insert(TOKENS, [0, 0], [4, 6], axis=1), LENGTHS + 2
+    plain, shared = (
+        jax.jit(lambda p, n=n: MODEL.decode(p, tokens, lengths, NEW, shared=n)) for n in (0, 2)
+    )
+    np.testing.assert_array_equal(shared(PARAMS).tokens, plain(PARAMS).tokens)
+    flops = [run.lower(PARAMS).cost_analysis()["flops"] for run in (shared, plain)]
+    assert flops[0] < flops[1]
 
 
 def test_near_ties_are_counted():
@@ -302,7 +316,7 @@ def test_a_perturbed_model_drafts_for_itself_with_its_own_layers():
 
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
 def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
-    draft = drafts.union(drafts.text(PLAIN(PARAMS).tokens, size=3), drafts.lookup(3))
+    draft = drafts.text(PLAIN(PARAMS).tokens, size=3)
     direction, mu = zojax.directions.low_rank(), 0.02
     frame = direction.frame(jax.random.key(0), 3, PARAMS)
 
@@ -317,6 +331,43 @@ def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own
     np.testing.assert_array_equal(found.tokens, plain.tokens)
     assert (np.array(plain.tokens) != PLAIN(PARAMS).tokens).any()
     assert (np.array(found.forwards) < NEW).all()
+
+
+def test_members_share_one_loop_and_no_cache_is_selected():
+    """A loop with a batched condition would select between the old and the new cache in each round."""
+    draft = drafts.auto(drafts.lookup(3), cost=1.5)
+    members = jax.tree.map(lambda x: jnp.stack([x, x]), PARAMS)
+    traced = jax.make_jaxpr(jax.vmap(lambda p: decode(p, draft=draft).tokens))(members)
+    shapes = set(_selected(traced.jaxpr))
+    assert (2, 3) in shapes and (2, CONFIG.layers, 3, 7 + NEW + 3, CONFIG.size) not in shapes
+
+
+def _selected(jaxpr):
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "select_n":
+            yield eqn.outvars[0].aval.shape
+        for inner in jax.tree.leaves(list(eqn.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            yield from _selected(inner) if hasattr(inner, "eqns") else ()
+
+
+def test_texts_of_all_rows_are_searched():
+    """Two prompts, `1 2` and `3 4`, the other run's texts, and a third text of no prompt."""
+    draft = drafts.text([[5, 6, 7, 8], [9, 5, 1, 2], [4, 6, 9, 9]], size=3, second=2)
+
+    @jax.jit
+    def proposed(text, length):
+        state = draft.init(None, jnp.where(np.arange(7) < 2, text, 0), jnp.array([2, 2]))
+        return draft.propose(state, text, length)[0]
+
+    text = np.array([[1, 2, 5, 0, 0, 0, 0], [3, 4, 9, 6, 0, 0, 0]])
+    first, second = proposed(text, np.array([3, 4])).tolist()
+    assert first == [6, 7, 8, 1, 2]  # the same place, then `5 1 2` of row 1
+    assert second == [9, 9, 9, 7, 8]  # `6 9 9` of the third text goes on periodically, then row 0
+    text = np.array([[1, 2, 9, 6, 0, 0, 0], [3, 4, 0, 0, 0, 0, 0]])
+    first, second = proposed(text, np.array([4, 3])).tolist()
+    assert first == [7, 8, 7, 9, 9]  # a match in its own other text comes before one elsewhere
+    assert second == [5, 1, 2, -1, -1]  # 0 is new, so the same place
 
 
 def test_the_longest_match_in_the_text_is_followed():
@@ -334,6 +385,7 @@ def test_the_longest_match_in_the_text_is_followed():
     "call, message",
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
+        (lambda: drafts.text([[1]], second=-1), "second must be 0 at least, got -1"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
         (lambda: drafts.union(), "union needs a draft at least, got none"),
         (lambda: drafts.lookahead(window=0), "window must be 1 at least, got 0"),
@@ -351,6 +403,7 @@ def test_the_longest_match_in_the_text_is_followed():
         (lambda: lm.sampler(top_k=0), "top_k must be 1 at least, got 0"),
         (lambda: lm.sampler(top_p=1.5), "top_p must be above 0 and at most 1, got 1.5"),
         (lambda: MODEL.generate(PARAMS, TOKENS, LENGTHS, 0), "new must be a positive int, got 0"),
+        (lambda: decode(PARAMS, shared=7), "shared must be from 0 to 6, got 7"),
         (lambda: decode(PARAMS, choose=lm.sampler()), "sampling needs a key"),
     ],
 )

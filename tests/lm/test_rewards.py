@@ -127,6 +127,15 @@ def test_a_run_that_was_cut_off_continues_to_the_bit(whole, tmp_path):
         assert [json.loads(line) for line in lines] == getattr(trained, name)
 
 
+def test_evaluations_of_a_run_are_those_of_its_parameters(whole):
+    before, *_, after = whole[1].held_out
+    for row, params in ((before, None), (after, whole[1].params)):
+        assert rewards.evaluate(problem(other=OTHER), params).items() <= row.items()
+    assert before["drift"] == 0 < after["drift"]
+    with pytest.raises(ValueError, match="nothing is held out"):
+        rewards.evaluate(problem(held_out=None))
+
+
 def test_rewards_that_fail_are_counted_and_do_not_reach_the_parameters():
     def reward(text, example):
         return {0: lambda: np.inf, 1: lambda: 1 / 0, 2: lambda: 5.0}[example]()

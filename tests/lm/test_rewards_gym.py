@@ -36,6 +36,11 @@ def test_right_answers_are_rewarded_and_held_out_questions_are_not_trained_on(na
         assert found.reward(written, found.held_out.examples).tolist() == [expected] * 16
     first = bytes(found.train.tokens[0, : found.train.lengths[0]].tolist()).decode()
     assert first.startswith("<|im_start|>user\n") and first.endswith("Answer:")
+    for part in (found.train, found.held_out):
+        columns = [len(set(column)) for column in part.tokens.T.tolist()]
+        shared = part.shared
+        assert len("<|im_start|>user\n") <= shared < part.lengths.min()
+        assert set(columns[:shared]) == {1} and columns[shared] > 1
 
 
 def test_tasks_and_templates_that_do_not_fit_are_refused():

@@ -27,6 +27,7 @@ class Law(NamedTuple):
         steps apart.
       copies: of the parameters that a step holds beside arguments and results, but for one leaf or two.
       asks: whether values may come from outside.
+      replays: whether coefficients alone give a step again.
     """
 
     make: Callable[[int | jax.Array], zojax.ZerothOrder]
@@ -35,6 +36,7 @@ class Law(NamedTuple):
     numbers: int = 0
     copies: int = 0
     asks: bool = True
+    replays: bool = True
 
 
 D = 64 * 32 + 32  # coordinates of the parameters whose states are counted
@@ -204,6 +206,13 @@ OPTIMIZERS = {
         lambda key: zojax.zo_muon(0.02, mu=MU, rank=2, refresh=2, key=key),
         at_rate=lambda rate: zojax.zo_muon(_falling(rate), 1e-2, 4, rank=2, refresh=5),
         numbers=2 * 64,
+    ),
+    "agzo": Law(
+        lambda key: zojax.agzo(0.02, mu=MU, rank=2, refresh=2, key=key),
+        at_rate=lambda rate: zojax.agzo(rate, 1e-2, 4, rank=2),
+        numbers=2 * (32 + 64),
+        asks=False,
+        replays=False,
     ),
     "sparse_mezo": Law(
         lambda key: zojax.sparse_mezo(0.02, mu=MU, sparsity=0.5, key=key),

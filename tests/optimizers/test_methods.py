@@ -445,6 +445,44 @@ def test_subzero():
         np.testing.assert_allclose(update, -0.02 * slope(w, z, MU) * z, rtol=1e-4, atol=1e-7)
 
 
+INPUTS = np.random.RandomState(3).randn(4, ROWS)
+
+
+def layers(p):
+    """Two layers; rows of the first weights meet fixed inputs, columns of the second the layer between."""
+    return jnp.sum(jnp.sin(jnp.tanh(INPUTS @ p["a"]) @ p["b"].T) + jnp.arange(1.0, 3.0) ** 2)
+
+
+def test_agzo():
+    """A is an orthonormal basis of H'H A, with the inputs H at the parameters of steps 0 and 2."""
+    tx = zojax.agzo(0.02, MU, rank=2, refresh=2, key=KEY)
+    p = {"a": jnp.asarray(W), "b": jnp.asarray(W[:2])}
+    state, old = tx.init(p), None
+    for t in range(3):
+        updates, state = tx.update(None, state, p, value_fn=layers)
+        _, left, right = state.estimator_state.direction
+        a, b = np.asarray(left["a"].T, np.float64), np.asarray(right["b"].T, np.float64)
+        assert not np.any(left["b"]) and not np.any(right["a"])
+        if t == 2:
+            between = np.tanh(INPUTS @ np.asarray(p["a"]))
+            for new, before, h in zip((a, b), old, (INPUTS, between), strict=True):
+                basis = np.linalg.qr(h.T @ h @ before)[0]
+                np.testing.assert_allclose(new @ new.T, basis @ basis.T, atol=1e-5)
+        elif t == 1:
+            assert np.array_equal(a, old[0]) and np.array_equal(b, old[1])
+        seeds = noise.child_seeds(noise.make_seed(jax.random.fold_in(KEY, t)), 0, 2)
+        r, s = (
+            np.asarray(noise.row_noise(noise.Normals(seed), shape).dense(), np.float64)
+            for seed, shape in zip(seeds, ((2, COLUMNS), (2, 2)), strict=True)
+        )
+        z = {"a": a @ r, "b": (b @ s).T}
+        ends = [layers(jax.tree.map(lambda x, d, o=o: x + o * d, p, z)) for o in (MU, -MU)]
+        slope = float(ends[0] - ends[1]) / (2 * MU)
+        for name, d in z.items():
+            np.testing.assert_allclose(updates[name], -0.02 * slope * d, rtol=1e-4, atol=1e-8)
+        p, old = optax.apply_updates(p, updates), (a, b)
+
+
 def newton_schulz(g):
     x = g / np.linalg.norm(g)
     for _ in range(5):

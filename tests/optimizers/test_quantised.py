@@ -238,19 +238,18 @@ def test_qzo_trains_scales_alone():
 
 @pytest.mark.slow
 def test_a_step_on_quantised_weights_holds_a_forward_pass():
-    """SmolLM2's shape in 97 MB. qes returns new integers, in their own bytes."""
+    """SmolLM2's shape in 97 MB."""
     from benchmarks import models
 
     model = models.smollm2_on_reviews(weights="4-bit")
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.params))
-    integers = sum(x.size for x in jax.tree.leaves(model.params) if x.dtype.itemsize == 1)
     assert size < 97e6
 
     def fun(params, batch):
         return model.loss(params, **batch)
 
     forward = peak(jax.jit(fun).lower(model.params, model.batch).compile())
-    for tx, more in ((zojax.qzo(), 0), (zojax.qes(population=2, horizon=2), integers)):
+    for tx in (zojax.qzo(), zojax.qes(population=2, horizon=2)):
 
         def step(params, state, batch, tx=tx):
             updates, state = tx.update(None, state, params, value_fn=fun, batch=batch)
@@ -258,7 +257,7 @@ def test_a_step_on_quantised_weights_holds_a_forward_pass():
 
         state = jax.eval_shape(tx.init, model.params)
         lowered = jax.jit(step, donate_argnums=(0, 1)).lower(model.params, state, model.batch)
-        assert peak(lowered.compile()) < 1.1 * forward + more
+        assert peak(lowered.compile()) < 1.1 * forward
 
 
 def peak(compiled):

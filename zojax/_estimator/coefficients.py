@@ -17,22 +17,22 @@ class Coefficients(NamedTuple):
     Attributes:
       c: shape (N,), NaN for a direction that was left out.
       value: the loss at x or the mean, as in `Estimate.value`.
+      mean: of all values.
       used: int32, directions whose evaluations are all finite.
-      flat: int32, as in `Estimate.flat`.
     """
 
     c: jax.Array
     value: jax.Array
+    mean: jax.Array
     used: jax.Array
-    flat: jax.Array
 
 
 def scored(
     choices: Choices, dtype, values: jax.Array, mu: jax.Array, state: EstimatorState | None
-) -> tuple[Coefficients, EstimatorState | None]:
-    """The coefficients of a table of values (directions, offsets), and the next state but for `clipped`."""
+) -> Coefficients:
+    """The coefficients of a table of values (directions, offsets)."""
     stencil, shaping = choices.stencil, choices.shaping
-    valid = jnp.all(jnp.isfinite(values), axis=1) & (mu > 0)  # a schedule may end at 0
+    valid = _valid(values, mu)
     used = jnp.sum(valid, dtype=jnp.int32)
     table = jnp.where(valid[:, None], values, 0)
     count = jnp.maximum(used, 1).astype(table.dtype)
@@ -47,9 +47,24 @@ def scored(
     if choices.centered:
         value = mean_of(table, valid, axis=0)[stencil.offsets.index(0.0)]
     value = jnp.where(used > 0, value, jnp.nan)
+    return Coefficients(c, value, mean, used)
+
+
+def following(
+    values: jax.Array, mu: jax.Array, found: Coefficients, state: EstimatorState | None
+) -> tuple[jax.Array, EstimatorState | None]:
+    """`Estimate.flat`, and the next state but for `clipped`.
+
+    Counted from the values, as `found.used` is: else XLA would take half of this out of its loop.
+    """
+    valid = _valid(values, mu)
+    found = found._replace(used=jnp.sum(valid, dtype=jnp.int32))
     flat, unresolved = _equal_values(values, valid, state)
-    found = Coefficients(c, value, used, flat)
-    return found, None if state is None else _next_state(state, found, mean, unresolved)
+    return flat, None if state is None else _next_state(state, found, flat, unresolved)
+
+
+def _valid(values: jax.Array, mu: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(values), axis=1) & (mu > 0)  # a schedule may end at 0
 
 
 def _over(c: jax.Array, scalar: jax.Array, valid: jax.Array) -> jax.Array:
@@ -81,21 +96,21 @@ def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
 
 
 def _next_state(
-    state: EstimatorState, found: Coefficients, mean: jax.Array, unresolved: jax.Array
+    state: EstimatorState, found: Coefficients, flat: jax.Array, unresolved: jax.Array
 ) -> EstimatorState:
     used, value = found.used, found.value.astype(state.first.dtype)
     total = counted(state.used, used)
     seen = total > used  # by earlier steps
     first = jnp.where(seen, state.first, value)
-    least = jnp.where(seen, jnp.minimum(state.least, value), value)
+    least = jnp.minimum(jnp.where(seen, state.least, value), value)
     return state._replace(
         skipped=state.skipped + (len(found.c) - used),
-        previous=jnp.where(used > 0, mean.astype(state.previous.dtype), state.previous),
+        previous=jnp.where(used > 0, found.mean.astype(state.previous.dtype), state.previous),
         started=state.started | (used > 0),
         used=total,
         first=jnp.where(used > 0, first, state.first),
         least=jnp.where(used > 0, least, state.least),
-        flat=counted(state.flat, found.flat),
+        flat=counted(state.flat, flat),
         unresolved=counted(state.unresolved, unresolved),
     )
 

@@ -68,7 +68,8 @@ class Estimator(NamedTuple):
         with the next state, of which only fields that do not count evaluations change. With
         update="sliced", gradients of estimate, conclude, combine and repeat stay in slices.
       num_directions: N.
-      evaluations: evaluations of one ask, or of one estimate without per-direction data.
+      evaluations: evaluations of one ask, or of one estimate without per-direction data. A direction that
+        reads the loss at x itself counts one more.
       evaluate: `evaluate(key, fun, params, args=(), kwargs=None, *, directions=None, state=None, step=0,
         in_axes=...) -> values` at the points of some directions, a slice; of all by default. The values of
         consecutive slices, joined, are those that `tell` takes. x belongs to direction 0. Mapped axes have

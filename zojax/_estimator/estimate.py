@@ -4,6 +4,7 @@ Pass one returns scalars only. Pass two regenerates the directions from their ke
 no direction is ever stored.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from zojax import _barriers, implicit, noise
 from zojax._direction import Adaptive, Outcome
 from zojax._estimator.arguments import losses
-from zojax._estimator.coefficients import coefficients_dtype, counted, scored
+from zojax._estimator.coefficients import coefficients_dtype, counted, following, scored
 from zojax._estimator.records import Choices, Directions, Estimate, EstimatorState
 from zojax._estimator.table import table
 from zojax._mesh_axis import MeshAxis, find_axis, meshes_of
@@ -71,7 +72,9 @@ def _evaluated(choices: Choices, fun, arrays, indices: range, has_aux: bool, in_
         with_key=choices.with_key,
     )
     mu = smoothing(choices, step)
-    this = _begun(choices, key, params, split, state)
+    this = _begun(
+        choices, key, params, split, state, lambda p: own.at(p, jnp.int32(indices.start))[0]
+    )
     return this, mu, *table(choices, this, own, params, mu, indices)
 
 
@@ -120,24 +123,35 @@ def slicing_axis(choices: Choices, params: PyTree) -> MeshAxis | None:
 
 
 def begin(
-    choices: Choices, key: jax.Array, split: Split, given: tuple, slicing: MeshAxis | None = None
+    choices: Choices,
+    key: jax.Array,
+    split: Split,
+    given: tuple,
+    slicing: MeshAxis | None = None,
+    fun: Callable | None = None,
 ) -> Directions:
-    """The directions of a key."""
+    """The directions of a key; `fun` is the loss of the float leaves, if there is one."""
     like = split.tree()
     # Clones, since a second pass makes the directions again from the same key.
     direction, memory = choices.direction, ()
     if isinstance(direction, Adaptive):
         memory, floats = given
         own = noise.fold_in(jax.random.clone(key), np.uint32(2**32 - 2))  # a child of no other use
-        memory = promoting(direction.begin)(memory, own, floats)
-        direction = direction.direction(memory, floats)
+        inputs = None if fun is None else implicit.Inputs(fun, floats)
+        memory, direction = promoting(direction.of_step)(memory, own, floats, inputs)
     frame = direction.frame(jax.random.clone(key), choices.num_directions, like)
     return Directions(direction, memory, frame, split, like, slicing)
 
 
-def _begun(choices: Choices, key, params: PyTree, split: Split, state) -> Directions:
-    own = given(choices, params, state)
-    return begin(choices, key, split, own, slicing_axis(choices, params))
+def _begun(choices: Choices, key, params: PyTree, split: Split, state, fun=None) -> Directions:
+    """The directions of a key; `fun` is the loss of the parameters, if there is one."""
+    whole = Split.of(params)
+
+    def of_floats(floats):
+        return fun(whole.join(whole.places_in(floats)))
+
+    own, slicing = given(choices, params, state), slicing_axis(choices, params)
+    return begin(choices, key, split, own, slicing, None if fun is None else of_floats)
 
 
 def _sharded(this: Directions, grads: PyTree, params: PyTree) -> PyTree:
@@ -153,13 +167,14 @@ def finish(
 ) -> Estimate:
     """The estimate from a table of values (directions, offsets)."""
     score = partial(scored, choices, coefficients_dtype(this.split.floats))
-    before = None if state is None else state._replace(direction=())  # the loop holds scalars only
-    found, after = _barriers.once(score, values, mu, before)
+    before = None if state is None else state._replace(direction=())  # loops hold scalars only
+    found = _barriers.once(score, values, mu, before)
+    flat, after = _barriers.once(following, values, mu, found, before)
     grads, clipped = _weighted_sum(this, found.c, dtype)
     if after is not None:
         memory = _learned(choices, this, state.direction, found.c, found.used, mu, grads)
         after = after._replace(clipped=counted(after.clipped, clipped), direction=memory)
-    return Estimate(found.value, grads, aux, found.used, after, found.c, found.flat, clipped)
+    return Estimate(found.value, grads, aux, found.used, after, found.c, flat, clipped)
 
 
 def combine(choices: Choices, key, params: PyTree, coefficients, state, dtype=None) -> PyTree:

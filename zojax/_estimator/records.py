@@ -108,8 +108,13 @@ class Choices:
         return 0.0 in self.stencil.offsets
 
     @property
+    def looks(self) -> bool:
+        """Whether the direction reads the loss at x itself."""
+        return isinstance(self.direction, Adaptive) and self.direction.look is not None
+
+    @property
     def evaluations(self) -> int:
-        return self.num_directions * len(self.moved) + self.centered
+        return self.num_directions * len(self.moved) + self.centered + self.looks
 
 
 class Directions(NamedTuple):

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pickle import PicklingError
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -20,7 +21,7 @@ from zojax._evaluation.workers import (
     workers_of,
 )
 
-MOMENT = 1.0  # seconds between two checks of an executor while waiting
+MOMENT = 1.0  # seconds between two checks of an executor while waiting, and for a worker's alarm
 GRACE = 5.0  # seconds for running calls after their executor was lost
 START = 20.0  # seconds for a new worker to start, unless the executor has `start_seconds`
 
@@ -52,10 +53,10 @@ class Task:
 class Evaluator:
     """Evaluations on an executor or, without one, in this thread.
 
-    Tasks wait here until a worker is free: a call that is handed over begins at once. A call that raises or
-    takes more than `timeout` seconds is made again, at most `retries` times. Then the task ends with the
-    exception. Exceptions of the types `final` are not retried. A late call is cancelled; one that goes on
-    keeps its worker.
+    Tasks wait here until a worker is free: a call that is handed over begins at once. Only the
+    `extra_calls` of an executor wait there. A call that raises or takes more than `timeout` seconds is
+    made again, at most `retries` times. Then the task ends with the exception. Exceptions of the types
+    `final` are not retried. A late call is cancelled; one that goes on keeps its worker.
 
     Waiting ends at `end` (of `time.monotonic`), or when the executor is lost: it breaks, is shut down,
     cancels a call, or has a late call in each worker. Calls that run then have `GRACE` seconds to end.
@@ -75,9 +76,11 @@ class Evaluator:
         self.executor: Any = _Here(timeout, end) if executor is None else executor
         self.timeout, self.retries, self.final = timeout, retries, final
         self.end, self.arrived = end, arrived
-        of_start = 0.0 if isinstance(executor, ThreadPoolExecutor) else START
-        self.slack: float = getattr(executor, "start_seconds", of_start)
-        self.most = workers_of(self.executor) or math.inf
+        is_threads = isinstance(executor, ThreadPoolExecutor)
+        self.patience = 0.0 if is_threads else MOMENT  # a worker's own alarm rings first
+        self.slack: float = getattr(executor, "start_seconds", 0.0 if is_threads else START)
+        self.workers = workers_of(self.executor) or math.inf
+        self.most = self.workers + getattr(executor, "extra_calls", 0)
         self.tasks: dict[Task, None] = {}  # in the order of their submission
         self.waiting: dict[Task, None] = {}
         self.flying: dict[Future, Task] = {}
@@ -153,14 +156,17 @@ class Evaluator:
             waits = wait and self._goes_on()
             if waits:
                 self._hand_over()
+            seconds = self._seconds() if waits and self.done.empty() else 0.0
             try:
-                future = self.done.get(timeout=self._seconds() if waits else 0.0)
+                future = self.done.get(timeout=seconds)
             except Empty:
                 if not waits:
                     return None
             else:
                 self._settle(future)
             self._end_late()
+        if wait and not isinstance(self.executor, _Here) and self._goes_on():
+            self._hand_over()  # workers go on while the owner takes the result
         return self.news.popleft() if self.news else None
 
     def pop(self, task: Task) -> Any:
@@ -182,7 +188,7 @@ class Evaluator:
 
     def cancel(self) -> None:
         """Removes all tasks whose calls have not begun, and ends calls if the executor can."""
-        for task in list(self.tasks):
+        for task in reversed(list(self.tasks)):  # so that no free worker takes a waiting one
             self.drop(task, running=False)
 
     def _goes_on(self) -> bool:
@@ -197,8 +203,8 @@ class Evaluator:
     def _deadline(self, flying: tuple[Future, Task]) -> float:
         """When a call is late; inf while it waits in the executor."""
         future, task = flying
-        began = getattr(future, "began", task.handed_over)  # of `executors.restarted`
-        return math.inf if began is None else began + self.timeout + self.slack
+        began = getattr(future, "began", task.handed_over + self.slack)  # of `executors.restarted`
+        return math.inf if began is None else began + self.timeout + self.patience
 
     def _hand_over(self) -> None:
         while self.waiting and self.lost is None and len(self.flying) + len(self.stuck) < self.most:
@@ -266,7 +272,7 @@ class Evaluator:
             if not future.cancel():
                 self.stuck.add(future)
             self._fail(task, TimeoutError(late(self.timeout)))
-        if self.lost is None and len(self.stuck) >= self.most:
+        if self.lost is None and len(self.stuck) >= self.workers:
             self._lose(RuntimeError("each worker has a late call: pass executors.restarted(...)"))
 
     def _lose(self, error: BaseException | None = None) -> None:
@@ -297,14 +303,33 @@ class _Here:
     def __init__(self, timeout: float, end: float):
         self.timeout, self.end, self.least = timeout, end, MOMENT
 
-    def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        future: Future = Future()
+    def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> "_Ended":
         left, self.least = max(self.least, self.end - time.monotonic()), 0.0
         try:
             with time_limit(min(self.timeout, left)):
-                returned = call(*args, **kwargs)
+                return _Ended(call(*args, **kwargs), None)
         except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(returned)
-        return future
+            return _Ended(None, error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ended:
+    """A future that has ended. One of the standard library takes more time than a small evaluation."""
+
+    returned: Any
+    error: Exception | None
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> Exception | None:
+        return self.error
+
+    def result(self) -> Any:
+        return self.returned
+
+    def add_done_callback(self, call: Callable) -> None:
+        call(self)

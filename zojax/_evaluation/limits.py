@@ -4,22 +4,24 @@ import math
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 AGAIN = 1.0  # seconds until the alarm rings again: a function may catch the first exception
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> AbstractContextManager[None]:
     """Raises TimeoutError in the block after so many seconds, where `can_interrupt()`.
 
     The interpreter raises it between two instructions: a call of compiled code ends first.
     """
     if not math.isfinite(seconds) or not can_interrupt():
-        yield
-        return
+        return nullcontext()
+    return _alarmed(seconds)
 
+
+@contextmanager
+def _alarmed(seconds: float) -> Iterator[None]:
     def ring(*_: Any) -> None:
         raise TimeoutError(late(seconds))
 

@@ -32,7 +32,8 @@ def require_executor(executor: Any) -> None:
 
 def is_shut_down(executor: Any) -> bool:
     """Whether a pool of the standard library or of zojax is shut down. Others refuse work instead."""
-    return any(getattr(executor, name, None) is True for name in ("_shutdown", "_shutdown_thread"))
+    shut = getattr(executor, "_shutdown", None) is True
+    return shut or getattr(executor, "_shutdown_thread", None) is True
 
 
 def workers_of(executor: Any) -> int | None:

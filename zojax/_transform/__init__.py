@@ -3,7 +3,7 @@
 from zojax._transform.metrics import Metrics, metrics_of, with_metrics
 from zojax._transform.rounding import RoundedState, rounding
 from zojax._transform.state import Scalars, ZerothOrder, ZerothOrderState
-from zojax._transform.transform import zeroth_order
+from zojax._transform.transform import require_step, zeroth_order
 from zojax._trees import apply_updates
 
 __all__ = [
@@ -14,7 +14,8 @@ __all__ = [
     "ZerothOrderState",
     "apply_updates",
     "metrics_of",
-    "with_metrics",
+    "require_step",
     "rounding",
+    "with_metrics",
     "zeroth_order",
 ]

@@ -16,9 +16,10 @@ from jax import export
 
 from zojax import _barriers, noise
 from zojax._call import compiled_call, compiled_outside
-from zojax._numerics import marking_nan, promoting, warn_of_resolution
+from zojax._numerics import marking_nan, promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
+from zojax._transform.transform import require_step
 from zojax._trees import PyTree, is_float, require_arrays
 
 
@@ -71,17 +72,11 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         params: PyTree = None,
         *,
         value_fn: Callable | None = None,
-        values: Any = None,
-        inner_extras=None,
-        **extras: Any,
+        **given: Any,
     ) -> tuple[PyTree, ZerothOrderState]:
         """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
-        wrappers.require_no_reader(update, {"value_fn", *extras})
-        require_arrays("params", params)
-        if values is not None:
-            warn_of_resolution(values)
-        given = {"values": values, "inner_extras": inner_extras, **extras}
+        require_step(update, tx.estimator, state, params, value_fn, given)
         return step(value_fn, state, params, given)
 
     def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
@@ -94,9 +89,8 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
 
 def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
     before = _inside(state)
-    wide = None if params is None else _widened(params)
     fun = None if value_fn is None else _narrowing(value_fn, params)
-    updates, after = tx.update(None, before, wide, value_fn=fun, **given)
+    updates, after = tx.update(None, before, _widened(params), value_fn=fun, **given)
     return _finished(rule, state, params, updates, after)
 
 

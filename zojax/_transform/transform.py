@@ -180,21 +180,12 @@ def _updating(source: Source) -> Update:
     ) -> tuple[PyTree, ZerothOrderState]:
         """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
-        if params is None:
-            raise ValueError(
-                "zeroth_order needs the parameters: tx.update(None, state, params, ...)."
-            )
-        wrappers.require_no_reader(update, {"value_fn", *extras})
-        _require_state(state, source.estimator.num_directions)
-        _require_loss(value_fn, values)
-        require_arrays("params", params)
-        require_dtypes("extras", extras)
-        require_dtypes("inner_extras", inner_extras)
+        given = {"values": values, "inner_extras": inner_extras, **extras}
+        require_step(update, source.estimator, state, params, value_fn, given)
         own, given = _extras.routed(
             value_fn, extras, inner_extras, known=source.inner_extras, required=source.required
         )
         if values is not None:
-            warn_of_resolution(values)
             return step_of_values(state, params, jnp.asarray(values), given)
         return step_of_loss(value_fn, state, params, own, given)
 
@@ -217,6 +208,28 @@ def _replaying(source: Source) -> Callable[..., tuple[PyTree, ZerothOrderState]]
         return step(state, params, coefficients, value)
 
     return replay
+
+
+def require_step(
+    update: Callable,
+    estimator: Estimator,
+    state: ZerothOrderState,
+    params: PyTree,
+    value_fn: Callable | None,
+    given: dict[str, Any],
+) -> None:
+    """Checks the arguments of `update`; `given` are those by keyword, `value_fn` apart."""
+    extras = {name: x for name, x in given.items() if name not in ("values", "inner_extras")}
+    if params is None:
+        raise ValueError("zeroth_order needs the parameters: tx.update(None, state, params, ...).")
+    wrappers.require_no_reader(update, {"value_fn", *extras})
+    _require_state(state, estimator.num_directions)
+    _require_loss(value_fn, given.get("values"))
+    require_arrays("params", params)
+    require_dtypes("extras", extras)
+    require_dtypes("inner_extras", given.get("inner_extras"))
+    if given.get("values") is not None:
+        warn_of_resolution(given["values"])
 
 
 def _require_loss(value_fn, values) -> None:

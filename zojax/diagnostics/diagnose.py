@@ -93,7 +93,7 @@ def diagnose(
     Takes the arguments of `diagnostics.sweep`, two evaluations more, and one gradient in memory.
 
     Raises:
-      ValueError: too few directions or radii.
+      ValueError: too few directions or radii, or a loss that is not finite at `params`.
 
     References:
       Spall, `Introduction to Stochastic Search and Optimization

@@ -78,7 +78,7 @@ def sweep(
       radii: at least 3, increasing.
 
     Raises:
-      ValueError: too few directions or radii.
+      ValueError: too few directions or radii, or a loss that is not finite at `params`.
     """
     n = require_count("num_directions", num_directions)
     if n < 2 or len(radii) < 3 or list(radii) != sorted(set(radii)):
@@ -91,6 +91,8 @@ def sweep(
     offsets = np.concatenate([[0.0], *np.stack([mu, -mu], 1)]).astype(np.float32)
     table = np.asarray(run(loss, as_key(key), params, args, kwargs, offsets), np.float64)
     value, values = float(table[0, 0]), table[1:].reshape(len(mu), 2, n).transpose(0, 2, 1)
+    if not np.isfinite(value):
+        raise ValueError(f"the loss at params is {value}; look at it where it is finite.")
     line = partial(_line, run, loss, as_key(key), params, args, kwargs)
     noise = _noise(values, mu, line)
     return Sweep(mu, value, values, noise, _errors(values, mu, noise))

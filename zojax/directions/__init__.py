@@ -11,6 +11,7 @@ from zojax.directions.coordinate import coordinate
 from zojax.directions.curvature import curvature
 from zojax.directions.guided import guided
 from zojax.directions.hadamard import hadamard
+from zojax.directions.input_span import input_span
 from zojax.directions.layers import layers, layers_in_turn
 from zojax.directions.low_rank import low_rank
 from zojax.directions.masked import masked
@@ -33,6 +34,7 @@ __all__ = [
     "curvature",
     "guided",
     "hadamard",
+    "input_span",
     "layers",
     "layers_in_turn",
     "low_rank",

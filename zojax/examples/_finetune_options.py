@@ -45,6 +45,7 @@ class StepDefaults(NamedTuple):
 DEFAULTS = {
     ("reviews", "shifts"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "norms"): StepDefaults(600, 8, 1e-3, 1e-2, 1),
+    ("reviews", "lora"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): StepDefaults(100, 16, 2e-5, 1e-3, 1),
     ("digits", "full"): StepDefaults(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): StepDefaults(60, 16, 1e-3, 1e-2, 1),

@@ -2,16 +2,47 @@
 
 import argparse
 import math
+import time
 
 import jax
 
 import zojax
 from zojax import lm
-from zojax.examples._finetune_cost import Cost
+from zojax.examples import _plots
+from zojax.examples._finetune_cost import Cost, measure
 from zojax.examples._finetune_options import OBJECTIVES
 from zojax.examples._tables import of_bytes, of_seconds, table
 
 COLUMNS = {"nll": ("NLL", 1), "accuracy": ("accuracy", -1), "f1": ("F1", -1)}  # of scores, sign
+
+
+def report(
+    args: argparse.Namespace,
+    task: lm.Task,
+    tx: zojax.ZerothOrder,
+    trained: lm.Trained,
+    batch: dict[str, jax.Array],
+    start: float,
+) -> int:
+    """Prints scores, time since `start` and memory, draws the loss curve; returns the exit status."""
+    curve = points(task, trained, args.objective)
+    cost = measure(task, tx, trained.params, batch, args.objective)
+    elapsed = time.perf_counter() - start
+    print(describe(args, task, trained, cost, tx.estimator.evaluations, elapsed))
+    path = _plots.loss_curve(
+        args.out,
+        trained.losses,
+        curve,
+        label=split_of(args),
+        start=start_of(args),
+        what=OBJECTIVES[args.objective],
+        title=f"{args.optimizer} on {name_of(args)}: {args.params}, {args.batch} examples a step",
+    )
+    print(f"loss curve: {path}")
+    text, diverged = verdict(args, curve, trained.state)
+    if text:
+        print(f"\n{text}")
+    return int(diverged)
 
 
 def points(task: lm.Task, trained: lm.Trained, objective: str) -> dict[int, float]:

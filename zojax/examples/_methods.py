@@ -87,6 +87,7 @@ METHODS: dict[str, Make] = {
     "lozo": _method(optimizers.lozo),
     "lozo_m": _method(optimizers.lozo_m),
     "subzero": _method(optimizers.subzero),
+    "agzo": _method(optimizers.agzo),
     "guided_es": _method(optimizers.guided_es),
     "coordinate_descent": _method(optimizers.coordinate_descent),
     "hizoo": _method(optimizers.hizoo),

@@ -63,11 +63,14 @@ def race(
     """
     price = evaluations(make)
     steps = max(1, budget // price // points)
-    train = jax.vmap(_training(work, make, steps, points), in_axes=(None, 0))
-    train = jax.jit(jax.vmap(train, in_axes=(0, None)))
-    validation, test = train(jnp.asarray(rates), jnp.asarray(seeds))
+    train = jax.jit(jax.vmap(_training(work, make, steps, points)))
+    # One axis of runs and not two: products of more than seven axes end the process on a CPU.
+    shape = len(rates), len(seeds)
+    validation, test = train(
+        jnp.repeat(jnp.asarray(rates), shape[1]), jnp.tile(jnp.asarray(seeds), shape[0])
+    )
     at = np.arange(points + 1) * steps * price
-    return Runs(at, np.asarray(validation), np.asarray(test))
+    return Runs(at, np.reshape(validation, (*shape, -1)), np.reshape(test, shape))
 
 
 def _training(work: Work, make: Make, steps: int, points: int):

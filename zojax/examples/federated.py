@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 import zojax
-from zojax.examples import _command, _federated_options, _mlp, _tables
+from zojax.examples import _command, _federated_options, _federated_report, _mlp
 from zojax.examples._digits import shuffled_digits
 
 __all__ = ["Client", "main", "split", "train"]
@@ -34,6 +34,18 @@ class Client(NamedTuple):
     labels: np.ndarray
     params: tuple
     state: zojax.ZerothOrderState
+
+
+def split(args, tx) -> tuple[list[Client], Client, tuple[np.ndarray, np.ndarray]]:
+    """Clients with two shards of the digits sorted by class, one with all of them, and test data."""
+    images, labels = shuffled_digits()
+    test, rest = np.arange(400), np.arange(400, len(labels))
+    params = _mlp.init(jax.random.key(args.seed), (64, 32, 10))
+    state = tx.init(params)
+    shards = np.array_split(rest[np.argsort(labels[rest], kind="stable")], 2 * args.clients)
+    mine = [np.concatenate(shards[i :: args.clients]) for i in range(args.clients)]
+    clients = [Client(images[own], labels[own], params, state) for own in mine]
+    return clients, Client(images[rest], labels[rest], params, state), (images[test], labels[test])
 
 
 def loss(params: tuple, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -105,37 +117,6 @@ def train(args, tx, clients: list[Client], accuracy) -> tuple[list[Client], list
     return [caught_up(args, tx, c, base, server, total)[0] for c in clients], rows
 
 
-def split(args, tx) -> tuple[list[Client], Client, tuple[np.ndarray, np.ndarray]]:
-    """Clients with two shards of the digits sorted by class, one with all of them, and test data."""
-    images, labels = shuffled_digits()
-    test, rest = np.arange(400), np.arange(400, len(labels))
-    params = _mlp.init(jax.random.key(args.seed), (64, 32, 10))
-    state = tx.init(params)
-    shards = np.array_split(rest[np.argsort(labels[rest], kind="stable")], 2 * args.clients)
-    mine = [np.concatenate(shards[i :: args.clients]) for i in range(args.clients)]
-    clients = [Client(images[own], labels[own], params, state) for own in mine]
-    return clients, Client(images[rest], labels[rest], params, state), (images[test], labels[test])
-
-
-def report(args, rows: list[tuple], alone: float, size: int) -> str:
-    """A table of ten rounds, and both accuracies."""
-    every = max(1, len(rows) // 10)
-    shown = [
-        (i + 1, f"{rows[i][0]:.3f}", rows[i][1], f"{rows[i][2]:.0f}")
-        for i in range(every - 1, len(rows), every)
-    ]
-    head = ("round", "accuracy", "bytes sent", "bytes received")
-    each = np.mean([sent + received for _, sent, received in rows])
-    return "\n".join(
-        (
-            _tables.table((5, 11, 13, 17), [head, *shown]),
-            "\nBytes are those of one client in one round. On average it exchanges "
-            f"{_tables.of_bytes(each)}; as parameters, {_tables.of_bytes(2 * 4 * size)}.",
-            f"Test accuracy: {rows[-1][0]:.3f} federated, {alone:.3f} by one process with all the data.",
-        )
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = _federated_options.make_parser()
@@ -157,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         batches = draw(rng, pooled, args.local_steps, args.sampled * args.batch)
         params, state, _ = stepped(tx, params, state, batches)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    print(report(args, rows, accuracy(params), size))
+    print(_federated_report.describe(rows, accuracy(params), size))
     return 0
 
 

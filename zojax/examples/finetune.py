@@ -38,16 +38,8 @@ import optax
 
 import zojax
 from zojax import lm, trajectory
-from zojax.examples import _command, _finetune_report, _plots
-from zojax.examples._finetune_cost import measure
-from zojax.examples._finetune_options import (
-    DIRECTIONS,
-    DTYPES,
-    OBJECTIVES,
-    SCHEDULES,
-    TASKS,
-    make_parser,
-)
+from zojax.examples import _command, _finetune_report
+from zojax.examples._finetune_options import DIRECTIONS, DTYPES, SCHEDULES, TASKS, make_parser
 from zojax.examples._finetune_settings import (
     check_checkpoint,
     make_callback,
@@ -108,30 +100,6 @@ def check_log(log, tx: zojax.ZerothOrder, params, note: dict[str, object]) -> No
     trajectory.Recorder(log, tx, params, note=note).close()
 
 
-def report(args, task, tx, trained: lm.Trained, batch, start: float) -> int:
-    """Prints scores, time and memory, draws the loss curve; returns the exit status."""
-    curve = _finetune_report.points(task, trained, args.objective)
-    cost = measure(task, tx, trained.params, batch, args.objective)
-    elapsed = time.perf_counter() - start
-    evaluations = tx.estimator.evaluations
-    print(_finetune_report.describe(args, task, trained, cost, evaluations, elapsed))
-    path = _plots.loss_curve(
-        args.out,
-        trained.losses,
-        curve,
-        label=_finetune_report.split_of(args),
-        start=_finetune_report.start_of(args),
-        what=OBJECTIVES[args.objective],
-        title=f"{args.optimizer} on {_finetune_report.name_of(args)}: {args.params}, {args.batch} "
-        "examples a step",
-    )
-    print(f"loss curve: {path}")
-    text, diverged = _finetune_report.verdict(args, curve, trained.state)
-    if text:
-        print(f"\n{text}")
-    return int(diverged)
-
-
 def save(args: argparse.Namespace, task: lm.Task, params: dict) -> None:
     """Writes the folders of `--save` and `--save-adapter`."""
     if args.save_adapter is not None:
@@ -169,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     save(args, task, trained.params)
     if said := zojax.verdict(trained.state):
         print(f"warning: {said}", file=sys.stderr)
-    return report(args, task, tx, trained, next(batches), start)
+    return _finetune_report.report(args, task, tx, trained, next(batches), start)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Ray as an executor: tasks, or actors that keep a worker's own object."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from zojax._evaluation import WorkerDied
@@ -24,7 +26,7 @@ def ray(*, retries: int = 3, num_workers: int | None = None, **options: Any) -> 
 
     Args:
       retries: how often a call is made again when its worker or its node dies.
-      num_workers: calls in flight; by default as many as the cluster has room for now.
+      num_workers: calls at once; by default as many as the cluster has room for now.
       **options: of `ray.remote`, for each call: `num_cpus` (1 by default), `num_gpus`, `resources`, ...
 
     Returns:
@@ -41,8 +43,8 @@ def ray_actors(
 ) -> Executor:
     """An executor of Ray actors, each with an object of its own (extra `ray`).
 
-    An actor calls `make_worker()` once, to load a model or a simulator. Functions get the object as
-    `worker`: a search calls `fun(point, *args, worker=worker)`. An actor that dies is replaced.
+    An actor calls `make_worker()` at its first call, to load a model or a simulator. Functions get the
+    object as `worker`: a search calls `fun(point, *args, worker=worker)`. An actor that dies is replaced.
 
     Args:
       make_worker: () -> any object.
@@ -55,7 +57,7 @@ def ray_actors(
 
     Raises:
       ImportError: Ray is missing.
-      TypeError: a worker that cannot be made, or sent.
+      TypeError: a `make_worker` that is no function, or cannot be sent.
     """
     if not callable(make_worker):
         raise TypeError(f"make_worker must be a function without arguments, got {make_worker!r}.")
@@ -106,25 +108,46 @@ class _Tasks(Executor):
         self.module, self.sent, self._shutdown = module, _Sent(module), False
         self.task = module.remote(max_retries=retries, **options)(_caller(module))
         self.num_workers = _room(module, options) if num_workers is None else num_workers
-        self.calls: set[_Call] = set()
+        self.extra_calls = self.num_workers  # or else Ray gives each worker back after its call
+        self.running: set[_Call] = set()
+        self.waiting: deque[_Call] = deque()
+        self.lock = Lock()
 
     def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
         if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
         reference = self.task.remote([self.sent(fun)], args, kwargs)
         call = _Call(partial(self.module.cancel, reference, force=True))
-        self.calls.add(call)
-        call.add_done_callback(self.calls.discard)
+        with self.lock:
+            self.waiting.append(call)
+            self._begin()
+        call.add_done_callback(self._ended)
         reference.future().add_done_callback(partial(_pass_on, call, WorkerDied))
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._shutdown = True
-        for call in list(self.calls):
+        with self.lock:
+            calls = [*self.running, *self.waiting]
+        for call in calls:
             if cancel_futures:
                 call.cancel()
             elif wait:
                 call.exception()
+
+    def _ended(self, call: Future) -> None:
+        with self.lock:
+            self.running.discard(call)
+            if call in self.waiting:
+                self.waiting.remove(call)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Notes which calls Ray has begun, in their order, as workers are free."""
+        while self.waiting and len(self.running) < self.num_workers:
+            call = self.waiting.popleft()
+            call.began = time.monotonic() + self.start_seconds
+            self.running.add(call)
 
 
 class _Actor(Executor):
@@ -146,11 +169,12 @@ class _Actor(Executor):
 
 
 class _Call(Future):
-    """A task. `cancel()` ends it even while it runs."""
+    """A task. `cancel()` ends it even while it runs. `began`: at the latest; None while it waits."""
 
     def __init__(self, kill: Callable[[], None]):
         super().__init__()
         self.kill = kill
+        self.began: float | None = None  # by time.monotonic
 
     def cancel(self) -> bool:
         was_cancelled, is_cancelled = self.cancelled(), super().cancel()
@@ -189,9 +213,11 @@ def _caller(module: Any) -> Callable:
 def _actor_class(module: Any) -> type:
     class Worker:
         def __init__(self, references: list):
-            self.worker, self.caller = module.get(references[0])(), _caller(module)
+            self.make_worker, self.caller = references, _caller(module)
 
         def call(self, references: list, args: tuple, kwargs: dict[str, Any]) -> Any:
+            if not hasattr(self, "worker"):  # made in a call, whose exceptions reach the caller
+                self.worker = module.get(self.make_worker[0])()
             return self.caller(references, args, kwargs | {"worker": self.worker})
 
     return Worker

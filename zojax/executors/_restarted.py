@@ -142,7 +142,8 @@ class Restarted(Executor):
                 except Exception:
                     queue.appendleft(call)
                     raise
-                slot.running[future], call.began = call, time.monotonic()
+                slot.running[future] = call
+                call.began = time.monotonic() + (0.0 if slot.is_warm else self.start_seconds)
                 future.add_done_callback(self._when(self._end, slot))
 
     def _queue_for(self, slot: "_Slot") -> "deque[_Call] | None":
@@ -157,6 +158,7 @@ class Restarted(Executor):
         call = slot.running.pop(future, None)
         if call is None:  # of an earlier pool
             return
+        slot.is_warm = slot.workers == 1  # of several workers, some may start only now
         if future.cancelled():
             Future.cancel(call)
         elif isinstance(error := future.exception(), BrokenExecutor):
@@ -195,7 +197,7 @@ class Restarted(Executor):
         """A new pool, after the calls of the old one went to a queue."""
         slot.running.clear()
         self.kill(slot.pool)
-        slot.pool = _checked(self.factory())
+        slot.pool, slot.is_warm = _checked(self.factory()), False
 
     def _cancel(self, calls: Iterable["_Call"]) -> None:
         for call in list(calls):
@@ -209,10 +211,11 @@ class _Slot:
         self.pool, self.workers = pool, workers_of(pool) or 1
         self.running: dict[Future, _Call] = {}
         self.is_alone = False  # whether its call tolerates no other
+        self.is_warm = False  # whether its worker has started
 
 
 class _Call(Future):
-    """A call. `cancel()` ends it even while it runs. `began` is None while it waits."""
+    """A call. `cancel()` ends it even while it runs. `began`: at the latest; None while it waits."""
 
     def __init__(self, call: partial, cancelled: Callable[["_Call"], None]):
         super().__init__()

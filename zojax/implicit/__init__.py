@@ -19,6 +19,7 @@ from typing import Any
 from zojax._trees import PyTree
 from zojax.implicit import rules as rules  # registers the rules of JAX's primitives
 from zojax.implicit._explain import explain, strict_context
+from zojax.implicit._inputs import Inputs, Read
 from zojax.implicit._perturbed import Part, Perturbed
 from zojax.implicit._registry import Rule, rule
 from zojax.implicit._report import Event, Leaf, Report
@@ -29,9 +30,11 @@ from zojax.implicit._walk import Context, held_bytes, require_noise, run
 __all__ = [
     "Context",
     "Event",
+    "Inputs",
     "Leaf",
     "Part",
     "Perturbed",
+    "Read",
     "Report",
     "Rule",
     "View",

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from zojax._direction import Adaptive, Direction
-from zojax._trees import PyTree, floats_only, structure_of
+from zojax._trees import PyTree, Split, floats_only, structure_of
 from zojax.implicit import _compat, _registry
 from zojax.implicit._budget import Budget
+from zojax.implicit._inputs import Inputs
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._report import Event, Leaf, Report
 from zojax.implicit._walk import Context, held_bytes, require_noise, run
@@ -49,8 +50,8 @@ def explain(
       hold_in_loops: as for `evaluate`.
 
     Returns:
-      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`
-      and `held`. `plot()` draws it.
+      A `Report`: `leaves` by name, `missing` (uses without a rule); in bytes `largest_slice`, `together`,
+      `held` and `factors`. `plot()` draws it.
 
     Raises:
       TypeError: for a `noise` that is neither, or a `hold_in_loops` that is no bool.
@@ -63,7 +64,7 @@ def explain(
     ([], 16)
     """
     if isinstance(noise, (Direction, Adaptive)):
-        noise = _drawn(noise, params)
+        noise = _drawn(noise, lambda p: fun(p, *args, **kwargs), params)
     require_noise(noise)
     found = _Findings()
     context = Context(
@@ -82,7 +83,8 @@ def explain(
 
     jax.eval_shape(evaluation, arrays)
     total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params) if _has_shape(x))
-    return Report(found.leaves, total, found.budget.most(), found.budget.most(held=True))
+    budget = found.budget
+    return Report(found.leaves, total, budget.most(), budget.most(held=True), found.factors)
 
 
 @dataclass
@@ -92,8 +94,11 @@ class _Findings:
     leaves: dict[str, Leaf] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     calls: list[JaxprEqn] = field(default_factory=list)
+    factors: int = 0  # their bytes
 
     def perturbed(self, x: Perturbed) -> None:
+        if x.is_factored:
+            self.factors += sum(f.size * f.dtype.itemsize for f in x.factors)
         noise = "low rank" if x.is_factored else "dense"
         noise += "" if x.whole is None else (", masked" if x.join else ", stored")
         self.leaves[x.name] = Leaf(x.name, x.shape, str(x.base.dtype), noise)
@@ -130,15 +135,16 @@ def _name(eqn: JaxprEqn | None) -> str:
     return "output" if eqn is None else eqn.primitive.name
 
 
-def _drawn(direction: Direction | Adaptive, params: PyTree) -> PyTree:
+def _drawn(direction: Direction | Adaptive, fun: Callable, params: PyTree) -> PyTree:
     """The shapes of one direction; of an adaptive one, that of a first step."""
-    like = floats_only(structure_of(params))
+    like, split = floats_only(structure_of(params)), Split.of(params)
 
     def draw(key, floats):
         of_step, number = direction, 1
-        if isinstance(of_step, Adaptive):  # some take pairs
-            of_step = of_step.direction(of_step.begin(of_step.init(like), key, floats), floats)
-            number = 2
+        if isinstance(of_step, Adaptive):
+            inputs = Inputs(lambda x: fun(split.join(split.places_in(x))), floats)
+            of_step = of_step.of_step(of_step.init(like), key, floats, inputs)[1]
+            number = 2  # some take pairs
         return of_step.draw(of_step.frame(key, number, like), 0, like)
 
     return jax.eval_shape(draw, jax.random.key(0), like)

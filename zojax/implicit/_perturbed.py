@@ -122,6 +122,16 @@ class Perturbed:
         return self.is_factored and self.whole is None and not self.is_squared
 
     @property
+    def is_masked(self) -> bool:
+        """Low-rank noise times numbers of its own for each entry."""
+        return self.is_factored and self.whole is not None and not self.is_squared
+
+    def masked(self, mask: jax.Array, base: jax.Array) -> "Perturbed":
+        """Another base, and the noise times a mask."""
+        mask = jnp.broadcast_to(mask, base.shape)
+        return self.replace(base=base, whole=mask if self.whole is None else self.whole * mask)
+
+    @property
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
         return sum(n != 1 for n in self.shape) <= 1

@@ -78,12 +78,14 @@ class Report:
       together: bytes of the perturbed parts that may be in memory together. An evaluation with dense noise
         needs at most a forward and these.
       held: the part of `together` that loops hold.
+      factors: bytes of the factors of low-rank noise, which an evaluation needs as well.
     """
 
     leaves: dict[str, Leaf]
     parameters: int
     together: int
     held: int
+    factors: int
 
     @property
     def missing(self) -> list[tuple[str, Event]]:
@@ -100,7 +102,7 @@ class Report:
     def forwards(self) -> float:
         """At most the memory of an evaluation over that of a forward, which has all parameters.
 
-        A low-rank product also has a second output, an activation.
+        Low-rank noise also needs its `factors`, and a product a second output, an activation.
         """
         return 1 + self.together / max(self.parameters, 1)
 
@@ -164,8 +166,8 @@ def _summary(report: Report) -> str:
         together += f", of which loops hold {_size(report.held)}"
     total = f"parameters: {_size(report.parameters)}; an evaluation needs at most "
     total += f"{report.forwards:.2f} forwards"
-    if any(leaf.noise.startswith("low rank") for leaf in report.leaves.values()):
-        total += " and a second output of a low-rank product"
+    if report.factors:
+        total += f", {_size(report.factors)} of factors and a second output of a low-rank product"
     lines = [together, total]
     if report.missing:
         names = ", ".join(dict.fromkeys(name for name, _ in report.missing))

@@ -50,6 +50,8 @@ class Context:
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
     # long vector inside of its reader, so making it again would save no memory.
     vectors: dict[int, tuple] = field(default_factory=dict)
+    # id(sum) -> (the sum, its terms): products, each an array of the size of the sum.
+    sums: dict[int, tuple] = field(default_factory=dict)
 
     def kept(self, x, eqn: JaxprEqn) -> None:
         """Reports that `eqn` keeps the noise of `x` implicit."""
@@ -110,10 +112,12 @@ class Context:
         """The equation that made an array, and its operands; (None, ()) if unknown."""
         return self.sources[id(array)][3:] if id(array) in self.sources else (None, ())
 
-    def is_fixed(self, x) -> bool:
-        """Whether an array is known to be the same for all directions."""
-        is_array = isinstance(x, jax.core.Tracer)
-        return id(x) in self.fixed if is_array else not isinstance(x, Perturbed)
+    def is_fixed(self, *operands) -> bool:
+        """Whether arrays are known to be the same for all directions."""
+        return all(
+            id(x) in self.fixed if isinstance(x, jax.core.Tracer) else not isinstance(x, Perturbed)
+            for x in operands
+        )
 
     def made_by(self, x: Perturbed, eqn: JaxprEqn, operands: Sequence) -> None:
         """Records the origin of a perturbed result, which a rule may use in its place."""
@@ -125,8 +129,9 @@ class Context:
         arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
         latest = None
         if arrays and elementwise:
-            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
-        is_fixed = all(self.is_fixed(x) for x in operands)
+            sources = (self._source(x, self.begun) for x in arrays)
+            latest = max(sources, key=lambda source: source[0])
+        is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
                 if is_fixed:
@@ -158,6 +163,11 @@ class Context:
 
     def _evaluate(self, eqn: JaxprEqn, operands: Sequence) -> Sequence:
         if not any(isinstance(x, Perturbed) for x in operands):
+            if _keeps_most(eqn) and id(operands[0]) in self.sums:
+                # XLA moves a slice into a product, but not past a sum: it would store product and slice.
+                _, *terms = self.sums[id(operands[0])]
+                first, *rest = (_compat.bind(eqn, term)[0] for term in terms)
+                return [sum(rest, first)]
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
         if known.rule is not None and not known.deferred:
@@ -183,6 +193,12 @@ class Context:
         milestones = [x for x in changing if _is_computed(x)][:1]
         inner = replace(self, vectors={}, milestones=milestones, begun=len(self.sources) - 1)
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
+
+
+def _keeps_most(eqn: JaxprEqn) -> bool:
+    """Whether this is a slice with most entries of its operand."""
+    is_slice = eqn.primitive.name == "slice"
+    return is_slice and 2 * _compat.output_type(eqn).size > _compat.operand_type(eqn).size
 
 
 def _is_computed(x) -> bool:

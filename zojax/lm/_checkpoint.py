@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from zojax._keys import is_key, key_data
 from zojax.lm._extras import require
 from zojax.lm._files import parse_json, refusing
 
@@ -94,17 +95,12 @@ def _named(params: Any, state: Any) -> list[tuple[str, Any]]:
     found = []
     for kind, tree in (("params", params), ("state", state)):
         for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-            found.append((kind + jax.tree_util.keystr(place), data))
+            found.append((kind + jax.tree_util.keystr(place), key_data(leaf)))
     return found
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _like(tensor: Any, leaf: Any) -> Any:
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.random.wrap_key_data(tensor, impl=jax.random.key_impl(leaf))
     return jax.device_put(tensor, getattr(leaf, "sharding", None))
 
@@ -112,5 +108,5 @@ def _like(tensor: Any, leaf: Any) -> Any:
 def _shown(array: Any) -> str:
     if array is None:
         return "missing"
-    array = jax.random.key_data(array) if _is_key(array) else array
+    array = key_data(array)
     return f"{array.dtype}{list(array.shape)}"

@@ -2,6 +2,7 @@
 
 import typing as _typing
 
+from zojax.optimizers.agzo import agzo as agzo
 from zojax.optimizers.ars import ars as ars
 from zojax.optimizers.block_coordinate import block_coordinate as block_coordinate
 from zojax.optimizers.compensated_rounding import compensated_rounding as compensated_rounding

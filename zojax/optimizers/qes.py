@@ -15,7 +15,7 @@ from zojax._call import compiled_call, compiled_outside
 from zojax._checks import require_count, require_positive, require_rate
 from zojax._estimator import estimator
 from zojax._numerics import marking_nan, promoting
-from zojax._transform import ZerothOrder, ZerothOrderState, zeroth_order
+from zojax._transform import ZerothOrder, ZerothOrderState, require_step, zeroth_order
 from zojax._trees import PyTree, no_update, require_arrays
 from zojax.directions import rademacher
 from zojax.shaping import Shaping
@@ -57,8 +57,8 @@ def qes(
     stored: each step computes it again from the coefficients of the last K steps, at the current integers.
 
     A step is P evaluations, and the noise of (K + 1) P more: lower K where that is dear. The state is
-    K (P + 1) scalars. A step holds one copy of the integers, in their own bytes. Values cannot come from
-    outside, as with `values=`.
+    K (P + 1) scalars. A compiled step that adds its update to donated parameters moves the integers in
+    place. Values cannot come from outside, as with `values=`.
 
     Independent evidence: none beyond its paper.
 
@@ -131,7 +131,7 @@ def qes(
     ) -> tuple[PyTree, ZerothOrderState]:
         """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
-        require_arrays("params", params)
+        require_step(update, tx.estimator, state, params, value_fn, given)
         _chosen(rule, params)
         return step(value_fn, state, params, given)
 
@@ -238,13 +238,16 @@ def _seeds(key: jax.Array, n: int, step: jax.Array) -> jax.Array:
 
 
 def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax.Array:
-    """What to add to the bytes of a leaf, modulo 256; some rows at a time."""
+    """What to add to the bytes of a leaf, modulo 256; some rows at a time.
+
+    The loop writes new bytes into the leaf. XLA cancels leaf + (new - leaf): a step that adds the update to
+    donated parameters moves them in place.
+    """
     width = leaf.shape[-1] if leaf.ndim else 1
     rows = jnp.reshape(leaf, (-1, width))
     like = noise.lattice_noise(leaf, seeds[0, 0], rule.sigma)
 
-    def of_row(row_and_values):
-        row, values = row_and_values
+    def of_row(row, values):
         entries = noise.entries_of(values, like.bits)
 
         def member(total, c_and_seed):
@@ -266,14 +269,22 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
         zeros = jnp.zeros_like(entries)
         (_, after), _ = jax.lax.scan(step, (zeros, entries), (scaled, seeds))
         after = jnp.where(ok, after, entries)
-        return noise.bytes_of(after, leaf.dtype, like.bits) - values
+        return noise.bytes_of(after, leaf.dtype, like.bits)
 
-    numbers = jnp.arange(len(rows), dtype=jnp.uint32)
     most = max(1, min(len(rows), _AT_ONCE // width))
     at_once = next(
         n for n in range(most, 0, -1) if len(rows) % n == 0
     )  # a rest would copy the leaf
-    return jnp.reshape(jax.lax.map(of_row, (numbers, rows), batch_size=at_once), leaf.shape)
+
+    def write(i, rows):
+        numbers = jnp.uint32(i * at_once) + jnp.arange(at_once, dtype=jnp.uint32)
+        block = jax.lax.dynamic_slice_in_dim(rows, i * at_once, at_once)
+        return jax.lax.dynamic_update_slice_in_dim(
+            rows, jax.vmap(of_row)(numbers, block), i * at_once, 0
+        )
+
+    new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
+    return jnp.reshape(new, leaf.shape) - leaf
 
 
 def _refuse(*args, **kwargs):

@@ -4,6 +4,8 @@ Each draw of `jax.random` adds a loop to a program. A short search in a new proc
 compiling these. The hashes here fuse into their consumers.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +15,9 @@ import numpy as np
 
 from zojax._keys import as_key
 from zojax._numerics import float_dtype
-from zojax.noise import make_seed, mix, row_keys
+from zojax.noise import make_seed, mix, row_keys, standard_normal
+
+ROW = "random_row"  # the name of functions that make a row of random numbers, in traced programs
 
 # Numbers of draws that no stream reaches.
 _EVALUATIONS, _SAMPLE, _KEYS = (np.uint32(2**32 - i) for i in (3, 2, 1))
@@ -58,10 +62,22 @@ def sample_unit(key, shape: tuple[int, ...]) -> jax.Array:
     return unit(stream, int(np.prod(shape))).reshape(shape)
 
 
-def words(random: Random, num: int, start=0) -> jax.Array:
+def row(fun: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Names a function (seed, row, *static) of random numbers: `numpy_program` makes many rows at once."""
+    fun.__name__ = ROW
+    static = range(2, len(inspect.signature(fun).parameters))
+    return jax.jit(fun, static_argnums=tuple(static))
+
+
+def words(random: Random, num: int, start: int = 0) -> jax.Array:
     """`num` words of the current draw, from column `start` on: row `draws` of the library's noise."""
+    return _words(random.seed, random.draws, num, start)
+
+
+@row
+def _words(seed, draws, num: int, start: int) -> jax.Array:
     column = jax.lax.iota(jnp.uint32, num) + jnp.asarray(start, jnp.uint32)
-    return mix(row_keys(random.seed, random.draws), column)
+    return mix(row_keys(seed, draws), column)
 
 
 def advance(random: Random) -> Random:
@@ -78,11 +94,27 @@ def to_unit(words: jax.Array) -> jax.Array:
 
 def unit(random: Random, num: int) -> jax.Array:
     """`num` uniform numbers of the current draw, with 53 bits in float64."""
+    return _unit(random.seed, random.draws, num)
+
+
+@row
+def _unit(seed, draws, num: int) -> jax.Array:
+    random = Random(seed, draws)
     high = to_unit(words(random, num))
     if high.dtype == np.float32:
         return high
     low = words(random, num, start=num) >> np.uint32(11)
     return high + low.astype(np.float64) * 2.0**-53
+
+
+def normals(random: Random, num: int) -> jax.Array:
+    """`num` standard normals of the current draw."""
+    return _normals(random.seed, random.draws, num)
+
+
+@row
+def _normals(seed, draws, num: int) -> jax.Array:
+    return standard_normal(words(Random(seed, draws), num)).astype(float_dtype())
 
 
 def draw(random: Random, num: int) -> tuple[jax.Array, Random]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from zojax._keys import key_data
 from zojax._numerics import marking_nan
 from zojax._sharding import on_host
 from zojax._transform import ZerothOrder, apply_updates
@@ -121,7 +122,7 @@ def require_leaves(header: dict, params: PyTree) -> None:
     """Raises ValueError unless the parameters have the leaves in the log."""
     given = [
         (jax.tree_util.keystr(path), jnp.result_type(x).name, list(np.shape(x)))
-        for path, x in jax.tree_util.tree_leaves_with_path(jax.tree.map(_data, params))
+        for path, x in jax.tree_util.tree_leaves_with_path(jax.tree.map(key_data, params))
     ]
     logged = [(path, dtype, shape) for path, dtype, shape, _ in header["leaves"]]
     for a, b in zip_longest(given, logged, fillvalue=("", "nothing", "")):
@@ -162,19 +163,13 @@ def _describe(params: PyTree) -> dict:
     """The dtype, the shape and a digest of the values of every leaf, by its path."""
 
     def one(leaf):
-        leaf = _data(leaf)
+        leaf = key_data(leaf)
         array = on_host(leaf).astype(jnp.result_type(leaf), copy=False)
         values = hashlib.blake2b(np.ascontiguousarray(array), digest_size=8)
         return [array.dtype.name, list(array.shape), values.hexdigest()]
 
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path): one(leaf) for path, leaf in leaves}
-
-
-def _data(leaf):
-    """The data of a key; any other leaf unchanged."""
-    is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _program_digest(program) -> str:

@@ -35,6 +35,26 @@ def fails_somewhere(x):
     return host_bowl(x), {"first": x[0], "all": x}
 
 
+def learns(x, report):
+    for step in range(5):
+        report(step, np.nan if step == 0 else -host_bowl(x) - 1 / step)
+    return -host_bowl(x)
+
+
+def gives_up(x):
+    if x[0] > 0.5:
+        raise search.Pruned(1, x[0])
+    return host_bowl(x)
+
+
+# Its state depends on the order of reports.
+BELOW_THE_LAST = search.Pruner(
+    init=tuple,
+    report=lambda last, number, step, value: (
+        len(last) > 4 and np.isfinite(value) and value > np.median(last),
+        (*last, value)[-9:],
+    ),
+)
 SEARCHES = {
     "alone": {"algorithm": search.sracos(), "budget": 40},
     "batches": {"algorithm": search.random_search(7), "budget": 40},
@@ -42,6 +62,8 @@ SEARCHES = {
     "starts": {"budget": 30, "init_points": list(np.linspace(-1, 1, 9).reshape(3, 3))},
     "noise": {"algorithm": search.ssracos(), "budget": 110},
     "failures": {"fun": fails_somewhere, "budget": 40, "has_aux": True, "maximize": True},
+    "pruned": {"fun": learns, "budget": 40, "maximize": True, "pruner": BELOW_THE_LAST},
+    "pruned by fun": {"fun": gives_up, "budget": 40},
 }
 
 
@@ -64,6 +86,7 @@ def test_a_search_goes_on_from_any_line(name, tmp_path):
         assert again.best_value == whole.best_value and again.message == whole.message
         np.testing.assert_array_equal(again.history.values, whole.history.values)
         np.testing.assert_array_equal(again.history.points, whole.history.points)
+        np.testing.assert_array_equal(again.history.pruned, whole.history.pruned)
         assert again.history.errors == whole.history.errors
         written = [json.loads(line) for line in path.read_bytes().splitlines()]
         before = [json.loads(line) for line in lines]

@@ -62,7 +62,12 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     others = [x for x in operands if x is not w]
     axes = [a for x in others for a in _varying(context, x)]
     is_perturbed = any(isinstance(x, Perturbed) for x in others)
-    waits = w.is_low_rank or w.is_squared
+    if axes and _takes_masks(w) and context.is_fixed(*others) and w.side_of(axes) is None:
+        context.kept(w, eqn)
+        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+        values = others[0].astype(accumulator_dtype(w.base.dtype))
+        return [w.masked(1 / values if inverts else values, base)]
+    waits = w.is_low_rank or w.is_masked or w.is_squared
     if is_perturbed or (axes and not (waits and len(axes) < _rank(w))):
         return context.fallback(eqn, *operands)
     context.kept(w, eqn)
@@ -71,7 +76,7 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
         values = _along(others[0], axes).astype(dtype) if others else -jnp.ones((), dtype)
         scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
         # Numbers that all directions share go into the base, with the user's rounding.
-        is_shared = w.is_low_rank and not w.multipliers and context.is_fixed(others[0])
+        is_shared = not (w.is_squared or w.multipliers) and context.is_fixed(others[0])
         folded = scaled.folded() if is_shared else None
         if folded is None:
             return [scaled]
@@ -98,6 +103,12 @@ def square(context: Context, eqn: JaxprEqn, w: Perturbed) -> list:
 def add(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Sums and differences of low-rank weights, and of a weight and an array."""
     w = _matrix(eqn, operands)
+    others = [x for x in operands if x is not w]
+    if w is not None and w.is_masked and others and context.is_fixed(*others):
+        context.kept(w, eqn)
+        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+        is_negated = eqn.primitive.name == "sub" and w is operands[1]
+        return [w.replace(base=base, scale=-w.scale if is_negated else w.scale)]
     if w is None or not w.is_low_rank or w.is_activation:
         return context.fallback(eqn, *operands)
     operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
@@ -123,11 +134,19 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
 
 @rule("select_n", elementwise=True, broadcasts=True)
 def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
-    """A choice that varies along the axes of one factor: a mask of rows or columns."""
+    """A mask of rows or columns, of one weight or between several; a mask of single entries."""
     w = _matrix(eqn, cases)
     axes = _varying(context, which)
-    side = w.side_of(axes) if w is not None and w.is_low_rank else None
-    if w is None or side is None or isinstance(which, Perturbed):
+    if w is None or isinstance(which, Perturbed):
+        return context.fallback(eqn, which, *cases)
+    side = w.side_of(axes) if w.is_low_rank else None
+    others = [x for x in cases if x is not w]
+    if side is None and _takes_masks(w) and context.is_fixed(which, *others):
+        context.kept(w, eqn)
+        (base,) = _compat.bind(eqn, which, *(w.base if x is w else x for x in cases))
+        chosen = [which == i for i, x in enumerate(cases) if x is w]
+        return [w.masked(sum(chosen).astype(accumulator_dtype(w.base.dtype)), base)]
+    if side is None:
         return context.fallback(eqn, which, *cases)
     number = _along(which, axes).astype(int)
     terms = []
@@ -151,6 +170,10 @@ def _matrix(eqn: JaxprEqn, operands) -> Perturbed | None:
         if isinstance(x, Perturbed) and x.shape == shape and not x.is_vector and x.bits is None:
             return x
     return None
+
+
+def _takes_masks(w: Perturbed) -> bool:
+    return w.is_factored and not (w.is_squared or w.is_activation)
 
 
 def _is_part(x, w: Perturbed) -> bool:
@@ -180,7 +203,7 @@ def _along(x, axes) -> jax.Array:
 
 
 def _dequantised(context: Context, eqn: JaxprEqn, *operands) -> Perturbed | None:
-    """Integers q times perturbed scales s. The scales wait: x @ (q * s) is (x @ q) * s."""
+    """Integers q times perturbed scales s. Those of columns wait: x @ (q * s) is (x @ q) * s."""
     q, s = sorted(operands, key=lambda x: isinstance(x, Perturbed))
     shape = _compat.output_type(eqn).shape
     if isinstance(q, Perturbed) or q.shape != shape or not _are_integers(context, q):
@@ -188,9 +211,23 @@ def _dequantised(context: Context, eqn: JaxprEqn, *operands) -> Perturbed | None
     axes = _varying(context, s)
     if not axes or len(axes) == _rank(q) or eqn.primitive.name != "mul":
         return None
+    if _takes_masks(s) and not s.is_vector and context.is_fixed(q):  # scales of groups
+        context.kept(s, eqn)
+        (base,) = _compat.bind(eqn, *(s.base if x is s else x for x in operands))
+        return _broadcast(s, shape).masked(q.astype(accumulator_dtype(base.dtype)), base)
     values = _along(context.plain(s, eqn), axes).astype(accumulator_dtype(q.dtype))
     sides = tuple(int(a in axes) for a in range(len(shape)))
     return unperturbed(s, q, sides).times(Multiplier(axes, values))
+
+
+def _broadcast(x: Perturbed, shape: tuple[int, ...]) -> Perturbed:
+    """The factors, with axes of this shape."""
+
+    def grown(side: int) -> jax.Array:
+        factor = x.factors[side]
+        return jnp.broadcast_to(factor, (*(shape[a] for a in x.axes(side)), factor.shape[-1]))
+
+    return x.replace(factors=(grown(0), grown(1)))
 
 
 def _are_integers(context: Context, x) -> bool:

@@ -2,7 +2,10 @@
 
     x . (w + scale A B') = x . w + scale (x . A) . B'
 
-Under `vmap` over directions, all share the first product. The second term is in float32 or better.
+Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask
+M of single entries costs one product more for each term of the rank, with the same M for all directions:
+
+    x . (M * a b') = ((x * a) . M) * b
 """
 
 import math
@@ -11,7 +14,6 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
@@ -23,6 +25,8 @@ from zojax.implicit._low_rank import Term, total
 from zojax.implicit._perturbed import Multiplier, Part, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
+
+_MASKED_RANK = 8  # of masked noise: with more terms, a weight for each direction costs less
 
 
 @rule("dot_general", deferred=True)
@@ -36,45 +40,41 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
         return [_of_two(context, eqn, *pair)] if all(pair) else context.fallback(eqn, lhs, rhs)
     w_is_rhs = w is rhs
     x = context.stored(context.plain(lhs if w_is_rhs else rhs, eqn))
-    product = partial(_product, context, eqn, w_is_rhs)
-    origin, pieces = context.origin(w)
-    if origin is None or origin.primitive.name != "concatenate":
-        return [product(x, w).astype(dtype)]
-    # With a concatenation: the products with its pieces. So nobody needs the concatenation.
-    axis = origin.params["dimension"]
-    names, w_names, out = _name_axes(eqn, w_is_rhs)
-    name = w_names[axis]
-    ends = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
-    parts = [x] * len(pieces)
-    if name in names:
-        at = names.index(name)
-        parts = [
-            lax.slice_in_dim(x, end - piece.shape[axis], end, axis=at)
-            for piece, end in zip(pieces, ends, strict=True)
-        ]
-    results = [product(part, piece) for part, piece in zip(parts, pieces, strict=True)]
-    if name in out:
-        return [lax.concatenate(results, out.index(name)).astype(dtype)]
-    return [sum(results[1:], results[0]).astype(dtype)]
+    return [_product(context, eqn, w_is_rhs, x, w).astype(dtype)]
 
 
 def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
     """x . w in the dtype of sums."""
     dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
-    params = eqn.params | {"preferred_element_type": dtype}
-    names, w_names, out = _name_axes(eqn, w_is_rhs)
-    if isinstance(w, Perturbed) and not all(_is_apart(m, w_names, out) for m in w.multipliers):
-        w = w.folded() or context.plain(w, eqn)
-    if not isinstance(w, Perturbed) or not w.is_low_rank:
-        w = context.plain(w, eqn)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
+
+    def dot(x, w):
+        params = eqn.params | {"preferred_element_type": dtype}
         return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
+
+    if not all(_is_apart(m, w_names, out) for m in w.multipliers):
+        w = w.folded() or context.plain(w, eqn)
+    if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
+        return dot(x, context.plain(w, eqn))
     context.kept(w, eqn)
     multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
         x = x if set(along) & set(out) else _scaled(x, names, values, along)
-    base = lax.dot_general(*((x, w.base) if w_is_rhs else (w.base, x)), **params)
-    x = x.astype(dtype)
-    result = base + _times_factors(x, names, w, w_names, out, w_is_rhs, _precision(eqn))
+    origin, pieces = context.origin(w)
+    axis = origin.params["dimension"] if origin and origin.primitive.name == "concatenate" else None
+    if axis is not None and context.is_fixed(x) and w_names[axis] in out:
+        # All directions share the products with the pieces, so nobody needs the concatenation.
+        bases = [piece.base if isinstance(piece, Perturbed) else piece for piece in pieces]
+        base = lax.concatenate([dot(x, v) for v in bases], out.index(w_names[axis]))
+    else:
+        base = dot(x, w.base)
+    x, precision = x.astype(dtype), _precision(eqn)
+    if w.is_masked:
+        noise = _times_masked(x, names, w, w_names, out, precision)
+    else:
+        noise = _times_factors(x, names, w, w_names, out, w_is_rhs, precision)
+    result = base + noise
+    context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) & set(out) else result
     return result
@@ -130,7 +130,7 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     """
     context.kept(lhs, eqn)
     context.kept(rhs, eqn)
-    lhs_names, rhs_names, out = _name_axes(eqn, True)
+    lhs_names, rhs_names, out = name_axes(eqn, True)
     dtype, precision = accumulator_dtype(_compat.output_type(eqn).dtype), _precision(eqn)
     (base,) = _compat.bind(eqn, lhs.base, rhs.base)
     met = {*lhs_names} & {*rhs_names}
@@ -179,11 +179,13 @@ def _noise_of_two(v, v_names, w, w_names, out, dtype, precision) -> jax.Array:
 
 def _largest_low_rank(*operands) -> Perturbed | None:
     """The operand whose noise is kept."""
-    candidates = [x for x in operands if isinstance(x, Perturbed) and x.is_low_rank]
+    candidates = [
+        x for x in operands if isinstance(x, Perturbed) and (x.is_low_rank or x.is_masked)
+    ]
     return max(candidates, key=lambda x: x.base.size, default=None)
 
 
-def _name_axes(
+def name_axes(
     eqn: JaxprEqn, w_is_rhs: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Names for the axes of x, of w and of x . w; axes that meet share a name."""
@@ -230,3 +232,26 @@ def _times_factors(
     left = tuple(n for n in dict.fromkeys((*lhs_names, *rhs_names)) if n in wanted)
     thin = w.scale.astype(dtype) * contract(lhs, lhs_names, rhs, rhs_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
+
+
+def _is_split(w: Perturbed, w_names, out) -> bool:
+    """Whether each factor of masked noise multiplies x, or the product."""
+    few = w.is_masked and w.factors[0].shape[-1] <= _MASKED_RANK
+    return few and all(len({w_names[a] in out for a in w.axes(side)}) <= 1 for side in (0, 1))
+
+
+def _times_masked(x: jax.Array, names, w: Perturbed, w_names, out, precision) -> jax.Array:
+    """scale * x . (whole * A B'): x times one factor, the product with `whole`, times the other."""
+    after, dtype = [], x.dtype
+    x = jnp.broadcast_to(x[..., None], (*x.shape, w.factors[0].shape[-1]))
+    for side in (0, 1):
+        factor, along = _named(w, side, w_names, "rank", dtype)
+        if {*along[:-1]} & {*out}:
+            after.append((factor, along))
+        else:
+            x = _scaled(x, (*names, "rank"), factor, along)
+    whole = cast(jax.Array, w.whole).astype(dtype)
+    result = contract(x, (*names, "rank"), whole, w_names, (*out, "rank"), precision)
+    for factor, along in after:
+        result = _scaled(result, (*out, "rank"), factor, along)
+    return w.scale.astype(dtype) * jnp.sum(result, -1)

@@ -4,7 +4,7 @@ A draft proposes candidates of K tokens for each row in each round; shapes are f
 `jit`. -1 stands for no token. A wrong candidate costs time and never changes the text.
 
 - `lookup`: what followed the last tokens earlier in the same text.
-- `text`: another run's text, for example the unperturbed model's for all members of a population.
+- `text`: another run's texts, for example the unperturbed model's for all members of a population.
 - `pool`: phrases of all texts so far, by their first token.
 - `model`: a smaller model, for example the `first_layers` of the model itself.
 - `lookahead`: phrases that the model makes for itself, by Jacobi's iteration.

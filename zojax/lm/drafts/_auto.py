@@ -14,6 +14,7 @@ from zojax.lm._model import Model
 from zojax.lm.models import rounds
 from zojax.lm.models.decoding import most_likely
 from zojax.lm.models.drafting import Draft, Round, none
+from zojax.lm.models.rounds import total
 
 MEMORY = 4  # rounds of the running mean
 
@@ -35,8 +36,8 @@ class Paid(NamedTuple):
 def auto(draft: Draft, cost: float, retry: int = 32) -> Draft:
     """A draft that rests while it does not pay: while it yields fewer tokens a forward pass than its cost.
 
-    The tokens are a running mean over the rows. After `retry` rounds it tries again. The text is the same
-    either way. Under `vmap` both kinds of rounds are computed; choose by hand there.
+    The tokens are a running mean over the rows, and over the members under `vmap`. After `retry` rounds it
+    tries again. The text is the same either way.
 
     Args:
       draft: any other draft.
@@ -74,7 +75,7 @@ def auto(draft: Draft, cost: float, retry: int = 32) -> Draft:
             rested = state.rested + 1
             rate = jnp.where(rested >= retry, cost, state.rate)
         else:
-            gained = seen.added.sum() / jnp.maximum(jnp.sum(seen.added > 0), 1)
+            gained = total(seen.added) / jnp.maximum(total(seen.added > 0), 1)
             rate, rested = state.rate + (gained - state.rate) / MEMORY, jnp.zeros((), jnp.int32)
         return Paid(rate, rested, draft.learn(state.inner, seen))
 

@@ -20,7 +20,7 @@ def taken(x: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def shared(source: jax.Array, text: jax.Array, length: jax.Array) -> jax.Array:
-    """`(B, N)`, the number of last tokens of `text` that end at each place of `source`; 3 at most."""
+    """`(B, N)`, how many last tokens of `text`, 3 at most, end at each place of `source` `(B or 1, N)`."""
     last = taken(text, length[:, None] - 1 - np.arange(NGRAM))
     shared = jnp.zeros(source.shape, jnp.int32)
     for k in reversed(range(NGRAM)):

@@ -1,44 +1,79 @@
-"""The text of another run."""
-
-from typing import Any
+"""The texts of another run."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax.lm.drafts._matching import best, check_size, shared, taken
-from zojax.lm.models.drafting import Draft, branches
+from zojax.lm.drafts._matching import best, check_size, shared
+from zojax.lm.models.drafting import Draft, branches, joined
 
 
-def text(tokens: ArrayLike, size: int = 8) -> Draft:
-    """Another run's generated text: the tokens after the place where the last 3, 2 or 1 tokens are equal.
+def text(tokens: ArrayLike, size: int = 12, second: int = 3) -> Draft:
+    """Texts of another run: the tokens after the longest match of the last 3, 2 or 1 tokens.
 
-    A place with more equal tokens wins; of equals the same place in the text, then the latest. Give all
-    members of a population the unperturbed model's text; they mostly agree with it.
+    Searched are the other run's texts behind their prompts, and all rows as far as they are written. Of
+    equal matches wins the same place in the other run's text, then the rest of it, then the row itself. The
+    second candidate begins with another token. Give all members of a population the unperturbed model's
+    texts: they mostly agree with it, and prompts of one kind have similar answers.
+
+    Source: one draft from earlier texts, found by their longest match: Oliaro et al., "SuffixDecoding",
+    https://arxiv.org/abs/2411.04975.
 
     Args:
-      tokens: `(B, N)` integers, as from `zojax.lm.generate` on the same prompts; negative ones stand for no
-        token.
-      size: tokens of the candidate.
+      tokens: `(R, N)` integers, as from `zojax.lm.generate` on the same B prompts; negative ones stand for
+        no token. Rows beyond B are any other texts, for example earlier ones.
+      size: tokens of the first candidate.
+      second: tokens of the second candidate; 0 for none.
 
-    >>> draft = text(jnp.array([[5, 6, 7, 8, 9]]), size=2)
-    >>> prompt, length = jnp.array([[1, 2, 0, 0, 0, 0, 0]]), jnp.array([2])
+    >>> draft = text(jnp.array([[5, 6, 7, 8, 9]]), size=2, second=1)
+    >>> prompt, length = jnp.array([[1, 7, 0, 0, 0, 0, 0]]), jnp.array([2])
     >>> state = draft.init(None, prompt, length)
-    >>> written = prompt.at[0, 2].set(7)  # the model said 7, not 5
+    >>> written = prompt.at[0, 2].set(7)  # the other run said 5, then 6
     >>> draft.propose(state, written, jnp.array([3]))[0].tolist()
-    [[8, 9]]
+    [[8, 9, 7]]
     """
     check_size(size)
+    if second < 0:
+        raise ValueError(f"second must be 0 at least, got {second}.")
     other = jnp.asarray(tokens, jnp.int32)
-    places = np.arange(other.shape[1])
 
-    def propose(begin: Any, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Any]:
-        here, equal = (length - begin)[:, None], shared(other, text, length)
-        place, found = best(2 * equal + (places == here - 1))
-        start = jnp.where(found[:, None], place[:, None] + 1, here)
-        return taken(other, start + np.arange(size)), begin
+    def init(memory: None, text: jax.Array, length: jax.Array) -> jax.Array:
+        """`(B, S)`, the other run's texts behind their prompts."""
+        del memory
+        rows, places = np.arange(len(text))[:, None], length[:, None] + np.arange(other.shape[1])
+        return _written(text, length).at[rows, places].set(other[: len(text)], mode="drop")
 
-    return Draft(
-        branches(1, size), lambda memory, text, length: length, propose, lambda begin, seen: begin
-    )
+    def propose(
+        whole: jax.Array, text: jax.Array, length: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        count, width = text.shape
+        more = other[count:, :width]
+        more = jnp.pad(more, ((0, 0), (0, width - more.shape[1])), constant_values=-2)
+        source = jnp.concatenate([whole, _written(text, length), more])
+        flat = jnp.pad(source, ((0, 0), (1, 0)), constant_values=-2).reshape(1, -1)
+        ends = 1 + np.arange(len(source)) * (width + 1) + (source >= 0).sum(axis=1)
+        following = jnp.roll(flat, -1)
+        equal = jnp.where(following >= 0, shared(flat, text, length), 0)
+        (row, place), own = np.divmod(np.arange(flat.size), width + 1), np.arange(count)[:, None]
+        is_same = (row == own) & (place == length[:, None])
+        nearness = 3 * (row == own) + is_same + 2 * (row == count + own)
+        score = jnp.where(equal > 0, 4 * equal + nearness, is_same)
+
+        def candidate(score: jax.Array, size: int) -> jax.Array:
+            place, found = best(score)
+            period = jnp.maximum(ends[place // (width + 1)] - 1 - place, 1)
+            tokens = flat[0, place[:, None] + 1 + np.arange(size) % period[:, None]]
+            return jnp.where(found[:, None], jnp.maximum(tokens, -1), -1)
+
+        first = candidate(score, size)
+        others = jnp.where(following == first[:, :1], 0, score)
+        return jnp.concatenate([first, candidate(others, second)], axis=1), whole
+
+    tree = joined(branches(1, size), branches(1, second))
+    return Draft(tree, init, propose, lambda whole, seen: whole)
+
+
+def _written(text: jax.Array, length: jax.Array) -> jax.Array:
+    """The text, and -2 behind it."""
+    return jnp.where(np.arange(text.shape[1]) < length[:, None], text, -2)

@@ -83,4 +83,4 @@ class Writer(NamedTuple):
             own = own._replace(cache=cache, forwards=own.forwards + (known < last))
             return own, jnp.minimum(known + CATCH_UP, last)
 
-        return jax.lax.while_loop(lambda c: jnp.any(c[1] < last), forward, (own, known))[0]
+        return jax.lax.while_loop(lambda c: rounds.total(c[1] < last) > 0, forward, (own, known))[0]

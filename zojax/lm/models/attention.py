@@ -5,6 +5,7 @@ Two things stand in front of the new tokens' own keys and values: a trained pref
 cache belongs to position p of the text.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,6 +63,28 @@ def places_of(
     seen = jnp.concatenate([filled, jnp.broadcast_to(among, (*own.shape, new))], axis=-1)
     keys = jnp.concatenate([jnp.broadcast_to(old, (*own.shape[:-1], before)), own], axis=-1)
     return Places(own, keys, seen, before + new)
+
+
+def through_layers(
+    block: Callable[..., tuple[jax.Array, Any]],
+    x: jax.Array,
+    layers: dict,
+    past: Any,
+    kinds: Any = None,
+) -> tuple[jax.Array, Any]:
+    """A scan of `block(x, layer, past, kind) -> (x, own)` over stacked layers.
+
+    A step reads its layer of `past` `(L, B, P, K)` by an index. As an operand of the scan, `past` would be
+    transposed in each pass under `vmap`, which puts members in front of layers.
+    """
+
+    def step(x, of_layer):
+        layer, i, kind = of_layer
+        here = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), past)
+        return block(x, layer, here, kind)
+
+    depth = len(jax.tree.leaves(layers)[0])
+    return jax.lax.scan(step, x, (layers, np.arange(depth), kinds))
 
 
 def with_past(layer: dict, own: tuple, past: tuple | None, heads: int) -> list[jax.Array]:

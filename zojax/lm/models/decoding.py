@@ -119,6 +119,7 @@ def decode(
     key: jax.Array | None = None,
     draft: Draft | None = None,
     memory: Any = None,
+    shared: int = 0,
 ) -> Decoded:
     """Appends `new` tokens to each prompt.
 
@@ -136,16 +137,21 @@ def decode(
       key: a JAX key, for `choose`.
       draft: a `zojax.lm.drafts.Draft`; None for one token a forward pass.
       memory: of the draft, from an earlier call; None starts anew.
+      shared: so many first tokens, fewer than `lengths`, are those of the first prompt in all of them. They
+        are read once.
 
     Raises:
-      ValueError: if `new` is no positive int, or the model has fewer positions than the text may take.
+      ValueError: if `new` is no positive int, `shared` is not from 0 to T - 1, or the model has fewer
+        positions than the text may take.
     """
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     _check(model, config, params, tokens.shape[1], new)
+    if not 0 <= shared < tokens.shape[1]:
+        raise ValueError(f"shared must be from 0 to {tokens.shape[1] - 1}, got {shared}.")
     draft = none() if draft is None else draft
     stop, most = -1 if stop is None else stop, lengths + new
     run = rounds.Run(model, config, params, choose, key, draft, stop, most)
-    end = rounds.finished(run, rounds.begun(run, tokens, lengths, new, memory))
+    end = rounds.finished(run, rounds.begun(run, tokens, lengths, new, memory, shared))
     steps = np.arange(new)
     written = jnp.take_along_axis(end.text, lengths[:, None] + steps, axis=1)
     written = jnp.where(steps < (end.length - lengths)[:, None], written, stop)

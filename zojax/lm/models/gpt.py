@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax.lm.models.attention import attend, places_of, read, with_past
+from zojax.lm.models.attention import attend, places_of, read, through_layers, with_past
 from zojax.lm.models.layers import layer_norm, linear
 
 __all__ = ["ACTIVATIONS", "Config", "extend", "forward", "limit", "logits", "shapes"]
@@ -126,8 +126,8 @@ def extend(
     positions = places.new if start is None else jnp.minimum(places.new, most - 1)
     x = params["embed"][tokens] + params["positions"][config.first_position + positions]
 
-    def block(x, layer_and_past):
-        layer, past = layer_and_past
+    def block(x, layer, past, kind):
+        del kind
         y = layer_norm(layer, "attention_norm", x, config.epsilon)
         mixed, own = _attention(config, layer, y, places.visible, past)
         x = x + mixed
@@ -135,7 +135,7 @@ def extend(
         hidden = ACTIVATIONS[config.activation](linear(layer, "up", y))
         return x + linear(layer, "down", hidden), own
 
-    return jax.lax.scan(block, x, (layers, past))
+    return through_layers(block, x, layers, past)
 
 
 def logits(

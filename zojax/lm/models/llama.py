@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from zojax.lm.models.attention import Places, attend, places_of, read, with_past
+from zojax.lm.models.attention import Places, attend, places_of, read, through_layers, with_past
 from zojax.lm.models.layers import linear
 
 __all__ = [
@@ -294,8 +294,7 @@ def readout(
 def _run(config, layers, x, places, past=None):
     views, which = _views(config, places)
 
-    def block(x, layer_and_past):
-        layer, past, kind = layer_and_past
+    def block(x, layer, past, kind):
         view = views if kind is None else jax.tree.map(lambda table: table[kind], views)
         y = _rms_norm(x, layer["attention_norm"], config) + layer.get("attention_shift", 0)
         mixed, own = _attention(config, layer, y, view, past)
@@ -305,7 +304,7 @@ def _run(config, layers, x, places, past=None):
         y = linear(layer, "down", gate * linear(layer, "up", y))
         return x + _after(config, layer, "mlp_post_norm", y), own
 
-    return jax.lax.scan(block, x, (layers, past, which))
+    return through_layers(block, x, layers, past, which)
 
 
 def _rms_norm(x, gain, config):

@@ -3,6 +3,8 @@
 Rows run at their own pace. Place p of a row's cache belongs to position p of its text. Places beyond its
 length are unseen. So a rejected draft needs no rollback, and an accepted one is moved into place.
 
+A finished row changes no more. So under `vmap` one loop serves all members, and no cache is selected.
+
 Sources: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding",
 https://arxiv.org/abs/2211.17192; several drafts at once under a mask: Miao et al., "SpecInfer",
 https://arxiv.org/abs/2305.09781.
@@ -46,11 +48,25 @@ class State(NamedTuple):
     draft: Any
 
 
-def begun(run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any) -> State:
+@jax.custom_batching.custom_vmap
+def total(x: jax.Array) -> jax.Array:
+    """The sum of all entries; under `vmap`, over all members too. A loop on it is one for all members."""
+    return jnp.sum(x)
+
+
+@total.def_vmap
+def _(size, batched, x):
+    del size, batched
+    return total(x), False
+
+
+def begun(
+    run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any, shared: int = 0
+) -> State:
     """The state after the prompts' forward pass, which chooses the first token."""
     rows = np.arange(len(tokens))
-    x, own = run.model.extend(run.config, run.params, tokens)
-    first, is_near = _choices(run, x[rows, lengths - 1][:, None], lengths[:, None])
+    x, own = _read(run, tokens, shared)
+    first, is_near = _choices(run, x[rows, lengths - 1 - shared][:, None], lengths[:, None])
     text = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, new)))
     text = text.at[rows, lengths].set(first[:, 0])
     room = ((0, 0), (0, 0), (0, new + run.draft.tree.paths.shape[1]), (0, 0))
@@ -58,6 +74,16 @@ def begun(run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any
     drafted = run.draft.init(memory, text, lengths)
     ones = jnp.ones(len(tokens), jnp.int32)
     return State(text, lengths + 1, cache, ones, is_near[:, 0].astype(jnp.int32), drafted)
+
+
+def _read(run: Run, tokens: jax.Array, shared: int) -> tuple[jax.Array, Any]:
+    """The residual stream behind the `shared` first tokens of all rows; keys and values of all tokens."""
+    if not shared:
+        return run.model.extend(run.config, run.params, tokens)
+    _, past = run.model.extend(run.config, run.params, tokens[:1, :shared])
+    past = jax.tree.map(lambda a: jnp.repeat(a, len(tokens), axis=1), past)
+    x, own = run.model.extend(run.config, run.params, tokens[:, shared:], past=past)
+    return x, jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=2), past, own)
 
 
 def is_open(run: Run, state: State) -> jax.Array:
@@ -68,15 +94,15 @@ def is_open(run: Run, state: State) -> jax.Array:
 
 def finished(run: Run, state: State) -> State:
     """Rounds until no row is open."""
-    return jax.lax.while_loop(lambda s: jnp.any(is_open(run, s)), lambda s: step(run, s), state)
+    return jax.lax.while_loop(lambda s: total(is_open(run, s)) > 0, lambda s: step(run, s), state)
 
 
 def step(run: Run, state: State) -> State:
-    """One round, without a draft where it does not pay."""
+    """One round; it drafts if that pays, under `vmap` for one member at least."""
     if run.draft.pays is None:
         return _round(run, state)
     plain = run._replace(draft=resting(run.draft))
-    pays = run.draft.pays(state.draft)
+    pays = total(run.draft.pays(state.draft)) > 0
     return jax.lax.cond(pays, partial(_round, run), partial(_round, plain), state)
 
 

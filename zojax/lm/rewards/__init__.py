@@ -37,7 +37,7 @@ from zojax.lm.rewards._reward import (
     traced,
     weighted,
 )
-from zojax.lm.rewards._training import Trained, train
+from zojax.lm.rewards._training import Trained, evaluate, train
 
 __all__ = [
     "GYM",
@@ -52,6 +52,7 @@ __all__ = [
     "draw",
     "each",
     "encode",
+    "evaluate",
     "first_line",
     "gym",
     "make_write",

@@ -18,11 +18,13 @@ class Prompts(NamedTuple):
       tokens: `(P, T)` int32, padded on the right.
       lengths: `(P,)` int32.
       examples: P objects, which the reward gets beside the text: an answer, a row, None.
+      shared: so many first tokens are the same in all prompts; a model reads them once.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     examples: Sequence[Any]
+    shared: int = 0
 
 
 class Problem(NamedTuple):
@@ -64,7 +66,9 @@ def encode(model: Model, texts: Sequence[str], examples: Sequence[Any], width: i
     tokens = np.zeros((len(rows), max(width, -(-lengths.max() // 8) * 8)), np.int32)
     for padded, row in zip(tokens, rows, strict=True):
         padded[: len(row)] = row
-    return Prompts(tokens, lengths, list(examples))
+    differs = (tokens != tokens[0]).any(axis=0)
+    shared = int(min(np.append(np.flatnonzero(differs), lengths.min() - 1)))
+    return Prompts(tokens, lengths, list(examples), shared)
 
 
 def batches(prompts: Prompts, size: int, seed: int = 0) -> Callable[[int], Prompts]:
@@ -83,7 +87,7 @@ def batches(prompts: Prompts, size: int, seed: int = 0) -> Callable[[int], Promp
 
     def drawn(step: int) -> Prompts:
         which = np.random.default_rng([seed, step]).choice(count, size, replace=False)
-        tokens, lengths, examples = prompts
-        return Prompts(tokens[which], lengths[which], [examples[i] for i in which])
+        tokens, lengths, examples, shared = prompts
+        return Prompts(tokens[which], lengths[which], [examples[i] for i in which], shared)
 
     return drawn

@@ -75,9 +75,6 @@ def train(
       note: of a new log, see `zojax.trajectory.Recorder`.
       report: called with each row of a step, and of an evaluation.
 
-    The drift is the mean over the tokens of `problem.other` of the Kullback-Leibler divergence in nats,
-    from the next-token distribution at the start to that of the trained model.
-
     Raises:
       ValueError: for an unknown draft, the log of another run, a reward of a wrong shape, and a step
         without any finite reward.
@@ -91,13 +88,12 @@ def train(
     params, state = files.resumed(tx, params, state)
     judge, update = _judging(problem), _updating(tx)
     write = _writing(model, tx, problem.new, choose)
-    evaluate = _evaluation(problem, judge)
     key = jax.random.key(0) if choose is not most_likely else None
 
     def evaluated(step: int) -> None:
         if problem.held_out is not None and step not in [row["step"] for row in files.held_out]:
             tokens = files.steps[-1]["tokens"] if files.steps else 0
-            row = {"step": step, "tokens": tokens, **evaluate(params, problem.held_out)}
+            row = {"step": step, "tokens": tokens, **evaluate(problem, params)}
             files.add(HELD_OUT, row)
             report(row)
 
@@ -122,6 +118,32 @@ def train(
         evaluated(steps)
         files.seal(params)
     return Trained(params, state, files.steps, files.held_out)
+
+
+def evaluate(problem: Problem, params: Any = None) -> Row:
+    """Held-out reward, share solved, mean length, drift, and the first few texts, the most likely ones.
+
+    The drift is the mean over the tokens of `problem.other` of the Kullback-Leibler divergence in nats,
+    from the next-token distribution at the start to that of the trained model.
+
+    Args:
+      params: the trained part; None: that of `problem`, the start.
+
+    Raises ValueError without `problem.held_out`, and without any finite reward.
+    """
+    prompts, params = problem.held_out, problem.params if params is None else params
+    if prompts is None:
+        raise ValueError("nothing is held out; give the problem held_out=Prompts.")
+    write = make_write_one(problem.model, problem.new, shared=prompts.shared)
+    found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
+    whole = jax.tree.map(lambda x: x[None], found)
+    rewards = _judging(problem)(whole, prompts)
+    row = {"reward": float(np.nanmean(rewards)), "solved": float(np.mean(rewards >= 1))}
+    row["length"] = float(found.lengths.mean())
+    if problem.other is not None:
+        drift = _drift(problem.model.module, problem.model.config)
+        row["drift"] = float(drift(params, problem.params, problem.frozen, problem.other))
+    return row | {"texts": _written(problem.model, whole).texts[:4]}
 
 
 def _row(step: int, found: Decoded, rewards: np.ndarray, before: list[Row]) -> Row:
@@ -150,10 +172,11 @@ def _next_draft(draft: str, rows: list[Row]) -> bool:
 
 def _writing(model: Model, tx: ZerothOrder, new: int, choose: Choice) -> Callable[..., Decoded]:
     """The texts of all members on the host; with drafts, the unperturbed model writes first."""
-    members, one = make_write(model, tx, new, choose), make_write_one(model, new, choose)
 
     def write(params, state, frozen, prompts: Prompts, is_drafted: bool, key) -> Decoded:
-        tokens, lengths, _ = prompts
+        tokens, lengths, _, shared = prompts
+        members = make_write(model, tx, new, choose, shared)
+        one = make_write_one(model, new, choose, shared)
         text = one(params, frozen, tokens, lengths, key).tokens if is_drafted else None
         return jax.device_get(members(params, state, frozen, tokens, lengths, text, key))
 
@@ -195,24 +218,6 @@ def _updating(tx: ZerothOrder) -> Any:
         return optax.apply_updates(params, updates), state
 
     return lambda *arguments: jax.block_until_ready(update(*arguments))
-
-
-def _evaluation(problem: Problem, judge: Callable) -> Callable[[Any, Prompts], Row]:
-    """A function from parameters to reward, length and drift; texts are the most likely ones."""
-    model, other = problem.model, problem.other
-    write, drift = make_write_one(model, problem.new), _drift(model.module, model.config)
-
-    def evaluate(params, prompts: Prompts) -> Row:
-        found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
-        whole = jax.tree.map(lambda x: x[None], found)
-        rewards = judge(whole, prompts)
-        row = {"reward": float(np.nanmean(rewards)), "solved": float(np.mean(rewards >= 1))}
-        row["length"] = float(found.lengths.mean())
-        if other is not None:
-            row["drift"] = float(drift(params, problem.params, problem.frozen, other))
-        return row | {"texts": _written(model, whole).texts[:4]}
-
-    return evaluate
 
 
 @lru_cache(PROGRAMS)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.lm import _smollm2
-from zojax.lm._adapters import combine
+from zojax.lm._adapters import combine, lora
 from zojax.lm._extras import require
 from zojax.lm._model import Model
 from zojax.lm.models import llama
@@ -23,7 +23,7 @@ from zojax.lm.tasks._task import Batch, Task, classification
 
 REVIEW_PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
-FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts" and "norms"
+FIRST_TRAINED = 17  # of 30 layers; those below are frozen, but in "full"
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
 
 
@@ -32,24 +32,24 @@ def reviews_task(params: str, seed: int = 0) -> Task:
 
     Args:
       params: the trained part. `"shifts"`: vectors added after each norm of the upper layers, zero at
-        first; `"norms"`: the gains of these norms; `"full"`: every weight.
-      seed: unused. Pretrained weights and split are fixed.
+        first; `"norms"`: the gains of these norms; `"lora"`: adapters of rank 8 for queries and values
+        of these layers; `"full"`: every weight.
+      seed: of the adapters. Pretrained weights and split are fixed.
 
     Raises:
       ValueError: for other `params`, and from `batches` for an odd batch size.
       AssetError: if the model or the reviews cannot be downloaded.
       ModuleNotFoundError: without the extra `finetune`.
     """
-    del seed
-    if params not in ("shifts", "norms", "full"):
-        raise ValueError(f"params must be 'shifts', 'norms' or 'full', got {params!r}.")
+    if params not in ("shifts", "norms", "lora", "full"):
+        raise ValueError(f"params must be 'shifts', 'norms', 'lora' or 'full', got {params!r}.")
     model = _smollm2.smollm2()
     rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
     splits = {}
     for name, part in _reviews.reviews()._asdict().items():
         prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
         splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
-    trained, frozen, lower = _divide(model.params, params, rows)
+    trained, frozen, lower = _divide(model.params, params, rows, seed)
     prepared = _preparation(model, lower)
 
     def logits(params, frozen, batch):
@@ -88,7 +88,7 @@ def _preparation(model: Model, lower: dict) -> Callable[[list[Batch]], list[Batc
     return prepared
 
 
-def _divide(weights: dict, params: str, rows: np.ndarray) -> tuple[dict, dict, dict]:
+def _divide(weights: dict, params: str, rows: np.ndarray, seed: int) -> tuple[dict, dict, dict]:
     """Trained and frozen parts of the weights, and the frozen layers below the first trained."""
     if params == "full":
         return jax.tree.map(jnp.asarray, weights), {"layers": {}}, {}
@@ -99,5 +99,7 @@ def _divide(weights: dict, params: str, rows: np.ndarray) -> tuple[dict, dict, d
     if params == "norms":
         gains = {name: upper[name] for name in ("attention_norm", "mlp_norm")}
         return {"layers": gains, "norm": norm}, frozen, lower
+    if params == "lora":
+        return {"layers": lora(upper, jax.random.key(seed))}, frozen, lower
     zeros = jnp.zeros_like(upper["attention_norm"])
     return {"layers": {"attention_shift": zeros, "mlp_shift": zeros}}, frozen, lower

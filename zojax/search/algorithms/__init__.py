@@ -17,6 +17,7 @@ from zojax.search.algorithms.ponss import ponss as ponss
 from zojax.search.algorithms.portfolio import portfolio as portfolio
 from zojax.search.algorithms.poss import poss as poss
 from zojax.search.algorithms.poss import pposs as pposs
+from zojax.search.algorithms.quadratic_model import quadratic_model as quadratic_model
 from zojax.search.algorithms.quasi_newton import quasi_newton as quasi_newton
 from zojax.search.algorithms.racos import racos as racos
 from zojax.search.algorithms.random_search import random_search as random_search

@@ -1,5 +1,7 @@
 """Dominance between values of several objectives: fronts, crowding, and the order that they give."""
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,7 +9,8 @@ from jax import lax
 
 def dominance(values: jax.Array) -> jax.Array:
     """bool (n, n): whether i dominates j: no objective is worse, and one is better."""
-    no_worse = jnp.all(values[:, None] <= values[None], axis=-1)
+    columns = (values[:, j] for j in range(values.shape[1]))
+    no_worse = reduce(jnp.logical_and, (column[:, None] <= column for column in columns))
     return no_worse & ~no_worse.T
 
 

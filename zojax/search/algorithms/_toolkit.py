@@ -12,8 +12,9 @@ import numpy as np
 
 from zojax._checks import require_count, require_flag, require_number, require_option
 from zojax._numerics import float_dtype, promoting
+from zojax.search._random import Random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm, TellFn
-from zojax.search.spaces import Space
+from zojax.search.spaces import CONTINUOUS, Space
 
 Factory = TypeVar("Factory", bound=Callable[..., Algorithm])
 REPLACEMENTS = ("worst", "random", "margin")
@@ -75,6 +76,15 @@ def span_of(space: Space) -> jax.Array:
     return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
 
 
+def starts_between(space: Space, random: Random, n: int, x: jax.Array, value) -> jax.Array:
+    """Points (n, d): random ones before x has a value, later between x and random ones."""
+    d = space.dimension
+    u = to_unit(words(random, n * (d + 1))).reshape(n, d + 1)
+    anywhere = space.from_unit(u[:, :d])
+    share = 10 ** jnp.minimum(0, 2 - 4 * u[:, d:])
+    return jnp.where(jnp.isfinite(value), x + share * (anywhere - x), anywhere)
+
+
 def select(condition: jax.Array, a: Any, b: Any) -> Any:
     """One of two pytrees with equal types. Unlike `jnp.where`, it adds no inner program for each leaf."""
     return jax.tree.map(lambda x, y: x if x is y else jax.lax.select(condition, x, y), a, b)
@@ -100,6 +110,12 @@ def sequential(tell_one: Callable[..., Any]) -> TellFn:
         return tell_one(space, state, x[0], values[0])
 
     return tell
+
+
+def require_continuous(name: str, space: Space) -> None:
+    """Raises unless the space has a continuous coordinate."""
+    if not np.any(space.kinds == CONTINUOUS):
+        raise ValueError(f"{name} needs a continuous coordinate, got the space\n{space}")
 
 
 def require_share(name: str, value: Any) -> None:

@@ -10,8 +10,7 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype, mean_of
-from zojax.noise import standard_normal
-from zojax.search._random import Random, make_random, to_unit, words
+from zojax.search._random import Random, make_random, normals, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._bipop import Regime, first_regime, next_regime
 from zojax.search.algorithms._evolution import (
@@ -274,7 +273,9 @@ def _with_margin(space: Space, now: Distribution, n: jax.Array) -> Distribution:
 
 def _normals(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
     """Standard normals (n, d) of members of this generation, the same at each call."""
-    return standard_normal(_words(state, members, 0, space.dimension)).astype(float_dtype())
+    random, d = state.random, space.dimension
+    draws = random.draws + members.astype(jnp.uint32)
+    return jax.vmap(lambda row: normals(Random(random.seed, row), d))(draws)
 
 
 def _options(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
@@ -282,12 +283,10 @@ def _options(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
     d = space.dimension
     if not np.any(space.kinds == UNORDERED):
         return jnp.zeros((len(members), d), jnp.int32)
-    return option_at(state.shares, to_unit(_words(state, members, d, d)))
-
-
-def _words(state: CmaState, members: jax.Array, start: int, num: int) -> jax.Array:
-    draws = state.random.draws + members.astype(jnp.uint32)
-    return jax.vmap(lambda row: words(Random(state.random.seed, row), num, start))(draws)
+    random = state.random
+    draws = random.draws + members.astype(jnp.uint32)
+    rows = jax.vmap(lambda row: words(Random(random.seed, row), d, start=d))(draws)
+    return option_at(state.shares, to_unit(rows))
 
 
 def _cell(space: Space) -> tuple[jax.Array, jax.Array]:

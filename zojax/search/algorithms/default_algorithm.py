@@ -27,7 +27,7 @@ def default_algorithm(
 
     - `portfolio()` for most searches.
     - `turbo()` for at most 10 d + 30 evaluations, if the space has d <= 20 coordinates and the function is
-      not known to be noisy.
+      not known to be noisy. A coordinate without an order must have fewer options than evaluations.
     - `portfolio(noisy=sracos())` with less than about 20 evaluations per coordinate.
     - `portfolio(iterated_local_search())` if no coordinate has an order.
     - `sre()`, searches of random subspaces, for continuous spaces with more than 10 coordinates and less
@@ -58,10 +58,11 @@ def default_algorithm(
         return sre(portfolio(**settings)) if settings else sre()
     d = space.dimension
     is_small = d <= NARROW and budget <= PER_COORDINATE * d + FIXED
-    if is_small and batch_size == 1 and not noisy:
+    is_unordered = space.kinds == UNORDERED
+    is_seen = np.all(~is_unordered | (space.high - space.low < budget))
+    if is_small and is_seen and batch_size == 1 and not noisy:
         return turbo()
-    is_unordered = np.all(space.kinds == UNORDERED)
-    members = (side_by_side(iterated_local_search(), batch_size),) if is_unordered else ()
+    members = (side_by_side(iterated_local_search(), batch_size),) if np.all(is_unordered) else ()
     if few:
         settings["noisy"] = side_by_side(sracos(), batch_size)
     return portfolio(*members, **settings)

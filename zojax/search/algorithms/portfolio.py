@@ -16,6 +16,7 @@ from zojax.search.algorithms._side_by_side import side_by_side
 from zojax.search.algorithms._toolkit import keep_best, require_share, reused, select
 from zojax.search.algorithms.cma_es import cma_es
 from zojax.search.algorithms.coordinate_search import coordinate_search
+from zojax.search.algorithms.quadratic_model import quadratic_model
 from zojax.search.algorithms.quasi_newton import quasi_newton
 from zojax.search.spaces import CONTINUOUS, Space
 
@@ -244,13 +245,13 @@ def _begins(state: PortfolioState) -> jax.Array:
 
 def _closes(state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
-    share = jnp.maximum(state.budget // SHARE, FEW)
+    share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
     return state.noisy & (state.evaluations >= state.budget - share)
 
 
 def _places(team: Team, state: PortfolioState) -> jax.Array:
     """Which answers are evaluated: 0 for the best point, 1 for the noisy member's."""
-    return (state.evaluations + jnp.arange(team.batch_size)) % 2
+    return (state.evaluations + jnp.arange(team.batch_size)) & 1
 
 
 def _looks_again(state: PortfolioState) -> jax.Array:
@@ -292,7 +293,9 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     by_coordinate = side_by_side(coordinate_search(), batch_size)
     if np.sum(space.kinds == CONTINUOUS) < 2:
         return (by_coordinate,)
-    return cma_es(batch_size=batch_size), quasi_newton(batch_size=batch_size), by_coordinate
+    smooth = (quasi_newton,) if batch_size == 1 else (quadratic_model, quasi_newton)
+    members = tuple(member(batch_size=batch_size) for member in smooth)
+    return cma_es(batch_size=batch_size), *members, by_coordinate
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:

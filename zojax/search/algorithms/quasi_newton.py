@@ -11,15 +11,17 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
-from zojax.search._random import Random, advance, make_random, to_unit, words
+from zojax.search._random import Random, advance, make_random
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
     recommended,
+    require_continuous,
     reused,
     select,
     span_of,
+    starts_between,
 )
 from zojax.search.algorithms._wolfe import (
     Bracket,
@@ -109,8 +111,7 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
     def init(key, space: Space, budget: int) -> QuasiNewtonState:
         del budget
         d, dtype = space.dimension, float_dtype()
-        if not np.any(space.kinds == CONTINUOUS):
-            raise ValueError(f"quasi_newton needs a continuous coordinate, got the space\n{space}")
+        require_continuous("quasi_newton", space)
         x = space.sample(key, 1)[0].astype(dtype)
         zeros, inf = jnp.zeros(d, dtype), jnp.asarray(np.inf, dtype)
         rows = jnp.zeros((memory, d), dtype)
@@ -170,13 +171,7 @@ def _phase(space: Space, state: QuasiNewtonState) -> jax.Array:
 
 
 def _starts(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:
-    """Points (n, d): random ones at first, later also points between the best one and random ones."""
-    d = space.dimension
-    u = to_unit(words(state.random, n * (d + 1))).reshape(n, d + 1)
-    anywhere = space.from_unit(u[:, :d])
-    share = 10 ** jnp.minimum(0, 2 - 4 * u[:, d:])
-    between = state.x + share * (anywhere - state.x)
-    return jnp.where(jnp.isfinite(state.value), between, anywhere)
+    return starts_between(space, state.random, n, state.x, state.value)
 
 
 def _probes(space: Space, n: int, state: QuasiNewtonState) -> jax.Array:

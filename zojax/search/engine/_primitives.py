@@ -15,6 +15,34 @@ class NoNumPyFormError(NotImplementedError):
     """A primitive, or a use of it, that has no form in NumPy here."""
 
 
+def expression_of(eqn: Any) -> str | None:
+    """The equation as an expression of Python, with braces for its operands, or None.
+
+    Operators take less time than functions. Of scalars, Python's own take a tenth of NumPy's.
+    """
+    name = eqn.primitive.name
+    first: Any = eqn.invars[0].aval if eqn.invars else None
+    result = eqn.outvars[0].aval
+    if name in SHAPED or name == "convert_element_type":
+        if (first.shape, first.dtype) == (result.shape, result.dtype):
+            return "{}"
+        if name == "convert_element_type":
+            return f"{{}}.astype({result.dtype.name})" if result.dtype.name in NAMES else None
+        if not result.shape:
+            return f"{{}}[{', '.join('0' * len(first.shape))}]"
+    if name == "select_n" and len(eqn.invars) == 3 and not first.shape:
+        return CHOICE
+    if name == "dynamic_slice":
+        return _slice_text(first.shape, eqn.params["slice_sizes"])
+    if name == "shift_right_logical" and first.dtype.kind == "u":
+        return "{} >> {}"
+    if not result.shape and name in OF_SCALARS:
+        return OF_SCALARS[name]
+    if not result.shape and name == "not" and result.dtype == bool:
+        return "{} ^ true"  # faster than `~`
+    return OPERATORS.get(name)
+
+
 def form_of(eqn: Any) -> Callable[..., Any]:
     """A function of NumPy arrays and scalars that equals the equation.
 
@@ -68,27 +96,16 @@ def _divide(eqn):
         return operator.truediv
     if np.issubdtype(dtype, np.unsignedinteger):
         return np.floor_divide
-    return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
-
-
-def _shift(eqn):
-    if not np.issubdtype(_dtype(eqn), np.unsignedinteger):
-        raise NoNumPyFormError("a logical shift of signed numbers has no form in NumPy.")
-    return operator.rshift
+    if _shape(eqn):
+        return lambda a, b: (a - np.fmod(a, b)) // b  # towards zero
+    return lambda a, b: a // b if (a < 0) == (b < 0) else -(-a // b)
 
 
 def _select(eqn):
     which, *cases = eqn.invars
     if len(cases) != 2:
         return lambda which, *cases: np.choose(which, cases)
-    if which.aval.shape:
-        return lambda which, a, b: np.where(which, b, a)
-    return lambda which, a, b: b if which else a
-
-
-def _convert(eqn):
-    dtype = eqn.params["new_dtype"]
-    return lambda a: a.astype(dtype)
+    return lambda which, a, b: np.where(which, b, a)
 
 
 def _bitcast(eqn):
@@ -101,17 +118,23 @@ def _bitcast(eqn):
 
 def _reshape(eqn):
     shape = _shape(eqn)
-    return (lambda a: np.reshape(a, shape)) if shape else (lambda a: a.flat[0])
+    return lambda a: a.reshape(shape)
 
 
 def _broadcast(eqn):
-    shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    shape, dims, dtype = eqn.params["shape"], eqn.params["broadcast_dimensions"], _dtype(eqn)
     inner = [1] * len(shape)
     for dim, size in zip(dims, eqn.invars[0].aval.shape, strict=True):
         inner[dim] = size
     if math.prod(shape) == math.prod(inner):
-        return lambda a: np.reshape(a, shape)
-    return lambda a: np.broadcast_to(np.reshape(a, inner), shape)
+        return lambda a: a.reshape(shape)
+
+    def filled(a):
+        out = np.empty(shape, dtype)
+        out[...] = a.reshape(inner)
+        return out
+
+    return filled
 
 
 def _iota(eqn):
@@ -128,20 +151,42 @@ def _slice(eqn):
     return lambda a: a[index]
 
 
-def _starts(shape, sizes, starts) -> tuple[slice, ...]:
-    first = [min(max(int(i), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True)]
-    return tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))
+def _slice_text(shape, sizes) -> str:
+    """A dynamic slice, whose starts are moved into the array."""
+    parts = [
+        ":" if n == k else f"(i := {_start(axis, n - k)}) : i + {k}"
+        for axis, (n, k) in enumerate(zip(shape, sizes, strict=True), start=1)
+    ]
+    return f"{{0}}[{', '.join(parts)}]"
 
 
-def _dynamic_slice(eqn):
-    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    return lambda a, *starts: a[_starts(shape, sizes, starts)]
+def _start(operand: int, last: int) -> str:
+    return f"min(max({{{operand}}}.item(), 0), {last})"
 
 
-def _dynamic_update_slice(a, new, *starts):
-    a = a.copy()
-    a[_starts(a.shape, new.shape, starts)] = new
-    return a
+def entry_text(eqn) -> str:
+    """The one entry of a dynamic slice of a vector."""
+    return f"{{0}}[{_start(1, eqn.invars[0].aval.shape[0] - 1)}]"
+
+
+def _dynamic_update_slice(eqn):
+    shape, sizes = (v.aval.shape for v in eqn.invars[:2])
+
+    def update(a, new, *starts):
+        a = a.copy()
+        first = (min(max(i.item(), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True))
+        a[tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))] = new
+        return a
+
+    def update_vector(a, new, start):
+        a, i = a.copy(), min(max(start.item(), 0), last)
+        a[i : i + size] = new
+        return a
+
+    if len(shape) != 1:
+        return update
+    size, last = sizes[0], shape[0] - sizes[0]
+    return update_vector
 
 
 class _Windows:
@@ -149,6 +194,7 @@ class _Windows:
 
     def __init__(self, shape, sizes, rank, window_axes, dropped, mapped, batched):
         self.window_axes, self.mapped = tuple(window_axes), mapped
+        self.last_call: tuple[Any, Any] = None, None  # often, the starts are a constant
         self.last = [n - size for n, size in zip(shape, sizes, strict=True)]
         inner = iter(window_axes)
         self.offsets = []
@@ -165,12 +211,16 @@ class _Windows:
 
     def __call__(self, starts) -> tuple[tuple, Any]:
         """(index, inside): the index of all entries, and which windows lie inside the array."""
+        earlier, result = self.last_call
+        if earlier is starts:
+            return result
         places, inside = list(self.offsets), np.True_
         for j, axis in enumerate(self.mapped):
             start = np.expand_dims(starts[..., j], self.window_axes)
             inside = inside & (start >= 0) & (start <= self.last[axis])
             places[axis] = places[axis] + np.clip(start, 0, self.last[axis])
-        return tuple(places), inside
+        self.last_call = starts, (tuple(places), inside)
+        return self.last_call[1]
 
 
 def _pairs(a, b) -> list[tuple]:
@@ -190,7 +240,7 @@ def _gather(eqn):
         _pairs(numbers.operand_batching_dims, numbers.start_indices_batching_dims),
     )
     if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
-        return lambda a, starts: a[windows(starts)[0]]
+        return _rows_or(lambda a, starts: a[windows(starts)[0]], eqn)
     if not np.issubdtype(array.dtype, np.inexact):
         raise NoNumPyFormError("a gather that fills integers has no form in NumPy.")
 
@@ -198,7 +248,28 @@ def _gather(eqn):
         places, inside = windows(starts)
         return np.where(inside, a[places], a.dtype.type(np.nan))
 
-    return filled
+    return _rows_or(filled, eqn)
+
+
+def _rows_or(general: Callable, eqn: Any) -> Callable:
+    """A gather; where it takes whole rows from inside the array, by plain indexing."""
+    (array, starts), numbers = (v.aval for v in eqn.invars), eqn.params["dimension_numbers"]
+    whole = numbers.collapsed_slice_dims == numbers.start_index_map == (0,)
+    whole &= eqn.params["slice_sizes"][1:] == array.shape[1:] and not numbers.operand_batching_dims
+    batch = starts.ndim - 1
+    if (
+        not whole
+        or not starts.size
+        or numbers.offset_dims != tuple(range(batch, batch + array.ndim - 1))
+    ):
+        return general
+
+    def rows(a, starts):
+        places = starts[..., 0]
+        inside = places.min() >= 0 and places.max() < len(a)
+        return a[places] if inside else general(a, starts)
+
+    return rows
 
 
 def _scatter(eqn):
@@ -236,14 +307,25 @@ def _pad(eqn):
     widths = eqn.params["padding_config"]
     if any(low < 0 or high < 0 or between for low, high, between in widths):
         raise NoNumPyFormError("padding below zero or between entries has no form in NumPy.")
-    ends = [(low, high) for low, high, _ in widths]
-    return lambda a, value: np.pad(a, ends, constant_values=value)
+    inner = tuple(
+        slice(w[0], w[0] + n) for w, n in zip(widths, eqn.invars[0].aval.shape, strict=True)
+    )
+    shape, dtype = _shape(eqn), _dtype(eqn)
+
+    def pad(a, value):
+        out = np.full(shape, value, dtype)
+        out[inner] = a
+        return out
+
+    return pad
 
 
 def _dot(eqn):
     (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     ranks, dtype = [v.aval.ndim for v in eqn.invars], _dtype(eqn)
     if (tuple(left), tuple(right)) == ((ranks[0] - 1,), (0,)) and ranks[1] <= 2 and not left_batch:
+        if all(v.aval.dtype == dtype for v in eqn.invars):
+            return np.dot
         return lambda a, b: np.dot(a, b).astype(dtype, copy=False)
     axes = list(range(ranks[0])), list(range(ranks[0], sum(ranks)))
     for a, b in zip((*left_batch, *left), (*right_batch, *right), strict=True):
@@ -261,21 +343,28 @@ def _sort(eqn):
     if keys != 1:
         raise NoNumPyFormError("a sort by several keys has no form in NumPy.")
 
+    def sort_vectors(*arrays):
+        order = arrays[0].argsort(kind="stable")
+        return [a[order] for a in arrays]
+
     def sort(*arrays):
         order = np.argsort(arrays[0], axis=axis, kind="stable")
         return [np.take_along_axis(a, order, axis) for a in arrays]
 
-    return sort if len(eqn.invars) > 1 else lambda a: [np.sort(a, axis=axis)]
+    if len(eqn.invars) == 1:
+        return lambda a: [np.sort(a, axis=axis)]
+    return sort_vectors if eqn.invars[0].aval.ndim == 1 else sort
 
 
 def _reduced(function, eqn):
     axes, dtype = tuple(eqn.params["axes"]), _dtype(eqn)
-    return lambda a: function(a, axis=axes).astype(dtype, copy=False)
+    reduce = function.reduce
+    return lambda a: reduce(a, axes, dtype)
 
 
 def _index(function, eqn):
     (axis,), dtype = eqn.params["axes"], eqn.params["index_dtype"]
-    return lambda a: function(a, axis=axis).astype(dtype)
+    return lambda a: function(a, axis).astype(dtype)
 
 
 def _cumulated(function, eqn):
@@ -309,14 +398,31 @@ def _triangular_solve(eqn):
     return lambda a, b: scipy.linalg.solve_triangular(a, b, **options)
 
 
-# Operators of the same name in `operator`.
-# Written as an operator of Python, which takes less time than the call of a function.
 OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}"}
 OPERATORS |= {"and": "{} & {}", "or": "{} | {}", "xor": "{} ^ {}", "not": "~{}"}
 OPERATORS |= {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}"}
-OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}"}
+OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}", "abs": "abs({})", "square": "{0} * {0}"}
+SAME = "copy copy_p stop_gradient random_clone settle row_major"
+OPERATORS |= dict.fromkeys(SAME.split(), "{}")
+OF_SCALARS = {
+    "max": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "min": "{0} if {0} <= {1} or {0} != {0} else {1}",
+    "clamp": "{0} if {1} < {0} else {2} if {1} > {2} else {1}",
+    "is_finite": "{0} - {0} == 0",
+}
+CHOICE = "{2} if {0} else {1}"
+KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_}  # in expressions
+SHAPED = (
+    "reshape",
+    "squeeze",
+    "expand_dims",
+    "broadcast_in_dim",
+)  # the same entries in another shape
+ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
+ELEMENTWISE += ["shift_right_logical"]
 FUNCTIONS = (
-    "abs sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
+    "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
 )  # in NumPy
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
@@ -327,7 +433,6 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "min": np.minimum,
     "pow": np.power,
     "rsqrt": lambda a: 1 / np.sqrt(a),
-    "square": lambda a: a * a,
     "logistic": scipy.special.expit,
     "erf": scipy.special.erf,
     "erfc": scipy.special.erfc,
@@ -335,14 +440,7 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
-    "copy": lambda a: a,
-    "copy_p": lambda a: a,
-    "settle": lambda a: a,  # barriers of zojax
-    "row_major": lambda a: a,
     "zero_from": lambda a: np.uint32(0),
-    "stop_gradient": lambda a: a,
-    "random_clone": lambda a: a,
-    "dynamic_update_slice": _dynamic_update_slice,
     "cholesky": _cholesky,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
@@ -350,9 +448,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "random_wrap": _wrap,
     "random_unwrap": _unwrap,
     "div": _divide,
-    "shift_right_logical": _shift,
     "select_n": _select,
-    "convert_element_type": _convert,
     "bitcast_convert_type": _bitcast,
     "reshape": _reshape,
     "squeeze": _reshape,
@@ -360,7 +456,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
-    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather,
     "scatter": _scatter,
     "split": _split,
@@ -375,14 +471,14 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "stack": lambda eqn: lambda *a: np.stack(a, eqn.params["axis"]),
     "triangular_solve": _triangular_solve,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
-    "reduce_sum": partial(_reduced, np.sum),
-    "reduce_prod": partial(_reduced, np.prod),
-    "reduce_max": partial(_reduced, np.max),
-    "reduce_min": partial(_reduced, np.min),
-    "reduce_or": partial(_reduced, np.any),
-    "reduce_and": partial(_reduced, np.all),
-    "argmax": partial(_index, np.argmax),
-    "argmin": partial(_index, np.argmin),
+    "reduce_sum": partial(_reduced, np.add),
+    "reduce_prod": partial(_reduced, np.multiply),
+    "reduce_max": partial(_reduced, np.maximum),
+    "reduce_min": partial(_reduced, np.minimum),
+    "reduce_or": partial(_reduced, np.logical_or),
+    "reduce_and": partial(_reduced, np.logical_and),
+    "argmax": partial(_index, np.ndarray.argmax),
+    "argmin": partial(_index, np.ndarray.argmin),
     "cumsum": partial(_cumulated, np.cumsum),
     "cumprod": partial(_cumulated, np.cumprod),
     "cummax": partial(_cumulated, np.maximum.accumulate),

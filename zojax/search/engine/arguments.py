@@ -186,13 +186,11 @@ def sign_of(maximize: Any, objectives: int) -> float | tuple[float, ...]:
     return signs if objectives > 1 else signs[0]
 
 
-def require_together(batched: bool, pruner: Any, log: Any, **of_one_call: Any) -> None:
-    """Raises for settings that exclude one another."""
-    for name, value in (of_one_call | {"pruner": pruner}).items() if batched else ():
+def require_unbatched(**of_one_call: Any) -> None:
+    """Raises for settings of single calls, which `batched` excludes."""
+    for name, value in of_one_call.items():
         if value:
             raise ValueError(f"batched and {name} exclude one another: a batch is one call of fun.")
-    if pruner is not None and log is not None:
-        raise ValueError("pruner and log exclude one another: a journal keeps no reports.")
 
 
 def require_unconstrained(**settings: Any) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from zojax._keys import as_key
-from zojax._scalars import host_values
+from zojax._scalars import host_values, is_finite
 from zojax._trees import PyTree
 from zojax.search._random import split
 from zojax.search.algorithms import Algorithm, random_search
@@ -207,7 +207,7 @@ class _Loop(NamedTuple):
         """The value to be minimized; inf for a failure."""
         shape = self.problem.value_shape
         value = self.problem.signed(host_values(value, shape, "the evaluation"))
-        return value if np.isfinite(value).all() else np.full(shape, np.inf)[()]
+        return value if is_finite(value) else np.full(shape, np.inf)[()]
 
     def _with_best(self, state: AskTellState, x: np.ndarray, value: Any) -> AskTellState:
         if self.problem.value_shape or (state.best is not None and not value < state.best[1]):

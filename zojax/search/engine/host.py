@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from zojax._failures import Failures
 from zojax.search._random import split
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.host_programs import HostPrograms, State, host_programs
+from zojax.search.engine.journal import RunJournal
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, leading, one_after_another, stopped_by
 from zojax.search.engine.reports import Reports
@@ -25,10 +26,12 @@ def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outc
 
     def run(numbered: tuple[int, jax.Array]) -> Outcome:
         nonlocal failures
-        with (
-            nullcontext() if task.pruner is None else Reports(task.pruner, task.problem) as reports
-        ):
-            outcome, failures = _run(task, executor, failures, callee, reports, *numbered)
+        number, key = numbered
+        journal = None if task.journal is None else task.journal.run(number, task.problem)
+        with _reports(task, journal) as reports:
+            outcome, failures = _run(
+                task, executor, failures, callee, reports, journal, number, key
+            )
         return outcome
 
     if task.problem.runs == 1:
@@ -40,12 +43,20 @@ def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outc
     return outcome
 
 
+def _reports(task: SearchTask, journal: RunJournal | None) -> AbstractContextManager:
+    """The pruner's reports, with those of a journal; None without a pruner."""
+    if task.pruner is None:
+        return nullcontext()
+    return Reports(task.pruner, task.problem, [] if journal is None else journal.reports())
+
+
 def _run(
     task: SearchTask,
     executor: Executor | None,
     failures: Failures,
     callee: Callee,
     reports: Reports | None,
+    journal: RunJournal | None,
     number: int,
     key: jax.Array,
 ):
@@ -53,7 +64,6 @@ def _run(
     algorithm = task.problem.algorithm
     loop = _as_completed if executor is not None and algorithm.in_flight > 1 else _in_batches
     programs = host_programs(algorithm, task.problem.space, task.problem.planned, key, callee.dtype)
-    journal = None if task.journal is None else task.journal.run(number, task.problem)
     state = _first_state(programs, task, number, key)
     log = Log(task, key, state, executor, failures, callee, programs.dtype, reports, journal)
     if task.state is not None:

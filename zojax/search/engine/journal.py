@@ -18,6 +18,7 @@ import numpy as np
 
 from zojax._locks import lock
 from zojax._numerics import float_dtype
+from zojax._scalars import is_finite
 from zojax.search.engine.evaluation import Entry
 from zojax.search.engine.names import flat
 from zojax.search.engine.task import Problem, SearchTask
@@ -149,9 +150,17 @@ class RunJournal:
         if line["value"] is not None:
             value = self.problem.signed(line["value"])
         seconds = math.nan if line["seconds"] is None else line["seconds"]
-        return Entry(
-            value, np.asarray(x), line["error"], seconds, line.get("attributes"), replayed=True
-        )
+        attributes, pruned = line.get("attributes"), line.get("pruned", False)
+        return Entry(value, np.asarray(x), line["error"], seconds, attributes, True, pruned)
+
+    def reports(self) -> list[tuple[int, float, float]]:
+        """All reports (number, step, value) of the lines, in their order."""
+        made = [
+            (place, number, step, math.inf if value is None else value)
+            for number, line in self.known.items()
+            for place, step, value in line.get("reports", ())
+        ]
+        return [report for _, *report in sorted(made)]
 
     def next_told(self, numbers: Any) -> int | None:
         """Which of these evaluations ended first. It is not returned again."""
@@ -160,12 +169,12 @@ class RunJournal:
             del self.known[number]
         return number
 
-    def write(self, number: int, entry: Entry) -> None:
+    def write(self, number: int, entry: Entry, reports: list[tuple[int, float, float]]) -> None:
         point = flat(self.problem.space.point(entry.x))
         line = {
             "run": self.number,
             "number": number,
-            "value": self.problem.signed(entry.value) if np.isfinite(entry.value).all() else None,
+            "value": self.problem.signed(entry.value) if is_finite(entry.value) else None,
             "error": entry.error,
             "seconds": entry.seconds if math.isfinite(entry.seconds) else None,
             "point": {
@@ -175,6 +184,10 @@ class RunJournal:
         }
         if entry.attributes is not None:
             line["attributes"] = entry.attributes
+        if entry.pruned:
+            line["pruned"] = True
+        if reports:
+            line["reports"] = [(i, step, v if math.isfinite(v) else None) for i, step, v in reports]
         self.journal.write(line)
 
 
@@ -184,7 +197,7 @@ def identity_of(task: SearchTask, executor: Executor | None) -> dict[str, Any]:
     algorithm, space = problem.algorithm, problem.space
     key = jax.random.key_data(task.key)
     return {
-        "space": [str(space.treedef), *(_without_addresses(repr(d)) for d in space.domains)],
+        "space": [str(space.treedef), *(_text_of(d) for d in space.domains)],
         "algorithm": algorithm.name or "one without a name",
         "batch_size": algorithm.batch_size,
         "in_flight": algorithm.in_flight if executor is not None else 1,
@@ -198,6 +211,7 @@ def identity_of(task: SearchTask, executor: Executor | None) -> dict[str, Any]:
         "init_points": starts.x.tolist(),
         "init_values": None if starts.values is None else starts.values.tolist(),
         "dtype": str(float_dtype()),
+        "pruner": None if task.pruner is None else _text_of(task.pruner, task.pruner.init()),
         "state": None if state is None else _digest((state.x, state.values, state.evaluations)),
     }
 
@@ -206,8 +220,9 @@ def _digest(arrays: tuple) -> str:
     return hashlib.sha256(b"".join(np.asarray(a, float).tobytes() for a in arrays)).hexdigest()
 
 
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+def _text_of(*values: Any) -> str:
+    """The values as text, without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(map(repr, values)))
 
 
 def _brief(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from zojax._evaluation import SECONDS, Evaluator, Task
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
-from zojax._scalars import host_values
+from zojax._scalars import host_values, is_finite
 from zojax.search._random import evaluation_key
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.evaluation import Batch, Entry, pair_of
@@ -88,7 +88,9 @@ class Log:
         numbers = range(self.started, self.started + len(rows))
         self.started += len(rows)
         about = [Asked(number, x) for number, x in zip(numbers, rows, strict=True)]
-        known = [None if self.journal is None else self.journal.entry(*asked) for asked in about]
+        if self.journal is None:
+            return self._tasks(about)
+        known = [self.journal.entry(*asked) for asked in about]
         new = iter(self._tasks([a for a, entry in zip(about, known, strict=True) if entry is None]))
         return [
             next(new) if entry is None else self._know(asked, entry)
@@ -210,19 +212,17 @@ class Log:
         except Exception as raised:
             error, seconds = raised, getattr(raised, SECONDS, seconds)
         text = self._checked(value, error)
-        value = value if text is None and np.isfinite(value).all() else failed
+        value = value if text is None and is_finite(value) else failed
         number, x = task.about
         entry = Entry(value, np.asarray(x), text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
-            self.journal.write(number, entry)
+            self.journal.write(number, entry, self.reports.take(number) if self.reports else [])
         return entry
 
     def _checked(self, value: Any, error: Exception | None) -> str | None:
         """The error as text, which is counted and, the first time, a warning."""
         self.failures = self.failures.of(error)
-        with np.errstate(over="ignore"):
-            overflows = (np.isfinite(value) & np.isinf(self.dtype.type(value))).any()
-        if error is None and overflows:
+        if error is None and self.dtype != float and self._overflows(value):
             error = OverflowError(f"fun returned {value}, beyond {self.dtype}: scale it down.")
         if error is None:
             return None
@@ -232,9 +232,13 @@ class Log:
         self.failure = self.failure or text
         return text
 
+    def _overflows(self, value: Any) -> bool:
+        with np.errstate(over="ignore"):
+            return (np.isfinite(value) & np.isinf(self.dtype.type(value))).any()
+
     def stop_at_target(self) -> None:
-        best = self.task.problem.score(self.best.value)
-        if self.task.target is not None and best <= self.task.target:
+        target, score = self.task.target, self.task.problem.score
+        if target is not None and score(self.best.value) <= target:
             self.why = self.why or "target reached"
 
     def stop_in_time(self) -> None:

@@ -29,7 +29,7 @@ from zojax.search.engine.arguments import (
     require_no_tracers,
     require_one_objective,
     require_settings,
-    require_together,
+    require_unbatched,
     require_unconstrained,
     sign_of,
     starts_of,
@@ -121,7 +121,7 @@ def minimize(
     **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
     goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
     evaluations in flight are made again. The journal knows all arguments that decide the points, but not
-    `fun` and `args`. `callback` sees replayed evaluations as well. `time_budget` counts per call.
+    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well. `time_budget` counts per call.
 
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
     (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
@@ -183,7 +183,7 @@ def minimize(
         exceptions in `catch`.
       catch: exception types that always count as failed evaluations, on the host.
       pruner: a rule that ends bad evaluations early, such as `search.successive_halving(...)`. For
-        functions on the host and one objective, without a journal.
+        functions on the host and one objective.
       callback: called with a `SearchProgress`, about 100 times a run, or, unless the whole search is
         compiled, after every evaluation. A true result ends the search with all its runs.
       progress: show a progress bar (needs tqdm).
@@ -222,7 +222,8 @@ def minimize(
         "timeout": timeout,
         "retries": retries or None,
     }
-    require_together(batched, pruner, log, **of_calls)
+    if batched:
+        require_unbatched(**of_calls, pruner=pruner)
     for_the_host = of_calls | {"pruner": pruner, "log": log}
     for_the_host |= {"has_aux": has_aux, "batched": batched}
     num = count_of(constraints)

@@ -4,15 +4,26 @@ XLA compiles a program in seconds, and NumPy runs the same equations at once. On
 search is a few hundred operations on small arrays, for which NumPy is as fast as a compiled program.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
 
-from zojax.search.engine._primitives import OPERATORS, form_of
+from zojax.search._random import ROW
+from zojax.search.engine._branches import pruned
+from zojax.search.engine._primitives import (
+    CHOICE,
+    ELEMENTWISE,
+    NAMES,
+    SHAPED,
+    entry_text,
+    expression_of,
+    form_of,
+)
 from zojax.search.engine._primitives import NoNumPyFormError as NoNumPyFormError
 
 INLINED = {"jit": "jaxpr", "custom_vmap_call": "call", "custom_jvp_call": "call_jaxpr"}
@@ -37,11 +48,11 @@ def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[...
     """
     closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*examples)
     _require_forms(closed.jaxpr)
-    run = _Lazy(closed)
+    code = Lazy(closed)
 
     def program(*leaves: Any) -> list:
         with np.errstate(all="ignore"):
-            return run(*leaves)
+            return code.run(*leaves)
 
     return program, shapes
 
@@ -49,10 +60,8 @@ def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[...
 def _require_forms(jaxpr: Any) -> None:
     """Raises for an equation without a form, also in a branch that is never taken."""
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in OPERATORS:
-            continue
         if eqn.primitive.name not in INLINED and eqn.primitive.name not in LOOPS:
-            form_of(eqn)
+            expression_of(eqn) or form_of(eqn)
             continue
         for value in jax.tree.leaves(eqn.params, is_leaf=lambda p: hasattr(p, "jaxpr")):
             if hasattr(value, "jaxpr"):
@@ -60,55 +69,126 @@ def _require_forms(jaxpr: Any) -> None:
 
 
 class Source:
-    """The Python source of a jaxpr: one line an equation, with calls written out."""
+    """The Python source of a jaxpr: a line for each equation that the results need.
+
+    Calls are written out. Equal equations share a line, and equations of constants are computed here.
+    """
 
     def __init__(self, jaxpr: Any, consts: Sequence):
-        self.jaxpr = jaxpr
-        self.lines: list[str] = []
+        self.lines: list[Line] = []
         self.names: dict[Any, str] = {}
-        self.values: dict[str, Any] = {}
-        self.arguments = [self._new(v) for v in jaxpr.invars]
+        self.values: dict[str, Any] = dict(NAMES)  # constants and functions
+        self.kept: dict[Any, str] = {}  # their names, by what they equal
+        self.known: dict[str, list[str]] = {}  # results, by expression
+        self.scalars: dict[str, str] = {}  # the scalar that fills an array
+        self.entries: dict[str, tuple[str, list[str]]] = {}  # the one entry of an array
+        self.count = itertools.count()
+        self.arguments = [self._new() for _ in jaxpr.invars]
+        self._bind(jaxpr.invars, self.arguments)
         self._bind(jaxpr.constvars, [self._value(_plain(c)) for c in consts])
         self._write(jaxpr)
-        results = ", ".join(self._name(v) for v in jaxpr.outvars)
-        self.lines.append(f"return [{results}]")
+        self.results = [self._name(v) for v in jaxpr.outvars]
 
     def function(self) -> Callable[..., list]:
-        body = "\n    ".join(self.lines)
+        body = "\n    ".join([*map(str, self._needed()), f"return [{', '.join(self.results)}]"])
         exec(f"def run({', '.join(self.arguments)}):\n    {body}", self.values)
         return self.values["run"]
+
+    def _needed(self) -> list["Line"]:
+        """The lines that the results depend on."""
+        lines, needed = [], set(self.results)
+        for line in reversed(self.lines):
+            if not needed.isdisjoint(line.results):
+                lines.append(line)
+                needed.update(line.operands)
+        return lines[::-1]
 
     def _write(self, jaxpr: Any) -> None:
         for eqn in jaxpr.eqns:
             name = eqn.primitive.name
+            if name == "cond":
+                eqn = self._handed_through(eqn)
             operands = [self._name(v) for v in eqn.invars]
-            if name in INLINED:
+            if name in INLINED and not makes_rows(eqn):
                 self._inline(eqn, eqn.params[INLINED[name]], operands)
-                continue
-            operator = OPERATORS.get(name)
-            if operator is not None:
-                self.lines.append(f"{self._new(eqn.outvars[0])} = {operator.format(*operands)}")
-                continue
-            call = f"{self._value(LOOPS.get(name, form_of)(eqn))}({', '.join(operands)})"
-            results = ", ".join(self._new(v) for v in eqn.outvars)
-            comma = "," if eqn.primitive.multiple_results and len(eqn.outvars) == 1 else ""
-            self.lines.append(f"{results}{comma} = {call}" if results else call)
+            elif eqn.outvars:
+                self._bind(eqn.outvars, self._results(eqn, operands))
+
+    def _handed_through(self, eqn: Any) -> Any:
+        """A `cond` without the results that are operands in all branches."""
+        places, new = pruned(eqn)
+        for variable, place in zip(eqn.outvars, places, strict=True):
+            if place is not None:
+                self._bind([variable], [self._name(eqn.invars[place])])
+        return new
+
+    def _results(self, eqn: Any, operands: list[str]) -> list[str]:
+        """The names of an equation's results."""
+        name = eqn.primitive.name
+        text = expression_of(eqn)
+        if name == "select_n" and (known := self.values.get(operands[0])) is not None:
+            if known.size and np.all(known == known.flat[0]):
+                return [operands[1 + int(known.flat[0])]]
+        if name == "select_n" and len(operands) == 3 and operands[0] in self.scalars:
+            text, operands = CHOICE, [self.scalars[operands[0]], *operands[1:]]
+        elif name in ELEMENTWISE:
+            operands = self._unfilled(eqn, operands)
+        if name in SHAPED and not eqn.outvars[0].aval.shape:
+            if operands[0] in self.scalars:
+                return [self.scalars[operands[0]]]
+            if operands[0] in self.entries:
+                text, operands = self.entries[operands[0]]
+        if text is None:
+            text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
+        text = text.format(*operands)
+        if text in operands:
+            return [text]
+        if text not in self.known:
+            self.known[text] = self._computed(eqn, operands, text) or self._line(
+                eqn, operands, text
+            )
+        results = self.known[text]
+        if name in SHAPED and not eqn.invars[0].aval.shape:
+            self.scalars[results[0]] = operands[0]
+        if name == "dynamic_slice" and eqn.outvars[0].aval.shape == (1,):
+            self.entries[results[0]] = entry_text(eqn), operands
+        return results
+
+    def _computed(self, eqn: Any, operands: list[str], text: str) -> list[str]:
+        """The names of constant results; none if an operand is no constant."""
+        if eqn.primitive.name in LOOPS or any(name not in self.values for name in operands):
+            return []
+        with np.errstate(all="ignore"):
+            found = eval(text, self.values)
+        return [self._value(v) for v in (found if eqn.primitive.multiple_results else [found])]
+
+    def _line(self, eqn: Any, operands: list[str], text: str) -> list[str]:
+        results = [self._new() for _ in eqn.outvars]
+        self.lines.append(Line(results, text, operands, eqn.primitive.multiple_results))
+        return results
+
+    def _unfilled(self, eqn: Any, operands: list[str]) -> list[str]:
+        """Scalars in place of arrays that they fill, if another operand has the result's shape."""
+        shapes = [v.aval.shape for v in eqn.invars]
+        shape = eqn.outvars[0].aval.shape
+        if eqn.primitive.name == "select_n" and shapes[0] != shape:
+            return operands
+        is_whole = [
+            s == shape and o not in self.scalars for s, o in zip(shapes, operands, strict=True)
+        ]
+        return [self.scalars.get(o, o) for o in operands] if any(is_whole) else operands
 
     def _inline(self, eqn: Any, inner: Any, operands: Sequence[str]) -> None:
         self._bind(inner.jaxpr.constvars, [self._value(_plain(c)) for c in inner.consts])
         self._bind(inner.jaxpr.invars, operands)
-        outer, self.names = self.names, dict(self.names)
         self._write(inner.jaxpr)
-        results = [self._name(v) for v in inner.jaxpr.outvars]
-        self.names = outer
-        self._bind(eqn.outvars, results)
+        self._bind(eqn.outvars, [self._name(v) for v in inner.jaxpr.outvars])
 
     def _bind(self, variables: Sequence, names: Sequence[str]) -> None:
         self.names |= dict(zip(variables, names, strict=True))
 
-    def _new(self, variable: Any) -> str:
-        self.names[variable] = name = f"v{len(self.lines)}_{len(self.names)}"
-        return name
+    def _new(self) -> str:
+        return f"v{next(self.count)}"
 
     def _name(self, atom: Any) -> str:
         if isinstance(atom, Literal):
@@ -117,55 +197,83 @@ class Source:
         return self.names[atom]
 
     def _value(self, value: Any) -> str:
-        name = f"c{len(self.values)}"
-        self.values[name] = value
-        return name
+        same: Any = id(value)
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+            same = value.dtype, value.shape, value.tobytes()
+        return self._keep(same, lambda: value)
+
+    def _function(self, eqn: Any) -> str:
+        """The name of the function that equals the equation, one for equal equations."""
+        shapes = [(v.aval.shape, v.aval.dtype) for v in (*eqn.invars, *eqn.outvars)]
+        same: Any = eqn.primitive.name, tuple(eqn.params.items()), tuple(shapes)
+        try:
+            hash(same)
+        except TypeError:
+            same = id(eqn)
+        return self._keep(same, lambda: CALLS.get(eqn.primitive.name, form_of)(eqn))
+
+    def _keep(self, same: Any, make: Callable[[], Any]) -> str:
+        if same not in self.kept:
+            self.kept[same] = name = f"c{len(self.values)}"
+            self.values[name] = make()
+        return self.kept[same]
+
+
+class Line(NamedTuple):
+    """`results = text`."""
+
+    results: list[str]
+    text: str
+    operands: list[str]
+    unpacks: bool
+
+    def __str__(self) -> str:
+        comma = "," if self.unpacks and len(self.results) == 1 else ""
+        return f"{', '.join(self.results)}{comma} = {self.text}"
 
 
 def _plain(constant: Any) -> Any:
     return np.asarray(constant)[()]
 
 
-class _Lazy:
-    """A jaxpr whose source is written at its first call: most branches are never taken."""
+class Lazy:
+    """A jaxpr whose source is written at its first run: most branches are never taken."""
 
     def __init__(self, closed: Any):
         self.closed = closed
+        self.run: Callable[..., list] = self._first
 
-    @cached_property
-    def run(self) -> Callable[..., list]:
-        return Source(self.closed.jaxpr, self.closed.consts).function()
-
-    def __call__(self, *operands: Any) -> list:
+    def _first(self, *operands: Any) -> list:
+        self.run = Source(self.closed.jaxpr, self.closed.consts).function()
         return self.run(*operands)
 
 
 def _cond(eqn: Any) -> Callable[..., list]:
-    branches = [_Lazy(branch) for branch in eqn.params["branches"]]
+    branches = [Lazy(branch) for branch in eqn.params["branches"]]
     last = len(branches) - 1
 
     def cond(index, *operands):
-        return branches[min(max(int(index), 0), last)](*operands)
+        return branches[min(max(index.item(), 0), last)].run(*operands)
 
     return cond
 
 
 def _while(eqn: Any) -> Callable[..., list]:
-    test, body = _Lazy(eqn.params["cond_jaxpr"]), _Lazy(eqn.params["body_jaxpr"])
+    test, body = Lazy(eqn.params["cond_jaxpr"]), Lazy(eqn.params["body_jaxpr"])
     of_test, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
 
     def loop(*operands):
         first, second = operands[:of_test], operands[of_test : of_test + of_body]
         carry = list(operands[of_test + of_body :])
-        while test(*first, *carry)[0]:
-            carry = body(*second, *carry)
+        while test.run(*first, *carry)[0]:
+            carry = body.run(*second, *carry)
         return carry
 
     def batched(*operands):
         first, second = operands[:of_test], operands[of_test : of_test + of_body]
         carry = list(operands[of_test + of_body :])
-        while (going := test(*first, *carry)[0]).any():
-            new = body(*second, *carry)
+        while (going := test.run(*first, *carry)[0]).any():
+            new = body.run(*second, *carry)
             carry = [_where(going, a, b) for a, b in zip(new, carry, strict=True)]
         return carry
 
@@ -179,7 +287,7 @@ def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
 
 
 def _scan(eqn: Any) -> Callable[..., list]:
-    body, length, reverse = _Lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
+    body, length, reverse = Lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
     num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
     stacked = [v.aval for v in eqn.outvars[num_carry:]]
 
@@ -189,7 +297,7 @@ def _scan(eqn: Any) -> Callable[..., list]:
         inputs = operands[num_consts + num_carry :]
         outputs = [np.empty(aval.shape, aval.dtype) for aval in stacked]
         for i in reversed(range(length)) if reverse else range(length):
-            results = body(*consts, *carry, *(x[i] for x in inputs))
+            results = body.run(*consts, *carry, *(x[i] for x in inputs))
             carry = results[:num_carry]
             for output, result in zip(outputs, results[num_carry:], strict=True):
                 output[i] = result
@@ -198,4 +306,41 @@ def _scan(eqn: Any) -> Callable[..., list]:
     return loop
 
 
+def makes_rows(eqn: Any) -> bool:
+    """Whether an equation is one row of random numbers."""
+    return eqn.params.get("name") == ROW and eqn.invars[1].aval.size == 1
+
+
+def _rows(eqn: Any) -> Callable[..., Any]:
+    """Rows of random numbers, several at once: a search asks for them one after the other."""
+    closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
+    size = min(max(AHEAD // max(1, math.prod(shape)), 1), 64)
+    # By seed: the first number, and the rows from it on.
+    kept: dict[bytes, tuple[int, np.ndarray]] = {}
+    later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
+    code = Lazy(None)
+
+    def row_of(seed, number):
+        first, rows = kept.get(of := seed.tobytes(), (0, ()))
+        place = number.item() - first
+        if not 0 <= place < len(rows):
+            if code.closed is None:
+                code.closed = _batched(closed, seed, number + later)
+            place, (rows,) = 0, code.run(seed, number + later)
+            if len(kept) > SEEDS:
+                kept.clear()
+            kept[of] = number.item(), rows
+        return [rows[place]]
+
+    return row_of
+
+
+def _batched(closed: Any, seed: Any, numbers: Any) -> Any:
+    with jax.enable_x64(True):
+        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(closed), (None, 0)))(seed, numbers)
+
+
+AHEAD = 4096  # random numbers made at once, at most
+SEEDS = 16  # of which rows are kept
 LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
+CALLS = LOOPS | {"jit": _rows}

@@ -1,6 +1,7 @@
 """The reports of evaluations to a pruner: from this thread, other threads and other processes."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
@@ -29,10 +30,19 @@ if hasattr(os, "register_at_fork"):
 
 
 class Reports:
-    """The pruner of a run with its state. Evaluations in other processes reach it through a socket."""
+    """The pruner of a run with its state. Evaluations in other processes reach it through a socket.
 
-    def __init__(self, pruner: Pruner, problem: Problem):
+    `earlier` has the reports (number, step, value) of evaluations from a journal, in their order.
+    """
+
+    def __init__(self, pruner: Pruner, problem: Problem, earlier: Sequence = ()):
         self.pruner, self.problem, self.state = pruner, problem, pruner.init()
+        for number, step, value in earlier:
+            self.state = pruner.report(self.state, number, step, self._signed(value))[1]
+        self.count = len(earlier)
+        self.made: dict[
+            int, list
+        ] = {}  # by evaluation: the place of a report among all, step, value
         self.lock = Lock()
         self.is_open = True  # whether it may stop evaluations
         self.server: Server | None = None
@@ -47,13 +57,23 @@ class Reports:
 
     def stops(self, number: int, step: float, value: float) -> bool:
         """Enters a report. Returns whether the evaluation should stop."""
-        value = self.problem.signed(value)
-        value = value if np.isfinite(value) else np.inf
+        told = self._signed(value)
         with self.lock:
             if not self.is_open:
                 return False
-            stops, self.state = self.pruner.report(self.state, number, step, value)
+            stops, self.state = self.pruner.report(self.state, number, step, told)
+            self.made.setdefault(number, []).append((self.count, step, value))
+            self.count += 1
         return bool(stops)
+
+    def take(self, number: int) -> list[tuple[int, float, float]]:
+        """The reports of an evaluation that has ended: (place among all reports, step, value)."""
+        with self.lock:
+            return self.made.pop(number, [])
+
+    def _signed(self, value: float) -> float:
+        value = self.problem.signed(value)
+        return value if np.isfinite(value) else np.inf
 
     def address(self) -> tuple[Any, bytes]:
         """(address, key) of the server, started on first use."""

@@ -49,7 +49,7 @@ class Problem(NamedTuple):
     @property
     def value_shape(self) -> tuple[int, ...]:
         """The shape of one value: () for one objective, else (objectives,)."""
-        return np.shape(self.sign)
+        return (len(self.sign),) if isinstance(self.sign, tuple) else ()
 
     def score(self, values: Any) -> Any:
         """The values (...) that count. Of rows with constraints, inf for infeasible ones."""

@@ -1,0 +1,180 @@
+"""Training on rewards beside other ways to use as many texts; a step is `work.every` optimizer steps.
+
+SmolLM2-135M-Instruct answers questions of reasoning-gym. All methods train the norms, with 16 evaluations
+of 8 prompts a step, so equal steps are equal numbers of texts:
+
+- `eggroll`: as `python -m zojax.lm rl`, the task's own score;
+- `accuracy`: MeZO on the share of right answers, as `zojax.lm` trains without rewards;
+- `likelihood`: MeZO on the likelihood of the right answers. It generates nothing.
+
+Each run is a folder of `rewards` in the cache folder of zojax, where every step is stored. So the same
+command goes on where it was stopped: `--rounds 3` takes three evaluations' steps, `--rounds 10` seven more.
+"""
+
+import itertools
+import json
+import shutil
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import zojax
+from benchmarks.contestants import Host
+from zojax import lm, trajectory
+from zojax.lm import assets, rewards
+from zojax.lm.commands.rl import OTHER
+
+POPULATION, PROMPTS, NEW, MU = 16, 8, 6, 3e-3
+RATES = {"eggroll": 5e-4, "accuracy": 1e-4, "likelihood": 1e-4}  # not tuned
+KEPT = "step", "tokens", "reward", "solved", "length", "drift"
+FORMATS = {
+    "chat": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+    "question and answer": "Question: {}\nAnswer:",
+    "chat that begins with Answer:": rewards.GYM_TEMPLATE,
+}
+_TWO = dict(min_terms=2, max_terms=2)
+DIFFICULTIES = (  # beside those of `rewards.GYM`
+    ("chain_sum", dict(min_terms=3, max_terms=3, min_digits=1, max_digits=1)),
+    ("chain_sum", dict(**_TWO, min_digits=2, max_digits=2)),
+    ("spell_backward", dict(min_word_len=3, max_word_len=3)),
+    ("simple_equations", dict(**_TWO, min_value=1, max_value=9)),
+    ("count_bits", dict(min_n=1, max_n=20)),
+    ("leg_counting", dict(min_animals=1, max_animals=2, min_instances=1, max_instances=3)),
+    ("coin_flip", {}),
+)
+
+
+def build(work, method):
+    """Facts: `held_out`, rows of evaluations; `generation`, its share of a step. Untrained: `starts`."""
+    if method == "untrained":
+        starts: list[dict] = []
+        return Host(
+            lambda: starts.extend(_starts(work.questions)), facts=lambda: {"starts": starts}
+        )
+    problem = _problem(work)
+    name = f"{'tiny' if work.tiny else work.task}-{method}-{work.seed}"
+    folder, ends = assets.cache_dir() / "rewards" / name, itertools.count(work.every, work.every)
+    if work.tiny:
+        shutil.rmtree(folder, ignore_errors=True)
+    train = partial(METHODS[method], problem, _optimizer(method, work.seed), folder, work.every)
+    found: dict = {}
+
+    def run():
+        held_out, share = train(next(ends))
+        rows = [{name: row[name] for name in KEPT} for row in held_out]
+        found.update({"held_out": rows, "generation": share})
+
+    return Host(run, facts=lambda: found)
+
+
+def _problem(work) -> rewards.Problem:
+    model = _tiny() if work.tiny else lm.smollm2()
+    model = model._replace(params=jax.tree.map(jnp.asarray, model.params))
+    questions = rewards.gym(model, work.task, held_out=work.held_out, seed=work.seed)
+    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
+    drawn = rewards.batches(questions.train, PROMPTS, work.seed)
+    other = np.array(model.tokenizer.encode(OTHER).ids)[None]
+    return rewards.Problem(
+        model, params, frozen, questions.reward, drawn, NEW, questions.held_out, other
+    )
+
+
+def _optimizer(method, seed):
+    half = POPULATION // 2
+    options = dict(direction=zojax.directions.low_rank(), batch_size=half, key=seed)
+    if method == "eggroll":
+        return zojax.eggroll(RATES[method], MU, POPULATION, **options)
+    return zojax.mezo(RATES[method], MU, num_directions=half, **options)
+
+
+def _on_rewards(problem, tx, folder, every, steps):
+    done = rewards.train(problem, tx, steps, folder, every=every, draft="none")
+    writing = [row["write"] / (row["write"] + row["judge"] + row["update"]) for row in done.steps]
+    return done.held_out, float(np.median(writing))
+
+
+def _on_accuracy(problem, tx, folder, every, steps):
+    def right(written, examples):
+        return np.asarray(problem.reward(written, examples)) >= 1
+
+    return _on_rewards(problem._replace(reward=right), tx, folder, every, steps)
+
+
+def _on_likelihood(problem, tx, folder, every, steps):
+    """Trains on the right answers from the last stored step on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, evaluations = folder / "run.log", folder / "held_out.jsonl"
+    params, state = problem.params, tx.init(problem.params)
+
+    def loss(params, frozen, batch):
+        found = lm.completion_nll(problem.model, lm.combine(params, frozen), batch)
+        return jnp.sum(found) / jnp.sum(batch["label"] >= 0)
+
+    @jax.jit
+    def step(params, state, frozen, batch):
+        updates, state = tx.update(None, state, params, value_fn=loss, frozen=frozen, batch=batch)
+        return optax.apply_updates(params, updates), state
+
+    with trajectory.Recorder(path, tx, params, every=1) as recorder, evaluations.open("a+") as file:
+        if recorder.steps:
+            params, state = trajectory.resume(params, tx, trajectory.load(path))
+        file.seek(0)
+        held_out = [json.loads(line) for line in file]
+        for count in range(int(state.count), steps + 1):
+            if count % every == 0 and count not in [row["step"] for row in held_out]:
+                row = rewards.evaluate(problem, params)
+                held_out.append({"step": count, "tokens": count * POPULATION * PROMPTS * NEW} | row)
+                print(json.dumps(held_out[-1]), file=file, flush=True)
+            if count < steps:
+                batch = _answered(problem.model, problem.prompts(count))
+                params, state = step(params, state, problem.frozen, batch)
+                recorder.append(state, params)
+    return held_out, 0.0
+
+
+METHODS = {"eggroll": _on_rewards, "accuracy": _on_accuracy, "likelihood": _on_likelihood}
+
+
+def _answered(model: lm.Model, prompts: rewards.Prompts) -> dict:
+    """A batch of `zojax.lm.completion_nll`: prompts, and right answers with the model's stop."""
+    ids = [model.tokenizer.encode(f" {e['answer']}").ids + [model.stop] for e in prompts.examples]
+    label = np.full((len(ids), NEW + 2), -1, np.int32)
+    for row, answer in zip(label, ids, strict=True):
+        row[: len(answer)] = answer[: NEW + 2]
+    return {"tokens": prompts.tokens, "position": prompts.lengths - 1, "label": label}
+
+
+def _starts(count: int):
+    """The share of right first lines among 12 greedy tokens, by task and format."""
+    import reasoning_gym
+
+    model = lm.smollm2()
+    run = jax.jit(lambda p, *prompts: model.generate(p, *prompts, 12, stop=model.stop))
+    for name, options in [*rewards.GYM.items(), *DIFFICULTIES]:
+        asked = list(reasoning_gym.create_dataset(name, size=count, seed=0, **options))
+        score, line = reasoning_gym.get_score_answer_fn(name), {"task": name, "options": options}
+        for title, template in FORMATS.items():
+            texts = [template.replace("{}", entry["question"].strip()) for entry in asked]
+            prompts = rewards.encode(model, texts, asked, width=64)
+            found = np.asarray(run(model.params, prompts.tokens, prompts.lengths))
+            firsts = map(rewards.first_line, model.tokenizer.decode_batch(found.tolist()))
+            line[title] = float(
+                np.mean([score(*pair) >= 1 for pair in zip(firsts, asked, strict=True)])
+            )
+        yield line
+
+
+def _tiny() -> lm.Model:
+    """A random model of characters."""
+    from tokenizers import Tokenizer, models
+
+    characters = ["\n", *map(chr, range(32, 127))]
+    words = {c: i for i, c in enumerate(characters)}
+    config = lm.llama.Config(
+        vocabulary=len(words), width=16, layers=1, heads=2, kv_heads=1, hidden=16
+    )
+    tokenizer = Tokenizer(models.BPE(words, []))
+    return lm.Model(lm.llama, config, lm.llama.init(jax.random.key(0), config), tokenizer, stop=0)

@@ -1,0 +1,74 @@
+"""AGZO = matrices in the span of their inputs x central, then sgd."""
+
+import jax
+import optax
+
+from zojax import directions
+from zojax._checks import require_rate
+from zojax._estimator import UpdateKind, estimator
+from zojax._transform import ZerothOrder, zeroth_order
+
+
+def agzo(
+    learning_rate: float | optax.Schedule = 1e-6,
+    mu: float | optax.Schedule = 1e-3,
+    num_directions: int = 1,
+    rank: int = 1,
+    refresh: int = 1,
+    batch_size: int | None = None,
+    axis_name: str | None = None,
+    update: UpdateKind = "scalars",
+    key: int | jax.Array = 0,
+) -> ZerothOrder:
+    r"""Directions in the span of a layer's inputs, where its gradient lies.
+
+    .. math::
+        A = \mathrm{qr}(H^\top H A_{old}), \quad Z = A R, \quad
+        c = \frac{L(X + \mu Z) - L(X - \mu Z)}{2\mu}, \quad X \leftarrow X - \eta\, c\, Z
+
+    H are the inputs of the matrix X at this step's parameters, A has k orthonormal columns, and R is
+    normal; see `directions.input_span`. Vectors and embeddings take normal directions. The paper uses
+    forward differences, and the inputs of their evaluation at x. Here the look at the inputs is an
+    evaluation of its own, so a step is 2 N evaluations, and one more every `refresh` steps. The state is
+    k (m + n) numbers for each m x n matrix.
+
+    The step needs the loss: values from outside and replays of logs raise ValueError.
+
+    Independent evidence: none beyond its paper.
+
+    Args:
+      learning_rate: eta, a float or a schedule.
+      mu: smoothing radius, a float or a schedule.
+      num_directions: N.
+      rank: k.
+      refresh: steps with the same A; the paper's 1.
+      batch_size: directions evaluated at once, see `zojax.estimator`.
+      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
+      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      key: of the run.
+
+    Returns:
+      A `ZerothOrder`, see `zojax.zeroth_order`.
+
+    References:
+      Lin et al., `AGZO: activation-guided zeroth-order optimization for LLM fine-tuning
+      <https://arxiv.org/abs/2601.17261>`_, 2026.
+
+    >>> import jax.numpy as jnp, zojax
+    >>> tx, h = zojax.agzo(learning_rate=0.01), jnp.array([[1.0, 0.0, 0.0]])
+    >>> params = jnp.ones((3, 2))
+    >>> loss = lambda w: jnp.sum((h @ w) ** 2)
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=loss)
+    >>> [bool(row.any()) for row in updates]
+    [True, False, False]
+    """
+    require_rate("learning_rate", learning_rate)
+    source = estimator(
+        directions.input_span(rank, refresh),
+        mu=mu,
+        num_directions=num_directions,
+        batch_size=batch_size,
+        axis_name=axis_name,
+        update=update,
+    )
+    return zeroth_order(optax.sgd(learning_rate), source, key)
