@@ -69,6 +69,7 @@ ALONE = (
     "race on reviews",
     "scaling",
     "host devices",
+    "mesh",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

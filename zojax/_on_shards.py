@@ -1,8 +1,8 @@
 """Functions that each device computes on its own shard of an array, without communication.
 
-No type tells how an array lies on a mesh with automatic axes. An entry `x[0, 0]` is therefore a message from
-one device to all others. Here the compiler, once it has chosen the shardings, asks for the program of a
-shard. `jax.experimental.custom_partitioning` does the same, but needs the mesh during lowering.
+No type tells how an array lies on a mesh with automatic axes. An entry `x[0, 0]` is therefore a message
+from one device to all others. Here the compiler, once it has chosen the shardings, asks for the program of
+a shard. `jax.experimental.custom_partitioning` does the same, but needs the mesh during lowering.
 """
 
 from collections.abc import Callable
@@ -11,77 +11,76 @@ from functools import partial
 import jax
 import numpy as np
 from jax._src import xla_bridge
-from jax._src.custom_partitioning_sharding_rule import (
-    sdy_sharding_rule_to_mlir,
-    str_to_sdy_sharding_rule,
-)
 from jax._src.lib import xla_client
-from jax._src.sharding_impls import SPMDAxisContext
 from jax.extend.core import Primitive
+from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
 
 
 def scalar_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
-    """`fun` from an array to a uint32 scalar that is the same for all shards and batches.
+    """`fun` from an array to a uint32 scalar, the same for all shards and all of a batch.
 
-    XLA asks for no program of a shard on TPUs: a program for several is `on_tpus`, of the whole array.
+    XLA asks for no program of a shard on TPUs: a program for several of them is `on_tpus` of the array.
     """
 
     def type_of(x):
         sharding = x.sharding.update(spec=jax.P())
         return x.update(shape=(), dtype=np.dtype(np.uint32), weak_type=False, sharding=sharding)
 
-    return _primitive(fun, name, on_tpus, type_of, lambda axis: None, lambda rank: None)
+    return _primitive(fun, name, on_tpus, type_of, lambda axis: None, keeps=False)
 
 
 def same_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
     """`fun` from an array to the same array."""
-
-    def rule(rank):
-        axes = " ".join(f"axis{i}" for i in range(rank))
-        return str_to_sdy_sharding_rule(f"{axes} -> {axes}")
-
-    return _primitive(fun, name, on_tpus, lambda x: x, lambda axis: axis, rule)
+    return _primitive(fun, name, on_tpus, lambda x: x, lambda axis: axis, keeps=True)
 
 
-def _primitive(fun, name, on_tpus, type_of, axis_of_batch, rule) -> Callable:
+def _primitive(fun, name, on_tpus, type_of, axis_of_batch, keeps: bool) -> Callable:
     primitive, call = Primitive(name), f"zojax_{name}"
+    whole, several = (mlir.lower_fun(f, multiple_results=False) for f in (fun, on_tpus))
+
+    def lower(ctx, x):
+        if _is_alone(ctx.module_context):
+            return whole(ctx, x)
+        results = jax.ffi.ffi_lowering(call)(ctx, x)
+        if keeps:
+            results[0].owner.attributes["sdy.sharding_rule"] = _entry_by_entry(ctx.avals_in[0])
+        return results
+
+    def lower_on_tpus(ctx, x):
+        return (whole if _is_alone(ctx.module_context) else several)(ctx, x)
+
+    def batch(xs, axes):
+        return primitive.bind(*xs), axis_of_batch(*axes)
+
     primitive.def_impl(on_tpus)
     primitive.def_abstract_eval(type_of)
     ad.defjvp(primitive, None)
-    batching.primitive_batchers[primitive] = lambda xs, axes: (
-        primitive.bind(*xs),
-        axis_of_batch(*axes),
-    )
-    whole = mlir.lower_fun(fun, multiple_results=False)
-    instead = mlir.lower_fun(on_tpus, multiple_results=False)
-
-    def lowered(ctx, x, by_shards=True):
-        module = ctx.module_context
-        # An exported program runs where this file may be missing.
-        if _is_alone(module.axis_context) or module.lowering_parameters.for_export:
-            return whole(ctx, x)
-        if not by_shards:
-            return instead(ctx, x)
-        results = jax.ffi.ffi_lowering(call)(ctx, x)
-        sharding = rule(ctx.avals_in[0].ndim)
-        if sharding is not None:
-            types = [x.type]
-            found = sdy_sharding_rule_to_mlir(sharding, types, types)
-            results[0].owner.attributes["sdy.sharding_rule"] = found
-        return results
-
-    mlir.register_lowering(primitive, lowered)
-    mlir.register_lowering(primitive, partial(lowered, by_shards=False), platform="tpu")
-    _register(call, fun, keeps=rule(1) is not None)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, lower)
+    mlir.register_lowering(primitive, lower_on_tpus, platform="tpu")
+    _register(call, fun, keeps)
     return primitive.bind
 
 
-def _is_alone(axes) -> bool:
-    """Whether a program runs on one device, or is that of each device under `shard_map`."""
-    if isinstance(axes, SPMDAxisContext):
-        return axes.manual_axes == frozenset(axes.mesh.axis_names)
-    return axes.num_devices == 1
+def _is_alone(module) -> bool:
+    """Whether a program runs on one device, is that of each under `shard_map`, or is exported.
+
+    An exported program runs where this file may be missing.
+    """
+    axes, manual = module.axis_context, getattr(module.axis_context, "manual_axes", None)
+    if module.lowering_parameters.for_export:
+        return True
+    return axes.num_devices == 1 if manual is None else manual == set(axes.mesh.axis_names)
+
+
+def _entry_by_entry(x):
+    """A rule of Shardy: the result is sharded as the operand."""
+    axes = [sdy.DimMappingAttr.get(factor_indices=[i]) for i in range(x.ndim)]
+    tensor = [sdy.TensorMappingAttr.get(dim_mappings=axes)]
+    return sdy.OpShardingRuleAttr.get(
+        factor_sizes=list(x.shape), operand_mappings=tensor, result_mappings=tensor, is_custom=True
+    )
 
 
 def _register(call: str, fun: Callable, keeps: bool) -> None:
