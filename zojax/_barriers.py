@@ -180,10 +180,10 @@ def _times_one(x, source):
 
 
 def row_major(x: jax.Array) -> jax.Array:
-    """x, stored row by row on a TPU: the output of a product with a perturbed matrix.
+    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
 
-    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. For
-    matrices that a loop reads, it holds copies of all layers in that order.
+    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
+    holds a copy in that order of the matrices of all layers.
     """
     return _row_major_p.bind(x)
 
