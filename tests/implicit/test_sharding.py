@@ -286,9 +286,10 @@ def block(kind, layout):
         return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * gain
 
     def loss(p, x):
-        embed = p["embed"] if parallel else put(p["embed"], P())
-        spec = P(None, None, "d") if parallel else P("d")
-        h = embed.at[x].get(out_sharding=spec) if explicit else embed[x]
+        if explicit:  # JAX gathers from such an array inside of a mesh with automatic axes
+            h = dot("btv,vd->btd", jax.nn.one_hot(x, 64), p["embed"], inner)
+        else:
+            h = (p["embed"] if parallel else put(p["embed"], P()))[x]
         h = put(h, stream)
         q, k, v = (dot("btd,dhk->bthk", norm(h, p["gain"]), w, inner) for w in p["qkv"])
         scores = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k), axis=-1)
