@@ -48,6 +48,8 @@ def meshes(rows: list[dict]) -> list[dict]:
     for work, here in by_work(rows).items():
         floor = next(iter(here.values()), {}).get("temporaries")
         for name, row in here.items():
+            if row.get("failed") == "not measured":
+                continue
             line: dict = {"layout": work, "step": name.removesuffix(", on a mesh")}
             line["collectives"] = row.get("failed") or row["collectives"]
             line["up to 1 kB"] = row.get("tiny", "")

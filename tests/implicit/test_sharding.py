@@ -7,7 +7,7 @@ import pytest
 
 START = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np, optax, zojax
 from jax.sharding import AxisType, PartitionSpec as P
 """
@@ -207,6 +207,30 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
     jax.tree.map(np.testing.assert_array_equal, one, many)
     assert many["w"].sharding.is_equivalent_to(sharded["w"].sharding, 2)
 """
+# Noise and its weighted sum have the bits of one device, and the sharding of their parameter.
+EVERY = """
+from tests.directions._laws import ADAPTIVE, LAWS
+
+table = {name: law.direction for name, law in LAWS.items()}
+table |= {name: law.adaptive for name, law in ADAPTIVE.items()}
+params = {"w": jnp.cos(jnp.arange(256.0)).reshape(16, 16), "b": jnp.ones(8)}
+c = jnp.sin(jnp.arange(4) + 1.0)
+for name in NAMES or table:
+    source = zojax.estimator(table[name], num_directions=4)
+    alone, points = source.combine(3, params, c), source.ask(3, params)[0]
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        for count in (2, 4, 8):
+            mesh = jax.make_mesh((count,), ("d",), (kind,), devices=jax.devices()[:count])
+            for spec in (P("d"), P(None, "d")):
+                w = jax.device_put(params["w"], jax.NamedSharding(mesh, spec))
+                b = jax.device_put(params["b"], jax.NamedSharding(mesh, P()))
+                with jax.set_mesh(mesh):
+                    found = source.combine(3, {"w": w, "b": b}, c)
+                    moved = source.ask(3, {"w": w, "b": b})[0]
+                for one, many in ((alone, found), (points, moved)):
+                    jax.tree.map(np.testing.assert_array_equal, one, many)
+                assert found["w"].sharding.is_equivalent_to(w.sharding, 2), (name, kind, count)
+"""
 # A step has the collectives of a forward pass, however many directions: barriers and moments add none.
 COLLECTIVES = """
 import collections, re
@@ -328,6 +352,7 @@ def transformer(direction):
     "program",
     [
         *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, PERCEPTRON),
+        pytest.param(EVERY.replace("NAMES", "()"), id="every direction", marks=pytest.mark.slow),
         # Low rank: the sums over ranks of three products with a sharded contraction.
         *map(transformer, ("of.rademacher(), 0", "of.normal(), 0", "of.sphere(), 0")),
         *map(transformer, ("of.sparse(0.2), 0", "of.orthogonal(), 0", "of.low_rank(), 3")),
@@ -339,3 +364,26 @@ def test_a_mesh(program):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
+
+
+# Ahead of time, on shapes alone.
+LLAMA = """
+from benchmarks.worker import prepare
+
+
+def counted(name):
+    settings = {"layout": "tensor parallel", "tiny": False}
+    host = prepare(f"{name}, on a mesh", {"name": "mesh", "settings": settings}, "cpu").host
+    host.run()
+    return host.facts()
+
+
+forward, step = counted("forward"), counted("rademacher")
+assert forward["collectives"] == step["collectives"] and not step["tiny"], (forward, step)
+assert forward["largest"] == step["largest"]
+"""
+
+
+@pytest.mark.slow
+def test_a_llama_in_tensor_parallel():
+    test_a_mesh(LLAMA)
