@@ -71,9 +71,10 @@ def _factors(draw):
 # --- populations --------------------------------------------------------------------------------------
 
 
-def _changed(change):
-    """x @ change(w) beside x @ w."""
-    both = (_population(lambda w, x, f=f: _energy(x @ f(w))) for f in (change, lambda w: w))
+def _changed(change, product):
+    """x @ change(w) beside a product with w itself."""
+    written, designed = lambda w, x: _energy(x @ change(w)), lambda w, x: _energy(product(x, w))
+    both = _population(written), _population(designed)
     return Expression(*both, _normal(512, 512), _normal(32, 512, seed=1))
 
 
@@ -200,9 +201,13 @@ def _recurrent(**options):
 
 
 EXPRESSIONS = {
-    "x @ stop_gradient(w)": lambda: _changed(lax.stop_gradient),
-    "x @ (w * column scales)": lambda: _changed(lambda w: w * _scales()),
-    "x @ (w * row scales)": lambda: _changed(lambda w: w * _scales()[:, None]),
+    "x @ stop_gradient(w)": lambda: _changed(lax.stop_gradient, jnp.matmul),
+    "x @ (w * column scales)": lambda: _changed(
+        lambda w: w * _scales(), lambda x, w: (x @ w) * _scales()
+    ),
+    "x @ (w * row scales)": lambda: _changed(
+        lambda w: w * _scales()[:, None], lambda x, w: (x * _scales()) @ w
+    ),
     "x @ concatenate([q, k], 1)": _concatenated,
     "convolution (8, 8, 4, 32), stride 4": _convolution,
     "two layers of ragged_dot": _experts,

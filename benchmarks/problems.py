@@ -124,6 +124,31 @@ def continuous(
     return Problem(title, formula, box(-half, half, dim), budget or BUDGETS[dim], shift, noise)
 
 
+def rotated(dim: int, budget: int, noise: float = 0.0) -> Problem:
+    """An ellipsoid with axes of 1 to 10^3 in random directions, drawn per seed as the shift is."""
+    title = f"rotated ellipsoid-{dim}" + (f" noise {noise}" if noise else "")
+    weights = 10 ** np.linspace(0, 3, dim)
+
+    def formula(x, shift, xp):
+        return xp.sum(weights * (shift[1:] @ (x - shift[0])) ** 2)
+
+    def shift(seed):
+        rng = np.random.default_rng([seed, 0])
+        return np.vstack(
+            [rng.uniform(-3, 3, dim), np.linalg.qr(rng.standard_normal((dim, dim)))[0]]
+        )
+
+    return Problem(title, formula, box(-5, 5, dim), budget, shift, noise)
+
+
+def of_default() -> dict[str, Problem]:
+    """Rows of the default search: 1,000 evaluations of smooth and rugged functions, and noise."""
+    names = ("sphere", "rosenbrock", "rastrigin")
+    rows = [continuous(name, 10, anywhere=True, budget=1000) for name in names]
+    rows += [rotated(10, 1000), rotated(5, 2500, 0.1), rotated(20, 5000, 0.1)]
+    return {row.name: row for row in rows}
+
+
 def mixed(dim: int) -> Problem:
     """Half continuous in [-1, 1], a quarter integers 0..20, a quarter categories of 6; the optimum is 0.
 

@@ -70,10 +70,11 @@ ALONE = (
     "scaling",
     "host devices",
     "mesh",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),
-    "problem": lambda name: problems.quality()[name],
+    "problem": lambda name: (problems.quality() | problems.of_default())[name],
     "subset": problems.subset,
     "bbob": lambda **of: importlib.import_module("benchmarks.bbob").Bbob(**of),
     "tuning": lambda **settings: importlib.import_module("benchmarks.tuning").Tuning(**settings),

@@ -188,6 +188,7 @@ CHOICES = {
     "portfolio": (search.portfolio(), algorithm_program, OF_CLOSURES),
     "poss": (search.poss(), of_subsets, OF_CLOSURES),
     "pposs": (search.pposs(2), of_subsets, OF_CLOSURES),
+    "quadratic_model": (search.quadratic_model(), algorithm_program, OF_CLOSURES),
     "quasi_newton": (search.quasi_newton(), algorithm_program, OF_CLOSURES),
     "racos": (search.racos(), algorithm_program, OF_CLOSURES),
     "random_search": (search.random_search(2), algorithm_program, OF_CLOSURES),

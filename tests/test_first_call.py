@@ -21,8 +21,8 @@ def estimate(**choices):
     return zojax.value_and_grad(loss, zojax.estimator(**choices)), (jax.random.key(0), PARAMS)
 
 
-def mezo_step():
-    tx = zojax.mezo()
+def mezo_step(num_directions=1):
+    tx = zojax.mezo(num_directions=num_directions)
 
     def step(params, state):
         updates, state = tx.update(None, state, params, value_fn=loss)
@@ -38,8 +38,9 @@ def mezo_step():
         (lambda: estimate(num_directions=8), 750, 12),
         (lambda: estimate(num_directions=8, direction=directions.low_rank()), 1100, 14),
         (mezo_step, 1250, 10),
+        (lambda: mezo_step(8), 1250, 12),
     ],
-    ids=["one direction", "eight", "eight of low rank", "mezo"],
+    ids=["one direction", "eight", "eight of low rank", "mezo", "mezo of eight"],
 )
 def test_a_small_program_has_few_instructions_and_kernels(make, instructions, kernels):
     fun, arguments = make()

@@ -239,6 +239,14 @@ def evaluated():
     )
 
 
+def evaluated_at_points():
+    w, z = jnp.ones((2, 3)), draw(directions.low_rank())
+    at = implicit.points(
+        lambda p: jnp.sum(p["b"] * 2.0) + jnp.sum(p["w"]), {"w": w, "b": w}, {"w": z, "b": None}
+    )
+    at({"w": z, "b": None}, jnp.float32(0.1))
+
+
 def settled_update():
     implicit.settled_update(
         lambda grads, state, params, value: (grads, state), jnp.bool_(True), jnp.float32(1)
@@ -281,6 +289,7 @@ CASES = {
     implicit: {
         "evaluate": evaluated,
         "explain": lambda: implicit.explain(loss, PARAMS, directions.low_rank()),
+        "points": evaluated_at_points,
         "settled_update": settled_update,
         **dict.fromkeys(["rule", "view"], registered),
     },
@@ -311,6 +320,7 @@ CASES = {
         "portfolio": partial(searched, "portfolio:small"),
         "poss": partial(searched, "poss"),
         "pposs": partial(searched, "pposs"),
+        "quadratic_model": partial(searched, "quadratic_model"),
         "quasi_newton": partial(searched, "quasi_newton"),
         "racos": partial(searched, "racos"),
         "random_search": partial(searched, "random_search"),

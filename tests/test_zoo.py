@@ -43,6 +43,7 @@ def test_a_row_has_peaks_times_and_uses_without_a_rule(monkeypatch):
 
     model = Model(loss, jnp.ones((40, 8)), {"x": jnp.ones((2, 40))})
     monkeypatch.setattr(zoo, "make", lambda name: model)
+    monkeypatch.setitem(zoo.WHY, "plain.masked", "a sort reads every entry")
     host = contestant.build(works.make("zoo", {"model": "plain.masked", "directions": 2}))
     host.run()
     row = {"work": "plain.masked"} | host.facts()

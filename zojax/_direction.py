@@ -62,6 +62,12 @@ def _unlimited(like: PyTree) -> None:
     del like
 
 
+class MovingFn(Protocol):
+    """Which leaves a step moves: (number, sets), one of a few trees of bools like `like`."""
+
+    def __call__(self, like: PyTree, /) -> tuple[jax.Array, list[PyTree]]: ...
+
+
 class Direction(NamedTuple):
     """Which way to step: makes and sums the directions z_0 ... z_{N-1} of one step.
 
@@ -75,6 +81,9 @@ class Direction(NamedTuple):
       combine: `combine(frame, coefficients, like)` gives the sum of c_i z_i.
       max_directions: `max_directions(like)` is the largest number of directions in one step, or None.
       shares_products: whether directions are cheapest evaluated together, under `vmap`.
+      moving: `moving(like) -> (number, sets)`: this step moves the leaves of `sets[number]` alone. The loss
+        compiles once for each set, and what the points of a direction share is evaluated once. None: all
+        leaves move.
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> from zojax import directions, noise
@@ -94,6 +103,7 @@ class Direction(NamedTuple):
     combine: CombineFn
     max_directions: LimitFn = _unlimited
     shares_products: bool = False
+    moving: MovingFn | None = None
 
 
 class Outcome(NamedTuple):

@@ -9,6 +9,8 @@ import numpy as np
 
 from zojax._checks import brief
 
+SEVERAL = "; for several objectives pass objectives=n"  # of a search
+
 
 class NotScalarError(TypeError, ValueError):
     """A loss returned several numbers: a wrong type of function, or a value of a wrong shape."""
@@ -59,7 +61,9 @@ def traced_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> j
         returned = jnp.stack([traced_scalar(value, name) for value in returned])
     value = traced_real(returned, name)
     if value.size != math.prod(shape):
-        raise NotScalarError(f"{name} must return {_wanted(shape)}, got shape {value.shape}.")
+        raise NotScalarError(
+            f"{name} must return {_wanted(shape)}, got shape {value.shape}{'' if shape else SEVERAL}."
+        )
     return value.reshape(shape)
 
 
@@ -73,7 +77,7 @@ def host_scalar(returned: Any, name: str = "fun") -> float:
     >>> host_scalar(np.array([2]))
     2.0
     """
-    return _host_reals(returned, (), name).item()
+    return _host_reals(returned, (), name, "").item()
 
 
 def host_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> Any:
@@ -86,9 +90,8 @@ def host_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> Any
     >>> host_values((1, 2.5), (2,))
     array([1. , 2.5])
     """
-    return (
-        _host_reals(returned, shape, name).reshape(shape) if shape else host_scalar(returned, name)
-    )
+    values = _host_reals(returned, shape, name)
+    return values.reshape(shape) if shape else values.item()
 
 
 def is_finite(value: Any) -> bool:
@@ -96,7 +99,7 @@ def is_finite(value: Any) -> bool:
     return math.isfinite(value) if isinstance(value, float) else bool(np.isfinite(value).all())
 
 
-def _host_reals(returned: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _host_reals(returned, shape: tuple[int, ...], name: str, remedy: str = SEVERAL) -> np.ndarray:
     try:
         value = np.asarray(returned)
         # NumPy would convert None, complex numbers and strings to floats.
@@ -108,7 +111,9 @@ def _host_reals(returned: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
         kind = f"{shape[0]} real numbers" if shape else "a real number"
         raise TypeError(f"{name} must return {kind}, got {brief(returned)}.")
     if number.size != math.prod(shape):
-        raise NotScalarError(f"{name} must return {_wanted(shape)}, got shape {number.shape}.")
+        raise NotScalarError(
+            f"{name} must return {_wanted(shape)}, got shape {number.shape}{'' if shape else remedy}."
+        )
     return number
 
 

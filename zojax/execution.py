@@ -46,13 +46,13 @@ def _divisor(num_directions: int, most: int) -> int:
 
 def evaluate(
     draw: Callable[[jax.Array], PyTree],
-    evaluation: Callable[[PyTree, jax.Array, jax.Array], PyTree],
+    evaluation: Callable[[PyTree, jax.Array], Callable[[PyTree, jax.Array], PyTree]],
     indices: jax.Array,
     offsets: tuple[float, ...],
     batch_size: int | None,
     axis: MeshAxis | None = None,
 ) -> PyTree:
-    """evaluation(draw(i), i, o_j) for every direction i and offset o_j, stacked on two leading axes.
+    """evaluation(z, i)(z, o_j) with z = draw(i), for directions i and offsets o_j, on two leading axes.
 
     Without a batch size, all directions run at once. On a CPU, as many run as keep the largest product in
     its cache. Over a mesh axis, this holds for the directions of one group of devices.
@@ -68,11 +68,12 @@ def evaluate(
 
     def direction(i):
         z = draw(i)
+        at = evaluation(z, i)
         if batch_size == 1:
             in_turn = _in_turn if count == 1 and len(offsets) == 2 else _loop
-            return in_turn(lambda o: evaluation(noise.tie(z, o), i, o), points)
+            return in_turn(lambda o: at(noise.tie(z, o), o), points)
         z = noise.share(z)
-        return _batch(lambda o: evaluation(z, i, o), points)
+        return _batch(lambda o: at(z, o), points)
 
     if axis is None:
         return _batches(direction, indices, batch_size)
@@ -96,11 +97,18 @@ def _in_cache(evaluation, arguments, count, points):
     limit = _BATCH_PRODUCTS.get(jax.default_backend())
     if count == 1 or limit is None:
         return evaluation, count
-    closed, shapes = jax.make_jaxpr(evaluation, return_shape=True)(*arguments)
+    closed, shapes = jax.make_jaxpr(lambda z, i, o: evaluation(z, i)(z, o), return_shape=True)(
+        *arguments
+    )
     run, structure = jaxpr_as_fun(closed), jax.tree.structure(shapes)
     entries = points * _largest_product(closed.jaxpr)
     size = _divisor(count, limit // max(entries, 1))
-    return lambda *arguments: structure.unflatten(run(*jax.tree.leaves(arguments))), size
+
+    def traced(z, i):
+        del z
+        return lambda z, o: structure.unflatten(run(*jax.tree.leaves((z, i, o))))
+
+    return traced, size
 
 
 def _largest_product(jaxpr) -> int:

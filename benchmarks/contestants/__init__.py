@@ -102,6 +102,8 @@ SEARCHES = {
     "zoopt PONSS": _search("zoopt", subset=8, **_PONSS),
     "greedy forward selection": _search("controls", method="greedy"),
     "zojax default": _ours("default"),
+    "zojax default, host": _ours("default", workers=1),
+    "zojax default, 8 workers": _ours("default", workers=8),
     "zojax cma_es": _ours("cma_es"),
     "zojax quasi_newton": _ours("quasi_newton"),
     "zojax default, 16 random first": _ours("default", start=16),
@@ -202,6 +204,10 @@ ATTACKS = {
     "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
     "labels by ART": Contestant("label_attack", {"by": "ART"}),
 }
+HOST_SEARCHES = {
+    f"search by {name}": Contestant("host_search", {"method": name})
+    for name in ("default", "cma_es", "sracos", "nsga2", "turbo", "pycma", "Optuna TPE")
+}
 REWARDS = {
     "eggroll on rewards": Contestant("rewards", {"method": "eggroll"}),
     "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
@@ -240,5 +246,5 @@ CHECKS = {
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
-    **(MESHES | MESH_STEPS | PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS),
+    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES | MESHES | MESH_STEPS),
 }

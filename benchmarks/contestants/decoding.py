@@ -54,7 +54,7 @@ DRAFTS = {  # (smaller model, unperturbed texts) -> a draft; numbers are tokens 
         f"text {size}, {second}": lambda smaller, text, size=size, second=second: drafts.text(
             text, size, second
         )
-        for size, second in ((12, 3), (8, 2), (4, 2))
+        for size, second in ((12, 3), (4, 2), (3, 0))
     },
 }
 

@@ -9,7 +9,7 @@ import os
 import statistics
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing import get_context
 from queue import SimpleQueue
@@ -36,8 +36,12 @@ def build(work, algorithm=None):
     made = {"batches": search.random_search(16), "asracos": search.asracos(in_flight=8)}
     here, processes, spent = psutil.Process(), [], []
 
-    def cpu() -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
+    def cpu() -> dict:
+        seconds = {}
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # it has ended
+                seconds[process] = sum(process.cpu_times()[:2])
+        return seconds
 
     def run():
         begin = cpu()
@@ -46,11 +50,10 @@ def build(work, algorithm=None):
         else:
             options = {"budget": work.calls, "key": 0, "executor": pool}
             search.minimize(trivial, SPACE, made[algorithm], **options)
-        spent.append(cpu() - begin)
-        processes[:] = processes or [
-            here,
-            *here.children(recursive=True),
-        ]  # the first step starts them
+        end = cpu()
+        spent.append(sum(end[process] - begin[process] for process in end))
+        if not processes:  # the first step has started them
+            processes.extend([here, *here.children(recursive=True)])
 
     return Host(run, work.calls, lambda: {"cpu_seconds": statistics.mean(spent[1:])})
 
@@ -73,7 +76,7 @@ def _processes() -> Executor:
 def _loky(_: ExitStack) -> Executor:
     from loky import get_reusable_executor
 
-    return executors.restarted(lambda: get_reusable_executor(WORKERS))
+    return executors.restarted(lambda: get_reusable_executor(WORKERS, timeout=600))
 
 
 def _dask(stack: ExitStack) -> Executor:

@@ -2,7 +2,8 @@
 
 Each image is attacked anew for each budget. The distance is that of the nearest adversarial image that the
 model saw, for both. ART's attacks run with their defaults until the model has answered the budget; GeoDA,
-which plans its iterations, is told the budget. Images are clipped to [0, 1] before the model sees them.
+which plans its iterations, is told the budget, or 1,000: it fails on fewer. Images are clipped to [0, 1]
+before the model sees them.
 """
 
 import tempfile
@@ -95,5 +96,5 @@ def _art(work, classifier, budget):
     if work.name == "hop_skip_jump":
         return evasion.HopSkipJump(classifier, norm=norm, max_iter=budget, verbose=False)
     if work.name == "geoda":
-        return evasion.GeoDA(classifier, norm=norm, max_iter=budget, verbose=False)
+        return evasion.GeoDA(classifier, norm=norm, max_iter=max(budget, 1000), verbose=False)
     return evasion.SignOPTAttack(classifier, targeted=False, query_limit=budget, verbose=False)

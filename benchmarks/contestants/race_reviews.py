@@ -4,6 +4,8 @@ Trials on a quarter of the evaluations choose the rate by the validation loss, t
 """
 
 import time
+from functools import lru_cache
+from itertools import islice
 
 import jax
 import numpy as np
@@ -23,7 +25,8 @@ def build(work):
 
     def run():
         start = time.process_time()
-        train, steps = trainer(work), work.evaluations // evaluations(METHODS[work.method])
+        steps = work.evaluations // evaluations(METHODS[work.method])
+        train = trainer(work, steps)
         trials = [train(rate, 0, steps // 4, "validation") for rate in TRIALS]
         best = int(np.argmin(np.where(np.isfinite(trials), trials, np.inf)))
         test = [train(TRIALS[best], seed, steps, "held_out") for seed in range(work.seeds)]
@@ -34,7 +37,7 @@ def build(work):
     return Host(run, facts=lambda: found)
 
 
-def trainer(work):
+def trainer(work, most: int):
     """`(rate, seed, steps, split) -> loss`, after a training whose rate decays to 0 by a cosine."""
     task, make = lm.reviews_task(work.params), METHODS[work.method]
     splits = {name: task.split(name)[: work.batches] for name in ("validation", "held_out")}
@@ -49,11 +52,15 @@ def trainer(work):
         updates, state = make(MU, key).update(None, state, params, **extras)
         return jax.tree.map(lambda p, u: p + rate * u, params, updates), state
 
+    @lru_cache
+    def batches(seed):  # the frozen layers take longer than a trial
+        return list(islice(task.batches(seed, BATCH), most))
+
     def train(rate, seed, steps, split):
-        params, key, batches = task.params, jax.random.key(seed), task.batches(seed, BATCH)
+        params, key = task.params, jax.random.key(seed)
         state, decay = make(MU, key).init(params), optax.cosine_decay_schedule(rate, steps)
-        for i in range(steps):
-            params, state = step(params, state, key, decay(i), next(batches), task.frozen)
+        for i, batch in enumerate(batches(seed)[:steps]):
+            params, state = step(params, state, key, decay(i), batch, task.frozen)
         logits = np.concatenate([forward(params, task.frozen, b) for b in splits[split]])
         labels = np.concatenate([b["label"] for b in splits[split]])
         return float(lm.mean_nll(logits, labels))

@@ -18,10 +18,35 @@ DOMAINS = {
 }
 
 
-def build(work, algorithm, **settings):
+def build(work, algorithm, workers=0, **settings):
+    if workers:
+        return seeds(
+            work,
+            lambda seed: play(
+                partial(_minimize, workers, bool(work.noise)),
+                work.objective(seed),
+                work.box,
+                work.budget,
+                seed,
+            ),
+        )
     kind = {"Problem": _problem, "Regression": _regression, "Bbob": _bbob}
     run = kind.get(type(work).__name__, _host)(work, partial(make, algorithm, **settings))
     return seeds(work, run)
+
+
+def _minimize(workers, noisy, fun, box, budget, seed):
+    """The default of `search.minimize` on the host, in batches of as many points as workers."""
+    space = space_of(box)
+    algorithm = search.default_algorithm(space, budget, batch_size=workers, noisy=noisy)
+
+    def value(point, key=None):
+        del key  # the noise is the host's
+        return fun(np.concatenate([point[kind] for kind in sorted(point)]))
+
+    options = {"budget": budget, "key": seed, "jit": False, "with_key": noisy}
+    best = search.minimize(value, space, algorithm, **options).best
+    return np.concatenate([best[kind] for kind in sorted(best)])
 
 
 def make(name, space, budget, resample=0, start=0, **settings) -> search.Algorithm:

@@ -116,14 +116,19 @@ def _signs(work) -> dict[str, Program]:
 
 
 def _low_rank(work) -> dict[str, Program]:
-    """All directions at once: plain forwards, and by zojax."""
+    """All directions at once: plain forwards, and by zojax. Forwards without a batch form run in a loop."""
 
     def by_zojax(params, key, batch):
         draw = _draw("low rank", work.evaluations, key, params)
         one = lambda i: implicit.evaluate(work.loss, params, draw(i), MU, batch)  # noqa: E731
         return jax.vmap(one)(jnp.arange(work.evaluations))
 
-    return {"forward": inference.build(work, "vmapped"), "zojax": _program(by_zojax)}
+    forward = inference.build(work, "vmapped")
+    try:
+        jax.eval_shape(forward.step, jax.eval_shape(forward.start, work.params), work.batch)
+    except NotImplementedError:
+        forward = inference.build(work, "inference")
+    return {"forward": forward, "zojax": _program(by_zojax)}
 
 
 def _program(evaluation) -> Program:

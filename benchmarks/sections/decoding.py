@@ -38,10 +38,10 @@ SECTIONS = {
         [
             *(_decoding([PLAIN, TEXT], mu, 16, 32) for mu in MUS),
             _decoding(ITSELF, 0.0, 3, 8),
-            *(_decoding([PLAIN, LOOKUP, TEXT, "text 8, 2"], mu, 1, 12) for mu in MUS),
+            *(_decoding([PLAIN, LOOKUP, TEXT, SHORT], mu, 1, 12) for mu in MUS),
             *(_decoding([PLAIN, LOOKUP, TEXT, SHORT], mu, 4, 12) for mu in MUS),
             *(
-                _decoding([PLAIN, TEXT, SHORT], mu, 1, 6, members)
+                _decoding([PLAIN, TEXT, SHORT, "text 3, 0"], mu, 1, 6, members)
                 for members in (8, 64)
                 for mu in MUS
             ),

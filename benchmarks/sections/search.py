@@ -12,6 +12,9 @@ NOISY = [
 ]
 SRACOS = ["sracos(parity=True)", "sracos", "default"]
 PROBLEMS = problems.quality()
+LOOPS = ["default", "cma_es", "sracos", "nsga2", "pycma"]  # searches of Python functions
+FEW = ["turbo", "Optuna TPE"]
+FIRST = ["default", "pycma", "Optuna TPE"]
 
 
 def searchers(problem: problems.Problem) -> list[str]:
@@ -28,6 +31,13 @@ def searchers(problem: problems.Problem) -> list[str]:
 def _problem(name, seeds=30, names=None, bases=()):
     names = names or searchers(PROBLEMS[name])
     return entry(name, "problem", {"name": name}, 1, names, bases, turns=seeds)
+
+
+def _of_default(name, seeds=10):
+    """One worker and eight, beside CMA-ES and, without noise, a quasi-Newton method."""
+    names = ["zojax default, host", "zojax default, 8 workers", "pycma BIPOP"]
+    names += ["pycma"] if " noise " in name else ["scipy L-BFGS-B", "scipy COBYQA"]
+    return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
 
 
 def _subset(noise, *names):
@@ -63,6 +73,28 @@ def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
     names += [f"zojax {name}, NumPy function" for name in algorithms if numpy]
     settings = {"problem": problem, "dim": dim, "budget": budget, "slice": slice_}
     return entry(label, "speed", settings, 1, names, names[:1], turns=4)
+
+
+def _host(label, what, names, turns=3, **settings):
+    names = [f"search by {name}" for name in names]
+    settings = {"what": what, "dim": 10} | settings
+    return entry(label, "host search", settings, 1, names, turns=turns)
+
+
+def host_search(rows: list[dict]) -> list[dict]:
+    """Processor milliseconds of an evaluation or a search, and programs that XLA compiled."""
+    return filled(
+        [
+            {
+                "work": row["work"],
+                "method": row["contestant"].removeprefix("search by "),
+                "CPU ms": row.get("failed")
+                or 1e3 * row["seconds"]["median"] / row.get("amount", 1),
+                "compiled": row.get("compiled", ""),
+            }
+            for row in rows
+        ]
+    )
 
 
 def search(rows: list[dict]) -> list[dict]:
@@ -108,6 +140,13 @@ SECTIONS = {
         [_problem(name) for name in PROBLEMS],
         [_problem("ackley-20", 2, ["zojax sracos", "coordinate reset"])],
     ),
+    "workers": Section(
+        "the default search on the host: one worker, eight, and noise",
+        NAMED,
+        search,
+        [_of_default(name) for name in problems.of_default()],
+        [_of_default("sphere-10 random shift", 1)._replace(contestants=["zojax default, host"])],
+    ),
     "parity": Section(
         "sracos(parity=True) and zoopt: one distribution?",
         NAMED,
@@ -147,6 +186,21 @@ SECTIONS = {
             _speed("POSS, sonar k=8", "sonar", 60, 20_875, 2000, ["poss"], (16,), numpy=False),
         ],
         [_speed("SRACOS, Ackley-20", "ackley", 20, 100, 50, ["sracos"], (1,))],
+    ),
+    "host-search": Section(
+        "searches of Python functions in processor time: evaluations, first and many searches",
+        NAMED,
+        host_search,
+        [
+            _host("an evaluation, d = 10", "evaluation", LOOPS, budget=2000),
+            _host("an evaluation, d = 100", "evaluation", LOOPS, dim=100, budget=2000),
+            _host("an evaluation, d = 10, of 100", "evaluation", FEW, budget=100),
+            _host("first 100 evaluations, no cache", "process", FIRST, budget=100, cache=False),
+            _host("first 1,000, no cache", "process", FIRST[:2], budget=1000, cache=False),
+            _host("first 1,000, filled cache", "process", FIRST[:2], budget=1000, cache=True),
+            _host("a search of 20 spaces, 5 budgets", "sweep", FIRST[:2], 1),
+        ],
+        [_host("an evaluation, d = 10", "evaluation", ["sracos"], 1, budget=100)],
     ),
     "tuning": Section(
         "hyper-parameters beside Optuna and zoopt",

@@ -43,9 +43,6 @@ WHY = {
     "densities.hidden_markov_model": "softmax over the rows of a parameter acts on each entry",
     "densities.bayesian_network": "supports are checked entry by entry",
     "densities.masked_autoregressive_flow": "a mask of single entries has full rank",
-    "plain.masked": "a mask of single entries has full rank",
-    "plain.ragged": "the plain forwards fail under jax.vmap; those of the population run",
-    "plain.hash_routed": "the plain forwards fail under jax.vmap; those of the population run",
 }
 
 

@@ -22,7 +22,7 @@ from zojax import lm, trajectory
 from zojax.examples import _finetune_options, _finetune_report, finetune
 from zojax.examples._digits import digits_task
 from zojax.lm import assets
-from zojax.lm.tasks import _reviews
+from zojax.lm.tasks import _reviews, _reviews_task
 
 REFERENCE = pathlib.Path(__file__).parents[1] / "lm" / "reference_models"
 
@@ -53,6 +53,29 @@ def test_every_optimizer_steps(optimizer):
     chex.assert_trees_all_equal_shapes_and_dtypes(
         jax.eval_shape(step, *carry, task.frozen, batch), carry
     )
+
+
+@pytest.mark.parametrize("params", _finetune_options.OF_BLOCKS)
+def test_blocks_step_by_their_own_optimizer(params):
+    """A field of the blocks moves; the rest is frozen."""
+    blocks, halves = (4, 2), jnp.ones((4, 2), jnp.float16)
+    weights = {"w": lm.Quantized(jnp.zeros((*blocks, 16), jnp.uint8), halves, halves), "g": halves}
+    trained, frozen, _ = _reviews_task._blocks(weights, params)
+    assert [x.shape for x in jax.tree.leaves(trained)] == [getattr(weights["w"], params).shape]
+    chex.assert_trees_all_equal(_reviews_task._joined(trained, frozen), weights)
+    args = finetune.settle(finetune.make_parser().parse_args(["--params", params]))
+    tx = finetune.make_optimizer(args)
+
+    def loss(p, frozen, batch):
+        return jnp.sum(jnp.asarray(_reviews_task._joined(p, frozen)["w"])) + batch
+
+    carry = trained, tx.init(trained)
+    found = jax.eval_shape(lm.make_step(loss, tx), *carry, frozen, jnp.float32(0))
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, carry)
+    other = "mezo" if params == "scales" else "qzo"
+    given = finetune.make_parser().parse_args(["--params", params, "--optimizer", other])
+    with pytest.raises(ValueError, match="qzo with --params scales, qes with --params integers"):
+        finetune.settle(given)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def make_worker():
 
 def actors():
     pool = executors.ray_actors(make_worker, 2)
-    pool.start_seconds = 60.0
+    pool.start_seconds = 200.0
     return pool
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.executors import _workers
 from zojax import executors
+from zojax._evaluation import evaluator
 
 POINTS = [0.1, 0.7, 0.2, -0.8, 0.3, 0.4]
 
@@ -71,7 +72,8 @@ def test_a_cancelled_call_ends_while_it_runs(tmp_path):
         assert is_gone(process)
 
 
-def test_a_worker_that_has_started_needs_no_time_to_start():
+def test_a_worker_that_has_started_needs_no_time_to_start(monkeypatch):
+    monkeypatch.setattr(evaluator, "ALARM", 0.5)
     ends, began = threading.Event(), time.monotonic()
     factory = partial(ThreadPoolExecutor, 1)
     with executors.restarted(factory, kill=lambda pool: pool.shutdown(wait=False)) as pool:

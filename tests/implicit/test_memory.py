@@ -142,6 +142,21 @@ def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     assert ours <= 1.01 * forward + 4 * VOCABULARY * 1024, (ours, forward)
 
 
+def test_noise_beside_a_concatenation_waits_for_its_latest_part():
+    """The first part is the input, which exists from the start."""
+    width, x = 256, normal(0, (8, 256))
+    shapes = [jax.ShapeDtypeStruct((width, width), jnp.float32)] * 3
+
+    def loss(params):
+        a, b, c = params
+        y = jnp.tanh(x @ a) @ b
+        return jnp.mean(y) + jnp.mean(jnp.tanh(jnp.concatenate([x, y]) @ c) ** 2)
+
+    ours = peak_of_donated_step(zojax.estimator(directions.rademacher(), mu=1e-3), loss, shapes)
+    forward = peak(jax.jit(loss).lower(shapes).compile())
+    assert ours <= 1.05 * forward + 4 * width**2, (ours, forward)
+
+
 def test_radii_of_many_directions_need_no_noise_at_once():
     shape = jax.ShapeDtypeStruct((256, 256), jnp.float32)
     source = zojax.estimator(directions.sphere(), num_directions=16, batch_size=1)

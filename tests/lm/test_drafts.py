@@ -316,7 +316,7 @@ def test_a_perturbed_model_drafts_for_itself_with_its_own_layers():
 
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
 def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
-    draft = drafts.text(PLAIN(PARAMS).tokens, size=3)
+    draft = drafts.auto(drafts.text(PLAIN(PARAMS).tokens, size=3), cost=1.2)
     direction, mu = zojax.directions.low_rank(), 0.02
     frame = direction.frame(jax.random.key(0), 3, PARAMS)
 
@@ -385,6 +385,10 @@ def test_the_longest_match_in_the_text_is_followed():
     "call, message",
     [
         (lambda: drafts.lookup(0), "size must be a positive int, got 0"),
+        (
+            lambda: jax.eval_shape(lambda: decode(PARAMS, draft=drafts.text([[1]]))),
+            "give a text for each of the 3 prompts, got 1",
+        ),
         (lambda: drafts.text([[1]], second=-1), "second must be 0 at least, got -1"),
         (lambda: drafts.pool(count=9, capacity=8), "count must be from 1 to capacity, 8, got 9"),
         (lambda: drafts.union(), "union needs a draft at least, got none"),

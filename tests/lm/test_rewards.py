@@ -237,7 +237,11 @@ def test_the_command_trains_continues_and_draws(tmp_path, capsys, monkeypatch):
         (["--task", "gcd", "--mu", "0"], "--mu must be positive, got 0.0"),
         (["--task", "gcd", "--save", "x"], "--save x needs --weights"),
         (["--task", "gcd", "--options", "[1]"], "must be an object"),
-        (["--data", "nowhere.jsonl", "--weights", "nowhere"], "nowhere has no config.json"),
+        (
+            ["--data", "x", "--reward", "no_judge:f"],
+            "start in the folder of no_judge.py, or install",
+        ),
+        (["--data", "nowhere.jsonl", "--weights", "nowhere"], "nowhere is no folder"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, tmp_path, capsys):

@@ -186,7 +186,7 @@ def test_a_trained_model_is_saved_and_generates(tmp_path, capsys):
     "options, message",
     [
         (["--adapter", "folder", "a"], "--adapter folder needs --weights"),
-        (["--weights", "nowhere", "a"], "nowhere has no config.json"),
+        (["--weights", "nowhere", "a"], "nowhere is no folder"),
         (["--new", "0", "a"], "--new must be 1 at least, got 0"),
         (["--temperature", "-1", "a"], "--temperature must not be negative"),
         (["--weights", str(FOLDERS / "llama"), "a"], "has no tokenizer.json"),

@@ -552,6 +552,59 @@ def test_layers_of_several_leaves():
     assert [int(m["c"]) for m in moved] == [0, 0, 1]
 
 
+RUN = []  # an entry for each layer that ran
+
+
+def layer(h, w):
+    h = jnp.tanh(h @ w)
+    jax.debug.callback(lambda _: RUN.append(0), h[0, 0])
+    return h, None
+
+
+def scanned(p):
+    h, _ = jax.lax.scan(layer, p["embed"][np.arange(3)], p["layers"])
+    return jnp.mean(jnp.sin(h @ p["read"]))
+
+
+def written_out(p):
+    h = jnp.ones((2, 4))
+    for name in "abc":
+        h = jax.jit(layer)(h, p[name])[0]
+    return jnp.mean(h)
+
+
+BLOCKS = {"embed": 0, "layers": np.arange(1, 4), "read": 4}
+SHARING = {
+    "scan": (
+        scanned,
+        {"embed": np.ones((5, 4)) / 3, "layers": np.ones((3, 4, 4)) / 4, "read": np.ones((4, 2))},
+        lambda path, leaf: BLOCKS[path[0].key],
+        [6, 6, 5, 4, 3],
+    ),
+    "written out": (written_out, {n: np.ones((4, 4)) / 4 for n in "abc"}, None, [6, 5, 4]),
+}
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_layers_below_the_block_run_once(name):
+    """Without sharing, each step would run 2 points of 3 layers."""
+    loss, params, layer_of, counts = SHARING[name]
+    tx = zojax.block_coordinate(0.1, MU, layer_of=layer_of, key=KEY)
+    step = jax.jit(lambda state: tx.update(None, state, params, value_fn=loss))
+    state, found = tx.init(params), []
+    for _ in counts:
+        RUN.clear()
+        updates, state = step(state)
+        jax.effects_barrier()
+        found.append(len(RUN))
+        z = jax.tree.map(lambda u: -np.sign(u), updates)
+        ends = [loss(jax.tree.map(lambda x, d, o=o: x + o * d, params, z)) for o in (MU, -MU)]
+        slope = abs(float(ends[0] - ends[1])) / (2 * MU)
+        for u, d in zip(jax.tree.leaves(updates), jax.tree.leaves(z), strict=True):
+            np.testing.assert_allclose(np.abs(u), 0.1 * slope * np.abs(d), rtol=1e-4, atol=1e-8)
+    assert found == counts
+
+
 # --- convergence --------------------------------------------------------------------------------------
 
 RATES = np.float32([1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0])

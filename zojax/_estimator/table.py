@@ -1,5 +1,6 @@
 """The table of values V: the loss at each point of each direction."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,7 +41,22 @@ class Evaluations(NamedTuple):
         def draw(i):
             return self.this.direction.draw(self.this.frame, i, self.this.like)
 
-        return self._run(draw, evaluation, self.indices, offsets, self.axis)
+        moving = self.this.direction.moving
+        if moving is None:
+            return self._run(draw, evaluation, self.indices, offsets, self.axis)
+
+        def among(leaves):
+            """The evaluations where these leaves alone move."""
+
+            def draw_them(i):
+                return jax.tree.map(
+                    lambda _, z, moves: z if moves else None, self.this.like, draw(i), leaves
+                )
+
+            return self._run(draw_them, evaluation, self.indices, offsets, self.axis)
+
+        number, sets = moving(self.this.like)
+        return jax.lax.switch(number, [partial(among, leaves) for leaves in sets])
 
     def at_center(self, evaluation) -> PyTree:
         """The same at x: once, or once a direction if directions have data or keys of their own."""
@@ -80,7 +96,7 @@ def _evaluated(of: Evaluations):
     values, aux = _moved(of)
     if 0.0 not in of.choices.stencil.offsets:
         return values, aux
-    center, center_aux = of.at_center(lambda _, i, __: of.own.at(of.params, i))
+    center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
     aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
     return insert_center(of.choices.stencil, values, center), aux
 
@@ -88,26 +104,42 @@ def _evaluated(of: Evaluations):
 def _moved(of: Evaluations):
     """Values (directions, offsets) away from x, and the auxiliary outputs on one axis."""
 
-    def evaluation(z, i, offset):
-        hold, scale = of.choices.hold_in_loops, offset * of.mu
-        return implicit.evaluate(lambda p: of.own.at(p, i), of.params, z, scale, hold_in_loops=hold)
+    hold = of.choices.hold_in_loops
+
+    def evaluation(z, i):
+        fun = partial(_swapped, of.own.at, i)
+        if of.this.direction.moving is None:
+            at = partial(implicit.evaluate, fun, of.params, hold_in_loops=hold)
+        else:
+            at = implicit.points(fun, of.params, z, hold)
+        return lambda z, offset: at(z, offset * of.mu)
 
     values, aux = of.at_each(evaluation, of.choices.moved)
     return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
 
 
+def _swapped(at, i, point):
+    """at(point, i), of the point alone."""
+    return at(point, i)
+
+
 def _linearized(of: Evaluations):
     """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
 
-    def evaluation(z, i, offset):
-        def along(scale):
-            hold = of.choices.hold_in_loops
-            return implicit.evaluate(
-                lambda p: of.own.at(p, i), of.params, z, scale, hold_in_loops=hold
-            )
+    hold = of.choices.hold_in_loops
 
-        value, slope, aux = jax.jvp(along, (0 * offset,), (jnp.ones_like(offset),), has_aux=True)
-        return (value, slope), aux
+    def evaluation(z, i):
+        del z
+        fun = partial(_swapped, of.own.at, i)
+
+        def slope(z, offset):
+            along = partial(implicit.evaluate, fun, of.params, z, hold_in_loops=hold)
+            value, slope, aux = jax.jvp(
+                along, (0 * offset,), (jnp.ones_like(offset),), has_aux=True
+            )
+            return (value, slope), aux
+
+        return slope
 
     (value, slope), aux = of.at_each(evaluation, (1.0,))
     offsets = jnp.asarray(of.choices.stencil.offsets, value.dtype)

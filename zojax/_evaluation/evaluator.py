@@ -21,7 +21,8 @@ from zojax._evaluation.workers import (
     workers_of,
 )
 
-MOMENT = 1.0  # seconds between two checks of an executor while waiting, and for a worker's alarm
+MOMENT = 1.0  # seconds between two checks of an executor while waiting
+ALARM = 5.0  # seconds for a worker to end its own late call
 GRACE = 5.0  # seconds for running calls after their executor was lost
 START = 20.0  # seconds for a new worker to start, unless the executor has `start_seconds`
 
@@ -77,7 +78,7 @@ class Evaluator:
         self.timeout, self.retries, self.final = timeout, retries, final
         self.end, self.arrived = end, arrived
         is_threads = isinstance(executor, ThreadPoolExecutor)
-        self.patience = 0.0 if is_threads else MOMENT  # a worker's own alarm rings first
+        self.patience = 0.0 if is_threads else ALARM  # threads have none
         self.slack: float = getattr(executor, "start_seconds", 0.0 if is_threads else START)
         self.workers = workers_of(self.executor) or math.inf
         self.most = self.workers + getattr(executor, "extra_calls", 0)

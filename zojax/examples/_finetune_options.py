@@ -12,8 +12,9 @@ from zojax.examples import _command
 from zojax.examples._digits import digits_task
 
 TASKS = {"reviews": lm.reviews_task, "digits": digits_task}
-PARAMS = ("shifts", "norms", "lora", "prefix", "full")
+PARAMS = ("shifts", "norms", "lora", "prefix", "full", "scales", "integers")
 OPTIMIZERS = ("mezo", "zo_sgd", "spsa", "adam", "open_es")
+OF_BLOCKS = {"scales": "qzo", "integers": "qes"}  # by the part of quantised weights that they train
 OBJECTIVES = {"nll": "negative log-likelihood", "accuracy": "1 - accuracy", "f1": "1 - F1"}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "bf16": jnp.bfloat16}
 DIRECTIONS = {
@@ -47,6 +48,8 @@ DEFAULTS = {
     ("reviews", "norms"): StepDefaults(600, 8, 1e-3, 1e-2, 1),
     ("reviews", "lora"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): StepDefaults(100, 16, 2e-5, 1e-3, 1),
+    ("reviews", "scales"): StepDefaults(100, 16, 1e-7, 1e-4, 1),
+    ("reviews", "integers"): StepDefaults(20, 16, 1.0, 0.5, 4),
     ("digits", "full"): StepDefaults(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): StepDefaults(60, 16, 1e-3, 1e-2, 1),
     ("jsonl", "lora"): StepDefaults(100, 16, 1e-3, 1e-2, 1),
@@ -90,7 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
     lossy = "of --weights; with --params full bf16 rounds small updates away"
     add("--dtype", choices=tuple(DTYPES), default="float32", help=lossy)
     add = parser.add_argument_group("what to train").add_argument
-    add("--params", choices=PARAMS, help="what to train; lora and prefix need --weights")
+    of_blocks = "lora and prefix need --weights; scales and integers are those of 4-bit reviews"
+    add("--params", choices=PARAMS, help=f"what to train; {of_blocks}")
     add("--rank", type=int, default=lm.Adapter().rank, help="of lora")
     add("--alpha", type=float, default=lm.Adapter().alpha, help="of lora, its scale times the rank")
     add(
@@ -103,15 +107,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--positions", type=int, default=lm.Adapter().positions, help="of prefix")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add = parser.add_argument_group("steps").add_argument
-    add("--optimizer", choices=OPTIMIZERS, default="mezo", help="how to step")
+    of_blocks = "mezo; qzo for scales, qes for integers"
+    add("--optimizer", choices=(*OPTIMIZERS, *OF_BLOCKS.values()), help=f"how to step; {of_blocks}")
     add("--direction", choices=tuple(DIRECTIONS), default="rademacher", help="which way to perturb")
     add("--steps", type=int, help="number of training steps; more than before extend a run")
     add("--batch", type=int, help="examples in a batch")
     add("--learning-rate", type=float, help="the first learning rate")
     add("--schedule", choices=tuple(SCHEDULES), default="cosine", help="of the rate; not of spsa")
     add("--horizon", type=int, help="steps of a cosine to zero, which then begins again; --steps")
-    add("--mu", type=float, help="size of the perturbation")
-    add("--num-directions", type=int, help="directions a step; open_es evaluates twice as many")
+    add("--mu", type=float, help="size of the perturbation; of qes in units of the integers")
+    add("--num-directions", type=int, help="directions a step; open_es and qes take twice as many")
     add("--seed", type=int, default=0, help="of directions, batches and initial weights")
     add = parser.add_argument_group("files").add_argument
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")

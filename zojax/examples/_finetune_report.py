@@ -85,7 +85,8 @@ def describe(
     elapsed: float,
 ) -> str:
     """The closing report; `evaluations` are those of a step, `elapsed` are seconds."""
-    size = sum(p.size for p in jax.tree.leaves(trained.params))
+    halves = {"uint8": 2}  # entries of 4 bits in a byte
+    size = sum(p.size * halves.get(p.dtype.name, 1) for p in jax.tree.leaves(trained.params))
     passes = evaluations * cost.forward_seconds
     rows = task.scores(trained.outputs[0], trained.labels)
     control = "; each best bias is fitted on these same examples" if len(rows) > 1 else ""

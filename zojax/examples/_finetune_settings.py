@@ -9,7 +9,7 @@ from typing import Any
 
 from zojax import lm, logging, trajectory
 from zojax.examples import _command
-from zojax.examples._finetune_options import ACCURACY_DEFAULTS, DEFAULTS
+from zojax.examples._finetune_options import ACCURACY_DEFAULTS, DEFAULTS, OF_BLOCKS
 
 
 def settle(args: argparse.Namespace) -> argparse.Namespace:
@@ -40,6 +40,13 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
         fitting = ", ".join(params for data, params in DEFAULTS if data == args.data)
         task = "--weights" if args.data == "jsonl" else f"--data {args.data}"
         raise ValueError(f"--params {args.params} does not fit {task}; it takes {fitting}.")
+    own = OF_BLOCKS.get(args.params)
+    args.optimizer = args.optimizer or own or "mezo"
+    if (args.optimizer in OF_BLOCKS.values() or own) and args.optimizer != own:
+        pairs = ", ".join(f"{o} with --params {p}" for p, o in OF_BLOCKS.items())
+        raise ValueError(
+            f"--optimizer {args.optimizer} does not fit --params {args.params}; there are {pairs}."
+        )
     defaults = DEFAULTS | ACCURACY_DEFAULTS if args.objective == "accuracy" else DEFAULTS
     _command.fill(args, defaults[args.data, args.params])
     note, steps = _noted(args)

@@ -88,6 +88,7 @@ METHODS: dict[str, Make] = {
     "lozo_m": _method(optimizers.lozo_m),
     "subzero": _method(optimizers.subzero),
     "agzo": _method(optimizers.agzo),
+    "agzo, rank 8": _method(optimizers.agzo, rank=8),
     "guided_es": _method(optimizers.guided_es),
     "coordinate_descent": _method(optimizers.coordinate_descent),
     "hizoo": _method(optimizers.hizoo),

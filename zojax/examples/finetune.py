@@ -5,6 +5,9 @@ evaluations of the loss, no backward pass. By default it trains shifts after the
 layers, as in BitFit (https://arxiv.org/abs/2106.10199). The noise of the method grows with the number of
 parameters, so few and strong parameters suit it. The frozen layers below run once for every review.
 
+`--params scales` and `--params integers` train the 4-bit blocks of the model's file, in 97 MB: their
+scales by `zojax.qzo`, or their integers by `zojax.qes`.
+
 `--data digits` runs the same loop in seconds and downloads nothing.
 
 `--weights` and `--task` bring your own model and data: a local Hugging Face folder, and a JSONL file of
@@ -89,6 +92,10 @@ def _optimizer(args: argparse.Namespace, rate: optax.Schedule) -> zojax.ZerothOr
             return zojax.zeroth_order(optax.adam(rate), estimator, key=args.seed)
         case "open_es":
             return zojax.open_es(rate, args.mu, 2 * count, direction=direction, key=args.seed)
+        case "qzo":  # the scales of a file are float16
+            return zojax.stochastic_rounding(zojax.qzo(rate, args.mu, **sampling))
+        case "qes":
+            return zojax.qes(rate, args.mu, 2 * count, horizon=10, key=args.seed)
     horizon = args.horizon / 10  # Spall's advice
     gain = args.learning_rate * (1 + horizon) ** 0.602  # the first rate is --learning-rate
     return zojax.spsa(gain, args.mu, horizon, **sampling)

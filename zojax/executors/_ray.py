@@ -121,7 +121,7 @@ class _Tasks(Executor):
         with self.lock:
             self.waiting.append(call)
             self._begin()
-        call.add_done_callback(self._ended)
+        call.add_done_callback(lambda _: self._end(call))
         reference.future().add_done_callback(partial(_pass_on, call, WorkerDied))
         return call
 
@@ -135,7 +135,7 @@ class _Tasks(Executor):
             elif wait:
                 call.exception()
 
-    def _ended(self, call: Future) -> None:
+    def _end(self, call: "_Call") -> None:
         with self.lock:
             self.running.discard(call)
             if call in self.waiting:

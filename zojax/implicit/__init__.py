@@ -25,7 +25,7 @@ from zojax.implicit._registry import Rule, rule
 from zojax.implicit._report import Event, Leaf, Report
 from zojax.implicit._rounding import settled_update
 from zojax.implicit._view import View, view
-from zojax.implicit._walk import Context, held_bytes, require_noise, run
+from zojax.implicit._walk import Context, held_bytes, require_noise, run, traced
 
 __all__ = [
     "Context",
@@ -40,6 +40,7 @@ __all__ = [
     "View",
     "evaluate",
     "explain",
+    "points",
     "rule",
     "settled_update",
     "view",
@@ -102,3 +103,40 @@ def evaluate(
     context = Context() if on_missing == "materialise" else strict_context()
     context = replace(context, held_bytes=held_bytes(hold_in_loops))
     return run(context, fun, params, noise, scale, args, kwargs)
+
+
+def points(
+    fun: Callable[..., Any], params: PyTree, noise: PyTree, hold_in_loops: bool | None = None
+) -> Callable[[PyTree, Any], Any]:
+    r"""`at(noise, scale)`, the same as `evaluate(fun, params, noise, scale)` at several scales.
+
+    What no perturbed leaf reaches is evaluated here, once for all points. In a `scan` over stacked
+    layers with `noise.LateNoise`, these are the layers below the first one with noise, if the loop has
+    a carry and stacks no outputs.
+
+    Args:
+      fun: a function of the parameters that JAX can trace.
+      params: as in `evaluate`.
+      noise: as in `evaluate`; `at` takes noise with the same leaves.
+      hold_in_loops: as in `evaluate`.
+
+    Returns:
+      `at`, for the same trace.
+
+    >>> import jax.numpy as jnp, zojax
+    >>> params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    >>> noise = {"a": None, "b": zojax.noise.StoredNoise(jnp.ones(2))}
+    >>> at = zojax.implicit.points(lambda p: jnp.sum(jnp.sin(p["a"]) ** 2 * p["b"]), params, noise)
+    >>> [round(float(at(noise, scale)), 2) for scale in (1.0, -1.0)]
+    [2.83, 0.0]
+    """
+    require_noise(noise)
+    held = held_bytes(hold_in_loops)
+    program = traced(fun, params, noise, 1.0, (), {})
+    leaves = program.perturbed(noise, 1.0)
+    known = Context().known_of(program.closed.jaxpr, program.closed.consts, leaves)
+
+    def at(noise: PyTree, scale: Any) -> Any:
+        return program.at(Context(held_bytes=held, known=known), noise, scale)
+
+    return at

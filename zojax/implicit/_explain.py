@@ -121,7 +121,7 @@ class _Findings:
         # Equations inside of JAX's own functions have no line of the user's, but their calls have.
         eqns = [] if eqn is None else [eqn, *reversed(self.calls)]
         where = next(filter(None, map(_compat.source_line, eqns)), "")
-        event = Event(kind, _name(eqn), where, x.shape, x.nbytes, _remedy(kind, x, eqn))
+        event = Event(kind, _name(eqn), where, x.base.shape, x.nbytes, _remedy(kind, x, eqn))
         events = self.leaves[x.name].events
         if event not in events:
             events.append(event)

@@ -90,6 +90,9 @@ class Perturbed:
       multipliers: of the sum or its square. Only rules with the property `deferred` see them.
       is_squared: the sum is squared. Only rules with the property `deferred` see it.
       bits: of an entry, for an array of integers, which move within their range; else None.
+      first: the noise is zero in so many entries of the first axis; None if unknown.
+      flat: the reshape to a vector across both factors, which waits for a product. Only rules with the
+        property `flat` see it.
     """
 
     name: str
@@ -104,6 +107,8 @@ class Perturbed:
     multipliers: tuple[Multiplier, ...] = ()
     is_squared: bool = False
     bits: int | None = None
+    first: jax.Array | None = None
+    flat: JaxprEqn | None = None
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +116,7 @@ class Perturbed:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.base.shape
+        return self.base.shape if self.flat is None else (self.base.size,)
 
     @property
     def is_factored(self) -> bool:
@@ -119,7 +124,8 @@ class Perturbed:
 
     @property
     def is_low_rank(self) -> bool:
-        return self.is_factored and self.whole is None and not self.is_squared
+        is_sum = self.flat is None and not self.is_squared
+        return self.is_factored and self.whole is None and is_sum
 
     @property
     def is_masked(self) -> bool:
@@ -134,7 +140,7 @@ class Perturbed:
     @property
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
-        return sum(n != 1 for n in self.shape) <= 1
+        return sum(n != 1 for n in self.base.shape) <= 1
 
     @property
     def is_long_vector(self) -> bool:
@@ -177,7 +183,11 @@ class Perturbed:
                 return None
             multipliers.append(Multiplier(part.outs, _apply(part, values, None)))
         return self.replace(
-            sides=sides, factors=factors, whole=whole, multipliers=tuple(multipliers)
+            sides=sides,
+            factors=factors,
+            whole=whole,
+            multipliers=tuple(multipliers),
+            first=None,
         )
 
     def folded(self) -> "Perturbed | None":
@@ -238,6 +248,7 @@ class Perturbed:
                 whole=whole,
                 multipliers=multipliers,
                 held_by=None,
+                first=None,
             )
 
         return (self.base, factor, self.whole, stacked), rebuild
@@ -269,7 +280,8 @@ class Perturbed:
             multipliers = tuple(
                 Multiplier(m.axes, shards[f"multiplier{i}"]) for i, m in enumerate(self.multipliers)
             )
-            return self.replace(join=join, factors=factors, multipliers=multipliers, **kept)
+            kept |= {"multipliers": multipliers, "first": None}
+            return self.replace(join=join, factors=factors, **kept)
 
         return arrays, specs, rebuild
 
@@ -320,7 +332,8 @@ class Perturbed:
         # base, scale and noise.
         if not self.is_vector:
             total = _barriers.waiting(total, self.scale)
-        return lax.transpose(total, tuple(np.argsort(order).tolist()))
+        total = lax.transpose(total, tuple(np.argsort(order).tolist()))
+        return total if self.flat is None else lax.reshape(total, self.shape)
 
     def _moved(self, base: jax.Array, noise: jax.Array) -> jax.Array:
         """Integers, each moved by a rounded scale * noise that keeps it in its range."""
@@ -370,7 +383,8 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -
             f"{name} has dtype {base.dtype}, which cannot be perturbed; "
             "put None in its place in noise."
         )
-    return Perturbed(name, base, scale, *noises.factored(noise), bits=bits)
+    first = getattr(noise, "first", None)
+    return Perturbed(name, base, scale, *noises.factored(noise), bits=bits, first=first)
 
 
 def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:

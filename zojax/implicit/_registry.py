@@ -37,6 +37,8 @@ class Properties(TypedDict, total=False):
     product: bool
     inlined: bool
     deferred: bool
+    known: Callable[..., Any]
+    flat: bool
 
 
 class Primitive(NamedTuple):
@@ -49,6 +51,8 @@ class Primitive(NamedTuple):
     product: bool = False
     inlined: bool = False
     deferred: bool = False
+    known: Callable[..., Any] | None = None
+    flat: bool = False
 
 
 _TABLE: dict[str, Primitive] = {}
@@ -72,6 +76,9 @@ def rule(*names: str, **properties: Unpack[Properties]) -> Callable[[R], R]:
       inlined: a call whose body an optimizer's update looks into.
       deferred: the rule reads `Perturbed.multipliers` and `Perturbed.is_squared`. For other rules,
         multipliers are folded into the base and a factor, and squares are materialised.
+      known: `known(context, eqn, *operands)`, for a call or a loop: what all points of a direction share.
+        Unknown operands are None or `Perturbed`. The rule finds the result in `context.known`.
+      flat: the rule reads `Perturbed.flat`. For other rules, flat arrays are materialised.
 
     Returns:
       A decorator, which returns the rule itself. See `Rule` for its arguments.

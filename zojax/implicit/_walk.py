@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,20 @@ HELD_BYTES = 2**26  # of weights that a loop holds by default: copying them cost
 
 def _ignore(*_: Any) -> None:
     pass
+
+
+class Known(NamedTuple):
+    """What an evaluation knows beforehand of a program, see `Context.known_of`.
+
+    Attributes:
+      done: the numbers of equations that no perturbation reaches.
+      values: their outputs.
+      inner: by equation number, the same of a call, or of a loop `(first iteration, carry)`.
+    """
+
+    done: set[int]
+    values: dict[Any, Any]
+    inner: dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -46,13 +60,16 @@ class Context:
     sources: dict[int, tuple] = field(default_factory=dict)
     # id(array) -> an array that no perturbation reaches.
     fixed: dict[int, Any] = field(default_factory=dict)
-    # Results of operations that XLA does not fuse, in order. Noise without a neighbour waits for the last.
+    # Results of operations that XLA does not fuse, in order, which a perturbation reaches. Noise without
+    # such a neighbour waits for the last.
     milestones: list[jax.Array] = field(default_factory=list)
     # id(long vector) -> (the vector, its array, which all readers share). No kernel makes the noise of a
     # long vector inside of its reader, so making it again would save no memory.
     vectors: dict[int, tuple] = field(default_factory=dict)
     # id(sum) -> (the sum, its terms): products, each an array of the size of the sum.
     sums: dict[int, tuple] = field(default_factory=dict)
+    # Of the program or the loop that is evaluated.
+    known: Any = None
 
     def kept(self, x, eqn: JaxprEqn) -> None:
         """Reports that `eqn` keeps the noise of `x` implicit."""
@@ -83,8 +100,9 @@ class Context:
 
     def stored(self, array: jax.Array) -> jax.Array:
         """`array`, for two products. XLA would repeat its arithmetic for each and store both results."""
-        source = self._source(array)[1]
-        if source is array or not _is_computed(array) or not _is_computed(source):
+        source, eqn = self._source(array)[1], self.origin(array)[0]
+        is_elementwise = eqn is not None and _registry.is_elementwise(eqn)
+        if not is_elementwise or not _is_computed(array) or not _is_computed(source):
             return array
         return stored_once(array, source)
 
@@ -98,7 +116,9 @@ class Context:
         # computation, with parts of the array stored for it.
         pairs = [(y, self._source(y)[1]) for y in beside if _is_computed(y)]
         arrays = [source if _is_computed(source) else y for y, source in pairs]
+        # The compiler may make early what no perturbation reaches.
         arrays += self.milestones[-1:]
+        arrays.sort(key=self.is_fixed)
         # Under shard_map, an array that varies over more mesh axes than `x` would make `x` vary too.
         fits = (y for y in arrays if varying_axes(y) <= varying_axes(x.base))
         # A scale differs between offsets: else XLA would make a low-rank sum before the loop over them.
@@ -125,13 +145,16 @@ class Context:
         self.sources[id(x)] = x, *self._source(x), eqn, operands
 
     def _note(self, eqn: JaxprEqn, operands: Sequence, outs: Sequence) -> None:
-        """Records the source of each output: of an elementwise operation, its latest source."""
-        elementwise = _registry.is_elementwise(eqn)
+        """Records the source of each output: of an elementwise operation, its latest source.
+
+        Also of a concatenation, whose first entry is in its first part, and of a pad.
+        """
+        derives = _registry.is_elementwise(eqn) or eqn.primitive.name in ("concatenate", "pad")
         arrays = [x for x in operands if isinstance(x, jax.core.Tracer)]
         latest = None
-        if arrays and elementwise:
-            sources = (self._source(x, self.begun) for x in arrays)
-            latest = max(sources, key=lambda source: source[0])
+        if arrays and derives:
+            arrays = [x for x in arrays if not self.is_fixed(x)] or arrays
+            latest = max((self._source(x) for x in arrays), key=lambda source: source[0])
         is_fixed = self.is_fixed(*operands)
         for out in outs:
             if isinstance(out, jax.core.Tracer):
@@ -141,7 +164,7 @@ class Context:
                 inner = self.origin(out)  # of an equation inside a call
                 origin = (eqn, operands) if inner[0] is None else inner
                 self.sources[id(out)] = out, time, source, *origin
-                if _is_computed(out) and not elementwise:
+                if _is_computed(out) and not derives and not is_fixed:
                     self.milestones.append(out)
 
     def interpret(self, jaxpr, consts: Sequence, args: Sequence) -> list:
@@ -153,14 +176,40 @@ class Context:
         def read(atom):
             return atom.val if isinstance(atom, Literal) else values[atom]
 
-        for eqn in jaxpr.eqns:
+        known = self.known or Known(set(), {}, {})
+        values |= known.values
+        for i, eqn in enumerate(jaxpr.eqns):
+            if i in known.done:
+                continue
             operands = [read(v) for v in eqn.invars]
+            context = replace(self, known=known.inner.get(i)) if self.known else self
             with _compat.context_of(eqn):
-                outs = self._evaluate(eqn, operands)
+                outs = context._evaluate(eqn, operands)
             self.on_evaluated(eqn, len(self.sources))
             self._note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+    def known_of(self, jaxpr, consts: Sequence, args: Sequence) -> Known:
+        """The values that are the same at all points of a direction; a perturbed argument is unknown."""
+        known = Known(set(), {}, {})
+        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, Literal) else values.get(atom)
+
+        for i, eqn in enumerate(jaxpr.eqns):
+            operands = [read(v) for v in eqn.invars]
+            if not any(x is None or isinstance(x, Perturbed) for x in operands):
+                with _compat.context_of(eqn):
+                    outs = _compat.bind(eqn, *operands)
+                known.done.add(i)
+                known.values.update(zip(eqn.outvars, outs, strict=True))
+                values.update(known.values)
+            elif (found := _registry.lookup(eqn.primitive.name).known) is not None:
+                with _compat.context_of(eqn):
+                    known.inner[i] = found(self, eqn, *operands)
+        return known
 
     def _evaluate(self, eqn: JaxprEqn, operands: Sequence) -> Sequence:
         if not any(isinstance(x, Perturbed) for x in operands):
@@ -171,6 +220,8 @@ class Context:
                 return [sum(rest, first)]
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
+        if not known.flat:
+            operands = [self.plain(x, x.flat) if _is_flat(x) else x for x in operands]
         if known.rule is not None and not known.deferred:
             operands = [self._settled(x, eqn) for x in operands]
         if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
@@ -192,8 +243,9 @@ class Context:
         `changing` are arrays that change in each iteration. Noise without a neighbour waits for one.
         """
         milestones = [x for x in changing if _is_computed(x)][:1]
+        begun = len(self.sources) - 1
         inner = replace(
-            self, vectors={}, milestones=milestones, begun=len(self.sources) - 1, is_body=True
+            self, vectors={}, milestones=milestones, begun=begun, known=None, is_body=True
         )
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
@@ -202,6 +254,10 @@ def _keeps_most(eqn: JaxprEqn) -> bool:
     """Whether this is a slice with most entries of its operand."""
     is_slice = eqn.primitive.name == "slice"
     return is_slice and 2 * _compat.output_type(eqn).size > _compat.operand_type(eqn).size
+
+
+def _is_flat(x) -> bool:
+    return isinstance(x, Perturbed) and x.flat is not None
 
 
 def _is_computed(x) -> bool:
@@ -232,13 +288,39 @@ def require_noise(noise: PyTree) -> None:
             )
 
 
+class Traced(NamedTuple):
+    """A function, traced at its parameters.
+
+    Attributes:
+      closed: the program, of the perturbed leaves.
+      fill: gives the outputs their structure.
+      perturbed: `perturbed(noise, scale)`, the leaves at a point.
+    """
+
+    closed: Any
+    fill: Callable[[list], Any]
+    perturbed: Callable[[PyTree, Any], list[Perturbed]]
+
+    def at(self, context: Context, noise: PyTree, scale) -> Any:
+        """The value at one point."""
+        perturbed = self.perturbed(noise, scale)
+        for x in perturbed:
+            context.on_perturbed(x)
+        outs = context.interpret(self.closed.jaxpr, self.closed.consts, perturbed)
+        return self.fill([context.plain(x, None) for x in outs])
+
+
 def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs):
     """fun(params + scale * noise, *args, **kwargs) under `context`."""
+    return traced(fun, params, noise, scale, args, kwargs).at(context, noise, scale)
+
+
+def traced(fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs) -> Traced:
+    """The program of fun(params, *args, **kwargs), of the leaves that have noise."""
     treedef: Any  # mypy knows no methods of it
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in paths]
-    noises = treedef.flatten_up_to(noise)
-    chosen = [i for i, z in enumerate(noises) if z is not None]
+    chosen = [i for i, z in enumerate(treedef.flatten_up_to(noise)) if z is not None]
     # Under shard_map, a perturbed leaf varies over the same mesh axes as its noise, for the trace too.
     bases = [varying_like(jnp.asarray(leaves[i]), (noise, scale)) for i in chosen]
 
@@ -249,14 +331,11 @@ def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, a
             filled[i] = array
         return fun(treedef.unflatten(filled), *args, **kwargs)
 
-    closed, fill = _compat.trace(evaluation, bases)
-    scale = jnp.asarray(scale)
-    names = [f"params{jax.tree_util.keystr(paths[i][0])}" for i in chosen]
-    perturbed = [
-        perturb(name, base, scale, noises[i])
-        for name, base, i in zip(names, bases, chosen, strict=True)
-    ]
-    for x in perturbed:
-        context.on_perturbed(x)
-    outs = context.interpret(closed.jaxpr, closed.consts, perturbed)
-    return fill([context.plain(x, None) for x in outs])
+    def perturbed(noise, scale):
+        noises, scale = treedef.flatten_up_to(noise), jnp.asarray(scale)
+        return [
+            perturb(f"params{jax.tree_util.keystr(paths[i][0])}", base, scale, noises[i])
+            for base, i in zip(bases, chosen, strict=True)
+        ]
+
+    return Traced(*_compat.trace(evaluation, bases), perturbed)

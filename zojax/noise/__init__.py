@@ -21,6 +21,7 @@ from zojax.noise._lattice import entries_of as entries_of
 from zojax.noise._lattice import moved as moved
 from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._objects import (
+    LateNoise,
     LowRankNoise,
     MaskedNoise,
     MixedNoise,
@@ -49,6 +50,7 @@ __all__ = [
     "EndlessSource",
     "Factored",
     "LatticeNoise",
+    "LateNoise",
     "LowRankNoise",
     "MaskedNoise",
     "MixedNoise",

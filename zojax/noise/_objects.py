@@ -166,6 +166,25 @@ class LowRankNoise:
         return Factored(sides, factors, Outer(), None)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["noise", "first"], meta_fields=[])
+@dataclass(frozen=True)
+class LateNoise:
+    """Noise that is zero in the first `first` entries of its first axis, an int32 scalar."""
+
+    noise: RowNoise | ScaledNoise
+    first: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        return self.noise.dense()
+
+    def factored(self) -> Factored:
+        return self.noise.factored()
+
+
 def factored(noise: Noise) -> Factored:
     """The factors of any noise object; the values of noise without structure."""
     if isinstance(noise, StructuredNoise):

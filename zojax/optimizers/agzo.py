@@ -34,7 +34,8 @@ def agzo(
 
     The step needs the loss: values from outside and replays of logs raise ValueError.
 
-    Independent evidence: none beyond its paper.
+    Independent evidence: behind `mezo` on the digits of `python -m benchmarks methods`, at equal
+    evaluations: a loss of 1.62 with rank 8 and 2.16 with rank 1, for 1.22.
 
     Args:
       learning_rate: eta, a float or a schedule.

@@ -76,6 +76,7 @@ ALGORITHMS = {
     "resample": Row(search.resample(search.coordinate_reset(), 4), MIXED, has_lowest=False),
     "turbo": Row(search.turbo(4), MIXED, amplifies=True),
     "iterated_local_search": Row(search.iterated_local_search(), DISCRETE),
+    "quadratic_model": Row(search.quadratic_model(batch_size=3), MIXED, amplifies=True),
     "quasi_newton": Row(search.quasi_newton(), MIXED, amplifies=True),
     "snes": Row(search.snes(), MIXED, is_monotone=False),
     "cma_es": Row(search.cma_es(), MIXED, amplifies=True),

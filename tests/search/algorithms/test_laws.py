@@ -147,7 +147,7 @@ RELATED = (
 
 
 # The last bits of values decide what they ask for, and NumPy rounds otherwise.
-SENSITIVE = "quasi_newton", "ponss"
+SENSITIVE = "quadratic_model", "quasi_newton", "ponss"
 
 
 @rows(*COMPOSED, *RELATED)

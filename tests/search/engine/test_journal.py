@@ -137,11 +137,14 @@ def test_a_file_that_is_no_journal_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"budget": 11}, r"another budget \(10, now 11\)"),
+        ({"budget": 11}, r"another budget \(10, now 11\): .* pass state=result.search_state"),
         ({"key": 1}, "another key"),
         ({"maximize": True}, "another maximize"),
         ({"algorithm": search.sracos(), "key": 1}, "another algorithm .* another key"),
-        ({"space": search.uniform(-1, 2, (3,))}, "another space"),
+        (
+            {"space": search.uniform(-1, 2, (3,))},
+            r"another space \(Uniform\(.*high=1.* now .*high=2",
+        ),
         ({"init_points": [np.zeros(3)]}, "another init_points"),
     ],
 )

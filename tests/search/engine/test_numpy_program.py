@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from zojax import search
+from zojax.search._random import Random, normals, unit, words
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
 from zojax.search.engine.once import never_twice
@@ -23,6 +24,15 @@ def loop(a):
 
 def cumulated(a):
     return lax.scan(lambda c, x: (c + x, c * x), a[0], a, reverse=True)
+
+
+def handed_through(a):
+    """A branch that changes one of three arrays, inside one that hands them all through."""
+
+    def inner(a, b, c):
+        return lax.cond(a[0, 0] > 9, lambda a, b, c: (a, b + 1, c), lambda *abc: abc, a, b, c)
+
+    return lax.cond(a[0, 0] < 9, inner, lambda a, b, c: (a, b, c * 2), a, 2 * a, 3 * a)
 
 
 FUNCTIONS = {
@@ -87,6 +97,11 @@ FUNCTIONS = {
     ),
     "iota": (lambda a: a + lax.broadcasted_iota(jnp.float32, (3, 4), 1), F),
     "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
+    "handed-through": (handed_through, F),
+    "filled": (lambda a: (jnp.full((3, 4), a[0, 0]) - jnp.full((3, 4), 2.0), a * a[1, 1]), F),
+    "one-choice": (lambda a: (jnp.where(F < 9, a, -a), jnp.where(a[0] < F[0, 3], a, a[:1])), F),
+    "written-twice": (lambda a: (a[1] * 2 + a[1] * 2, jnp.stack([a[0, 1], a[1, 0]])), F),
+    "scalar-division": (lambda a: [lax.div(a[i, 0], 4) + lax.rem(a[i, 0], 5) for i in (0, 2)], N),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
     "while of a batch": (
@@ -121,6 +136,20 @@ def test_equals_jax(name):
     for found, wanted, shape in zip(*map(jax.tree.leaves, (result, expected, shapes)), strict=True):
         assert np.shape(found) == shape.shape and found.dtype == shape.dtype
         np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [words, unit, normals])
+def test_rows_of_random_numbers_equal_jax_in_any_order(rows):
+    def fun(seed, draws):
+        return rows(Random(seed, draws), 5), rows(Random(seed + 1, draws), 5)
+
+    seed = np.array([7, 9], np.uint32)
+    program, _ = numpy_program(fun, seed, np.uint32(0))
+    numbers = np.array([0, 1, 2, 63, 64, 1000, 3, 2**32 - 1], np.uint32)
+    expected = jax.jit(jax.vmap(fun, (None, 0)))(seed, numbers)
+    found = [program(seed, number) for number in numbers]
+    for one, other in zip(zip(*found, strict=True), expected, strict=True):
+        np.testing.assert_allclose(np.stack(one), other, rtol=2e-6)
 
 
 def test_keys_are_their_data():

@@ -8,23 +8,41 @@ are materialised.
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from zojax.implicit import _compat, _registry
 from zojax.implicit._perturbed import Loop, Perturbed
 from zojax.implicit._registry import rule
-from zojax.implicit._walk import Context
+from zojax.implicit._walk import Context, Known
 
 
 def _has_elementwise_body(eqn: JaxprEqn) -> bool:
     return all(map(_registry.is_elementwise, _compat.inner_jaxpr(eqn)[0].eqns))
 
 
-@rule("jit", elementwise=_has_elementwise_body, inlined=True, deferred=True)
-@rule("closed_call", inlined=True, deferred=True)
-@rule("custom_jvp_call", "custom_vjp_call", elementwise=_has_elementwise_body, deferred=True)
-@rule("remat2", deferred=True)
+def _known_of_call(context: Context, eqn: JaxprEqn, *operands) -> Known:
+    return context.known_of(*_compat.inner_jaxpr(eqn), operands)
+
+
+@rule(
+    "jit",
+    elementwise=_has_elementwise_body,
+    inlined=True,
+    deferred=True,
+    flat=True,
+    known=_known_of_call,
+)
+@rule("closed_call", inlined=True, deferred=True, flat=True, known=_known_of_call)
+@rule(
+    "custom_jvp_call",
+    "custom_vjp_call",
+    elementwise=_has_elementwise_body,
+    deferred=True,
+    known=_known_of_call,
+)
+@rule("remat2", deferred=True, known=_known_of_call)
 def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Evaluates the body in place. Values do not need its derivative rules."""
     context.on_call(eqn)
@@ -32,7 +50,27 @@ def call(context: Context, eqn: JaxprEqn, *operands) -> list:
     return context.interpret(jaxpr, consts, operands)
 
 
-@rule("scan", moves=True, deferred=True)
+def _known_of_scan(context: Context, eqn: JaxprEqn, *operands) -> tuple | None:
+    """(first, carry) after the iterations whose noise is zero, of a loop that only has a carry."""
+    del context
+    consts, init, xs = _compat.scan_operands(eqn, operands)
+    noisy = [x for x in xs if isinstance(x, Perturbed)]
+    others = [*consts, *init, *(x for x in xs if not isinstance(x, Perturbed))]
+    unknown = any(x is None or isinstance(x, Perturbed) for x in others)
+    firsts = [x.first for x in noisy if x.first is not None]
+    if unknown or len(firsts) < len(noisy) or eqn.params["reverse"] or len(eqn.outvars) > len(init):
+        return None
+    bases = [x.base if isinstance(x, Perturbed) else x for x in xs]
+    run = jaxpr_as_fun(eqn.params["jaxpr"])
+    first = jnp.min(jnp.stack(firsts))
+
+    def body(i, carry):
+        return run(*consts, *carry, *(x[i] for x in bases))
+
+    return first, lax.fori_loop(0, first, body, init)
+
+
+@rule("scan", moves=True, deferred=True, known=_known_of_scan)
 def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     consts, init, xs = _compat.scan_operands(eqn, operands)
@@ -52,6 +90,13 @@ def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
         return outs[: len(carry)], outs[len(carry) :]
 
     arrays = [arrays for arrays, _ in stacks]
+    if context.known is not None:
+        first, carry = context.known
+
+        def rest(i, carry):
+            return body(carry, jax.tree.map(lambda x: x[i], arrays))[0]
+
+        return lax.fori_loop(first, p["length"], rest, carry)
     options = {k: p[k] for k in ("length", "reverse", "unroll")}
     carry, ys = lax.scan(body, init, arrays, **options)
     return [*carry, *ys]

@@ -3,7 +3,8 @@
     x . (w + scale A B') = x . w + scale (x . A) . B'
 
 Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask
-M of single entries costs one product more for each term of the rank, with the same M for all directions:
+M of single entries costs one product more for each term of the rank, with the same M for all directions.
+A weight with fewer entries than x is materialised instead:
 
     x . (M * a b') = ((x * a) . M) * b
 """
@@ -26,11 +27,12 @@ from zojax.implicit._perturbed import Multiplier, Part, Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
 
-_MASKED_RANK = 8  # of masked noise: with more terms, a weight for each direction costs less
 
-
-@rule("dot_general", deferred=True)
+@rule("dot_general", deferred=True, flat=True)
 def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
+    flat = next((x for x in (lhs, rhs) if isinstance(x, Perturbed) and x.flat), None)
+    if flat is not None:
+        return _of_all_entries(context, eqn, flat.base, lhs, rhs)
     w = _largest_low_rank(lhs, rhs)
     dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
@@ -55,6 +57,9 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
 
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
+    if isinstance(w, Perturbed) and w.is_masked and not _is_wide(w, x):
+        w = w.replace(is_activation=True)  # smaller than the arrays of its product
+        return dot(x, context.plain(w, eqn))
     if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
         return dot(x, context.plain(w, eqn))
     context.kept(w, eqn)
@@ -153,6 +158,28 @@ def _of_two(context: Context, eqn: JaxprEqn, lhs: Perturbed, rhs: Perturbed):
     return total(like, base, (0,) * len(rows) + (1,) * len(columns), terms)
 
 
+def _of_all_entries(context: Context, eqn: JaxprEqn, like: jax.Array, lhs, rhs) -> list:
+    """The product of two vectors, at least one of them flat: that of the arrays before the reshape."""
+    operands = []
+    for x in (lhs, rhs):
+        if isinstance(x, Perturbed) and x.flat and x.base.shape == like.shape:
+            x = x.replace(flat=None)
+        elif len(x.shape) == 1 and not (isinstance(x, Perturbed) and x.flat):
+            x = lax.reshape(context.plain(x, eqn), like.shape)
+        else:
+            return context.fallback(eqn, *(_unflat(context, x) for x in (lhs, rhs)))
+        operands.append(x)
+    every = tuple(range(like.ndim))
+    params = eqn.params | {"dimension_numbers": ((every, every), ((), ()))}
+    types = [getattr(x, "base", x) for x in operands]
+    closed = jax.make_jaxpr(lambda a, b: lax.dot_general(a, b, **params))(*types)
+    return context.interpret(closed.jaxpr, closed.consts, operands)
+
+
+def _unflat(context: Context, x):
+    return context.plain(x, x.flat) if isinstance(x, Perturbed) and x.flat else x
+
+
 def _side_with(x: Perturbed, names, wanted: set) -> int | None:
     """The side whose axes have exactly these names."""
     return next((s for s in (0, 1) if {names[a] for a in x.axes(s)} == wanted), None)
@@ -235,10 +262,15 @@ def _times_factors(
     return contract(thin, left, b, b_names, out, precision)
 
 
+def _is_wide(w: Perturbed, x: jax.Array) -> bool:
+    """Whether x times one factor has fewer entries than the weight."""
+    return x.size * w.factors[0].shape[-1] <= w.base.size
+
+
 def _is_split(w: Perturbed, w_names, out) -> bool:
     """Whether each factor of masked noise multiplies x, or the product."""
-    few = w.is_masked and w.factors[0].shape[-1] <= _MASKED_RANK
-    return few and all(len({w_names[a] in out for a in w.axes(side)}) <= 1 for side in (0, 1))
+    sides = ({w_names[a] in out for a in w.axes(side)} for side in (0, 1))
+    return w.is_masked and all(len(kept) <= 1 for kept in sides)
 
 
 def _times_masked(x: jax.Array, names, w: Perturbed, w_names, out, precision) -> jax.Array:

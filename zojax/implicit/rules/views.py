@@ -12,7 +12,7 @@ from jax.extend.core import JaxprEqn
 
 from zojax.implicit import _compat
 from zojax.implicit._perturbed import Part, PartOf, Perturbed
-from zojax.implicit._registry import rule
+from zojax.implicit._registry import Rule, lookup, rule
 from zojax.implicit._view import view
 from zojax.implicit._walk import Context
 from zojax.noise import Access, Range
@@ -151,6 +151,21 @@ def reshape(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
         if all(inside):
             outs += after
     return _reshaped(eqn, tuple(sorted(outs)))
+
+
+_within_factors = cast(Rule, lookup("reshape").rule)
+
+
+@rule("reshape", elementwise=True, moves=True, deferred=True)
+def flatten(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
+    """Within each factor; a vector of all entries waits for a product, as in `jnp.vdot`."""
+    folded = operand.folded() if operand.is_low_rank and not operand.is_activation else None
+    sides = {s for n, s in zip(operand.shape, operand.sides, strict=True) if n != 1}
+    shape = _compat.output_type(eqn).shape
+    if folded is None or len(sides) < 2 or len(shape) != 1:
+        return [*_within_factors(context, eqn, operand)]
+    context.kept(operand, eqn)
+    return [folded.replace(flat=eqn)]
 
 
 def _blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:

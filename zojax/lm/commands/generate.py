@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--new must be 1 at least, got {args.new}.")
     choose = _choice(args)
     prompts = args.prompts or [line.rstrip("\n") for line in sys.stdin]
+    if not prompts:
+        raise ValueError("there is no prompt; give one, or one a line on the standard input.")
     model = smollm2() if args.weights is None else load(args.weights, DTYPES[args.dtype])
     if args.adapter is not None:
         model = load_adapter(args.adapter, model, args.weights)
@@ -96,8 +98,6 @@ def _encoded(model: Model, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"the prompt {shown(prompt)} has no token; give a text.")
         if max(row) >= model.config.vocabulary:
             raise ValueError(f"the prompt {shown(prompt)} has tokens that the model does not know.")
-    if not rows:
-        raise ValueError("there is no prompt; give one, or one a line on the standard input.")
     lengths = np.array([len(row) for row in rows], np.int32)
     tokens = np.zeros((len(rows), -(-lengths.max() // 8) * 8), np.int32)
     for padded, row in zip(tokens, rows, strict=True):

@@ -117,6 +117,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("reward",) if args.data is None else ("options",):
         if getattr(args, name) is not None:
             raise ValueError(f"--{name} belongs to --{'data' if args.data is None else 'task'}.")
+    if args.reward is not None:
+        _imported(args.reward)  # before a model is loaded
     if args.save is not None and args.weights is None:
         raise ValueError(f"--save {args.save} needs --weights, the folder of its model.")
     for name in (
@@ -196,6 +198,10 @@ def _imported(name: str) -> Any:
         return getattr(importlib.import_module(module), function)
     except AttributeError as error:
         raise ValueError(f"--reward: {error}.") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--reward {name}: {error}; start in the folder of {module}.py, or install it."
+        ) from error
 
 
 def _optimizer(args: argparse.Namespace) -> Any:
@@ -214,9 +220,10 @@ def _print(row: dict[str, Any]) -> None:
         return
     seconds = row["write"] + row["judge"] + row["update"]
     failed = f", {row['failed']} rewards failed" if row["failed"] else ""
+    equal = ", all members equal: nothing to learn" if row["best"] == 0 else ""
     print(
         f"step {row['step'] + 1}: reward {row['reward']:.3f}, best member {row['best']:.3f}, "
-        f"{row['length']:.1f} tokens, {seconds:.1f} s{failed}",
+        f"{row['length']:.1f} tokens, {seconds:.1f} s{failed}{equal}",
         flush=True,
     )
 

@@ -41,6 +41,8 @@ def text(tokens: ArrayLike, size: int = 12, second: int = 3) -> Draft:
     def init(memory: None, text: jax.Array, length: jax.Array) -> jax.Array:
         """`(B, S)`, the other run's texts behind their prompts."""
         del memory
+        if len(other) < len(text):
+            raise ValueError(f"give a text for each of the {len(text)} prompts, got {len(other)}.")
         rows, places = np.arange(len(text))[:, None], length[:, None] + np.arange(other.shape[1])
         return _written(text, length).at[rows, places].set(other[: len(text)], mode="drop")
 

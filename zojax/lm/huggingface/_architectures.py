@@ -25,7 +25,8 @@ def read_config(folder: pathlib.Path) -> tuple[ConfigFile, Architecture]:
         settings = GGUF(folder).settings()
         return settings, architecture_of(settings)
     if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} has no config.json; give a local Hugging Face folder.")
+        missing = "has no config.json" if folder.is_dir() else "is no folder"
+        raise ValueError(f"{folder} {missing}; give a local Hugging Face folder.")
     settings = ConfigFile(folder / "config.json")
     return settings, architecture_of(settings)
 

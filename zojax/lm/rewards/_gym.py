@@ -11,7 +11,7 @@ from zojax.lm.rewards._reward import Reward, each, first_line
 GYM_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\nAnswer:"
 
 # Tasks and difficulties of which SmolLM2-135M-Instruct solves 5 to 60 % with GYM_TEMPLATE
-# (`python -m benchmarks.rl starts`), with short questions and answers.
+# (`python -m benchmarks starts`), with short questions and answers.
 GYM: dict[str, dict[str, Any]] = {
     "basic_arithmetic": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),
     "chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1),

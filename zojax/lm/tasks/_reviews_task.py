@@ -23,7 +23,8 @@ from zojax.lm.tasks._task import Batch, Task, classification
 
 REVIEW_PROMPT = "Review: {}\nSentiment:"
 VERBALIZERS = (" negative", " positive")
-FIRST_TRAINED = 17  # of 30 layers; those below are frozen, but in "full"
+FIRST_TRAINED = 17  # of 30 layers; those below are frozen in "shifts", "norms" and "lora"
+QUANTIZED = "scales", "integers"  # fields of `Quantized` that may be trained
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
 
 
@@ -33,7 +34,8 @@ def reviews_task(params: str, seed: int = 0) -> Task:
     Args:
       params: the trained part. `"shifts"`: vectors added after each norm of the upper layers, zero at
         first; `"norms"`: the gains of these norms; `"lora"`: adapters of rank 8 for queries and values
-        of these layers; `"full"`: every weight.
+        of these layers; `"full"`: every weight; `"scales"` or `"integers"`: of the 4-bit and 8-bit
+        blocks of its file, see `Quantized`.
       seed: of the adapters. Pretrained weights and split are fixed.
 
     Raises:
@@ -41,20 +43,24 @@ def reviews_task(params: str, seed: int = 0) -> Task:
       AssetError: if the model or the reviews cannot be downloaded.
       ModuleNotFoundError: without the extra `finetune`.
     """
-    if params not in ("shifts", "norms", "lora", "full"):
-        raise ValueError(f"params must be 'shifts', 'norms', 'lora' or 'full', got {params!r}.")
-    model = _smollm2.smollm2()
+    known = ("shifts", "norms", "lora", "full", *QUANTIZED)
+    if params not in known:
+        raise ValueError(f"params must be one of {', '.join(known)}, got {params!r}.")
+    model = _smollm2.smollm2(quantized=params in QUANTIZED)
     rows = np.array([model.tokenizer.encode(word).ids[0] for word in VERBALIZERS])
     splits = {}
     for name, part in _reviews.reviews()._asdict().items():
         prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
         splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
-    trained, frozen, lower = _divide(model.params, params, rows, seed)
+    if params in QUANTIZED:
+        join, (trained, frozen, lower) = _joined, _blocks(model.params, params)
+    else:
+        join, (trained, frozen, lower) = combine, _divide(model.params, params, rows, seed)
     prepared = _preparation(model, lower)
 
     def logits(params, frozen, batch):
-        whole = combine(params, frozen)
-        x = batch["hidden"] if "hidden" in batch else whole["embed"][batch["tokens"]]
+        whole = join(params, frozen)
+        x = batch["hidden"] if "hidden" in batch else jnp.asarray(whole["embed"][batch["tokens"]])
         x = llama.blocks(model.config, whole["layers"], x)
         words = whole["words"] if "words" in whole else whole["embed"][rows]
         return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
@@ -103,3 +109,21 @@ def _divide(weights: dict, params: str, rows: np.ndarray, seed: int) -> tuple[di
         return {"layers": lora(upper, jax.random.key(seed))}, frozen, lower
     zeros = jnp.zeros_like(upper["attention_norm"])
     return {"layers": {"attention_shift": zeros, "mlp_shift": zeros}}, frozen, lower
+
+
+def _blocks(weights: dict, field: str) -> tuple[dict, dict, dict]:
+    """One field of all blocks, and all else; each tree has None in the places of the other."""
+    pairs = jax.tree.map_with_path(
+        lambda path, x: (jnp.asarray(x), getattr(path[-1], "name", None) == field), weights
+    )
+    is_pair = lambda x: isinstance(x, tuple)  # noqa: E731
+    trained = jax.tree.map(lambda pair: pair[0] if pair[1] else None, pairs, is_leaf=is_pair)
+    frozen = jax.tree.map(lambda pair: None if pair[1] else pair[0], pairs, is_leaf=is_pair)
+    return trained, frozen, {}
+
+
+def _joined(params: dict, frozen: dict) -> dict:
+    """The two trees of `_blocks` as one."""
+    return jax.tree.map(
+        lambda p, f: f if p is None else p, params, frozen, is_leaf=lambda x: x is None
+    )

@@ -24,7 +24,9 @@ LEAST = 10  # turns left, below which the noisy member does not take over
 SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, compares two answers
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
-LATE, FLOOR = 50, 0.6  # `cma_es` has this share of the evaluations after the first LATE d, or more
+NARROW = 40  # most coordinates of `quadratic_model`
+# `cma_es` has this share of the evaluations, with noise of all, else after the first LATE d.
+LATE, FLOOR = 100, 0.6
 
 
 class Team(NamedTuple):
@@ -89,9 +91,11 @@ def portfolio(
       best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (at least 6 in 10 evaluations after the first 50 d), `quasi_newton`
+    The default members are `cma_es` (at least 6 in 10 evaluations after the first 100 d, or from the start
+    with noise), `quasi_newton`
     (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
-    two or more continuous coordinates. `cma_es(noisy=True)` is the default noisy member.
+    two or more continuous coordinates. In batches of up to 40 coordinates,
+    `quadratic_model` takes the place of `quasi_newton`. `cma_es(noisy=True)` is the default noisy member.
 
     Args:
       members: algorithms with this batch_size. Put the most robust against noise last.
@@ -293,9 +297,8 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     by_coordinate = side_by_side(coordinate_search(), batch_size)
     if np.sum(space.kinds == CONTINUOUS) < 2:
         return (by_coordinate,)
-    smooth = (quasi_newton,) if batch_size == 1 else (quadratic_model, quasi_newton)
-    members = tuple(member(batch_size=batch_size) for member in smooth)
-    return cma_es(batch_size=batch_size), *members, by_coordinate
+    smooth = quadratic_model if batch_size > 1 and space.dimension <= NARROW else quasi_newton
+    return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
 def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
@@ -314,7 +317,8 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     rarest = jnp.argmin(state.used[:n])
-    due = state.used[:n] < team.floors(space) * (state.evaluations - LATE * space.dimension)
+    late = jnp.where(state.noise > 0, 0, LATE * space.dimension)
+    due = state.used[:n] < team.floors(space) * (state.evaluations - late)
     greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)

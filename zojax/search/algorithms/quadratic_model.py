@@ -32,8 +32,15 @@ SLOPE, ERROR = (
     30.0,
     1e-3,
 )  # prior variances of slopes and of third derivatives, by that of curvatures
-FAILURES = 10  # rounds without progress, before another start
-GRID, ZOOMS = 64, 3  # multipliers at once, and how often the grid narrows
+FAILURES, VAIN = (
+    10,
+    4,
+)  # rounds without progress before another start; a round without promise counts as 4
+GRID, ZOOMS, NEWTON = (
+    64,
+    2,
+    4,
+)  # multipliers at once; narrower grids; steps of Newton's method after them
 
 
 class QuadraticModelState(NamedTuple):
@@ -119,7 +126,6 @@ def quadratic_model(*, batch_size: int = 1) -> Algorithm:
         recommended,
         _inject,
         batch_size=batch_size,
-        forget=_forget,
     )
 
 
@@ -141,12 +147,14 @@ def _ask(n: int, space: Space, state: QuadraticModelState):
 
 
 def _directions(space: Space, state: QuadraticModelState, n: int) -> jax.Array:
-    """Steps (n, d) in random directions."""
+    """Steps (n, d) in random directions, orthogonal in each d."""
     d = space.dimension
-    z = standard_normal(words(state.random, n * d)).astype(state.x.dtype).reshape(n, d)
-    z = jnp.where(space.kinds == CONTINUOUS, z, 0.0)
+    z = standard_normal(words(state.random, d * d)).astype(state.x.dtype).reshape(d, d)
+    basis = jnp.linalg.eigh(z + z.T)[1]  # random, as the normals are
+    z = jnp.where(space.kinds == CONTINUOUS, basis[np.arange(n) % d], 0.0)
     length = jnp.sqrt(jnp.sum(z * z, axis=1, keepdims=True))
-    return ASIDE * state.radius * span_of(space) * z / jnp.maximum(length, 1e-30)
+    sign = np.where(np.arange(n) // d % 2, -1.0, 1.0)[:, None]
+    return ASIDE * state.radius * span_of(space) * sign * z / jnp.maximum(length, 1e-30)
 
 
 def _with_trial(space: Space, state: QuadraticModelState) -> QuadraticModelState:
@@ -198,31 +206,41 @@ def _minimum(gradient: jax.Array, curvature: jax.Array, free: jax.Array) -> jax.
     values, basis = jnp.linalg.eigh(h)
     q = g @ basis
     least, tiny = jnp.maximum(-jnp.min(values), 0.0), jnp.finfo(g.dtype).eps * top
-    length = jnp.sqrt(g @ g)
 
-    def lengths(multipliers):
+    def squares(multipliers):
         parts = q / (values + multipliers[:, None])
         return jnp.sum(parts * parts, axis=1)
 
     def narrowed(ends, _):
         grid = ends[0] * (ends[1] / ends[0]) ** jnp.linspace(0.0, 1.0, GRID, dtype=g.dtype)
-        i = jnp.clip(jnp.sum(lengths(least + grid) > 1), 1, GRID - 1)
+        i = jnp.clip(jnp.sum(squares(least + grid) > 1), 1, GRID - 1)
         return jnp.stack([grid[i - 1], grid[i]]), None
 
-    ends = jnp.stack([tiny, length + 2 * tiny])
+    def closer(extra, _):
+        shifted = values + least + extra
+        parts = (q / shifted) ** 2
+        length = jnp.sqrt(jnp.sum(parts))
+        return jnp.maximum(extra + length**2 * (length - 1) / jnp.sum(parts / shifted), tiny), None
+
+    ends = jnp.stack([tiny, jnp.sqrt(g @ g) + 2 * tiny])
     ends, _ = lax.scan(narrowed, ends, None, length=ZOOMS)
-    inside = (jnp.min(values) > tiny) & (lengths(jnp.zeros(1, g.dtype))[0] <= 1)
-    multiplier = jnp.where(inside, 0.0, least + ends[1])
-    return jnp.where(free, -basis @ (q / (values + multiplier)), 0.0)
+    extra, _ = lax.scan(closer, ends[0], None, length=NEWTON)
+    inside = (jnp.min(values) > tiny) & (squares(jnp.zeros(1, g.dtype))[0] <= 1)
+    step = -basis @ (q / (values + jnp.where(inside, 0.0, least + extra)))
+    return jnp.where(free & (g @ g > 0), step, 0.0)
 
 
 def _tell(space: Space, state: QuadraticModelState, x, values) -> QuadraticModelState:
     begins = jnp.isinf(state.base_value)
     tried = ~begins & ~state.explores
     moved = select(tried, _after_trial(state, values[0]), state)
-    i = jnp.argmin(values)
-    gains = values[i] < moved.base_value - 4 * jnp.finfo(values.dtype).eps * jnp.abs(values[i])
-    failures = jnp.where(gains, 0, moved.failures + tried)
+    # The lowest of several new starts may lie in the old basin.
+    again = begins & jnp.isfinite(state.value)
+    i = jnp.argmin(jnp.where(again, jnp.where(jnp.isfinite(values), 0.0, np.inf), values))
+    least = 4 * jnp.finfo(values.dtype).eps * jnp.abs(moved.base_value)
+    gains = values[i] < moved.base_value - least
+    failure = jnp.where(-moved.promise > least, 1, VAIN)
+    failures = jnp.where(gains | begins, 0, moved.failures + tried * failure)
     better = values[i] < moved.base_value
     base = jnp.where(better, x[i], moved.base)
     points, all_values = _nearest(space, moved, base, x, values)
@@ -286,8 +304,3 @@ def _inject(space: Space, state: QuadraticModelState, x, value) -> QuadraticMode
         failures=jnp.int32(0),
     )
     return select(value < state.value, jumped, state)
-
-
-def _forget(state: QuadraticModelState) -> QuadraticModelState:
-    """The function changed: only the curvature and the center stay, as a start without a value."""
-    return _restarted(state)._replace(value=jnp.full_like(state.value, np.inf))

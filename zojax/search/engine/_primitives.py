@@ -27,13 +27,11 @@ def expression_of(eqn: Any) -> str | None:
         if (first.shape, first.dtype) == (result.shape, result.dtype):
             return "{}"
         if name == "convert_element_type":
-            return f"{{}}.astype({result.dtype.name})" if result.dtype.name in NAMES else None
+            return _conversion(first, result.dtype.name)
         if not result.shape:
             return f"{{}}[{', '.join('0' * len(first.shape))}]"
     if name == "select_n" and len(eqn.invars) == 3 and not first.shape:
         return CHOICE
-    if name == "dynamic_slice":
-        return _slice_text(first.shape, eqn.params["slice_sizes"])
     if name == "shift_right_logical" and first.dtype.kind == "u":
         return "{} >> {}"
     if not result.shape and name in OF_SCALARS:
@@ -41,6 +39,13 @@ def expression_of(eqn: Any) -> str | None:
     if not result.shape and name == "not" and result.dtype == bool:
         return "{} ^ true"  # faster than `~`
     return OPERATORS.get(name)
+
+
+def _conversion(operand: Any, kind: str) -> str | None:
+    if kind not in KINDS:
+        return None
+    is_flag = not operand.shape and operand.dtype == bool
+    return f"{kind}_1 if {{}} else {kind}_0" if is_flag else f"{{}}.astype({kind})"
 
 
 def form_of(eqn: Any) -> Callable[..., Any]:
@@ -151,42 +156,27 @@ def _slice(eqn):
     return lambda a: a[index]
 
 
-def _slice_text(shape, sizes) -> str:
-    """A dynamic slice, whose starts are moved into the array."""
-    parts = [
-        ":" if n == k else f"(i := {_start(axis, n - k)}) : i + {k}"
-        for axis, (n, k) in enumerate(zip(shape, sizes, strict=True), start=1)
-    ]
-    return f"{{0}}[{', '.join(parts)}]"
-
-
-def _start(operand: int, last: int) -> str:
-    return f"min(max({{{operand}}}.item(), 0), {last})"
-
-
-def entry_text(eqn) -> str:
-    """The one entry of a dynamic slice of a vector."""
-    return f"{{0}}[{_start(1, eqn.invars[0].aval.shape[0] - 1)}]"
+def _dynamic_slice(eqn):
+    sizes = eqn.params["slice_sizes"]
+    if len(sizes) == 1:
+        size = sizes[0]
+        return lambda a, i: a[i : i + size]
+    return lambda a, *starts: a[_window(starts, sizes)]
 
 
 def _dynamic_update_slice(eqn):
-    shape, sizes = (v.aval.shape for v in eqn.invars[:2])
+    sizes = eqn.invars[1].aval.shape
 
     def update(a, new, *starts):
         a = a.copy()
-        first = (min(max(i.item(), 0), n - k) for i, n, k in zip(starts, shape, sizes, strict=True))
-        a[tuple(slice(i, i + k) for i, k in zip(first, sizes, strict=True))] = new
+        a[_window(starts, sizes)] = new
         return a
 
-    def update_vector(a, new, start):
-        a, i = a.copy(), min(max(start.item(), 0), last)
-        a[i : i + size] = new
-        return a
+    return update
 
-    if len(shape) != 1:
-        return update
-    size, last = sizes[0], shape[0] - sizes[0]
-    return update_vector
+
+def _window(starts, sizes) -> tuple[slice, ...]:
+    return tuple([slice(i, i + k) for i, k in zip(starts, sizes, strict=True)])
 
 
 class _Windows:
@@ -368,10 +358,22 @@ def _index(function, eqn):
 
 
 def _cumulated(function, eqn):
-    axis, dtype = eqn.params["axis"], _dtype(eqn)
+    axis, dtype, accumulate = eqn.params["axis"], _dtype(eqn), function.accumulate
     if not eqn.params["reverse"]:
-        return lambda a: function(a, axis=axis).astype(dtype, copy=False)
-    return lambda a: np.flip(function(np.flip(a, axis), axis=axis), axis).astype(dtype, copy=False)
+        return lambda a: accumulate(a, axis, dtype)
+    return lambda a: np.flip(accumulate(np.flip(a, axis), axis, dtype), axis)
+
+
+def _stack(eqn):
+    shape, dtype, before = _shape(eqn), _dtype(eqn), (slice(None),) * eqn.params["axis"]
+
+    def stack(*parts):
+        out = np.empty(shape, dtype)
+        for i, part in enumerate(parts):
+            out[(*before, i)] = part
+        return out
+
+    return stack
 
 
 def _round(eqn):
@@ -409,10 +411,12 @@ OF_SCALARS = {
     "min": "{0} if {0} <= {1} or {0} != {0} else {1}",
     "clamp": "{0} if {1} < {0} else {2} if {1} > {2} else {1}",
     "is_finite": "{0} - {0} == 0",
+    "rem": "{0} % {1} if {0} >= 0 and {1} > 0 else fmod({0}, {1})",
 }
 CHOICE = "{2} if {0} else {1}"
 KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
-NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_}  # in expressions
+NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_, "fmod": np.fmod}
+NAMES |= {f"{kind}_{n}": np.dtype(kind).type(n) for kind in KINDS for n in (0, 1)}
 SHAPED = (
     "reshape",
     "squeeze",
@@ -456,6 +460,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
+    "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather,
     "scatter": _scatter,
@@ -468,7 +473,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "transpose": lambda eqn: lambda a: np.transpose(a, eqn.params["permutation"]),
     "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
     "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
-    "stack": lambda eqn: lambda *a: np.stack(a, eqn.params["axis"]),
+    "stack": _stack,
     "triangular_solve": _triangular_solve,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
     "reduce_sum": partial(_reduced, np.add),
@@ -479,8 +484,8 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "reduce_and": partial(_reduced, np.logical_and),
     "argmax": partial(_index, np.ndarray.argmax),
     "argmin": partial(_index, np.ndarray.argmin),
-    "cumsum": partial(_cumulated, np.cumsum),
-    "cumprod": partial(_cumulated, np.cumprod),
-    "cummax": partial(_cumulated, np.maximum.accumulate),
-    "cummin": partial(_cumulated, np.minimum.accumulate),
+    "cumsum": partial(_cumulated, np.add),
+    "cumprod": partial(_cumulated, np.multiply),
+    "cummax": partial(_cumulated, np.maximum),
+    "cummin": partial(_cumulated, np.minimum),
 }

@@ -33,15 +33,13 @@ def count_of(constraints: Constraints) -> int:
     return require_count("constraints", constraints)
 
 
-def with_constraints(
-    problem: Problem, constraints: Constraints, num: int, has_aux: bool
-) -> Problem:
+def with_constraints(problem: Problem, constraints: Constraints, has_aux: bool) -> Problem:
     """The problem whose function returns rows (..., 1 + num), for an algorithm that takes them.
 
     By the rules, the value of an infeasible point does not matter. It is 0, and needs no call of `fun` if
     the constraints are functions.
     """
-    functions = (constraints,) if callable(constraints) else constraints
+    num, functions = count_of(constraints), (constraints,) if callable(constraints) else constraints
     ruled = by_rules(problem.algorithm, problem.space)
     return problem._replace(
         fun=partial(_row, problem.fun, functions, has_aux, ruled),

@@ -61,12 +61,26 @@ def numpy_programs(
 def _by_numpy(
     algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
 ) -> HostPrograms:
-    shape = jax.ShapeDtypeStruct
-    start, state = numpy_program(partial(first_state, algorithm, space, budget), shape((), key))
+    start, state = numpy_program(
+        partial(first_state, algorithm, space, budget), jax.ShapeDtypeStruct((), key)
+    )
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
-    n, d = algorithm.batch_size, space.dimension
-    of_one = algorithm.value_shape
+    leaves, structure = jax.tree.flatten(state)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return HostPrograms(
+        start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        **_steps_by_numpy(algorithm, space, structure, shapes, dtype),
+    )
+
+
+@lru_cache(PROGRAMS)
+def _steps_by_numpy(
+    algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any
+) -> dict[str, Any]:
+    """All programs but `start`: most budgets share them."""
+    shape, n, d = jax.ShapeDtypeStruct, algorithm.batch_size, space.dimension
+    state, of_one = structure.unflatten([shape(*leaf) for leaf in shapes]), algorithm.value_shape
     x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
     ask, _ = numpy_program(partial(algorithm.ask, space), state)
     tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
@@ -80,8 +94,8 @@ def _by_numpy(
         return x, leaves
 
     def resume(earlier):
-        both = zip(jax.tree.leaves(earlier), jax.tree.leaves(state), strict=True)
-        return [np.asarray(leaf, like.dtype) for leaf, like in both]
+        both = zip(jax.tree.leaves(earlier), shapes, strict=True)
+        return [np.asarray(leaf, kind) for leaf, (_, kind) in both]
 
     def step(leaves, x, values, asks):
         leaves = tell(*leaves, x, values)
@@ -90,18 +104,17 @@ def _by_numpy(
     def end(leaves):
         # JAX would round float64 to its own precision.
         arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
-        return jax.tree.unflatten(jax.tree.structure(state), arrays), *best(*leaves)
+        return structure.unflatten(arrays), *best(*leaves)
 
-    return HostPrograms(
-        start=lambda key: start(np.asarray(jax.random.key_data(key))),
-        resume=resume,
-        ask=ask_one,
-        tell=lambda leaves, x, values: tell(*leaves, x, values),
-        step=step,
-        inject=lambda leaves, x, value: inject(*leaves, x, value),
-        end=end,
-        dtype=dtype,
-    )
+    return {
+        "resume": resume,
+        "ask": ask_one,
+        "tell": lambda leaves, x, values: tell(*leaves, x, values),
+        "step": step,
+        "inject": lambda leaves, x, value: inject(*leaves, x, value),
+        "end": end,
+        "dtype": dtype,
+    }
 
 
 @lru_cache(PROGRAMS)

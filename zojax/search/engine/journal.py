@@ -25,6 +25,7 @@ from zojax.search.engine.task import Problem, SearchTask
 
 FORMAT = "zojax search journal 1"
 START = b'{"journal": "zojax search'  # of every journal
+CONTINUE = " To continue a finished search, pass state=result.search_state and another log."
 
 
 class Journal:
@@ -81,10 +82,11 @@ class Journal:
         found, search = self.header["search"], json.loads(json.dumps(search))
         names = [n for n in search if found.get(n) != search[n]]
         if names:
-            both = [f"{n} ({_brief(found.get(n))}, now {_brief(search[n])})" for n in names]
+            pairs = [(n, *_apart(found.get(n), search[n])) for n in names]
+            both = [f"{n} ({_brief(then)}, now {_brief(now)})" for n, then, now in pairs]
             raise ValueError(
                 f"log {self.path} is of a search with another {', another '.join(both)}: choose another "
-                "path, or pass the same arguments."
+                f"path, or pass the same arguments.{CONTINUE if names == ['budget'] else ''}"
             )
 
     def run(self, number: int, problem: Problem) -> "RunJournal":
@@ -160,7 +162,7 @@ class RunJournal:
             for number, line in self.known.items()
             for place, step, value in line.get("reports", ())
         ]
-        return [report for _, *report in sorted(made)]
+        return [(number, step, value) for _, number, step, value in sorted(made)]
 
     def next_told(self, numbers: Any) -> int | None:
         """Which of these evaluations ended first. It is not returned again."""
@@ -223,6 +225,13 @@ def _digest(arrays: tuple) -> str:
 def _text_of(*values: Any) -> str:
     """The values as text, without addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", " ".join(map(repr, values)))
+
+
+def _apart(then: Any, now: Any) -> tuple[Any, Any]:
+    """Two values; of lists of equal length, the first items that differ."""
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        return next(_apart(a, b) for a, b in zip(then, now, strict=True) if a != b)
+    return then, now
 
 
 def _brief(value: Any) -> str:

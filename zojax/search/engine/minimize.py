@@ -40,6 +40,7 @@ from zojax.search.engine.front_result import front_result_of
 from zojax.search.engine.host import on_host
 from zojax.search.engine.host_programs import numpy_programs
 from zojax.search.engine.journal import Journal, identity_of
+from zojax.search.engine.outcome import Outcome
 from zojax.search.engine.overflow import warn_of_overflow
 from zojax.search.engine.plan import plan
 from zojax.search.engine.reporter import Reporter
@@ -121,7 +122,8 @@ def minimize(
     **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
     goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
     evaluations in flight are made again. The journal knows all arguments that decide the points, but not
-    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well. `time_budget` counts per call.
+    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well.
+    `time_budget` counts per call.
 
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
     (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
@@ -205,9 +207,8 @@ def minimize(
     >>> result.best["kind"], round(result.best["x"], 2), result.evaluations
     (1, 1.0, 300)
     """
-    space, repeats = as_space(space), require_count("repeats", repeats)
-    ends = {"time_budget": time_budget, "target": target, "patience": patience}
-    limit, planned = as_budget(budget, space, **ends)
+    space, ends = as_space(space), {"target": target, "patience": patience}
+    limit, planned = as_budget(budget, space, time_budget=time_budget, **ends)
     if state is not None:
         state = as_state(state)
         planned = state.budget
@@ -215,29 +216,23 @@ def minimize(
     require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)
     flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
-    require_settings(**ends, args=args, **flags)
-    limit_of_call = require_limits(timeout, retries, executor)
-    of_calls: dict[str, Any] = {
-        "executor": executor,
-        "timeout": timeout,
-        "retries": retries or None,
-    }
+    require_settings(**ends, time_budget=time_budget, args=args, **flags)
+    seconds_of_call = require_limits(timeout, retries, executor)
+    of_calls = {"executor": executor, "timeout": timeout, "retries": retries, "pruner": pruner}
     if batched:
-        require_unbatched(**of_calls, pruner=pruner)
-    for_the_host = of_calls | {"pruner": pruner, "log": log}
-    for_the_host |= {"has_aux": has_aux, "batched": batched}
-    num = count_of(constraints)
+        require_unbatched(**of_calls)
     algorithm = choose_algorithm(
-        algorithm, space, planned, executor, objectives, batched, num, with_key
+        algorithm, space, planned, executor, objectives, batched, count_of(constraints), with_key
     )
-    sign = sign_of(maximize, algorithm.objectives)
-    for_one = {"target": target, "patience": patience, "pruner": pruner, "state": state}
-    require_one_objective(algorithm.objectives, **for_one, constraints=constraints)
+    for_one = ends | {"pruner": pruner, "state": state, "constraints": constraints}
+    require_one_objective(algorithm.objectives, **for_one)
+    repeats, sign = require_count("repeats", repeats), sign_of(maximize, algorithm.objectives)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
-    if num:
+    if constraints is not None:
         require_unconstrained(init_values=init_values, pruner=pruner)
-        problem = with_constraints(problem, constraints, num, has_aux)
-    traced = is_compiled(jit, problem, args, **for_the_host)
+        problem = with_constraints(problem, constraints, has_aux)
+    on_host_only = of_calls | {"log": log, "has_aux": has_aux, "batched": batched}
+    traced = is_compiled(jit, problem, args, **on_host_only)
     problem = problem._replace(fun=traced_anew(problem.fun) if traced else problem.fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
@@ -264,28 +259,29 @@ def minimize(
                 journal=journal,
                 state=state,
                 pruner=pruner,
-                timeout=limit_of_call,
+                timeout=seconds_of_call,
                 retries=retries,
             )
             if journal is not None:
                 journal.begin(identity_of(task, executor), seed)
-            if traced and (jit or not _starts_faster_on_host(task)):
-                outcome = on_device(task)
-            else:
-                callee = calls.compiled(problem) if traced else calls.plain(problem)
-                outcome = on_host(task, executor, callee)
+            outcome = _run(task, executor, traced, jit)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    if problem.is_front:
-        result: SearchResult = front_result_of(task, outcome, seed, planned)
-    else:
-        result = result_of(task, outcome, seed, planned)
+    result = (front_result_of if problem.is_front else result_of)(task, outcome, seed, planned)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
     if traced and not with_key and not problem.value_shape:
         warn_of_overflow(problem, args, result)
     return result
+
+
+def _run(task: SearchTask, executor: Executor | None, traced: bool, jit: bool | None) -> Outcome:
+    """As one program, or on the host, where a function that JAX traced is compiled alone."""
+    if traced and (jit or not _starts_faster_on_host(task)):
+        return on_device(task)
+    callee = calls.compiled(task.problem) if traced else calls.plain(task.problem)
+    return on_host(task, executor, callee)
 
 
 def _starts_faster_on_host(task: SearchTask) -> bool:

@@ -20,7 +20,6 @@ from zojax.search.engine._primitives import (
     ELEMENTWISE,
     NAMES,
     SHAPED,
-    entry_text,
     expression_of,
     form_of,
 )
@@ -81,7 +80,9 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
-        self.entries: dict[str, tuple[str, list[str]]] = {}  # the one entry of an array
+        self.entries: dict[
+            str, list[str]
+        ] = {}  # the vector and the place of the one entry of an array
         self.count = itertools.count()
         self.arguments = [self._new() for _ in jaxpr.invars]
         self._bind(jaxpr.invars, self.arguments)
@@ -126,6 +127,8 @@ class Source:
         """The names of an equation's results."""
         name = eqn.primitive.name
         text = expression_of(eqn)
+        if name in ("dynamic_slice", "dynamic_update_slice"):
+            operands = self._bounded(eqn, operands)
         if name == "select_n" and (known := self.values.get(operands[0])) is not None:
             if known.size and np.all(known == known.flat[0]):
                 return [operands[1 + int(known.flat[0])]]
@@ -137,7 +140,7 @@ class Source:
             if operands[0] in self.scalars:
                 return [self.scalars[operands[0]]]
             if operands[0] in self.entries:
-                text, operands = self.entries[operands[0]]
+                text, operands = "{}[{}]", self.entries[operands[0]]
         if text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
@@ -151,8 +154,25 @@ class Source:
         if name in SHAPED and not eqn.invars[0].aval.shape:
             self.scalars[results[0]] = operands[0]
         if name == "dynamic_slice" and eqn.outvars[0].aval.shape == (1,):
-            self.entries[results[0]] = entry_text(eqn), operands
+            self.entries[results[0]] = operands
         return results
+
+    def _bounded(self, eqn: Any, operands: list[str]) -> list[str]:
+        """The operands of a dynamic slice or update, with starts as ints that fit the array."""
+        window = eqn.outvars[0] if eqn.primitive.name == "dynamic_slice" else eqn.invars[1]
+        shape, sizes = eqn.invars[0].aval.shape, window.aval.shape
+        first = len(operands) - len(shape)
+        lasts = [n - k for n, k in zip(shape, sizes, strict=True)]
+        return operands[:first] + list(map(self._place, operands[first:], lasts))
+
+    def _place(self, start: str, last: int) -> str:
+        text = f"min(max({start}.item(), 0), {last})"
+        if start in self.values:
+            return self._value(eval(text, self.values))
+        if text not in self.known:
+            self.known[text] = [self._new()]
+            self.lines.append(Line(self.known[text], text, [start], unpacks=False))
+        return self.known[text][0]
 
     def _computed(self, eqn: Any, operands: list[str], text: str) -> list[str]:
         """The names of constant results; none if an operand is no constant."""
