@@ -42,7 +42,7 @@ def _zero_after(array):
     return lax.optimization_barrier((jnp.uint32(0), array))[0]
 
 
-_zero_from = scalar_of_shard(_zero, "zero_from", on_tpus=_zero_after)
+_zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
 
 
 @jax.custom_jvp
@@ -89,7 +89,7 @@ def _one_trip(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
-_settle = same_of_shard(_one_trip, "settle", on_tpus=lambda x: x)
+_settle = same_of_shard(_one_trip, "settle", otherwise=lambda x: x)
 
 
 def once(fun: Callable, x: jax.Array, *args: Any) -> Any:

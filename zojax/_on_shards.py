@@ -6,60 +6,58 @@ a shard. `jax.experimental.custom_partitioning` does the same, but needs the mes
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 
 import jax
 import numpy as np
-from jax._src import xla_bridge
-from jax._src.lib import xla_client
 from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
 
 
-def scalar_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
+def scalar_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
     """`fun` from an array to a uint32 scalar, the same for all shards and all of a batch.
 
-    XLA asks for no program of a shard on TPUs: a program for several of them is `on_tpus` of the array.
+    Only on CPUs, XLA asks for the program of a shard. On other devices, a program for several has
+    `otherwise` of the array.
     """
 
     def type_of(x):
         sharding = x.sharding.update(spec=jax.P())
         return x.update(shape=(), dtype=np.dtype(np.uint32), weak_type=False, sharding=sharding)
 
-    return _primitive(fun, name, on_tpus, type_of, lambda axis: None, keeps=False)
+    return _primitive(fun, name, otherwise, type_of, lambda axis: None, keeps=False)
 
 
-def same_of_shard(fun: Callable, name: str, on_tpus: Callable) -> Callable:
+def same_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
     """`fun` from an array to the same array."""
-    return _primitive(fun, name, on_tpus, lambda x: x, lambda axis: axis, keeps=True)
+    return _primitive(fun, name, otherwise, lambda x: x, lambda axis: axis, keeps=True)
 
 
-def _primitive(fun, name, on_tpus, type_of, axis_of_batch, keeps: bool) -> Callable:
+def _primitive(fun, name, otherwise, type_of, axis_of_batch, keeps: bool) -> Callable:
     primitive, call = Primitive(name), f"zojax_{name}"
-    whole, several = (mlir.lower_fun(f, multiple_results=False) for f in (fun, on_tpus))
+    whole, several = (mlir.lower_fun(f, multiple_results=False) for f in (fun, otherwise))
 
     def lower(ctx, x):
-        if _is_alone(ctx.module_context):
-            return whole(ctx, x)
+        if _is_alone(ctx.module_context) or not _is_registered(call, fun, keeps):
+            return lower_otherwise(ctx, x)
         results = jax.ffi.ffi_lowering(call)(ctx, x)
         if keeps:
             results[0].owner.attributes["sdy.sharding_rule"] = _entry_by_entry(ctx.avals_in[0])
         return results
 
-    def lower_on_tpus(ctx, x):
+    def lower_otherwise(ctx, x):
         return (whole if _is_alone(ctx.module_context) else several)(ctx, x)
 
     def batch(xs, axes):
         return primitive.bind(*xs), axis_of_batch(*axes)
 
-    primitive.def_impl(on_tpus)
+    primitive.def_impl(otherwise)
     primitive.def_abstract_eval(type_of)
     ad.defjvp(primitive, None)
     batching.primitive_batchers[primitive] = batch
-    mlir.register_lowering(primitive, lower)
-    mlir.register_lowering(primitive, lower_on_tpus, platform="tpu")
-    _register(call, fun, keeps)
+    mlir.register_lowering(primitive, lower, platform="cpu")
+    mlir.register_lowering(primitive, lower_otherwise)
     return primitive.bind
 
 
@@ -83,8 +81,16 @@ def _entry_by_entry(x):
     )
 
 
-def _register(call: str, fun: Callable, keeps: bool) -> None:
-    """Tells XLA, and its plugins, the program of a shard; the result is sharded as x, or on all devices."""
+@cache
+def _is_registered(call: str, fun: Callable, keeps: bool) -> bool:
+    """Tells XLA the program of a shard; the result is sharded as x, or on all devices.
+
+    JAX has no public name for it. Where this one is missing, nothing is registered.
+    """
+    try:
+        from jaxlib.xla_client import HloSharding, register_custom_call_partitioner
+    except ImportError:
+        return False
 
     def partition(shapes, shardings, shape, sharding, config):
         del shape, sharding, config
@@ -94,15 +100,13 @@ def _register(call: str, fun: Callable, keeps: bool) -> None:
         return program, shardings, result(shapes, shardings)
 
     def result(shapes, shardings, *_):
-        return shardings[0] if keeps else xla_client.HloSharding.replicate()
+        return shardings[0] if keeps else HloSharding.replicate()
 
-    register = partial(
-        xla_client.register_custom_call_partitioner,
+    register_custom_call_partitioner(
         name=call,
         prop_user_sharding=lambda sharding, *_: sharding,
         partition=partition,
         infer_sharding_from_operands=result,
         can_side_effecting_have_replicated_sharding=True,
     )
-    register()
-    xla_bridge.register_plugin_callbacks(register)
+    return True
