@@ -1,7 +1,7 @@
 """Writes the tables and pictures of the pages from results/ alone.
 
-Between `<!-- begin NAME -->` and `<!-- end -->` a page has the table NAME of the CPU's results. Every other
-device gets a page beside its results.
+Between `<!-- begin NAME -->` and `<!-- end -->` a page has the table NAME of the CPU's results, or the
+table `NAME-DEVICE`. Every other device gets a page beside its results.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import pictures, store, tables
 from benchmarks.sections import SECTIONS, steps
 
-PAGES = (store.ROOT / "benchmarks" / "README.md",)
+PAGES = tuple(store.ROOT / page for page in ("benchmarks/README.md", "docs/guides/scaling.md"))
 EMPTY = "Not measured yet."
 
 
@@ -25,6 +25,16 @@ def parts(folder: Path) -> dict[str, str]:
     text = {name: store.markdown(lines) if lines else EMPTY for name, lines in found.items()}
     headline = tables.versus(contest_rows(folder))
     return {"versus": store.markdown(headline, digits=2) if headline else EMPTY} | text
+
+
+def all_parts(results: Path) -> dict[str, str]:
+    """The parts of the CPU, and those of all devices with their names."""
+    others = {
+        f"{name}-{folder.name}": table
+        for folder in folders(results)
+        for name, table in parts(folder).items()
+    }
+    return parts(results / "cpu") | others
 
 
 def device_page(folder: Path) -> str | None:
@@ -68,5 +78,6 @@ def write(results: Path, pages: tuple[Path, ...] = PAGES) -> None:
         if text:
             (folder / "README.md").write_text(text)
     if results == store.RESULTS:
+        found = all_parts(results)
         for path in pages:
-            path.write_text(fill(path.read_text(), parts(results / "cpu")))
+            path.write_text(fill(path.read_text(), found))

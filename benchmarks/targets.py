@@ -11,7 +11,6 @@ from importlib import metadata
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
 
 # Without all of these libtpu asks a metadata server about the machine.
 TPU_VARIABLES = {
@@ -46,15 +45,15 @@ def needed(package: str) -> None:
         raise ModuleNotFoundError(f"{package} is not installed.", name=package) from None
 
 
-def v5e() -> SingleDeviceSharding:
-    """A TPU v5e."""
+def v5e() -> list:
+    """Eight TPUs v5e."""
     needed("libtpu")
     os.environ.update({k: os.environ.get(k, v) for k, v in TPU_VARIABLES.items()})
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-    return SingleDeviceSharding(topology.devices[0])
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
+    return topology.devices
 
 
-def h100() -> SingleDeviceSharding:
+def h100() -> list:
     """An H100; call it before JAX looks for devices."""
     for name in ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12"):
         needed(name)
@@ -66,7 +65,7 @@ def h100() -> SingleDeviceSharding:
     topology = topologies.get_topology_desc(
         platform="cuda", topology_name="h100", target_config=H100, topology="1x1x1"
     )
-    return SingleDeviceSharding(topology.devices[0])
+    return topology.devices
 
 
 TARGETS = {"tpu-v5e": v5e, "h100": h100}

@@ -42,11 +42,14 @@ def prepare(
     compiled. `target` is a device in `benchmarks.targets` to compile for, which need not be present.
     """
     entry = CONTESTANTS[contestant]
-    sharding = None
+    if entry.devices:
+        flag = f"--xla_force_host_platform_device_count={entry.devices}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    devices = []
     if target:
         from benchmarks import targets
 
-        sharding = targets.TARGETS[target]()
+        devices = targets.TARGETS[target]()
     build = importlib.import_module(f"benchmarks.contestants.{entry.module}").build
     if entry.environment == "torch":
         host = build(**work, platform=platform, **entry.settings)
@@ -61,9 +64,11 @@ def prepare(
     size = sum(x.size for x in jax.tree.leaves(getattr(made, "params", ())))
     if entry.limit and size > entry.limit:
         raise ValueError(f"not above {entry.limit:,} parameters: {entry.beyond}.")
-    program = build(made, **entry.settings)
+    mesh = {"devices": devices or jax.devices()} if entry.devices else {}
+    program = build(made, **mesh, **entry.settings)
     if isinstance(program, Host):
         return Ready(program.run, program)
+    sharding = jax.sharding.SingleDeviceSharding(devices[0]) if devices else None
     return compiled(program, made, run, sharding)
 
 

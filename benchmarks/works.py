@@ -69,6 +69,7 @@ ALONE = (
     "race on reviews",
     "scaling",
     "host devices",
+    "mesh",
     "host search",
 )
 OTHERS = {

@@ -462,7 +462,7 @@ def test_every_section_contestant_and_place_exists(capsys):
     for contestant in CONTESTANTS.values():
         assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
         assert contestant.environment in (None, *environments.ENVIRONMENTS)
-    parts = page.parts(store.RESULTS / "cpu")
+    parts = page.all_parts(store.RESULTS)
     for path in page.PAGES:
         page.fill(path.read_text(), parts)
     assert command.fitting("gpu") == list(device.SECTIONS)

@@ -1,7 +1,7 @@
-"""Arrays sharded alike on a mesh with automatic axes, where no type tells their shardings.
+"""Shardings on a mesh with automatic axes, where no type tells them: of two arrays alike, or of none.
 
-JAX has no function for it: the primitive of this file is lowered to a group of Shardy. It is lowered anew
-each time, since weights of equal shapes would share one group otherwise.
+JAX has no function for it: the primitives of this file are lowered to operations of Shardy. A group is
+lowered anew each time, since weights of equal shapes would share one group otherwise.
 """
 
 import itertools
@@ -43,3 +43,26 @@ def _batched(args, axes):
 
 
 batching.primitive_batchers[_alike_p] = _batched
+
+
+_replicated_p = Primitive("replicated")
+
+
+def replicated(x: jax.Array) -> jax.Array:
+    """x, all of it on every device; without a mesh of its own, unlike `with_sharding_constraint`."""
+    return _replicated_p.bind(x)
+
+
+def _lower_replicated(ctx, x):
+    if getattr(ctx.module_context.axis_context, "manual_axes", None):  # under `shard_map`
+        return (x,)
+    whole = sdy.DimensionShardingAttr.get([], is_closed=True)
+    on_all = sdy.TensorShardingAttr.get(sdy.MeshAttr.get([]), [whole] * ctx.avals_out[0].ndim)
+    return (sdy.sharding_constraint(x, on_all),)
+
+
+_replicated_p.def_impl(lambda x: x)
+_replicated_p.def_abstract_eval(lambda x: x)
+mlir.register_lowering(_replicated_p, _lower_replicated)
+ad.deflinear(_replicated_p, lambda cotangent, x: (cotangent,))
+batching.defvectorized(_replicated_p)

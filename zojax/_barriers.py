@@ -8,24 +8,27 @@ program to the next.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
+from zojax._on_shards import same_of_shard, scalar_of_shard
 from zojax._sharding import is_sharded, varying_like
 
 
 def zero_from(array: jax.Array) -> jax.Array:
-    """Zero, as uint32, computed from an entry of the array.
+    """Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch."""
+    return _zero_from(array)
 
-    Two shifts by 16 bits make the zero: the compiler would fold one shift by 32 to a constant. For an array
-    sharded by its type, whose first entry is on one device alone, the zero is a constant.
-    """
-    if is_sharded(array):
-        return cast(jax.Array, np.uint32(0))
+
+def _zero(array):
+    # Two shifts by 16 bits: the compiler would fold one shift by 32 to a constant.
     # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
     for axis in reversed(range(array.ndim)):
@@ -33,6 +36,13 @@ def zero_from(array: jax.Array) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.floating):
         entry = lax.bitcast_convert_type(entry.astype(jnp.float32), jnp.uint32)
     return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
+
+
+def _zero_after(array):
+    return lax.optimization_barrier((jnp.uint32(0), array))[0]
+
+
+_zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
 
 
 @jax.custom_jvp
@@ -57,7 +67,7 @@ def settle(x: jax.Array) -> jax.Array:
 
     XLA's CPU backend drops an optimization barrier, so a loop of one iteration stands in there.
     """
-    return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
+    return lax.platform_dependent(x, cpu=_settle, default=lax.optimization_barrier)
 
 
 def settle_unless_cheap(x: jax.Array) -> jax.Array:
@@ -66,8 +76,6 @@ def settle_unless_cheap(x: jax.Array) -> jax.Array:
 
 
 def _one_trip(x: jax.Array) -> jax.Array:
-    if is_sharded(x):
-        return lax.optimization_barrier(x)
     # XLA can neither derive the trip count nor prove that the body changes nothing. The body writes one
     # entry, in place.
     origin, one = (0,) * x.ndim, (1,) * x.ndim
@@ -79,6 +87,9 @@ def _one_trip(x: jax.Array) -> jax.Array:
 
     first = lax.reshape(lax.slice(x, origin, one), ())
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
+
+
+_settle = same_of_shard(_one_trip, "settle", otherwise=lambda x: x)
 
 
 def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
@@ -166,6 +177,30 @@ def _times_one(x, source):
     beside = [(0, 0, 0)] * x.ndim + [(0, 1, 0)]
     pair = lax.pad(lax.expand_dims(x, (x.ndim,)), one, beside)
     return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
+
+
+def row_major(x: jax.Array) -> jax.Array:
+    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
+
+    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
+    holds a copy in that order of the matrices of all layers.
+    """
+    return _row_major_p.bind(x)
+
+
+_row_major_p = Primitive("row_major")
+_row_major_p.def_impl(lambda x: x)
+_row_major_p.def_abstract_eval(lambda x: x)
+ad.deflinear(_row_major_p, lambda cotangent, x: (cotangent,))
+batching.defvectorized(_row_major_p)
+mlir.register_lowering(_row_major_p, lambda ctx, x: (x,))
+mlir.register_lowering(
+    _row_major_p,
+    mlir.lower_fun(
+        lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), multiple_results=False
+    ),
+    platform="tpu",
+)
 
 
 # All have the derivative of the identity, which JAX cannot see through bits and loops.

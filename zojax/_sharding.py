@@ -5,7 +5,9 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from zojax._alike import sharded_alike
+from zojax._alike import replicated, sharded_alike
+
+__all__ = ["replicated"]
 
 T = TypeVar("T")
 

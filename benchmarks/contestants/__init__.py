@@ -34,6 +34,9 @@ class Contestant(NamedTuple):
     limit: int | None = None  # of parameters
     beyond: str = ""  # the reason of that limit
     exact: bool = False  # it computes a derivative, not an estimate from values
+    devices: int | None = (
+        None  # of the host, for a mesh; its `build` takes them, or those of the target
+    )
 
 
 _DENSE = "one point takes minutes"
@@ -216,6 +219,18 @@ EXECUTORS = {
     "search by batches": Contestant("executors", {"algorithm": "batches"}),
     "search by asracos": Contestant("executors", {"algorithm": "asracos"}),
 }
+MESHES = {
+    f"{name}, on a mesh": Contestant("mesh", settings, devices=8)
+    for name, settings in {
+        "forward": {},
+        **{of: {"direction": of} for of in ("rademacher", "low_rank")},
+        "rademacher, sliced": {"direction": "rademacher", "update": "sliced"},
+    }.items()
+}
+MESH_STEPS = {
+    "FSDP by hand": Contestant("mesh_step", {"of": "naive", "how": "map"}, devices=8),
+    "FSDP by zojax": Contestant("mesh_step", {"of": "ours"}, devices=8),
+}
 CHECKS = {
     "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
@@ -231,5 +246,5 @@ CHECKS = {
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
-    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES),
+    **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES | MESHES | MESH_STEPS),
 }

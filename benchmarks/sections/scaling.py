@@ -1,8 +1,11 @@
 """Steps on up to 4,096 devices, by the compiler's counts and published speeds."""
 
 from benchmarks import host_devices
+from benchmarks.contestants import MESH_STEPS, MESHES
 from benchmarks.scaling import GROUPS, MACHINES, SHAPES, counted, shares
 from benchmarks.sections.section import NAMED, Section, entry
+from benchmarks.sections.steps import TINY
+from benchmarks.tables import by_work, contest, filled, over
 
 
 def _counted(model: str):
@@ -39,6 +42,35 @@ def trend(rows: list[dict]) -> list[dict]:
     return lines
 
 
+def meshes(rows: list[dict]) -> list[dict]:
+    """Collectives and megabytes of one device."""
+    lines = []
+    for work, here in by_work(rows).items():
+        floor = next(iter(here.values()), {}).get("temporaries")
+        for name, row in here.items():
+            if row.get("failed") == "not measured":
+                continue
+            line: dict = {"layout": work, "step": name.removesuffix(", on a mesh")}
+            line["collectives"] = row.get("failed") or row["collectives"]
+            line["up to 1 kB"] = row.get("tiny", "")
+            for column in ("largest", "gathered", "arguments", "temporaries"):
+                line[f"{column}, MB"] = row[column] / 1e6 if column in row else ""
+            line["/ forward"] = over(row.get("temporaries"), floor)
+            lines.append(line)
+    return filled(lines)
+
+
+def _meshes(layout: str, tiny: bool = False):
+    names = [name for name in MESHES if "sliced" not in name or "groups" in layout]
+    return entry(layout, "mesh", {"layout": layout, "tiny": tiny}, 1, names, turns=1)
+
+
+def _mesh_steps(work: str, name: str, settings: dict):
+    return entry(
+        f"{work}, eight host devices", name, settings, 2, list(MESH_STEPS), list(MESH_STEPS)
+    )
+
+
 def _on_host(*devices: int):
     settings = {"devices": devices}
     return entry("perceptron", "host devices", settings, 1, ["devices of the host"], turns=1)
@@ -51,6 +83,20 @@ SECTIONS = {
         shares_of_step,
         [_counted(name) for name in SHAPES],
         [_counted("OPT-13B")],
+    ),
+    "mesh": Section(
+        "collectives and memory of a step on eight devices, compiled only; --target tpu-v5e",
+        NAMED,
+        meshes,
+        [_meshes(name) for name in ("tensor parallel", "FSDP", "two groups, tensor parallel")],
+        [_meshes("tensor parallel", tiny=True)],
+    ),
+    "mesh-step": Section(
+        "a step of model M on eight devices of this host beside one written by hand",
+        NAMED,
+        contest,
+        [_mesh_steps("model M", "model M", {"batch": 8})],
+        [_mesh_steps("transformer", "transformer", TINY | {"batch": 8})],
     ),
     "host-devices": Section(
         "steps on several devices of this host, beside the model of many-devices",

@@ -7,7 +7,7 @@ import pytest
 
 START = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np, optax, zojax
 from jax.sharding import AxisType, PartitionSpec as P
 """
@@ -207,36 +207,156 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
     jax.tree.map(np.testing.assert_array_equal, one, many)
     assert many["w"].sharding.is_equivalent_to(sharded["w"].sharding, 2)
 """
-# A step has the collectives of a forward pass, however many directions, and a few of single numbers.
-COLLECTIVES = """
-import re
+# Noise and its weighted sum have the bits of one device, and the sharding of their parameter.
+EVERY = """
+from tests.directions._laws import ADAPTIVE, LAWS
 
+table = {name: law.direction for name, law in LAWS.items()}
+table |= {name: law.adaptive for name, law in ADAPTIVE.items()}
+params = {"w": jnp.cos(jnp.arange(256.0)).reshape(16, 16), "b": jnp.ones(8)}
+c = jnp.sin(jnp.arange(4) + 1.0)
+for name in NAMES or table:
+    source = zojax.estimator(table[name], num_directions=4)
+    alone, points = source.combine(3, params, c), source.ask(3, params)[0]
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        for count in (2, 4, 8):
+            mesh = jax.make_mesh((count,), ("d",), (kind,), devices=jax.devices()[:count])
+            for spec in (P("d"), P(None, "d")):
+                w = jax.device_put(params["w"], jax.NamedSharding(mesh, spec))
+                b = jax.device_put(params["b"], jax.NamedSharding(mesh, P()))
+                with jax.set_mesh(mesh):
+                    found = source.combine(3, {"w": w, "b": b}, c)
+                    moved = source.ask(3, {"w": w, "b": b})[0]
+                for one, many in ((alone, found), (points, moved)):
+                    jax.tree.map(np.testing.assert_array_equal, one, many)
+                assert found["w"].sharding.is_equivalent_to(w.sharding, 2), (name, kind, count)
+"""
+# A step has the collectives of a forward pass, however many directions: barriers and moments add none.
+COLLECTIVES = """
+import collections, re
+
+OPERATION = r"= \\(?(\\w+)\\[([\\d,]*)\\][^=]* "
+OPERATION += r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\\("
+
+
+def collectives(fun, *arguments):
+    text = jax.jit(fun).lower(*arguments).compile().as_text()
+    return collections.Counter((k, d, s) for d, s, k in re.findall(OPERATION, text))
+
+
+def of_step(loss, params, data, direction, inner, **options):
+    source = zojax.estimator(direction, **options)
+    tx = zojax.zeroth_order(inner, source)
+    update = lambda p, x: tx.update(None, tx.init(p), p, value_fn=loss, x=x)
+    return collectives(update, params, data)
+
+
+of = zojax.directions
+"""
+PERCEPTRON = (
+    COLLECTIVES
+    + """
 mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 shape = lambda *s, spec: jax.ShapeDtypeStruct(
     s, jnp.float32, sharding=jax.NamedSharding(mesh, spec)
 )
-params = {"up": shape(32, 64, spec=P(None, "model")), "down": shape(64, 32, spec=P("model"))}
-x = shape(16, 32, spec=P("data"))
+params = {"up": shape(64, 128, spec=P(None, "model")), "down": shape(128, 64, spec=P("model"))}
+x = shape(16, 64, spec=P("data"))
 loss = lambda p, x: jnp.mean((jnp.tanh(x @ p["up"]) @ p["down"]) ** 2)
-of = zojax.directions
-
-
-def collectives(fun):
-    text = jax.jit(fun).lower(params, x).compile().as_text()
-    return re.findall("(?:all-reduce|all-gather|all-to-all|collective-permute)\\\\(", text)
-
-
-forward = len(collectives(loss))
+forward = collectives(loss, params, x)
 assert forward
-for direction, extra in ((of.low_rank(), 2), (of.rademacher(), 3), (of.sphere(), 3)):
-    source = zojax.estimator(direction, num_directions=8)
-    found = collectives(lambda p, x: zojax.grad(loss, source)(0, p, x))
-    assert len(found) <= forward + extra, found
+for direction, inner in ((of.rademacher(), optax.adam(0.1)), (of.orthogonal(), optax.sgd(0.1))):
+    found = of_step(loss, params, x, direction, inner, num_directions=4, batch_size=1)
+    assert found == forward, found
+found = of_step(loss, params, x, of.low_rank(), optax.sgd(0.1), num_directions=8)
+assert sum(found.values()) <= sum(forward.values()) + 2, found  # of x A, where a contraction is sharded
 """
+)
+# Embedding, norm, attention and perceptron; tensor parallel or FSDP, automatic or explicit axes.
+TRANSFORMER = (
+    COLLECTIVES
+    + """
+def block(kind, layout):
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(kind,))
+    explicit, parallel = kind == AxisType.Explicit, layout == "tensor parallel"
+    shape = lambda *s, spec, dtype=jnp.float32: jax.ShapeDtypeStruct(
+        s, dtype, sharding=jax.NamedSharding(mesh, spec)
+    )
+    # Tensor parallel: columns, then rows. FSDP: the first axis of each matrix, gathered before its use.
+    columns, rows = (P(None, "d"), P("d")) if parallel else (P("d"), P("d"))
+    params = {
+        "embed": shape(64, 32, spec=P(None, "d")),
+        "gain": shape(32, spec=P()),
+        "qkv": [shape(32, 4, 8, spec=columns) for _ in range(3)],
+        "out": shape(4, 8, 32, spec=rows),
+        "up": shape(32, 128, spec=columns),
+        "down": shape(128, 32, spec=rows),
+    }
+    stream = P() if parallel else P("d")  # of activations: (batch, time, width)
+    inner = P(None, None, "d") if parallel else P("d")
+    tokens = shape(8, 16, spec=P() if parallel else P("d"), dtype=jnp.int32)
+
+    def put(x, spec):
+        if explicit:
+            return jax.sharding.reshard(x, spec)
+        return jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, spec))
+
+    def dot(formula, x, w, spec):
+        w = w if parallel else put(w, P())
+        out = {"out_sharding": spec} if explicit else {}
+        return put(jnp.einsum(formula, x, w, **out), spec)
+
+    def norm(x, gain):
+        return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * gain
+
+    def loss(p, x):
+        if explicit:  # JAX gathers from such an array inside of a mesh with automatic axes
+            h = dot("btv,vd->btd", jax.nn.one_hot(x, 64), p["embed"], inner)
+        else:
+            h = (p["embed"] if parallel else put(p["embed"], P()))[x]
+        h = put(h, stream)
+        q, k, v = (dot("btd,dhk->bthk", norm(h, p["gain"]), w, inner) for w in p["qkv"])
+        scores = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k), axis=-1)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", scores, v)
+        h = h + dot("bthk,hkd->btd", mixed, p["out"], stream)
+        up = jax.nn.gelu(dot("btd,df->btf", norm(h, p["gain"]), p["up"], inner))
+        return jnp.mean((h + dot("btf,fd->btd", up, p["down"], stream)) ** 2)
+
+    return mesh, loss, params, tokens
+
+
+def check(kind, layout, direction, extra):
+    mesh, loss, params, tokens = block(kind, layout)
+    with jax.set_mesh(mesh):
+        forward = collectives(loss, params, tokens)
+        found = of_step(loss, params, tokens, direction, optax.sgd(0.1), num_directions=4, batch_size=1)
+    assert forward
+    added = sum(found.values()) - sum(forward.values())
+    assert added <= extra, (kind, layout, direction, forward, found - forward)
+
+
+for kind in (AxisType.Auto, AxisType.Explicit):
+    for layout in ("tensor parallel", "FSDP"):
+        check(kind, layout, DIRECTION)
+"""
+)
+
+
+def transformer(direction):
+    return pytest.param(
+        TRANSFORMER.replace("DIRECTION", direction), id=direction, marks=pytest.mark.slow
+    )
 
 
 @pytest.mark.parametrize(
-    "program", [SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, COLLECTIVES]
+    "program",
+    [
+        *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, PERCEPTRON),
+        pytest.param(EVERY.replace("NAMES", "()"), id="every direction", marks=pytest.mark.slow),
+        # Low rank: the sums over ranks of three products with a sharded contraction.
+        *map(transformer, ("of.rademacher(), 0", "of.normal(), 0", "of.sphere(), 0")),
+        *map(transformer, ("of.sparse(0.2), 0", "of.orthogonal(), 0", "of.low_rank(), 3")),
+    ],
 )
 def test_a_mesh(program):
     program = START + program + 'print("sharded")'
@@ -244,3 +364,26 @@ def test_a_mesh(program):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
+
+
+# Ahead of time, on shapes alone.
+LLAMA = """
+from benchmarks.worker import prepare
+
+
+def counted(name):
+    settings = {"layout": "tensor parallel", "tiny": False}
+    host = prepare(f"{name}, on a mesh", {"name": "mesh", "settings": settings}, "cpu").host
+    host.run()
+    return host.facts()
+
+
+forward, step = counted("forward"), counted("rademacher")
+assert forward["collectives"] == step["collectives"] and not step["tiny"], (forward, step)
+assert forward["largest"] == step["largest"]
+"""
+
+
+@pytest.mark.slow
+def test_a_llama_in_tensor_parallel():
+    test_a_mesh(LLAMA)

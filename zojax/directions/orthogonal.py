@@ -6,6 +6,7 @@ import numpy as np
 
 from zojax import noise
 from zojax._direction import Direction
+from zojax._sharding import replicated
 from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions._orthonormal import qr
@@ -41,7 +42,9 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
     normals = jax.random.normal(key, (total_size(like), num_directions))
     q, r = qr(normals)
     # QR leaves the signs free; without this choice the columns are not uniform (Mezzadri, 2007).
-    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1)[None] * np.sqrt(total_size(like))
+    q *= jnp.where(jnp.diagonal(r) < 0, -1, 1)[None] * np.sqrt(total_size(like))
+    # Each device has the whole matrix, and whole columns. XLA would move shards of them to and fro.
+    return replicated(q)
 
 
 def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
@@ -51,5 +54,8 @@ def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
     parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
     return jax.tree.unflatten(
         treedef,
-        [noise.StoredNoise(p.reshape(leaf.shape)) for p, leaf in zip(parts, leaves, strict=True)],
+        [
+            noise.StoredNoise(replicated(part).reshape(leaf.shape))
+            for part, leaf in zip(parts, leaves, strict=True)
+        ],
     )

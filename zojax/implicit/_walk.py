@@ -54,6 +54,7 @@ class Context:
     on_evaluated: Callable[[JaxprEqn, int], None] = _ignore
     held_bytes: float = HELD_BYTES  # of weights that a loop may hold
     begun: int = -1  # the last array made before the current body
+    is_body: bool = False  # of a loop or a branch
     # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
     # which it derives elementwise; its equation and operands).
     sources: dict[int, tuple] = field(default_factory=dict)
@@ -243,7 +244,9 @@ class Context:
         """
         milestones = [x for x in changing if _is_computed(x)][:1]
         begun = len(self.sources) - 1
-        inner = replace(self, vectors={}, milestones=milestones, begun=begun, known=None)
+        inner = replace(
+            self, vectors={}, milestones=milestones, begun=begun, known=None, is_body=True
+        )
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 

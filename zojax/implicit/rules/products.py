@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from zojax._barriers import row_major
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
@@ -35,7 +36,8 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     w = _largest_low_rank(lhs, rhs)
     dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
-        return context.fallback(eqn, lhs, rhs)
+        found = context.fallback(eqn, lhs, rhs)
+        return [row_major(y) for y in found] if context.is_body else found
     if all(isinstance(x, Perturbed) and x.is_low_rank for x in (lhs, rhs)):
         pair = lhs.folded(), rhs.folded()
         return [_of_two(context, eqn, *pair)] if all(pair) else context.fallback(eqn, lhs, rhs)

@@ -404,7 +404,8 @@ OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}"}
 OPERATORS |= {"and": "{} & {}", "or": "{} | {}", "xor": "{} ^ {}", "not": "~{}"}
 OPERATORS |= {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}"}
 OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}", "abs": "abs({})", "square": "{0} * {0}"}
-OPERATORS |= dict.fromkeys(("copy", "copy_p", "stop_gradient", "random_clone"), "{}")
+SAME = "copy copy_p stop_gradient random_clone settle row_major"
+OPERATORS |= dict.fromkeys(SAME.split(), "{}")
 OF_SCALARS = {
     "max": "{0} if {0} >= {1} or {0} != {0} else {1}",
     "min": "{0} if {0} <= {1} or {0} != {0} else {1}",
@@ -443,6 +444,7 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
+    "zero_from": lambda a: np.uint32(0),
     "cholesky": _cholesky,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
