@@ -96,5 +96,6 @@ def _art(work, classifier, budget):
     if work.name == "hop_skip_jump":
         return evasion.HopSkipJump(classifier, norm=norm, max_iter=budget, verbose=False)
     if work.name == "geoda":
+        np.mat = np.asmatrix  # NumPy 2 has no `mat`, which ART 1.20 uses
         return evasion.GeoDA(classifier, norm=norm, max_iter=max(budget, 1000), verbose=False)
     return evasion.SignOPTAttack(classifier, targeted=False, query_limit=budget, verbose=False)
