@@ -147,7 +147,8 @@ def run(name: str, given: argparse.Namespace, results: Path, device: dict, until
     """Runs a section and saves it after each work, or contestant; returns how it ended."""
     section, start = SECTIONS[name], time.perf_counter()
     print(f"\n== {name}: {section.about}", flush=True)
-    folder = store.folder_of(results, given.target or device["device"])
+    device = device | {"device": given.target or device["device"]}
+    folder = store.folder_of(results, device["device"])
     try:
         contests(name, section, given, folder, device, until)
     except Exception as error:  # the other sections go on

@@ -14,12 +14,13 @@ NAMES = (
     "rollouts search shaping stencils trajectory"
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
-SMALL = {"_checks", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
+SMALL = {"_checks", "_jaxpr", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
 ALLOWED = {  # what each part may import
     "_checks": set(),
+    "_jaxpr": set(),
     "_keys": {"_checks"},
     "_locks": set(),
     "_mesh_axis": {"_alike", "_trees"},

@@ -92,7 +92,7 @@ def test_a_call_that_always_kills_its_worker_fails_alone(tmp_path):
     fun = partial(_workers.own_process, folder=str(tmp_path))
     points = [0.7, *np.linspace(-0.5, 0.5, 15)]
     with executors.restarted(partial(pool_of, 4), retries=2) as pool:
-        with pytest.warns(UserWarning, match="1 of 16 .* the worker died in each of 3 attempts"):
+        with pytest.warns(UserWarning, match="1 of 16 .*the worker died in each of 3 attempts"):
             values = executors.evaluate(fun, points, pool)
     np.testing.assert_array_equal(values, [np.nan, *map(_workers.bowl, points[1:])])
 

@@ -63,7 +63,7 @@ def quantised(s, zero=0.0):
 def grouped(s):
     """Integer weights times perturbed scales of groups of two rows."""
     weights = jnp.asarray(INTEGERS).reshape(2, 2, 5).astype(s.dtype) * s[:, None]
-    return x(2, 4) @ weights.reshape(4, 5)
+    return x(1, 4) @ weights.reshape(4, 5)
 
 
 def layer(h, w):
@@ -110,7 +110,7 @@ CASES = [
     Case("negative", lambda w: x(3, 4) @ -w, (4, 5), kept="neg"),
     Case("number over", lambda w: x(3, 4) @ (NUMBER / (2 + w**2)), (4, 5), missing="low_rank"),
     Case("times itself", lambda w: x(3, 4) @ (w * w), (4, 5), missing="low_rank"),
-    Case("times an array", lambda w: x(2, 4) @ (w * x(4, 5)), (4, 5), kept="dot_general"),
+    Case("times an array", lambda w: x(1, 4) @ (w * x(4, 5)), (4, 5), kept="dot_general"),
     Case("times columns", lambda w: x(3, 4) @ (w * x(5)), (4, 5), kept="dot_general"),
     Case("times rows", lambda w: x(3, 4) @ (w * x(4, 1)), (4, 5), kept="dot_general"),
     Case("times both", lambda w: x(3, 5) @ (w * x(4, 1) / x(5)).T, (4, 5), kept="dot_general"),
@@ -158,19 +158,19 @@ CASES = [
          kept="dot_general"),
     Case("choice of weights", lambda w: x(3, 4) @ jnp.where(ROWS, w, w[::-1]), (4, 5), 1,
          kept="dot_general"),
-    Case("mask of entries", lambda w: x(2, 4) @ jnp.where(ENTRIES, w, 2), (4, 5), kept="dot_general"),
-    Case("mask then sum", lambda w: x(2, 5) @ (x(4, 5) - w / x(4, 5)).T, (4, 5), kept="dot_general"),
-    Case("mask of heads", lambda w: jnp.einsum("bi,ihk->bhk", x(3, 4), w * x(4, 2, 3)), (4, 2, 3), 2,
+    Case("mask of entries", lambda w: x(1, 4) @ jnp.where(ENTRIES, w, 2), (4, 5), kept="dot_general"),
+    Case("mask then sum", lambda w: x(1, 5) @ (x(4, 5) - w / x(4, 5)).T, (4, 5), kept="dot_general"),
+    Case("mask of heads", lambda w: jnp.einsum("bi,ihk->bhk", x(1, 4), w * x(4, 2, 3)), (4, 2, 3), 2,
          missing="low_rank"),
     Case("mask of two weights", lambda w: x(3, 4) @ jnp.where(ENTRIES, w, w[::-1]), (4, 5),
          missing="low_rank"),
     Case("mask of a direction",
          lambda w: x(3, 4) @ jnp.where(w[0, 0] * ENTRIES > 0, w, 0), (4, 5), missing="low_rank"),
-    Case("mask then scale", lambda w: x(2, 4) @ (-(w * x(4, 5)) * x(4, 1)), (4, 5), kept="dot_general"),
+    Case("mask then scale", lambda w: x(1, 4) @ (-(w * x(4, 5)) * x(4, 1)), (4, 5), kept="dot_general"),
     Case("mask then lookup", lambda w: (w * x(4, 5))[INDEX[:, 0]], (4, 5)),
     Case("mask of a small weight", lambda w: x(30, 4) @ (w * x(4, 5)), (4, 5)),
-    Case("triangle", lambda w: x(2, 4) @ jnp.tril(w), (4, 5), kept="dot_general"),
-    Case("scales of groups", lambda w: x(2, 6) @ (w.reshape(2, 3, 4) * x(2, 1, 4)).reshape(6, 4), (6, 4),
+    Case("triangle", lambda w: x(1, 4) @ jnp.tril(w), (4, 5), kept="dot_general"),
+    Case("scales of groups", lambda w: x(1, 6) @ (w.reshape(2, 3, 4) * x(2, 1, 4)).reshape(6, 4), (6, 4),
          kept="dot_general"),
     Case("quantised by groups", grouped, (2, 5), kept="dot_general"),
     # products

@@ -8,6 +8,8 @@ import jax
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from zojax._jaxpr import scan_sizes
+
 
 def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
     """(jaxpr, constants) of an open or a closed jaxpr."""
@@ -32,12 +34,8 @@ def output_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
 
 def scan_operands(eqn: JaxprEqn, operands: Sequence) -> tuple[list, list, list]:
     """The operands of a scan: constants, carry, and stacked inputs."""
-    params = eqn.params
-    if "num_consts" in params:
-        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
-    else:  # jax >= 0.11
-        consts, carry, _ = params["ft_in"].unpack()
-        first, second = len(consts), len(consts) + len(carry)
+    consts, carry = scan_sizes(eqn)
+    first, second = consts, consts + carry
     return list(operands[:first]), list(operands[first:second]), list(operands[second:])
 
 

@@ -4,7 +4,7 @@
 
 Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask
 M of single entries costs one product more for each term of the rank, with the same M for all directions.
-A weight with fewer entries than x is materialised instead:
+A weight with fewer entries than x and the product is materialised instead:
 
     x . (M * a b') = ((x * a) . M) * b
 """
@@ -57,7 +57,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
 
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
-    if isinstance(w, Perturbed) and w.is_masked and not _is_wide(w, x):
+    if isinstance(w, Perturbed) and w.is_masked and not _is_large(w, x, eqn):
         w = w.replace(is_activation=True)  # smaller than the arrays of its product
         return dot(x, context.plain(w, eqn))
     if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
@@ -262,9 +262,10 @@ def _times_factors(
     return contract(thin, left, b, b_names, out, precision)
 
 
-def _is_wide(w: Perturbed, x: jax.Array) -> bool:
-    """Whether x times one factor has fewer entries than the weight."""
-    return x.size * w.factors[0].shape[-1] <= w.base.size
+def _is_large(w: Perturbed, x: jax.Array, eqn: JaxprEqn) -> bool:
+    """Whether x times one factor, and its product, have fewer entries than the weight."""
+    entries = x.size + _compat.output_type(eqn).size
+    return entries * w.factors[0].shape[-1] <= w.base.size
 
 
 def _is_split(w: Perturbed, w_names, out) -> bool:

@@ -474,6 +474,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
     "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
     "stack": _stack,
+    "unstack": lambda eqn: lambda a: [*np.moveaxis(a, eqn.params["axis"], 0)],  # jax >= 0.11
     "triangular_solve": _triangular_solve,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
     "reduce_sum": partial(_reduced, np.add),

@@ -5,16 +5,15 @@ search is a few hundred operations on small arrays, for which NumPy is as fast a
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal, jaxpr_as_fun
+from jax.extend.core import Literal
 
-from zojax.search._random import ROW
 from zojax.search.engine._branches import pruned
+from zojax.search.engine._loops import CALLS, LOOPS, makes_rows
 from zojax.search.engine._primitives import (
     CHOICE,
     ELEMENTWISE,
@@ -230,7 +229,8 @@ class Source:
             hash(same)
         except TypeError:
             same = id(eqn)
-        return self._keep(same, lambda: CALLS.get(eqn.primitive.name, form_of)(eqn))
+        call = CALLS.get(eqn.primitive.name)
+        return self._keep(same, lambda: call(eqn, Lazy) if call else form_of(eqn))
 
     def _keep(self, same: Any, make: Callable[[], Any]) -> str:
         if same not in self.kept:
@@ -266,101 +266,3 @@ class Lazy:
     def _first(self, *operands: Any) -> list:
         self.run = Source(self.closed.jaxpr, self.closed.consts).function()
         return self.run(*operands)
-
-
-def _cond(eqn: Any) -> Callable[..., list]:
-    branches = [Lazy(branch) for branch in eqn.params["branches"]]
-    last = len(branches) - 1
-
-    def cond(index, *operands):
-        return branches[min(max(index.item(), 0), last)].run(*operands)
-
-    return cond
-
-
-def _while(eqn: Any) -> Callable[..., list]:
-    test, body = Lazy(eqn.params["cond_jaxpr"]), Lazy(eqn.params["body_jaxpr"])
-    of_test, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-
-    def loop(*operands):
-        first, second = operands[:of_test], operands[of_test : of_test + of_body]
-        carry = list(operands[of_test + of_body :])
-        while test.run(*first, *carry)[0]:
-            carry = body.run(*second, *carry)
-        return carry
-
-    def batched(*operands):
-        first, second = operands[:of_test], operands[of_test : of_test + of_body]
-        carry = list(operands[of_test + of_body :])
-        while (going := test.run(*first, *carry)[0]).any():
-            new = body.run(*second, *carry)
-            carry = [_where(going, a, b) for a, b in zip(new, carry, strict=True)]
-        return carry
-
-    is_batched = eqn.params["cond_jaxpr"].out_avals[0].shape
-    return batched if is_batched else loop
-
-
-def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
-    """New entries for the members of a batch, by leading axes."""
-    return np.where(batch.reshape(batch.shape + (1,) * (np.ndim(new) - batch.ndim)), new, old)
-
-
-def _scan(eqn: Any) -> Callable[..., list]:
-    body, length, reverse = Lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    stacked = [v.aval for v in eqn.outvars[num_carry:]]
-
-    def loop(*operands):
-        consts = operands[:num_consts]
-        carry = list(operands[num_consts : num_consts + num_carry])
-        inputs = operands[num_consts + num_carry :]
-        outputs = [np.empty(aval.shape, aval.dtype) for aval in stacked]
-        for i in reversed(range(length)) if reverse else range(length):
-            results = body.run(*consts, *carry, *(x[i] for x in inputs))
-            carry = results[:num_carry]
-            for output, result in zip(outputs, results[num_carry:], strict=True):
-                output[i] = result
-        return [*carry, *outputs]
-
-    return loop
-
-
-def makes_rows(eqn: Any) -> bool:
-    """Whether an equation is one row of random numbers."""
-    return eqn.params.get("name") == ROW and eqn.invars[1].aval.size == 1
-
-
-def _rows(eqn: Any) -> Callable[..., Any]:
-    """Rows of random numbers, several at once: a search asks for them one after the other."""
-    closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
-    size = min(max(AHEAD // max(1, math.prod(shape)), 1), 64)
-    # By seed: the first number, and the rows from it on.
-    kept: dict[bytes, tuple[int, np.ndarray]] = {}
-    later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
-    code = Lazy(None)
-
-    def row_of(seed, number):
-        first, rows = kept.get(of := seed.tobytes(), (0, ()))
-        place = number.item() - first
-        if not 0 <= place < len(rows):
-            if code.closed is None:
-                code.closed = _batched(closed, seed, number + later)
-            place, (rows,) = 0, code.run(seed, number + later)
-            if len(kept) > SEEDS:
-                kept.clear()
-            kept[of] = number.item(), rows
-        return [rows[place]]
-
-    return row_of
-
-
-def _batched(closed: Any, seed: Any, numbers: Any) -> Any:
-    with jax.enable_x64(True):
-        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(closed), (None, 0)))(seed, numbers)
-
-
-AHEAD = 4096  # random numbers made at once, at most
-SEEDS = 16  # of which rows are kept
-LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
-CALLS = LOOPS | {"jit": _rows}

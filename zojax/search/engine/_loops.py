@@ -1,0 +1,115 @@
+"""Equations that run other programs: branches, loops, and rows of random numbers.
+
+`lazy(closed).run` is the program of a jaxpr, whose source is written at its first run.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+from zojax._jaxpr import scan_sizes
+from zojax.search._random import ROW
+
+Lazy = Callable[[Any], Any]
+
+
+def _cond(eqn: Any, lazy: Lazy) -> Callable[..., list]:
+    branches = [lazy(branch) for branch in eqn.params["branches"]]
+    last = len(branches) - 1
+
+    def cond(index, *operands):
+        return branches[min(max(index.item(), 0), last)].run(*operands)
+
+    return cond
+
+
+def _while(eqn: Any, lazy: Lazy) -> Callable[..., list]:
+    test, body = lazy(eqn.params["cond_jaxpr"]), lazy(eqn.params["body_jaxpr"])
+    of_test, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+
+    def loop(*operands):
+        first, second = operands[:of_test], operands[of_test : of_test + of_body]
+        carry = list(operands[of_test + of_body :])
+        while test.run(*first, *carry)[0]:
+            carry = body.run(*second, *carry)
+        return carry
+
+    def batched(*operands):
+        first, second = operands[:of_test], operands[of_test : of_test + of_body]
+        carry = list(operands[of_test + of_body :])
+        while (going := test.run(*first, *carry)[0]).any():
+            new = body.run(*second, *carry)
+            carry = [_where(going, a, b) for a, b in zip(new, carry, strict=True)]
+        return carry
+
+    is_batched = eqn.params["cond_jaxpr"].out_avals[0].shape
+    return batched if is_batched else loop
+
+
+def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
+    """New entries for the members of a batch, by leading axes."""
+    return np.where(batch.reshape(batch.shape + (1,) * (np.ndim(new) - batch.ndim)), new, old)
+
+
+def _scan(eqn: Any, lazy: Lazy) -> Callable[..., list]:
+    body, length, reverse = lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
+    num_consts, num_carry = scan_sizes(eqn)
+    stacked = [v.aval for v in eqn.outvars[num_carry:]]
+
+    def loop(*operands):
+        consts = operands[:num_consts]
+        carry = list(operands[num_consts : num_consts + num_carry])
+        inputs = operands[num_consts + num_carry :]
+        outputs = [np.empty(aval.shape, aval.dtype) for aval in stacked]
+        for i in reversed(range(length)) if reverse else range(length):
+            results = body.run(*consts, *carry, *(x[i] for x in inputs))
+            carry = results[:num_carry]
+            for output, result in zip(outputs, results[num_carry:], strict=True):
+                output[i] = result
+        return [*carry, *outputs]
+
+    return loop
+
+
+def makes_rows(eqn: Any) -> bool:
+    """Whether an equation is one row of random numbers."""
+    return eqn.params.get("name") == ROW and eqn.invars[1].aval.size == 1
+
+
+def _rows(eqn: Any, lazy: Lazy) -> Callable[..., Any]:
+    """Rows of random numbers, several at once: a search asks for them one after the other."""
+    closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
+    size = min(max(AHEAD // max(1, math.prod(shape)), 1), 64)
+    # By seed: the first number, and the rows from it on.
+    kept: dict[bytes, tuple[int, np.ndarray]] = {}
+    later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
+    code = lazy(None)
+
+    def row_of(seed, number):
+        first, rows = kept.get(of := seed.tobytes(), (0, ()))
+        place = number.item() - first
+        if not 0 <= place < len(rows):
+            if code.closed is None:
+                code.closed = _batched(closed, seed, number + later)
+            place, (rows,) = 0, code.run(seed, number + later)
+            if len(kept) > SEEDS:
+                kept.clear()
+            kept[of] = number.item(), rows
+        return [rows[place]]
+
+    return row_of
+
+
+def _batched(closed: Any, seed: Any, numbers: Any) -> Any:
+    with jax.enable_x64(True):
+        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(closed), (None, 0)))(seed, numbers)
+
+
+AHEAD = 4096  # random numbers made at once, at most
+SEEDS = 16  # of which rows are kept
+LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
+CALLS = LOOPS | {"jit": _rows}
