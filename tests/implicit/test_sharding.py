@@ -16,7 +16,7 @@ from tests.implicit._helpers import close, materialised, noises, normal
 from zojax.implicit import evaluate, explain
 
 mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
-x = normal(0, (6, 4))
+x = normal(0, (6, 16))
 
 
 def columns(w, x):
@@ -46,7 +46,7 @@ for name, (fun, w_spec, x_spec) in CASES.items():
     run = jax.shard_map(
         fun, mesh=mesh, in_specs=(w_spec, x_spec), out_specs=P("a"), check_vma=check_vma
     )
-    w, kinds = normal(1, (4, 8)), noises((4, 8), 1)
+    w, kinds = normal(1, (16, 32)), noises((16, 32), 1)
 
     @jax.jit
     def both(w, s):
