@@ -141,6 +141,27 @@ def test_sequential_directions_need_no_more_memory_than_one():
     assert peak(64) <= peak(1) + 1.2 * parameter_bytes  # one accumulator
 
 
+@pytest.mark.parametrize("num_directions", [1, 2])
+def test_on_a_tpu_two_evaluations_are_written_out_and_more_are_a_loop(num_directions):
+    step = jax.jit(zojax.grad(loss, zojax.estimator(num_directions=num_directions, batch_size=1)))
+    traced = step.trace(jax.random.key(0), PARAMS, X)
+    loops = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.while")
+        for platform in ("cpu", "tpu")
+    }
+    assert loops["cpu"] > 0
+    assert (loops["tpu"] == 0) == (num_directions == 1)
+
+
+def test_evaluations_that_are_written_out_are_those_of_a_loop():
+    def both(how):
+        return jax.jit(lambda xs: how(lambda x: {"a": jnp.sin(x), "b": x > 0}, xs))(
+            jnp.array([1.0, -1.0])
+        )
+
+    chex.assert_trees_all_equal(both(execution._written_out), both(execution._loop))
+
+
 @pytest.mark.parametrize(
     "limit, batches",
     [(10**6, 1), (2 * 20 * 4, 3), (2 * 20 * 5, 3), (2 * 20, 12), (1, 12)],

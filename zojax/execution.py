@@ -5,6 +5,7 @@ runs under `vmap`, which pays for small models, for shared products and on paral
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,8 @@ def evaluate(
         z = draw(i)
         at = evaluation(z, i)
         if batch_size == 1:
-            return _loop(lambda o: at(noise.tie(z, o), o), points)
+            in_turn = _in_turn if count == 1 and len(offsets) == 2 else _loop
+            return in_turn(lambda o: at(noise.tie(z, o), o), points)
         z = noise.share(z)
         return _batch(lambda o: at(z, o), points)
 
@@ -119,6 +121,28 @@ def _largest_product(jaxpr) -> int:
         sizes = [_largest_product(x) for x in inner if hasattr(x, "eqns")]
         largest = max(largest, *sizes, 0)
     return largest
+
+
+def _in_turn(fn, xs):
+    """A loop; on one TPU both evaluations, written out one after the other.
+
+    There XLA holds copies of a loop's parameters in the loop's own layout until it ends. A step of SmolLM2
+    in bfloat16 took 5.8 % more memory than a forward; written out it takes 3.6 %. On several devices the
+    loop takes less: 1.5 % where a Llama, written out, took 215 %.
+    """
+    if jax.device_count() > 1:
+        return _loop(fn, xs)
+    fn = jax.jit(fn)  # traced once for both
+    return lax.platform_dependent(xs, tpu=partial(_written_out, fn), default=partial(_loop, fn))
+
+
+def _written_out(fn, xs):
+    done = []
+    for x in xs:
+        if done:
+            x, done[-1] = lax.optimization_barrier((x, done[-1]))
+        done.append(fn(x))
+    return jax.tree.map(lambda *ys: jnp.stack(ys), *done)
 
 
 def _batch(fn, xs):
