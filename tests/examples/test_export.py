@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from zojax import lm
 from zojax.examples import export, finetune
+from zojax.examples._finetune_options import OBJECTIVES
 from zojax.lm import llama
 
 CONFIG = llama.Config(vocabulary=64, width=32, layers=2, heads=4, kv_heads=2, hidden=48)
@@ -85,4 +86,4 @@ def test_what_is_exported_is_fine_tuned_in_bfloat16(folder, task, objective, tmp
     given += ["--dtype", "bf16", "--objective", objective, "--steps", "4", "--batch", "4"]
     assert finetune.main([*given, "--out", str(tmp_path / "curve.png")]) == 0
     printed = capsys.readouterr().out
-    assert finetune.OBJECTIVES[objective] in printed and "fine-tuned against" in printed
+    assert OBJECTIVES[objective] in printed and "fine-tuned against" in printed

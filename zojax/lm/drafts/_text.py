@@ -31,7 +31,7 @@ def text(tokens: ArrayLike, size: int = 12, second: int = 3) -> Draft:
     >>> state = draft.init(None, prompt, length)
     >>> written = prompt.at[0, 2].set(7)  # the other run said 5, then 6
     >>> draft.propose(state, written, jnp.array([3]))[0].tolist()
-    [[8, 9, 7]]
+    [[8, 9, 5]]
     """
     check_size(size)
     if second < 0:

@@ -15,7 +15,8 @@ def union(*drafts: Draft) -> Draft:
     >>> from zojax.lm import drafts
     >>> drafts.union(drafts.text(jnp.array([[5, 6, 7]]), size=4), drafts.lookup(size=2)).tree.paths
     array([[ 0,  1,  2,  3],
-           [ 4,  5, -1, -1]])
+           [ 4,  5,  6, -1],
+           [ 7,  8, -1, -1]])
 
     Raises:
       ValueError: without a draft, and for one that rests.
