@@ -16,6 +16,7 @@ F = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 N = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
 U = (np.arange(12, dtype=np.uint32) * np.uint32(0x9E3779B9)).reshape(3, 4)
 B = N % 2 == 0
+WIDE = 1.5 + np.cos(np.arange(9000, dtype=np.float32)).reshape(300, 30)
 
 
 def loop(a):
@@ -113,6 +114,17 @@ FUNCTIONS = {
     "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),
     "cholesky": (lambda a: lax.linalg.cholesky(a @ a.T + jnp.eye(3), symmetrize_input=False), F),
     "not-definite": (lambda a: lax.linalg.cholesky(a[:, :3], symmetrize_input=False), F),
+    "triangular-blocks": (
+        lambda a: lax.linalg.triangular_solve(
+            jnp.tril(jnp.cos(jnp.arange(70.0 * 70).reshape(70, 70))) / 9 + jnp.eye(70),
+            jnp.sin(jnp.arange(140.0).reshape(70, 2)) * a[0, 0],
+            left_side=True,
+            lower=True,
+        ),
+        F,
+    ),
+    "dot-rows": (lambda a: WIDE @ (a[0, 0] * jnp.ones((30, 60))), F),
+    "dot-vector": (lambda a: WIDE @ (a[0, 0] * jnp.ones(30)), F),
     "triangular": (
         lambda a: lax.linalg.triangular_solve(
             jnp.tril(a[:, :3]) - jnp.eye(3), a, left_side=True, lower=True, transpose_a=True

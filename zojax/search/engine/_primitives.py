@@ -310,10 +310,27 @@ def _pad(eqn):
     return pad
 
 
+def _rows_of_one_thread(left, right) -> int:
+    """The rows of a product that OpenBLAS does in one thread; 0 for all.
+
+    It wakes a thread for each core beyond 2^18 multiplications, 2^13 with a vector. On a busy machine
+    each call then waits for its turn.
+    """
+    most = 2**18 if len(right) == 2 else 2**13
+    rows = max(1, most // math.prod(right))
+    return rows if rows < left[0] <= 100 * rows else 0
+
+
+def _dot_by_rows(a, b, rows: int) -> np.ndarray:
+    return np.concatenate([np.dot(a[i : i + rows], b) for i in range(0, len(a), rows)])
+
+
 def _dot(eqn):
     (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     ranks, dtype = [v.aval.ndim for v in eqn.invars], _dtype(eqn)
     if (tuple(left), tuple(right)) == ((ranks[0] - 1,), (0,)) and ranks[1] <= 2 and not left_batch:
+        if ranks[0] == 2 and (rows := _rows_of_one_thread(*(v.aval.shape for v in eqn.invars))):
+            return lambda a, b: _dot_by_rows(a, b, rows).astype(dtype, copy=False)
         if all(v.aval.dtype == dtype for v in eqn.invars):
             return np.dot
         return lambda a, b: np.dot(a, b).astype(dtype, copy=False)
