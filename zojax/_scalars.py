@@ -61,9 +61,7 @@ def traced_values(returned: Any, shape: tuple[int, ...], name: str = "fun") -> j
         returned = jnp.stack([traced_scalar(value, name) for value in returned])
     value = traced_real(returned, name)
     if value.size != math.prod(shape):
-        raise NotScalarError(
-            f"{name} must return {_wanted(shape)}, got shape {value.shape}{'' if shape else SEVERAL}."
-        )
+        raise _not_as(shape, value.shape, name)
     return value.reshape(shape)
 
 
@@ -111,14 +109,17 @@ def _host_reals(returned, shape: tuple[int, ...], name: str, remedy: str = SEVER
         kind = f"{shape[0]} real numbers" if shape else "a real number"
         raise TypeError(f"{name} must return {kind}, got {brief(returned)}.")
     if number.size != math.prod(shape):
-        raise NotScalarError(
-            f"{name} must return {_wanted(shape)}, got shape {number.shape}{'' if shape else remedy}."
-        )
+        raise _not_as(shape, number.shape, name, remedy)
     return number
 
 
-def _wanted(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} values, one per objective" if shape else "a scalar"
+def _not_as(
+    wanted: tuple[int, ...], found: tuple[int, ...], name: str, remedy: str = SEVERAL
+) -> NotScalarError:
+    if wanted:
+        what = f"{wanted[0]} values, one per objective"
+        return NotScalarError(f"{name} must return {what}, got shape {found}.")
+    return NotScalarError(f"{name} must return a scalar, got shape {found}{remedy}.")
 
 
 def _kind(returned: Any) -> str:

@@ -76,7 +76,11 @@ def stepper(task, name: str, tx):
 
 def validation_loss(task, data: str):
     """`params -> mean negative log-likelihood` of validation rows, a few batches of reviews."""
-    batches = task.split("validation")[: 4 if data == "reviews" else None]
+    return loss_on(task, task.split("validation")[: 4 if data == "reviews" else None])
+
+
+def loss_on(task, batches):
+    """`params -> mean negative log-likelihood` of some batches."""
     forward, labels = jax.jit(task.outputs), np.concatenate([b["label"] for b in batches])
 
     def loss(params) -> float:
