@@ -204,8 +204,9 @@ class Context:
                 with _compat.context_of(eqn):
                     outs = _compat.bind(eqn, *operands)
                 known.done.add(i)
-                known.values.update(zip(eqn.outvars, outs, strict=True))
-                values.update(known.values)
+                new = dict(zip(eqn.outvars, outs, strict=True))
+                known.values.update(new)
+                values.update(new)
             elif (found := _registry.lookup(eqn.primitive.name).known) is not None:
                 with _compat.context_of(eqn):
                     known.inner[i] = found(self, eqn, *operands)
