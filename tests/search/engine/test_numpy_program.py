@@ -124,6 +124,10 @@ FUNCTIONS = {
         F,
     ),
     "dot-rows": (lambda a: WIDE @ (a[0, 0] * jnp.ones((30, 60))), F),
+    "dot-empty": (
+        lambda a: (a @ a[:0].T, a[:0] @ a.T, WIDE[:, :0] @ (a[0, 0] * jnp.ones((0, 3)))),
+        F,
+    ),
     "dot-vector": (lambda a: WIDE @ (a[0, 0] * jnp.ones(30)), F),
     "triangular": (
         lambda a: lax.linalg.triangular_solve(

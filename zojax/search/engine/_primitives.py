@@ -317,7 +317,7 @@ def _rows_of_one_thread(left, right) -> int:
     each call then waits for its turn.
     """
     most = 2**18 if len(right) == 2 else 2**13
-    rows = max(1, most // math.prod(right))
+    rows = max(1, most // max(1, math.prod(right)))
     return rows if rows < left[0] <= 100 * rows else 0
 
 
