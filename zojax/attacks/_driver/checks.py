@@ -67,7 +67,7 @@ def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array
             f"got {classes.dtype} of shape {classes.shape}."
         )
     if not isinstance(images, jax.core.Tracer):
-        low, high = float(jnp.min(images)), float(jnp.max(images))
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"x must lie in [0, 1], got values from {low} to {high}; rescale it.")
     return images, classes
@@ -87,7 +87,7 @@ def check_starts(starts: ArrayLike | None, attack: Attack, x: _Array) -> _Array 
             f"starts must hold one image for each of x, shape {x.shape}, got shape {images.shape}."
         )
     if not isinstance(images, jax.core.Tracer):
-        low, high = float(jnp.min(images)), float(jnp.max(images))
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"starts must lie in [0, 1], got values from {low} to {high}.")
     return images
