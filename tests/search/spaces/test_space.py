@@ -167,10 +167,7 @@ def test_spaces_with_more_points_than_floats_count():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (
-            lambda: search.uniform(1, 1),
-            "low < high, got 1 and 1; pass a constant in args",
-        ),
+        (lambda: search.uniform(1, 1), "low < high, got 1 and 1; pass a constant in args"),
         (lambda: search.uniform(0, math.inf), "finite bounds"),
         (lambda: search.uniform(0, 1, step=2), "step must lie between"),
         (lambda: search.log_uniform(0, 1), "positive lower bound, got 0"),

@@ -38,19 +38,7 @@ def start(num_positives: int | None, key, space: Space, budget: int) -> SracosSt
 
 def propose(space: Space, state: SracosState, exploration, parity: bool, taken=None, region=None):
     """(a point, the next state); see `propose_from`."""
-    x, random = propose_from(
-        space,
-        state.random,
-        state.points,
-        state.values,
-        state.positives,
-        told=state.told,
-        exploration=exploration,
-        parity=parity,
-        taken=taken,
-        region=region,
-    )
-    return x, state._replace(random=random)
+    return propose_from(space, state, state.positives, exploration, parity, taken, region)
 
 
 def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> SracosState:
