@@ -1,6 +1,6 @@
 """Sequential RACOS: T points, how they propose the next point, and how they learn its value."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,11 @@ def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> 
         values=jnp.where(here, value, state.values),
         positives=jnp.where(first, place, jnp.where(behind, moved, ranks)),
     )
+
+
+def tell_inner(replacement: str, space: Space, state: Any, x, value) -> Any:
+    """`tell_point` for the `inner` state of another algorithm."""
+    return state._replace(inner=tell_point(replacement, space, state.inner, x, value))
 
 
 def _replaced_negative(replacement: str, state: SracosState, rival):

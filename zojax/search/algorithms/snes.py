@@ -17,6 +17,7 @@ from zojax.search.algorithms._shares import first_shares, moved_shares, option_a
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
+    moved_if,
     recommended,
     reused,
     sequential,
@@ -163,8 +164,5 @@ def _inject(space, state: SnesState, x, value) -> SnesState:
     """The search starts around the best injected point."""
     mean = (x - bounds_of(space)[0]) / span_of(space)
     first = (value < state.value) & (state.generation == 0)
-    return state._replace(
-        mean=jnp.where(first, mean, state.mean),
-        x=jnp.where(first, x, state.x),
-        value=jnp.where(first, value, state.value),
-    )
+    state = state._replace(mean=jnp.where(first, mean, state.mean))
+    return moved_if(first, state, x, value)
