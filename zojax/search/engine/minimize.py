@@ -267,12 +267,18 @@ def minimize(
             outcome = _run(task, executor, traced, jit)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    result = (front_result_of if problem.is_front else result_of)(task, outcome, seed, planned)
+    return _checked(task, outcome, seed, planned, traced)
+
+
+def _checked(task: SearchTask, outcome: Outcome, seed: Any, budget: int, traced: bool) -> Any:
+    """The result, after a warning of overflow. Raises what ended the search, with the result so far."""
+    problem = task.problem
+    result = (front_result_of if problem.is_front else result_of)(task, outcome, seed, budget)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if traced and not with_key and not problem.value_shape:
-        warn_of_overflow(problem, args, result)
+    if traced and not problem.with_key and not problem.value_shape:
+        warn_of_overflow(problem, task.args, result)
     return result
 
 
