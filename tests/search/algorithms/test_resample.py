@@ -27,9 +27,7 @@ def test_the_inner_algorithm_is_told_means():
 
 
 def test_a_point_that_was_not_evaluated_often_enough_does_not_count():
-    found = search.minimize(
-        lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10, key=0
-    )
+    found = run(lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10)
     assert found.evaluations == 10
     points = found.history.points
     np.testing.assert_array_equal(points[:4], np.repeat(points[:1], 4, axis=0))
