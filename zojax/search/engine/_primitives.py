@@ -453,8 +453,9 @@ NAMES |= {f"{kind}_{n}": np.dtype(kind).type(n) for kind in KINDS for n in (0, 1
 SHAPED = "reshape squeeze expand_dims broadcast_in_dim".split()
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
-# Functions of the same name in NumPy.
-FUNCTIONS = "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
+FUNCTIONS = (
+    "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
+)  # in NumPy
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,

@@ -79,8 +79,9 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
-        # The vector and the place of the one entry of an array.
-        self.entries: dict[str, list[str]] = {}
+        self.entries: dict[
+            str, list[str]
+        ] = {}  # the vector and the place of the one entry of an array
         self.count = itertools.count()
         self.arguments = [self._new() for _ in jaxpr.invars]
         self._bind(jaxpr.invars, self.arguments)
