@@ -257,10 +257,7 @@ class Recorder:
         while rest:
             rest = rest[self._file.write(rest) :]
         self._state = at._replace(
-            size=at.size + len(data),
-            checksum=checksum,
-            unfinished=b"",
-            pending=pending,
+            size=at.size + len(data), checksum=checksum, unfinished=b"", pending=pending
         )
         self._file.publish(self._state.size)
 
