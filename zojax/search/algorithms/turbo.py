@@ -1,12 +1,13 @@
 """TuRBO: Bayesian optimization in a trust region, for small budgets."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.stats import norm
+from jax.scipy.special import ndtr
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
@@ -213,4 +214,5 @@ def _candidates(space: Space, random: Random, x, half) -> jax.Array:
 
 def _expected_improvement(gain: jax.Array, deviation: jax.Array) -> jax.Array:
     z = gain / deviation
-    return gain * norm.cdf(z) + deviation * norm.pdf(z)
+    density = jnp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return gain * ndtr(z) + deviation * density
