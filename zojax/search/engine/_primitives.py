@@ -465,7 +465,10 @@ ELEMENTWISE += ["shift_right_logical"]
 FUNCTIONS = (
     "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
 )  # in NumPy
-_erf, _erfc = np.vectorize(math.erf, "d"), np.vectorize(math.erfc, "d")  # SciPy's take .2 s to import
+_erf, _erfc = (
+    np.vectorize(math.erf, "d"),
+    np.vectorize(math.erfc, "d"),
+)  # SciPy's take .2 s to import
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,
