@@ -204,8 +204,8 @@ def _candidates(space: Space, random: Random, x, half) -> jax.Array:
     u = to_unit(words(random, CANDIDATES * (2 * d + 2))).reshape(CANDIDATES, 2 * d + 2)
     coins, places, one, share = jnp.split(u, [d, 2 * d, 2 * d + 1], axis=1)
     # The region holds the neighbours of an integer, and all options.
-    cell = np.where(space.kinds == CONTINUOUS, 0, 1 / (space.high - space.low + 1))
-    half = jnp.maximum(half, np.where(space.kinds == UNORDERED, 1, cell).astype(half.dtype))
+    cell = jnp.where(space.kinds == CONTINUOUS, 0, 1 / (space.high - space.low + 1))
+    half = jnp.maximum(half, jnp.where(space.kinds == UNORDERED, 1, cell).astype(half.dtype))
     center = space.to_unit(x)
     low, high = jnp.maximum(center - half, 0), jnp.minimum(center + half, 1)
     changes = (coins < share) | (jnp.arange(d) == index_from(one, d))
