@@ -243,7 +243,7 @@ def _are_integers(context: Context, x) -> bool:
 
 describe("max", "min", "pow", elementwise=True, broadcasts=True)
 describe(
-    *"abs and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p".split(),
-    *"logistic lt ne not or round rsqrt sign sin sqrt tanh xor".split(),
+    *"abs and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p log2".split(),
+    *"logistic lt ne not one_minus_square or round rsqrt sign sin sqrt tanh xor".split(),
     elementwise=True,
 )
