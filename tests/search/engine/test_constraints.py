@@ -1,13 +1,14 @@
 """Constraints: the best point is feasible if any was, whatever the algorithm, on the host and compiled."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.search.algorithms._laws import ALGORITHMS
-from tests.search.engine._helpers import run
+from tests.search.engine._helpers import compiled, run
 from zojax import search
 
 BOX = search.space(search.uniform(-1, 1, (5,)))
@@ -170,7 +171,7 @@ def test_any_algorithm_respects_constraints(name):
     assert result.best_value == result.history.values.min()
 
 
-def test_a_compiled_search_has_constraints():
+def test_a_compiled_search_has_constraints(caplog):
     options = {"space": BOX, "budget": 200, "repeats": 2, "algorithm": search.random_search(4)}
     device = run(traced_sphere, constraints=traced_oblique, jit=True, **options)
     host = run(sphere, constraints=oblique, jit=False, **options)
@@ -181,6 +182,8 @@ def test_a_compiled_search_has_constraints():
     )
     few = excess(traced_sphere, constraints=traced_oblique, jit=None)
     assert 0 <= few < 1e-4
+    again = partial(excess, traced_sphere, constraints=[traced_oblique], jit=None, key=1)
+    assert not compiled(caplog, again)
 
 
 def test_constraints_go_with_executors_and_journals_and_go_on(tmp_path):

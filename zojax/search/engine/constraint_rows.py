@@ -1,7 +1,7 @@
 """Values with constraints as rows: the value first, then one number for each constraint."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax._checks import brief, require_count
+from zojax._kept import Same
 from zojax._scalars import NotScalarError
 from zojax.search.engine.constrained import by_rules, constrained
 from zojax.search.engine.evaluation import pair_of
@@ -40,13 +41,22 @@ def with_constraints(problem: Problem, constraints: Constraints, has_aux: bool) 
     the constraints are functions.
     """
     num, functions = count_of(constraints), (constraints,) if callable(constraints) else constraints
+    same = tuple(map(Same, functions)) if isinstance(functions, (list, tuple)) else num
     ruled = by_rules(problem.algorithm, problem.space)
     return problem._replace(
-        fun=partial(_row, problem.fun, functions, has_aux, ruled),
+        fun=_rows(Same(problem.fun), same, has_aux, ruled),
         algorithm=constrained(problem.algorithm, num),
         sign=(float(np.asarray(problem.sign)), *[1.0] * num),
         constraints=num,
     )
+
+
+@lru_cache(maxsize=8)  # each entry holds a user's functions
+def _rows(fun: Same, constraints: Any, has_aux: bool, ruled: bool) -> Callable:
+    """One function for all searches with the same functions, so that they share a compiled program."""
+    if isinstance(constraints, tuple):
+        constraints = [constraint.value for constraint in constraints]
+    return partial(_row, fun.value, constraints, has_aux, ruled)
 
 
 def _row(
@@ -58,7 +68,7 @@ def _row(
     *args: Any,
     **extra: Any,
 ) -> Any:
-    if isinstance(constraints, tuple | list):
+    if isinstance(constraints, list):
         g, aux = [constraint(point, *args) for constraint in constraints], None
         if ruled and _is_plain(g) and np.all(np.max(g, axis=0) > 0):
             value: Any = np.zeros(np.shape(g[0]))
