@@ -130,8 +130,7 @@ def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None 
         del key, x, eps, t
         better = losses[0] < state.loss
         done = better | state.minus
-        return SimbaState(
-            seed=state.seed,
+        return state._replace(
             image=jnp.where(better, points[0], state.image),
             loss=jnp.where(better, losses[0], state.loss),
             place=state.place + done.astype(jnp.uint32),

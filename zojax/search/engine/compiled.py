@@ -41,11 +41,6 @@ class DevicePrograms(NamedTuple):
     evaluate_again: Callable
 
 
-def no_function(point: Any, *args: Any) -> Any:
-    """In the place of `fun`, so that all functions share a `Problem`."""
-    raise NotImplementedError
-
-
 @lru_cache(PROGRAMS)
 def starting(problem: Problem, free: bool, length: int) -> Callable[..., Carry]:
     return jax.jit(partial(_start, problem, free, length))

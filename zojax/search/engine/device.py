@@ -11,7 +11,6 @@ from zojax.search._random import split
 from zojax.search.engine.compiled import (
     Carry,
     DevicePrograms,
-    no_function,
     programs_of,
     recommendations,
     starting,
@@ -23,7 +22,7 @@ from zojax.search.engine.outcome import (
     one_after_another,
     stopped_by,
 )
-from zojax.search.engine.task import SearchTask, keeps_points
+from zojax.search.engine.task import SearchTask, keeps_points, no_function
 
 REPORTS = 100  # per run
 LONGEST = 2**20  # evaluations of a call with reports
