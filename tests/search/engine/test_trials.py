@@ -34,9 +34,8 @@ def test_the_callback_sees_each_trial(maximize):
     result, seen = trials_of(maximize=maximize)
     assert len(seen) == 20 and {t.point["kind"] for t in seen} == {"a", "b"}
     for i, trial in enumerate(seen):
-        assert (
-            trial.value == result.history.values[i] and trial.seconds == result.history.seconds[i]
-        )
+        assert trial.value == result.history.values[i]
+        assert trial.seconds == result.history.seconds[i]
         np.testing.assert_array_equal(trial.point["x"], result.history.points["x"][i])
         if trial.point["kind"] == "b":
             assert trial.error == "RuntimeError: no b" == result.history.errors[i]
