@@ -102,10 +102,8 @@ def documented(attack: F, shared: dict[str, str] = SHARED, output: str = "logits
     if len(parameters) < len(signature.parameters):
         defaults = DEFAULTS | {"output": output}
         for name, kind in Options.__annotations__.items():
-            default = defaults.get(name)
-            parameters += [
-                Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            ]
+            options = {"default": defaults.get(name), "annotation": kind}
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, **options))
         vars(attack)["__signature__"] = signature.replace(parameters=parameters)
     if attack.__doc__:  # none under python -OO
         before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")

@@ -12,6 +12,7 @@ from zojax._checks import require_count, require_fraction
 from zojax.attacks import _losses
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
+from zojax.attacks._driver.rounds import select
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
 from zojax.attacks._shared import Options, documented, reused
@@ -95,10 +96,7 @@ def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> At
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps
-        better = losses[0] < state.loss
-        return SquareState(
-            jnp.where(better, points[0], state.image), jnp.where(better, losses[0], state.loss)
-        )
+        return select(losses[0] < state.loss, SquareState(points[0], losses[0]), state)
 
     return Attack(norm, _losses.margin, 1, init, propose, update)
 

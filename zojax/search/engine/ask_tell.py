@@ -179,10 +179,8 @@ class _Loop(NamedTuple):
             x, value = state.best
         else:
             _, x, value = self.own.end(state.inner)
-            rows = np.reshape(x, (-1, problem.space.dimension))
-            x, value = leading(
-                rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
-            )
+            values = np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
+            x, value = leading(np.reshape(x, (-1, problem.space.dimension)), values)
         point, value = problem.space.point(x), problem.signed(value)
         if problem.value_shape:
             return Front(point, value, tuple(sign < 0 for sign in np.atleast_1d(problem.sign)))

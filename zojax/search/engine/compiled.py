@@ -125,9 +125,8 @@ def _steps(problem: Problem, stops: bool, carry: Carry, until, args, target, pat
         carry = _record(problem, carry, state, x, told)
         if not stops:
             return carry
-        return carry._replace(
-            running=carry.running & ~(carry.best <= target) & ~(carry.since >= patience)
-        )
+        goes_on = ~(carry.best <= target) & ~(carry.since >= patience)
+        return carry._replace(running=carry.running & goes_on)
 
     return lax.while_loop(more, step, carry)
 
