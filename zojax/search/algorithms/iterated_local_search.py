@@ -88,10 +88,9 @@ def _init(key, space: Space, budget: int) -> LocalSearchState:
 
 def _moves(space: Space) -> tuple[np.ndarray, np.ndarray]:
     """(coordinate, shift) of each move: to every other option, or to both neighbours of an integer."""
-    counts = (space.high - space.low).astype(int)
     shifts = [
-        np.arange(1, n + 1) if kind == UNORDERED else np.array([-1, 1])
-        for n, kind in zip(counts, space.kinds, strict=True)
+        np.arange(1, n) if kind == UNORDERED else np.array([-1, 1])
+        for n, kind in zip(space.options, space.kinds, strict=True)
     ]
     coordinates = np.repeat(np.arange(space.dimension), [len(s) for s in shifts])
     return coordinates.astype(np.uint32), np.concatenate(shifts)

@@ -36,7 +36,7 @@ from zojax._numerics import promoting
 from zojax._trees import PyTree
 from zojax.search._random import sample_unit
 from zojax.search.spaces._contract import require_domain
-from zojax.search.spaces._domain import CONTINUOUS, Domain, is_domain
+from zojax.search.spaces._domain import CONTINUOUS, UNORDERED, Domain, is_domain
 from zojax.search.spaces._precision import namespace_of
 
 
@@ -78,6 +78,18 @@ class Space:
     def kinds(self) -> np.ndarray:
         """CONTINUOUS, ORDERED or UNORDERED, int8 of shape (d,)."""
         return self._per_coordinate("kind").astype(np.int8)
+
+    @cached_property
+    def options(self) -> np.ndarray:
+        """How many options coordinates without order have, int of shape (d,); 1 for all others."""
+        return np.where(self.kinds == UNORDERED, self.high - self.low + 1, 1).astype(int)
+
+    @property
+    def cells(self) -> tuple[Any, Any]:
+        """Lower ends and widths of the ranges, (d,) each. Every whole number has a cell of its own."""
+        half = np.where(self.kinds == CONTINUOUS, 0.0, 0.5)
+        low, width = self.low - half, self.high - self.low + 2 * half
+        return low, namespace_of(width).maximum(width, 1e-30)
 
     @cached_property
     def slack(self) -> np.ndarray:
@@ -123,9 +135,8 @@ class Space:
     @promoting
     def to_unit(self, x: jax.Array) -> jax.Array:
         """The inverse of `from_unit` (..., d): a discrete value has the middle of its cell."""
-        cell = np.where(self.kinds == CONTINUOUS, 0.0, 0.5)
-        width = np.maximum(self.high - self.low + 2 * cell, 1e-30)
-        return (x - (self.low - cell).astype(x.dtype)) / width.astype(x.dtype)
+        low, width = self.cells
+        return (x - low.astype(x.dtype)) / width.astype(x.dtype)
 
     @promoting
     def clip(self, x: Any) -> Any:
