@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, attacked, model, on_the_host
 from zojax import attacks
 
@@ -151,9 +152,9 @@ def test_an_attack_runs_inside_jit_where_wrong_images_and_classes_are_unusable()
     key, y = jax.random.key(5), (Y + 1) % CLASSES
     for a, b in zip(run(key, X, y), ATTACKS["square_linf"].run(y=y, targeted=True), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    result = run(
-        key, X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
-    )  # traced arguments cannot be refused
+    # Traced arguments cannot be refused.
+    x, y = X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
+    result = run(key, x, y)
     all_unusable = np.asarray(result.unusable) == result.queries
     assert all_unusable.tolist() == [False, True, True, True, True, False, False]
     assert not np.any(result.success[1:5]) and np.any(result.success)
@@ -220,8 +221,7 @@ def test_every_public_attack_is_in_the_table():
 def test_run_is_the_attack_of_its_rounds(name):
     row = ATTACKS[name]
     found = attacks.run(5, row.rounds(), model, X, Y, row.eps, BUDGET)
-    for a, b in zip(found, attacked(name), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_bits(found, attacked(name))
 
 
 @all_rows
