@@ -11,6 +11,7 @@ import pytest
 from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, attacked, model, on_the_host
 from zojax import attacks
+from zojax.attacks._shared import SharedOptions
 
 
 def some(*names):
@@ -229,7 +230,10 @@ def test_every_argument_is_documented_in_the_order_of_the_signature(name):
     function = ATTACKS[name].function
     arguments = function.__doc__.partition("Args:\n")[2].partition("\n\n")[0]
     documented = re.findall(r"^  (\w+): ", arguments, re.MULTILINE)
-    assert documented == list(inspect.signature(function).parameters)
+    parameters, of_run = inspect.signature(function).parameters, inspect.signature(attacks.run)
+    assert documented == list(parameters)
+    shared = SharedOptions.__annotations__.keys() - {"output"}
+    assert all(parameters[n].default == of_run.parameters[n].default for n in shared)
     assert all(f"\n{title}:\n" in function.__doc__ for title in ("Returns", "Raises", "Warns"))
 
 

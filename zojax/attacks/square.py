@@ -15,7 +15,7 @@ from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver.rounds import select
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 # The fraction p halves after these rounds of 10,000; other budgets scale the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -40,7 +40,7 @@ def square(
     targeted: bool = False,
     *,
     p: float = 0.05,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
