@@ -50,10 +50,7 @@ def test_one_at_a_time_it_is_sracos():
     def fun(p):
         return jnp.abs(p["x"] - 0.3) + p["k"] % 7
 
-    runs = [
-        search.minimize(fun, SPACE, algorithm, budget=60, key=0)
-        for algorithm in (ALGORITHM, search.sracos())
-    ]
+    runs = [search.minimize(fun, SPACE, a, budget=60, key=0) for a in (ALGORITHM, search.sracos())]
     np.testing.assert_array_equal(runs[0].history.values, runs[1].history.values)
 
 

@@ -78,9 +78,8 @@ def test_a_bipartite_graph_is_cut_whole():
 
 
 def test_the_default_uses_it_where_nothing_has_an_order():
-    found = search.minimize(
-        lambda x: float(np.sum(x)), search.choice([0, 1], (30,)), budget=900, key=0, jit=False
-    )
+    bits = search.choice([0, 1], (30,))
+    found = run(lambda x: float(np.sum(x)), bits, None, budget=900, jit=False)
     assert found.best_value == 0
     (member,) = found.state.members
     assert type(member).__name__ == "LocalSearchState"

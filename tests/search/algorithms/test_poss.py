@@ -37,11 +37,8 @@ def test_the_archive_is_that_of_the_paper():
         value = rng.choice([np.inf, *range(30)]) - mask.sum()  # ties are many
         archive = reference(archive, mask, value)
         state = tell(state, mask[None], jnp.array([value], jnp.float32))
-        kept = {
-            (float(v), size): state.sets[size].tolist()
-            for size, v in enumerate(state.values)
-            if np.isfinite(v)
-        }
+        sizes = np.flatnonzero(np.isfinite(state.values)).tolist()
+        kept = {(float(state.values[size]), size): state.sets[size].tolist() for size in sizes}
         assert kept == {a[:2]: a[2].tolist() for a in archive}
         allowed = [a for a in archive if a[1] <= K]
         if allowed:

@@ -47,10 +47,8 @@ def test_given_points_are_evaluated_as_often():
 
     algorithm = search.resample(search.sracos(), 10)
     options = {"budget": 30, "key": 0, "init_points": [0.5], "with_key": True}
-    compiled, host = (
-        search.minimize(noisy, search.uniform(-1, 1), algorithm, jit=jit, **options)
-        for jit in (True, False)
-    )
+    line = search.uniform(-1, 1)
+    compiled, host = (run(noisy, line, algorithm, jit=jit, **options) for jit in (True, False))
     assert np.all(compiled.history.points[:10] == 0.5) and compiled.history.points[10] != 0.5
     np.testing.assert_allclose(compiled.history.values, host.history.values, rtol=1e-5)
     means = compiled.history.values.reshape(3, 10).mean(axis=1)

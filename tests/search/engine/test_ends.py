@@ -455,9 +455,8 @@ def test_time_bounds_the_wait_for_an_executor(algorithm):
 
 @pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
 def test_cancelled_evaluations_end_the_search(algorithm):
-    result = returned_within(
-        30, lambda: run(host_bowl, algorithm=algorithm, executor=Loses(cancels=True), repeats=2)
-    )
+    options = {"algorithm": algorithm, "executor": Loses(cancels=True), "repeats": 2}
+    result = returned_within(30, partial(run, host_bowl, **options))
     assert result.message == "executor cancelled an evaluation" and result.evaluations == 4
 
 

@@ -162,9 +162,8 @@ def test_points_of_another_version_are_refused(tmp_path):
     line = json.loads(lines[3])
     line["x"][0] += 1e-6
     path.write_text("".join([*lines[:3], json.dumps(line) + "\n", *lines[4:]]))
-    with pytest.raises(
-        ValueError, match="another point for evaluation 2 of run 0: it was written by"
-    ):
+    message = "another point for evaluation 2 of run 0: it was written by"
+    with pytest.raises(ValueError, match=message):
         run(host_bowl, jit=False, budget=10, log=path)
 
 
@@ -221,9 +220,8 @@ def test_evaluations_in_flight_are_made_again(tmp_path):
             counted = Counted()
             again = run(counted, executor=pool, **options)
             assert counted.calls == 31 - kept and again.evaluations == 30
-            np.testing.assert_array_equal(
-                again.history.values[: kept - 1], whole.history.values[: kept - 1]
-            )
+            known = slice(kept - 1)
+            np.testing.assert_array_equal(again.history.values[known], whole.history.values[known])
             told = [json.loads(line)["value"] for line in path.read_bytes().splitlines()[1:]]
             np.testing.assert_array_equal(told, again.history.values)
 
@@ -256,10 +254,8 @@ def test_attributes_that_are_no_json_are_refused(tmp_path):
 def killed_searches(folder, mode, kills):
     """Runs the search in processes that are killed at random moments, and then to its end."""
     moments = random.Random(0)
-    calls, command = (
-        folder / "calls",
-        [sys.executable, "-m", "tests.search.engine._killed", folder, mode],
-    )
+    calls = folder / "calls"
+    command = [sys.executable, "-m", "tests.search.engine._killed", folder, mode]
     for number in range(kills + 1):
         before = calls.stat().st_size if calls.exists() else 0
         process = subprocess.Popen(command)

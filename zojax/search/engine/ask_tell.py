@@ -16,7 +16,7 @@ from zojax.search.engine.front import Front
 from zojax.search.engine.host_programs import HostPrograms, host_programs
 from zojax.search.engine.once import never_twice
 from zojax.search.engine.outcome import leading
-from zojax.search.engine.task import Problem
+from zojax.search.engine.task import Problem, no_function
 from zojax.search.spaces import space as as_space
 
 
@@ -116,19 +116,13 @@ def ask_tell(
     budget, _ = as_budget(budget, space)
     algorithm = choose_algorithm(algorithm, space, budget, None, objectives)
     sign = sign_of(maximize, algorithm.objectives)
-    problem = Problem(
-        _no_function, space, algorithm, budget, 1, sign, with_key=False, planned=budget
-    )
+    problem = Problem(no_function, space, algorithm, budget, 1, sign, False, planned=budget)
     once = never_twice(algorithm, space, budget)
     own, spare = (
         host_programs(a, space, budget, key, np.dtype(np.float64)) for a in (once, random_search())
     )
     loop = _Loop(problem, own, spare, key)
     return AskTell(loop.init, loop.ask, loop.tell, loop.inject, loop.best)
-
-
-def _no_function(point: PyTree) -> Any:
-    raise NotImplementedError
 
 
 class _Loop(NamedTuple):
@@ -185,10 +179,8 @@ class _Loop(NamedTuple):
             x, value = state.best
         else:
             _, x, value = self.own.end(state.inner)
-            rows = np.reshape(x, (-1, problem.space.dimension))
-            x, value = leading(
-                rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
-            )
+            values = np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
+            x, value = leading(np.reshape(x, (-1, problem.space.dimension)), values)
         point, value = problem.space.point(x), problem.signed(value)
         if problem.value_shape:
             return Front(point, value, tuple(sign < 0 for sign in np.atleast_1d(problem.sign)))

@@ -87,16 +87,11 @@ def _split(returned: Any, num: int) -> tuple[Any, Any]:
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         raise TypeError(f"fun must return (value, constraints), got {brief(returned)}.")
     value, g = returned
-    size = (
-        (jnp if _has_jax(g) else np).shape(g)[-1:]
-        if not isinstance(g, (list, tuple))
-        else (len(g),)
-    )
+    is_list = isinstance(g, (list, tuple))
+    size = (len(g),) if is_list else (jnp if _has_jax(g) else np).shape(g)[-1:]
     if size != (num,):
         raise NotScalarError(f"fun must return {num} constraints beside its value, got {brief(g)}.")
-    if isinstance(g, (list, tuple)):
-        return value, list(g)
-    return value, [g[..., i] for i in range(num)]
+    return value, list(g) if is_list else [g[..., i] for i in range(num)]
 
 
 def _joined(value: Any, g: list, ruled: bool) -> Any:
