@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from benchmarks.contestants.attack import network
 from zojax import attacks
 from zojax.examples import _cnn
@@ -52,7 +52,6 @@ def lengths(delta, norm):
 
 def build(work, by):
     params, x, y = network(work.data, work.images, work.epochs)
-    found: dict = {}
 
     def label_fn(images):
         return jnp.argmax(_cnn.forward(params, images), axis=1)
@@ -70,18 +69,17 @@ def build(work, by):
 
     def run():
         attack = by_zojax if by == "zojax" else by_art
-        found.update((str(b), float(np.median(attack(b)))) for b in work.budgets)
+        return {"distances": {str(b): float(np.median(attack(b))) for b in work.budgets}}
 
-    return Host(run, amount=len(x), facts=lambda: {"distances": found})
+    return once(run, len(x))
 
 
 def art_attack(work, predict, x, y, budget):
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
     model = Watched(predict, x, y, work.norm, budget)
-    classifier = BlackBoxClassifierNeuralNetwork(
-        model, (28, 28, 1), 10, channels_first=False, clip_values=(0, 1)
-    )
+    shape, options = (28, 28, 1), {"channels_first": False, "clip_values": (0, 1)}
+    classifier = BlackBoxClassifierNeuralNetwork(model, shape, 10, **options)
     # GeoDA writes a file into the current folder.
     with tempfile.TemporaryDirectory() as folder, chdir(folder), suppress(Spent):
         attack = _art(work, classifier, budget)

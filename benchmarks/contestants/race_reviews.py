@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from benchmarks.contestants.training import loss_on
 from zojax import lm
 from zojax.examples._methods import METHODS, evaluations
@@ -22,8 +22,6 @@ MU, BATCH = 1e-2, 8
 
 
 def build(work):
-    found = {}
-
     def run():
         start = time.process_time()
         steps = work.evaluations // evaluations(METHODS[work.method])
@@ -33,17 +31,16 @@ def build(work):
         test = [train(TRIALS[best], seed, steps, "held_out") for seed in range(work.seeds)]
         settings = {"params": work.params, "method": work.method, "rate": TRIALS[best]}
         seconds = time.process_time() - start
-        found.update(settings | {"by rate": trials, "test": test, "cpu_seconds": seconds})
+        return settings | {"by rate": trials, "test": test, "cpu_seconds": seconds}
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
 def trainer(work, most: int):
     """`(rate, seed, steps, split) -> loss`, after a training whose rate decays to 0 by a cosine."""
     task, make = lm.reviews_task(work.params), METHODS[work.method]
-    losses = {
-        name: loss_on(task, task.split(name)[: work.batches]) for name in ("validation", "held_out")
-    }
+    parts = {name: task.split(name)[: work.batches] for name in ("validation", "held_out")}
+    losses = {name: loss_on(task, part) for name, part in parts.items()}
 
     def loss(params, batch, frozen):
         return task.objectives["nll"](params, frozen, batch)

@@ -86,9 +86,8 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
     vectors = normal() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     choice = _Choice(require_count("rank", rank), require_count("refresh", refresh), vectors)
-    return Adaptive(
-        init=partial(_init, choice), direction=_refuse, learn=_older, look=partial(_look, choice)
-    )
+    init, look = partial(_init, choice), partial(_look, choice)
+    return Adaptive(init, _refuse, learn=_older, look=look)
 
 
 def _init(choice: _Choice, like: PyTree) -> InputMemory:
@@ -158,10 +157,8 @@ def _look(
         return memory._replace(left=left, right=right)
 
     memory = lax.cond(memory.age % choice.refresh == 0, renewed, lambda: memory)
-    known = [
-        None if span is None else (span, pair)
-        for span, pair in zip(spans, pairs(memory), strict=True)
-    ]
+    bases = zip(spans, pairs(memory), strict=True)
+    known = [None if span is None else (span, pair) for span, pair in bases]
     return memory, _direction(choice.vectors, known)
 
 

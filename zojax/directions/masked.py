@@ -80,9 +80,8 @@ def _draw(direction: Direction, mask, frame: PyTree, index, like: PyTree) -> PyT
     def apply(leaf, m, z):
         return z if z is None or m is True else noise.MaskedNoise(z, m)
 
-    return jax.tree.map(
-        apply, like, _resolve(mask, like), direction.draw(frame, index, _part(mask, like))
-    )
+    chosen, drawn = _resolve(mask, like), direction.draw(frame, index, _part(mask, like))
+    return jax.tree.map(apply, like, chosen, drawn)
 
 
 def _combine(

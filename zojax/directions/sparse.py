@@ -78,9 +78,7 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["signs", "mask_seed"],
-    meta_fields=["threshold"],
+    jax.tree_util.register_dataclass, data_fields=["signs", "mask_seed"], meta_fields=["threshold"]
 )
 @dataclass(frozen=True)
 class _Kept:

@@ -187,10 +187,10 @@ def _begin(
     del params
 
     def renewed():
-        left = None if memory.left is None else _bases(choice, noise.fold_in(key, 1), memory.left)
-        right = (
-            None if memory.right is None else _bases(choice, noise.fold_in(key, 2), memory.right)
-        )
+        def new(i, old):
+            return None if old is None else _bases(choice, noise.fold_in(key, i), old)
+
+        left, right = new(1, memory.left), new(2, memory.right)
         moment = memory.moment
         if moment is not None and left is not None:
             turns = jax.tree.map(partial(_turn, choice), left, memory.left)
@@ -301,10 +301,8 @@ def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(matrices)
     seeds = noise.child_seeds(seed, index, max(len(leaves), 1))
     cores = [_sizes(choice, leaf).core for leaf in leaves]
-    drawn = [
-        noise.row_noise(noise.Normals(own), core).dense()
-        for own, core in zip(seeds, cores, strict=False)
-    ]
+    pairs = zip(seeds, cores, strict=False)
+    drawn = [noise.row_noise(noise.Normals(own), core).dense() for own, core in pairs]
     return jax.tree.unflatten(treedef, drawn)
 
 

@@ -20,14 +20,6 @@ from zojax.trajectory._recorder import Recorder
 from zojax.trajectory._replay import replay, resume
 
 __all__ = [
-    "Log",
-    "Recorder",
-    "load",
-    "merge",
-    "note_of",
-    "replay",
-    "require_note",
-    "resume",
-    "save",
+    *("Log", "Recorder", "load", "merge", "note_of", "replay", "require_note", "resume", "save"),
     "truncate",
 ]

@@ -172,10 +172,8 @@ class Recorder:
         self._require_open()
         self._require_step(state, coefficients)
         data = np.asarray(jax.random.key_data(state.rng_key)).tolist()
-        steps, key = (
-            len(coefficients),
-            {"impl": str(jax.random.key_impl(state.rng_key)), "data": data},
-        )
+        key = {"impl": str(jax.random.key_impl(state.rng_key)), "data": data}
+        steps = len(coefficients)
         if not steps:
             return
         before = int(state.count) - steps
@@ -256,12 +254,8 @@ class Recorder:
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
-        self._state = at._replace(
-            size=at.size + len(data),
-            checksum=checksum,
-            unfinished=b"",
-            pending=pending,
-        )
+        size = at.size + len(data)
+        self._state = at._replace(size=size, checksum=checksum, unfinished=b"", pending=pending)
         self._file.publish(self._state.size)
 
     def _require_open(self) -> None:

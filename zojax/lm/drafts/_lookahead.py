@@ -52,11 +52,8 @@ def lookahead(window: int = 8, count: int = 8, size: int = 6, capacity: int = 20
     def init(memory: Looking | None, text: jax.Array, length: jax.Array) -> Looking:
         phrases = empty(capacity, size) if memory is None else memory.phrases
         some = np.random.default_rng(0).integers(0, 2**30, (size, window))  # tokens of the prompt
-        return Looking(
-            phrases,
-            taken(text, jnp.asarray(some) % length[:, None, None]),
-            jnp.zeros((), jnp.int32),
-        )
+        guessed = taken(text, jnp.asarray(some) % length[:, None, None])
+        return Looking(phrases, guessed, jnp.zeros((), jnp.int32))
 
     def propose(state: Looking, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Looking]:
         last = taken(text, length[:, None] - 1)[:, 0]

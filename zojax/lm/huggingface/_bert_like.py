@@ -36,11 +36,8 @@ def bert_like(settings: ConfigFile, name: str) -> Architecture:
     prefix = {"bert": "Bert", "roberta": "Roberta"}[name]
     kinds = {f"{prefix}ForMaskedLM": "masks", f"{prefix}ForSequenceClassification": "labels"}
     given = settings.get("architectures")
-    kind = (
-        kinds.get(given[0])
-        if isinstance(given, list) and given and isinstance(given[0], str)
-        else None
-    )
+    is_named = isinstance(given, list) and given and isinstance(given[0], str)
+    kind = kinds.get(given[0]) if is_named else None
     if kind is None:
         raise settings.error("architectures", f"supported are {sorted(kinds)}")
     activation = settings.option("hidden_act", gpt.ACTIVATIONS, "gelu")
@@ -81,10 +78,8 @@ def _names(name: str, kind: str) -> dict[str, Stored]:
         "head": Stored(f"{rest[-1]}.decoder.weight"),
     }
     if kind == "masks":
-        names |= {
-            "head_norm": Stored(f"{rest[0]}.weight"),
-            "head_norm_bias": Stored(f"{rest[0]}.bias"),
-        }
+        names["head_norm"] = Stored(f"{rest[0]}.weight")
+        names["head_norm_bias"] = Stored(f"{rest[0]}.bias")
         names |= {"head_bias": Stored(f"{rest[1]}.bias")}
     else:
         names |= {"labels": Stored(f"{rest[0]}.weight", transposed=True)}

@@ -56,10 +56,8 @@ def continuations(model: Model, prompts: Sequence[str], completions: Sequence[st
             [e.ids for e in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
             for texts in (prompts, whole, completions)
         )
-    found = [
-        b[len(a) :] if b[: len(a)] == a else own
-        for a, b, own in zip(begun, both, alone, strict=True)
-    ]
+    pairs = zip(begun, both, alone, strict=True)
+    found = [b[len(a) :] if b[: len(a)] == a else own for a, b, own in pairs]
     _check_known(model, [token for ids in found for token in ids])
     return found
 

@@ -94,10 +94,13 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
 
 def keep_best(state: Any, x: jax.Array, value: jax.Array) -> Any:
     """`state` with the point as its `x` and `value`, if the point is better."""
-    better = value < state.value
-    return state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
+    return moved_if(value < state.value, state, x, value)
+
+
+def moved_if(condition: jax.Array, state: Any, x: jax.Array, value: jax.Array) -> Any:
+    """`state` with the point as its `x` and `value`, if the condition holds."""
+    x, value = jnp.where(condition, x, state.x), jnp.where(condition, value, state.value)
+    return state._replace(x=x, value=value)
 
 
 def recommended(state: Any) -> tuple[jax.Array, jax.Array]:

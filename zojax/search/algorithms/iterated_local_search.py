@@ -13,7 +13,7 @@ from zojax.search._later import changed_if
 from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import insert_sorted, set_row
-from zojax.search.algorithms._toolkit import bounds_of, reused, select, sequential
+from zojax.search.algorithms._toolkit import bounds_of, moved_if, reused, select, sequential
 from zojax.search.spaces import UNORDERED, Space
 
 OPTIMA = 16  # remembered
@@ -123,9 +123,7 @@ def _tell(space: Space, state: LocalSearchState, x, value) -> LocalSearchState:
     begins = jnp.isinf(state.value)
     better = value < state.value
     accepted = better | (value == state.value)  # plateaus are crossed
-    state = state._replace(
-        x=jnp.where(accepted, x, state.x),
-        value=jnp.where(accepted, value, state.value),
+    state = moved_if(accepted, state, x, value)._replace(
         visits=state.visits + ~begins,
         idle=jnp.where(better, 0, state.idle + 1).astype(jnp.uint32),
     )
@@ -185,8 +183,5 @@ def _inject(space: Space, state: LocalSearchState, x, value) -> LocalSearchState
     """The descent goes on at a better point."""
     del space
     better = value < _best(state)[1]
-    return state._replace(
-        x=jnp.where(better, x, state.x),
-        value=jnp.where(better, value, state.value),
-        idle=jnp.where(better, 0, state.idle).astype(jnp.uint32),
-    )
+    idle = jnp.where(better, 0, state.idle).astype(jnp.uint32)
+    return moved_if(better, state, x, value)._replace(idle=idle)

@@ -22,10 +22,7 @@ MOST = 128  # remembered points
 CANDIDATES, ROUNDS, ZOOM = 128, 5, 0.25  # of an ask; each round is closer to the last one's best
 FIRST, LATER = 30, 2  # steps of the fit: after the starts, and in each ask
 LENGTH, LONGEST, SHORTEST = 0.8, 1.6, 2.0**-10  # of the region's sides, in units of the range
-SUCCESSES, FAILURES = (
-    3,
-    4,
-)  # in a row, until the region grows or shrinks; d failures if that is more
+SUCCESSES, FAILURES = 3, 4  # in a row, until the region grows or shrinks; max(d, 4) failures
 GAIN = 1e-3  # least gain of a success, in median distances from the best value
 
 

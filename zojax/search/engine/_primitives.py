@@ -454,12 +454,8 @@ CHOICE = "{2} if {0} else {1}"
 KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_, "fmod": np.fmod}
 NAMES |= {f"{kind}_{n}": np.dtype(kind).type(n) for kind in KINDS for n in (0, 1)}
-SHAPED = (
-    "reshape",
-    "squeeze",
-    "expand_dims",
-    "broadcast_in_dim",
-)  # the same entries in another shape
+# The same entries in another shape.
+SHAPED = "reshape squeeze expand_dims broadcast_in_dim".split()
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
 FUNCTIONS = (

@@ -149,8 +149,7 @@ class Space:
         if not self.is_conditional:
             return np.ones(x.shape, bool)
         masks = [_active(*both) for both in zip(self.domains, self.split(x), strict=True)]
-        flat = [mask.reshape(*x.shape[:-1], -1) for mask in masks]
-        return namespace_of(x).concatenate(flat, axis=-1)
+        return _side_by_side(masks, x)
 
     def _to_box(self, x: Any) -> Any:
         """Within the bounds, and whole where the kind is not continuous."""
@@ -170,8 +169,7 @@ class Space:
             part if d.snap is None else d.snap(part)
             for d, part in zip(self.domains, self.split(x), strict=True)
         ]
-        flat = [part.reshape(*x.shape[:-1], -1) for part in parts]
-        return namespace_of(x).concatenate(flat, axis=-1)
+        return _side_by_side(parts, x)
 
     @promoting
     def decode(self, x: Any) -> PyTree:
@@ -211,13 +209,16 @@ class Space:
     @cached_property
     def labels(self) -> list[str]:
         """The path of each domain, such as "model.lr", or "" for a single domain."""
-        paths = jax.tree.leaves_with_path(self.treedef.unflatten(range(len(self.domains))))
-        return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+        return [jax.tree_util.keystr(p, simple=True, separator=".") for p in self._paths]
+
+    @property
+    def _paths(self) -> list:
+        tree = self.treedef.unflatten(range(len(self.domains)))
+        return [path for path, _ in jax.tree.leaves_with_path(tree)]
 
     def __str__(self):
-        tree = self.treedef.unflatten(range(len(self.domains)))
-        paths = jax.tree.leaves_with_path(tree)
-        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {self.domains[i]}" for path, i in paths]
+        paths = (jax.tree_util.keystr(path) or "x" for path in self._paths)
+        lines = [f"{path}: {domain}" for path, domain in zip(paths, self.domains, strict=True)]
         return "\n".join([*lines, f"{self.dimension} coordinates, {_shown(self.size)} points"])
 
     @cached_property
@@ -273,6 +274,11 @@ def space(tree: PyTree) -> Space:
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _side_by_side(parts: list, x: Any) -> Any:
+    """Parts of all domains (..., *shape) as one array, (..., d), like x."""
+    return namespace_of(x).concatenate([p.reshape(*x.shape[:-1], -1) for p in parts], axis=-1)
 
 
 def _active(domain: Domain, x: Any) -> Any:
