@@ -30,9 +30,8 @@ _ROBERTA_HEADS = {
 
 def bert_like(settings: ConfigFile, name: str) -> Architecture:
     """The architecture of `"bert"` or `"roberta"`, with the head of `architectures`."""
-    settings.require(
-        is_decoder=False, add_cross_attention=False, position_embedding_type="absolute"
-    )
+    settings.require(is_decoder=False, add_cross_attention=False)
+    settings.require(position_embedding_type="absolute")
     prefix = {"bert": "Bert", "roberta": "Roberta"}[name]
     kinds = {f"{prefix}ForMaskedLM": "masks", f"{prefix}ForSequenceClassification": "labels"}
     given = settings.get("architectures")

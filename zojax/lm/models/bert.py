@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from zojax.lm.models.attention import attend, read
 from zojax.lm.models.gpt import ACTIVATIONS
-from zojax.lm.models.layers import layer_norm, linear
+from zojax.lm.models.layers import layer_norm, linear, too_long
 
 __all__ = ["Config", "classify", "encode", "forward", "limit", "shapes"]
 
@@ -104,7 +104,7 @@ def encode(config: Config, params: dict, tokens: ArrayLike) -> jax.Array:
     tokens = jnp.asarray(tokens)
     (rows, length), heads, most = tokens.shape, config.heads, limit(config)
     if length > most:
-        raise ValueError(f"this model has {most} positions, the text takes {length}; shorten it.")
+        raise too_long(most, length)
     visible = jnp.broadcast_to((tokens != config.padding)[:, None], (rows, length, length))
     x = params["embed"][tokens] + params["types"][0]
     x = x + params["positions"][config.first_position + np.arange(length)]
