@@ -110,10 +110,8 @@ def _combine(
         factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
     else:
         factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-    sums = [
-        _product(a, b).astype(accumulator_dtype(leaf.dtype))
-        for (a, b), leaf in zip(factors, leaves, strict=True)
-    ]
+    kinds = [accumulator_dtype(leaf.dtype) for leaf in leaves]
+    sums = [_product(a, b).astype(kind) for (a, b), kind in zip(factors, kinds, strict=True)]
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, jax.tree.unflatten(treedef, sums), rest)
 
