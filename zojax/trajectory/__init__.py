@@ -20,6 +20,14 @@ from zojax.trajectory._recorder import Recorder
 from zojax.trajectory._replay import replay, resume
 
 __all__ = [
-    *("Log", "Recorder", "load", "merge", "note_of", "replay", "require_note", "resume", "save"),
+    "Log",
+    "Recorder",
+    "load",
+    "merge",
+    "note_of",
+    "replay",
+    "require_note",
+    "resume",
+    "save",
     "truncate",
 ]
