@@ -154,10 +154,7 @@ def test_a_model_may_reuse_its_buffer():
         images[:] = np.nan  # also that of its input
         return out
 
-    whole, found = (
-        run("square_linf", on_the_host(model)),
-        run("square_linf", reusing),
-    )
+    whole, found = (run("square_linf", on_the_host(model)), run("square_linf", reusing))
     for a, b in zip(found, whole, strict=True):
         np.testing.assert_array_equal(a, b)
 

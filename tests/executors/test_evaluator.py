@@ -1,5 +1,6 @@
 """Timeouts, retries and bounds of evaluations, in this thread and in threads."""
 
+import contextlib
 import math
 import threading
 import time
@@ -117,14 +118,14 @@ def test_retries_on_an_executor_lose_and_repeat_nothing(algorithm):
 
 @pytest.mark.filterwarnings("ignore:an evaluation failed")
 def test_a_late_thread_keeps_its_worker_and_two_of_two_end_the_search():
-    ends = threading.Event()
-    with ThreadPoolExecutor(2) as pool:
-        found = run(at_calls({4}, ends.wait), budget=8, executor=pool, timeout=0.3)
+    one, two = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as at_exit:
+        at_exit.callback(one.set)
+        at_exit.callback(two.set)
+        found = run(at_calls({4}, one.wait), budget=8, executor=pool, timeout=1.0)
         assert found.evaluations == 8 and list(found.history.errors) == [4]
-        ends.set()
-        ends = threading.Event()
-        found = run(at_calls({4, 5}, ends.wait), budget=80, executor=pool, timeout=0.3)
-        ends.set()
+        one.set()
+        found = run(at_calls({4, 5}, two.wait), budget=80, executor=pool, timeout=1.0)
     assert "each worker has a late call: pass executors.restarted(...)" in found.message
     assert 4 < found.evaluations < 80
 

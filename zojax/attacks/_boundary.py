@@ -18,6 +18,7 @@ from jax import lax
 from zojax import noise
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack
+from zojax.attacks._driver.rounds import select
 
 _START, _BISECT, _PROBE, _STEP = range(4)
 _FINEST = 2e-6  # a float32 pixel resolves no smaller changes reliably
@@ -121,7 +122,7 @@ def walk(norm: str, moves: Moves) -> Attack:
 
 
 def _started(state: BoundaryState, point, hit) -> BoundaryState:
-    return _where(hit, _bisecting(state, point), state)
+    return select(hit, _bisecting(state, point), state)
 
 
 def _bisected(moves: Moves, state: BoundaryState, x, point, hit) -> BoundaryState:
@@ -130,8 +131,8 @@ def _bisected(moves: Moves, state: BoundaryState, x, point, hit) -> BoundaryStat
     low = jnp.where(hit, state.low / middle, middle)
     state = state._replace(near=near, low=low)
     more = state.steps < moves.steps
-    following = _where(more, state._replace(phase=jnp.int32(_STEP)), _probing(state))
-    return _where(1 - low <= jnp.maximum(moves.tolerance(x, near), _FINEST), following, state)
+    following = select(more, state._replace(phase=jnp.int32(_STEP)), _probing(state))
+    return select(1 - low <= jnp.maximum(moves.tolerance(x, near), _FINEST), following, state)
 
 
 def _probed(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
@@ -146,19 +147,19 @@ def _probed(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     stepping = state._replace(
         phase=jnp.int32(_STEP), count=zero, rate=jnp.float32(moves.rate), steps=zero
     )
-    return _where(state.count >= moves.probes(state.normals), stepping, state)
+    return select(state.count >= moves.probes(state.normals), stepping, state)
 
 
 def _stepped(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     """After a failure of the first step, further probes join those at the same image."""
     moved = state.steps > 0
     again = state._replace(rate=state.rate * moves.shrink)
-    probing = _where(
+    probing = select(
         moved, _probing(state), _probing(state)._replace(sums=state.sums, votes=state.votes)
     )
-    missed = _where(moved | (state.count >= moves.tries), probing, again)
+    missed = select(moved | (state.count >= moves.tries), probing, again)
     ahead = _bisecting(state, point)._replace(rate=2 * state.rate, steps=state.steps + 1)
-    return _where(hit, ahead, missed)
+    return select(hit, ahead, missed)
 
 
 def _bisecting(state: BoundaryState, point) -> BoundaryState:
@@ -176,10 +177,6 @@ def _probing(state: BoundaryState) -> BoundaryState:
         sums=jnp.zeros_like(state.sums),
         votes=jnp.zeros_like(state.votes),
     )
-
-
-def _where(condition: jax.Array, after: BoundaryState, other: BoundaryState) -> BoundaryState:
-    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), after, other)
 
 
 # --- images ------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Square attack: random search over square windows of scheduled size."""
 
-from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import Options, documented, reused
 
 # The fraction p halves after these rounds of 10,000; other budgets scale the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -40,13 +39,7 @@ def square(
     targeted: bool = False,
     *,
     p: float = 0.05,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[Options],
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
@@ -77,8 +70,7 @@ def square(
     (True, True)
     """
     attack = square_attack(norm, budget, p)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(budget=require_count, p=require_fraction)

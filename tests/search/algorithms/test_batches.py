@@ -40,11 +40,8 @@ def test_eight_workers_search_well(fun, bar):
 
 @pytest.mark.parametrize("budget", [3, 50, 300])
 def test_batches_in_mixed_spaces(budget):
-    space = {
-        "x": search.uniform(-1, 1, (2,)),
-        "n": search.integers(0, 9),
-        "kind": search.choice(["a", "b", "c"]),
-    }
+    space = {"x": search.uniform(-1, 1, (2,)), "n": search.integers(0, 9)}
+    space["kind"] = search.choice(["a", "b", "c"])
 
     def fun(p):
         return float(np.sum(np.square(p["x"] - 0.2)) + abs(p["n"] - 7) + (p["kind"] != "c"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.search.algorithms._laws import strong
+from tests.search.engine._helpers import run
 from zojax import search
 
 strategies = pytest.importorskip(
@@ -19,13 +20,8 @@ strategies = pytest.importorskip(
 @pytest.mark.slow  # how well it does; tests of smaller strategies have the laws
 def test_cma_es_finds_the_optimum_of_an_ellipsoid_and_its_state_is_plain_arrays(tmp_path):
     weights = 10.0 ** jnp.arange(4)
-    found = search.minimize(
-        lambda x: weights @ (x - 0.7) ** 2,
-        search.uniform(-2, 3, (4,)),
-        search.from_evosax("CMA_ES", 10),
-        budget=3000,
-        key=0,
-    )
+    space, algorithm = search.uniform(-2, 3, (4,)), search.from_evosax("CMA_ES", 10)
+    found = run(lambda x: weights @ (x - 0.7) ** 2, space, algorithm, budget=3000)
     assert found.best_value < 1e-4 and found.evaluations == 3000
     np.savez(tmp_path / "state.npz", *jax.tree.leaves(found.state))
 

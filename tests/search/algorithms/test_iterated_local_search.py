@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms.iterated_local_search import MIXED, OPTIMA, _first_point, _moves
@@ -87,11 +88,4 @@ def test_the_default_uses_it_where_nothing_has_an_order():
 
 def test_a_continuous_coordinate_is_refused():
     with pytest.raises(ValueError, match="needs a discrete space"):
-        search.minimize(
-            lambda x: x,
-            search.uniform(0, 1),
-            search.iterated_local_search(),
-            budget=9,
-            key=0,
-            jit=False,
-        )
+        run(lambda x: x, search.uniform(0, 1), search.iterated_local_search(), jit=False)

@@ -24,6 +24,7 @@ from tests.search.algorithms._laws import (
     started,
     value_of,
 )
+from tests.search.engine._helpers import run as find
 from zojax import search
 
 
@@ -134,16 +135,8 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 
 
 # Each has the code of another row, with other settings or members.
-RELATED = (
-    "cma_es",
-    "asracos",
-    "from_evosax:distribution",
-    "sracos",
-    "sracos:continuum",
-    "sracos:region",
-    "poss",
-    "from_evosax:population",
-)
+RELATED = "cma_es asracos sracos sracos:continuum sracos:region poss".split()
+RELATED += ["from_evosax:distribution", "from_evosax:population"]
 
 
 # The last bits of values decide what they ask for, and NumPy rounds otherwise.
@@ -255,13 +248,8 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
 @rows("racos", "sracos", names=["random_search", "racos", "sracos", "asracos"])
 def test_a_small_space_is_exhausted(name):
     space = {"kind": search.choice([1, 2, 3]), "number": search.integers(0, 3)}
-    found = search.minimize(
-        lambda p: (p["number"] - 2) ** 2 + p["kind"],
-        space,
-        ALGORITHMS[name].algorithm,
-        budget=50,
-        key=0,
-    )
+    algorithm = ALGORITHMS[name].algorithm
+    found = find(lambda p: (p["number"] - 2) ** 2 + p["kind"], space, algorithm, budget=50)
     assert found.evaluations == 12 and "exhausted" in found.message
     assert found.best == {"kind": 1, "number": 2}
     points = zip(found.history.points["kind"], found.history.points["number"], strict=True)
@@ -271,12 +259,7 @@ def test_a_small_space_is_exhausted(name):
 @pytest.mark.parametrize("name", ["pposs"])
 def test_few_subsets_are_listed(name):
     worth = jnp.array([3.0, -1.0, 2.0, 2.5, 0.0])
-    found = search.minimize(
-        lambda s: -worth @ s,
-        search.subset(5, max_size=2),
-        ALGORITHMS[name].algorithm,
-        budget=99,
-        key=0,
-    )
+    space, algorithm = search.subset(5, max_size=2), ALGORITHMS[name].algorithm
+    found = find(lambda s: -worth @ s, space, algorithm, budget=99)
     assert found.evaluations == 16 and "exhausted" in found.message
     assert found.best.tolist() == [True, False, False, True, False]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms._pareto import mutate
@@ -105,16 +106,9 @@ def test_it_finds_the_best_regression_on_few_columns(batch_size):
 
 def test_host_and_device_are_one_line():
     space = search.subset(30, max_size=3)  # 4,526 subsets
-    worth = np.arange(30) % 7 + 0.5
+    worth = jnp.arange(30) % 7 + 0.5
     for jit in (True, False):
-        found = search.minimize(
-            lambda mask: -(jnp.asarray(worth) @ mask),
-            space,
-            search.poss(),
-            budget=400,
-            key=0,
-            jit=jit,
-        )
+        found = run(lambda mask: -(worth @ mask), space, search.poss(), budget=400, jit=jit)
         assert found.best.dtype == bool and found.best.sum() <= 3
         assert found.evaluations == 400 and found.best_value <= -16
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 
 SPACE = search.space(search.uniform(0, 1, (2,)))
@@ -26,9 +27,7 @@ def test_the_inner_algorithm_is_told_means():
 
 
 def test_a_point_that_was_not_evaluated_often_enough_does_not_count():
-    found = search.minimize(
-        lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10, key=0
-    )
+    found = run(lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10)
     assert found.evaluations == 10
     points = found.history.points
     np.testing.assert_array_equal(points[:4], np.repeat(points[:1], 4, axis=0))
@@ -59,16 +58,8 @@ def test_given_points_are_evaluated_as_often():
 
 
 def test_a_budget_below_one_point_is_refused():
+    line, algorithm = search.uniform(-1, 1), search.resample(search.sracos(), 10)
     with pytest.raises(ValueError, match="budget must cover the 10 evaluations of a point, got 9"):
-        search.minimize(
-            abs, search.uniform(-1, 1), search.resample(search.sracos(), 10), budget=9, key=0
-        )
+        run(abs, line, algorithm, budget=9)
     with pytest.raises(ValueError, match="the 1 init_points, 10 times each, got 9"):
-        search.minimize(
-            abs,
-            search.uniform(-1, 1),
-            search.resample(search.sracos(), 10),
-            budget=9,
-            key=0,
-            init_points=[0.0],
-        )
+        run(abs, line, algorithm, budget=9, init_points=[0.0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms import _box
@@ -197,9 +198,7 @@ def test_while_nothing_is_finite_points_are_uniform(make):
 
 
 def test_parity_proposes_around_points_without_a_value_as_zoopt_does():
-    found = search.minimize(
-        lambda x: jnp.inf * x[0], SPACE, search.sracos(parity=True), budget=60, key=0
-    )
+    found = run(lambda x: jnp.inf * x[0], SPACE, search.sracos(parity=True), budget=60)
     assert len(np.unique(found.history.points[:, 0])) < 40
 
 

@@ -12,13 +12,8 @@ from zojax.search._random import make_random
 from zojax.search.algorithms import _gaussian_process as gp
 from zojax.search.algorithms.turbo import LENGTH, _latin_hypercube
 
-MIXED = search.space(
-    {
-        "kind": search.choice(["a", "b", "c"]),
-        "n": search.integers(0, 4),
-        "x": search.uniform(-1, 3, (2,)),
-    }
-)
+ABC, X = search.choice(["a", "b", "c"]), search.uniform(-1, 3, (2,))
+MIXED = search.space({"kind": ABC, "n": search.integers(0, 4), "x": X})
 KNOWN, ROWS = 6, 8
 LOGS = np.log([0.7, 1.3, 0.4, 2.0, 0.2, 1e-3])  # four lengths, trend, noise
 

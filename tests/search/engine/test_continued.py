@@ -154,11 +154,8 @@ def test_noise_of_a_search_that_goes_on_is_new():
 
 def test_a_state_of_another_search_is_refused():
     state = run(budget=20).search_state
-    for changed in (
-        {"space": search.uniform(-1, 1, (4,))},
-        {"algorithm": search.sracos()},
-        {"repeats": 2},
-    ):
+    other = {"space": search.uniform(-1, 1, (4,))}
+    for changed in (other, {"algorithm": search.sracos()}, {"repeats": 2}):
         with pytest.raises(ValueError, match="state must come from a search of the same space"):
             run(state=state, **changed)
     with pytest.raises(TypeError, match="state must be the search_state of a result"):

@@ -38,12 +38,9 @@ def programs_of_reset():
 def interrupt(monkeypatch, error=KeyboardInterrupt, **after):
     """Interrupts a program of a search on the host after so many calls."""
     programs = programs_of_reset()
-    programs = programs._replace(
-        **{
-            name: interrupts_after(count, getattr(programs, name), error)
-            for name, count in after.items()
-        }
-    )
+    for name, count in after.items():
+        new = interrupts_after(count, getattr(programs, name), error)
+        programs = programs._replace(**{name: new})
     monkeypatch.setattr(host, "host_programs", lambda *problem: programs)
 
 
@@ -114,9 +111,8 @@ def test_time_is_over_within_a_batch(options):
         time.sleep(0.02)
         return host_bowl(x)
 
-    result = run(
-        slow, algorithm=search.random_search(60), budget=60, jit=False, time_budget=0.05, **options
-    )
+    algorithm = search.random_search(60)
+    result = run(slow, algorithm=algorithm, jit=False, time_budget=0.05, **options)
     assert result.message.startswith("time budget") and result.evaluations < 10
     assert np.isfinite(result.best_value)
 
@@ -184,10 +180,9 @@ def test_given_points_are_evaluated_at_once_by_an_executor():
         return host_bowl(x)
 
     points = list(np.linspace(-1, 1, 12).reshape(4, 3))
+    options = {"algorithm": search.random_search(4), "budget": 4, "init_points": points}
     with ThreadPoolExecutor(4) as pool:
-        result = run(
-            together, algorithm=search.random_search(4), budget=4, executor=pool, init_points=points
-        )
+        result = run(together, executor=pool, **options)
     assert result.failures == 0 and result.evaluations == 4
 
 
@@ -201,15 +196,8 @@ def test_points_that_are_given_twice_do_not_exhaust_a_space(jit):
     assert result.best == 3 and result.evaluations == 6 and "exhausted" in result.message
     known = run(fun, space, budget=50, jit=jit, init_points=[0, 1], init_values=[3, 2])
     assert known.best == 3 and known.evaluations == 2
-    nothing = run(
-        fun,
-        space,
-        budget=50,
-        jit=jit,
-        init_points=list(range(4)),
-        init_values=[3, 2, 1, 0],
-        callback=lambda progress: False,
-    )
+    options = {"init_points": [0, 1, 2, 3], "init_values": [3, 2, 1, 0]}
+    nothing = run(fun, space, budget=50, jit=jit, callback=lambda progress: False, **options)
     assert nothing.best == 3 and nothing.evaluations == 0 and "exhausted" in nothing.message
 
 
@@ -418,9 +406,8 @@ def test_evaluations_that_never_end_are_left_when_the_executor_is_shut_down(monk
 def test_an_executor_that_takes_nothing():
     pool = ThreadPoolExecutor(2)
     pool.shutdown()
-    with pytest.raises(
-        ValueError, match="which was shut down: keep it open until the search returns"
-    ):
+    remedy = "which was shut down: keep it open until the search returns"
+    with pytest.raises(ValueError, match=remedy):
         run(host_bowl, algorithm=search.asracos(), executor=pool)
 
     class Closes(Executor):

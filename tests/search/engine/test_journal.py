@@ -274,8 +274,7 @@ def killed_searches(folder, mode, kills):
 
 
 @pytest.mark.parametrize(
-    "mode, kills",
-    [("alone", 2), *(pytest.param(m, 20, marks=pytest.mark.slow) for m in IN_FLIGHT)],
+    "mode, kills", [("alone", 2), *(pytest.param(m, 20, marks=pytest.mark.slow) for m in IN_FLIGHT)]
 )
 def test_kills_lose_no_evaluation_and_repeat_only_those_in_flight(mode, kills, tmp_path):
     killed_searches(tmp_path, mode, kills)

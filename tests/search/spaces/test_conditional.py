@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine import once
@@ -115,9 +116,7 @@ def test_differences_are_taken_of_active_coordinates_only():
         name, x = model
         return {"a": 0, "b": 1, "c": 2}[name] + float(np.sum((np.asarray(x) - 0.3) ** 2))
 
-    found = search.minimize(
-        value, space, search.quasi_newton(), budget=14, key=0, init_points=[("a", [0, 0, 0])]
-    )
+    found = run(value, space, search.quasi_newton(), budget=14, init_points=[("a", [0, 0, 0])])
     # A difference of each of the three coordinates, and a step to the minimum of the parabola.
     assert found.best.name == "a" and found.best_value < 1e-6
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from tests.search.engine._helpers import run
 from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine.once import all_points
@@ -114,20 +115,12 @@ def test_options_that_are_no_numbers_cannot_be_traced():
 
 def test_sizes_and_kinds():
     assert search.space(MIXED).size == math.inf
-    finite = [
-        search.integers(0, 4),
-        search.choice(["a", "b"], shape=(3,)),
-        search.subset(5, max_size=2),
-    ]
+    few = search.choice(["a", "b"], shape=(3,))
+    finite = [search.integers(0, 4), few, search.subset(5, max_size=2)]
     assert search.space(finite).size == 5 * 8 * (1 + 5 + 10)
     assert all_points(search.space(finite)).shape == (640, 9)
-    assert search.space(MIXED).kinds.tolist() == [
-        *[ORDERED, ORDERED],  # count, grid: keys are sorted
-        UNORDERED,
-        *[UNORDERED] * 6,
-        *[CONTINUOUS] * 3,
-        *[ORDERED, CONTINUOUS],
-    ]
+    kinds = [ORDERED] * 2 + [UNORDERED] * 7 + [CONTINUOUS] * 3 + [ORDERED, CONTINUOUS]
+    assert search.space(MIXED).kinds.tolist() == kinds  # keys are sorted: count, grid, kind, ...
 
 
 def test_equal_spaces_compile_once():
@@ -154,23 +147,14 @@ def test_spaces_with_more_points_than_floats_count():
     assert many.size == 10**5000 and "5000 coordinates, about 10^5000 points" in str(many)
     assert "1,000,000 points" in str(search.space(search.integers(0, 9, (6,))))
     assert search.space([many.domains[0], search.uniform(0, 1)]).size == math.inf
-    found = search.minimize(
-        lambda bits: jnp.sum(bits),
-        search.choice([0, 1], (1024,)),
-        search.random_search(),
-        budget=20,
-        key=0,
-    )
-    assert found.evaluations == 20
+    bits = search.choice([0, 1], (1024,))
+    assert run(jnp.sum, bits, search.random_search(), budget=20).evaluations == 20
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (
-            lambda: search.uniform(1, 1),
-            "low < high, got 1 and 1; pass a constant in args",
-        ),
+        (lambda: search.uniform(1, 1), "low < high, got 1 and 1; pass a constant in args"),
         (lambda: search.uniform(0, math.inf), "finite bounds"),
         (lambda: search.uniform(0, 1, step=2), "step must lie between"),
         (lambda: search.log_uniform(0, 1), "positive lower bound, got 0"),
@@ -289,12 +273,10 @@ def test_integers_on_the_host_have_64_bits():
 
 
 def test_numbers_that_float32_does_not_hold_are_for_the_host():
-    assert (
-        not search.log_uniform(1e-60, 1.0).traceable and not search.choice([1.0, 1e300]).traceable
-    )
-    assert (
-        search.log_uniform(1e-30, 1.0).traceable and search.choice([0.0, -1e30, math.inf]).traceable
-    )
+    for domain in (search.log_uniform(1e-60, 1.0), search.choice([1.0, 1e300])):
+        assert not domain.traceable
+    for domain in (search.log_uniform(1e-30, 1.0), search.choice([0.0, -1e30, math.inf])):
+        assert domain.traceable
     for domain in (search.log_uniform(1e-60, 1.0), search.choice([2**40, 1])):
         with pytest.raises(TypeError, match="beyond int32 or float32.*jit=False"):
             domain.decode(jnp.zeros(()))

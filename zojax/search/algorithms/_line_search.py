@@ -105,7 +105,7 @@ def no_line() -> Line:
 def least_step(space: Space):
     """The least step of each coordinate: 1 for integers, else a few roundings of its range."""
     resolution = 8 * float(jnp.finfo(float_dtype()).eps)
-    least = np.where(space.kinds == CONTINUOUS, resolution * (space.high - space.low), 1.0)
+    least = jnp.where(space.kinds == CONTINUOUS, resolution * (space.high - space.low), 1.0)
     return jnp.asarray(least, float_dtype())
 
 

@@ -1,5 +1,6 @@
 """The region of RACE-CARS, which shrinks around the best point of `sracos`."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -42,10 +43,7 @@ def in_region(
         x, inner = _sequential.propose(space, state.inner, exploration, parity, region=region)
         return x[None], state._replace(inner=inner)
 
-    def tell(space: Space, state: RegionState, x, value) -> RegionState:
-        inner = _sequential.tell_point(replacement, space, state.inner, x, value)
-        return state._replace(inner=inner)
-
+    tell = partial(_sequential.tell_inner, replacement)
     return Algorithm(init, ask, sequential(tell), lambda state: _sequential.best(state.inner), tell)
 
 

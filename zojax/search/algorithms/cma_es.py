@@ -290,10 +290,9 @@ def _options(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
 
 
 def _cell(space: Space) -> tuple[jax.Array, jax.Array]:
-    """Lower ends and widths (d,) of the ranges. Each integer has a cell of its own."""
-    half = np.where(space.kinds == CONTINUOUS, 0.0, 0.5)
-    width = np.maximum(space.high - space.low + 2 * half, 1e-30)
-    return jnp.asarray(space.low - half, float_dtype()), jnp.asarray(width, float_dtype())
+    """`space.cells` as arrays of JAX."""
+    low, width = space.cells
+    return jnp.asarray(low, float_dtype()), jnp.asarray(width, float_dtype())
 
 
 def _to_units(space: Space, x: jax.Array) -> jax.Array:

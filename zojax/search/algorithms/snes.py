@@ -17,6 +17,7 @@ from zojax.search.algorithms._shares import first_shares, moved_shares, option_a
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
+    moved_if,
     recommended,
     reused,
     sequential,
@@ -101,8 +102,8 @@ def snes(population: int | None = None) -> Algorithm:
 
 
 def _ask(space: Space, state: SnesState):
-    z, u = _draws(space, state, state.told)
-    return space.clip(_place(space, state, z, u))[None], state
+    z, options = _draws(space, state, state.told)
+    return _point(space, state.mean + state.scale * z, options)[None], state
 
 
 def _tell(space: Space, state: SnesState, x, value) -> SnesState:
@@ -119,7 +120,7 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
     raw = np.maximum(0, np.log(n / 2 + 1) - np.log(np.arange(1, n + 1)))
     # Failed members have no weight.
     utility = jnp.where(jnp.isfinite(state.values), jnp.asarray(raw / raw.sum())[ranks], 0.0)
-    z, u = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
+    z, options = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
     eta = (3 + np.log(d)) / (5 * np.sqrt(d))
     centred = utility - jnp.mean(utility)
     mean = jnp.clip(state.mean + state.scale * (utility @ z), 0, 1)
@@ -131,21 +132,14 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
         told=jnp.int32(0),
         mean=mean,
         scale=jnp.clip(scale, 1e-6, 0.5),
-        shares=_new_shares(state, u, utility),
+        shares=moved_shares(state.shares, share_of(options, utility, state.shares.shape[1])),
         value=jnp.where(jnp.any(finite), average, state.value),
     )
-    return state._replace(x=space.clip(_centre(space, state)))
-
-
-def _new_shares(state, u, utility):
-    options = state.shares.shape[1]
-    if options == 1:
-        return state.shares
-    return moved_shares(state.shares, share_of(option_at(state.shares, u), utility, options))
+    return state._replace(x=_point(space, mean, jnp.argmax(state.shares, axis=1)))
 
 
 def _draws(space, state, member):
-    """The normals (d,) of a member, mirrored in pairs, and its uniform numbers (d,)."""
+    """The normals (d,) of a member, mirrored in pairs, and its options (d,)."""
     d, n = space.dimension, len(state.values)
     random = Random(state.seed, state.generation * np.uint32(2 * n))
 
@@ -155,32 +149,20 @@ def _draws(space, state, member):
     sign = 1.0 - 2.0 * (member & 1)
     z = (sign * standard_normal(row(member >> 1))).astype(float_dtype())
     if not np.any(space.kinds == UNORDERED):
-        return z, z
-    return z, to_unit(row(n + member))
+        return z, jnp.zeros(d, jnp.int32)
+    return z, option_at(state.shares, to_unit(row(n + member)))
 
 
-def _place(space, state: SnesState, z, u):
+def _point(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
+    """The point at u in units of the range, with options for coordinates without order."""
     low, _ = bounds_of(space)
-    x = low + span_of(space) * (state.mean + state.scale * z)
-    if not np.any(space.kinds == UNORDERED):
-        return x
-    return jnp.where(space.kinds == UNORDERED, low + option_at(state.shares, u), x)
-
-
-def _centre(space, state: SnesState):
-    low, _ = bounds_of(space)
-    x = low + span_of(space) * state.mean
-    if not np.any(space.kinds == UNORDERED):
-        return x
-    return jnp.where(space.kinds == UNORDERED, low + jnp.argmax(state.shares, axis=1), x)
+    x = low + span_of(space) * u
+    return space.clip(jnp.where(space.kinds == UNORDERED, low + options, x))
 
 
 def _inject(space, state: SnesState, x, value) -> SnesState:
     """The search starts around the best injected point."""
     mean = (x - bounds_of(space)[0]) / span_of(space)
     first = (value < state.value) & (state.generation == 0)
-    return state._replace(
-        mean=jnp.where(first, mean, state.mean),
-        x=jnp.where(first, x, state.x),
-        value=jnp.where(first, value, state.value),
-    )
+    state = state._replace(mean=jnp.where(first, mean, state.mean))
+    return moved_if(first, state, x, value)

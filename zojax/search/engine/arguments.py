@@ -10,13 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import (
-    brief,
-    require_count,
-    require_flag,
-    require_kind,
-    require_number,
-)
+from zojax._checks import brief, require_count, require_flag, require_kind, require_number
 from zojax._evaluation import require_executor, workers_of
 from zojax._keys import as_key
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton

@@ -14,8 +14,9 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine._primitives import NoNumPyFormError
-from zojax.search.engine.numpy_program import numpy_program
+from zojax.search.engine.numpy_program import Code, runnable, traced
 from zojax.search.engine.packed import pack, unpack
+from zojax.search.engine.shared_space import bounds_of, shared
 from zojax.search.engine.task import as_types_of, first_state
 from zojax.search.spaces import Space
 
@@ -61,33 +62,61 @@ def numpy_programs(
 def _by_numpy(
     algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
 ) -> HostPrograms:
-    start, state = numpy_program(
+    form = shared(space)
+    try:
+        codes, bounds = _codes(algorithm, form, budget, key, dtype), bounds_of(space, dtype)
+    except NoNumPyFormError:
+        raise
+    except Exception:  # of any kind: the algorithm reads a bound as a number, or makes a mistake
+        codes, bounds = _codes(algorithm, space, budget, key, dtype), {}
+    return _bound(codes, bounds, dtype)
+
+
+class Codes(NamedTuple):
+    """The code of each program, and the structure and the leaves' types of a state."""
+
+    start: Code
+    ask: Code
+    tell: Code
+    inject: Code
+    best: Code
+    structure: Any
+    shapes: tuple
+
+
+@lru_cache(PROGRAMS)
+def _codes(algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any) -> Codes:
+    start, state = traced(
         partial(first_state, algorithm, space, budget), jax.ShapeDtypeStruct((), key)
     )
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
     leaves, structure = jax.tree.flatten(state)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return HostPrograms(
-        start=lambda key: start(np.asarray(jax.random.key_data(key))),
-        **_steps_by_numpy(algorithm, space, structure, shapes, dtype),
-    )
+    return Codes(start, *_step_codes(algorithm, space, structure, shapes, dtype), structure, shapes)
 
 
 @lru_cache(PROGRAMS)
-def _steps_by_numpy(
+def _step_codes(
     algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any
-) -> dict[str, Any]:
-    """All programs but `start`: most budgets share them."""
+) -> tuple[Code, Code, Code, Code]:
+    """(ask, tell, inject, best): most budgets share them."""
     shape, n, d = jax.ShapeDtypeStruct, algorithm.batch_size, space.dimension
     state, of_one = structure.unflatten([shape(*leaf) for leaf in shapes]), algorithm.value_shape
     x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
-    ask, _ = numpy_program(partial(algorithm.ask, space), state)
-    tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
-    inject, _ = numpy_program(
-        partial(algorithm.inject, space), state, shape((d,), dtype), shape(of_one, dtype)
-    )
-    best, _ = numpy_program(algorithm.best, state)
+    inputs = {
+        partial(algorithm.ask, space): (state,),
+        partial(algorithm.tell, space): (state, x, values),
+        partial(algorithm.inject, space): (state, shape((d,), dtype), shape(of_one, dtype)),
+        algorithm.best: (state,),
+    }
+    ask, tell, inject, best = (traced(fun, *shapes)[0] for fun, shapes in inputs.items())
+    return ask, tell, inject, best
+
+
+def _bound(codes: Codes, bounds: dict[str, np.ndarray], dtype: Any) -> HostPrograms:
+    structure, shapes = codes.structure, codes.shapes
+    start, ask, tell, inject, best = (runnable(code, bounds) for code in codes[:5])
 
     def ask_one(leaves):
         x, *leaves = ask(*leaves)
@@ -106,15 +135,16 @@ def _steps_by_numpy(
         arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
         return structure.unflatten(arrays), *best(*leaves)
 
-    return {
-        "resume": resume,
-        "ask": ask_one,
-        "tell": lambda leaves, x, values: tell(*leaves, x, values),
-        "step": step,
-        "inject": lambda leaves, x, value: inject(*leaves, x, value),
-        "end": end,
-        "dtype": dtype,
-    }
+    return HostPrograms(
+        start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        resume=resume,
+        ask=ask_one,
+        tell=lambda leaves, x, values: tell(*leaves, x, values),
+        step=step,
+        inject=lambda leaves, x, value: inject(*leaves, x, value),
+        end=end,
+        dtype=dtype,
+    )
 
 
 @lru_cache(PROGRAMS)
