@@ -64,13 +64,11 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
     # An index that no direction has.
     masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
     scale = math.sqrt(2**32 / threshold)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
-            for i, leaf in enumerate(leaves)
-        ],
-    )
+    drawn = [
+        noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape, scale)
+        for own, mask, leaf in zip(signs, masks, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, drawn)
 
 
 @partial(

@@ -65,15 +65,10 @@ def shapes(config: Config) -> dict:
         layers |= {name: square, f"{name}_bias": vector}
     for name in ("attention_norm", "mlp_norm"):
         layers |= {name: vector, f"{name}_bias": vector}
-    outer = {
-        "embed": (config.vocabulary, width),
-        "positions": (config.positions, width),
-        "types": (config.types, width),
-        "norm": (width,),
-        "norm_bias": (width,),
-        "head_dense": (width, width),
-        "head_dense_bias": (width,),
-    }
+    tables = {"embed": config.vocabulary, "positions": config.positions, "types": config.types}
+    outer: dict = {name: (rows, width) for name, rows in tables.items()}
+    outer |= dict.fromkeys(("norm", "norm_bias", "head_dense_bias"), (width,))
+    outer |= {"head_dense": (width, width)}
     if config.labels is None:
         outer |= {"head_norm": (width,), "head_norm_bias": (width,)}
         outer |= {"head_bias": (config.vocabulary,)}
