@@ -8,6 +8,7 @@ from zojax import noise
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, total_size
+from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
 
 
@@ -35,13 +36,12 @@ def coordinate() -> Direction:
 
 
 def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-    del num_directions
     if total_size(like) >= 2**32:
         raise ValueError(
             f"coordinate() numbers coordinates with 32 bits, got d = {total_size(like)}; "
             "use directions.masked to perturb a part, or directions.rademacher."
         )
-    return noise.make_seed(key)
+    return seed_of_step(key, num_directions, like)
 
 
 def _place(seed, index, like):

@@ -68,13 +68,8 @@ def low_rank(
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     draw = partial(_draw, rank, source, vectors)
-    return Direction(
-        frame=partial(_frame, vectors),
-        draw=draw,
-        combine=partial(_combine, draw, vectors),
-        max_directions=partial(_max_directions, vectors),
-        shares_products=True,
-    )
+    frame, most = partial(_frame, vectors), partial(_max_directions, vectors)
+    return Direction(frame, draw, partial(_combine, draw, vectors), most, shares_products=True)
 
 
 def _frame(vectors: Direction, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
@@ -110,10 +105,8 @@ def _combine(
         factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
     else:
         factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-    sums = [
-        _product(a, b).astype(accumulator_dtype(leaf.dtype))
-        for (a, b), leaf in zip(factors, leaves, strict=True)
-    ]
+    kinds = [accumulator_dtype(leaf.dtype) for leaf in leaves]
+    sums = [_product(a, b).astype(kind) for (a, b), kind in zip(factors, kinds, strict=True)]
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, jax.tree.unflatten(treedef, sums), rest)
 
@@ -158,9 +151,7 @@ def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:
 
 
 def _merge(like: PyTree, matrices: PyTree, vectors: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda leaf, matrix, vector: matrix if len(leaf.shape) >= 2 else vector,
-        like,
-        matrices,
-        vectors,
-    )
+    def chosen(leaf, matrix, vector):
+        return matrix if len(leaf.shape) >= 2 else vector
+
+    return jax.tree.map(chosen, like, matrices, vectors)

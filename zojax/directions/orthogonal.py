@@ -52,10 +52,6 @@ def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
     parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
-    return jax.tree.unflatten(
-        treedef,
-        [
-            noise.StoredNoise(replicated(part).reshape(leaf.shape))
-            for part, leaf in zip(parts, leaves, strict=True)
-        ],
-    )
+    pairs = zip(parts, leaves, strict=True)
+    drawn = [noise.StoredNoise(replicated(part).reshape(leaf.shape)) for part, leaf in pairs]
+    return jax.tree.unflatten(treedef, drawn)

@@ -3,14 +3,13 @@
 import json
 import pathlib
 import shutil
-from os import PathLike
 from typing import Any
 
 import jax
 import numpy as np
 
 from zojax.lm._extras import require
-from zojax.lm._files import read_json
+from zojax.lm._files import FilePath, read_json
 from zojax.lm._model import Model
 from zojax.lm.huggingface._architectures import read_config
 from zojax.lm.huggingface._llama_like import FAMILIES, llama_names
@@ -21,7 +20,7 @@ from zojax.lm.models import llama
 _COPIED = (".json", ".jinja", ".model", ".txt")  # endings of tokenizer and generation files
 
 
-def save(folder: str | PathLike, model: Model, source: str | PathLike | None = None) -> None:
+def save(folder: FilePath, model: Model, source: FilePath | None = None) -> None:
     """Saves a model in the layout of Hugging Face; `load` reads the same bits, and transformers too.
 
     Args:

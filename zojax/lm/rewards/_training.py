@@ -1,7 +1,6 @@
 """Steps on rewards: write, judge, update; each step is stored, and a run that was cut off continues."""
 
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from zojax import trajectory
 from zojax._kept import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax.lm._adapters import combine
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.models.decoding import Choice, Decoded, most_likely
 from zojax.lm.rewards._members import make_write, make_write_one
@@ -53,7 +53,7 @@ def train(
     problem: Problem,
     tx: ZerothOrder,
     steps: int,
-    folder: str | os.PathLike[str] | None = None,
+    folder: FilePath | None = None,
     *,
     every: int = 10,
     draft: str = "auto",
