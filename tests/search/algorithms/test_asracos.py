@@ -86,8 +86,3 @@ def test_one_ask_too_many_replaces_the_oldest():
     state = TELL(state, jnp.asarray([asked[0]]), jnp.array([1.0]))  # known, but not under way
     np.testing.assert_array_equal(state.pending, before)
     assert ALGORITHM.best(state)[1] == 1
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="in_flight must be at least 1"):
-        search.asracos(in_flight=0)

@@ -110,11 +110,6 @@ def test_host_and_device_are_one_line():
         assert found.evaluations == 400 and found.best_value <= -16
 
 
-def test_other_spaces_are_refused():
-    with pytest.raises(ValueError, match="exactly one search.subset"):
-        search.minimize(lambda x: x, search.uniform(0, 1), search.poss(), budget=5, key=0)
-
-
 def test_a_batch_is_told_like_its_members_one_by_one():
     space = search.space(search.subset(20, max_size=4))
     batch, single = search.pposs(6), search.poss()

@@ -198,16 +198,3 @@ def test_while_nothing_is_finite_points_are_uniform(make):
 def test_parity_proposes_around_points_without_a_value_as_zoopt_does():
     found = run(lambda x: jnp.inf * x[0], SPACE, search.sracos(parity=True), budget=60)
     assert len(np.unique(found.history.points[:, 0])) < 40
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="replacement must be one of"):
-        search.sracos(replacement="best")
-    with pytest.raises(ValueError, match="exploration must lie in"):
-        search.sracos(exploration=1.5)
-    with pytest.raises(ValueError, match="shrinking must lie in"):
-        search.sracos(shrinking=2)
-    with pytest.raises(ValueError, match="frequency must lie in"):
-        search.sracos(shrinking=0.9, frequency=-0.1)
-    with pytest.raises(ValueError, match="num_positives must be at least 1"):
-        search.sracos(num_positives=0)
