@@ -108,7 +108,7 @@ def walk(norm: str, moves: Moves) -> Attack:
         point, hit = points[0], losses[0] < 0
         state = state._replace(count=state.count + 1)
         after = [
-            _started(state, point, hit),
+            select(hit, _bisecting(state, point), state),
             _bisected(moves, state, x, point, hit),
             _probed(moves, state, point, hit),
             _stepped(moves, state, point, hit),
@@ -119,10 +119,6 @@ def walk(norm: str, moves: Moves) -> Attack:
 
 
 # --- the state after a query in each phase -----------------------------------------------------------
-
-
-def _started(state: BoundaryState, point, hit) -> BoundaryState:
-    return select(hit, _bisecting(state, point), state)
 
 
 def _bisected(moves: Moves, state: BoundaryState, x, point, hit) -> BoundaryState:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._call import has_tracers
 from zojax._checks import brief, require_count
 from zojax._kept import Same
 from zojax._scalars import NotScalarError
@@ -60,25 +61,17 @@ def _rows(fun: Same, constraints: Any, has_aux: bool, ruled: bool) -> Callable:
 
 
 def _row(
-    fun: Callable,
-    constraints: Any,
-    has_aux: bool,
-    ruled: bool,
-    point: Any,
-    *args: Any,
-    **extra: Any,
+    fun: Callable, constraints: Any, has_aux: bool, ruled: bool, point: Any, *args, **extra
 ) -> Any:
+    g: Any = None
     if isinstance(constraints, list):
-        g, aux = [constraint(point, *args) for constraint in constraints], None
-        if ruled and _is_plain(g) and np.all(np.max(g, axis=0) > 0):
-            value: Any = np.zeros(np.shape(g[0]))
-        else:
-            value = fun(point, *args, **extra)
-            value, aux = pair_of(value) if has_aux else (value, None)
+        g = [constraint(point, *args) for constraint in constraints]
+    if g is not None and ruled and not has_tracers(g) and np.all(np.max(g, axis=0) > 0):
+        value, aux = np.zeros(np.shape(g[0])), None
     else:
         returned = fun(point, *args, **extra)
-        returned, aux = pair_of(returned) if has_aux else (returned, None)
-        value, g = _split(returned, constraints)
+        value, aux = pair_of(returned) if has_aux else (returned, None)
+        value, g = _split(value, constraints) if g is None else (value, g)
     row = _joined(value, g, ruled)
     return (row, aux) if has_aux else row
 
@@ -107,7 +100,3 @@ def _joined(value: Any, g: list, ruled: bool) -> Any:
 
 def _has_jax(tree: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))
-
-
-def _is_plain(g: list) -> bool:
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in g)
