@@ -351,6 +351,8 @@ SETTINGS = {
     "a rate": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
     "zoo": (attacks.zoo, dict(coordinates=40), "coordinates must be at most the 36 .*, got 40"),
     "bandits": (attacks.bandits, dict(tiles=0), "tiles must be at least 1, got 0"),
+    "simba": (attacks.simba, dict(step=0.0), "step must be positive.*0"),
+    "dct": (attacks.simba_dct, dict(frequencies=2.0), r"frequencies must be in \(0, 1\], got 2.0"),
 }
 
 
@@ -385,11 +387,7 @@ def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
     np.testing.assert_array_equal(result.success, fooled)
 
 
-def test_wrong_settings_of_simba():
-    with pytest.raises(ValueError, match="step must be positive.*0"):
-        attacks.simba(**GOOD, step=0.0)
-    with pytest.raises(ValueError, match=r"frequencies must be in \(0, 1\], got 2.0"):
-        attacks.simba_dct(**GOOD, frequencies=2.0)
+def test_an_attack_for_ask_and_tell_must_be_one():
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)
 

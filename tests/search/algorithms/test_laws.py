@@ -265,14 +265,18 @@ def test_few_subsets_are_listed(name):
     assert found.best.tolist() == [True, False, False, True, False]
 
 
-def on_a_line(algorithm, **options):
-    return lambda: find(abs, search.uniform(-1, 1), algorithm, budget=9, jit=False, **options)
+LINE, WHOLE = search.uniform(-1, 1), search.integers(0, 9)
+
+
+def on_a_line(algorithm, space=LINE, **options):
+    return lambda: find(abs, space, algorithm, budget=9, jit=False, **options)
 
 
 MEANS = search.resample(search.sracos(), 10)
 WRONG = {
     "in_flight must be at least 1": lambda: search.asracos(in_flight=0),
     "batch_size 4, got 1": lambda: search.portfolio(search.random_search(1), batch_size=4),
+    "batch_size 1, got 4": lambda: search.portfolio(search.random_search(4)),
     "needs a discrete space": on_a_line(search.iterated_local_search()),
     r"theta must lie in .*-1": lambda: search.ponss(-1),
     r"theta must lie in .*1\.0": lambda: search.ponss(1.0),
@@ -289,7 +293,10 @@ WRONG = {
     "frequency must lie in": lambda: search.sracos(shrinking=0.9, frequency=-0.1),
     "num_positives must be at least 1": lambda: search.sracos(num_positives=0),
     "low_dimension must be at least 1": lambda: search.sre(low_dimension=0),
-    "sre embeds a continuum": lambda: find(abs, search.integers(0, 5), search.sre(), jit=False),
+    "sre embeds a continuum": on_a_line(search.sre(), WHOLE),
+    "quasi_newton needs a continuous coordinate": on_a_line(search.quasi_newton(), WHOLE),
+    "quadratic_model needs a continuous coordinate": on_a_line(search.quadratic_model(), WHOLE),
+    "population must be even": lambda: search.snes(5),
     "blend must lie in": lambda: search.ssracos(blend=2),
     "idle must be at least 1": lambda: search.ssracos(idle=0),
     "num_starts must be at least 1": lambda: search.turbo(0),
