@@ -24,9 +24,9 @@ def counted(fun=host_bowl):
     """A function, and the points of its calls."""
     calls = []
 
-    def call(x, *rest):
+    def call(x, *rest, **named):
         calls.append(x)
-        return fun(x, *rest)
+        return fun(x, *rest, **named)
 
     return call, calls
 
