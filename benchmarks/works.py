@@ -67,6 +67,7 @@ ALONE = (
     "executor",
     "race",
     "race on reviews",
+    "fine-tuning",
     "scaling",
     "host devices",
     "mesh",
