@@ -21,7 +21,7 @@ def _step(weights, names, **settings):
     return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
 
 
-def _training(weights, evaluations=96):
+def _training(weights, evaluations=64):
     settings = {"weights": weights, "evaluations": evaluations}
     label = f"SmolLM2 on reviews, {weights}"
     return entry(label, "fine-tuning", settings, 1, ["a precision on reviews"], turns=1)

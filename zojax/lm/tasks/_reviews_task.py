@@ -6,7 +6,7 @@ training; the steps start from their outputs.
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +68,14 @@ def reviews_task(params: str, seed: int = 0, longest: int | None = None) -> Task
         words = whole["words"] if "words" in whole else whole["embed"][rows]
         return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
 
+    @lru_cache(maxsize=1)  # another run with this seed begins at once
+    def pool(seed: int, size: int) -> list[Batch]:
+        return prepared(balanced(splits["train"], seed, size, POOL))
+
     def batches(seed: int, size: int) -> Iterator[Batch]:
         if size % 2:
             raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
-        return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
+        return shuffled(pool(seed, size), seed)
 
     def split(name: str) -> list[Batch]:
         return prepared(in_order(splits[name]))
