@@ -135,6 +135,8 @@ def memory(rows: list[dict]) -> list[dict]:
                     "peak / parameters": over(peak, floor.get("parameters")),
                     "peak / forward's": over(peak, forward),
                     "rule": 1.01 + floor["largest_slice"] / forward if ours else "",
+                    "temporaries, MB": row["temporaries"] / 1e6 if "temporaries" in row else "",
+                    "kernels a layer": row.get("layer_kernels", ""),
                 }
             )
     return filled(lines)
