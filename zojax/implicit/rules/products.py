@@ -65,7 +65,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     context.kept(w, eqn)
     multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
-        x = x if set(along) & set(out) else _scaled(x, names, values, along)
+        x = x if set(along) <= set(out) else _scaled(x, names, values, along)
     origin, pieces = context.origin(w)
     axis = origin.params["dimension"] if origin and origin.primitive.name == "concatenate" else None
     if axis is not None and context.is_fixed(x) and w_names[axis] in out:
@@ -82,7 +82,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     result = base + noise
     context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
-        result = _scaled(result, out, values, along) if set(along) & set(out) else result
+        result = _scaled(result, out, values, along) if set(along) <= set(out) else result
     return result
 
 
@@ -119,7 +119,7 @@ def _summed(ndim: int, gone, axes, takes_new) -> Part:
 
 def _is_apart(multiplier: Multiplier, w_names, out) -> bool:
     """Whether the axes of a multiplier are all summed over, or none is."""
-    return len({w_names[a] in out for a in multiplier.axes}) == 1
+    return len({w_names[a] in out for a in multiplier.axes}) <= 1
 
 
 def _scaled(x: jax.Array, names: tuple, values: jax.Array, along: tuple) -> jax.Array:
