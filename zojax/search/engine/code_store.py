@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import uuid
+import weakref
 from collections.abc import Callable
 from functools import cache, wraps
 from io import BytesIO
@@ -23,9 +24,10 @@ PACKAGES = {"builtins", "collections", "functools", "jax", "jaxlib", "ml_dtypes"
 
 
 def stored(make: Callable[..., Value]) -> Callable[..., Value]:
-    """`make`, which returns what an equal call returned in an earlier process.
+    """`make`, which returns what an equal call returned in an earlier process: a dataclass.
 
-    Nothing is stored without a cache folder of JAX, or if an argument holds functions of others, whose
+    It is stored when it is no longer used, at the latest at the end of the process: only then is the code of
+    all branches written. Nothing is stored without a cache folder of JAX, or if an argument holds functions of others, whose
     code may change.
     """
 
@@ -38,18 +40,18 @@ def stored(make: Callable[..., Value]) -> Callable[..., Value]:
             return pickle.loads(file.read_bytes())
         except Exception:  # of any kind: no such file, or a damaged one
             made = make(*args)
-            _write(file, made)
+            weakref.finalize(made, _write, file, type(made), vars(made))
             return made
 
     return call
 
 
-def _write(file: Path, value: Any) -> None:
+def _write(file: Path, kind: type, fields: dict[str, Any]) -> None:
     """Another process may write the same file: one of them wins."""
     part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(pickle.dumps(value))
+        part.write_bytes(pickle.dumps(kind(**fields)))
         part.replace(file)
     except Exception:  # of any kind: a full disk, or a constant that has no pickle
         part.unlink(missing_ok=True)
