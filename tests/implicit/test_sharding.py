@@ -373,24 +373,29 @@ def test_a_mesh(program):
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
 
 
-# Ahead of time, on shapes alone.
+# On shapes alone, on eight devices of the host or of a TPU that need not be present.
 LLAMA = """
 from benchmarks.worker import prepare
 
 
 def counted(name):
-    settings = {"layout": "tensor parallel", "tiny": False}
-    host = prepare(f"{name}, on a mesh", {"name": "mesh", "settings": settings}, "cpu").host
+    work = {"name": "mesh", "settings": {"layout": LAYOUT, "tiny": False}}
+    host = prepare(f"{name}, on a mesh", work, "cpu", target=TARGET).host
     host.run()
     return host.facts()
 
 
 forward, step = counted("forward"), counted("rademacher")
-assert forward["collectives"] == step["collectives"] and not step["tiny"], (forward, step)
-assert forward["largest"] == step["largest"]
+for count in ("collectives", "tiny", "largest"):
+    assert step[count] == forward[count], (forward, step)
+assert 0 < step["temporaries"] <= 1.05 * forward["temporaries"], (forward, step)
 """
 
 
 @pytest.mark.slow
-def test_a_llama_in_tensor_parallel():
-    test_a_mesh(LLAMA)
+@pytest.mark.parametrize("target", ["", "tpu-v5e"])
+@pytest.mark.parametrize("layout", ["tensor parallel", "FSDP"])
+def test_a_llama(layout, target):
+    if target:
+        pytest.importorskip("libtpu")
+    test_a_mesh(LLAMA.replace("LAYOUT", repr(layout)).replace("TARGET", repr(target)))
