@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from zojax import search
+from zojax.search._later import changed_if
 from zojax.search._random import Random, normals, unit, words
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
@@ -34,6 +35,10 @@ def handed_through(a):
         return lax.cond(a[0, 0] > 9, lambda a, b, c: (a, b + 1, c), lambda *abc: abc, a, b, c)
 
     return lax.cond(a[0, 0] < 9, inner, lambda a, b, c: (a, b, c * 2), a, 2 * a, 3 * a)
+
+
+def tripled(pair, factor):
+    return pair[0] * 3, changed_if(factor < 9, lambda b: b * 2, pair[1])
 
 
 FUNCTIONS = {
@@ -114,6 +119,9 @@ FUNCTIONS = {
     "one-choice": (lambda a: (jnp.where(F < 9, a, -a), jnp.where(a[0] < F[0, 3], a, a[:1])), F),
     "written-twice": (lambda a: (a[1] * 2 + a[1] * 2, jnp.stack([a[0, 1], a[1, 0]])), F),
     "scalar-division": (lambda a: [lax.div(a[i, 0], 4) + lax.rem(a[i, 0], 5) for i in (0, 2)], N),
+    "later": (lambda a: changed_if(a[0, 0] < 0, tripled, (a, a[0]), a[1, 1]), F),
+    "later, not": (lambda a: changed_if(a[0, 0] > 0, tripled, (a, a[0]), a[1, 1]), F),
+    "later of a batch": (jax.vmap(lambda a: changed_if(a[0] > -1, jnp.sin, a)), F),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
     "while of a batch": (

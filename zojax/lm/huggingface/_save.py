@@ -57,10 +57,8 @@ def save(folder: FilePath, model: Model, source: FilePath | None = None) -> None
                 "folder that the model was loaded from."
             )
     _check(architecture, model.params)
-    settings |= {"tie_word_embeddings": "head" not in model.params}
-    settings |= {
-        "dtype": str(model.params["embed"].dtype)
-    }  # else transformers would round to another
+    settings["tie_word_embeddings"] = "head" not in model.params
+    settings["dtype"] = str(model.params["embed"].dtype)  # else transformers would round to another
     settings.pop("torch_dtype", None)
     save_file = require("safetensors.numpy").save_file
     path.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """A search by ask and tell, one point at a time, for loops that `minimize` cannot call."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,7 +48,7 @@ class AskTellState(NamedTuple):
 
     Attributes:
       inner: the algorithm's state.
-      random: the state of random points.
+      random: the state of random points, from the first one on.
       batches: asks without all their values, by number.
       asks: the number of asks.
       best: (point, value) of the best value told, or None.
@@ -118,10 +119,8 @@ def ask_tell(
     sign = sign_of(maximize, algorithm.objectives)
     problem = Problem(no_function, space, algorithm, budget, 1, sign, False, planned=budget)
     once = never_twice(algorithm, space, budget)
-    own, spare = (
-        host_programs(a, space, budget, key, np.dtype(np.float64)) for a in (once, random_search())
-    )
-    loop = _Loop(problem, own, spare, key)
+    make = partial(host_programs, space=space, budget=budget, key=key, dtype=np.dtype(np.float64))
+    loop = _Loop(problem, make(once), partial(make, random_search()), key)
     return AskTell(loop.init, loop.ask, loop.tell, loop.inject, loop.best)
 
 
@@ -130,19 +129,21 @@ class _Loop(NamedTuple):
 
     problem: Problem
     own: HostPrograms
-    spare: HostPrograms
+    spare: Callable[[], HostPrograms]  # for points beyond the open batches
     key: jax.Array
 
     def init(self) -> AskTellState:
-        inner, random = self.own.start(self.key), self.spare.start(split(self.key, 1)[0])
-        return AskTellState(inner, random, {}, 0, None)
+        return AskTellState(self.own.start(self.key), None, {}, 0, None)
 
     def ask(self, state: AskTellState) -> tuple[Candidate, AskTellState]:
         size, most = self.problem.algorithm.batch_size, self.problem.algorithm.in_flight
         number, batches = state.asks - 1, state.batches
         if number not in batches or batches[number].out == size:
             if len(batches) >= most:
-                x, random = self.spare.ask(state.random)
+                spare, random = self.spare(), state.random
+                if random is None:
+                    random = spare.start(split(self.key, 1)[0])
+                x, random = spare.ask(random)
                 return self._candidate(np.asarray(x)[0], None), state._replace(random=random)
             x, inner = self.own.ask(state.inner)
             number += 1

@@ -1,10 +1,12 @@
 """Traced programs in JAX's compilation cache: a new process reads their code and traces nothing."""
 
+import dataclasses
 import hashlib
 import os
 import pickle
 import sys
-import tempfile
+import uuid
+import weakref
 from collections.abc import Callable
 from functools import cache, wraps
 from io import BytesIO
@@ -22,10 +24,11 @@ PACKAGES = {"builtins", "collections", "functools", "jax", "jaxlib", "ml_dtypes"
 
 
 def stored(make: Callable[..., Value]) -> Callable[..., Value]:
-    """`make`, which returns what an equal call returned in an earlier process.
+    """`make`, which returns what an equal call returned in an earlier process: a dataclass.
 
-    Nothing is stored without a cache folder of JAX, or if an argument holds functions of others, whose
-    code may change.
+    It is stored when it is no longer used, at the latest at the end of the process: only then is the code
+    of all branches written. Nothing is stored without a cache folder of JAX, or if an argument holds
+    functions of others, whose code may change.
     """
 
     @wraps(make)
@@ -37,27 +40,34 @@ def stored(make: Callable[..., Value]) -> Callable[..., Value]:
             return pickle.loads(file.read_bytes())
         except Exception:  # of any kind: no such file, or a damaged one
             made = make(*args)
-            _write(file, made)
+            weakref.finalize(made, _write, file, type(made), vars(made))
             return made
 
     return call
 
 
-def _write(file: Path, value: Any) -> None:
+def _write(file: Path, kind: type, fields: dict[str, Any]) -> None:
     """Another process may write the same file: one of them wins."""
+    part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
-        data = pickle.dumps(value)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as new:
-            new.write(data)
-        os.replace(new.name, file)
+        part.write_bytes(pickle.dumps(kind(**fields)))
+        part.replace(file)
     except Exception:  # of any kind: a full disk, or a constant that has no pickle
-        return
+        part.unlink(missing_ok=True)
+
+
+def _folder() -> Path | None:
+    """In the cache of JAX, if the user has set one on this machine."""
+    folder = jax.config.jax_compilation_cache_dir
+    if not folder or "://" in folder or not jax.config.jax_enable_compilation_cache:
+        return None
+    return Path(folder, "zojax")
 
 
 def _file_of(key: tuple) -> Path | None:
-    folder = jax.config.jax_compilation_cache_dir
-    if not folder or "://" in folder or not jax.config.jax_enable_compilation_cache:
+    folder = _folder()
+    if folder is None:
         return None
     data = BytesIO()
     pickler = _Keys(data)
@@ -66,7 +76,7 @@ def _file_of(key: tuple) -> Path | None:
         pickler.dump((_versions(), key))
     except Exception:  # of any kind: a function of others, or an object without a pickle
         return None
-    return Path(folder, "zojax", hashlib.sha256(data.getvalue()).hexdigest())
+    return folder / hashlib.sha256(data.getvalue()).hexdigest()
 
 
 class _Keys(pickle.Pickler):
@@ -80,6 +90,11 @@ class _Keys(pickle.Pickler):
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             place = value.__module__, value.__qualname__, value.__code__.co_linetable
             return tuple, ((*place, cells, value.__defaults__, value.__kwdefaults__),)
+        if dataclasses.is_dataclass(value) and not isinstance(
+            value, type
+        ):  # a space: without what it remembers
+            values = [getattr(value, field.name) for field in dataclasses.fields(value)]
+            return tuple, ((type(value), values),)
         if isinstance(value, jax.tree_util.PyTreeDef):
             return str, (str(value),)
         return NotImplemented

@@ -1,6 +1,7 @@
 """The functions of an algorithm on the host: run by NumPy where spaces are small, compiled otherwise."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -72,7 +73,8 @@ def _by_numpy(
     return _bound(*codes, bounds_of(space, dtype), dtype)
 
 
-class Start(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Start:
     """The code of `start`, and the structure and the leaves' types of a state."""
 
     code: Code
@@ -80,7 +82,8 @@ class Start(NamedTuple):
     shapes: tuple
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Steps:
     """The codes of all other programs: most budgets share them."""
 
     ask: Code
@@ -124,7 +127,8 @@ def _codes(
 
 def _bound(first: Start, steps: Steps, bounds: dict[str, np.ndarray], dtype: Any) -> HostPrograms:
     structure, shapes = first.structure, first.shapes
-    start, ask, tell, inject, best = (runnable(code, bounds) for code in (first.code, *steps))
+    codes = first.code, steps.ask, steps.tell, steps.inject, steps.best
+    start, ask, tell, inject, best = (runnable(code, bounds) for code in codes)
 
     def ask_one(leaves):
         x, *leaves = ask(*leaves)
