@@ -82,14 +82,8 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
 
     construct = _Remembered(partial(_construct, make, population_size, batch_size, arguments))
     build = partial(_build, construct, make, parameters)
-    return Algorithm(
-        init=partial(_init, build, batch_size),
-        ask=partial(_ask, build),
-        tell=partial(_tell, build),
-        best=recommended,
-        inject=_inject,
-        batch_size=batch_size,
-    )
+    init, ask, tell = partial(_init, build, batch_size), partial(_ask, build), partial(_tell, build)
+    return Algorithm(init, ask, tell, recommended, _inject, batch_size=batch_size)
 
 
 Build = Callable[[int], tuple[Any, Any]]  # dimension -> (strategy, parameters)
