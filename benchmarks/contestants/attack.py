@@ -21,11 +21,15 @@ class Counted:
 
     def __call__(self, images):
         images = np.asarray(images, np.float32).reshape(-1, 28, 28)
-        count = len(images)
-        self.queries += count
-        padded = np.zeros((1 << (count - 1).bit_length(), 28, 28), np.float32)
-        padded[:count] = images
-        return np.asarray(self.model(padded))[:count]
+        self.queries += len(images)
+        return answers(self.model, images)
+
+
+def answers(model, images) -> np.ndarray:
+    """The model's answers on images that are padded to a power of two."""
+    most = 1 << (len(images) - 1).bit_length()
+    padded = np.pad(images, ((0, most - len(images)), (0, 0), (0, 0)))
+    return np.asarray(model(padded))[: len(images)]
 
 
 def build(work, by, enough=False):

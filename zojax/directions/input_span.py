@@ -217,13 +217,8 @@ def _direction(vectors: Direction, known: list[Any]) -> Direction:
     def draw(frame, index, like):
         leaves, treedef, rest = split(like)
         others = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-        drawn = [
-            other if k is None else _noise(*k, core)
-            for k, core, other in zip(
-                known, cores(frame[0], index), treedef.flatten_up_to(others), strict=True
-            )
-        ]
-        return treedef.unflatten(drawn)
+        each = zip(known, cores(frame[0], index), treedef.flatten_up_to(others), strict=True)
+        return treedef.unflatten([z if k is None else _noise(*k, core) for k, core, z in each])
 
     def combine(frame, coefficients, like):
         leaves, treedef, rest = split(like)
@@ -233,12 +228,8 @@ def _direction(vectors: Direction, known: list[Any]) -> Direction:
             jnp.arange(len(c)), c
         )
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
-        combined = [
-            other if k is None else _sum(leaf, *k, core)
-            for leaf, k, core, other in zip(
-                leaves, known, sums, treedef.flatten_up_to(others), strict=True
-            )
-        ]
+        each = zip(leaves, known, sums, treedef.flatten_up_to(others), strict=True)
+        combined = [x if k is None else _sum(leaf, *k, core) for leaf, k, core, x in each]
         return treedef.unflatten(combined)
 
     return Direction(frame, draw, combine, vectors.max_directions, shares_products=True)

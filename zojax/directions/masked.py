@@ -46,13 +46,9 @@ def masked(
     require_kind("direction", direction, Direction)
     if not callable(mask) and not any(map(_may_select, jax.tree.leaves(mask))):
         raise ValueError("mask selects nothing; there is nothing to perturb.")
-    return Direction(
-        frame=partial(_frame, direction, mask),
-        draw=partial(_draw, direction, mask),
-        combine=partial(_combine, direction, mask),
-        max_directions=partial(_max_directions, direction, mask),
-        shares_products=direction.shares_products,
-    )
+    parts = _frame, _draw, _combine, _max_directions
+    frame, draw, combine, most = (partial(part, direction, mask) for part in parts)
+    return Direction(frame, draw, combine, most, direction.shares_products)
 
 
 def _resolve(mask, like: PyTree) -> PyTree:

@@ -102,13 +102,8 @@ def subspace(
     vectors = normal() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     choice = _Choice(rank, sides, refresh, basis == "orthonormal", momentum, transform, vectors)
-    return Adaptive(
-        init=partial(_init, choice),
-        direction=partial(_direction, choice),
-        begin=partial(_begin, choice),
-        learn=partial(_learn, choice),
-        shares_products=True,
-    )
+    init, begin, learn = (partial(part, choice) for part in (_init, _begin, _learn))
+    return Adaptive(init, partial(_direction, choice), begin, learn, shares_products=True)
 
 
 def newton_schulz(m: jax.Array, steps: int = 5) -> jax.Array:
@@ -219,14 +214,9 @@ def _turn(choice: _Choice, a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _direction(choice: _Choice, memory: SubspaceMemory, params: PyTree) -> Direction:
     del params
-    vectors = choice.vectors
-    return Direction(
-        frame=partial(_frame, vectors),
-        draw=partial(_draw, choice, memory),
-        combine=partial(_combine, choice, memory),
-        max_directions=partial(_max_directions, vectors),
-        shares_products=True,
-    )
+    frame, most = (partial(f, choice.vectors) for f in (_frame, _max_directions))
+    draw, combine = (partial(f, choice, memory) for f in (_draw, _combine))
+    return Direction(frame, draw, combine, most, shares_products=True)
 
 
 def _draw(choice: _Choice, memory: SubspaceMemory, frame, index, like: PyTree) -> PyTree:

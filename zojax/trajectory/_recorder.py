@@ -201,8 +201,9 @@ class Recorder:
     def _require_step(self, state: ZerothOrderState, coefficients: np.ndarray) -> None:
         """Raises ValueError unless the state is of one run, after a step of this optimizer."""
         if np.ndim(state.count):
+            shape = np.shape(state.count)
             raise ValueError(
-                f"a log is of one run, but the state is of {np.shape(state.count)}: record them apart."
+                f"a log is of one run, but the state is of {shape}: record them apart."
             )
         if not int(state.count):
             raise ValueError("no step was taken yet: append the state that an update returns.")

@@ -59,6 +59,17 @@ FUNCTIONS = {
         lambda a: (jnp.exp(a), jnp.log1p(a**2), jnp.tanh(a), abs(a) ** 0.3, jnp.sign(a)),
         F,
     ),
+    "polynomials": (  # primitives of their own with jax >= 0.12
+        lambda a: (
+            jnp.polyval(a[0] / 9, a),
+            jnp.polyval(jnp.arange(12.0), a / 9),
+            jnp.log2(3 + a),
+            jnp.tile(a, (2, 3)),
+            jax.jvp(jnp.tanh, (a,), (a,)),
+            lax.optimization_barrier((a, 2 * a)),
+        ),
+        F,
+    ),
     "erf": (lambda a: (lax.erf(a), lax.erf_inv(a / 3), jax.nn.sigmoid(a)), F),
     "not-finite": (lambda a: jnp.isfinite(1 / jnp.floor(a)), F),
     "clamped": (lambda a: jnp.clip(a, -1, 0.5), F),

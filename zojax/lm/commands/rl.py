@@ -141,9 +141,8 @@ def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     prompts = rewards.batches(questions.train, args.prompts, args.seed)
     ids = model.tokenizer.encode(OTHER).ids
     other = np.array(ids[: len(ids) // 2 * 2]).reshape(2, -1)
-    return rewards.Problem(
-        model, params, frozen, reward, prompts, args.new, questions.held_out, other
-    )
+    data = questions.held_out, other
+    return rewards.Problem(model, params, frozen, reward, prompts, args.new, *data)
 
 
 def _gym(args: argparse.Namespace, model: Model) -> rewards.Gym:

@@ -162,9 +162,7 @@ class GGUF:
     def _name(self, name: str) -> str:
         known = self.find(name)
         if known is None:
-            raise ValueError(
-                f"{self.folder} has no tensor for {name}; the architecture asks for it."
-            )
+            raise ValueError(f"{self.folder} has no tensor for {name}, which its architecture has.")
         return known
 
     def tokenizer(self) -> Any:

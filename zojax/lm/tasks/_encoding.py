@@ -1,9 +1,8 @@
 """Texts to tokens, checked against the model before anything is compiled."""
 
 from collections.abc import Sequence
-from os import PathLike
 
-from zojax.lm._files import refusing, shown
+from zojax.lm._files import FilePath, refusing, shown
 from zojax.lm._model import Model
 
 Tokens = list[list[int]]
@@ -23,7 +22,7 @@ def mask_of(model: Model) -> str:
     raise ValueError("tokenizer.json has neither [MASK] nor <mask>; take that of a masked model.")
 
 
-def with_stop(model: Model, weights: str | PathLike, stop: str | None) -> Model:
+def with_stop(model: Model, weights: FilePath, stop: str | None) -> Model:
     """The model with another token that ends a text."""
     if model.tokenizer is None:
         raise ValueError(f"{weights} has no tokenizer.json.")
@@ -63,7 +62,7 @@ def continuations(model: Model, prompts: Sequence[str], completions: Sequence[st
 
 
 def check(
-    model: Model, texts: Sequence[str], tokens: Tokens, room: int | None, path: str | PathLike
+    model: Model, texts: Sequence[str], tokens: Tokens, room: int | None, path: FilePath
 ) -> None:
     """Raises ValueError for a text without a token, with an unknown one, or with too many."""
     for text, ids in zip(texts, tokens, strict=True):

@@ -17,7 +17,7 @@ from zojax.search.engine.front import Front
 from zojax.search.engine.host_programs import HostPrograms, host_programs
 from zojax.search.engine.once import never_twice
 from zojax.search.engine.outcome import leading
-from zojax.search.engine.task import Problem
+from zojax.search.engine.task import Problem, no_function
 from zojax.search.spaces import space as as_space
 
 
@@ -117,17 +117,11 @@ def ask_tell(
     budget, _ = as_budget(budget, space)
     algorithm = choose_algorithm(algorithm, space, budget, None, objectives)
     sign = sign_of(maximize, algorithm.objectives)
-    problem = Problem(
-        _no_function, space, algorithm, budget, 1, sign, with_key=False, planned=budget
-    )
+    problem = Problem(no_function, space, algorithm, budget, 1, sign, False, planned=budget)
     once = never_twice(algorithm, space, budget)
     make = partial(host_programs, space=space, budget=budget, key=key, dtype=np.dtype(np.float64))
     loop = _Loop(problem, make(once), partial(make, random_search()), key)
     return AskTell(loop.init, loop.ask, loop.tell, loop.inject, loop.best)
-
-
-def _no_function(point: PyTree) -> Any:
-    raise NotImplementedError
 
 
 class _Loop(NamedTuple):
@@ -186,10 +180,8 @@ class _Loop(NamedTuple):
             x, value = state.best
         else:
             _, x, value = self.own.end(state.inner)
-            rows = np.reshape(x, (-1, problem.space.dimension))
-            x, value = leading(
-                rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
-            )
+            values = np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
+            x, value = leading(np.reshape(x, (-1, problem.space.dimension)), values)
         point, value = problem.space.point(x), problem.signed(value)
         if problem.value_shape:
             return Front(point, value, tuple(sign < 0 for sign in np.atleast_1d(problem.sign)))
