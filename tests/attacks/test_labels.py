@@ -135,11 +135,7 @@ def test_negative_labels_are_unusable():
 ERRORS = {
     "float labels": (dict(model=lambda v: labels(v) * 1.0), ValueError, "one row of scores"),
     "a negative class": (dict(y=Y - 3), ValueError, "y must hold classes from 0 on.* -3"),
-    "too few starts": (
-        dict(starts=IMAGES[:2]),
-        ValueError,
-        r"one image for each of x.*\(2, 6, 6\)",
-    ),
+    "two starts": (dict(starts=IMAGES[:2]), ValueError, r"one image for each of x.*\(2, 6, 6\)"),
     "bright starts": (dict(starts=255 * IMAGES), ValueError, r"starts must lie in \[0, 1\]"),
     "a negative radius": (dict(eps=-1.0), ValueError, "eps must be finite and not negative"),
     "no directions": (dict(num_directions=0), ValueError, "num_directions must be at least 1"),

@@ -279,9 +279,8 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
     def write(i, rows):
         numbers = jnp.uint32(i * at_once) + jnp.arange(at_once, dtype=jnp.uint32)
         block = jax.lax.dynamic_slice_in_dim(rows, i * at_once, at_once)
-        return jax.lax.dynamic_update_slice_in_dim(
-            rows, jax.vmap(of_row)(numbers, block), i * at_once, 0
-        )
+        moved = jax.vmap(of_row)(numbers, block)
+        return jax.lax.dynamic_update_slice_in_dim(rows, moved, i * at_once, 0)
 
     new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
     return jnp.reshape(new, leaf.shape) - leaf

@@ -79,11 +79,8 @@ def test_the_front_of_a_search_is_the_pareto_front():
         spread = 4 * p["x"] ** 2 + (p["kind"] == "b")
         return p["y"] ** 2 + spread, (p["y"] - 1) ** 2 + spread
 
-    space = {
-        "x": search.uniform(-1, 1),
-        "y": search.uniform(-2, 2),
-        "kind": search.choice(["a", "b"]),
-    }
+    space = {"x": search.uniform(-1, 1), "y": search.uniform(-2, 2)}
+    space["kind"] = search.choice(["a", "b"])
     front = search.minimize(fun, space, objectives=2, budget=600, key=0).front
     assert (front.points["kind"] == "a").all() and len(front.values) > 20
     y = front.points["y"]

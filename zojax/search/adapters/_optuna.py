@@ -19,14 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zojax.search.algorithms import Algorithm
 from zojax.search.engine.ask_tell import AskTell, AskTellState, Candidate, ask_tell
-from zojax.search.spaces import (
-    Domain,
-    choice,
-    integers,
-    log_integers,
-    log_uniform,
-    uniform,
-)
+from zojax.search.spaces import Domain, choice, integers, log_integers, log_uniform, uniform
 
 FINISHED = TrialState.COMPLETE, TrialState.PRUNED
 Distributions = dict[str, BaseDistribution]
@@ -118,11 +111,7 @@ class ZojaxSampler(BaseSampler):
         return _params_of(candidate, search_space)
 
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         with self._lock:
             candidate = self._open.pop(trial._trial_id, None)

@@ -23,6 +23,7 @@ from zojax.search.algorithms._line_search import (
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
+    moved_if,
     recommended,
     reused,
     select,
@@ -162,9 +163,7 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
     line = select(ends, no_line(), line)
     memory = 1 - 1 / (4 * space.dimension)
     used = jnp.arange(4) == operator
-    return state._replace(
-        x=jnp.where(accepted, x, state.x),
-        value=jnp.where(accepted, value, state.value),
+    return moved_if(accepted, state, x, value)._replace(
         visits=next_active(space, state.x, state.order, state.visits) + ends,
         line=line,
         gains=state.gains * memory + used * gain,

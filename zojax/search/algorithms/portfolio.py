@@ -10,6 +10,7 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
+from zojax.search._later import changed_if
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
 from zojax.search.algorithms._side_by_side import side_by_side
@@ -213,12 +214,12 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
     state = _switch(state, tell_member, tell_noisy, tell_again)
     n = len(state.starts)
     over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
-    turn = partial(_next_turn, team, space, earlier > n)
     state = state._replace(
         evaluations=earlier + team.batch_size,
         used=state.used + jnp.where(here & ~again, team.batch_size, 0),
     )
-    return lax.cond(over & ~state.noisy & ~closes, turn, lambda s: s, state)
+    ends = over & ~state.noisy & ~closes
+    return changed_if(ends, partial(_next_turn, team, space), state, earlier > n)
 
 
 def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
@@ -307,7 +308,7 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
-def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
+def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioState:
     """The end of a turn: its member is credited, except for the start, and the next one is chosen."""
     n, turn = len(state.members), _turn(space)
     # Without a finite value there is no gain: inf - inf is nan, and would stay.

@@ -233,9 +233,7 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
 def _differentiated(space: Space, state: QuasiNewtonState):
     """With a complete gradient: the next iterate, unless the line search needs another step."""
     low, high = bounds_of(space)
-    if (
-        space.is_conditional
-    ):  # without the slopes of coordinates that were active at an earlier point
+    if space.is_conditional:  # without slopes of coordinates that were active at an earlier point
         state = state._replace(gradient=jnp.where(_is_moved(space, state), state.gradient, 0.0))
     inside = (state.point > low) & (state.point < high)
     slope = jnp.where(inside, state.gradient, 0.0) @ state.direction

@@ -79,9 +79,5 @@ def sracos(
         return x[None], state
 
     return Algorithm(
-        init=partial(start, num_positives),
-        ask=ask,
-        tell=sequential(learn),
-        best=best,
-        inject=learn,
+        init=partial(start, num_positives), ask=ask, tell=sequential(learn), best=best, inject=learn
     )

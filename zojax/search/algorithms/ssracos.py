@@ -11,7 +11,7 @@ from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import entry
-from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
+from zojax.search.algorithms._sequential import SracosState, propose, start, tell_inner
 from zojax.search.algorithms._toolkit import (
     require_racos,
     require_share,
@@ -103,7 +103,7 @@ def ssracos(
         ask=partial(_ask, exploration, parity),
         tell=sequential(partial(_tell, settings)),
         best=_best,
-        inject=partial(_inject, settings),
+        inject=partial(tell_inner, replacement),
         repeats_points=True,
     )
 
@@ -130,10 +130,6 @@ def _ask(exploration, parity: bool, space: Space, state: SsracosState):
     return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
 
 
-def _inject(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
-    return state._replace(inner=tell_point(settings.replacement, space, state.inner, x, value))
-
-
 def _tell(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
     """One of two updates. Both are computed, as `vmap` over runs would do anyway."""
     new = _tell_new(settings, space, state, x, value)
@@ -142,13 +138,12 @@ def _tell(settings: Suspicion, space: Space, state: SsracosState, x, value) -> S
 
 
 def _tell_new(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
-    before = state.inner
-    inner = tell_point(settings.replacement, space, before, x, value)
+    before, state = state.inner, tell_inner(settings.replacement, space, state, x, value)
     entered = value < entry(before.values, before.positives[-1])
     # A new point was not evaluated again yet.
-    changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
+    moved = jnp.any(before.points != state.inner.points, axis=1)
+    changed = moved | (before.values != state.inner.values)
     return state._replace(
-        inner=inner,
         idle=jnp.where(entered, 0, state.idle + 1),
         suppressed=state.suppressed & ~changed,
     )
