@@ -53,6 +53,7 @@ GRADIENTS = {
 ALONE = (
     *("policy", "training", "precision", "attack", "speed", "first call", "check", "self-check"),
     *("zoo", "expression", "code", "decoding", "rewards", "executor", "race", "race on reviews"),
+    "fine-tuning",
     *("scaling", "host devices", "mesh", "host search"),
 )
 OTHERS = {

@@ -51,6 +51,14 @@ def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     return _or_zero(x, zero_from(array))
 
 
+def in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
+    """x, floating point, on a CPU computed after `array`.
+
+    XLA's CPU backend computes at once all that is ready. Other backends order by memory.
+    """
+    return lax.platform_dependent(x, array, cpu=waiting, default=lambda x, _: x)
+
+
 def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     """x, its bits joined by an or with a zero that the compiler cannot derive.
 

@@ -217,6 +217,7 @@ CHECKS = {
     "zojax and its design": Contestant("expressions"),
     "a method": Contestant("race"),
     "a method on reviews": Contestant("race_reviews"),
+    "a precision on reviews": Contestant("low_precision_reviews"),
     "the compiler's counts": Contestant("scaling"),
     "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),

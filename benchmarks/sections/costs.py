@@ -126,6 +126,8 @@ def memory(rows: list[dict]) -> list[dict]:
         line["peak / parameters"] = over(peak, floor.get("parameters"))
         line["peak / forward's"] = over(peak, forward)
         line["rule"] = 1.01 + floor["largest_slice"] / forward if ours else ""
+        line["temporaries, MB"] = row["temporaries"] / 1e6 if "temporaries" in row else ""
+        line["kernels a layer"] = row.get("layer_kernels", "")
         lines.append(line)
     return filled(lines)
 

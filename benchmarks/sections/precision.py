@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.contestants import PRECISIONS
-from benchmarks.sections.section import CPU, Section, entry
+from benchmarks.sections.section import CPU, NAMED, Section, entry
 from benchmarks.tables import beside, filled, over, peak_of
 
 MEZO = ["forward", "step of mezo"]
@@ -19,6 +19,12 @@ def _curves(label, **settings):
 def _step(weights, names, **settings):
     settings = {"weights": weights, **settings}
     return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
+
+
+def _training(weights, evaluations=64):
+    settings = {"weights": weights, "evaluations": evaluations}
+    label = f"SmolLM2 on reviews, {weights}"
+    return entry(label, "fine-tuning", settings, 1, ["a precision on reviews"], turns=1)
 
 
 def curves(rows: list[dict]) -> list[dict]:
@@ -53,7 +59,32 @@ def costs(rows: list[dict]) -> list[dict]:
     return filled(lines)
 
 
+def trainings(rows: list[dict]) -> list[dict]:
+    """Held-out losses around each training, and the cost of its step."""
+    lines = [
+        {
+            "weights": row["weights"],
+            "steps": row["steps"],
+            "loss before": row["before"],
+            "loss after": row["after"],
+            "CPU s a step": row["cpu_seconds"],
+            "parameters, MB": row["parameters"] / 1e6,
+            "peak of a step, MB": row["peak"] / 1e6,
+        }
+        for row in rows
+        if "after" in row
+    ]
+    return filled(lines)
+
+
 SECTIONS = {
+    "low-precision-reviews": Section(
+        "SmolLM2 on reviews in float32, bfloat16 and 4 bits",
+        NAMED,
+        trainings,
+        [_training(weights) for weights in ("float32", "bfloat16", "scales", "integers")],
+        [_training("scales", 2)],
+    ),
     "precision": Section(
         "bfloat16 beside float32: loss curves of the digits",
         CPU,

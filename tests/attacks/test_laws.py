@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, attacked, model, on_the_host
 from zojax import attacks
+from zojax.attacks._shared import SharedOptions
 
 
 def some(*names):
@@ -151,9 +153,9 @@ def test_an_attack_runs_inside_jit_where_wrong_images_and_classes_are_unusable()
     key, y = jax.random.key(5), (Y + 1) % CLASSES
     for a, b in zip(run(key, X, y), ATTACKS["square_linf"].run(y=y, targeted=True), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    result = run(
-        key, X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
-    )  # traced arguments cannot be refused
+    # Traced arguments cannot be refused.
+    x, y = X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
+    result = run(key, x, y)
     all_unusable = np.asarray(result.unusable) == result.queries
     assert all_unusable.tolist() == [False, True, True, True, True, False, False]
     assert not np.any(result.success[1:5]) and np.any(result.success)
@@ -220,8 +222,7 @@ def test_every_public_attack_is_in_the_table():
 def test_run_is_the_attack_of_its_rounds(name):
     row = ATTACKS[name]
     found = attacks.run(5, row.rounds(), model, X, Y, row.eps, BUDGET)
-    for a, b in zip(found, attacked(name), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_bits(found, attacked(name))
 
 
 @all_rows
@@ -229,7 +230,10 @@ def test_every_argument_is_documented_in_the_order_of_the_signature(name):
     function = ATTACKS[name].function
     arguments = function.__doc__.partition("Args:\n")[2].partition("\n\n")[0]
     documented = re.findall(r"^  (\w+): ", arguments, re.MULTILINE)
-    assert documented == list(inspect.signature(function).parameters)
+    parameters, of_run = inspect.signature(function).parameters, inspect.signature(attacks.run)
+    assert documented == list(parameters)
+    shared = SharedOptions.__annotations__.keys() - {"output"}
+    assert all(parameters[n].default == of_run.parameters[n].default for n in shared)
     assert all(f"\n{title}:\n" in function.__doc__ for title in ("Returns", "Raises", "Warns"))
 
 
@@ -347,6 +351,8 @@ SETTINGS = {
     "a rate": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
     "zoo": (attacks.zoo, dict(coordinates=40), "coordinates must be at most the 36 .*, got 40"),
     "bandits": (attacks.bandits, dict(tiles=0), "tiles must be at least 1, got 0"),
+    "simba": (attacks.simba, dict(step=0.0), "step must be positive.*0"),
+    "dct": (attacks.simba_dct, dict(frequencies=2.0), r"frequencies must be in \(0, 1\], got 2.0"),
 }
 
 
@@ -381,11 +387,7 @@ def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
     np.testing.assert_array_equal(result.success, fooled)
 
 
-def test_wrong_settings_of_simba():
-    with pytest.raises(ValueError, match="step must be positive.*0"):
-        attacks.simba(**GOOD, step=0.0)
-    with pytest.raises(ValueError, match=r"frequencies must be in \(0, 1\], got 2.0"):
-        attacks.simba_dct(**GOOD, frequencies=2.0)
+def test_an_attack_for_ask_and_tell_must_be_one():
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)
 

@@ -108,7 +108,7 @@ def walk(norm: str, moves: Moves) -> Attack:
         point, hit = points[0], losses[0] < 0
         state = state._replace(count=state.count + 1)
         after = [
-            _started(state, point, hit),
+            select(hit, _bisecting(state, point), state),
             _bisected(moves, state, x, point, hit),
             _probed(moves, state, point, hit),
             _stepped(moves, state, point, hit),
@@ -119,10 +119,6 @@ def walk(norm: str, moves: Moves) -> Attack:
 
 
 # --- the state after a query in each phase -----------------------------------------------------------
-
-
-def _started(state: BoundaryState, point, hit) -> BoundaryState:
-    return select(hit, _bisecting(state, point), state)
 
 
 def _bisected(moves: Moves, state: BoundaryState, x, point, hit) -> BoundaryState:
@@ -139,14 +135,10 @@ def _probed(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     side = jnp.arange(2) == hit.astype(jnp.int32)
     displacement = _ball.steepest(point - state.near, "l2")
     mask = side.reshape((2,) + (1,) * displacement.ndim)
-    state = state._replace(
-        sums=state.sums + jnp.where(mask, displacement[None], 0.0),
-        votes=state.votes + side.astype(jnp.float32),
-    )
-    zero = jnp.int32(0)
-    stepping = state._replace(
-        phase=jnp.int32(_STEP), count=zero, rate=jnp.float32(moves.rate), steps=zero
-    )
+    sums = state.sums + jnp.where(mask, displacement[None], 0.0)
+    state = state._replace(sums=sums, votes=state.votes + side.astype(jnp.float32))
+    zero, rate = jnp.int32(0), jnp.float32(moves.rate)
+    stepping = state._replace(phase=jnp.int32(_STEP), count=zero, rate=rate, steps=zero)
     return select(state.count >= moves.probes(state.normals), stepping, state)
 
 
@@ -154,18 +146,16 @@ def _stepped(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     """After a failure of the first step, further probes join those at the same image."""
     moved = state.steps > 0
     again = state._replace(rate=state.rate * moves.shrink)
-    probing = select(
-        moved, _probing(state), _probing(state)._replace(sums=state.sums, votes=state.votes)
-    )
+    joined = _probing(state)._replace(sums=state.sums, votes=state.votes)
+    probing = select(moved, _probing(state), joined)
     missed = select(moved | (state.count >= moves.tries), probing, again)
     ahead = _bisecting(state, point)._replace(rate=2 * state.rate, steps=state.steps + 1)
     return select(hit, ahead, missed)
 
 
 def _bisecting(state: BoundaryState, point) -> BoundaryState:
-    return state._replace(
-        phase=jnp.int32(_BISECT), count=jnp.int32(0), near=point, low=jnp.float32(0)
-    )
+    zero, low = jnp.int32(0), jnp.float32(0)
+    return state._replace(phase=jnp.int32(_BISECT), count=zero, near=point, low=low)
 
 
 def _probing(state: BoundaryState) -> BoundaryState:

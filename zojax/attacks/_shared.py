@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Result])
 G = TypeVar("G", bound=Callable[..., Attack])
 
 
-class Options(TypedDict, total=False):
+class SharedOptions(TypedDict, total=False):
     """The last arguments of all attacks, by keyword. `SHARED` describes them."""
 
     output: str
@@ -94,18 +94,16 @@ Warns:
 def documented(attack: F, shared: dict[str, str] = SHARED, output: str = "logits") -> F:
     """Completes the signature and the docstring of an attack's function by all that attacks share.
 
-    The names of `Options` replace `**options`. The section "Args:" describes the arguments of its own; it
-    may describe a shared one anew. A missing description is a KeyError.
+    The names of `SharedOptions` replace `**options`. The section "Args:" describes the arguments of its
+    own; it may describe a shared one anew. A missing description is a KeyError.
     """
     signature = inspect.signature(attack)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     if len(parameters) < len(signature.parameters):
         defaults = DEFAULTS | {"output": output}
-        for name, kind in Options.__annotations__.items():
-            default = defaults.get(name)
-            parameters += [
-                Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            ]
+        for name, kind in SharedOptions.__annotations__.items():
+            options = {"default": defaults.get(name), "annotation": kind}
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, **options))
         vars(attack)["__signature__"] = signature.replace(parameters=parameters)
     if attack.__doc__:  # none under python -OO
         before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")

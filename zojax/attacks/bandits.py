@@ -13,7 +13,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 class BanditsState(NamedTuple):
@@ -39,7 +39,7 @@ def bandits(
     exploration: float = 1.0,
     prior_rate: float = 0.1,
     learning_rate: float = 0.2,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Descent along a prior gradient, which a bandit improves by two queries a round.
 

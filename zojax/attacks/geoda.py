@@ -14,7 +14,7 @@ from zojax.attacks._boundary import Moves, normals, turned, walk
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -33,7 +33,7 @@ def geoda(
     mu: float = 0.0002,
     frequencies: float = 0.33,
     contraction: float = 0.6,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""A step from x along the normal of the boundary, which is nearly flat near natural images.
 

@@ -12,7 +12,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._boundary import Moves, normals, resolved, uniforms, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -29,7 +29,7 @@ def hop_skip_jump(
     starts: ArrayLike | None = None,
     num_directions: int = 100,
     mu: float | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Geometric steps along the estimated normal of the decision boundary.
 

@@ -13,7 +13,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 @documented
@@ -30,7 +30,7 @@ def nes(
     num_directions: int = 50,
     mu: float = 0.01,
     learning_rate: float = 0.2,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Projected gradient descent on a gradient estimated by natural evolution strategies.
 

@@ -12,7 +12,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._boundary import Moves, normals, resolved, turned, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -30,7 +30,7 @@ def sign_opt(
     num_directions: int = 200,
     mu: float = 0.001,
     learning_rate: float = 0.2,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Descent of the distance to the boundary, as a function of the direction.
 

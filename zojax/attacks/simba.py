@@ -15,7 +15,7 @@ from zojax.attacks._ball import height_width_channels
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 from zojax.directions._permutation import permute
 
 
@@ -41,7 +41,7 @@ def simba(
     targeted: bool = False,
     *,
     step: float = 0.2,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""One pixel after another in random order: +step, then -step if +step did not help.
 
@@ -84,7 +84,7 @@ def simba_dct(
     *,
     step: float = 0.2,
     frequencies: float = 0.25,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""SimBA over the low frequencies of the discrete cosine transform.
 
@@ -130,8 +130,7 @@ def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None 
         del key, x, eps, t
         better = losses[0] < state.loss
         done = better | state.minus
-        return SimbaState(
-            seed=state.seed,
+        return state._replace(
             image=jnp.where(better, points[0], state.image),
             loss=jnp.where(better, losses[0], state.loss),
             place=state.place + done.astype(jnp.uint32),

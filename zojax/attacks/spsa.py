@@ -14,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 @documented
@@ -31,7 +31,7 @@ def spsa(
     num_directions: int = 64,
     mu: float = 0.01,
     learning_rate: float = 0.2,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Projected steps of Adam on a gradient of simultaneous perturbations.
 

@@ -12,9 +12,10 @@ from zojax._checks import require_count, require_fraction
 from zojax.attacks import _losses
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
+from zojax.attacks._driver.rounds import select
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 # The fraction p halves after these rounds of 10,000; other budgets scale the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -39,7 +40,7 @@ def square(
     targeted: bool = False,
     *,
     p: float = 0.05,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
@@ -95,10 +96,7 @@ def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> At
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps
-        better = losses[0] < state.loss
-        return SquareState(
-            jnp.where(better, points[0], state.image), jnp.where(better, losses[0], state.loss)
-        )
+        return select(losses[0] < state.loss, SquareState(points[0], losses[0]), state)
 
     return Attack(norm, _losses.margin, 1, init, propose, update)
 

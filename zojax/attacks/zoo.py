@@ -14,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import Options, documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 class ZooState(NamedTuple):
@@ -39,7 +39,7 @@ def zoo(
     coordinates: int = 16,
     mu: float = 0.05,
     learning_rate: float = 0.05,
-    **options: Unpack[Options],
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Coordinate descent with Adam on finite differences.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
+from zojax._barriers import in_turn, zero_from
 from zojax._checks import require_count, require_kind
 from zojax._contract import contract
 from zojax._direction import Direction
@@ -104,9 +105,14 @@ def _combine(
     if coefficients.shape[0] == 1:  # as in the evaluation, so the compiler draws once for both
         factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
     else:
-        factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-    kinds = [accumulator_dtype(leaf.dtype) for leaf in leaves]
-    sums = [_product(a, b).astype(kind) for (a, b), kind in zip(factors, kinds, strict=True)]
+        # Drawn after the evaluations, or XLA would hold the row numbers of all factors through them.
+        indices = jnp.arange(coefficients.shape[0], dtype=jnp.uint32) | zero_from(coefficients)
+        factors = jax.vmap(weighted)(indices, coefficients)
+    sums: list[jax.Array] = []
+    for (a, b), leaf in zip(factors, leaves, strict=True):
+        if sums:  # an update may be done with one sum before the next is made
+            a = in_turn(a, sums[-1])
+        sums.append(_product(a, b).astype(accumulator_dtype(leaf.dtype)))
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, jax.tree.unflatten(treedef, sums), rest)
 

@@ -67,8 +67,3 @@ def test_copies_join_their_moves():
         if moves[0] > 1:
             joined.append(history.values[first] < history.values[best])
     assert len(joined) > 3 and np.mean(joined) > 0.5  # moves of a separable function add up
-
-
-def test_a_member_with_another_batch_size_is_refused():
-    with pytest.raises(ValueError, match="batch_size 4, got 1"):
-        search.portfolio(search.random_search(1), batch_size=4)

@@ -12,9 +12,8 @@ from tests.search.algorithms._laws import strong
 from tests.search.engine._helpers import run
 from zojax import search
 
-strategies = pytest.importorskip(
-    "evosax.algorithms", reason="needs the search extra: pip install 'zojax[search]'"
-)
+reason = "needs the search extra: pip install 'zojax[search]'"
+strategies = pytest.importorskip("evosax.algorithms", reason=reason)
 
 
 @pytest.mark.slow  # how well it does; tests of smaller strategies have the laws
@@ -57,9 +56,8 @@ def test_failures_do_not_reach_the_distribution():
 
     for values in ([1, jnp.inf, 2, 3, jnp.inf, 0], [jnp.inf] * 6):
         state = told(state, jnp.array(values, jnp.float32))
-        leaves = [
-            v for v in jax.tree.leaves(state.strategy) if jnp.issubdtype(v.dtype, jnp.floating)
-        ]
+        leaves = jax.tree.leaves(state.strategy)
+        leaves = [v for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
         assert not any(np.isnan(leaf).any() for leaf in leaves)
     assert algorithm.best(state)[1] == 0
 
@@ -158,6 +156,4 @@ def test_errors_say_what_there_is(monkeypatch):
 @pytest.mark.parametrize(("strategy", "size"), [("CMA_ES", 1), ("DifferentialEvolution", 3)])
 def test_populations_that_are_too_small_are_refused(strategy, size):
     with pytest.raises(ValueError, match="population_size"):
-        search.minimize(
-            abs, search.uniform(-1, 1), search.from_evosax(strategy, size), budget=8, key=0
-        )
+        run(abs, search.uniform(-1, 1), search.from_evosax(strategy, size), budget=8)

@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.search.engine._helpers import run
 from zojax import search
@@ -78,14 +77,8 @@ def test_a_bipartite_graph_is_cut_whole():
 
 
 def test_the_default_uses_it_where_nothing_has_an_order():
-    found = search.minimize(
-        lambda x: float(np.sum(x)), search.choice([0, 1], (30,)), budget=900, key=0, jit=False
-    )
+    bits = search.choice([0, 1], (30,))
+    found = run(lambda x: float(np.sum(x)), bits, None, budget=900, jit=False)
     assert found.best_value == 0
     (member,) = found.state.members
     assert type(member).__name__ == "LocalSearchState"
-
-
-def test_a_continuous_coordinate_is_refused():
-    with pytest.raises(ValueError, match="needs a discrete space"):
-        run(lambda x: x, search.uniform(0, 1), search.iterated_local_search(), jit=False)

@@ -263,3 +263,54 @@ def test_few_subsets_are_listed(name):
     found = find(lambda s: -worth @ s, space, algorithm, budget=99)
     assert found.evaluations == 16 and "exhausted" in found.message
     assert found.best.tolist() == [True, False, False, True, False]
+
+
+LINE, WHOLE = search.uniform(-1, 1), search.integers(0, 9)
+
+
+def on_a_line(algorithm, space=LINE, **options):
+    return lambda: find(abs, space, algorithm, budget=9, jit=False, **options)
+
+
+MEANS = search.resample(search.sracos(), 10)
+WRONG = {
+    "in_flight must be at least 1": lambda: search.asracos(in_flight=0),
+    "batch_size 4, got 1": lambda: search.portfolio(search.random_search(1), batch_size=4),
+    "batch_size 1, got 4": lambda: search.portfolio(search.random_search(4)),
+    "needs a discrete space": on_a_line(search.iterated_local_search()),
+    r"theta must lie in .*-1": lambda: search.ponss(-1),
+    r"theta must lie in .*1\.0": lambda: search.ponss(1.0),
+    "noise must be one of": lambda: search.ponss(noise="gaussian"),
+    "b must be at least 1": lambda: search.ponss(b=0),
+    "exactly one search.subset": on_a_line(search.poss()),
+    "exploration must lie in .*-0.1": lambda: search.racos(exploration=-0.1),
+    "exploration must lie in .*1.5": lambda: search.sracos(exploration=1.5),
+    "times must be at least 1": lambda: search.resample(search.sracos(), 0),
+    "budget must cover the 10 evaluations of a point, got 9": on_a_line(MEANS),
+    "the 1 init_points, 10 times each, got 9": on_a_line(MEANS, init_points=[0.0]),
+    "replacement must be one of": lambda: search.sracos(replacement="best"),
+    "shrinking must lie in": lambda: search.sracos(shrinking=2),
+    "frequency must lie in": lambda: search.sracos(shrinking=0.9, frequency=-0.1),
+    "num_positives must be at least 1": lambda: search.sracos(num_positives=0),
+    "low_dimension must be at least 1": lambda: search.sre(low_dimension=0),
+    "sre embeds a continuum": on_a_line(search.sre(), WHOLE),
+    "quasi_newton needs a continuous coordinate": on_a_line(search.quasi_newton(), WHOLE),
+    "quadratic_model needs a continuous coordinate": on_a_line(search.quadratic_model(), WHOLE),
+    "population must be even": lambda: search.snes(5),
+    "blend must lie in": lambda: search.ssracos(blend=2),
+    "idle must be at least 1": lambda: search.ssracos(idle=0),
+    "num_starts must be at least 1": lambda: search.turbo(0),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_errors_name_the_argument(message):
+    with pytest.raises(ValueError, match=message):
+        WRONG[message]()
+
+
+def test_algorithms_inside_others_must_be_algorithms():
+    with pytest.raises(TypeError, match="algorithm must be one of zojax.search"):
+        search.resample("sracos", 3)
+    with pytest.raises(TypeError, match="inner must be one of zojax.search"):
+        search.sre(inner="sracos")

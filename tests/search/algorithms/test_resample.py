@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.search.engine._helpers import run
 from zojax import search
@@ -34,32 +33,15 @@ def test_a_point_that_was_not_evaluated_often_enough_does_not_count():
     np.testing.assert_allclose(found.best_value, np.min(found.history.values[:8]), rtol=1e-6)
 
 
-def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="algorithm must be one of zojax.search"):
-        search.resample("sracos", 3)
-    with pytest.raises(ValueError, match="times must be at least 1"):
-        search.resample(search.sracos(), 0)
-
-
 def test_given_points_are_evaluated_as_often():
     def noisy(x, key):
         return x**2 + jax.random.normal(key)
 
     algorithm = search.resample(search.sracos(), 10)
     options = {"budget": 30, "key": 0, "init_points": [0.5], "with_key": True}
-    compiled, host = (
-        search.minimize(noisy, search.uniform(-1, 1), algorithm, jit=jit, **options)
-        for jit in (True, False)
-    )
+    line = search.uniform(-1, 1)
+    compiled, host = (run(noisy, line, algorithm, jit=jit, **options) for jit in (True, False))
     assert np.all(compiled.history.points[:10] == 0.5) and compiled.history.points[10] != 0.5
     np.testing.assert_allclose(compiled.history.values, host.history.values, rtol=1e-5)
     means = compiled.history.values.reshape(3, 10).mean(axis=1)
     np.testing.assert_allclose(compiled.best_value, means.min(), rtol=1e-5)
-
-
-def test_a_budget_below_one_point_is_refused():
-    line, algorithm = search.uniform(-1, 1), search.resample(search.sracos(), 10)
-    with pytest.raises(ValueError, match="budget must cover the 10 evaluations of a point, got 9"):
-        run(abs, line, algorithm, budget=9)
-    with pytest.raises(ValueError, match="the 1 init_points, 10 times each, got 9"):
-        run(abs, line, algorithm, budget=9, init_points=[0.0])

@@ -68,10 +68,3 @@ def test_it_finds_better_points_than_sracos_where_values_are_noisy():
     )
     gap = plain.mean() - suppressed.mean()
     assert gap > 2.5 * np.sqrt((plain.var() + suppressed.var()) / 48)
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="blend must lie in"):
-        search.ssracos(blend=2)
-    with pytest.raises(ValueError, match="idle must be at least 1"):
-        search.ssracos(idle=0)

@@ -167,6 +167,5 @@ def test_algorithms_have_names_that_tell_them_apart():
     assert search.cma_es(noisy=True).name == "cma_es(noisy=True)"
     inner = search.resample(search.sracos(parity=True), times=3)
     assert inner.name == "resample(algorithm=sracos(parity=True), times=3)"
-    assert (
-        search.portfolio(RESET, search.sracos()).name == "portfolio(coordinate_reset(), sracos())"
-    )
+    both = search.portfolio(RESET, search.sracos())
+    assert both.name == "portfolio(coordinate_reset(), sracos())"

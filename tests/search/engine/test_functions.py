@@ -202,9 +202,8 @@ def test_every_part_is_the_same_program(algorithm, caplog):
     def loss(x):
         return jnp.sum(x**2)
 
-    log = compiled(
-        caplog, lambda: run(loss, BOX, algorithm=algorithm, callback=lambda p: False, budget=200)
-    )
+    options = {"algorithm": algorithm, "callback": lambda p: False, "budget": 200}
+    log = compiled(caplog, lambda: run(loss, BOX, **options))
     assert sum("advance" in line for line in log) == 1, log
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.search.engine._helpers import bowl, host_bowl, run
+from tests.search.engine._helpers import bowl, counted, host_bowl, run
 from zojax import search
 
 
@@ -36,13 +36,8 @@ def test_the_host_sees_the_same_search():
 
 @pytest.mark.parametrize("jit", [True, False])
 def test_the_budget_is_exact_also_for_batches(jit):
-    calls = []
-
-    def counted(x):
-        calls.append(1)
-        return host_bowl(x)
-
-    result = run(bowl if jit else counted, algorithm=search.random_search(7), budget=24, jit=jit)
+    fun, calls = counted()
+    result = run(bowl if jit else fun, algorithm=search.random_search(7), budget=24, jit=jit)
     assert result.evaluations == len(result.history.values) == 24
     assert np.isfinite(result.history.values).all()
     if not jit:

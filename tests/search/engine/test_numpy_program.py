@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from zojax import search
+from zojax.search._later import changed_if
 from zojax.search._random import Random, normals, unit, words
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
@@ -36,6 +37,10 @@ def handed_through(a):
     return lax.cond(a[0, 0] < 9, inner, lambda a, b, c: (a, b, c * 2), a, 2 * a, 3 * a)
 
 
+def tripled(pair, factor):
+    return pair[0] * 3, changed_if(factor < 9, lambda b: b * 2, pair[1])
+
+
 FUNCTIONS = {
     "arithmetic": (lambda a: -a * a + a / 3 - 1, F),
     "whole-division": (lambda a: (lax.div(a, 4), lax.rem(a, 4)), N),
@@ -52,6 +57,17 @@ FUNCTIONS = {
     "rounded": (lambda a: (jnp.round(a), lax.round(a), jnp.floor(a), jnp.ceil(a)), F),
     "functions": (
         lambda a: (jnp.exp(a), jnp.log1p(a**2), jnp.tanh(a), abs(a) ** 0.3, jnp.sign(a)),
+        F,
+    ),
+    "polynomials": (  # primitives of their own with jax >= 0.12
+        lambda a: (
+            jnp.polyval(a[0] / 9, a),
+            jnp.polyval(jnp.arange(12.0), a / 9),
+            jnp.log2(3 + a),
+            jnp.tile(a, (2, 3)),
+            jax.jvp(jnp.tanh, (a,), (a,)),
+            lax.optimization_barrier((a, 2 * a)),
+        ),
         F,
     ),
     "erf": (lambda a: (lax.erf(a), lax.erf_inv(a / 3), jax.nn.sigmoid(a)), F),
@@ -103,6 +119,9 @@ FUNCTIONS = {
     "one-choice": (lambda a: (jnp.where(F < 9, a, -a), jnp.where(a[0] < F[0, 3], a, a[:1])), F),
     "written-twice": (lambda a: (a[1] * 2 + a[1] * 2, jnp.stack([a[0, 1], a[1, 0]])), F),
     "scalar-division": (lambda a: [lax.div(a[i, 0], 4) + lax.rem(a[i, 0], 5) for i in (0, 2)], N),
+    "later": (lambda a: changed_if(a[0, 0] < 0, tripled, (a, a[0]), a[1, 1]), F),
+    "later, not": (lambda a: changed_if(a[0, 0] > 0, tripled, (a, a[0]), a[1, 1]), F),
+    "later of a batch": (jax.vmap(lambda a: changed_if(a[0] > -1, jnp.sin, a)), F),
     "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
     "while": (loop, F),
     "while of a batch": (

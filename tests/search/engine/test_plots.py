@@ -46,10 +46,8 @@ def test_several_runs_are_a_median_and_a_band():
     line = ax.lines[0].get_ydata()
     np.testing.assert_allclose(line, np.median([h.best_values for h in result.runs], axis=0))
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
-    assert band.min() < line.min() and [t.get_text() for t in ax.get_legend().texts] == [
-        "median",
-        "middle half of the runs",
-    ]
+    texts = [t.get_text() for t in ax.get_legend().texts]
+    assert band.min() < line.min() and texts == ["median", "middle half of the runs"]
 
 
 def test_a_history_of_several_results_has_a_line_each():
@@ -87,9 +85,8 @@ def test_parallel_coordinates_show_every_evaluation_with_the_best_on_top(sign):
     name, a, k = heights[:, 1:4].T
     assert np.all((a >= 0) == (name == 0)) and np.all((k >= 0) == (name == 1))
     x = np.log(result.history.points["rate"][np.isfinite(result.history.values)])
-    np.testing.assert_allclose(
-        np.sort(heights[:, 4]), np.sort((x - x.min()) / np.ptp(x)), atol=1e-9
-    )
+    expected = np.sort((x - x.min()) / np.ptp(x))
+    np.testing.assert_allclose(np.sort(heights[:, 4]), expected, atol=1e-9)
     texts = {t.get_text() for t in ax.texts}
     assert {"a", "b", "x", "y", "absent"} <= texts
 

@@ -14,13 +14,7 @@ from zojax.search.spaces import Space
 
 
 def propose_from(
-    space: Space,
-    state: Any,
-    positives: jax.Array,
-    exploration,
-    parity: bool,
-    taken=None,
-    region=None,
+    space: Space, state: Any, positives: jax.Array, exploration, parity, taken=None, region=None
 ) -> tuple[jax.Array, Any]:
     """(a point, the next state): from a box around one of the positives, without the other points.
 

@@ -51,9 +51,8 @@ def region_of(shrinking, space: Space, state: RegionState) -> jax.Array:
     """Bounds (2, d): sides shrinking^k of the ranges, cut at the space. Options are all inside."""
     low, high = bounds_of(space)
     half = 0.5 * span_of(space) * jnp.asarray(shrinking, low.dtype) ** state.shrinks
-    inside = jnp.stack(
-        [jnp.maximum(state.center - half, low), jnp.minimum(state.center + half, high)]
-    )
+    center = state.center
+    inside = jnp.stack([jnp.maximum(center - half, low), jnp.minimum(center + half, high)])
     if not space.is_continuous:
         whole = jnp.stack([jnp.ceil(inside[0]), jnp.floor(inside[1])])
         inside = jnp.where(space.kinds == CONTINUOUS, inside, whole)

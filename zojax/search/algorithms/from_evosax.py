@@ -214,11 +214,8 @@ def _maker(strategy) -> Callable:
 def _sorted(make: Callable, settings: dict) -> tuple[dict, dict]:
     """(arguments of the constructor, parameters)."""
     signature = inspect.signature(make).parameters
-    needed = {
-        name
-        for name, p in signature.items()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
+    named = {n: p for n, p in signature.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    needed = {name for name, p in named.items() if p.default is p.empty}
     missing = needed - {"population_size", "solution", *settings}
     if missing:
         name = sorted(missing)[0]

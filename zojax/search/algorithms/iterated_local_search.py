@@ -1,5 +1,6 @@
 """Iterated local search for discrete spaces: descents from mixtures and mutants of earlier optima."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from zojax._numerics import float_dtype
+from zojax.search._later import changed_if
 from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import insert_sorted, set_row
@@ -126,7 +128,7 @@ def _tell(space: Space, state: LocalSearchState, x, value) -> LocalSearchState:
         idle=jnp.where(better, 0, state.idle + 1).astype(jnp.uint32),
     )
     over = (state.idle >= len(state.order)) | jnp.isinf(state.value)
-    return lax.cond(over, lambda s: _next_descent(space, s), lambda s: s, state)
+    return changed_if(over, partial(_next_descent, space), state)
 
 
 def _next_descent(space: Space, state: LocalSearchState) -> LocalSearchState:

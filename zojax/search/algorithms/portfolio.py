@@ -10,6 +10,7 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
+from zojax.search._later import changed_if
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
 from zojax.search.algorithms._side_by_side import side_by_side
@@ -26,7 +27,7 @@ STARTS = 10  # most random points at the start; members begin at the best of the
 BUDGET_OF_START = 10  # evaluations in the budget per random point
 NARROW = 40  # most coordinates of `quadratic_model`
 # `cma_es` has this share of the evaluations, with noise of all, else after the first LATE d.
-LATE, FLOOR = 100, 0.6
+LATE, FLOOR, NOISY_FLOOR = 100, 0.6, 0.75
 
 
 class Team(NamedTuple):
@@ -43,7 +44,7 @@ class Team(NamedTuple):
     def floors(self, space: Space) -> np.ndarray:
         """The least share of each member in the evaluations."""
         floors = np.zeros(len(self.on(space)))
-        floors[0] = FLOOR * (not self.members and len(floors) > 1)
+        floors[0] = not self.members and len(floors) > 1
         return floors
 
 
@@ -207,18 +208,18 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
             state = _told_again(state, _places(team, state)[i], x[i], values[i])
         return state
 
-    again, earlier = _looks_again(state), state.evaluations
+    again, earlier, closes = _looks_again(state), state.evaluations, _closes(state)
     working = jnp.where(state.noisy, len(state.members), state.active)
     here = jnp.arange(len(state.used)) == working
     state = _switch(state, tell_member, tell_noisy, tell_again)
     n = len(state.starts)
     over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
-    turn = partial(_next_turn, team, space, earlier > n)
     state = state._replace(
         evaluations=earlier + team.batch_size,
         used=state.used + jnp.where(here & ~again, team.batch_size, 0),
     )
-    return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
+    ends = over & ~state.noisy & ~closes
+    return changed_if(ends, partial(_next_turn, team, space), state, earlier > n)
 
 
 def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
@@ -250,7 +251,13 @@ def _begins(state: PortfolioState) -> jax.Array:
 def _closes(state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
     share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
-    return state.noisy & (state.evaluations >= state.budget - share)
+    return _has_two_answers(state) & (state.evaluations >= state.budget - share)
+
+
+def _has_two_answers(state: PortfolioState) -> jax.Array:
+    """Whether the noisy member has worked with enough turns for an answer of its own."""
+    few = _is_few(len(state.x), state.budget)
+    return state.noisy | ((state.used[-1] > 0) & ~few)
 
 
 def _places(team: Team, state: PortfolioState) -> jax.Array:
@@ -286,7 +293,7 @@ def _best(team: Team, state: PortfolioState):
     noisy member's answer must not be worse by more than the noise.
     """
     x, value = team.noisy.best(state.noisy_member)
-    better = state.noisy & (value < state.value + state.noise)
+    better = _has_two_answers(state) & (value < state.value + state.noise)
     early = select(better, (x, value), (state.x, state.value))
     mean = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
     late = select(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
@@ -301,7 +308,7 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
-def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
+def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioState:
     """The end of a turn: its member is credited, except for the start, and the next one is chosen."""
     n, turn = len(state.members), _turn(space)
     # Without a finite value there is no gain: inf - inf is nan, and would stay.
@@ -316,20 +323,29 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
-    rarest = jnp.argmin(state.used[:n])
-    late = jnp.where(state.noise > 0, 0, LATE * space.dimension)
-    due = state.used[:n] < team.floors(space) * (state.evaluations - late)
+    # With noise, the noisy member takes the turns of the member with a floor.
+    floors = jnp.asarray(np.append(team.floors(space), 0))
+    takes_over = (state.noise > 0) & ~few
+    used = jnp.where(takes_over & (floors > 0), state.used[n], state.used)
+    rarest = jnp.argmin(used[:n])
+    late = LATE * space.dimension
+    after = state.evaluations - late
+    tries = (state.budget >= late) & (state.evaluations < lax.div(state.budget, np.int32(2)))
+    least = jnp.where(tries, NOISY_FLOOR * state.evaluations, 0)
+    due = used < (floors > 0) * jnp.where(takes_over, least, FLOOR * after)
     greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
     greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
     of_two = jnp.where(state.active == n, n - 1, n)
     active = jnp.where(u[0] < team.exploration, jnp.where(few, of_two, rarest), greedy)
-    luck = jnp.max(rates) * turn < state.noise
-    noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
+    active = jnp.where(takes_over & (floors[active] > 0), n, active)
+    luck = jnp.max(rates[:n]) * turn < state.noise
+    leads = (used[n] >= LEAST * turn) & (rates[n] > jnp.max(rates[:n]))
+    noisy = leads | (luck & ~has_few_turns(space, state.budget - state.evaluations))
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
         random=select(credit, random, state.random),
         noisy=noisy,
-        noisy_member=select(noisy | few, informed, state.noisy_member),
+        noisy_member=select(state.noise > 0, informed, state.noisy_member),
         active=jnp.where(credit, active, first).astype(jnp.int32),
         left=jnp.int32(turn),
         before=state.value,
@@ -364,4 +380,8 @@ def _turn(space: Space) -> int:
 
 def has_few_turns(space: Space, budget):
     """Whether the noisy member would have too few turns to take over."""
-    return budget < LEAST * _turn(space)
+    return _is_few(space.dimension, budget)
+
+
+def _is_few(d: int, budget):
+    return budget < LEAST * (2 * d + 8)

@@ -1,15 +1,16 @@
 """Separable natural evolution, for noisy functions: a distribution with one scale per coordinate."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype, mean_of
 from zojax.noise import standard_normal
+from zojax.search._later import changed_if
 from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
@@ -111,7 +112,7 @@ def _tell(space: Space, state: SnesState, x, value) -> SnesState:
     state = keep_best(state, x, jnp.where(state.generation == 0, value, jnp.inf))
     state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
     complete = state.told == len(state.values)
-    return lax.cond(complete, lambda s: _next_generation(space, s), lambda s: s, state)
+    return changed_if(complete, partial(_next_generation, space), state)
 
 
 def _next_generation(space: Space, state: SnesState) -> SnesState:

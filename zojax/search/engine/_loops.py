@@ -72,6 +72,11 @@ def _scan(eqn: Any, bind: Bind) -> Callable[..., list]:
     return loop
 
 
+def _later(eqn: Any, bind: Bind) -> Callable[..., list]:
+    code = bind(eqn.params["jaxpr"])
+    return lambda *leaves: code.run(*leaves)
+
+
 def makes_rows(eqn: Any) -> bool:
     """Whether an equation is one row of random numbers."""
     return eqn.params.get("name") == ROW and eqn.invars[1].aval.size == 1
@@ -79,7 +84,7 @@ def makes_rows(eqn: Any) -> bool:
 
 def _rows(eqn: Any, bind: Bind) -> Callable[..., Any]:
     """Rows of random numbers, several at once: a search asks for them one after the other."""
-    code, later = bind(eqn.params["jaxpr"]), _later(eqn)
+    code, later = bind(eqn.params["jaxpr"]), _next_numbers(eqn)
     # By seed: the first number, and the rows from it on.
     kept: dict[bytes, tuple[int, np.ndarray]] = {}
 
@@ -96,7 +101,7 @@ def _rows(eqn: Any, bind: Bind) -> Callable[..., Any]:
     return row_of
 
 
-def _later(eqn: Any) -> np.ndarray:
+def _next_numbers(eqn: Any) -> np.ndarray:
     """The numbers of several rows, from the first one on."""
     size = min(max(AHEAD // max(1, eqn.outvars[0].aval.size), 1), 64)
     return np.arange(size, dtype=np.uint32).reshape(size, *[1] * eqn.invars[1].aval.ndim)
@@ -107,10 +112,10 @@ def several_rows(eqn: Any) -> Any:
     seed, one = eqn.invars[0].aval, jaxpr_as_fun(eqn.params["jaxpr"])
     with jax.enable_x64(True):
         seed = jax.ShapeDtypeStruct(seed.shape, seed.dtype)
-        return jax.make_jaxpr(jax.vmap(one, (None, 0)))(seed, _later(eqn))
+        return jax.make_jaxpr(jax.vmap(one, (None, 0)))(seed, _next_numbers(eqn))
 
 
 AHEAD = 4096  # random numbers made at once, at most
 SEEDS = 16  # of which rows are kept
 LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
-CALLS = LOOPS | {"jit": _rows}
+CALLS = LOOPS | {"jit": _rows, "later": _later}

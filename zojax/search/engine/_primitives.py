@@ -405,6 +405,13 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
+def _horner(x, *coefficients):
+    *rest, total = coefficients
+    for c in reversed(rest):
+        total = total * x + c
+    return total
+
+
 def _erf_inv(eqn):
     from scipy.special import erfinv  # the import takes as long as all of zojax.search
 
@@ -458,18 +465,16 @@ NAMES |= {f"{kind}_{n}": np.dtype(kind).type(n) for kind in KINDS for n in (0, 1
 SHAPED = "reshape squeeze expand_dims broadcast_in_dim".split()
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
-FUNCTIONS = (
-    "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
-)  # in NumPy
-_erf, _erfc = (
-    np.vectorize(math.erf, "d"),
-    np.vectorize(math.erfc, "d"),
-)  # SciPy's take .2 s to import
+# NumPy's, too; log2 with jax >= 0.12.
+FUNCTIONS = "sign floor ceil exp exp2 expm1 log log1p log2 sqrt sin cos tan tanh nextafter".split()
+# SciPy's take .2 s to import.
+_erf, _erfc = np.vectorize(math.erf, "d"), np.vectorize(math.erfc, "d")
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,
     "shift_right_arithmetic": operator.rshift,
     "rem": np.fmod,
+    "one_minus_square": lambda a: (1 + a) * (1 - a),  # jax >= 0.12
     "max": np.maximum,
     "min": np.minimum,
     "pow": np.power,
@@ -510,6 +515,9 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
     "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
     "stack": _stack,
+    "tile": lambda eqn: lambda a: np.tile(a, eqn.params["reps"]),
+    "polynomial": lambda eqn: _horner,  # jax >= 0.12
+    "optimization_barrier": lambda eqn: lambda *a: a,
     "unstack": lambda eqn: lambda a: [*np.moveaxis(a, eqn.params["axis"], 0)],  # jax >= 0.11
     "triangular_solve": _triangular_solve,
     "erf_inv": _erf_inv,

@@ -1,6 +1,7 @@
 """The functions of an algorithm on the host: run by NumPy where spaces are small, compiled otherwise."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine._primitives import NoNumPyFormError
+from zojax.search.engine.code_store import stored
 from zojax.search.engine.numpy_program import Code, runnable, traced
 from zojax.search.engine.packed import pack, unpack
 from zojax.search.engine.shared_space import bounds_of, shared
@@ -62,61 +64,71 @@ def numpy_programs(
 def _by_numpy(
     algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
 ) -> HostPrograms:
-    form = shared(space)
     try:
-        codes, bounds = _codes(algorithm, form, budget, key, dtype), bounds_of(space, dtype)
+        codes = _codes(algorithm, shared(space), budget, key, dtype)
     except NoNumPyFormError:
         raise
     except Exception:  # of any kind: the algorithm reads a bound as a number, or makes a mistake
-        codes, bounds = _codes(algorithm, space, budget, key, dtype), {}
-    return _bound(codes, bounds, dtype)
+        codes = _codes(algorithm, space, budget, key, dtype)
+    return _bound(*codes, bounds_of(space, dtype), dtype)
 
 
-class Codes(NamedTuple):
-    """The code of each program, and the structure and the leaves' types of a state."""
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The code of `start`, and the structure and the leaves' types of a state."""
 
-    start: Code
-    ask: Code
-    tell: Code
-    inject: Code
-    best: Code
+    code: Code
     structure: Any
     shapes: tuple
 
 
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The codes of all other programs: most budgets share them."""
+
+    ask: Code
+    tell: Code
+    inject: Code
+    best: Code
+
+
 @lru_cache(PROGRAMS)
-def _codes(algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any) -> Codes:
-    start, state = traced(
+@stored
+def _start(algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any) -> Start:
+    code, state = traced(
         partial(first_state, algorithm, space, budget), jax.ShapeDtypeStruct((), key)
     )
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
     leaves, structure = jax.tree.flatten(state)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return Codes(start, *_step_codes(algorithm, space, structure, shapes, dtype), structure, shapes)
+    return Start(code, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
 
 
 @lru_cache(PROGRAMS)
-def _step_codes(
-    algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any
-) -> tuple[Code, Code, Code, Code]:
-    """(ask, tell, inject, best): most budgets share them."""
+@stored
+def _steps(algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any) -> Steps:
     shape, n, d = jax.ShapeDtypeStruct, algorithm.batch_size, space.dimension
     state, of_one = structure.unflatten([shape(*leaf) for leaf in shapes]), algorithm.value_shape
     x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
-    inputs = {
-        partial(algorithm.ask, space): (state,),
-        partial(algorithm.tell, space): (state, x, values),
-        partial(algorithm.inject, space): (state, shape((d,), dtype), shape(of_one, dtype)),
-        algorithm.best: (state,),
-    }
-    ask, tell, inject, best = (traced(fun, *shapes)[0] for fun, shapes in inputs.items())
-    return ask, tell, inject, best
+    ask, _ = traced(partial(algorithm.ask, space), state)
+    tell, _ = traced(partial(algorithm.tell, space), state, x, values)
+    point, value = shape((d,), dtype), shape(of_one, dtype)
+    inject, _ = traced(partial(algorithm.inject, space), state, point, value)
+    best, _ = traced(algorithm.best, state)
+    return Steps(ask, tell, inject, best)
 
 
-def _bound(codes: Codes, bounds: dict[str, np.ndarray], dtype: Any) -> HostPrograms:
-    structure, shapes = codes.structure, codes.shapes
-    start, ask, tell, inject, best = (runnable(code, bounds) for code in codes[:5])
+def _codes(
+    algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
+) -> tuple[Start, Steps]:
+    start = _start(algorithm, space, budget, key, dtype)
+    return start, _steps(algorithm, space, start.structure, start.shapes, dtype)
+
+
+def _bound(first: Start, steps: Steps, bounds: dict[str, np.ndarray], dtype: Any) -> HostPrograms:
+    structure, shapes = first.structure, first.shapes
+    codes = first.code, steps.ask, steps.tell, steps.inject, steps.best
+    start, ask, tell, inject, best = (runnable(code, bounds) for code in codes)
 
     def ask_one(leaves):
         x, *leaves = ask(*leaves)

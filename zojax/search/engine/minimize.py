@@ -16,24 +16,7 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
-from zojax.search.engine import calls
-from zojax.search.engine.arguments import (
-    as_budget,
-    as_seed,
-    as_state,
-    choose_algorithm,
-    is_compiled,
-    key_of,
-    require_callables,
-    require_covered,
-    require_no_tracers,
-    require_one_objective,
-    require_settings,
-    require_unbatched,
-    require_unconstrained,
-    sign_of,
-    starts_of,
-)
+from zojax.search.engine import arguments, calls
 from zojax.search.engine.constraint_rows import Constraints, count_of, with_constraints
 from zojax.search.engine.device import on_device
 from zojax.search.engine.front_result import front_result_of
@@ -201,43 +184,44 @@ def minimize(
     (1, 1.0, 300)
     """
     space, ends = as_space(space), {"target": target, "patience": patience}
-    limit, planned = as_budget(budget, space, time_budget=time_budget, **ends)
+    limit, planned = arguments.as_budget(budget, space, time_budget=time_budget, **ends)
     if state is not None:
-        state = as_state(state)
+        state = arguments.as_state(state)
         planned = state.budget
-    require_no_tracers(key, args, init_points, init_values)
-    require_callables(fun, executor, callback, pruner)
+    arguments.require_no_tracers(key, args, init_points, init_values)
+    arguments.require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)
     flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
-    require_settings(**ends, time_budget=time_budget, args=args, **flags)
+    arguments.require_settings(**ends, time_budget=time_budget, args=args, **flags)
     seconds_of_call = require_limits(timeout, retries, executor)
     of_calls = {"executor": executor, "timeout": timeout, "retries": retries, "pruner": pruner}
     if batched:
-        require_unbatched(**of_calls)
-    algorithm = choose_algorithm(
+        arguments.require_unbatched(**of_calls)
+    algorithm = arguments.choose_algorithm(
         algorithm, space, planned, executor, objectives, batched, count_of(constraints), with_key
     )
     for_one = ends | {"pruner": pruner, "state": state, "constraints": constraints}
-    require_one_objective(algorithm.objectives, **for_one)
-    repeats, sign = require_count("repeats", repeats), sign_of(maximize, algorithm.objectives)
+    arguments.require_one_objective(algorithm.objectives, **for_one)
+    repeats = require_count("repeats", repeats)
+    sign = arguments.sign_of(maximize, algorithm.objectives)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
     if constraints is not None:
-        require_unconstrained(init_values=init_values, pruner=pruner)
+        arguments.require_unconstrained(init_values=init_values, pruner=pruner)
         problem = with_constraints(problem, constraints, has_aux)
     on_host_only = of_calls | {"log": log, "has_aux": has_aux, "batched": batched}
-    traced = is_compiled(jit, problem, args, **on_host_only)
+    traced = arguments.is_compiled(jit, problem, args, **on_host_only)
     problem = problem._replace(fun=traced_anew(problem.fun) if traced else problem.fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
-        seed = as_seed(key, state, journal)
-        starts = starts_of(problem, init_points, init_values, as_key(seed))
-        require_covered(limit, algorithm, starts)
+        seed = arguments.as_seed(key, state, journal)
+        starts = arguments.starts_of(problem, init_points, init_values, as_key(seed))
+        arguments.require_covered(limit, algorithm, starts)
         problem, reserve, exhausts, state = plan(problem, starts, state)
         bar = progress and min(problem.budget, problem.planned) + reserve
         with Reporter(problem, callback, bar, clock) as report:
             task = SearchTask(
                 problem=problem,
-                key=key_of(seed, state),
+                key=arguments.key_of(seed, state),
                 args=args,
                 starts=starts,
                 target=None if target is None else problem.shown(target),

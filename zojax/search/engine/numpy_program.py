@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend.core import Literal, Primitive
 
 from zojax._jaxpr import scan_sizes
+from zojax.search._later import later_p, traced_now, waiting
 from zojax.search.engine._branches import pruned
 from zojax.search.engine._loops import CALLS, LOOPS, makes_rows, several_rows
 from zojax.search.engine._primitives import (
@@ -56,7 +57,8 @@ def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[...
 
 def traced(fun: Callable[..., Any], *examples: Any) -> tuple["Code", Any]:
     """(code, shapes) of `fun`, for `runnable`. Pickled code needs no tracing."""
-    closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*examples)
+    with waiting():
+        closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*examples)
     _require_forms(closed.jaxpr)
     return Code(lambda: closed), shapes
 
@@ -80,7 +82,7 @@ def named_input(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
 def _require_forms(jaxpr: Any) -> None:
     """Raises for an equation without a form, also in a branch that is never taken."""
     for eqn in jaxpr.eqns:
-        if eqn.primitive is named_input_p:
+        if eqn.primitive in (named_input_p, later_p):
             continue
         if eqn.primitive.name not in INLINED and eqn.primitive.name not in LOOPS:
             expression_of(eqn) or form_of(eqn)
@@ -174,7 +176,11 @@ class Source:
                 return [self.scalars[operands[0]]]
             if operands[0] in self.entries:
                 text, operands = "{}[{}]", self.entries[operands[0]]
-        if text is None:
+        if name == later_p.name:
+            condition, *leaves = operands
+            kept = ", ".join(leaves[: eqn.params["kept"]])
+            text = f"{self._function(eqn)}({', '.join(leaves)}) if {condition} else ({kept},)"
+        elif text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
         if text in operands:
@@ -339,7 +345,7 @@ def equation_of(eqn: Any) -> Equation:
         sizes = zip(("num_consts", "num_carry"), scan_sizes(eqn), strict=True)
         params = params | {"jaxpr": _code(params["jaxpr"]), **dict(sizes)}
     elif name in CALLS:
-        params = {"jaxpr": Code(partial(several_rows, eqn))}
+        params = {"jaxpr": Code(partial(traced_now if name == "later" else several_rows, eqn))}
     return Equation(Named(name), params, types(eqn.invars), types(eqn.outvars))
 
 

@@ -49,7 +49,14 @@ class Choice(Domain):
     @functools.cached_property
     def _table(self) -> np.ndarray:
         """The options as an array: bool, int64 or float64 if all are numbers, else object."""
-        return _table_of(self.options)
+        numbers = [_number_in(option) for option in self.options]
+        if None not in numbers:
+            types = (kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers))
+            try:
+                return np.array(numbers, next(types, float))
+            except OverflowError:  # beyond int64 or float64: keep Python's own numbers
+                pass
+        return objects(self.options)
 
     @property
     def traceable(self):
@@ -155,17 +162,6 @@ def _choice(name: str, options: Sequence | Mapping, kind: int, shape: Any) -> Do
     if isinstance(options, Mapping):
         return conditional(name, options, kind, shape)
     return Choice(as_options(name, options), kind, as_shape(shape))
-
-
-def _table_of(options: tuple) -> np.ndarray:
-    numbers = [_number_in(option) for option in options]
-    if None not in numbers:
-        types = (kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers))
-        try:
-            return np.array(numbers, next(types, float))
-        except OverflowError:  # beyond int64 or float64: keep Python's own numbers
-            pass
-    return objects(options)
 
 
 def _number_in(option) -> bool | int | float | None:
