@@ -68,7 +68,9 @@ def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     """
     bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
     zeros = lax.broadcast(lax.convert_element_type(zero, bits), x.shape)
-    return lax.bitcast_convert_type(lax.bitwise_or(lax.bitcast_convert_type(x, bits), zeros), x.dtype)
+    return lax.bitcast_convert_type(
+        lax.bitwise_or(lax.bitcast_convert_type(x, bits), zeros), x.dtype
+    )
 
 
 @jax.custom_jvp

@@ -83,7 +83,9 @@ def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.
     share = 2.0 ** -table.size.bit_length()
     columns = table.shape[1] if axis is None else 1
     rows = lax.broadcast_in_dim(valid, table.shape, (0,))
-    scaled = lax.select(rows, lax.mul(table, np.asarray(share, table.dtype)), lax.full_like(table, 0))
+    scaled = lax.select(
+        rows, lax.mul(table, np.asarray(share, table.dtype)), lax.full_like(table, 0)
+    )
     total = lax.reduce_sum(scaled, (0, 1) if axis is None else (axis,))
     count = lax.max(lax.reduce_sum(valid.astype(np.int32), (0,)), np.int32(1)).astype(table.dtype)
     return total / (share * columns * count)

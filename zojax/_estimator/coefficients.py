@@ -86,7 +86,9 @@ def _number_of(valid: jax.Array) -> jax.Array:
 
 def _chosen(valid: jax.Array, x: jax.Array, other: float) -> jax.Array:
     """x where its row is valid, another number elsewhere."""
-    return lax.select(lax.broadcast_in_dim(valid, x.shape, range(valid.ndim)), x, lax.full_like(x, other))
+    return lax.select(
+        lax.broadcast_in_dim(valid, x.shape, range(valid.ndim)), x, lax.full_like(x, other)
+    )
 
 
 def _over(c: jax.Array, scalar: jax.Array, valid: jax.Array) -> jax.Array:

@@ -16,7 +16,6 @@ from zojax._trees import PyTree, require_arrays
 from zojax._verdict import zeroth_order_state
 
 
-
 def device_loop(
     fun: Callable, args: tuple, tx, chunk: int, target: float | None
 ) -> Callable[[MinimizeRun, int], None]:
