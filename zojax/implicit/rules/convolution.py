@@ -235,9 +235,7 @@ def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
     window, outs = k.shape[1:-1], k.shape[-1]
     taps = lax.reshape(k, (k.shape[0], math.prod(k.shape[1:])))
-    times = partial(
-        _times, precision=options["precision"], dtype=options["preferred_element_type"]
-    )
+    times = partial(_times, precision=options["precision"], dtype=options["preferred_element_type"])
     shifts_input = k.shape[0] < taps.shape[1] and k.shape[0] <= _UNROLLED
     y = _dilated(x, options["lhs_dilation"]) if shifts_input else times(x, taps)
     if shifts_input:
