@@ -613,7 +613,15 @@ def test_many_directions_share_the_base(name):
             (3, 2, 3, 6),
             (2, 5, 4, 3),
         ),
-        (("NHWC", "HWIO", "NHWC"), (1, 1), "SAME", (2, 3), (1, 1), (2, 2, 10, 3), (2, 5, 4, 10)),
+        (
+            ("NHWC", "HWIO", "NHWC"),
+            (1, 1),
+            [(1, 0), (1, 1)],
+            (2, 3),
+            (1, 1),
+            (2, 2, 10, 3),
+            (2, 5, 4, 10),
+        ),
     ],
 )
 def test_convolutions_of_many_directions(
@@ -651,13 +659,13 @@ def test_convolutions_of_many_directions(
 def test_few_channels_are_shifted_and_not_their_products_with_all_taps(spread):
     """Depthwise and transposed: 16 taps of one channel are no arrays, nor are the phases of outputs."""
     n, w = 8, normal(1, (4, 4, 1, 16))
-    x = normal(2, (n, 2, 8, 8, 16))
+    x, options = normal(2, (n, 2, 8, 8, 16)), {"dimension_numbers": NHWC, "feature_group_count": 16}
     direction = directions.low_rank()
     frame = direction.frame(jax.random.key(0), n, w)
 
     def convolution(w, x):
-        return jnp.sum(jnp.tanh(lax.conv_general_dilated(
-                x, w, (1, 1), "SAME", spread, dimension_numbers=NHWC, feature_group_count=16))))
+        y = lax.conv_general_dilated(x, w, (1, 1), [(2, 1)] * 2, spread, **options)
+        return jnp.sum(jnp.tanh(y))
 
     def evaluation(i, x):
         return evaluate(lambda w: convolution(w, x), w, direction.draw(frame, i, w), 0.1)
