@@ -189,11 +189,9 @@ def embedded(function: str, dim: int = 10_000) -> Problem:
 
     def value(x, shift, xp):
         z = x - shift
-        return (
-            ackley(z[:10], xp)
-            if function == "ackley"
-            else sphere(z[:10], xp) + xp.mean(z[10:] ** 2)
-        )
+        if function == "ackley":
+            return ackley(z[:10], xp)
+        return sphere(z[:10], xp) + xp.mean(z[10:] ** 2)
 
     name, shift = f"{function}, effective dimension 10 of {dim}", np.full(dim, 0.2)
     return Problem(name, value, box(-1, 1, dim), 2_000, lambda seed: shift)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from zojax import lm
 from zojax.examples._methods import METHODS
 from zojax.examples._race import RATES, Work, drawn, race
@@ -21,8 +21,6 @@ MU, LONGEST = 1e-2, 16
 
 
 def build(work):
-    found = {}
-
     def run():
         start = time.process_time()
         on_validation, on_held_out = works(work.trained, work.reviews, work.batch)
@@ -30,19 +28,17 @@ def build(work):
         trials = race(on_validation, make, few, TRIALS, [0], points=1)
         rate = TRIALS[trials.best()]
         runs = race(on_held_out, make, work.evaluations, [rate], range(work.seeds), points=1)
-        found.update(
-            {
-                "trained": work.trained,
-                "method": work.method,
-                "rate": rate,
-                "by rate": trials.validation[:, 0, -1].tolist(),
-                "before": float(runs.validation[0, 0, 0]),
-                "test": runs.validation[0, :, -1].tolist(),
-                "cpu_seconds": time.process_time() - start,
-            }
-        )
+        return {
+            "trained": work.trained,
+            "method": work.method,
+            "rate": rate,
+            "by rate": trials.validation[:, 0, -1].tolist(),
+            "before": float(runs.validation[0, 0, 0]),
+            "test": runs.validation[0, :, -1].tolist(),
+            "cpu_seconds": time.process_time() - start,
+        }
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
 def works(trained: str, reviews: int, batch: int) -> tuple[Work, Work]:

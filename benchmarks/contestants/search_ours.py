@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants.search import seeds
-from benchmarks.contestants.searches import Played, play
+from benchmarks.contestants.search import on_host, seeds
+from benchmarks.contestants.searches import Played
 from benchmarks.problems import Box, Problem, Regression
 from zojax import search
 
@@ -20,16 +20,7 @@ DOMAINS = {
 
 def build(work, algorithm, workers=0, **settings):
     if workers:
-        return seeds(
-            work,
-            lambda seed: play(
-                partial(_minimize, workers, bool(work.noise)),
-                work.objective(seed),
-                work.box,
-                work.budget,
-                seed,
-            ),
-        )
+        return seeds(work, on_host(work, partial(_minimize, workers, bool(work.noise))))
     kind = {"Problem": _problem, "Regression": _regression, "Bbob": _bbob}
     run = kind.get(type(work).__name__, _host)(work, partial(make, algorithm, **settings))
     return seeds(work, run)
@@ -182,4 +173,4 @@ def _host(work, make):
             state = tell(SPACE, state, x, jnp.float32([fun(x[0])]))
         return algorithm.best(state)[0]
 
-    return lambda seed: play(run, work.objective(seed), work.box, work.budget, seed)
+    return on_host(work, run)

@@ -5,20 +5,12 @@ import warnings
 import cma
 import numpy as np
 
+from benchmarks.contestants.searches.pycma import options_of
+
 
 def run(fun, box, budget, seed):
-    rng = np.random.default_rng(seed)
-
-    def start():
-        return rng.uniform(box.lo, box.hi)
-
-    options = {
-        "bounds": [list(box.lo), list(box.hi)],
-        "maxfevals": budget,
-        "seed": seed + 1,
-        "verbose": -9,
-        "CMA_stds": box.hi - box.lo,
-    }
+    rng, options = np.random.default_rng(seed), options_of(box, budget, seed)
+    start = lambda: rng.uniform(box.lo, box.hi)  # noqa: E731
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return cma.fmin2(fun, start, 0.25, options, restarts=9, bipop=True)[0]

@@ -22,10 +22,9 @@ def noisy(x, key):
     return jnp.sum((x - 0.2) ** 2) + NOISE * jax.random.normal(key)
 
 
-def run(fun=noisy, algorithm=None, budget=2000, key=0, with_key=True, **options):
-    return search.minimize(
-        fun, BOX, algorithm, budget=budget, key=key, with_key=with_key, **options
-    )
+def run(fun=noisy, algorithm=None, budget=2000, key=0, **options):
+    options = {"with_key": True} | options
+    return search.minimize(fun, BOX, algorithm, budget=budget, key=key, **options)
 
 
 @lru_cache
@@ -48,9 +47,8 @@ def test_the_value_of_a_noisy_search_is_that_of_its_point(algorithm):
     scores = [(r.best_value - truth(r.best)) / r.best_error for r in results]
     assert np.max(np.abs(scores)) < 4
     assert abs(np.mean(scores)) < 4 / math.sqrt(40)  # no luck, no mean of a population
-    np.testing.assert_allclose(
-        np.mean([r.best_error for r in results]), NOISE / math.sqrt(2000 // 64), rtol=0.1
-    )
+    error, expected = np.mean([r.best_error for r in results]), NOISE / math.sqrt(2000 // 64)
+    np.testing.assert_allclose(error, expected, rtol=0.1)
 
 
 def test_the_portfolio_answers_with_the_better_of_two_points_by_fresh_means():
@@ -69,12 +67,8 @@ def test_the_portfolio_answers_with_the_better_of_two_points_by_fresh_means():
 
 
 # Each value once: the four pairs are programs of their own.
-PAIRS = [
-    (True, 3),
-    (False, 1),
-    pytest.param(True, 1, marks=pytest.mark.slow),
-    pytest.param(False, 3, marks=pytest.mark.slow),
-]
+SLOW = (pytest.param(*pair, marks=pytest.mark.slow) for pair in [(True, 1), (False, 3)])
+PAIRS = [(True, 3), (False, 1), *SLOW]
 
 
 @pytest.mark.parametrize("jit, repeats", PAIRS)

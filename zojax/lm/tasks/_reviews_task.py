@@ -131,6 +131,5 @@ def _blocks(weights: dict, field: str) -> tuple[dict, dict, dict]:
 
 def _joined(params: dict, frozen: dict) -> dict:
     """The two trees of `_blocks` as one."""
-    return jax.tree.map(
-        lambda p, f: f if p is None else p, params, frozen, is_leaf=lambda x: x is None
-    )
+    either = lambda p, f: f if p is None else p  # noqa: E731
+    return jax.tree.map(either, params, frozen, is_leaf=lambda x: x is None)
