@@ -105,9 +105,8 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
-        self.entries: dict[
-            str, list[str]
-        ] = {}  # the vector and the place of the one entry of an array
+        # The vector and the place of the one entry of an array.
+        self.entries: dict[str, list[str]] = {}
         self.calls: dict[str, Equation] = {}  # the functions among the values
         self.early: set[str] = set()  # results that depend on named inputs alone
         self.count = itertools.count()
