@@ -556,6 +556,7 @@ SHARED = {
     "columns": lambda w: X @ (w * X[0]),
     "weight norm": lambda w: X @ weight_norm(w, 0),
     "standardised": lambda w: X @ standardised(w),
+    "one number": lambda w: X @ (w / (X[0] @ w @ X[1])),
     "penalty": lambda w: jnp.sum(w**2),
     "mask": lambda w: X @ jnp.where(X[0] > 0, w, 0),
     "mask of entries": lambda w: jnp.sin(X @ jnp.tril(w)) @ (w * jnp.sin(X.T @ X)),
@@ -612,6 +613,15 @@ def test_many_directions_share_the_base(name):
             (3, 2, 3, 6),
             (2, 5, 4, 3),
         ),
+        (
+            ("NHWC", "HWIO", "NHWC"),
+            (1, 1),
+            [(1, 0), (1, 1)],
+            (2, 3),
+            (1, 1),
+            (2, 2, 10, 3),
+            (2, 5, 4, 10),
+        ),
     ],
 )
 def test_convolutions_of_many_directions(
@@ -643,3 +653,24 @@ def test_convolutions_of_many_directions(
         for found, offset in zip(row, offsets, strict=True):
             expected = one(i, x[i], offset)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [(1, 1), (2, 2)])
+def test_few_channels_are_shifted_and_not_their_products_with_all_taps(spread):
+    """Depthwise and transposed: 16 taps of one channel are no arrays, nor are the phases of outputs."""
+    n, w = 8, normal(1, (4, 4, 1, 16))
+    x, options = normal(2, (n, 2, 8, 8, 16)), {"dimension_numbers": NHWC, "feature_group_count": 16}
+    direction = directions.low_rank()
+    frame = direction.frame(jax.random.key(0), n, w)
+
+    def convolution(w, x):
+        y = lax.conv_general_dilated(x, w, (1, 1), [(2, 1)] * 2, spread, **options)
+        return jnp.sum(jnp.tanh(y))
+
+    def evaluation(i, x):
+        return evaluate(lambda w: convolution(w, x), w, direction.draw(frame, i, w), 0.1)
+
+    run = jax.jit(jax.vmap(evaluation)).lower(jnp.arange(n), x).compile()
+    expected = convolution(w + 0.1 * direction.draw(frame, 3, w).dense(), x[3])
+    np.testing.assert_allclose(run(jnp.arange(n), x)[3], expected, rtol=1e-5)
+    assert run.memory_analysis().temp_size_in_bytes < 4 * spread[0] * spread[1] * x.nbytes

@@ -32,7 +32,7 @@ from zojax._trees import (
 )
 
 # Values of a step, up to which one loop of XLA's CPU backend takes all scalars: see `_barriers.once`.
-_TOGETHER = 8
+_TOGETHER = 4
 
 
 def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=None) -> Estimate:

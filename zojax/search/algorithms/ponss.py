@@ -152,13 +152,12 @@ def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssSta
     values = jnp.where(here, value, jnp.where(leaves, jnp.inf, state.values))
     game = state.tournament
     full = jnp.any(here) & (jnp.sum(free) == 1) & (game.size < 0)
+    opened = game._replace(size=size, open=jnp.ones_like(game.open))
     return state._replace(
         sets=jnp.where(here[:, :, None], x, state.sets),
         values=values,
         numbers=jnp.where(here, 1.0, state.numbers),
-        tournament=game._replace(
-            size=jnp.where(full, size, game.size), open=jnp.where(full, True, game.open)
-        ),
+        tournament=select(full, opened, game),
     )
 
 
@@ -221,6 +220,5 @@ def _average(state: PonssState, here, value) -> PonssState:
     here = here & jnp.isfinite(value)
     numbers = state.numbers + here
     step = (value - state.values) / jnp.maximum(numbers, 1)
-    return state._replace(
-        values=jnp.where(here, state.values + step, state.values), numbers=numbers
-    )
+    values = jnp.where(here, state.values + step, state.values)
+    return state._replace(values=values, numbers=numbers)

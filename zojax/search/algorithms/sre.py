@@ -149,9 +149,8 @@ def _begin_round(inner: Algorithm, space, state: SreState, begins) -> SreState:
     here = jnp.zeros(state.asked.shape[1], float_dtype()).at[0].set(1)
     informed = inner.inject(_low_space_of(state), first, here, state.value)
     first = select(jnp.isfinite(state.value), informed, first)
-    return state._replace(
-        base=jnp.where(begins, base, state.base), inner=select(begins, first, state.inner)
-    )
+    base, after = jnp.where(begins, base, state.base), select(begins, first, state.inner)
+    return state._replace(base=base, inner=after)
 
 
 def _low_space(low_dimension: int) -> Space:
