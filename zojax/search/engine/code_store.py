@@ -59,8 +59,9 @@ def _write(file: Path, kind: type, fields: dict[str, Any]) -> None:
 
 def _folder() -> Path | None:
     """In the cache of JAX, if the user has set one on this machine."""
-    folder = jax.config.jax_compilation_cache_dir
-    if not folder or "://" in folder or not jax.config.jax_enable_compilation_cache:
+    config: Any = jax.config
+    folder = config.jax_compilation_cache_dir
+    if not folder or "://" in folder or not config.jax_enable_compilation_cache:
         return None
     return Path(folder, "zojax")
 

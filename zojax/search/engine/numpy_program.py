@@ -400,7 +400,7 @@ class Code:
             simple = {n: eqn for n, eqn in calls.items() if eqn.primitive.name not in CALLS}
             self.forms = {name: form_of(eqn) for name, eqn in simple.items()}
             self.compiled = compile(text, "<NumPy program>", "exec")
-        values = NAMES | constants | self.forms | inputs
+        values: dict[str, Any] = NAMES | constants | self.forms | inputs
         for name, eqn in calls.items():
             if name not in self.forms:
                 values[name] = CALLS[eqn.primitive.name](eqn, lambda code: Bound(code, inputs))
