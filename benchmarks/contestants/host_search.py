@@ -85,10 +85,13 @@ def build(work, method):
 def _processes(work, method):
     """Searches in new processes; the first one fills the cache, if there is one."""
     folder, spent = tempfile.TemporaryDirectory(), 0.0
-    variables = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    # Modules are compiled once, as they are by pip.
+    variables = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder.name}/modules"}
     if work.cache:
-        variables = {"JAX_COMPILATION_CACHE_DIR": folder.name}
+        variables |= {"JAX_COMPILATION_CACHE_DIR": f"{folder.name}/programs"}
         variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    else:
+        variables["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     ours = method not in ("pycma", "Optuna TPE")
     code = FIRST.format(imports="import jax" * ours, method=method, budget=work.budget)
 

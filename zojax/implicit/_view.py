@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from zojax._barriers import zero_from
@@ -96,11 +97,11 @@ def _look(
 
 
 def _of_this_point(indices: Sequence, scale: jax.Array) -> list:
-    """The same indices, which depend on the point.
+    """The same indices, which depend on the point; not a known place, which is a plain slice.
 
     XLA would look up the base before the loop over points, and hold the result through it.
     """
     return [
-        i | zero_from(scale).astype(i.dtype) if isinstance(i, jax.core.Tracer) else i
-        for i in indices
+        i | zero_from(scale).astype(i.dtype) if isinstance(i, jax.core.Tracer) or i.size > 1 else i
+        for i in map(jnp.asarray, indices)
     ]

@@ -300,6 +300,9 @@ WRONG = {
     "blend must lie in": lambda: search.ssracos(blend=2),
     "idle must be at least 1": lambda: search.ssracos(idle=0),
     "num_starts must be at least 1": lambda: search.turbo(0),
+    "objectives must be at least 2, got 1": lambda: search.nsga2(1),
+    "population_size must be at least 1": lambda: search.nsga2(2, population_size=0),
+    "batch_size must be at least 1": lambda: search.nsga2(2, batch_size=0),
 }
 
 

@@ -89,14 +89,9 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
         """The significant difference of two values whose absolute values sum to `magnitude`."""
         return theta if noise == "additive" else theta * magnitude
 
-    return Algorithm(
-        init=partial(_init, b),
-        ask=_ask,
-        tell=sequential(partial(_tell, threshold)),
-        best=partial(_best, threshold),
-        inject=partial(_inject, threshold),
-        repeats_points=True,
-    )
+    tell = sequential(partial(_tell, threshold))
+    best, inject = partial(_best, threshold), partial(_inject, threshold)
+    return Algorithm(partial(_init, b), _ask, tell, best, inject, repeats_points=True)
 
 
 def _init(b: int, key, space: Space, budget: int) -> PonssState:

@@ -26,8 +26,8 @@ SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, c
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
 NARROW = 40  # most coordinates of `quadratic_model`
-# `cma_es` has this share of the evaluations, with noise of all, else after the first LATE d.
-LATE, FLOOR, NOISY_FLOOR = 100, 0.6, 0.75
+LATE = 100  # evaluations per coordinate, after which `cma_es` has a least share
+FLOOR, NOISY_FLOOR = 0.6, 0.75  # this share; the noisy member's, of the first half of a budget
 
 
 class Team(NamedTuple):
@@ -41,11 +41,11 @@ class Team(NamedTuple):
     def on(self, space: Space) -> tuple[Algorithm, ...]:
         return self.members or _default_members(space, self.batch_size)
 
-    def floors(self, space: Space) -> np.ndarray:
-        """The least share of each member in the evaluations."""
-        floors = np.zeros(len(self.on(space)))
-        floors[0] = not self.members and len(floors) > 1
-        return floors
+    def is_late(self, space: Space) -> np.ndarray:
+        """Which members pay off late: `cma_es` among the default members."""
+        late = np.zeros(len(self.on(space)), bool)
+        late[0] = not self.members and len(late) > 1
+        return late
 
 
 class PortfolioState(NamedTuple):
@@ -86,17 +86,17 @@ def portfolio(
       the member with the fewest evaluations is next.
     - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
       differ, the function is noisy, and every turn ends with a new evaluation of the best point.
-    - **Luck.** Noise does not matter while a turn gains more than the difference between two values of one
-      point. Once no member's last turn does, the `noisy` member gets the rest of the budget, from the best
-      point. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and the
-      best point. The lower mean is the answer.
+    - **Luck.** The `noisy` member gets the rest of the budget in two cases: no other member's last turn
+      gains more than the difference between two values of one point; or after ten turns, its own last turn
+      gains most. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and
+      the best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (at least 6 in 10 evaluations after the first 100 d, or from the start
-    with noise), `quasi_newton`
-    (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
-    two or more continuous coordinates. In batches of up to 40 coordinates,
-    `quadratic_model` takes the place of `quasi_newton`. `cma_es(noisy=True)` is the default noisy member.
+    The default members are `cma_es`, `quasi_newton` (smooth functions whose coordinates interact) and
+    `coordinate_search` (all others). The first two need two or more continuous coordinates. In batches of
+    up to 40 coordinates, `quadratic_model` takes the place of `quasi_newton`. `cma_es` has at least 6 in
+    10 evaluations after the first 100 d. With noise, `cma_es(noisy=True)` takes its turns. If the budget
+    is 100 d or more, these are at least 3 in 4 evaluations of the first half.
 
     Args:
       members: algorithms with this batch_size. Put the most robust against noise last.
@@ -140,7 +140,7 @@ def portfolio(
 
 
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
-    members, late = team.on(space), team.floors(space) > 0
+    members, late = team.on(space), team.is_late(space)
     keys = split(key, len(members) + 3)
     num = max(1, min(STARTS, budget // BUDGET_OF_START))
     starts = space.sample(keys[2], -(-num // team.batch_size) * team.batch_size)
@@ -323,23 +323,9 @@ def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioSta
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
-    # With noise, the noisy member takes the turns of the member with a floor.
-    floors = jnp.asarray(np.append(team.floors(space), 0))
-    takes_over = (state.noise > 0) & ~few
-    used = jnp.where(takes_over & (floors > 0), state.used[n], state.used)
-    rarest = jnp.argmin(used[:n])
-    late = LATE * space.dimension
-    after = state.evaluations - late
-    tries = (state.budget >= late) & (state.evaluations < lax.div(state.budget, np.int32(2)))
-    least = jnp.where(tries, NOISY_FLOOR * state.evaluations, 0)
-    due = used < (floors > 0) * jnp.where(takes_over, least, FLOOR * after)
-    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
-    greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
-    of_two = jnp.where(state.active == n, n - 1, n)
-    active = jnp.where(u[0] < team.exploration, jnp.where(few, of_two, rarest), greedy)
-    active = jnp.where(takes_over & (floors[active] > 0), n, active)
+    active = _next_member(team, space, state, rates, few, u[0])
     luck = jnp.max(rates[:n]) * turn < state.noise
-    leads = (used[n] >= LEAST * turn) & (rates[n] > jnp.max(rates[:n]))
+    leads = (state.used[n] >= LEAST * turn) & (rates[n] > jnp.max(rates[:n]))
     noisy = leads | (luck & ~has_few_turns(space, state.budget - state.evaluations))
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
@@ -352,6 +338,27 @@ def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioSta
         rates=rates,
     )
     return _share(team, space, state)
+
+
+def _next_member(team: Team, space, state: PortfolioState, rates, few, u) -> jax.Array:
+    """A member that is due, else the one that gained most, or with the fewest evaluations."""
+    n, is_late = len(state.members), np.append(team.is_late(space), False)
+    # With noise, the noisy member has the turns of the late one.
+    competes = is_late & (state.noise > 0) & ~few
+    used = jnp.where(competes, state.used[n], state.used)
+    late = LATE * space.dimension
+    after = state.evaluations - late
+    half = (state.budget >= late) & (state.evaluations < lax.div(state.budget, np.int32(2)))
+    least = jnp.where(competes, NOISY_FLOOR * state.evaluations * half, FLOOR * after * is_late)
+    due = (used < least) & ~few
+    explores = u < team.exploration
+    waits = is_late & ~competes & (after < 0) & explores
+    rarest = jnp.argmin(jnp.where(waits, np.iinfo(np.int32).max, used)[:n])
+    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
+    greedy = jnp.where(jnp.any(due), jnp.argmax(due), greedy)
+    of_two = jnp.where(state.active == n, n - 1, n)
+    active = jnp.where(explores, jnp.where(few, of_two, rarest), greedy)
+    return jnp.where(competes[active], n, active)
 
 
 def _of_two(rates: jax.Array) -> jax.Array:

@@ -80,12 +80,10 @@ def sre(
     require_algorithm("inner", inner)
     low_dimension = require_count("low_dimension", low_dimension)
     rounds = require_count("rounds", rounds)
+    init, ask = partial(_init, inner, low_dimension, rounds), partial(_ask, inner, project)
+    tell, inject = partial(_tell, inner), partial(_inject, inner)
     return Algorithm(
-        init=partial(_init, inner, low_dimension, rounds),
-        ask=partial(_ask, inner, project),
-        tell=partial(_tell, inner),
-        best=recommended,
-        inject=partial(_inject, inner),
+        *(init, ask, tell, recommended, inject),
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
         samples=inner.samples,

@@ -98,14 +98,9 @@ def ssracos(
     require_racos(exploration, parity, num_positives, replacement)
     require_share("blend", blend)
     settings = Suspicion(times, idle, blend, replacement)
-    return Algorithm(
-        init=partial(_init, num_positives, times),
-        ask=partial(_ask, exploration, parity),
-        tell=sequential(partial(_tell, settings)),
-        best=_best,
-        inject=partial(tell_inner, replacement),
-        repeats_points=True,
-    )
+    init, ask = partial(_init, num_positives, times), partial(_ask, exploration, parity)
+    tell, inject = sequential(partial(_tell, settings)), partial(tell_inner, replacement)
+    return Algorithm(init, ask, tell, _best, inject, repeats_points=True)
 
 
 def _init(num_positives: int, times: int, key, space: Space, budget: int) -> SsracosState:
