@@ -76,8 +76,8 @@ def nsga2(
     batch_size = require_count("batch_size", batch_size)
     in_flight = require_count("in_flight", in_flight)
     init, ask = partial(_init, objectives, population_size), partial(_ask, batch_size)
-    sizes = {"batch_size": batch_size, "in_flight": in_flight if batch_size == 1 else 1}
-    return Algorithm(init, ask, _tell, _best, _inject, **sizes, objectives=objectives)
+    in_flight = in_flight if batch_size == 1 else 1
+    return Algorithm(init, ask, _tell, _best, _inject, batch_size, in_flight, objectives=objectives)
 
 
 def _init(objectives: int, size: int | None, key, space: Space, budget: int) -> Nsga2State:
