@@ -51,6 +51,18 @@ def test_the_value_of_a_noisy_search_is_that_of_its_point(algorithm):
     np.testing.assert_allclose(error, expected, rtol=0.1)
 
 
+def test_with_noise_the_noisy_member_has_the_turns_of_cma_es():
+    """On an ill-conditioned function, local gains exceed the noise for long."""
+    rng = np.random.default_rng(0)
+    weights, basis = 10 ** np.arange(5.0), np.linalg.qr(rng.standard_normal((5, 5)))[0]
+
+    def fun(x, key):
+        return float(weights @ (basis @ (x - 0.2)) ** 2) + NOISE * rng.standard_normal()
+
+    used = np.asarray(run(fun, budget=800, jit=False).state.used)
+    assert used[0] == 0 and used[-1] > 0.75 * 400 - 18  # a turn has 18 evaluations
+
+
 def test_the_portfolio_answers_with_the_better_of_two_points_by_fresh_means():
     """The mean of a population is above the value of its centre, so both answers are evaluated again."""
     chosen = []
