@@ -52,6 +52,14 @@ def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     return _or_zero(x, zero_from(array))
 
 
+def in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
+    """x, floating point, on a CPU computed after `array`.
+
+    XLA's CPU backend computes at once all that is ready. Other backends order by memory.
+    """
+    return lax.platform_dependent(x, array, cpu=waiting, default=lambda x, _: x)
+
+
 def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     """x, its bits joined by an or with a zero that the compiler cannot derive.
 
@@ -115,25 +123,27 @@ def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
 
 
 def _barred(fun, *args):
-    return lax.optimization_barrier(fun(*args))
+    return lax.optimization_barrier(_varying(fun(*args), args))
+
+
+def _varying(tree, like):
+    return jax.tree.map(lambda y: varying_like(y, like), tree)
 
 
 def _in_one_trip(fun, x, *args):
     if is_sharded(x):
         return _barred(fun, x, *args)
 
-    def varying(tree):
-        return jax.tree.map(lambda y: varying_like(y, (x, args)), tree)
-
     def body(carry):
         # XLA would move arithmetic on x itself out of the loop.
         trips, _ = carry
         zeros = lax.broadcast(lax.convert_element_type(trips, x.dtype), x.shape)
-        return lax.add(trips, np.uint32(1)), varying(fun(lax.sub(x, zeros), *args))
+        found = fun(lax.sub(x, zeros), *args)
+        return lax.add(trips, np.uint32(1)), _varying(found, (x, args))
 
     shapes = jax.eval_shape(fun, x, *args)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-    start = np.uint32(0), varying(zeros)
+    start = np.uint32(0), _varying(zeros, (x, args))
     return lax.while_loop(lambda carry: lax.eq(carry[0], zero_from(x)), body, start)[1]
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zojax import noise
+from zojax._barriers import in_turn, zero_from
 from zojax._checks import require_count, require_kind
 from zojax._contract import contract
 from zojax._direction import Direction
@@ -68,13 +69,8 @@ def low_rank(
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     draw = partial(_draw, rank, source, vectors)
-    return Direction(
-        frame=partial(_frame, vectors),
-        draw=draw,
-        combine=partial(_combine, draw, vectors),
-        max_directions=partial(_max_directions, vectors),
-        shares_products=True,
-    )
+    frame, most = partial(_frame, vectors), partial(_max_directions, vectors)
+    return Direction(frame, draw, partial(_combine, draw, vectors), most, shares_products=True)
 
 
 def _frame(vectors: Direction, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
@@ -109,11 +105,14 @@ def _combine(
     if coefficients.shape[0] == 1:  # as in the evaluation, so the compiler draws once for both
         factors = jax.tree.map(lambda x: x[None], weighted(0, coefficients[0]))
     else:
-        factors = jax.vmap(weighted)(jnp.arange(coefficients.shape[0]), coefficients)
-    sums = [
-        _product(a, b).astype(accumulator_dtype(leaf.dtype))
-        for (a, b), leaf in zip(factors, leaves, strict=True)
-    ]
+        # Drawn after the evaluations, or XLA would hold the row numbers of all factors through them.
+        indices = jnp.arange(coefficients.shape[0], dtype=jnp.uint32) | zero_from(coefficients)
+        factors = jax.vmap(weighted)(indices, coefficients)
+    sums: list[jax.Array] = []
+    for (a, b), leaf in zip(factors, leaves, strict=True):
+        if sums:  # an update may be done with one sum before the next is made
+            a = in_turn(a, sums[-1])
+        sums.append(_product(a, b).astype(accumulator_dtype(leaf.dtype)))
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, jax.tree.unflatten(treedef, sums), rest)
 
@@ -158,9 +157,7 @@ def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:
 
 
 def _merge(like: PyTree, matrices: PyTree, vectors: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda leaf, matrix, vector: matrix if len(leaf.shape) >= 2 else vector,
-        like,
-        matrices,
-        vectors,
-    )
+    def chosen(leaf, matrix, vector):
+        return matrix if len(leaf.shape) >= 2 else vector
+
+    return jax.tree.map(chosen, like, matrices, vectors)
