@@ -49,11 +49,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--contestants", nargs="+", default=["*"], metavar="PATTERN", help="contestants by name")
     add("--missing", action="store_true", help="only what has no row yet: continue a long section")
     add("--rounds", type=positive, help="turns of a contestant, at most; runs of a search")
-    add(
-        "--budget",
-        type=float,
-        help="seconds of a work's turns, by default 30; five are taken anyway",
-    )
+    add("--budget", type=float, help="seconds of a work's turns (30); five are taken anyway")
     add("--minutes", type=float, help="no contestant starts after so many; on a GPU 8 by default")
     add("--slow", type=float, default=40, help="seconds of a step beyond which one has to do")
     add("--limit", type=float, default=240, help="seconds until a contestant has taken a step")

@@ -79,9 +79,9 @@ class Worker:
             raise Failed("no time left")
         environment = CONTESTANTS[contestant].environment
         try:
-            python = (
-                environments.python_of(environment, options.make) if environment else sys.executable
-            )
+            python = sys.executable
+            if environment:
+                python = environments.python_of(environment, options.make)
         except environments.Unavailable as error:
             raise Failed(str(error)) from None
         request = [contestant, entry.work, options.platform, entry.turns != 0, options.target]

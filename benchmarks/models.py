@@ -344,15 +344,8 @@ def adapters(rank=8, **settings) -> Model:
 
 def llama_70b(layers: int) -> Model:
     """Layers of Llama 2 70B in bfloat16, batch 1 x 400 tokens."""
-    from zojax.lm import llama
-
-    config = llama.Config(32000, 8192, layers, 64, 8, 28672, rope_theta=1e4)
-
-    def loss(params, tokens):
-        return next_token_loss(llama.forward(config, params, tokens), tokens)
-
-    bf16, is_shape = partial(Shape, dtype=jnp.bfloat16), lambda shape: isinstance(shape, tuple)
-    return Model(loss, jax.tree.map(bf16, llama.shapes(config), is_leaf=is_shape), _tokens(1, 400))
+    sizes = dict(vocabulary=32000, width=8192, heads=64, kv_heads=8, hidden=28672)
+    return llama(layers=layers, rope_theta=1e4, **sizes)
 
 
 def sphere(d: int) -> Model:

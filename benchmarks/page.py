@@ -70,10 +70,10 @@ def check(results: Path) -> None:
 def write(results: Path, pages: tuple[Path, ...] = PAGES) -> None:
     """Every picture that has a result, then every page; the pages are of the repository's results."""
     for folder in folders(results):
-        rows = {name: store.load(folder, name) for name in ("quality", "search", "bbob")}
-        rows["devices"] = store.load(folder, "many-devices")
-        rows["methods"] = store.load(folder, "methods")
-        pictures.draw(folder, tables.versus(contest_rows(folder)), **rows)
+        rows = {name: store.load(folder, name) for name in SECTIONS}
+        versus = tables.versus(contest_rows(folder))
+        rows["versus"] = [r for r in versus if isinstance(r["time, peer / zojax"], float)]
+        pictures.draw(folder, rows)
         text = device_page(folder) if folder.name != "cpu" else None
         if text:
             (folder / "README.md").write_text(text)

@@ -1,5 +1,6 @@
 """The pictures of the benchmark pages."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,15 @@ OURS = {"zojax default": "C4", "zojax sracos": "C1"}
 PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 
 
-def draw(
-    folder: Path,
-    versus: list[dict],
-    quality: list,
-    search: list,
-    bbob: list,
-    devices: list | tuple = (),
-    methods: list | tuple = (),
-) -> None:
-    """Draws the pictures that have results."""
-    if any(isinstance(row["time, peer / zojax"], float) for row in versus):
-        peers(versus).savefig(folder / "peers.png")
-    if any("clock" in row for row in quality):
-        losses(quality).savefig(folder / "quality.png")
-    if any("curve" in row for row in search):
-        curves(search).savefig(folder / "search_curves.png")
-    if any("share" in row for row in bbob):
-        ecdf(bbob).savefig(folder / "search_ecdf.png")
-    if any("parameters" in row for row in devices):
-        efficiency(devices).savefig(folder / "many_devices.png")
-    if any("test" in row for row in methods):
-        race(methods).savefig(folder / "methods.png")
+def draw(folder: Path, sections: dict[str, list[dict]]) -> None:
+    """Draws the pictures of all sections that have results."""
+    for name, (section, fact, picture) in PICTURES.items():
+        if rows := [row for row in sections.get(section, ()) if fact in row]:
+            picture(rows).savefig(folder / f"{name}.png")
 
 
-def peers(versus: list[dict]):
+def peers(rows: list[dict]):
     """Bars: the time of the fastest peer over that of zojax."""
-    rows = [row for row in versus if isinstance(row["time, peer / zojax"], float)]
     figure = make_figure(8, 0.35 * len(rows) + 1)
     ax = figure.subplots()
     ratios = [row["time, peer / zojax"] for row in rows]
@@ -58,7 +41,7 @@ def losses(quality: list[dict]):
     figure.suptitle("SmolLM2-135M on movie reviews", fontsize=11)
     labels = {"evaluations": "evaluations", "clock": "seconds"}
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
-        for row in (row for row in quality if "clock" in row):
+        for row in quality:
             name = row["contestant"].removeprefix("train ")
             # Checkpointing changes nothing by evaluations: dots let the other curve be seen.
             style = ":" if "checkpointed" in name else "--" if "jax.grad" in name else "-"
@@ -84,7 +67,7 @@ def _others(rows: list[dict]) -> list[str]:
 
 def curves(search: list[dict]):
     """Mean best value so far; one panel for each problem without noise."""
-    rows = [r for r in search if "curve" in r and "noise" not in r["work"]]
+    rows = [r for r in search if "noise" not in r["work"]]
     rows = [r for r in rows if "zojax" not in r["contestant"] or r["contestant"] in OURS]
     names, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
     height = -(-len(names) // 4)
@@ -108,9 +91,8 @@ def curves(search: list[dict]):
     return figure
 
 
-def ecdf(bbob: list[dict]):
+def ecdf(rows: list[dict]):
     """The share of (function, target) pairs reached; one panel for each dimension."""
-    rows = [row for row in bbob if "share" in row]
     works, others = list(dict.fromkeys(row["work"] for row in rows)), _others(rows)
     figure = make_figure(4 * len(works), 3)
     axes = figure.subplots(1, len(works), squeeze=False)
@@ -140,7 +122,6 @@ def efficiency(rows: list[dict]):
     """The share of a step spent evaluating against the number of devices."""
     from benchmarks.scaling import DEVICES, GROUPS, MACHINES, counted, shares
 
-    rows = [row for row in rows if "parameters" in row]
     figure = make_figure(9, 3.2 * len(rows))
     axes = figure.subplots(len(rows), len(MACHINES), sharex=True, sharey=True, squeeze=False)
     for row, line in zip(rows, axes, strict=True):
@@ -164,7 +145,7 @@ def efficiency(rows: list[dict]):
 
 def race(rows: list[dict]):
     """Test losses of all methods on each work, mean and standard deviation; best mean rank on top."""
-    rows = [row for row in rows if "test" in row and np.isfinite(np.mean(row["test"]))]
+    rows = [row for row in rows if np.isfinite(np.mean(row["test"]))]
     works = list(dict.fromkeys(row["loss"] for row in rows))
     ranks: dict[str, list[float]] = {}
     for work in works:
@@ -185,3 +166,13 @@ def race(rows: list[dict]):
     first.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
     first.tick_params(axis="y", labelsize=7)
     return figure
+
+
+PICTURES: dict[str, tuple[str, str, Callable]] = {  # section, a fact of its rows, figure
+    "peers": ("versus", "work", peers),
+    "quality": ("quality", "clock", losses),
+    "search_curves": ("search", "curve", curves),
+    "search_ecdf": ("bbob", "share", ecdf),
+    "many_devices": ("many-devices", "parameters", efficiency),
+    "methods": ("methods", "test", race),
+}

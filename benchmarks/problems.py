@@ -52,7 +52,7 @@ class Problem(NamedTuple):
     box: Box  # the space of x
     budget: int  # evaluations of a run
     shift: Callable[[int], np.ndarray]  # of a seed, (dim,)
-    noise: float = 0.0  # standard deviation of one evaluation
+    noise: float | Callable = 0.0  # standard deviation of one evaluation, or (value, rng) -> value
 
     def host(self, seed: int) -> Callable:
         """The function without noise, on NumPy vectors in float64."""
@@ -61,6 +61,8 @@ class Problem(NamedTuple):
 
     def objective(self, seed: int) -> Callable:
         true, rng = self.host(seed), np.random.default_rng([seed, 1])
+        if callable(self.noise):
+            return lambda x: self.noise(true(x), rng)
         return (lambda x: true(x) + self.noise * rng.standard_normal()) if self.noise else true
 
     def final(self, seed: int, played) -> float:
@@ -149,6 +151,59 @@ def of_default() -> dict[str, Problem]:
     return {row.name: row for row in rows}
 
 
+def gauss(value: float, rng: np.random.Generator) -> float:
+    """Severe Gaussian noise of bbob-noisy, in proportion to the value."""
+    return value * np.exp(rng.standard_normal())
+
+
+def uniform(value: float, rng: np.random.Generator) -> float:
+    """Severe uniform noise of bbob-noisy at d = 10. It grows near the optimum."""
+    u, v = rng.uniform(size=2)
+    return value * u * max(1.0, (1e9 / (value + 1e-99)) ** ((0.49 + 0.1) * v))
+
+
+def cauchy(value: float, rng: np.random.Generator) -> float:
+    """Severe Cauchy noise of bbob-noisy: one evaluation in five is an outlier."""
+    hit, (a, b) = rng.uniform() < 0.2, rng.standard_normal(2)
+    return value + max(0.0, 1000 + hit * a / (abs(b) + 1e-199))
+
+
+def mixed_integer(name: str, dim: int = 10) -> Problem:
+    """A function of bbob-mixint: fifths of 2, 4, 8 and 16 values and of real numbers, in [-5, 5]."""
+    function = {"sphere": sphere, "rastrigin": rastrigin}.get(name)
+    weights = 10 ** np.linspace(0, 3, dim)
+    sizes = np.repeat([2, 4, 8, 16, 0], dim // 5)
+    whole = sizes > 0
+    space = Box(
+        np.where(whole, 0.0, -5.0), np.where(whole, sizes - 1.0, 5.0), np.where(whole, "i", "c")
+    )
+
+    def value(x, shift, xp):
+        z = shift[1:] @ (xp.where(whole, -5 + 10 * (x + 1) / (sizes + 1), x) - shift[0])
+        return function(z, xp) if function else xp.sum(weights * z * z)
+
+    def shift(seed):
+        rng = np.random.default_rng([seed, 0])
+        at = -5 + 10 * (np.floor(rng.uniform(size=dim) * sizes) + 1) / (sizes + 1)
+        basis = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+        return np.vstack([np.where(whole, at, rng.uniform(-4, 4, dim)), basis])
+
+    return Problem(f"mixed-integer {name}-{dim}", value, space, 100 * dim, shift)
+
+
+def suites() -> dict[str, Problem]:
+    """Rows like those of bbob-mixint, bbob-largescale and bbob-noisy."""
+    rows = [mixed_integer(name) for name in ("sphere", "ellipsoid", "rastrigin")]
+    wide = [
+        continuous(name, 80, anywhere=True, budget=8000) for name in ("rosenbrock", "rastrigin")
+    ]
+    rows += [rotated(80, 8000), *wide]
+    for noise in (gauss, uniform, cauchy):
+        smooth = continuous("sphere", 10, anywhere=True, budget=5000), rotated(10, 5000)
+        rows += [p._replace(name=f"{p.name}, {noise.__name__} noise", noise=noise) for p in smooth]
+    return {row.name: row for row in rows}
+
+
 def mixed(dim: int) -> Problem:
     """Half continuous in [-1, 1], a quarter integers 0..20, a quarter categories of 6; the optimum is 0.
 
@@ -189,11 +244,9 @@ def embedded(function: str, dim: int = 10_000) -> Problem:
 
     def value(x, shift, xp):
         z = x - shift
-        return (
-            ackley(z[:10], xp)
-            if function == "ackley"
-            else sphere(z[:10], xp) + xp.mean(z[10:] ** 2)
-        )
+        if function == "ackley":
+            return ackley(z[:10], xp)
+        return sphere(z[:10], xp) + xp.mean(z[10:] ** 2)
 
     name, shift = f"{function}, effective dimension 10 of {dim}", np.full(dim, 0.2)
     return Problem(name, value, box(-1, 1, dim), 2_000, lambda seed: shift)

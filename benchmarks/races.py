@@ -6,11 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import models, store
 from zojax.examples import _mlp
-from zojax.examples._race import Work, digits, digits_parts, drawn
+from zojax.examples._race import Work, digits, nll, on_data
 
 
 def transformer(length: int = 16, batch: int = 8, mu: float = 1e-3) -> Work:
@@ -26,17 +25,7 @@ def transformer(length: int = 16, batch: int = 8, mu: float = 1e-3) -> Work:
         keys = jax.random.split(key, len(leaves))
         return treedef.unflatten(map(_normal_or_ones, keys, leaves))
 
-    def loss(params, batch):
-        return model.loss(params, batch)
-
-    return Work(
-        init,
-        loss,
-        lambda key: drawn(key, train, batch),
-        lambda params: loss(params, validation),
-        lambda params: loss(params, test),
-        mu,
-    )
+    return on_data(init, model.loss, (test, validation, train), batch, mu)
 
 
 def _normal_or_ones(key, shape):
@@ -46,27 +35,10 @@ def _normal_or_ones(key, shape):
     return jax.random.normal(key, shape.shape) * shape.shape[-2] ** -0.5
 
 
-def on_digits(change: Callable, mu: float) -> Work:
-    """The network of the digits with another loss, `change(logits of params, labels)`."""
-    test, validation, train = digits_parts()
-
-    def loss(params, batch):
-        return change(params, *batch)
-
-    return digits()._replace(
-        loss=loss,
-        batch=lambda key: drawn(key, train, 64),
-        validation=lambda params: loss(params, validation),
-        test=lambda params: loss(params, test),
-        mu=mu,
-    )
-
-
 def quantised(params, x, labels):
     """Cross-entropy of the network with its weights rounded to 3 bits, eight levels from -1 to .75."""
     rounded = jax.tree.map(lambda w: jnp.clip(jnp.round(4 * w), -4, 3) / 4, params)
-    logits = _mlp.forward(rounded, x)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return nll(rounded, x, labels)
 
 
 def error_rate(params, x, labels):
@@ -120,7 +92,7 @@ def stock(mu: float = 0.1, days: int = 30, shops: int = 16) -> Work:
 WORKS: dict[str, Callable[[], Work]] = {
     "digits": digits,
     "transformer": transformer,
-    "3 bits": partial(on_digits, quantised, 0.1),
-    "error rate": partial(on_digits, error_rate, 0.1),
+    "3 bits": partial(digits, 0.1, loss=quantised),
+    "error rate": partial(digits, 0.1, loss=error_rate),
     "stock": stock,
 }

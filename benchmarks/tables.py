@@ -1,5 +1,7 @@
 """Tables for a reader, from stored rows: medians, clear ratios, and the reasons for empty cells."""
 
+from collections.abc import Iterator
+
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.store import rounded
 from benchmarks.summary import LEAST, clear
@@ -18,6 +20,18 @@ def bases_of(rows: dict[str, dict]) -> list[str]:
     return next((row["bases"] for row in rows.values() if "bases" in row), [])
 
 
+def beside(rows: list[dict], base: str) -> Iterator[tuple[str, str, dict, dict]]:
+    """Each row after its work and contestant, and before the row of a base on this work."""
+    for work, here in by_work(rows).items():
+        for name, row in here.items():
+            yield work, name, row, here.get(base, {})
+
+
+def peak_of(row: dict, unit: float) -> float | str:
+    """The peak by the compiler, or the reason for an empty cell."""
+    return row["peak"] / unit if row.get("peak") else row.get("failed", "")
+
+
 def filled(lines: list[dict]) -> list[dict]:
     """Without the columns that are empty in every line."""
     names = dict.fromkeys(name for line in lines for name in line)
@@ -27,9 +41,8 @@ def filled(lines: list[dict]) -> list[dict]:
 
 def contest(rows: list[dict]) -> list[dict]:
     """Every contestant of every work."""
-    return filled(
-        [_line(row, bases_of(here)) for here in by_work(rows).values() for row in here.values()]
-    )
+    works = by_work(rows).values()
+    return filled([_line(row, bases_of(here)) for here in works for row in here.values()])
 
 
 def _line(row: dict, bases: list[str]) -> dict:

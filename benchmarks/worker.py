@@ -30,7 +30,10 @@ class Ready(NamedTuple):
     compile_seconds: float | None = None
     peak: int | None = None
     parameters: int | None = None  # their bytes
-    kernels: int | None = None  # of a program that was compiled only
+    # Of a program that was compiled only:
+    temporaries: int | None = None  # bytes beside arguments and outputs
+    kernels: int | None = None
+    layer_kernels: int | None = None
 
 
 def prepare(
@@ -90,7 +93,10 @@ def compiled(program: Program, made, run: bool, sharding=None, options=None) -> 
     host = Host(lambda: None, program.amount, program.facts)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made.params))
     if not run:
-        return Ready(None, host, seconds, peak, size, kernels_of(executable))
+        temporaries = executable.memory_analysis().temp_size_in_bytes
+        text = executable.as_text()
+        counts = kernels_of(text), layer_kernels_of(text)
+        return Ready(None, host, seconds, peak, size, temporaries, *counts)
     if peak > (room := free_memory()):
         raise MemoryError(f"it needs {peak / 1e9:.3g} GB, more than its {room / 1e9:.3g} GB")
     batch = works.fill(made.batch, seed=1)
@@ -110,10 +116,17 @@ def peak_bytes(executable) -> int:
     return m.temp_size_in_bytes + resident
 
 
-def kernels_of(executable) -> int:
-    """Fusions, library calls and copies; one in a loop counts once."""
-    found = re.findall(r" (fusion|custom-call|copy|dot|convolution|sort)\(", executable.as_text())
-    return len(found)
+def kernels_of(text: str) -> int:
+    """Fusions, library calls and copies of a compiled program; one in a loop counts once."""
+    return len(re.findall(r" (?:fusion|custom-call|copy|dot|convolution|sort)\(", text))
+
+
+def layer_kernels_of(text: str) -> int | None:
+    """Those of a layer: of the longest loop without a loop inside. None without a loop."""
+    found = re.findall(r"^%?([\w.-]+) \(.*?\{$(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    bodies = {name: dict(found)[name] for name in re.findall(r"body=%?([\w.-]+)", text)}
+    inner = [kernels_of(body) for body in bodies.values() if "body=" not in body]
+    return max(inner, default=None)
 
 
 def free_memory() -> int:
@@ -159,7 +172,7 @@ def serve(request: list, words, answer: Callable[[dict], Any]) -> None:
     ready = prepare(*request)
     facts = {"peak": ready.peak, "compile_seconds": ready.compile_seconds}
     facts |= {"parameters": ready.parameters, "amount": ready.host.amount}
-    facts["kernels"] = ready.kernels
+    facts |= {n: getattr(ready, n) for n in ("temporaries", "kernels", "layer_kernels")}
     if ready.step:
         facts["first"] = timed(ready)  # allocates and warms up
     answer(facts | {"versions": versions()})

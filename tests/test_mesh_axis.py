@@ -175,9 +175,9 @@ def test_an_axis_that_no_mesh_has_is_refused():
 def test_the_axis_divides_the_directions():
     source = zojax.estimator(num_directions=6, axis_name="pop")
     message = "num_directions must be a multiple of 4, the size of the mesh axis 'pop', got 6."
-    key = jax.random.key(0)
+    key, x = jax.random.key(0), jnp.ones(3)
     with of_mesh(4), pytest.raises(ValueError, match=re.escape(message)):
-        jax.eval_shape(lambda key, x: source.evaluate(key, jnp.sum, x), key, jnp.ones(3))
+        jax.eval_shape(lambda key, x: source.evaluate(key, jnp.sum, x), key, x)
 
 
 @pytest.mark.parametrize(

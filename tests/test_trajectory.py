@@ -680,7 +680,7 @@ print("sharded")
 EXPLICIT = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
 tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(directions.normal(), num_directions=3))
-host = {"w": jnp.cos(jnp.arange(96.0)).reshape(8, 12)}
+host = {"w": jnp.cos(jnp.arange(384.0)).reshape(8, 48)}
 loss = lambda p: jnp.mean((jnp.ones((3, 8)) @ p["w"]) ** 2)
 
 def run(params, name):

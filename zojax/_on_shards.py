@@ -96,7 +96,9 @@ def _is_registered(call: str, fun: Callable, keeps: bool) -> bool:
         del shape, sharding, config
         local = shardings[0].tile(shapes[0])
         of_shard = jax.ShapeDtypeStruct(local.dimensions(), local.numpy_dtype())
-        program = mlir.module_to_bytecode(jax.jit(fun).lower(of_shard).compiler_ir())
+        # The mesh that surrounds the whole program is none of the shard's.
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            program = mlir.module_to_bytecode(jax.jit(fun).lower(of_shard).compiler_ir())
         return program, shardings, result(shapes, shardings)
 
     def result(shapes, shardings, *_):

@@ -27,6 +27,12 @@ class Host(NamedTuple):
     clock: Callable[[], float] = time.perf_counter
 
 
+def once(run: Callable[[], dict], amount: float = 1) -> Host:
+    """A step that is a whole run; its result are the facts."""
+    found: dict = {}
+    return Host(lambda: found.update(run()), amount, lambda: found)
+
+
 class Contestant(NamedTuple):
     module: str  # a file of this folder
     settings: dict = {}  # of its `build`
@@ -34,9 +40,7 @@ class Contestant(NamedTuple):
     limit: int | None = None  # of parameters
     beyond: str = ""  # the reason of that limit
     exact: bool = False  # it computes a derivative, not an estimate from values
-    devices: int | None = (
-        None  # of the host, for a mesh; its `build` takes them, or those of the target
-    )
+    devices: int | None = None  # of a mesh, on the host; `build` takes them, or the target's
 
 
 _DENSE = "one point takes minutes"
@@ -55,6 +59,11 @@ def _search(of: str, limit: int | None = None, beyond: str = "", **settings) -> 
 
 def _ours(algorithm: str, **settings) -> Contestant:
     return Contestant("search_ours", {"algorithm": algorithm, **settings})
+
+
+def _each(module: str, setting: str, prefix: str, *names: str) -> dict[str, Contestant]:
+    """A contestant for each value of a setting of a file."""
+    return {prefix + name: Contestant(module, {setting: name}) for name in names}
 
 
 GRADIENTS = {
@@ -121,112 +130,79 @@ SEARCHES = {
     "zojax ponss": _ours("ponss", theta=0.5, noise="additive"),
 }
 SPEEDS = {
-    **{
-        f"zojax {name}, {runs} run{'s' * (runs > 1)}": Contestant(
-            "search_speed", {"algorithm": name, "runs": runs}
-        )
-        for name in ("sracos(parity=True)", "sracos", "default", "poss")
-        for runs in (1, 8, 16, 256)
-    },
-    **{
-        f"zojax {name}, NumPy function": Contestant("search_speed", {"algorithm": name, "runs": 0})
-        for name in ("sracos(parity=True)", "sracos", "default")
-    },
-    "zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"}),
-}
+    f"zojax {name}, {label}": Contestant("search_speed", {"algorithm": name, "runs": runs})
+    for name in ("sracos(parity=True)", "sracos", "default", "poss")
+    for label, runs in {"NumPy function": 0, "1 run": 1, "16 runs": 16, "256 runs": 256}.items()
+} | {"zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"})}
 BATCHES = {
     f"{label}, {size or 'default'} at once": Contestant(
-        "ours", {"direction": direction, "batch_size": size}
+        "ours", {"direction": of, "batch_size": size}
     )
-    for label, direction in (("signs", "rademacher"), ("low rank", "low_rank"))
+    for label, of in (("signs", "rademacher"), ("low rank", "low_rank"))
     for size in (None, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 }
-NOISES = {
-    name: Contestant("noise", {"kind": name})
-    for name in (
-        *("scaled copy", "zojax signs", "zojax normals"),
-        *("jax.random.rademacher", "jax.random.normal"),
-    )
-}
-POPULATIONS = {
-    name: Contestant("population", {"kind": name})
-    for name in ("plain inference", "zojax, evaluation alone", "zojax, generation")
-}
+NOISES = _each(
+    *("noise", "kind", "", "scaled copy", "zojax signs", "zojax normals"),
+    *("jax.random.rademacher", "jax.random.normal"),
+)
+POPULATIONS = _each(
+    *("population", "kind", "", "plain inference"),
+    *("zojax, evaluation alone", "zojax, generation"),
+)
 POLICIES = {
     "zojax OpenES, dense": Contestant("policy", {"direction": "normal"}),
     "zojax OpenES, low rank": Contestant("policy", {"direction": "low_rank"}),
     "evosax OpenES": Contestant("policy"),
 }
-_COMPILED = ("forward", "two forwards, one program", "jax.grad")
-COMPILATIONS = {
-    f"compile {name}": Contestant("compiling", {"of": name})
-    for name in (*_COMPILED, "zojax, signs", "zojax, normal", "zojax, low rank")
+COMPILATIONS = _each(
+    *("compiling", "of", "compile ", "forward", "two forwards, one program", "jax.grad"),
+    *("zojax, signs", "zojax, normal", "zojax, low rank"),
+)
+FIRST_CALLS = _each(
+    *("first_call", "call", "first call of ", "jax.grad", "SPSA by hand", "value_and_grad"),
+    *("value_and_grad, low rank", "mezo", "minimize", "search of a host function"),
+)
+COSINES = _each(
+    *("cosine", "name", "direction ", "rademacher", "normal", "sphere", "coordinate"),
+    *("orthogonal", "hadamard", "low_rank", "masked", "sparse"),
+)
+TRAININGS = _each(
+    *("training", "name", "train ", "mezo", "zo_sgd, momentum", "spsa", "adam, 4 directions"),
+    *("open_es, 16", "ars, 8 directions", "jax.grad, adam", "jax.grad checkpointed, adam"),
+)
+PRECISIONS = {"train float32": Contestant("precision", {"dtype": "float32"})} | {
+    f"train bfloat16, {how}": Contestant("precision", {"dtype": "bfloat16", "rounding": how})
+    for how in ("nearest", "stochastic", "compensated")
 }
-FIRST_CALLS = {
-    f"first call of {call}": Contestant("first_call", {"call": call})
-    for call in (
-        *("jax.grad", "SPSA by hand", "value_and_grad", "value_and_grad, low rank"),
-        *("mezo", "minimize", "search of a host function"),
-    )
-}
-COSINES = {
-    f"direction {name}": Contestant("cosine", {"name": name})
-    for name in (
-        *("rademacher", "normal", "sphere", "coordinate", "orthogonal", "hadamard"),
-        *("low_rank", "masked", "sparse"),
-    )
-}
-TRAININGS = {
-    f"train {name}": Contestant("training", {"name": name})
-    for name in (
-        *("mezo", "zo_sgd, momentum", "spsa", "adam, 4 directions", "open_es, 16"),
-        *("ars, 8 directions", "jax.grad, adam", "jax.grad checkpointed, adam"),
-    )
-}
-PRECISIONS = {
-    "train float32": Contestant("precision", {"dtype": "float32"}),
-    **{
-        f"train bfloat16, {how}": Contestant("precision", {"dtype": "bfloat16", "rounding": how})
-        for how in ("nearest", "stochastic", "compensated")
-    },
-}
-LOW_PRECISIONS = {
-    f"step of {name}": Contestant("low_precision", {"method": name})
-    for name in (
-        *("mezo", "mezo, stochastic rounding", "mezo, compensated rounding"),
-        *("qzo, stochastic rounding", "qes"),
-    )
-}
+LOW_PRECISIONS = _each(
+    *("low_precision", "method", "step of ", "mezo", "mezo, stochastic rounding"),
+    *("mezo, compensated rounding", "qzo, stochastic rounding", "qes"),
+)
 ATTACKS = {
-    "attack by zojax": Contestant("attack", {"by": "zojax"}),
+    **_each("attack", "by", "attack by ", "zojax", "ART"),
     "attack by zojax, fewer queries": Contestant("attack", {"by": "zojax", "enough": True}),
-    "attack by ART": Contestant("attack", {"by": "ART"}),
-    "labels by zojax": Contestant("label_attack", {"by": "zojax"}),
-    "labels by ART": Contestant("label_attack", {"by": "ART"}),
+    **_each("label_attack", "by", "labels by ", "zojax", "ART"),
 }
-HOST_SEARCHES = {
-    f"search by {name}": Contestant("host_search", {"method": name})
-    for name in ("default", "cma_es", "sracos", "nsga2", "turbo", "pycma", "Optuna TPE")
-}
+HOST_SEARCHES = _each(
+    *("host_search", "method", "search by ", "default", "cma_es", "sracos", "nsga2", "turbo"),
+    *("pycma", "Optuna TPE"),
+)
 REWARDS = {
     "eggroll on rewards": Contestant("rewards", {"method": "eggroll"}),
     "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
     "mezo on likelihood": Contestant("rewards", {"method": "likelihood"}),
     "untrained": Contestant("rewards", {"method": "untrained"}),
 }
-EXECUTORS = {
-    "executor alone": Contestant("executors"),
-    "search by batches": Contestant("executors", {"algorithm": "batches"}),
-    "search by asracos": Contestant("executors", {"algorithm": "asracos"}),
+EXECUTORS = {"executor alone": Contestant("executors")} | _each(
+    "executors", "algorithm", "search by ", "batches", "asracos"
+)
+_LAYOUTS: dict[str, dict] = {
+    "forward": {},
+    "rademacher": {"direction": "rademacher"},
+    "low_rank": {"direction": "low_rank"},
+    "rademacher, sliced": {"direction": "rademacher", "update": "sliced"},
 }
-MESHES = {
-    f"{name}, on a mesh": Contestant("mesh", settings, devices=8)
-    for name, settings in {
-        "forward": {},
-        **{of: {"direction": of} for of in ("rademacher", "low_rank")},
-        "rademacher, sliced": {"direction": "rademacher", "update": "sliced"},
-    }.items()
-}
+MESHES = {f"{n}, on a mesh": Contestant("mesh", of, devices=8) for n, of in _LAYOUTS.items()}
 MESH_STEPS = {
     "FSDP by hand": Contestant("mesh_step", {"of": "naive", "how": "map"}, devices=8),
     "FSDP by zojax": Contestant("mesh_step", {"of": "ours"}, devices=8),
@@ -239,6 +215,7 @@ CHECKS = {
     "zojax and its design": Contestant("expressions"),
     "a method": Contestant("race"),
     "a method on reviews": Contestant("race_reviews"),
+    "a precision on reviews": Contestant("low_precision_reviews"),
     "the compiler's counts": Contestant("scaling"),
     "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),

@@ -8,7 +8,7 @@ which for Square gives it more queries than ours. One judge for both: misclassif
 import jax
 import numpy as np
 
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from zojax import attacks
 from zojax.examples import _cnn, _images
 
@@ -21,26 +21,30 @@ class Counted:
 
     def __call__(self, images):
         images = np.asarray(images, np.float32).reshape(-1, 28, 28)
-        count = len(images)
-        self.queries += count
-        padded = np.zeros((1 << (count - 1).bit_length(), 28, 28), np.float32)
-        padded[:count] = images
-        return np.asarray(self.model(padded))[:count]
+        self.queries += len(images)
+        return answers(self.model, images)
+
+
+def answers(model, images) -> np.ndarray:
+    """The model's answers on images that are padded to a power of two."""
+    most = 1 << (len(images) - 1).bit_length()
+    padded = np.pad(images, ((0, most - len(images)), (0, 0), (0, 0)))
+    return np.asarray(model(padded))[: len(images)]
 
 
 def build(work, by, enough=False):
     params, x, y = network(work.data, work.images, work.epochs)
-    budget, found = work.enough if enough else work.budget, {}
+    budget = work.enough if enough else work.budget
     predict = jax.jit(lambda images: _cnn.forward(params, images))
     model = (lambda images: _cnn.forward(params, images)) if by == "zojax" else predict
     attack = zojax_attack if by == "zojax" else art_attack
 
     def run():
         adversarial, queries = attack(work, model, x, y, budget)
-        found.update(judged(predict, work, x, y, adversarial))
-        found.update(budget=budget, queries=float(np.mean(queries)))
+        found = judged(predict, work, x, y, adversarial)
+        return found | {"budget": budget, "queries": float(np.mean(queries))}
 
-    return Host(run, amount=len(x), facts=lambda: found)
+    return once(run, len(x))
 
 
 def network(data: str, count: int, epochs: int):
@@ -79,9 +83,8 @@ def art_attack(work, model, x, y, budget):
         scores = counted(images)
         return np.asarray(jax.nn.softmax(scores)) if work.name.startswith("simba") else scores
 
-    classifier = BlackBoxClassifierNeuralNetwork(
-        call, (28, 28, 1), 10, channels_first=False, clip_values=(0, 1)
-    )
+    shape, options = (28, 28, 1), {"channels_first": False, "clip_values": (0, 1)}
+    classifier = BlackBoxClassifierNeuralNetwork(call, shape, 10, **options)
     attack = _art(work, classifier, budget)
     adversarial = attack.generate(x[..., None], np.eye(10, dtype=np.float32)[y])
     return np.asarray(adversarial)[..., 0], counted.queries / len(x)

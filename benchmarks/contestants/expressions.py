@@ -1,41 +1,36 @@
 """One expression under zojax beside its design: values, temporaries, peaks and times, in one process."""
 
-import time
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import harness, summary, worker
-from benchmarks.contestants import Host
-from benchmarks.contestants.zoo import COUNTED
+from benchmarks import summary, worker
+from benchmarks.contestants import once
+from benchmarks.contestants.zoo import COUNTED, cpu_seconds
 from benchmarks.expressions import EXPRESSIONS
-
-ROUNDS = 7
-CLOCK = Host(lambda: None, clock=time.process_time)
 
 
 def build(work):
-    expression, found = EXPRESSIONS[work.expression](), {}
+    expression = EXPRESSIONS[work.expression]()
 
     def run():
-        key, timers, values = jax.random.key(1), {}, {}
+        found, steps, values = {}, {}, {}
         for name, (program, params) in expression.programs().items():
-            args = params, key, expression.x
+            args = params, jax.random.key(1), expression.x
             compiled = jax.jit(program).lower(*args).compile(compiler_options=COUNTED)
             temporaries = compiled.memory_analysis().temp_size_in_bytes
             found[name] = {"temporaries": temporaries, "peak": worker.peak_bytes(compiled)}
-            step = partial(compiled, *args)
-            values[name] = step()
-            ready = worker.Ready(lambda step=step: jax.block_until_ready(step()), CLOCK)
-            timers[name] = partial(harness.often, partial(worker.timed, ready))
+            run = partial(compiled, *args)
+            steps[name] = lambda run=run: jax.block_until_ready(run())
+            values[name] = steps[name]()
         found["error"] = _distance(values["zojax"], values["design"])
-        seconds = harness.in_turn(timers, dict.fromkeys(timers, ROUNDS))
+        seconds = cpu_seconds(steps, rounds=7)
         for name, taken in seconds.items():
             found[name]["seconds"] = summary.summary(taken)
-        found["time"] = summary.ratio(seconds["zojax"], seconds["design"])
+        return found | {"time": summary.ratio(seconds["zojax"], seconds["design"])}
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
 def _distance(values, expected) -> float:

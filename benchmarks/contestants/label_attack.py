@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants import Host
-from benchmarks.contestants.attack import network
+from benchmarks.contestants import once
+from benchmarks.contestants.attack import answers, network
 from zojax import attacks
 from zojax.examples import _cnn
 
@@ -35,9 +35,7 @@ class Watched:
         if not len(images):
             raise Spent
         self.left -= len(images)
-        padded = np.zeros((1 << (len(images) - 1).bit_length(), 28, 28), np.float32)
-        padded[: len(images)] = images
-        labels = np.asarray(self.predict(padded))[: len(images)]
+        labels = answers(self.predict, images)
         found = lengths(images - self.x, self.norm)[labels != self.y]
         self.distance = min([self.distance, *found])
         if not self.left:
@@ -52,7 +50,6 @@ def lengths(delta, norm):
 
 def build(work, by):
     params, x, y = network(work.data, work.images, work.epochs)
-    found: dict = {}
 
     def label_fn(images):
         return jnp.argmax(_cnn.forward(params, images), axis=1)
@@ -70,18 +67,17 @@ def build(work, by):
 
     def run():
         attack = by_zojax if by == "zojax" else by_art
-        found.update((str(b), float(np.median(attack(b)))) for b in work.budgets)
+        return {"distances": {str(b): float(np.median(attack(b))) for b in work.budgets}}
 
-    return Host(run, amount=len(x), facts=lambda: {"distances": found})
+    return once(run, len(x))
 
 
 def art_attack(work, predict, x, y, budget):
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
     model = Watched(predict, x, y, work.norm, budget)
-    classifier = BlackBoxClassifierNeuralNetwork(
-        model, (28, 28, 1), 10, channels_first=False, clip_values=(0, 1)
-    )
+    shape, options = (28, 28, 1), {"channels_first": False, "clip_values": (0, 1)}
+    classifier = BlackBoxClassifierNeuralNetwork(model, shape, 10, **options)
     # GeoDA writes a file into the current folder.
     with tempfile.TemporaryDirectory() as folder, chdir(folder), suppress(Spent):
         attack = _art(work, classifier, budget)

@@ -5,30 +5,26 @@ import time
 import numpy as np
 
 from benchmarks import races
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from zojax.examples._methods import METHODS
 from zojax.examples._race import RATES, race, state_per_parameter
 
 
 def build(work):
-    found = {}
-
     def run():
         at, start = races.WORKS[work.loss](), time.process_time()
         runs = race(at, METHODS[work.method], work.evaluations, points=work.points)
         best = runs.best()
-        found.update(
-            {
-                "loss": work.loss,
-                "method": work.method,
-                "rate": RATES[best],
-                "by rate": np.mean(runs.validation[:, :, -1], axis=1).tolist(),
-                "curve": runs.curve.tolist(),
-                "test": runs.test[best].tolist(),
-                "at": runs.evaluations.tolist(),
-                "state": state_per_parameter(at, METHODS[work.method]),
-                "cpu_seconds": time.process_time() - start,
-            }
-        )
+        return {
+            "loss": work.loss,
+            "method": work.method,
+            "rate": RATES[best],
+            "by rate": np.mean(runs.validation[:, :, -1], axis=1).tolist(),
+            "curve": runs.curve.tolist(),
+            "test": runs.test[best].tolist(),
+            "at": runs.evaluations.tolist(),
+            "state": state_per_parameter(at, METHODS[work.method]),
+            "cpu_seconds": time.process_time() - start,
+        }
 
-    return Host(run, facts=lambda: found)
+    return once(run)

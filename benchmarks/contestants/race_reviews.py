@@ -1,68 +1,84 @@
 """One method of the race on SmolLM2 and movie reviews; one step is all its trials and runs.
 
-Trials on a quarter of the evaluations choose the rate by the validation loss, then each seed trains.
+Trials on a quarter of the evaluations choose the rate by the validation loss, then the seeds train.
 """
 
 import time
-from functools import lru_cache
-from itertools import islice
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 
-from benchmarks.contestants import Host
-from benchmarks.contestants.training import loss_on
+from benchmarks.contestants import once
 from zojax import lm
-from zojax.examples._methods import METHODS, evaluations
-from zojax.examples._race import RATES
+from zojax.examples._methods import METHODS
+from zojax.examples._race import RATES, Work, drawn, race
+from zojax.lm import assets
+from zojax.lm.tasks import _reviews
 
 TRIALS = RATES[::2]  # 1e-5 to 1, decades
-MU, BATCH = 1e-2, 8
+MU, LONGEST = 1e-2, 16
 
 
 def build(work):
-    found = {}
-
     def run():
         start = time.process_time()
-        steps = work.evaluations // evaluations(METHODS[work.method])
-        train = trainer(work, steps)
-        trials = [train(rate, 0, steps // 4, "validation") for rate in TRIALS]
-        best = int(np.argmin(np.where(np.isfinite(trials), trials, np.inf)))
-        test = [train(TRIALS[best], seed, steps, "held_out") for seed in range(work.seeds)]
-        settings = {"params": work.params, "method": work.method, "rate": TRIALS[best]}
-        seconds = time.process_time() - start
-        found.update(settings | {"by rate": trials, "test": test, "cpu_seconds": seconds})
+        on_validation, on_held_out = works(work.trained, work.reviews, work.batch)
+        make, few = METHODS[work.method], work.evaluations // 4
+        trials = race(on_validation, make, few, TRIALS, [0], points=1)
+        rate = TRIALS[trials.best()]
+        runs = race(on_held_out, make, work.evaluations, [rate], range(work.seeds), points=1)
+        return {
+            "trained": work.trained,
+            "method": work.method,
+            "rate": rate,
+            "by rate": trials.validation[:, 0, -1].tolist(),
+            "before": float(runs.validation[0, 0, 0]),
+            "test": runs.validation[0, :, -1].tolist(),
+            "cpu_seconds": time.process_time() - start,
+        }
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
-def trainer(work, most: int):
-    """`(rate, seed, steps, split) -> loss`, after a training whose rate decays to 0 by a cosine."""
-    task, make = lm.reviews_task(work.params), METHODS[work.method]
-    losses = {
-        name: loss_on(task, task.split(name)[: work.batches]) for name in ("validation", "held_out")
-    }
+def works(trained: str, reviews: int, batch: int) -> tuple[Work, Work]:
+    """The same training twice, observed on validation and on held-out reviews."""
+    task = lm.reviews_task(trained, longest=LONGEST)
+    train, *observed = outputs_below(task, reviews)
+    # Half of each label, as the batches of the task: negative reviews come first.
+    pairs = jax.tree.map(lambda x: jnp.stack(jnp.split(x, 2), axis=1), train)
 
-    def loss(params, batch, frozen):
-        return task.objectives["nll"](params, frozen, batch)
+    def loss(params, batch):
+        return task.objectives["nll"](params, task.frozen, batch)
 
-    @jax.jit
-    def step(params, state, key, rate, batch, frozen):
-        extras = {"value_fn": loss, "batch": batch, "frozen": frozen}
-        updates, state = make(MU, key).update(None, state, params, **extras)
-        return jax.tree.map(lambda p, u: p + rate * u, params, updates), state
+    def draw(key):
+        return jax.tree.map(jnp.concatenate, drawn(key, pairs, batch // 2))
 
-    @lru_cache
-    def batches(seed):  # the frozen layers take longer than a trial
-        return list(islice(task.batches(seed, BATCH), most))
+    def on(part):
+        def nothing(params):
+            return jnp.zeros(())
 
-    def train(rate, seed, steps, split):
-        params, key = task.params, jax.random.key(seed)
-        state, decay = make(MU, key).init(params), optax.cosine_decay_schedule(rate, steps)
-        for i, batch in enumerate(batches(seed)[:steps]):
-            params, state = step(params, state, key, decay(i), batch, task.frozen)
-        return losses[split](params)
+        return Work(
+            lambda key: task.params, loss, draw, lambda params: loss(params, part), nothing, MU
+        )
 
-    return train
+    validation, held_out = map(on, observed)
+    return validation, held_out
+
+
+def outputs_below(task: lm.Task, reviews: int) -> list[dict]:
+    """A batch of each split after the frozen layers, kept in a file for the other methods."""
+
+    def make(_, folder):
+        batches = [[next(task.batches(0, reviews))], *map(task.split, ("validation", "held_out"))]
+        named = {
+            f"{split} {name}": np.concatenate([batch[name] for batch in batches[split]])
+            for split in range(3)
+            for name in batches[split][0]
+        }
+        np.savez(folder / names[0], **named)
+
+    names = [f"reviews-{LONGEST}-{reviews}.npz"]
+    with np.load(assets.derived(_reviews.ARCHIVE, names, make)[0]) as found:
+        parts = ("hidden", "position", "label")
+        return [{name: jnp.asarray(found[f"{i} {name}"]) for name in parts} for i in range(3)]

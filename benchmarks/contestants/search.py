@@ -24,8 +24,12 @@ def build(work, of, **settings):
     if isinstance(work, Work):
         settings |= {"bounded": False} if of in UNBOUNDED else {}
         return _beside_estimators(work, partial(module.run, **settings))
-    run = partial(module.run, **settings)
-    return seeds(work, lambda seed: play(run, work.objective(seed), work.box, work.budget, seed))
+    return seeds(work, on_host(work, partial(module.run, **settings)))
+
+
+def on_host(work, run: Callable) -> Callable[[int], Played]:
+    """A search of `searches` on the work's function, by its seed."""
+    return lambda seed: play(run, work.objective(seed), work.box, work.budget, seed)
 
 
 def seeds(work, run: Callable[[int], Played]) -> Host:

@@ -1,13 +1,14 @@
 """Searches of zojax: a step is one run from the next seed, in a compiled program where JAX can trace it."""
 
+import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.contestants.search import seeds
-from benchmarks.contestants.searches import Played, play
+from benchmarks.contestants.search import on_host, seeds
+from benchmarks.contestants.searches import Played
 from benchmarks.problems import Box, Problem, Regression
 from zojax import search
 
@@ -20,16 +21,7 @@ DOMAINS = {
 
 def build(work, algorithm, workers=0, **settings):
     if workers:
-        return seeds(
-            work,
-            lambda seed: play(
-                partial(_minimize, workers, bool(work.noise)),
-                work.objective(seed),
-                work.box,
-                work.budget,
-                seed,
-            ),
-        )
+        return seeds(work, on_host(work, partial(_minimize, workers, bool(work.noise))))
     kind = {"Problem": _problem, "Regression": _regression, "Bbob": _bbob}
     run = kind.get(type(work).__name__, _host)(work, partial(make, algorithm, **settings))
     return seeds(work, run)
@@ -42,11 +34,11 @@ def _minimize(workers, noisy, fun, box, budget, seed):
 
     def value(point, key=None):
         del key  # the noise is the host's
-        return fun(np.concatenate([point[kind] for kind in sorted(point)]))
+        return fun(np.concatenate([point[part] for part in sorted(point)]))
 
     options = {"budget": budget, "key": seed, "jit": False, "with_key": noisy}
     best = search.minimize(value, space, algorithm, **options).best
-    return np.concatenate([best[kind] for kind in sorted(best)])
+    return np.concatenate([best[part] for part in sorted(best)])
 
 
 def make(name, space, budget, resample=0, start=0, **settings) -> search.Algorithm:
@@ -61,18 +53,17 @@ def make(name, space, budget, resample=0, start=0, **settings) -> search.Algorit
 
 
 def space_of(box: Box) -> search.Space:
-    """The box as one array of continuous, one of integer and one of categorical variables."""
-    parts = {}
-    for kind, domain in DOMAINS.items():
-        here = box.kind == kind
-        if here.any():
-            parts[kind] = domain(box.lo[here][0], box.hi[here][0], (int(here.sum()),))
-    return search.space(parts)
+    """The box as arrays of neighbours with one kind and one range."""
+    rows = list(zip(box.kind, box.lo, box.hi, strict=True))
+    parts = [(row, len(list(same))) for row, same in itertools.groupby(rows)]
+    return search.space(
+        {f"{i:03}": DOMAINS[row[0]](*row[1:], (n,)) for i, (row, n) in enumerate(parts)}
+    )
 
 
 def flatten(point: dict) -> jax.Array:
-    """The user's point as the vector of the formulas; its parts are in the order c, i, k."""
-    return jnp.concatenate([1.0 * point[kind] for kind in sorted(point)])
+    """The user's point as the vector of the formulas."""
+    return jnp.concatenate([1.0 * point[part] for part in sorted(point)])
 
 
 def ask_and_tell(algorithm, space, budget, values_of, key):
@@ -182,4 +173,4 @@ def _host(work, make):
             state = tell(SPACE, state, x, jnp.float32([fun(x[0])]))
         return algorithm.best(state)[0]
 
-    return lambda seed: play(run, work.objective(seed), work.box, work.budget, seed)
+    return on_host(work, run)

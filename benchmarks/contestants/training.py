@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 import zojax
-from benchmarks.contestants import Host
+from benchmarks.contestants import once
 from benchmarks.contestants.backpropagation import checkpointed
 from zojax import directions, lm
 from zojax.examples.finetune import TASKS
@@ -22,13 +22,11 @@ PER_STEP = {"adam, 4 directions": 8, "open_es, 16": 16, "ars, 8 directions": 16}
 
 
 def build(work, name):
-    found = {}
-
     def run():
         task = TASKS[work.data]("shifts" if work.data == "reviews" else "full", 0)
-        found.update(curve(task, name, optimizer(name, work.evaluations), work))
+        return curve(task, name, optimizer(name, work.evaluations), work)
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
 def optimizer(name: str, evaluations: int) -> optax.GradientTransformation:

@@ -4,6 +4,7 @@ One step is all of it, in one process, since many models and programs take part.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,7 +13,7 @@ from jax import lax
 from optax.tree import random_like
 
 from benchmarks import harness, summary, worker, works, zoo
-from benchmarks.contestants import Host, Program, inference
+from benchmarks.contestants import Host, Program, inference, once
 from zojax import directions, implicit
 from zojax._trees import floats_only, structure_of
 
@@ -24,13 +25,13 @@ COUNTED = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 def build(work):
     """Facts of a kind are its error, peaks, times and what `explain` says, or a failure."""
-    model, found = zoo.make(work.model), {}
+    model = zoo.make(work.model)
     programs = {"signs": _signs(works.work(model, 1))}
     programs["low rank"] = _low_rank(works.work(model, work.directions))
 
     def run():
-        found["about"] = zoo.about(work.model)
-        found["size"] = sum(x.size for x in jax.tree.leaves(floats_only(model.params)))
+        size = sum(x.size for x in jax.tree.leaves(floats_only(model.params)))
+        found = {"about": zoo.about(work.model), "size": size}
         base, expected = at_materialised(model)
         for kind in KINDS:
             found[kind] = explained(model, kind)
@@ -40,8 +41,9 @@ def build(work):
                 found[kind] |= beside_forward(programs[kind], works.work(model, 1))
             except Exception as failure:  # a row of the table says so
                 found[kind]["failed"] = worker.reason_of(failure)
+        return found
 
-    return Host(run, facts=lambda: found)
+    return once(run)
 
 
 # --- values -------------------------------------------------------------------------------------------
@@ -145,11 +147,16 @@ def _program(evaluation) -> Program:
 def beside_forward(programs: dict[str, Program], work) -> dict:
     """Peaks of all programs in bytes, and the processor time of zojax's over that of the forward."""
     ready = {n: worker.compiled(p, work, True, options=COUNTED) for n, p in programs.items()}
-    clock = Host(lambda: None, clock=time.process_time)
-    timers = {
-        name: partial(harness.often, partial(worker.timed, one._replace(host=clock)))
-        for name, one in ready.items()
-    }
-    seconds = harness.in_turn(timers, dict.fromkeys(timers, ROUNDS))
+    seconds = cpu_seconds({name: one.step for name, one in ready.items()}, ROUNDS)
     peaks = {name: one.peak for name, one in ready.items()}
     return {"peaks": peaks, "time": summary.ratio(seconds["zojax"], seconds["forward"])}
+
+
+def cpu_seconds(steps: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of steps that take turns."""
+    clock = Host(lambda: None, clock=time.process_time)
+    timers = {
+        name: partial(harness.often, partial(worker.timed, worker.Ready(step, clock)))
+        for name, step in steps.items()
+    }
+    return harness.in_turn(timers, dict.fromkeys(timers, rounds))

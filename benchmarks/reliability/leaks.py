@@ -58,6 +58,7 @@ def entry_points(folder: Path, executor, calls: int) -> dict[str, tuple[Callable
 
 
 X, ESTIMATOR, SPACE = np.ones(4, np.float32), zojax.estimator(), {"x": search.uniform(-1, 1, (2,))}
+TX = zojax.zeroth_order(optax.adam(0.1))
 
 
 def _loss(params):
@@ -74,9 +75,7 @@ def _search(fun, algorithm, **options):
 
 
 def _estimation(log: Path) -> dict[str, Callable]:
-    tx = zojax.zeroth_order(optax.adam(0.1))
-    x = jnp.asarray(X)
-    state = tx.init(x)
+    tx, x, state = TX, jnp.asarray(X), TX.init(X)
 
     def ask_tell():
         points, asked = ESTIMATOR.ask(0, x)
@@ -125,9 +124,7 @@ def _attacks() -> dict[str, Callable]:
 
 def _new_functions() -> dict[str, Callable]:
     """Each call compiles a function of its own."""
-    tx = zojax.zeroth_order(optax.adam(0.1))
-    x = jnp.asarray(X)
-    state = tx.init(x)
+    tx, x, state = TX, jnp.asarray(X), TX.init(X)
 
     def new():
         return lambda params: jnp.sum(params**2)

@@ -1,28 +1,13 @@
 """The sections of `python -m benchmarks`: one file a subject, with works, contestants and tables."""
 
-from benchmarks.sections import (
-    attacks,
-    checks,
-    costs,
-    decoding,
-    device,
-    executors,
-    growth,
-    methods,
-    precision,
-    rewards,
-    scaling,
-    search,
-    start,
-    steps,
-    worth,
-    zoo,
-)
+from importlib import import_module
+
 from benchmarks.sections.section import Section
 
-SECTIONS: dict[str, Section] = {
-    **(steps.SECTIONS | costs.SECTIONS | growth.SECTIONS | worth.SECTIONS),
-    **(device.SECTIONS | zoo.SECTIONS | attacks.SECTIONS | search.SECTIONS),
-    **(start.SECTIONS | checks.SECTIONS | decoding.SECTIONS | methods.SECTIONS),
-    **(scaling.SECTIONS | precision.SECTIONS | executors.SECTIONS | rewards.SECTIONS),
-}
+FILES = (  # in the order of a run
+    *("steps", "costs", "growth", "worth", "device", "zoo", "attacks", "search", "start", "checks"),
+    *("decoding", "methods", "scaling", "precision", "executors", "rewards"),
+)
+SECTIONS: dict[str, Section] = {}
+for _file in FILES:
+    SECTIONS |= import_module(f"benchmarks.sections.{_file}").SECTIONS

@@ -4,7 +4,7 @@ from benchmarks.contestants import COMPILATIONS, NOISES, POLICIES, POPULATIONS
 from benchmarks.sections.section import CPU, NAMED, Section, entry
 from benchmarks.sections.steps import SMALL, TINY
 from benchmarks.summary import clear
-from benchmarks.tables import by_work, contest, filled, over, quartiles, rates
+from benchmarks.tables import beside, by_work, contest, filled, over, peak_of, quartiles, rates
 
 FORMS = ("zojax, signs", "zojax, normal", "zojax, low rank")
 STEP = ["two forwards", "jax.grad", "naive lax.map", *FORMS]
@@ -85,19 +85,16 @@ def _families():
 
 def families(rows: list[dict]) -> list[dict]:
     """Gigabytes and kernels of a step, and of a forward pass on the same shape."""
-    lines = []
-    for work, here in by_work(rows).items():
-        forward = here.get("forward", {})
-        for name, row in here.items():
-            lines.append(
-                {
-                    "work": work,
-                    "program": name,
-                    "peak, GB": row["peak"] / 1e9 if row.get("peak") else row.get("failed", ""),
-                    "/ forward": over(row.get("peak"), forward.get("peak")),
-                    "kernels": row.get("kernels", ""),
-                }
-            )
+    lines = [
+        {
+            "work": work,
+            "program": name,
+            "peak, GB": peak_of(row, 1e9),
+            "/ forward": over(row.get("peak"), forward.get("peak")),
+            "kernels": row.get("kernels", ""),
+        }
+        for work, name, row, forward in beside(rows, "forward")
+    ]
     return filled(lines)
 
 
@@ -122,21 +119,16 @@ def _policy(environment, episodes, *hidden, population=256):
 def memory(rows: list[dict]) -> list[dict]:
     """Peaks over the forward pass. Rule: its peak, the largest part of a leaf that it reads, and 1 %."""
     lines = []
-    for work, here in by_work(rows).items():
-        floor = here.get("forward", {})
-        for name, row in here.items():
-            peak, forward = row.get("peak"), floor.get("peak")
-            ours = name.startswith("zojax") and forward and "largest_slice" in floor
-            lines.append(
-                {
-                    "model": work,
-                    "program": name,
-                    "peak, MB": peak / 1e6 if peak else row.get("failed", ""),
-                    "peak / parameters": over(peak, floor.get("parameters")),
-                    "peak / forward's": over(peak, forward),
-                    "rule": 1.01 + floor["largest_slice"] / forward if ours else "",
-                }
-            )
+    for work, name, row, floor in beside(rows, "forward"):
+        peak, forward = row.get("peak"), floor.get("peak")
+        ours = name.startswith("zojax") and forward and "largest_slice" in floor
+        line = {"model": work, "program": name, "peak, MB": peak_of(row, 1e6)}
+        line["peak / parameters"] = over(peak, floor.get("parameters"))
+        line["peak / forward's"] = over(peak, forward)
+        line["rule"] = 1.01 + floor["largest_slice"] / forward if ours else ""
+        line["temporaries, MB"] = row["temporaries"] / 1e6 if "temporaries" in row else ""
+        line["kernels a layer"] = row.get("layer_kernels", "")
+        lines.append(line)
     return filled(lines)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from benchmarks.contestants import PRECISIONS
-from benchmarks.sections.section import CPU, Section, entry
-from benchmarks.tables import by_work, filled, over
+from benchmarks.sections.section import CPU, NAMED, Section, entry
+from benchmarks.tables import beside, filled, over, peak_of
 
 MEZO = ["forward", "step of mezo"]
 ROUNDED = ["step of mezo, stochastic rounding", "step of mezo, compensated rounding"]
@@ -21,44 +21,70 @@ def _step(weights, names, **settings):
     return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
 
 
+def _training(weights, evaluations=64):
+    settings = {"weights": weights, "evaluations": evaluations}
+    label = f"SmolLM2 on reviews, {weights}"
+    return entry(label, "fine-tuning", settings, 1, ["a precision on reviews"], turns=1)
+
+
 def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
     lines = []
-    for here in by_work(rows).values():
-        wide = here.get("train float32", {}).get("validation loss")
-        for name, row in here.items():
-            if "validation loss" not in row:
-                continue
-            losses = np.array(row["validation loss"])
-            line: dict = {"weights": name.removeprefix("train ")}
-            line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
-            line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
-            if wide is not None:
-                apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
-                line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
-            lines.append(line)
+    for _, name, row, wide in beside(rows, "train float32"):
+        if "validation loss" not in row:
+            continue
+        losses, wide = np.array(row["validation loss"]), wide.get("validation loss")
+        line: dict = {"weights": name.removeprefix("train ")}
+        line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
+        line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
+        if wide is not None:
+            apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
+            line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
+        lines.append(line)
     return filled(lines)
 
 
 def costs(rows: list[dict]) -> list[dict]:
     """Peaks by the compiler."""
-    lines = []
-    for work, here in by_work(rows).items():
-        floor = here.get("forward", {})
-        for name, row in here.items():
-            lines.append(
-                {
-                    "weights": work.removeprefix("SmolLM2, "),
-                    "program": name.removeprefix("step of "),
-                    "parameters, MB": row["parameters"] / 1e6 if "parameters" in row else "",
-                    "peak, MB": row["peak"] / 1e6 if row.get("peak") else row.get("failed", ""),
-                    "peak / forward's": over(row.get("peak"), floor.get("peak")),
-                }
-            )
+    lines = [
+        {
+            "weights": work.removeprefix("SmolLM2, "),
+            "program": name.removeprefix("step of "),
+            "parameters, MB": row["parameters"] / 1e6 if "parameters" in row else "",
+            "peak, MB": peak_of(row, 1e6),
+            "peak / forward's": over(row.get("peak"), floor.get("peak")),
+        }
+        for work, name, row, floor in beside(rows, "forward")
+    ]
+    return filled(lines)
+
+
+def trainings(rows: list[dict]) -> list[dict]:
+    """Held-out losses around each training, and the cost of its step."""
+    lines = [
+        {
+            "weights": row["weights"],
+            "steps": row["steps"],
+            "loss before": row["before"],
+            "loss after": row["after"],
+            "CPU s a step": row["cpu_seconds"],
+            "parameters, MB": row["parameters"] / 1e6,
+            "peak of a step, MB": row["peak"] / 1e6,
+        }
+        for row in rows
+        if "after" in row
+    ]
     return filled(lines)
 
 
 SECTIONS = {
+    "low-precision-reviews": Section(
+        "SmolLM2 on reviews in float32, bfloat16 and 4 bits",
+        NAMED,
+        trainings,
+        [_training(weights) for weights in ("float32", "bfloat16", "scales", "integers")],
+        [_training("scales", 2)],
+    ),
     "precision": Section(
         "bfloat16 beside float32: loss curves of the digits",
         CPU,

@@ -40,6 +40,14 @@ def _of_default(name, seeds=10):
     return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
 
 
+def _of_suite(name, seeds=5):
+    """The default beside CMA-ES, and a peer for integers or for many smooth coordinates."""
+    names = ["zojax default, host", "pycma BIPOP"]
+    names += ["scipy DE", "Optuna TPE"] if "integer" in name else ["pycma"]
+    names += ["scipy L-BFGS-B"] if "-80" in name else []
+    return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
+
+
 def _subset(noise, *names):
     label = "sonar k=8" + (f" noise {noise}" if noise else "")
     return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
@@ -147,6 +155,13 @@ SECTIONS = {
         [_of_default(name) for name in problems.of_default()],
         [_of_default("sphere-10 random shift", 1)._replace(contestants=["zojax default, host"])],
     ),
+    "suites": Section(
+        "the default search on mixed-integer, wide and severely noisy functions",
+        NAMED,
+        search,
+        [_of_suite(name) for name in problems.suites()],
+        [_of_suite("mixed-integer sphere-10", 1)._replace(contestants=["zojax default, host"])],
+    ),
     "parity": Section(
         "sracos(parity=True) and zoopt: one distribution?",
         NAMED,
@@ -197,6 +212,7 @@ SECTIONS = {
             _host("an evaluation, d = 10, of 100", "evaluation", FEW, budget=100),
             _host("first 100 evaluations, no cache", "process", FIRST, budget=100, cache=False),
             _host("first 1,000, no cache", "process", FIRST[:2], budget=1000, cache=False),
+            _host("first 100, filled cache", "process", FIRST[:2], budget=100, cache=True),
             _host("first 1,000, filled cache", "process", FIRST[:2], budget=1000, cache=True),
             _host("a search of 20 spaces, 5 budgets", "sweep", FIRST[:2], 1),
         ],

@@ -40,10 +40,8 @@ def _low_rank(label, name, settings, members, contestants=POPULATION):
 
 
 _OURS, _BATCHED = ["inference", "zojax, signs"], ["inference, batched", "zojax, low rank"]
-_QUICK_MLP, _QUICK_CONVNET = (
-    {"batch": 1, "widths": (32, 16, 10)},
-    {"batch": 2, "channels": (4,) * 3},
-)
+_QUICK_MLP = {"batch": 1, "widths": (32, 16, 10)}
+_QUICK_CONVNET = {"batch": 2, "channels": (4,) * 3}
 SECTIONS = {
     "sphere": Section(
         "sphere and Rosenbrock beside every peer",

@@ -99,11 +99,8 @@ def hidden_markov_model() -> Model:
         likelihoods = jax.nn.log_softmax(params["emissions"], axis=-1)[:, x].T
         return -hmm_filter(start, transitions, likelihoods).marginal_loglik / len(x)
 
-    params = {
-        "start": normal(32),
-        "transitions": normal(32, 32),
-        "emissions": normal(32, 64, seed=1),
-    }
+    params = {"start": normal(32), "transitions": normal(32, 32)}
+    params["emissions"] = normal(32, 64, seed=1)
     return Model(loss, params, {"x": tokens(24, below=64)})
 
 
@@ -116,9 +113,6 @@ def gaussian_process() -> Model:
         kernel = jnp.exp(params["log_amplitude"]) * tinygp.kernels.ExpSquared()
         return -tinygp.GaussianProcess(kernel, features, diag=0.1).log_probability(y) / len(x)
 
-    params = {
-        "w1": 0.1 * normal(64, 128),
-        "w2": 0.3 * normal(128, 4),
-        "log_amplitude": jnp.zeros(()),
-    }
+    params = {"w1": 0.1 * normal(64, 128), "w2": 0.3 * normal(128, 4)}
+    params["log_amplitude"] = jnp.zeros(())
     return Model(loss, params, {"x": normal(32, 64), "y": normal(32)})

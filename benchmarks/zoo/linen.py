@@ -173,9 +173,8 @@ def lstm() -> Model:
 
 def gru() -> Model:
     """Two directions of GRUCell under RNN."""
-    return _of(
-        nn.Bidirectional(nn.RNN(nn.GRUCell(128)), nn.RNN(nn.GRUCell(128))), normal(8, 16, 128)
-    )
+    forward, backward = nn.RNN(nn.GRUCell(128)), nn.RNN(nn.GRUCell(128))
+    return _of(nn.Bidirectional(forward, backward), normal(8, 16, 128))
 
 
 class _Scanned(nn.Module):

@@ -20,10 +20,8 @@ def _of(build, x, kind=nnx.Param) -> Model:
 class _Mlp(nnx.Module):
     def __init__(self, rngs):
         self.first, self.norm = nnx.Linear(256, 256, rngs=rngs), nnx.BatchNorm(256, rngs=rngs)
-        self.dropout, self.last = (
-            nnx.Dropout(0.1, deterministic=True),
-            nnx.Linear(256, 10, rngs=rngs),
-        )
+        self.dropout = nnx.Dropout(0.1, deterministic=True)
+        self.last = nnx.Linear(256, 10, rngs=rngs)
 
     def __call__(self, x):
         return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))

@@ -27,9 +27,8 @@ def neural_ode() -> Model:
             term, options = diffrax.ODETerm(lambda t, y, args: field(y)), {"dt0": 0.1, "y0": y}
             steps = diffrax.PIDController(rtol=1e-3, atol=1e-3)
             solver = diffrax.Tsit5()
-            return diffrax.diffeqsolve(term, solver, 0, 1, stepsize_controller=steps, **options).ys[
-                0
-            ]
+            found = diffrax.diffeqsolve(term, solver, 0, 1, stepsize_controller=steps, **options)
+            return found.ys[0]
 
         return jax.vmap(solve)(x)
 

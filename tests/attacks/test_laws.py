@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests._trees import assert_same_bits
 from tests.attacks.table import ATTACKS, BUDGET, CLASSES, X, Y, attacked, model, on_the_host
 from zojax import attacks
+from zojax.attacks._shared import SharedOptions
 
 
 def some(*names):
@@ -151,9 +153,9 @@ def test_an_attack_runs_inside_jit_where_wrong_images_and_classes_are_unusable()
     key, y = jax.random.key(5), (Y + 1) % CLASSES
     for a, b in zip(run(key, X, y), ATTACKS["square_linf"].run(y=y, targeted=True), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    result = run(
-        key, X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
-    )  # traced arguments cannot be refused
+    # Traced arguments cannot be refused.
+    x, y = X.at[1].mul(255).at[2].set(jnp.nan), y.at[3].set(CLASSES).at[4].set(-1)
+    result = run(key, x, y)
     all_unusable = np.asarray(result.unusable) == result.queries
     assert all_unusable.tolist() == [False, True, True, True, True, False, False]
     assert not np.any(result.success[1:5]) and np.any(result.success)
@@ -182,9 +184,8 @@ def test_probabilities_serve_as_logits_do():
     assert np.mean(result.success == attacked("square_linf").success) > 0.8
 
 
-SQUARE = ATTACKS[
-    "square_linf"
-].rounds()  # one program for all budgets; `square` adapts its schedule
+# One program for all budgets; `square` adapts its schedule.
+SQUARE = ATTACKS["square_linf"].rounds()
 
 
 def test_outputs_that_are_not_finite_are_no_success():
@@ -221,8 +222,7 @@ def test_every_public_attack_is_in_the_table():
 def test_run_is_the_attack_of_its_rounds(name):
     row = ATTACKS[name]
     found = attacks.run(5, row.rounds(), model, X, Y, row.eps, BUDGET)
-    for a, b in zip(found, attacked(name), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_bits(found, attacked(name))
 
 
 @all_rows
@@ -230,7 +230,10 @@ def test_every_argument_is_documented_in_the_order_of_the_signature(name):
     function = ATTACKS[name].function
     arguments = function.__doc__.partition("Args:\n")[2].partition("\n\n")[0]
     documented = re.findall(r"^  (\w+): ", arguments, re.MULTILINE)
-    assert documented == list(inspect.signature(function).parameters)
+    parameters, of_run = inspect.signature(function).parameters, inspect.signature(attacks.run)
+    assert documented == list(parameters)
+    shared = SharedOptions.__annotations__.keys() - {"output"}
+    assert all(parameters[n].default == of_run.parameters[n].default for n in shared)
     assert all(f"\n{title}:\n" in function.__doc__ for title in ("Returns", "Raises", "Warns"))
 
 
@@ -238,12 +241,8 @@ GOOD = dict(key=5, model=model, x=X, y=Y, eps=0.1, budget=BUDGET)
 ERRORS = {
     "pixels of 0 to 255": (dict(x=X * 255), ValueError, r"x must lie in \[0, 1\].*rescale"),
     "a dtype": (dict(x=jnp.float32), TypeError, "x must be an array of numbers"),
-    "integer images": (
-        dict(x=np.zeros((7, 6, 6), int)),
-        TypeError,
-        "floating point.*divide by 255",
-    ),
-    "a lone image": (
+    "integer images": (dict(x=np.zeros_like(X, int)), TypeError, "floating point.*divide by 255"),
+    "a lone row": (
         dict(x=X[0, 0], y=Y[:6]),
         ValueError,
         "batch of at least one image.*leading axis",
@@ -251,11 +250,7 @@ ERRORS = {
     "no image": (dict(x=X[:0], y=Y[:0]), ValueError, r"at least one image.*\(0, 6, 6\)"),
     "unknown class": (dict(y=Y + 2), ValueError, "y must hold classes from 0 to 2.* to [34]"),
     "a lone image and its class": (dict(x=X[0], y=Y[0]), ValueError, r"pass x\[None\], y\[None\]"),
-    "labels for scores": (
-        dict(model=lambda v: jnp.argmax(model(v), 1)),
-        ValueError,
-        "attacks.smoothed",
-    ),
+    "labels": (dict(model=lambda v: jnp.argmax(model(v), 1)), ValueError, "attacks.smoothed"),
     "too few labels": (dict(y=Y[:3]), ValueError, r"one integer class per image.*\(7,\).*\(3,\)"),
     "float labels": (dict(y=Y * 1.0), ValueError, "one integer class per image.*float32"),
     "no radius": (dict(eps=0.0), ValueError, "eps must be positive.*0.0"),
@@ -353,13 +348,11 @@ SETTINGS = {
     ),
     "nes": (attacks.nes, dict(mu=0.0), "mu must be positive.*0.0"),
     "zo_sign_sgd": (attacks.zo_sign_sgd, dict(num_directions=0), "num_directions.*least 1, got 0"),
-    "zoo": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
-    "too many pixels": (
-        attacks.zoo,
-        dict(coordinates=40),
-        "coordinates must be at most the 36 .*, got 40",
-    ),
+    "a rate": (attacks.zoo, dict(learning_rate=-1.0), "learning_rate must be positive.*-1.0"),
+    "zoo": (attacks.zoo, dict(coordinates=40), "coordinates must be at most the 36 .*, got 40"),
     "bandits": (attacks.bandits, dict(tiles=0), "tiles must be at least 1, got 0"),
+    "simba": (attacks.simba, dict(step=0.0), "step must be positive.*0"),
+    "dct": (attacks.simba_dct, dict(frequencies=2.0), r"frequencies must be in \(0, 1\], got 2.0"),
 }
 
 
@@ -394,11 +387,7 @@ def test_a_model_that_was_trained_again_is_attacked_as_it_is_now():
     np.testing.assert_array_equal(result.success, fooled)
 
 
-def test_wrong_settings_of_simba():
-    with pytest.raises(ValueError, match="step must be positive.*0"):
-        attacks.simba(**GOOD, step=0.0)
-    with pytest.raises(ValueError, match=r"frequencies must be in \(0, 1\], got 2.0"):
-        attacks.simba_dct(**GOOD, frequencies=2.0)
+def test_an_attack_for_ask_and_tell_must_be_one():
     with pytest.raises(TypeError, match="attack must be an Attack.*square_attack"):
         attacks.ask_tell(attacks.square, 0.1)
 

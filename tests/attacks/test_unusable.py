@@ -108,9 +108,8 @@ def test_a_model_of_nan_alone_is_warned_of_whatever_the_budget():
 @without_compiling
 def test_saturated_probabilities_are_warned_of(way):
     with pytest.warns(UserWarning, match="7 of 7 .* never changed.*need logits"):
-        result = way(
-            lambda images: jax.nn.softmax(1e4 * model(images)), eps=1e-4, output="probabilities"
-        )
+        options = {"eps": 1e-4, "output": "probabilities"}
+        result = way(lambda images: jax.nn.softmax(1e4 * model(images)), **options)
     assert np.all(result.flat == BUDGET - 1)
 
 

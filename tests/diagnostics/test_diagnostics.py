@@ -46,12 +46,8 @@ KINDS = {
     "steps": lambda fun: lambda x: jnp.round(fun(x) / 0.05) * 0.05,
 }
 FUNCTIONS = {"sphere": sphere, "rosenbrock": rosenbrock, "logistic": logistic}
-FAST = {
-    ("sphere", "steps"),
-    ("rosenbrock", "bfloat16"),
-    ("logistic", "noise"),
-    ("rosenbrock", "float32"),
-}
+FAST = {("sphere", "steps"), ("logistic", "noise")}
+FAST |= {("rosenbrock", "bfloat16"), ("rosenbrock", "float32")}
 
 
 @pytest.mark.parametrize(
@@ -116,9 +112,8 @@ def test_losses_that_cannot_be_differenced_are_told():
     for bad in ({"num_directions": 1}, {"radii": (1.0, 0.1, 2.0)}):
         with pytest.raises(ValueError, match="2 directions and 3 increasing radii"):
             diagnostics.diagnose(sphere, X0, **bad)
-    with pytest.raises(
-        ValueError, match="the loss at params is nan; look at it where it is finite"
-    ):
+    message = "the loss at params is nan; look at it where it is finite"
+    with pytest.raises(ValueError, match=message):
         diagnostics.diagnose(sphere, jnp.nan * X0)
 
 
@@ -160,9 +155,7 @@ def test_a_report_has_the_theory_of_signs():
 def test_pictures_have_what_they_show():
     pytest.importorskip("matplotlib").use("agg")
     found = diagnostics.diagnose(sphere, X0)
-    assert {text.get_text() for text in found.plot().get_legend().get_texts()} == {
-        "slope",
-        "its error",
-    }
+    texts = {text.get_text() for text in found.plot().get_legend().get_texts()}
+    assert texts == {"slope", "its error"}
     report = diagnostics.gradient_report(sphere, X0, {"signs": zojax.estimator()}, repeats=3)
     assert report.plot().get_yticklabels()[0].get_text() == "signs, 2"

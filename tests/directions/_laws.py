@@ -54,10 +54,7 @@ _SIGNS = {
     "forward": D * (T**2 + 2 * FROBENIUS - 2 * DIAGONAL),
     "covariance": NORM2 * EYE + OUTER - 2 * np.diag(G**2),
 }
-_SPHERE = {
-    "trace": (D - 1) * NORM2,
-    "forward": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS),
-}
+_SPHERE = {"trace": (D - 1) * NORM2, "forward": D**2 / (D + 2) * (T**2 + 2 * FROBENIUS)}
 LAWS = {
     "rademacher": Law(directions.rademacher(), **_SIGNS),
     "normal": Law(

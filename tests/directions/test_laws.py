@@ -16,10 +16,7 @@ from tests.directions._laws import LAWS, NORM2, B, D, G, H, X
 from zojax import directions, noise, stencils
 from zojax.directions._permutation import permute
 
-SHAPES = {
-    "flat": (D,),
-    "tree": {"w": (2, 3), "b": (5,), "s": ()},
-}
+SHAPES = {"flat": (D,), "tree": {"w": (2, 3), "b": (5,), "s": ()}}
 SAMPLES = 20_000
 
 

@@ -502,6 +502,27 @@ def test_reviews_are_labelled_by_the_sign_of_a_clear_score():
     assert found.labels.tolist() == [1, 0]
 
 
+def test_short_reviews_pass_the_frozen_layers_once(monkeypatch):
+    tokenizers = pytest.importorskip("tokenizers")
+    texts = ["good", "bad", "good " * 9, "bad bad"]
+    words = "Review : Sent iment good bad negative positive".split()
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "good")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    sizes = dict(vocabulary=8, width=4, layers=18, heads=1, kv_heads=1, hidden=4)
+    config = lm.llama.Config(**sizes)
+    model = lm.Model(lm.llama, config, lm.llama.init(jax.random.key(0), config), tokenizer)
+    monkeypatch.setattr(_reviews_task._smollm2, "smollm2", lambda quantized: model)
+    part = _reviews.Reviews(texts, np.array([1, 0, 1, 0], np.int32))
+    monkeypatch.setattr(_reviews, "reviews", lambda: _reviews.Splits(part, part, part))
+    task = lm.reviews_task("shifts", longest=4)
+    (held_out,) = task.split("held_out")
+    assert held_out["label"].tolist() == [1, 0, 0]
+    first, again = (next(task.batches(0, 2)) for _ in range(2))
+    assert first["hidden"] is again["hidden"] and sorted(first["label"]) == [0, 1]
+
+
 def test_batches_are_balanced_padded_and_of_like_length():
     rng = np.random.default_rng(0)
     tokens = [list(range(1, n + 1)) for n in rng.integers(5, 40, 400)]

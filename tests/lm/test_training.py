@@ -94,7 +94,7 @@ def test_another_run_s_checkpoint_is_refused(tmp_path):
         run(2, optimizer(), checkpoint=path)
     with pytest.raises(ValueError, match="a log or a checkpoint, not both"):
         run(2, optimizer(), checkpoint=path, log=path)
-    with pytest.raises(ValueError, match="every must be 1 at least, got 0"):
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         run(2, optimizer(), every=0)
 
 

@@ -60,7 +60,7 @@ def test_my_folder_my_file_evaluate_train_extend_save_generate(tmp_path, capsys)
         (["--template", "sst2", "--shots", "0"], "--shots must be positive, got 0"),
         (["--template", "sst2", "--evaluate-every", "0"], "--evaluate-every must be positive"),
         (["--template", "sst2", "--params", "lora", "--rank", "0"], "rank and alpha must be posi"),
-        (["--template", "sst2", "--params", "prefix", "--positions", "0"], "1 at least, got 0"),
+        (["--template", "sst2", "--params", "prefix", "--positions", "0"], "at least 1, got 0"),
         (["--template", "sst2", "--log", "a", "--checkpoint", "b"], "give one of them"),
         (["--template", "sst2", "--csv", "no/such/file"], "No such file"),
         ([], "text and label or prompt and completion"),

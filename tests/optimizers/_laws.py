@@ -215,8 +215,7 @@ OPTIMIZERS = {
         replays=False,
     ),
     "sparse_mezo": Law(
-        lambda key: zojax.sparse_mezo(0.02, mu=MU, sparsity=0.5, key=key),
-        numbers=2,
+        lambda key: zojax.sparse_mezo(0.02, mu=MU, sparsity=0.5, key=key), numbers=2
     ),
     "lezo": Law(
         lambda key: zojax.lezo(0.02, mu=MU, sparsity=0.5, layer_of=_rows, key=key),

@@ -167,11 +167,7 @@ ERRORS = {
         TypeError,
         r"params\['integers'\] must be uint8 .* or int8, got int32",
     ),
-    "from outside": (
-        lambda: QES.estimator.ask(0, PARAMS),
-        ValueError,
-        "give update a value_fn",
-    ),
+    "from outside": (lambda: QES.estimator.ask(0, PARAMS), ValueError, "give update a value_fn"),
     "one member": (
         lambda: zojax.qes(population=1),
         ValueError,

@@ -18,6 +18,7 @@ from jax import lax
 from zojax import noise
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack
+from zojax.attacks._driver.rounds import select
 
 _START, _BISECT, _PROBE, _STEP = range(4)
 _FINEST = 2e-6  # a float32 pixel resolves no smaller changes reliably
@@ -107,7 +108,7 @@ def walk(norm: str, moves: Moves) -> Attack:
         point, hit = points[0], losses[0] < 0
         state = state._replace(count=state.count + 1)
         after = [
-            _started(state, point, hit),
+            select(hit, _bisecting(state, point), state),
             _bisected(moves, state, x, point, hit),
             _probed(moves, state, point, hit),
             _stepped(moves, state, point, hit),
@@ -120,51 +121,41 @@ def walk(norm: str, moves: Moves) -> Attack:
 # --- the state after a query in each phase -----------------------------------------------------------
 
 
-def _started(state: BoundaryState, point, hit) -> BoundaryState:
-    return _where(hit, _bisecting(state, point), state)
-
-
 def _bisected(moves: Moves, state: BoundaryState, x, point, hit) -> BoundaryState:
     middle = (1 + state.low) / 2
     near = jnp.where(hit, point, state.near)
     low = jnp.where(hit, state.low / middle, middle)
     state = state._replace(near=near, low=low)
     more = state.steps < moves.steps
-    following = _where(more, state._replace(phase=jnp.int32(_STEP)), _probing(state))
-    return _where(1 - low <= jnp.maximum(moves.tolerance(x, near), _FINEST), following, state)
+    following = select(more, state._replace(phase=jnp.int32(_STEP)), _probing(state))
+    return select(1 - low <= jnp.maximum(moves.tolerance(x, near), _FINEST), following, state)
 
 
 def _probed(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     side = jnp.arange(2) == hit.astype(jnp.int32)
     displacement = _ball.steepest(point - state.near, "l2")
     mask = side.reshape((2,) + (1,) * displacement.ndim)
-    state = state._replace(
-        sums=state.sums + jnp.where(mask, displacement[None], 0.0),
-        votes=state.votes + side.astype(jnp.float32),
-    )
-    zero = jnp.int32(0)
-    stepping = state._replace(
-        phase=jnp.int32(_STEP), count=zero, rate=jnp.float32(moves.rate), steps=zero
-    )
-    return _where(state.count >= moves.probes(state.normals), stepping, state)
+    sums = state.sums + jnp.where(mask, displacement[None], 0.0)
+    state = state._replace(sums=sums, votes=state.votes + side.astype(jnp.float32))
+    zero, rate = jnp.int32(0), jnp.float32(moves.rate)
+    stepping = state._replace(phase=jnp.int32(_STEP), count=zero, rate=rate, steps=zero)
+    return select(state.count >= moves.probes(state.normals), stepping, state)
 
 
 def _stepped(moves: Moves, state: BoundaryState, point, hit) -> BoundaryState:
     """After a failure of the first step, further probes join those at the same image."""
     moved = state.steps > 0
     again = state._replace(rate=state.rate * moves.shrink)
-    probing = _where(
-        moved, _probing(state), _probing(state)._replace(sums=state.sums, votes=state.votes)
-    )
-    missed = _where(moved | (state.count >= moves.tries), probing, again)
+    joined = _probing(state)._replace(sums=state.sums, votes=state.votes)
+    probing = select(moved, _probing(state), joined)
+    missed = select(moved | (state.count >= moves.tries), probing, again)
     ahead = _bisecting(state, point)._replace(rate=2 * state.rate, steps=state.steps + 1)
-    return _where(hit, ahead, missed)
+    return select(hit, ahead, missed)
 
 
 def _bisecting(state: BoundaryState, point) -> BoundaryState:
-    return state._replace(
-        phase=jnp.int32(_BISECT), count=jnp.int32(0), near=point, low=jnp.float32(0)
-    )
+    zero, low = jnp.int32(0), jnp.float32(0)
+    return state._replace(phase=jnp.int32(_BISECT), count=zero, near=point, low=low)
 
 
 def _probing(state: BoundaryState) -> BoundaryState:
@@ -176,10 +167,6 @@ def _probing(state: BoundaryState) -> BoundaryState:
         sums=jnp.zeros_like(state.sums),
         votes=jnp.zeros_like(state.votes),
     )
-
-
-def _where(condition: jax.Array, after: BoundaryState, other: BoundaryState) -> BoundaryState:
-    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), after, other)
 
 
 # --- images ------------------------------------------------------------------------------------------

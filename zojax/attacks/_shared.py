@@ -4,7 +4,9 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from concurrent.futures import Executor
+from inspect import Parameter
+from typing import Any, TypedDict, TypeVar, cast
 
 from zojax._checks import require_option, require_positive
 from zojax.attacks._attack import Attack
@@ -13,6 +15,21 @@ from zojax.attacks._result import Result
 
 F = TypeVar("F", bound=Callable[..., Result])
 G = TypeVar("G", bound=Callable[..., Attack])
+
+
+class SharedOptions(TypedDict, total=False):
+    """The last arguments of all attacks, by keyword. `SHARED` describes them."""
+
+    output: str
+    layout: str | None
+    batch_size: int | None
+    jit: bool
+    executor: Executor | None
+    timeout: float | None
+    retries: int
+
+
+DEFAULTS = {"output": "logits", "jit": True, "retries": 0}  # None for the others
 
 SHARED = {
     "key": "an int or a JAX key.",
@@ -74,24 +91,32 @@ Warns:
   UserWarning: some images were not really attacked (`Result.unusable`, `Result.flat`)."""
 
 
-def documented(attack: F, shared: dict[str, str] = SHARED) -> F:
-    """Completes the docstring of an attack's function by all that attacks share.
+def documented(attack: F, shared: dict[str, str] = SHARED, output: str = "logits") -> F:
+    """Completes the signature and the docstring of an attack's function by all that attacks share.
 
-    Its section "Args:" describes the arguments of its own; it may describe a shared one anew. A missing
-    description is a KeyError.
+    The names of `SharedOptions` replace `**options`. The section "Args:" describes the arguments of its
+    own; it may describe a shared one anew. A missing description is a KeyError.
     """
+    signature = inspect.signature(attack)
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if len(parameters) < len(signature.parameters):
+        defaults = DEFAULTS | {"output": output}
+        for name, kind in SharedOptions.__annotations__.items():
+            options = {"default": defaults.get(name), "annotation": kind}
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, **options))
+        vars(attack)["__signature__"] = signature.replace(parameters=parameters)
     if attack.__doc__:  # none under python -OO
         before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")
         own, _, after = rest.partition("\n\n")
         texts = shared | dict(re.findall(r"^  (\w+): (.*(?:\n    .*)*)", own, re.MULTILINE))
-        arguments = [f"  {name}: {texts[name]}" for name in inspect.signature(attack).parameters]
+        arguments = [f"  {p.name}: {texts[p.name]}" for p in parameters]
         attack.__doc__ = "\n".join([before + "Args:", *arguments, "", ENDING, "", after])
     return attack
 
 
 def documented_labels(attack: F) -> F:
     """`documented`, for attacks from labels."""
-    return documented(attack, LABELS)
+    return documented(attack, LABELS, "labels")
 
 
 def reused(**checks: Callable[[str, Any], Any]) -> Callable[[G], G]:

@@ -1,8 +1,7 @@
 """Bandits-TD: a prior on the gradient at low resolution, learnt by two queries a round."""
 
 import math
-from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 class BanditsState(NamedTuple):
@@ -40,13 +39,7 @@ def bandits(
     exploration: float = 1.0,
     prior_rate: float = 0.1,
     learning_rate: float = 0.2,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Descent along a prior gradient, which a bandit improves by two queries a round.
 
@@ -87,8 +80,7 @@ def bandits(
     (True, True)
     """
     attack = bandits_attack(norm, tiles, mu, exploration, prior_rate, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(tiles=require_count)

@@ -1,6 +1,6 @@
 """GeoDA: the nearest point of a boundary that is nearly flat, from its normal alone."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from zojax.attacks._boundary import Moves, normals, turned, walk
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -33,13 +33,7 @@ def geoda(
     mu: float = 0.0002,
     frequencies: float = 0.33,
     contraction: float = 0.6,
-    output: str = "labels",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""A step from x along the normal of the boundary, which is nearly flat near natural images.
 
@@ -76,8 +70,7 @@ def geoda(
     (True, True)
     """
     attack = geoda_attack(norm, num_directions, mu, frequencies, contraction)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
+    return run(key, attack, model, x, y, eps, budget, targeted, starts=starts, **options)
 
 
 @reused(num_directions=require_count, frequencies=require_fraction, contraction=require_fraction)

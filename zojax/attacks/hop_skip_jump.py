@@ -1,6 +1,6 @@
 """HopSkipJump: steps along the boundary's normal, which labels around a boundary point give."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._boundary import Moves, normals, resolved, uniforms, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -29,13 +29,7 @@ def hop_skip_jump(
     starts: ArrayLike | None = None,
     num_directions: int = 100,
     mu: float | None = None,
-    output: str = "labels",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Geometric steps along the estimated normal of the decision boundary.
 
@@ -71,8 +65,7 @@ def hop_skip_jump(
     (True, True)
     """
     attack = hop_skip_jump_attack(norm, num_directions, mu)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
+    return run(key, attack, model, x, y, eps, budget, targeted, starts=starts, **options)
 
 
 @reused(num_directions=require_count)
@@ -87,16 +80,12 @@ def hop_skip_jump_attack(
     def probe(key, x, near, t):
         relative = 1 / x.size if mu is None else mu
         radius = jnp.where(t == 1, 0.1, relative * _ball.length(near - x, norm))
-        if norm == "l2":
-            u = normals(key, x.shape)
-        else:
-            u = 2 * uniforms(key, x.shape) - 1
+        u = normals(key, x.shape) if norm == "l2" else 2 * uniforms(key, x.shape) - 1
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):
-        length = (
-            rate * _ball.length(near - x, norm) / jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
-        )
+        root = jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
+        length = rate * _ball.length(near - x, norm) / root
         return near + length * _ball.steepest(normal, norm)
 
     def tolerance(x, near):

@@ -1,6 +1,6 @@
 """NES: projected steps along a gradient from pairs of normal directions."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 from jax.typing import ArrayLike
@@ -13,7 +13,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 @documented
@@ -30,13 +30,7 @@ def nes(
     num_directions: int = 50,
     mu: float = 0.01,
     learning_rate: float = 0.2,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Projected gradient descent on a gradient estimated by natural evolution strategies.
 
@@ -69,8 +63,7 @@ def nes(
     (True, True)
     """
     attack = nes_attack(norm, num_directions, mu, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(num_directions=require_count)

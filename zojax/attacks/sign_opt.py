@@ -1,6 +1,6 @@
 """Sign-OPT: descent of the distance over directions, by the signs of its differences."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._boundary import Moves, normals, resolved, turned, walk
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented_labels, reused
+from zojax.attacks._shared import SharedOptions, documented_labels, reused
 
 
 @documented_labels
@@ -30,13 +30,7 @@ def sign_opt(
     num_directions: int = 200,
     mu: float = 0.001,
     learning_rate: float = 0.2,
-    output: str = "labels",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Descent of the distance to the boundary, as a function of the direction.
 
@@ -72,8 +66,7 @@ def sign_opt(
     (True, True)
     """
     attack = sign_opt_attack(norm, num_directions, mu, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls, starts)
+    return run(key, attack, model, x, y, eps, budget, targeted, starts=starts, **options)
 
 
 @reused(num_directions=require_count)
@@ -98,14 +91,9 @@ def sign_opt_attack(
     def tolerance(x, near):
         return mu * x.size**-0.5
 
-    moves = Moves(
-        probes=lambda t: jnp.int32(num_directions),
-        probe=probe,
-        step=step,
-        tolerance=tolerance,
-        rate=learning_rate,
-        shrink=0.25,
-        tries=15,
-        steps=15,
-    )
+    def probes(t):
+        del t
+        return jnp.int32(num_directions)
+
+    moves = Moves(probes, probe, step, tolerance, learning_rate, shrink=0.25, tries=15, steps=15)
     return walk(norm, moves)

@@ -1,8 +1,7 @@
 """SimBA: coordinate descent over an orthonormal basis, of pixels or of low frequencies."""
 
 import math
-from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from zojax.attacks._ball import height_width_channels
 from zojax.attacks._cosines import lowest
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 from zojax.directions._permutation import permute
 
 
@@ -42,13 +41,7 @@ def simba(
     targeted: bool = False,
     *,
     step: float = 0.2,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""One pixel after another in random order: +step, then -step if +step did not help.
 
@@ -75,8 +68,7 @@ def simba(
     (True, True)
     """
     attack = simba_attack(norm, step)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @documented
@@ -92,13 +84,7 @@ def simba_dct(
     *,
     step: float = 0.2,
     frequencies: float = 0.25,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""SimBA over the low frequencies of the discrete cosine transform.
 
@@ -122,8 +108,7 @@ def simba_dct(
     (True, True)
     """
     attack = simba_attack(norm, step, frequencies)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(frequencies=require_fraction)
@@ -145,8 +130,7 @@ def simba_attack(norm: str = "l2", step: float = 0.2, frequencies: float | None 
         del key, x, eps, t
         better = losses[0] < state.loss
         done = better | state.minus
-        return SimbaState(
-            seed=state.seed,
+        return state._replace(
             image=jnp.where(better, points[0], state.image),
             loss=jnp.where(better, losses[0], state.loss),
             place=state.place + done.astype(jnp.uint32),

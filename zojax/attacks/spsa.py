@@ -1,6 +1,6 @@
 """SPSA: Adam on a gradient from pairs of random signs."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 import optax
@@ -14,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 @documented
@@ -31,13 +31,7 @@ def spsa(
     num_directions: int = 64,
     mu: float = 0.01,
     learning_rate: float = 0.2,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Projected steps of Adam on a gradient of simultaneous perturbations.
 
@@ -70,8 +64,7 @@ def spsa(
     (True, True)
     """
     attack = spsa_attack(norm, num_directions, mu, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(num_directions=require_count)

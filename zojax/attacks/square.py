@@ -1,7 +1,6 @@
 """Square attack: random search over square windows of scheduled size."""
 
-from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,10 @@ from zojax._checks import require_count, require_fraction
 from zojax.attacks import _losses
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._ball import height_width_channels
+from zojax.attacks._driver.rounds import select
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 # The fraction p halves after these rounds of 10,000; other budgets scale the schedule.
 _HALVED_AFTER = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], np.float32) / 10_000
@@ -40,13 +40,7 @@ def square(
     targeted: bool = False,
     *,
     p: float = 0.05,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Random search over square windows, one query a round.
 
@@ -77,8 +71,7 @@ def square(
     (True, True)
     """
     attack = square_attack(norm, budget, p)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(budget=require_count, p=require_fraction)
@@ -103,10 +96,7 @@ def square_attack(norm: str = "linf", budget: int = 1000, p: float = 0.05) -> At
 
     def update(key, state, x, eps, t, points, losses):
         del key, x, eps
-        better = losses[0] < state.loss
-        return SquareState(
-            jnp.where(better, points[0], state.image), jnp.where(better, losses[0], state.loss)
-        )
+        return select(losses[0] < state.loss, SquareState(points[0], losses[0]), state)
 
     return Attack(norm, _losses.margin, 1, init, propose, update)
 

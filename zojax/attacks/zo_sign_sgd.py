@@ -1,6 +1,6 @@
 """ZO-signSGD: the sign of a gradient from forward differences along few random directions."""
 
-from concurrent.futures import Executor
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 @documented
@@ -31,13 +31,7 @@ def zo_sign_sgd(
     num_directions: int = 10,
     mu: float = 0.01,
     learning_rate: float = 0.05,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Projected steps along the sign of a zeroth-order gradient.
 
@@ -68,8 +62,7 @@ def zo_sign_sgd(
     (True, True)
     """
     attack = zo_sign_sgd_attack(norm, num_directions, mu, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(num_directions=require_count)
@@ -77,9 +70,8 @@ def zo_sign_sgd_attack(
     norm: str = "linf", num_directions: int = 10, mu: float = 0.01, learning_rate: float = 0.05
 ) -> Attack:
     """The rounds of `zo_sign_sgd`, for `run` and `ask_tell`."""
-    source = estimator(
-        directions.sphere(), stencils.forward(), mu=mu, num_directions=num_directions
-    )
+    sphere, forward = directions.sphere(), stencils.forward()
+    source = estimator(sphere, forward, mu=mu, num_directions=num_directions)
 
     def step(image, grads, state):
         scale = 1.0 if norm == "linf" else image.size**-0.5

@@ -1,7 +1,6 @@
 """ZOO: symmetric differences of random pixels, and Adam with one step counter per pixel."""
 
-from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from zojax.attacks._attack import Attack, Model
 from zojax.attacks._descent import descend
 from zojax.attacks._driver.run import run
 from zojax.attacks._result import Result
-from zojax.attacks._shared import documented, reused
+from zojax.attacks._shared import SharedOptions, documented, reused
 
 
 class ZooState(NamedTuple):
@@ -40,13 +39,7 @@ def zoo(
     coordinates: int = 16,
     mu: float = 0.05,
     learning_rate: float = 0.05,
-    output: str = "logits",
-    layout: str | None = None,
-    batch_size: int | None = None,
-    jit: bool = True,
-    executor: Executor | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[SharedOptions],
 ) -> Result:
     r"""Coordinate descent with Adam on finite differences.
 
@@ -81,8 +74,7 @@ def zoo(
     (True, True)
     """
     attack = zoo_attack(norm, coordinates, mu, learning_rate)
-    of_calls = batch_size, jit, executor, timeout, retries
-    return run(key, attack, model, x, y, eps, budget, targeted, output, layout, *of_calls)
+    return run(key, attack, model, x, y, eps, budget, targeted, **options)
 
 
 @reused(coordinates=require_count)

@@ -60,13 +60,8 @@ class GradientReport(NamedTuple):
     def plot(self, ax: Any = None) -> Any:
         """Plots the cosines with their errors, a line for each estimator. Needs matplotlib."""
         ax = new_axes(ax, (6, 0.6 + 0.4 * len(self.rows)))
-        places = np.arange(len(self.rows))
-        ax.errorbar(
-            [row.cosine for row in self.rows],
-            places,
-            xerr=[2 * row.cosine_error for row in self.rows],
-            fmt="o",
-        )
+        places, errors = np.arange(len(self.rows)), [2 * row.cosine_error for row in self.rows]
+        ax.errorbar([row.cosine for row in self.rows], places, xerr=errors, fmt="o")
         ax.set_yticks(places, [f"{row.name}, {row.evaluations}" for row in self.rows])
         ax.set(xlabel="cosine with the gradient, two standard errors", xlim=(0, None))
         ax.invert_yaxis()
@@ -109,7 +104,7 @@ def gradient_report(
         )
     if reference is None:
         reference = jax.grad(loss, allow_int=True)(params, *args, **kwargs)
-    exact = jnp.concatenate([jnp.ravel(x) for x in Split.of(params).places_in(reference)])
+    exact = _flat(params, reference)
     rows = []
     for name, estimator in estimators.items():
         run = compiled_outside(partial(_moments, estimator, repeats))
@@ -118,12 +113,16 @@ def gradient_report(
     return GradientReport(tuple(rows))
 
 
+def _flat(params: PyTree, grads: PyTree) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(x) for x in Split.of(params).places_in(grads)])
+
+
 def _moments(estimator: Estimator, repeats: int, loss, key, params, exact, args, kwargs):
     """Dot products with the gradient and squared norms of each estimate, and the gradient's."""
 
     def one(i):
         grads = estimator.estimate(jax.random.fold_in(key, i), loss, params, args, kwargs).grads
-        flat = jnp.concatenate([jnp.ravel(x) for x in Split.of(params).places_in(grads)])
+        flat = _flat(params, grads)
         return flat @ exact, flat @ flat
 
     dots, squares = jax.lax.map(one, jnp.arange(repeats))
@@ -133,15 +132,7 @@ def _moments(estimator: Estimator, repeats: int, loss, key, params, exact, args,
 def _row(name: str, estimator: Estimator, dots, squares, square) -> Row:
     norms = np.sqrt(squares * square)
     cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
-    lengths = dots / square
-    error = partial(np.std, ddof=1)
     root = np.sqrt(len(dots))
-    return Row(
-        name,
-        estimator.evaluations,
-        float(cosines.mean()),
-        float(error(cosines) / root),
-        float(lengths.mean()),
-        float(error(lengths) / root),
-        float(np.mean(squares - 2 * dots) / square + 1),
-    )
+    both = [(x.mean(), np.std(x, ddof=1) / root) for x in (cosines, dots / square)]
+    variance = np.mean(squares - 2 * dots) / square + 1
+    return Row(name, estimator.evaluations, *(float(x) for x in (*both[0], *both[1], variance)))

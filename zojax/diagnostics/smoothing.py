@@ -86,15 +86,17 @@ def sweep(
             f"a sweep needs 2 directions and 3 increasing radii, got {n} and {radii!r}."
         )
     direction = SIGNS if direction is None else direction
-    run = _program_of(direction, n)
-    mu = np.asarray(radii, np.float64)
-    offsets = np.concatenate([[0.0], *np.stack([mu, -mu], 1)]).astype(np.float32)
-    table = np.asarray(run(loss, as_key(key), params, args, kwargs, offsets), np.float64)
+    run, key, mu = _program_of(direction, n), as_key(key), np.asarray(radii, np.float64)
+
+    def values_at(offsets: np.ndarray) -> np.ndarray:  # (offsets, directions)
+        table = run(loss, key, params, args, kwargs, offsets.astype(np.float32))
+        return np.asarray(table, np.float64)
+
+    table = values_at(np.concatenate([[0.0], *np.stack([mu, -mu], 1)]))
     value, values = float(table[0, 0]), table[1:].reshape(len(mu), 2, n).transpose(0, 2, 1)
     if not np.isfinite(value):
         raise ValueError(f"the loss at params is {value}; look at it where it is finite.")
-    line = partial(_line, run, loss, as_key(key), params, args, kwargs)
-    noise = _noise(values, mu, line)
+    noise = _noise(values, mu, values_at)
     return Sweep(mu, value, values, noise, _errors(values, mu, noise))
 
 
@@ -132,20 +134,14 @@ def _table(direction: Direction, n: int, loss, key, params, args, kwargs, offset
     return jax.lax.map(lambda o: jax.lax.map(lambda i: value(o, i), numbers), offsets)
 
 
-def _line(run, loss, key, params, args, kwargs, spacing: float) -> np.ndarray:
-    """Values at equally spaced points, (points, directions)."""
-    offsets = spacing * (1 + np.arange(LINE, dtype=np.float32))
-    return np.asarray(run(loss, key, params, args, kwargs, offsets), np.float64)
-
-
-def _noise(values: np.ndarray, mu: np.ndarray, line: Callable[[float], np.ndarray]) -> float:
+def _noise(values: np.ndarray, mu: np.ndarray, values_at: Callable) -> float:
     """The noise of a value: of a short line, and the least step between two values."""
     gaps = 2 * mu[:, None] * np.abs(_differences(values, mu))
     differs = np.mean(gaps > 0, axis=1) >= 0.5
     if not differs.any():
         return 0.0
-    spacing = float(mu[np.argmax(differs)])
-    levels = [noise_level(row) for row in line(spacing).T if np.isfinite(row).all()]
+    line = values_at(float(mu[np.argmax(differs)]) * (1 + np.arange(LINE, dtype=np.float32)))
+    levels = [noise_level(row) for row in line.T if np.isfinite(row).all()]
     known = [level for level in levels if np.isfinite(level)]
     step = float(np.min(gaps[gaps > 0])) / np.sqrt(6)  # uniform rounding on both sides
     return max(float(np.median(known)) if known else 0.0, step)

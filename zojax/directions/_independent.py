@@ -14,10 +14,11 @@ from zojax.directions._combine import accumulate
 def independent(source: Callable[[noise.Seed], noise.Source]) -> Direction:
     """The direction with leaves filled by `source` (`noise.Signs`, `noise.Normals`)."""
     draw = partial(_draw, source)
-    return Direction(_frame, draw, accumulate(draw))
+    return Direction(seed_of_step, draw, accumulate(draw))
 
 
-def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+def seed_of_step(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
+    """A frame that is only a seed."""
     del num_directions, like
     return noise.make_seed(key)
 
@@ -25,6 +26,6 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(source, seed: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     seeds = noise.child_seeds(seed, index, len(leaves))
-    return jax.tree.unflatten(
-        treedef, [noise.row_noise(source(seeds[i]), leaf.shape) for i, leaf in enumerate(leaves)]
-    )
+    pairs = zip(seeds, leaves, strict=True)
+    drawn = [noise.row_noise(source(own), leaf.shape) for own, leaf in pairs]
+    return jax.tree.unflatten(treedef, drawn)

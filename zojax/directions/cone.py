@@ -47,12 +47,8 @@ def cone(angle: float = 1.35, decay: float = 0.95, direction: Direction | None =
     base = rademacher() if direction is None else direction
     require_kind("direction", base, Direction)
 
-    return Adaptive(
-        _zeros,
-        partial(_of_step, base, angle),
-        learn=partial(_learn, decay),
-        max_directions=base.max_directions,
-    )
+    of_step, learn = partial(_of_step, base, angle), partial(_learn, decay)
+    return Adaptive(_zeros, of_step, learn=learn, max_directions=base.max_directions)
 
 
 def _zeros(like):

@@ -8,6 +8,7 @@ from zojax import noise
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, total_size
+from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
 
 
@@ -35,13 +36,12 @@ def coordinate() -> Direction:
 
 
 def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-    del num_directions
     if total_size(like) >= 2**32:
         raise ValueError(
             f"coordinate() numbers coordinates with 32 bits, got d = {total_size(like)}; "
             "use directions.masked to perturb a part, or directions.rademacher."
         )
-    return noise.make_seed(key)
+    return seed_of_step(key, num_directions, like)
 
 
 def _place(seed, index, like):
@@ -60,7 +60,7 @@ def _draw(seed, index, like: PyTree) -> PyTree:
     for start, leaf in zip(_starts(leaves), leaves, strict=True):
         width = leaf.shape[-1] if leaf.shape else 1
         local = flat - np.uint32(start)  # wraps to a huge row for earlier leaves
-        inside = (flat >= np.uint32(start)) & (local < np.uint32(_size(leaf)))
+        inside = (flat >= np.uint32(start)) & (local < np.uint32(leaf.size))
         row = jnp.where(inside, local // np.uint32(max(width, 1)), np.uint32(2**32 - 1))
         source = noise.OneHot(row, local % np.uint32(max(width, 1)))
         drawn.append(noise.row_noise(source, leaf.shape, scale))
@@ -75,16 +75,12 @@ def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     sums = []
     for start, leaf in zip(_starts(leaves), leaves, strict=True):
-        zeros = jnp.zeros(_size(leaf), accumulator_dtype(leaf.dtype))
+        zeros = jnp.zeros(leaf.size, accumulator_dtype(leaf.dtype))
         # A place outside the leaf, wrapped or not, is out of bounds, and dropped.
         total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
         sums.append(total.reshape(leaf.shape))
     return jax.tree.unflatten(treedef, sums)
 
 
-def _size(leaf) -> int:
-    return int(np.prod(leaf.shape, dtype=np.int64))
-
-
 def _starts(leaves) -> list[int]:
-    return np.cumsum([0] + [_size(leaf) for leaf in leaves], dtype=np.int64)[:-1].tolist()
+    return np.cumsum([0] + [leaf.size for leaf in leaves], dtype=np.int64)[:-1].tolist()

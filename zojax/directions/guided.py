@@ -78,9 +78,8 @@ def _learn(memory: PyTree, outcome: Outcome) -> PyTree:
 def _basis(memory: PyTree, k: int) -> _Basis:
     """Orthonormal vectors as sums of the stored ones, from the eigenvectors of their Gram matrix."""
     rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
-    gram = sum(
-        (jnp.dot(r, r.T, precision="highest") for r in rows), start=jnp.zeros((k, k), jnp.float32)
-    )
+    products = (jnp.dot(r, r.T, precision="highest") for r in rows)
+    gram = sum(products, start=jnp.zeros((k, k), jnp.float32))
     # Directions of equal scale: the last estimates may be much smaller than the first.
     scale = jnp.sqrt(jnp.diagonal(gram))
     scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
@@ -96,9 +95,8 @@ def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
 
     def draw(frame, index, like):
         seed = noise.child_seeds(frame, UNUSED, 1)[0]
-        normals = noise.Normals(seed).rows(
-            jnp.asarray(index).astype(jnp.uint32), len(basis.weights)
-        )
+        row = jnp.asarray(index).astype(jnp.uint32)
+        normals = noise.Normals(seed).rows(row, len(basis.weights))
         share = np.float32((1 - alpha) * total_size(like)) / jnp.maximum(basis.rank, 1)
         weights = jnp.sqrt(share) * jnp.dot(basis.weights, normals, precision="highest")
 

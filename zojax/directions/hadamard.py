@@ -12,6 +12,7 @@ from zojax import noise
 from zojax._direction import Direction
 from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
+from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
 
 
@@ -45,13 +46,12 @@ def hadamard() -> Direction:
 
 
 def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-    del num_directions
     if total_size(like) > 2**31:
         raise ValueError(
             f"hadamard() numbers coordinates with 31 bits, got d = {total_size(like)}; "
             "use directions.masked to perturb a part, or directions.rademacher."
         )
-    return noise.make_seed(key)
+    return seed_of_step(key, num_directions, like)
 
 
 def _draw(seed: jax.Array, index, like: PyTree) -> PyTree:

@@ -86,9 +86,8 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
     vectors = normal() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     choice = _Choice(require_count("rank", rank), require_count("refresh", refresh), vectors)
-    return Adaptive(
-        init=partial(_init, choice), direction=_refuse, learn=_older, look=partial(_look, choice)
-    )
+    init, look = partial(_init, choice), partial(_look, choice)
+    return Adaptive(init, _refuse, learn=_older, look=look)
 
 
 def _init(choice: _Choice, like: PyTree) -> InputMemory:
@@ -158,10 +157,8 @@ def _look(
         return memory._replace(left=left, right=right)
 
     memory = lax.cond(memory.age % choice.refresh == 0, renewed, lambda: memory)
-    known = [
-        None if span is None else (span, pair)
-        for span, pair in zip(spans, pairs(memory), strict=True)
-    ]
+    bases = zip(spans, pairs(memory), strict=True)
+    known = [None if span is None else (span, pair) for span, pair in bases]
     return memory, _direction(choice.vectors, known)
 
 
@@ -220,13 +217,8 @@ def _direction(vectors: Direction, known: list[Any]) -> Direction:
     def draw(frame, index, like):
         leaves, treedef, rest = split(like)
         others = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-        drawn = [
-            other if k is None else _noise(*k, core)
-            for k, core, other in zip(
-                known, cores(frame[0], index), treedef.flatten_up_to(others), strict=True
-            )
-        ]
-        return treedef.unflatten(drawn)
+        each = zip(known, cores(frame[0], index), treedef.flatten_up_to(others), strict=True)
+        return treedef.unflatten([z if k is None else _noise(*k, core) for k, core, z in each])
 
     def combine(frame, coefficients, like):
         leaves, treedef, rest = split(like)
@@ -236,12 +228,8 @@ def _direction(vectors: Direction, known: list[Any]) -> Direction:
             jnp.arange(len(c)), c
         )
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
-        combined = [
-            other if k is None else _sum(leaf, *k, core)
-            for leaf, k, core, other in zip(
-                leaves, known, sums, treedef.flatten_up_to(others), strict=True
-            )
-        ]
+        each = zip(leaves, known, sums, treedef.flatten_up_to(others), strict=True)
+        combined = [x if k is None else _sum(leaf, *k, core) for leaf, k, core, x in each]
         return treedef.unflatten(combined)
 
     return Direction(frame, draw, combine, vectors.max_directions, shares_products=True)

@@ -110,13 +110,13 @@ def _of_step(layer_of: LayerOf | None, memory: jax.Array, params: PyTree) -> Dir
         treedef: Any = jax.tree.structure(like)
         late = [
             noise.LateNoise(z, jnp.argmax(jnp.append(frame[1][layer], 1) > 0)) if layer.ndim else z
-            for z, layer in zip(treedef.flatten_up_to(drawn), _arrays(layer_of, like), strict=True)
+            for z, layer in zip(treedef.flatten_up_to(drawn), _layers(layer_of, like), strict=True)
         ]
         return treedef.unflatten(late)
 
     def moving(like):
         treedef: Any = jax.tree.structure(like)
-        layers, count = _arrays(layer_of, like), _count(layer_of, like)
+        layers, count = _layers(layer_of, like), _count(layer_of, like)
         of_each = [tuple(bool(np.any(x == i)) for x in layers) for i in range(count)]
         sets = list(dict.fromkeys(of_each))
         if len(sets) > _SETS:
@@ -132,11 +132,11 @@ def _next(memory: jax.Array, outcome: Outcome) -> jax.Array:
     return memory + 1
 
 
-def _layers(layer_of: LayerOf | None, like: PyTree) -> list:
+def _layers(layer_of: LayerOf | None, like: PyTree) -> list[np.ndarray]:
     """The layer of each leaf, or the layers of its first axis."""
     leaves = jax.tree_util.tree_leaves_with_path(like)
     if layer_of is None:
-        return list(range(len(leaves)))
+        return [np.asarray(i) for i in range(len(leaves))]
     found = []
     for path, leaf in leaves:
         layer = np.asarray(layer_of(path, leaf))
@@ -149,10 +149,6 @@ def _layers(layer_of: LayerOf | None, like: PyTree) -> list:
     return found
 
 
-def _arrays(layer_of: LayerOf | None, like: PyTree) -> list[np.ndarray]:
-    return [np.asarray(layer) for layer in _layers(layer_of, like)]
-
-
 def _count(layer_of: LayerOf | None, like: PyTree) -> int:
     return 1 + max(int(np.max(layer)) for layer in _layers(layer_of, like))
 
@@ -163,7 +159,7 @@ def _draw(layer_of: LayerOf | None, frame, index, like: PyTree) -> PyTree:
     seeds = noise.child_seeds(seed, index, len(leaves))
     drawn: list[noise.Noise] = []
     for leaf, own, layer in zip(leaves, seeds, _layers(layer_of, like), strict=True):
-        signs, weight = noise.Signs(own), weights[np.asarray(layer)]
+        signs, weight = noise.Signs(own), weights[layer]
         if weight.ndim == 0:
             drawn.append(noise.row_noise(signs, leaf.shape, weight))
         elif len(leaf.shape) == 1:

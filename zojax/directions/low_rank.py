@@ -69,13 +69,8 @@ def low_rank(
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     draw = partial(_draw, rank, source, vectors)
-    return Direction(
-        frame=partial(_frame, vectors),
-        draw=draw,
-        combine=partial(_combine, draw, vectors),
-        max_directions=partial(_max_directions, vectors),
-        shares_products=True,
-    )
+    frame, most = partial(_frame, vectors), partial(_max_directions, vectors)
+    return Direction(frame, draw, partial(_combine, draw, vectors), most, shares_products=True)
 
 
 def _frame(vectors: Direction, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
@@ -162,9 +157,7 @@ def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:
 
 
 def _merge(like: PyTree, matrices: PyTree, vectors: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda leaf, matrix, vector: matrix if len(leaf.shape) >= 2 else vector,
-        like,
-        matrices,
-        vectors,
-    )
+    def chosen(leaf, matrix, vector):
+        return matrix if len(leaf.shape) >= 2 else vector
+
+    return jax.tree.map(chosen, like, matrices, vectors)

@@ -46,13 +46,9 @@ def masked(
     require_kind("direction", direction, Direction)
     if not callable(mask) and not any(map(_may_select, jax.tree.leaves(mask))):
         raise ValueError("mask selects nothing; there is nothing to perturb.")
-    return Direction(
-        frame=partial(_frame, direction, mask),
-        draw=partial(_draw, direction, mask),
-        combine=partial(_combine, direction, mask),
-        max_directions=partial(_max_directions, direction, mask),
-        shares_products=direction.shares_products,
-    )
+    parts = _frame, _draw, _combine, _max_directions
+    frame, draw, combine, most = (partial(part, direction, mask) for part in parts)
+    return Direction(frame, draw, combine, most, direction.shares_products)
 
 
 def _resolve(mask, like: PyTree) -> PyTree:
@@ -80,9 +76,8 @@ def _draw(direction: Direction, mask, frame: PyTree, index, like: PyTree) -> PyT
     def apply(leaf, m, z):
         return z if z is None or m is True else noise.MaskedNoise(z, m)
 
-    return jax.tree.map(
-        apply, like, _resolve(mask, like), direction.draw(frame, index, _part(mask, like))
-    )
+    chosen, drawn = _resolve(mask, like), direction.draw(frame, index, _part(mask, like))
+    return jax.tree.map(apply, like, chosen, drawn)
 
 
 def _combine(

@@ -50,12 +50,7 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
     column = frame[:, index].astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(like)
-    sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
-    parts = jnp.split(column, np.cumsum(sizes)[:-1].tolist())
-    return jax.tree.unflatten(
-        treedef,
-        [
-            noise.StoredNoise(replicated(part).reshape(leaf.shape))
-            for part, leaf in zip(parts, leaves, strict=True)
-        ],
-    )
+    parts = jnp.split(column, np.cumsum([leaf.size for leaf in leaves])[:-1].tolist())
+    pairs = zip(parts, leaves, strict=True)
+    drawn = [noise.StoredNoise(replicated(part).reshape(leaf.shape)) for part, leaf in pairs]
+    return jax.tree.unflatten(treedef, drawn)

@@ -54,9 +54,8 @@ def small_weights(density: float = 0.2, direction: Direction | None = None) -> A
 
 
 def _init(like: PyTree) -> _Thresholds:
-    return _Thresholds(
-        jnp.zeros([], jnp.bool_), jax.tree.map(lambda leaf: jnp.zeros([], jnp.float32), like)
-    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros([], jnp.float32), like)
+    return _Thresholds(jnp.zeros([], jnp.bool_), zeros)
 
 
 def _begin(density: float, memory: _Thresholds, key: jax.Array, params: PyTree) -> _Thresholds:

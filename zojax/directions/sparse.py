@@ -13,6 +13,7 @@ from zojax._checks import require_fraction
 from zojax._direction import Direction
 from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
+from zojax.directions._independent import seed_of_step
 
 
 def sparse(density: float) -> Direction:
@@ -54,12 +55,7 @@ def sparse(density: float) -> Direction:
     # A 32-bit hash below the threshold keeps its coordinate.
     threshold = round(density * 2**32)
     draw = partial(_draw, threshold)
-    return Direction(_frame, draw, accumulate(draw))
-
-
-def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
-    del num_directions, like
-    return noise.make_seed(key)
+    return Direction(seed_of_step, draw, accumulate(draw))
 
 
 def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
@@ -68,19 +64,15 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
     # An index that no direction has.
     masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
     scale = math.sqrt(2**32 / threshold)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            noise.row_noise(_Kept(noise.Signs(signs[i]), masks[i], threshold), leaf.shape, scale)
-            for i, leaf in enumerate(leaves)
-        ],
-    )
+    drawn = [
+        noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape, scale)
+        for own, mask, leaf in zip(signs, masks, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, drawn)
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["signs", "mask_seed"],
-    meta_fields=["threshold"],
+    jax.tree_util.register_dataclass, data_fields=["signs", "mask_seed"], meta_fields=["threshold"]
 )
 @dataclass(frozen=True)
 class _Kept:

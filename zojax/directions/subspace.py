@@ -102,13 +102,8 @@ def subspace(
     vectors = normal() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
     choice = _Choice(rank, sides, refresh, basis == "orthonormal", momentum, transform, vectors)
-    return Adaptive(
-        init=partial(_init, choice),
-        direction=partial(_direction, choice),
-        begin=partial(_begin, choice),
-        learn=partial(_learn, choice),
-        shares_products=True,
-    )
+    init, begin, learn = (partial(part, choice) for part in (_init, _begin, _learn))
+    return Adaptive(init, partial(_direction, choice), begin, learn, shares_products=True)
 
 
 def newton_schulz(m: jax.Array, steps: int = 5) -> jax.Array:
@@ -187,10 +182,10 @@ def _begin(
     del params
 
     def renewed():
-        left = None if memory.left is None else _bases(choice, noise.fold_in(key, 1), memory.left)
-        right = (
-            None if memory.right is None else _bases(choice, noise.fold_in(key, 2), memory.right)
-        )
+        def new(i, old):
+            return None if old is None else _bases(choice, noise.fold_in(key, i), old)
+
+        left, right = new(1, memory.left), new(2, memory.right)
         moment = memory.moment
         if moment is not None and left is not None:
             turns = jax.tree.map(partial(_turn, choice), left, memory.left)
@@ -219,14 +214,9 @@ def _turn(choice: _Choice, a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _direction(choice: _Choice, memory: SubspaceMemory, params: PyTree) -> Direction:
     del params
-    vectors = choice.vectors
-    return Direction(
-        frame=partial(_frame, vectors),
-        draw=partial(_draw, choice, memory),
-        combine=partial(_combine, choice, memory),
-        max_directions=partial(_max_directions, vectors),
-        shares_products=True,
-    )
+    frame, most = (partial(f, choice.vectors) for f in (_frame, _max_directions))
+    draw, combine = (partial(f, choice, memory) for f in (_draw, _combine))
+    return Direction(frame, draw, combine, most, shares_products=True)
 
 
 def _draw(choice: _Choice, memory: SubspaceMemory, frame, index, like: PyTree) -> PyTree:
@@ -301,10 +291,8 @@ def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(matrices)
     seeds = noise.child_seeds(seed, index, max(len(leaves), 1))
     cores = [_sizes(choice, leaf).core for leaf in leaves]
-    drawn = [
-        noise.row_noise(noise.Normals(own), core).dense()
-        for own, core in zip(seeds, cores, strict=False)
-    ]
+    pairs = zip(seeds, cores, strict=False)
+    drawn = [noise.row_noise(noise.Normals(own), core).dense() for own, core in pairs]
     return jax.tree.unflatten(treedef, drawn)
 
 

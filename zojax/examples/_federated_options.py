@@ -40,6 +40,5 @@ def settle(args: argparse.Namespace) -> None:
         raise ValueError(f"--sampled must be at most --clients {args.clients}, got {args.sampled}.")
     if args.pool < 0 or args.pool % args.local_steps:
         wanted = 20 * args.local_steps
-        raise ValueError(
-            f"--pool must be a multiple of --local-steps, got {args.pool}; try {wanted}."
-        )
+        steps = "a multiple of --local-steps"
+        raise ValueError(f"--pool must be {steps}, got {args.pool}; try {wanted}.")

@@ -14,10 +14,10 @@ def describe(rows: list[tuple], alone: float, size: int) -> str:
       size: the number of parameters.
     """
     every = max(1, len(rows) // 10)
-    shown = [
-        (i + 1, f"{rows[i][0]:.3f}", rows[i][1], f"{rows[i][2]:.0f}")
-        for i in range(every - 1, len(rows), every)
-    ]
+    shown = []
+    for i in range(every - 1, len(rows), every):
+        accuracy, sent, received = rows[i]
+        shown.append((i + 1, f"{accuracy:.3f}", sent, f"{received:.0f}"))
     head = ("round", "accuracy", "bytes sent", "bytes received")
     each = np.mean([sent + received for _, sent, received in rows])
     return "\n".join(

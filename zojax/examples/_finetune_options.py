@@ -73,38 +73,23 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument_group("model and data").add_argument
     add("--data", choices=tuple(TASKS), help="what to learn; reviews, unless --weights is given")
-    add(
-        "--weights", metavar="FOLDER", help="a local Hugging Face folder or GGUF file; needs --task"
-    )
-    add(
-        "--task",
-        help="a JSONL, CSV, TSV or Parquet file of text and label, of prompt and completion",
-    )
+    add("--weights", metavar="FOLDER", help="a Hugging Face folder or GGUF file; needs --task")
+    add("--task", help="JSONL, CSV, TSV or Parquet: text and label, or prompt and completion")
     names = ", ".join(lm.templates.TEMPLATES)
     add("--template", metavar="NAME", help=f"--task has the columns of a public dataset: {names}")
-    add(
-        "--held-out",
-        metavar="FILE",
-        help="a file of held-out rows, of --template; else 20 %% of --task",
-    )
+    add("--held-out", metavar="FILE", help="held-out rows, of --template; else 20 %% of --task")
     add("--shots", type=int, help="training rows of each label, of --template; all by default")
     add("--prompt", help="of --task, with {} for the text, and {mask} for a masked model")
     add("--stop", help="what ends a completion, one token; by default the model's end of text")
     lossy = "of --weights; with --params full bf16 rounds small updates away"
     add("--dtype", choices=tuple(DTYPES), default="float32", help=lossy)
-    add = parser.add_argument_group("what to train").add_argument
+    add, own = parser.add_argument_group("what to train").add_argument, lm.Adapter()
     of_blocks = "lora and prefix need --weights; scales and integers are those of 4-bit reviews"
     add("--params", choices=PARAMS, help=f"what to train; {of_blocks}")
-    add("--rank", type=int, default=lm.Adapter().rank, help="of lora")
-    add("--alpha", type=float, default=lm.Adapter().alpha, help="of lora, its scale times the rank")
-    add(
-        "--targets",
-        nargs="+",
-        metavar="NAME",
-        default=list(lm.Adapter().targets),
-        help="matrices of lora",
-    )
-    add("--positions", type=int, default=lm.Adapter().positions, help="of prefix")
+    add("--rank", type=int, default=own.rank, help="of lora")
+    add("--alpha", type=float, default=own.alpha, help="of lora, its scale times the rank")
+    add("--targets", nargs="+", metavar="NAME", default=list(own.targets), help="matrices of lora")
+    add("--positions", type=int, default=own.positions, help="of prefix")
     add("--objective", choices=tuple(OBJECTIVES), default="nll", help="what to improve")
     add = parser.add_argument_group("steps").add_argument
     of_blocks = "mezo; qzo for scales, qes for integers"
@@ -122,23 +107,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--evaluate-on", choices=("held_out", "validation"), default="held_out", help="the split")
     add("--evaluate-every", type=int, help="steps between evaluations; half of --steps by default")
     add("--log", metavar="FILE", help="record every step here, and continue a run: 5 bytes a step")
-    add(
-        "--checkpoint",
-        metavar="FILE",
-        help="write the trained part here at each evaluation, and continue a run",
-    )
+    add("--checkpoint", metavar="FILE", help="keep the trained part here, and continue a run")
     add("--csv", metavar="FILE", help="log losses and scores to this file")
     add("--tensorboard", metavar="FOLDER", help="log to this folder; needs the extra tensorboard")
     add("--wandb", metavar="PROJECT", help="log to Weights & Biases; needs the extra wandb")
     add("--metrics", action="store_true", help="log |c|, flat and effective directions, alignment")
-    add(
-        "--save",
-        metavar="FOLDER",
-        help="write the trained --weights to this folder; adapters are merged",
-    )
-    add(
-        "--save-adapter",
-        metavar="FOLDER",
-        help="write the trained lora or prefix to this folder, as PEFT does",
-    )
+    add("--save", metavar="FOLDER", help="write the trained --weights, with adapters merged")
+    add("--save-adapter", metavar="FOLDER", help="write the trained lora or prefix, as PEFT does")
     return parser

@@ -44,9 +44,8 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
     args.optimizer = args.optimizer or own or "mezo"
     if (args.optimizer in OF_BLOCKS.values() or own) and args.optimizer != own:
         pairs = ", ".join(f"{o} with --params {p}" for p, o in OF_BLOCKS.items())
-        raise ValueError(
-            f"--optimizer {args.optimizer} does not fit --params {args.params}; there are {pairs}."
-        )
+        misfit = f"--optimizer {args.optimizer} does not fit --params {args.params}"
+        raise ValueError(f"{misfit}; there are {pairs}.")
     defaults = DEFAULTS | ACCURACY_DEFAULTS if args.objective == "accuracy" else DEFAULTS
     _command.fill(args, defaults[args.data, args.params])
     note, steps = _noted(args)
@@ -113,17 +112,15 @@ def make_callback(
 def _check_saving(args: argparse.Namespace) -> None:
     """Raises ValueError for a folder that cannot be written, or parameters that it cannot hold."""
     if args.save_adapter is not None and args.params not in ("lora", "prefix"):
-        raise ValueError(
-            f"--save-adapter is for --params lora or prefix, got {args.params}; use --save."
-        )
+        wanted = "lora or prefix"
+        raise ValueError(f"--save-adapter is for --params {wanted}, got {args.params}; use --save.")
     if args.save is not None and args.params == "prefix":
         raise ValueError("--save cannot merge a prefix into the weights; use --save-adapter.")
     for name in ("save", "save_adapter"):
         folder = getattr(args, name) and pathlib.Path(getattr(args, name)).expanduser()
         if folder and folder.resolve() == pathlib.Path(args.weights).expanduser().resolve():
-            raise ValueError(
-                f"--{name.replace('_', '-')} {folder} is --weights; choose another folder."
-            )
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} {folder} is --weights; choose another folder.")
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
 

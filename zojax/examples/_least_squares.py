@@ -49,9 +49,8 @@ def make_loss(
     """
     rows, n = columns.shape
     # Column n pads small subsets: it is orthogonal to all others, so eliminating it changes nothing.
-    full = np.zeros((n + 2, n + 2))
     inside = np.column_stack([columns, np.zeros(rows), target])
-    full[:] = inside.T @ inside / rows
+    full = inside.T @ inside / rows
     full[n, n] = 1.0
     # This ridge keeps equal columns apart in float32.
     full[np.arange(n), np.arange(n)] += 1e-6

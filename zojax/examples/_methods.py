@@ -67,6 +67,10 @@ def _tied(mu: Any, key: Any) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: 0, update)
 
 
+def _by_default(*names: str) -> dict[str, Make]:
+    return {name: _method(getattr(optimizers, name)) for name in names}
+
+
 METHODS: dict[str, Make] = {
     "mezo": _method(optimizers.mezo),
     "mezo, 16 directions": _method(optimizers.mezo, 16),
@@ -79,22 +83,11 @@ METHODS: dict[str, Make] = {
     "zo_adamm": _estimated(optimizers.zo_adamm, 4),
     "zo_momentum": _estimated(optimizers.zo_momentum, 1),
     "zo_sam": _estimated(optimizers.zo_sam, 1),
-    "meazo": _method(optimizers.meazo),
-    "conmezo": _method(optimizers.conmezo),
-    "sparse_mezo": _method(optimizers.sparse_mezo),
-    "lezo": _method(optimizers.lezo),
-    "block_coordinate": _method(optimizers.block_coordinate),
-    "lozo": _method(optimizers.lozo),
-    "lozo_m": _method(optimizers.lozo_m),
-    "subzero": _method(optimizers.subzero),
-    "agzo": _method(optimizers.agzo),
+    **_by_default("meazo", "conmezo", "sparse_mezo", "lezo", "block_coordinate", "lozo", "lozo_m"),
+    **_by_default("subzero", "agzo"),
     "agzo, rank 8": _method(optimizers.agzo, rank=8),
-    "guided_es": _method(optimizers.guided_es),
-    "coordinate_descent": _method(optimizers.coordinate_descent),
-    "hizoo": _method(optimizers.hizoo),
-    "fzoo": _method(optimizers.fzoo),
-    "zo_muon": _method(optimizers.zo_muon),
-    "residual_one_point": _method(optimizers.residual_one_point),
+    **_by_default("guided_es", "coordinate_descent", "hizoo", "fzoo", "zo_muon"),
+    **_by_default("residual_one_point"),
     "forward_gradient": lambda mu, key: optimizers.forward_gradient(1.0, key=key),
     "open_es": _method(optimizers.open_es, 16, 0.0),
     "ars": _method(optimizers.ars, 8),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zojax import lm
 from zojax.examples import _mlp
 from zojax.examples._digits import shuffled_digits
 from zojax.examples._methods import Make, evaluations
@@ -108,28 +109,27 @@ def state_per_parameter(work: Work, make: Make) -> float:
     return numbers / parameters
 
 
-def digits(mu: float = 1e-3, batch: int = 64) -> Work:
-    """Scikit-learn's digits with a network of 64, 32 and 10 units; mean cross-entropy in nats."""
-    test, validation, train = digits_parts()
-
-    def nll(params, batch):
-        logits = _mlp.forward(params, batch[0])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
-
-    return Work(
-        lambda key: _mlp.init(key, (64, 32, 10)),
-        nll,
-        lambda key: drawn(key, train, batch),
-        lambda params: nll(params, validation),
-        lambda params: nll(params, test),
-        mu,
-    )
+def on_data(init: Callable, loss: Callable, parts: Sequence, batch: int, mu: float) -> Work:
+    """The work of a loss `(params, batch) -> scalar` on test, validation and training data."""
+    test, validation, train = parts
+    on = lambda part: lambda params: loss(params, part)  # noqa: E731
+    return Work(init, loss, lambda key: drawn(key, train, batch), on(validation), on(test), mu)
 
 
-def digits_parts() -> list[tuple[jax.Array, jax.Array]]:
-    """Images `(N, 64)` from 0 to 1 and labels `(N,)`: 400 of test, 200 of validation, the rest."""
+def nll(params: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross-entropy of the network, in nats."""
+    return lm.mean_nll(_mlp.forward(params, x), labels)
+
+
+def digits(mu: float = 1e-3, batch: int = 64, loss: Callable = nll) -> Work:
+    """Scikit-learn's digits with a network of 64, 32 and 10 units, and `loss(params, x, labels)`.
+
+    400 are for the test, 200 for validation.
+    """
     images, labels = (np.split(part, (400, 600)) for part in shuffled_digits())
-    return [(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)]
+    parts = [(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)]
+    init = lambda key: _mlp.init(key, (64, 32, 10))  # noqa: E731
+    return on_data(init, lambda params, batch: loss(params, *batch), parts, batch, mu)
 
 
 def drawn(key: jax.Array, part: Any, count: int) -> Any:

@@ -7,9 +7,8 @@ from zojax.examples import _command, _trainings
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
-    parser = _command.make_parser(
-        "tuning", "Tune a network's hyper-parameters within a budget of trainings."
-    )
+    about = "Tune a network's hyper-parameters within a budget of trainings."
+    parser = _command.make_parser("tuning", about)
     add = parser.add_argument
     add("--data", nargs="+", choices=_trainings.DATA, default=_trainings.DATA, help="tables")
     add("--budget", type=int, default=200, help="trainings for each way of tuning")
@@ -29,8 +28,7 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
         _command.require_positive(args, name, default)
     least = args.start + args.finalists * args.seeds + args.runs
     if args.budget < least:
-        raise ValueError(
-            f"--budget must be at least {least}, start + finalists * seeds + runs, got {args.budget}."
-        )
+        parts = "start + finalists * seeds + runs"
+        raise ValueError(f"--budget must be at least {least}, {parts}, got {args.budget}.")
     _command.require_seed(args)
     return args

@@ -121,9 +121,8 @@ def main(argv: list[str] | None = None) -> int:
     x, y = jnp.asarray(images.test_x[right]), jnp.asarray(images.test_y[right])
     aim = (y + 1) % 10 if args.targeted else y
     attacked = [run(name, args, model, x, aim) for name in bar(args.attacks, "attacks")]
-    path = _attack_report.draw(
-        args.out, attacked, model, np.asarray(x), np.asarray(y), args.budget, args.targeted
-    )
+    shown = np.asarray(x), np.asarray(y), args.budget, args.targeted
+    path = _attack_report.draw(args.out, attacked, model, *shown)
     print(
         f"{args.data}: {len(y)} images that the network classifies correctly "
         f"(its test accuracy is {_images.accuracy(logits, images.test_y):.1%}), "

@@ -24,16 +24,12 @@ EXAMPLES = (("A fine film.", "positive"), ("A dull mess.", "negative"))
 
 def write_tasks(folder: pathlib.Path, reviews: lm.Reviews) -> None:
     """Writes reviews in both forms."""
-    pairs = [
-        (text, ("negative", "positive")[label])
-        for text, label in zip(reviews.texts, reviews.labels, strict=True)
-    ]
+    names = [("negative", "positive")[label] for label in reviews.labels]
+    pairs = list(zip(reviews.texts, names, strict=True))
     begin = "".join(f"{lm.REVIEW_PROMPT.format(text)} {name}\n" for text, name in EXAMPLES)
     labels = [{"text": text, "label": name} for text, name in pairs]
-    completions = [
-        {"prompt": begin + lm.REVIEW_PROMPT.format(text), "completion": f" {name}"}
-        for text, name in pairs
-    ]
+    begin += lm.REVIEW_PROMPT
+    completions = [{"prompt": begin.format(text), "completion": f" {name}"} for text, name in pairs]
     for file, rows in (("labels", labels), ("completions", completions)):
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{file}.jsonl").write_text(lines)

@@ -32,9 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = _command.make_parser("methods", "Optimizers side by side at equal evaluations.")
     add = parser.add_argument
-    add(
-        "--methods", nargs="+", choices=METHODS, metavar="NAME", default=FEW, help="or: all of them"
-    )
+    add("--methods", nargs="+", choices=METHODS, metavar="NAME", default=FEW, help="some or all")
     add("--evaluations", type=int, default=2000, help="of the loss, in a run")
     add("--seeds", type=int, default=3, help="runs of each learning rate")
     add("--mu", type=float, default=1e-3, help="smoothing radius")
@@ -48,9 +46,8 @@ def check(args: argparse.Namespace) -> None:
         _command.require_positive(args, name, example)
     dearest = max(evaluations(METHODS[name]) for name in args.methods)
     if args.evaluations < dearest:
-        raise ValueError(
-            f"--evaluations must be at least {dearest}, those of one step, got {args.evaluations}."
-        )
+        least = f"at least {dearest}, those of one step"
+        raise ValueError(f"--evaluations must be {least}, got {args.evaluations}.")
 
 
 def compare(args: argparse.Namespace) -> list[Raced]:
@@ -71,9 +68,8 @@ def report(raced: list[Raced]) -> str:
     for name, runs, seconds in raced:
         test = runs.test[runs.best()]
         rate = RATES[runs.best()]
-        rows.append(
-            (name, f"{test.mean():.3f}", f"{test.std():.3f}", f"{rate:.1e}", f"{seconds:.1f}")
-        )
+        cells = f"{test.mean():.3f}", f"{test.std():.3f}", f"{rate:.1e}", f"{seconds:.1f}"
+        rows.append((name, *cells))
     return _tables.table((-24, 10, 8, 10, 8), rows)
 
 

@@ -35,9 +35,8 @@ class Choice(NamedTuple):
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
-    parser = _command.make_parser(
-        "subset", "Choose few columns of a table: POSS beside greedy forward selection."
-    )
+    about = "Choose few columns of a table: POSS beside greedy forward selection."
+    parser = _command.make_parser("subset", about)
     add = parser.add_argument
     add("--data", nargs="+", choices=DATA, default=DATA, help="tables of scikit-learn")
     add("--sizes", nargs="+", type=int, default=(4, 6, 8, 10, 12), help="columns to choose")

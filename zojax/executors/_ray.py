@@ -10,7 +10,7 @@ from typing import Any
 
 from zojax._evaluation import WorkerDied
 from zojax._evaluation.workers import unsendable
-from zojax.executors._restarted import restarted
+from zojax.executors._restarted import Call, restarted
 
 KEPT = 8  # functions in the object store
 START_SECONDS = 300.0  # in which nodes and workers may start
@@ -109,15 +109,15 @@ class _Tasks(Executor):
         self.task = module.remote(max_retries=retries, **options)(_caller(module))
         self.num_workers = _room(module, options) if num_workers is None else num_workers
         self.extra_calls = self.num_workers  # or else Ray gives each worker back after its call
-        self.running: set[_Call] = set()
-        self.waiting: deque[_Call] = deque()
+        self.running: set[Call] = set()
+        self.waiting: deque[Call] = deque()
         self.lock = Lock()
 
     def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
         if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
         reference = self.task.remote([self.sent(fun)], args, kwargs)
-        call = _Call(partial(self.module.cancel, reference, force=True))
+        call = Call(reference, lambda _: self.module.cancel(reference, force=True))
         with self.lock:
             self.waiting.append(call)
             self._begin()
@@ -135,7 +135,7 @@ class _Tasks(Executor):
             elif wait:
                 call.exception()
 
-    def _end(self, call: "_Call") -> None:
+    def _end(self, call: "Call") -> None:
         with self.lock:
             self.running.discard(call)
             if call in self.waiting:
@@ -160,40 +160,21 @@ class _Actor(Executor):
 
     def submit(self, fun: Callable, /, *args: Any, **kwargs: Any) -> Future:
         reference = self.handle.call.remote([self.sent(fun)], args, kwargs)
-        future: Future = Future()
-        reference.future().add_done_callback(partial(_pass_on, future, BrokenExecutor))
-        return future
+        call = Call(reference, lambda _: None)
+        reference.future().add_done_callback(partial(_pass_on, call, BrokenExecutor))
+        return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.module.kill(self.handle)
 
 
-class _Call(Future):
-    """A task. `cancel()` ends it even while it runs. `began`: at the latest; None while it waits."""
-
-    def __init__(self, kill: Callable[[], None]):
-        super().__init__()
-        self.kill = kill
-        self.began: float | None = None  # by time.monotonic
-
-    def cancel(self) -> bool:
-        was_cancelled, is_cancelled = self.cancelled(), super().cancel()
-        if is_cancelled and not was_cancelled:
-            self.kill()
-        return is_cancelled
-
-
-def _pass_on(call: Future, died: type[Exception], ended: Future) -> None:
+def _pass_on(call: Call, died: type[Exception], ended: Future) -> None:
     """Ends a call as Ray ended it, with the exception that the function raised."""
-    if not call.set_running_or_notify_cancel():
-        return
     error = ended.exception()
     if error is None:
-        call.set_result(ended.result())
-    elif (cause := getattr(error, "cause", None)) is not None:
-        call.set_exception(cause)
-    else:
-        call.set_exception(died(str(error)))
+        return call.end(ended.result())
+    cause = getattr(error, "cause", None)
+    call.end(error=died(str(error)) if cause is None else cause)
 
 
 def _caller(module: Any) -> Callable:

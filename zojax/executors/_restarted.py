@@ -74,8 +74,8 @@ class Restarted(Executor):
         self.factory, self.retries, self.kill, self._shutdown = factory, retries, kill, False
         self.slots = [_Slot(_checked(factory())) for _ in range(count)]
         self.num_workers = sum(slot.workers for slot in self.slots)
-        self.waiting: deque[_Call] = deque()
-        self.suspects: deque[_Call] = deque()  # of broken pools: each has a pool for itself
+        self.waiting: deque[Call] = deque()
+        self.suspects: deque[Call] = deque()  # of broken pools: each has a pool for itself
         self.events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.broken: BrokenExecutor | None = None
         self.thread = Thread(target=self._work, daemon=True)
@@ -90,7 +90,7 @@ class Restarted(Executor):
             raise self.broken
         if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        call = _Call(partial(fun, *args, **kwargs), self._when(self._abandon))
+        call = Call(partial(fun, *args, **kwargs), self._when(self._abandon))
         self.events.put(partial(self.waiting.append, call))
         return call
 
@@ -127,7 +127,7 @@ class Restarted(Executor):
         for slot in self.slots:
             slot.running.clear()
 
-    def _running(self) -> list["_Call"]:
+    def _running(self) -> list["Call"]:
         return [call for slot in self.slots for call in slot.running.values()]
 
     def _start_calls(self) -> None:
@@ -146,7 +146,7 @@ class Restarted(Executor):
                 call.began = time.monotonic() + (0.0 if slot.is_warm else self.start_seconds)
                 future.add_done_callback(self._when(self._end, slot))
 
-    def _queue_for(self, slot: "_Slot") -> "deque[_Call] | None":
+    def _queue_for(self, slot: "_Slot") -> "deque[Call] | None":
         """The next calls of a pool, if it has a free worker."""
         if not slot.running and self.suspects:
             return self.suspects
@@ -168,7 +168,7 @@ class Restarted(Executor):
         else:
             call.end(future.result())
 
-    def _replace(self, slot: "_Slot", calls: list["_Call"]) -> None:
+    def _replace(self, slot: "_Slot", calls: list["Call"]) -> None:
         """Makes a broken pool again. Of several calls, nothing tells which one broke it."""
         if len(calls) == 1:
             calls[0].deaths += 1
@@ -180,7 +180,7 @@ class Restarted(Executor):
                 self.suspects.append(call)
         self._renew(slot)
 
-    def _abandon(self, call: "_Call") -> None:
+    def _abandon(self, call: "Call") -> None:
         """Ends a cancelled call, with its pool if it runs."""
         for queue in (self.waiting, self.suspects):
             if call in queue:
@@ -199,7 +199,7 @@ class Restarted(Executor):
         self.kill(slot.pool)
         slot.pool, slot.is_warm = _checked(self.factory()), False
 
-    def _cancel(self, calls: Iterable["_Call"]) -> None:
+    def _cancel(self, calls: Iterable["Call"]) -> None:
         for call in list(calls):
             call.cancel()
 
@@ -209,15 +209,15 @@ class _Slot:
 
     def __init__(self, pool: Executor):
         self.pool, self.workers = pool, workers_of(pool) or 1
-        self.running: dict[Future, _Call] = {}
+        self.running: dict[Future, Call] = {}
         self.is_alone = False  # whether its call tolerates no other
         self.is_warm = False  # whether its worker has started
 
 
-class _Call(Future):
+class Call(Future):
     """A call. `cancel()` ends it even while it runs. `began`: at the latest; None while it waits."""
 
-    def __init__(self, call: partial, cancelled: Callable[["_Call"], None]):
+    def __init__(self, call: Any, cancelled: Callable[["Call"], Any]):
         super().__init__()
         self.call, self.notify, self.deaths = call, cancelled, 0
         self.began: float | None = None  # by time.monotonic

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from zojax._checks import require_count
 from zojax.lm._model import Model
 
 
@@ -58,8 +59,7 @@ def partition(
         layers = lora(model.params["layers"], jax.random.key(seed), rank, alpha, targets)
         return {"layers": layers}, model.params
     if params == "prefix":
-        if positions < 1:
-            raise ValueError(f"positions of a prefix must be 1 at least, got {positions}.")
+        require_count("positions", positions)
         if not hasattr(model.module, "extend"):
             raise ValueError("an encoder takes no prefix; train lora, norms or full.")
         return {"layers": prefix(model, model.params, np.asarray(tokens)[:positions])}, model.params

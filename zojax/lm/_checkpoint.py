@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 
 from zojax._keys import is_key, key_data
 from zojax.lm._extras import require
-from zojax.lm._files import parse_json, refusing
+from zojax.lm._files import FilePath, parse_json, refusing
 
 _NOTE = "zojax.lm.train"
 
@@ -32,7 +31,7 @@ class Run(NamedTuple):
     outputs: dict[int, np.ndarray]
 
 
-def write(path: str | PathLike, run: Run, note: Any) -> None:
+def write(path: FilePath, run: Run, note: Any) -> None:
     """Writes a checkpoint; a kill leaves the old file or the new one."""
     path = pathlib.Path(path).expanduser()
     tensors = {name: np.asarray(leaf) for name, leaf in _named(run.params, run.state)}
@@ -46,7 +45,7 @@ def write(path: str | PathLike, run: Run, note: Any) -> None:
     os.replace(part, path)
 
 
-def read(path: str | PathLike, params: Any, state: Any) -> Run:
+def read(path: FilePath, params: Any, state: Any) -> Run:
     """The run of a checkpoint, for parameters and a state of these shapes.
 
     Raises ValueError for another file, and for another model, trained part or optimizer.
@@ -73,7 +72,7 @@ def read(path: str | PathLike, params: Any, state: Any) -> Run:
     return Run(params, state, losses, dict(sorted(outputs.items())))
 
 
-def checkpoint_note(path: str | PathLike) -> tuple[Any, int]:
+def checkpoint_note(path: FilePath) -> tuple[Any, int]:
     """The note and the number of steps of a checkpoint of `zojax.lm.train`; `(None, 0)` without a file.
 
     Raises ValueError for another file.

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
 import reprlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
+FilePath: TypeAlias = str | os.PathLike[str]
 SHOWN = 60  # characters of a value that an error quotes
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from os import PathLike
 from typing import Any
 
 import jax
@@ -19,10 +18,12 @@ import numpy as np
 import optax
 
 from zojax import trajectory
+from zojax._checks import require_count
 from zojax._transform import ZerothOrder, metrics_of
 from zojax.lm import _checkpoint
 from zojax.lm._checkpoint import Run
 from zojax.lm._extras import require
+from zojax.lm._files import FilePath
 from zojax.lm._trained import Trained, TrainProgress
 from zojax.lm.tasks._task import Batch, Task
 
@@ -44,11 +45,11 @@ def train(
     steps: int,
     batches: Iterator[Batch],
     evaluated: list[Batch],
-    log: str | PathLike | None = None,
+    log: FilePath | None = None,
     objective: str = "nll",
     note: Any = None,
     every: int | None = None,
-    checkpoint: str | PathLike | None = None,
+    checkpoint: FilePath | None = None,
     callback: Callable[[TrainProgress], Any] | None = None,
 ) -> Trained:
     """Trains `steps` steps and evaluates before, in between and after.
@@ -88,8 +89,8 @@ def train(
     """
     if log is not None and checkpoint is not None:
         raise ValueError(f"give a log or a checkpoint, not both, got {log} and {checkpoint}.")
-    if every is not None and every < 1:
-        raise ValueError(f"every must be 1 at least, got {every}.")
+    if every is not None:
+        require_count("every", every)
     step, evaluate = make_step(task.objectives[objective], tx), _evaluation(task, evaluated)
     stops = {0, steps // 2, steps} if every is None else {*range(0, steps, every), steps}
     labels = np.concatenate([batch["label"] for batch in evaluated])
@@ -136,7 +137,7 @@ def train(
     return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
 
 
-def _kept(checkpoint: str | PathLike | None, params: Any, state: Any) -> Run:
+def _kept(checkpoint: FilePath | None, params: Any, state: Any) -> Run:
     """The run of a checkpoint; a new one without."""
     if checkpoint is None or not pathlib.Path(checkpoint).expanduser().exists():
         return Run(params, state, [], {})

@@ -134,10 +134,7 @@ def _folder_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
             for old in path.parent.glob(f"{_PARTS}*"):
                 shutil.rmtree(old, ignore_errors=True)
         try:
-            beside = tempfile.TemporaryDirectory(
-                prefix=_PARTS, dir=path.parent, ignore_cleanup_errors=True
-            )
-            with beside as folder:
+            with tempfile.TemporaryDirectory("", _PARTS, path.parent, True) as folder:
                 yield pathlib.Path(folder)
         except OSError as error:  # a full disk, a folder without permission
             raise AssetError(

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.noise._bits import scramble, standard_normal, uniform
-from zojax.noise._factored import Factored
-from zojax.noise._objects import RowNoise, row_noise
+from zojax.noise._objects import Wrapped, row_noise
 from zojax.noise._seeds import Seed
 from zojax.noise._sources import Words
 
@@ -77,21 +76,10 @@ def moved(entries: jax.Array, moves: jax.Array, dtype, bits: int) -> jax.Array:
 
 @partial(jax.tree_util.register_dataclass, data_fields=["noise"], meta_fields=["bits"])
 @dataclass(frozen=True)
-class LatticeNoise:
+class LatticeNoise(Wrapped):
     """Moves of an array of bytes. `zojax.implicit` moves each entry that stays in its range."""
 
-    noise: RowNoise
     bits: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.noise.shape
-
-    def dense(self) -> jax.Array:
-        return self.noise.dense()
-
-    def factored(self) -> Factored:
-        return self.noise.factored()
 
 
 def lattice_noise(leaf: jax.Array, seed: Seed, sigma: jax.Array | float) -> LatticeNoise:

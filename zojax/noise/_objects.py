@@ -79,17 +79,29 @@ class StoredNoise:
         return of_values(self.values)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise", "mask"], meta_fields=[])
 @dataclass(frozen=True)
-class MaskedNoise:
-    """mask * noise, elementwise."""
+class Wrapped:
+    """Noise around other noise, whose shape, entries and factors it hands on."""
 
     noise: Noise
-    mask: jax.Array
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.noise.shape
+
+    def dense(self) -> jax.Array:
+        return self.noise.dense()
+
+    def factored(self) -> Factored:
+        return factored(self.noise)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["noise", "mask"], meta_fields=[])
+@dataclass(frozen=True)
+class MaskedNoise(Wrapped):
+    """mask * noise, elementwise."""
+
+    mask: jax.Array
 
     def dense(self) -> jax.Array:
         return jnp.where(self.mask, self.noise.dense(), 0)
@@ -101,15 +113,10 @@ class MaskedNoise:
 
 @partial(jax.tree_util.register_dataclass, data_fields=["noise", "scale"], meta_fields=[])
 @dataclass(frozen=True)
-class ScaledNoise:
+class ScaledNoise(Wrapped):
     """scale * noise, for an array of the leaf's shape."""
 
-    noise: Noise
     scale: jax.Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.noise.shape
 
     def dense(self) -> jax.Array:
         return self.scale.astype(jnp.float32) * self.noise.dense()
@@ -168,21 +175,10 @@ class LowRankNoise:
 
 @partial(jax.tree_util.register_dataclass, data_fields=["noise", "first"], meta_fields=[])
 @dataclass(frozen=True)
-class LateNoise:
+class LateNoise(Wrapped):
     """Noise that is zero in the first `first` entries of its first axis, an int32 scalar."""
 
-    noise: RowNoise | ScaledNoise
     first: jax.Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.noise.shape
-
-    def dense(self) -> jax.Array:
-        return self.noise.dense()
-
-    def factored(self) -> Factored:
-        return self.noise.factored()
 
 
 def factored(noise: Noise) -> Factored:

@@ -1,5 +1,7 @@
 """AGZO = matrices in the span of their inputs x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -43,9 +45,7 @@ def agzo(
       num_directions: N.
       rank: k.
       refresh: steps with the same A; the paper's 1.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -64,12 +64,6 @@ def agzo(
     [True, False, False]
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.input_span(rank, refresh),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(directions.input_span(rank, refresh), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,5 +1,7 @@
 """ARS = normal x central x top, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def ars(
       num_directions: N; a step is 2 N evaluations.
       num_top: b; half of N by default, at least one.
       direction: `directions.normal()` by default.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -66,15 +66,9 @@ def ars(
     b = max(1, n // 2) if num_top is None else require_count("num_top", num_top)
     if b > n:
         raise ValueError(f"num_top must be at most num_directions = {n}, got {b}.")
-    source = estimator(
-        directions.normal() if direction is None else direction,
-        shaping=shaping.top(b),
-        mu=mu,
-        num_directions=n,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.normal() if direction is None else direction
+    source = sampled(direction, shaping=shaping.top(b), mu=mu, num_directions=n)
 
     def rate(step):
         """The estimate divides by 2 mu, the paper's sum does not."""

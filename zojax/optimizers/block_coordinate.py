@@ -1,5 +1,7 @@
 """MeZO-BCD = signs in one block of layers after the other x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def block_coordinate(
       mu: smoothing radius, a float or a schedule.
       num_directions: N.
       layer_of: numbers the blocks, see `directions.layers`; by default each leaf is one.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -59,12 +59,6 @@ def block_coordinate(
     [True, False]
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.layers_in_turn(layer_of),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(directions.layers_in_turn(layer_of), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

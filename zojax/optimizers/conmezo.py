@@ -1,5 +1,7 @@
 """ConMeZO = a cone around a momentum x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -41,9 +43,7 @@ def conmezo(
       momentum: beta.
       direction: of z; `directions.rademacher()` by default, whose norm is exactly :math:`\sqrt d`. For
         other directions the norm is taken to be that.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -62,12 +62,7 @@ def conmezo(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.cone(angle, momentum, direction),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    cone = directions.cone(angle, momentum, direction)
+    source = sampled(cone, mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,6 +1,7 @@
 """Coordinate descent = coordinate x forward (or central), then sgd on the sum."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -42,9 +43,7 @@ def coordinate_descent(
       mu: radius of one coordinate, a float or a schedule.
       num_coordinates: \|S\|, at most d.
       stencil: `stencils.forward()` by default, as in the paper; `stencils.central()` takes 2 \|S\|.
-      batch_size: coordinates evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -64,15 +63,9 @@ def coordinate_descent(
     """
     require_rate("learning_rate", learning_rate)
     n = require_count("num_coordinates", num_coordinates)
-    source = estimator(
-        _unit(directions.coordinate()),
-        stencils.forward() if stencil is None else stencil,
-        mu=mu,
-        num_directions=n,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    stencil = stencils.forward() if stencil is None else stencil
+    source = sampled(_unit(directions.coordinate()), stencil, mu=mu, num_directions=n)
     # The estimate is a mean over the coordinates, the formula a sum.
     return zeroth_order(optax.chain(optax.scale(n), optax.sgd(learning_rate)), source, key)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import optax
@@ -61,9 +62,7 @@ def eggroll(
         with `in_axes`. The mean of each group is subtracted, as `shaping.standardize_groups` does.
       optimizer: makes an optax transformation of the learning rate, as `optax.adam`.
       direction: `directions.low_rank(rank)` by default: signs, cheaper than the paper's normal factors.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       in_axes: arguments of the loss with one slice a direction, see `zojax.estimator`.
       key: of the run.
 
@@ -92,17 +91,10 @@ def eggroll(
             f"population must be a multiple of the stencil's {points} points away from x, got {population}."
         )
     n = population // points
-    source = estimator(
-        directions.low_rank(rank) if direction is None else direction,
-        stencil,
-        _shaping(shaping, group_size, n),
-        mu=mu,
-        num_directions=n,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-        in_axes=in_axes,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.low_rank(rank) if direction is None else direction
+    choices = direction, stencil, _shaping(shaping, group_size, n)
+    source = sampled(*choices, mu=mu, num_directions=n, in_axes=in_axes)
 
     def scale(step):
         """The estimate is a mean over mu."""

@@ -1,5 +1,7 @@
 """Forward gradient = normal x the derivative along it, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def forward_gradient(
       num_directions: N.
       momentum: decay of `optax.trace`; None keeps no state.
       direction: `directions.normal()` by default, as in the paper.
-      batch_size: directions at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -58,13 +58,7 @@ def forward_gradient(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.normal() if direction is None else direction,
-        stencils.forward(),
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-        linearize=True,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.normal() if direction is None else direction
+    source = sampled(direction, stencils.forward(), num_directions=num_directions, linearize=True)
     return zeroth_order(optax.sgd(learning_rate, momentum), source, key)

@@ -1,5 +1,7 @@
 """FZOO = rademacher x forward x differences over their std, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -36,9 +38,7 @@ def fzoo(
       mu: smoothing radius, a float or a schedule.
       num_directions: N, at least 2.
       direction: `directions.rademacher()` by default, as in the paper.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,14 +60,7 @@ def fzoo(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        direction,
-        stencils.forward(),
-        shaping.unit_std(),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    choices = direction, stencils.forward(), shaping.unit_std()
+    source = sampled(*choices, mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,5 +1,7 @@
 """Guided ES = guided normals x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -41,9 +43,7 @@ def guided_es(
       history: k.
       alpha: share of the full space; the paper's 0.5.
       momentum: decay of `optax.trace`; None keeps no more state.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -61,12 +61,6 @@ def guided_es(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.guided(history, alpha),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(directions.guided(history, alpha), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate, momentum), source, key)

@@ -1,5 +1,7 @@
 """HiZOO = pairs scaled by curvature x forward, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def hizoo(
       num_pairs: P; the paper's 1.
       smoothing: alpha, the weight of a step's curvature.
       floor: least h, positive.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -59,13 +59,7 @@ def hizoo(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.curvature(smoothing, floor),
-        stencils.forward(),
-        mu=mu,
-        num_directions=2 * require_count("num_pairs", num_pairs),
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    curvature, n = directions.curvature(smoothing, floor), 2 * require_count("num_pairs", num_pairs)
+    source = sampled(curvature, stencils.forward(), mu=mu, num_directions=n)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,5 +1,7 @@
 """LeZO = signs in a random part of the layers x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def lezo(
       num_directions: N.
       sparsity: share of layers that do not move, in [0, 1).
       layer_of: numbers the layers, see `directions.layers`; by default each leaf is one.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,12 +60,7 @@ def lezo(
     [False, True]
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.layers(require_fraction("1 - sparsity", 1 - sparsity), layer_of),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    layers = directions.layers(require_fraction("1 - sparsity", 1 - sparsity), layer_of)
+    source = sampled(layers, mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,6 +1,7 @@
 """LOZO = matrices with one fixed factor x central, then sgd."""
 
 import math
+from functools import partial
 
 import jax
 import optax
@@ -43,9 +44,7 @@ def lozo(
       rank: r; the paper's 1 to 8.
       refresh: steps with the same V; the paper's 50 to 100.
       momentum: of U, see `lozo_m`.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -66,18 +65,11 @@ def lozo(
     require_rate("learning_rate", learning_rate)
     direction = directions.subspace(rank, "right", refresh, "normal", momentum)
 
-    def radius(step):
-        """The direction is U V' / sqrt(r), the paper's step U V'."""
-        return math.sqrt(rank) * (mu(step) if callable(mu) else mu)
+    # The direction is U V' / sqrt(r), the paper's step U V'.
+    radius = (lambda step: math.sqrt(rank) * mu(step)) if callable(mu) else math.sqrt(rank) * mu
 
-    source = estimator(
-        direction,
-        mu=radius if callable(mu) else radius(0),
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(direction, mu=radius, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)
 
 
@@ -110,9 +102,7 @@ def lozo_m(
       rank: r.
       refresh: steps with the same V.
       momentum: beta.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -130,15 +120,5 @@ def lozo_m(
     >>> updates.shape
     (4, 3)
     """
-    return lozo(
-        learning_rate,
-        mu,
-        num_directions,
-        rank,
-        refresh,
-        momentum,
-        batch_size,
-        axis_name,
-        update,
-        key,
-    )
+    spread = batch_size, axis_name, update
+    return lozo(learning_rate, mu, num_directions, rank, refresh, momentum, *spread, key)

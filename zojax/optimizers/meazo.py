@@ -1,5 +1,6 @@
 """MEAZO = rademacher x central, then sgd over the root of one running scalar."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -50,9 +51,7 @@ def meazo(
       decay: beta.
       eps: added to the root.
       direction: `directions.rademacher()` by default.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -70,14 +69,8 @@ def meazo(
     Array([0.1, 0.1, 0.1], dtype=float32)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        direction,
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(direction, mu=mu, num_directions=num_directions)
     scale = optax.GradientTransformationExtraArgs(_init, _updating(decay, eps))
     inner = optax.chain(scale, optax.scale_by_learning_rate(learning_rate))
     return zeroth_order(inner, source, key)

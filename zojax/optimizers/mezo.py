@@ -1,5 +1,6 @@
 """MeZO = rademacher (or normal) x central x no shaping, then sgd."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -42,9 +43,7 @@ def mezo(
         `lambda params: jax.tree.map(lambda p: p.ndim > 1, params)`; stacked layers have an axis more.
       direction: `directions.rademacher()` by default. It is cheaper than the paper's
         `directions.normal()`, with less variance.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -67,12 +66,6 @@ def mezo(
     inner = optax.sgd(learning_rate)
     if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
         inner = optax.chain(optax.add_decayed_weights(weight_decay, mask), inner)
-    source = estimator(
-        direction,
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(direction, mu=mu, num_directions=num_directions)
     return zeroth_order(inner, source, key)

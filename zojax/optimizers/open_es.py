@@ -1,5 +1,7 @@
 """OpenES = normal x central (antithetic pairs) x centered_ranks, then adam with weight decay."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -33,9 +35,7 @@ def open_es(
       population: evaluations a step; even.
       weight_decay: lambda of AdamW.
       direction: `directions.normal()` by default; `directions.low_rank()` gives EGGROLL's population.
-      batch_size: pairs evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -61,13 +61,8 @@ def open_es(
     population = require_count("population", population)
     if population % 2:
         raise ValueError(f"population must be even, for antithetic pairs, got {population}.")
-    source = estimator(
-        directions.normal() if direction is None else direction,
-        shaping=shaping.centered_ranks(),
-        mu=mu,
-        num_directions=population // 2,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.normal() if direction is None else direction
+    choices = direction, None, shaping.centered_ranks()
+    source = sampled(*choices, mu=mu, num_directions=population // 2)
     return zeroth_order(optax.adamw(learning_rate, weight_decay=weight_decay), source, key)

@@ -272,16 +272,14 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
         return noise.bytes_of(after, leaf.dtype, like.bits)
 
     most = max(1, min(len(rows), _AT_ONCE // width))
-    at_once = next(
-        n for n in range(most, 0, -1) if len(rows) % n == 0
-    )  # a rest would copy the leaf
+    # A rest would copy the leaf.
+    at_once = next(n for n in range(most, 0, -1) if len(rows) % n == 0)
 
     def write(i, rows):
         numbers = jnp.uint32(i * at_once) + jnp.arange(at_once, dtype=jnp.uint32)
         block = jax.lax.dynamic_slice_in_dim(rows, i * at_once, at_once)
-        return jax.lax.dynamic_update_slice_in_dim(
-            rows, jax.vmap(of_row)(numbers, block), i * at_once, 0
-        )
+        moved = jax.vmap(of_row)(numbers, block)
+        return jax.lax.dynamic_update_slice_in_dim(rows, moved, i * at_once, 0)
 
     new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
     return jnp.reshape(new, leaf.shape) - leaf

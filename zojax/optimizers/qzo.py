@@ -1,6 +1,7 @@
 """QZO = signs on the scales of a quantised model x central x clipped coefficients, then sgd."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -48,9 +49,7 @@ def qzo(
       mask: which leaves are scales, as in `directions.masked`; by default those with the name `scales`, as
         in `zojax.lm.Quantized`. All other parameters stay as they are.
       direction: `directions.rademacher()` by default, cheaper than the paper's `directions.normal()`.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -70,15 +69,9 @@ def qzo(
     """
     require_rate("learning_rate", learning_rate)
     base = directions.rademacher() if direction is None else direction
-    source = estimator(
-        directions.masked(base, _is_scale if mask is None else mask),
-        shaping=shaping.clip(clip),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    scales = directions.masked(base, _is_scale if mask is None else mask)
+    source = sampled(scales, shaping=shaping.clip(clip), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)
 
 

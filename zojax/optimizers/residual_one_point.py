@@ -1,5 +1,7 @@
 """Residual feedback = normal x one_point_residual, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -37,9 +39,7 @@ def residual_one_point(
       mu: smoothing radius, a float or a schedule.
       num_directions: N.
       direction: `directions.normal()` by default, as in the paper.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -58,13 +58,7 @@ def residual_one_point(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.normal() if direction is None else direction,
-        stencils.one_point_residual(),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.normal() if direction is None else direction
+    source = sampled(direction, stencils.one_point_residual(), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

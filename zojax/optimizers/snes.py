@@ -1,5 +1,7 @@
 """SNES = separable normals x one_point x nes_utilities, then sgd in units of their scale."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -37,9 +39,7 @@ def snes(
       population: P; the paper's default is :math:`4 + \lfloor 3 \ln d \rfloor`.
       learning_rate: eta of the mean.
       scale_rate: eta_sigma; :math:`(3 + \ln d) / (5 \sqrt d)` by default.
-      batch_size: members evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,15 +60,8 @@ def snes(
     require_positive("mu", mu)
     require_rate("learning_rate", learning_rate)
     n = require_count("population", population)
-    source = estimator(
-        directions.separable(scale_rate),
-        stencils.one_point(),
-        shaping.nes_utilities(),
-        mu=mu,
-        num_directions=n,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    choices = directions.separable(scale_rate), stencils.one_point(), shaping.nes_utilities()
+    source = sampled(*choices, mu=mu, num_directions=n)
     # The estimate divides by N mu.
     return zeroth_order(optax.sgd(learning_rate * n * mu**2), source, key)

@@ -1,5 +1,7 @@
 """Sparse-MeZO = the small weights x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -39,9 +41,7 @@ def sparse_mezo(
       num_directions: N.
       sparsity: share of weights that do not move, in [0, 1).
       direction: of s; `directions.rademacher()` by default, the paper's is normal.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -60,12 +60,7 @@ def sparse_mezo(
     (3,)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.small_weights(require_fraction("1 - sparsity", 1 - sparsity), direction),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    small = directions.small_weights(require_fraction("1 - sparsity", 1 - sparsity), direction)
+    source = sampled(small, mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

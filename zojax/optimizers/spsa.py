@@ -1,5 +1,7 @@
 """SPSA = rademacher x central with Spall's gain sequences, then sgd."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,9 +39,7 @@ def spsa(
       gamma: decay of the radius.
       num_directions: N.
       direction: `directions.rademacher()` by default; SPSA needs E|1/z| finite, so not the normal.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -72,12 +72,6 @@ def spsa(
     def rate(k):
         return a / (jnp.float32(k) + 1 + A) ** alpha
 
-    source = estimator(
-        direction,
-        mu=radius,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(direction, mu=radius, num_directions=num_directions)
     return zeroth_order(optax.sgd(rate), source, key)

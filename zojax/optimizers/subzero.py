@@ -1,5 +1,7 @@
 """SubZero = matrices between two fixed orthonormal bases x central, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -38,9 +40,7 @@ def subzero(
       num_directions: N.
       rank: r; the paper's 24 to 48.
       refresh: steps in one subspace; the paper's 500 to 2,000.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -59,12 +59,7 @@ def subzero(
     (4, 3)
     """
     require_rate("learning_rate", learning_rate)
-    source = estimator(
-        directions.subspace(rank, "both", refresh),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    direction = directions.subspace(rank, "both", refresh)
+    source = sampled(direction, mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

@@ -1,5 +1,7 @@
 """ZO-Muon = matrices with one fixed orthonormal factor x forward, orthogonalised, then sgd."""
 
+from functools import partial
+
 import jax
 import optax
 
@@ -40,9 +42,7 @@ def zo_muon(
       num_directions: N; the paper's q.
       rank: r.
       refresh: steps with the same P.
-      batch_size: directions evaluated at once, see `zojax.estimator`.
-      axis_name: of a mesh axis over which directions are spread, see `zojax.estimator`.
-      update: "scalars" or "sliced" over the axis, see `zojax.estimator`.
+      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
       key: of the run.
 
     Returns:
@@ -62,13 +62,6 @@ def zo_muon(
     """
     require_rate("learning_rate", learning_rate)
     direction = directions.subspace(rank, "left", refresh, transform=directions.newton_schulz)
-    source = estimator(
-        direction,
-        stencils.forward(),
-        mu=mu,
-        num_directions=num_directions,
-        batch_size=batch_size,
-        axis_name=axis_name,
-        update=update,
-    )
+    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
+    source = sampled(direction, stencils.forward(), mu=mu, num_directions=num_directions)
     return zeroth_order(optax.sgd(learning_rate), source, key)

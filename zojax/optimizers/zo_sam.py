@@ -70,13 +70,11 @@ def zo_sam(
     return zeroth_order(optax.sgd(learning_rate, momentum), source, key)
 
 
-def _estimate(
-    source: Estimator, rho: float, key, fun, params: PyTree, *args, **options
-) -> Estimate:
+def _estimate(source: Estimator, rho: float, key, fun, params: PyTree, *args, **more) -> Estimate:
     """`Estimator.estimate` at the shifted point."""
     key = as_key(key)
     own = noise.fold_in(jax.random.clone(key), 2**32 - 3)  # a child of no other use
-    first = source.estimate(own, fun, params, *args, **{**options, "dtype": jnp.float32})
+    first = source.estimate(own, fun, params, *args, **{**more, "dtype": jnp.float32})
     floats = [g for g in jax.tree.leaves(first.grads) if is_float(g)]
     norm = optax.tree.norm(floats)
     scale = jnp.where(norm > 0, rho / jnp.where(norm > 0, norm, 1), 0)
@@ -85,7 +83,7 @@ def _estimate(
         return (scale * g).astype(g.dtype) if is_float(g) else g
 
     shifted = apply_updates(params, jax.tree.map(shift, first.grads))
-    return source.estimate(key, fun, shifted, *args, **options)
+    return source.estimate(key, fun, shifted, *args, **more)
 
 
 def _refuse(*args, **kwargs):

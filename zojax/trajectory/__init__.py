@@ -12,22 +12,15 @@ parameters again, to the bit, without a loss or data. `resume` continues a run t
     params = replay(params0, tx, load(path))
 """
 
-from zojax.trajectory._files import load, save
-from zojax.trajectory._log import Log, truncate
-from zojax.trajectory._merge import merge
-from zojax.trajectory._notes import note_of, require_note
-from zojax.trajectory._recorder import Recorder
-from zojax.trajectory._replay import replay, resume
+from zojax.trajectory._files import load as load
+from zojax.trajectory._files import save as save
+from zojax.trajectory._log import Log as Log
+from zojax.trajectory._log import truncate as truncate
+from zojax.trajectory._merge import merge as merge
+from zojax.trajectory._notes import note_of as note_of
+from zojax.trajectory._notes import require_note as require_note
+from zojax.trajectory._recorder import Recorder as Recorder
+from zojax.trajectory._replay import replay as replay
+from zojax.trajectory._replay import resume as resume
 
-__all__ = [
-    "Log",
-    "Recorder",
-    "load",
-    "merge",
-    "note_of",
-    "replay",
-    "require_note",
-    "resume",
-    "save",
-    "truncate",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -121,15 +121,13 @@ def parse(data: bytes, path) -> Parsed:
     version = int.from_bytes(data[len(MAGIC) : position - 4], "little")
     length = int.from_bytes(data[position - 4 : position], "little")
     if version > VERSION:
-        raise ValueError(
-            f"{path} has version {version}, this zojax reads up to {VERSION}: install a newer one."
-        )
+        known = f"this zojax reads up to {VERSION}: install a newer one."
+        raise ValueError(f"{path} has version {version}, {known}")
     stop = position + length
     checksum = zlib.crc32(data[:stop])
     if data[stop : stop + 4] != struct.pack("<I", checksum):
-        raise ValueError(
-            f"{path} is corrupt: the checksum of its header is wrong. Without it no step can be read."
-        )
+        what = "the checksum of its header is wrong. Without it no step can be read."
+        raise ValueError(f"{path} is corrupt: {what}")
     header = json.loads(zlib.decompress(data[position:stop]))
     return _parse_records(header, data, stop + 4, checksum, path)
 

@@ -33,10 +33,9 @@ class OnDisk(io.FileIO):
         super().__init__(path, "a+b")
         self.path, self.folder, self.sent = path.absolute(), _folder(path), 0
         try:
-            lock(
-                self,
-                f"{path} is being recorded by another recorder; close it, or choose another path.",
-            )
+            busy = "is being recorded by another recorder; close it, or choose another path."
+            lock(self, f"{path} {busy}")
+            lock(self, busy)
         except BaseException:
             self.close()
             raise

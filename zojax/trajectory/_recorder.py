@@ -172,10 +172,8 @@ class Recorder:
         self._require_open()
         self._require_step(state, coefficients)
         data = np.asarray(jax.random.key_data(state.rng_key)).tolist()
-        steps, key = (
-            len(coefficients),
-            {"impl": str(jax.random.key_impl(state.rng_key)), "data": data},
-        )
+        key = {"impl": str(jax.random.key_impl(state.rng_key)), "data": data}
+        steps = len(coefficients)
         if not steps:
             return
         before = int(state.count) - steps
@@ -203,8 +201,9 @@ class Recorder:
     def _require_step(self, state: ZerothOrderState, coefficients: np.ndarray) -> None:
         """Raises ValueError unless the state is of one run, after a step of this optimizer."""
         if np.ndim(state.count):
+            shape = np.shape(state.count)
             raise ValueError(
-                f"a log is of one run, but the state is of {np.shape(state.count)}: record them apart."
+                f"a log is of one run, but the state is of {shape}: record them apart."
             )
         if not int(state.count):
             raise ValueError("no step was taken yet: append the state that an update returns.")
@@ -256,12 +255,8 @@ class Recorder:
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
-        self._state = at._replace(
-            size=at.size + len(data),
-            checksum=checksum,
-            unfinished=b"",
-            pending=pending,
-        )
+        size = at.size + len(data)
+        self._state = at._replace(size=size, checksum=checksum, unfinished=b"", pending=pending)
         self._file.publish(self._state.size)
 
     def _require_open(self) -> None:

@@ -79,9 +79,7 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
     require_log(log)
     _identity.check(log.header, _identity.identify(tx, params))
     if log.start:
-        raise ValueError(
-            f"the log begins after step {log.start}: merge it with the log of the steps before."
-        )
+        raise ValueError(f"the log begins after step {log.start}: merge it with the one before.")
     here, seals = _identity.placements(params), digests(log)
     if not seals and log.header["made_with"] != _identity.made_with():
         warnings.warn(

@@ -5,27 +5,24 @@ import warnings
 import cma
 import numpy as np
 
+# It runs until the budget is spent: no restarts, and no early end on small differences.
+NO_ENDS = {"tolfun": 0, "tolfunhist": 0, "tolx": 0, "tolflatfitness": np.inf}
+NO_ENDS |= {"tolstagnation": np.inf}
+
+
+def options_of(box, budget, seed, bounded=True) -> dict:
+    bounds = [list(box.lo), list(box.hi)] if bounded else [None, None]
+    options = {"bounds": bounds, "CMA_stds": box.hi - box.lo}
+    return options | {"maxfevals": budget, "seed": seed + 1, "verbose": -9}
+
 
 def run(fun, box, budget, seed, bounded=True):
     """Unbounded: the box is only where it starts."""
-    rng = np.random.default_rng(seed)
-    options = {
-        "bounds": [list(box.lo), list(box.hi)] if bounded else [None, None],
-        "maxfevals": budget,
-        "seed": seed + 1,
-        "verbose": -9,
-        "CMA_stds": box.hi - box.lo,
-        "CMA_diagonal": box.dim > 200,
-        # It runs until the budget is spent: no restarts, and no early end on small differences.
-        "tolfun": 0,
-        "tolfunhist": 0,
-        "tolx": 0,
-        "tolflatfitness": np.inf,
-        "tolstagnation": np.inf,
-    }
+    start = np.random.default_rng(seed).uniform(box.lo, box.hi)
+    options = options_of(box, budget, seed, bounded) | NO_ENDS | {"CMA_diagonal": box.dim > 200}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        es = cma.CMAEvolutionStrategy(rng.uniform(box.lo, box.hi), 0.25, options)
+        es = cma.CMAEvolutionStrategy(start, 0.25, options)
         while es.countevals < budget:
             points = es.ask()
             es.tell(points, [fun(x) for x in points])

@@ -1,24 +1,21 @@
-"""pycma with BIPOP restarts, sigma a quarter of the range, and its own ends of a run."""
+"""pycma with BIPOP restarts, sigma a quarter of the range, integers, and its own ends of a run."""
 
 import warnings
 
 import cma
 import numpy as np
 
+from benchmarks.contestants.searches.pycma import options_of
+
 
 def run(fun, box, budget, seed):
-    rng = np.random.default_rng(seed)
+    rng, options = np.random.default_rng(seed), options_of(box, budget, seed)
+    start, whole = lambda: rng.uniform(box.lo, box.hi), box.kind != "c"
+    options |= {"integer_variables": list(np.flatnonzero(whole))}
 
-    def start():
-        return rng.uniform(box.lo, box.hi)
+    def value(x):
+        return fun(np.where(whole, np.clip(np.round(x), box.lo, box.hi), x))
 
-    options = {
-        "bounds": [list(box.lo), list(box.hi)],
-        "maxfevals": budget,
-        "seed": seed + 1,
-        "verbose": -9,
-        "CMA_stds": box.hi - box.lo,
-    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return cma.fmin2(fun, start, 0.25, options, restarts=9, bipop=True)[0]
+        return cma.fmin2(value, start, 0.25, options, restarts=9, bipop=True)[0]

@@ -9,13 +9,10 @@ tune = pytest.importorskip("ray.tune")
 adapters = pytest.importorskip("zojax.search.adapters")
 pytestmark = pytest.mark.slow  # Ray takes seconds to import, and is no test dependency
 
+ACT = tune.choice(["a", None])
 CONFIG = {
     "lr": tune.loguniform(1e-4, 1),
-    "net": {
-        "width": tune.randint(2, 9),
-        "depth": tune.qrandint(2, 8, 2),
-        "act": tune.choice(["a", None]),
-    },
+    "net": {"width": tune.randint(2, 9), "depth": tune.qrandint(2, 8, 2), "act": ACT},
     "rate": tune.quniform(0, 1, 0.25),
     "fixed": 7,
     "ours": search.integers(0, 3),
@@ -62,13 +59,8 @@ def test_it_finds_the_best_configuration():
 
 
 def test_modes_failures_and_given_configurations():
-    best = {
-        "lr": 0.01,
-        "net": {"width": 5, "depth": 4, "act": None},
-        "rate": 0.5,
-        "fixed": 7,
-        "ours": 0,
-    }
+    net = {"width": 5, "depth": 4, "act": None}
+    best = {"lr": 0.01, "net": net, "rate": 0.5, "fixed": 7, "ours": 0}
     own = searcher(mode="max", points_to_evaluate=[best])
     assert own.suggest("first") == best
     own.on_trial_complete("first", {"loss": 3.0})

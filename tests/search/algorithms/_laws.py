@@ -40,13 +40,9 @@ MIXED = search.space(
     }
 )
 CONTINUUM = search.space({"x": search.uniform(-1, 2, (5,)), "rate": search.log_uniform(1e-3, 1)})
-DISCRETE = search.space(
-    {
-        "flags": search.choice([0, 1], (5,)),
-        "kinds": search.choice([1, 2, 3], (6,)),
-        "rate": search.ordered([0.001, 0.01, 0.1, 1.0]),
-    }
-)
+FLAGS, KINDS = search.choice([0, 1], (5,)), search.choice([1, 2, 3], (6,))
+RATE = search.ordered([0.001, 0.01, 0.1, 1.0])
+DISCRETE = search.space({"flags": FLAGS, "kinds": KINDS, "rate": RATE})
 SUBSETS = search.space(search.subset(40, max_size=3))
 WIDE = search.space({"x": search.uniform(-1, 2, (40,)), "rate": search.log_uniform(1e-3, 1)})
 STEPS, BUDGET = 20, 60

@@ -50,10 +50,7 @@ def test_one_at_a_time_it_is_sracos():
     def fun(p):
         return jnp.abs(p["x"] - 0.3) + p["k"] % 7
 
-    runs = [
-        search.minimize(fun, SPACE, algorithm, budget=60, key=0)
-        for algorithm in (ALGORITHM, search.sracos())
-    ]
+    runs = [search.minimize(fun, SPACE, a, budget=60, key=0) for a in (ALGORITHM, search.sracos())]
     np.testing.assert_array_equal(runs[0].history.values, runs[1].history.values)
 
 
@@ -89,8 +86,3 @@ def test_one_ask_too_many_replaces_the_oldest():
     state = TELL(state, jnp.asarray([asked[0]]), jnp.array([1.0]))  # known, but not under way
     np.testing.assert_array_equal(state.pending, before)
     assert ALGORITHM.best(state)[1] == 1
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="in_flight must be at least 1"):
-        search.asracos(in_flight=0)

@@ -40,11 +40,8 @@ def test_eight_workers_search_well(fun, bar):
 
 @pytest.mark.parametrize("budget", [3, 50, 300])
 def test_batches_in_mixed_spaces(budget):
-    space = {
-        "x": search.uniform(-1, 1, (2,)),
-        "n": search.integers(0, 9),
-        "kind": search.choice(["a", "b", "c"]),
-    }
+    space = {"x": search.uniform(-1, 1, (2,)), "n": search.integers(0, 9)}
+    space["kind"] = search.choice(["a", "b", "c"])
 
     def fun(p):
         return float(np.sum(np.square(p["x"] - 0.2)) + abs(p["n"] - 7) + (p["kind"] != "c"))
@@ -70,8 +67,3 @@ def test_copies_join_their_moves():
         if moves[0] > 1:
             joined.append(history.values[first] < history.values[best])
     assert len(joined) > 3 and np.mean(joined) > 0.5  # moves of a separable function add up
-
-
-def test_a_member_with_another_batch_size_is_refused():
-    with pytest.raises(ValueError, match="batch_size 4, got 1"):
-        search.portfolio(search.random_search(1), batch_size=4)

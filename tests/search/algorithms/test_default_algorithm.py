@@ -195,15 +195,6 @@ def test_turns_in_which_everything_fails_gain_nothing():
     np.testing.assert_array_equal(two_members(-1.0).state.rates[:-1], 0)
 
 
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="batch_size 1, got 4"):
-        search.portfolio(search.random_search(4))
-    with pytest.raises(ValueError, match="needs a continuous coordinate"):
-        search.minimize(sphere, search.integers(0, 9), search.quasi_newton(), budget=9, key=0)
-    with pytest.raises(ValueError, match="population must be even"):
-        search.snes(5)
-
-
 def test_fewer_evaluations_than_coordinates():
     """Random search reaches about 1.05 there: ten of 900 coordinates count."""
     space = search.uniform(-1, 1, (900,))

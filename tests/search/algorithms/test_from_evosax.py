@@ -9,23 +9,18 @@ import numpy as np
 import pytest
 
 from tests.search.algorithms._laws import strong
+from tests.search.engine._helpers import run
 from zojax import search
 
-strategies = pytest.importorskip(
-    "evosax.algorithms", reason="needs the search extra: pip install 'zojax[search]'"
-)
+reason = "needs the search extra: pip install 'zojax[search]'"
+strategies = pytest.importorskip("evosax.algorithms", reason=reason)
 
 
 @pytest.mark.slow  # how well it does; tests of smaller strategies have the laws
 def test_cma_es_finds_the_optimum_of_an_ellipsoid_and_its_state_is_plain_arrays(tmp_path):
     weights = 10.0 ** jnp.arange(4)
-    found = search.minimize(
-        lambda x: weights @ (x - 0.7) ** 2,
-        search.uniform(-2, 3, (4,)),
-        search.from_evosax("CMA_ES", 10),
-        budget=3000,
-        key=0,
-    )
+    space, algorithm = search.uniform(-2, 3, (4,)), search.from_evosax("CMA_ES", 10)
+    found = run(lambda x: weights @ (x - 0.7) ** 2, space, algorithm, budget=3000)
     assert found.best_value < 1e-4 and found.evaluations == 3000
     np.savez(tmp_path / "state.npz", *jax.tree.leaves(found.state))
 
@@ -61,9 +56,8 @@ def test_failures_do_not_reach_the_distribution():
 
     for values in ([1, jnp.inf, 2, 3, jnp.inf, 0], [jnp.inf] * 6):
         state = told(state, jnp.array(values, jnp.float32))
-        leaves = [
-            v for v in jax.tree.leaves(state.strategy) if jnp.issubdtype(v.dtype, jnp.floating)
-        ]
+        leaves = jax.tree.leaves(state.strategy)
+        leaves = [v for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
         assert not any(np.isnan(leaf).any() for leaf in leaves)
     assert algorithm.best(state)[1] == 0
 
@@ -148,9 +142,8 @@ def test_errors_say_what_there_is(monkeypatch):
     with pytest.raises(ValueError, match="num_populations must be"):
         search.from_evosax("SV_CMA_ES", num_populations=0)
     strategy = strategies.SNES(8, jnp.zeros(5))
-    with pytest.raises(
-        TypeError, match="must be a class of evosax.*pass the class and its settings"
-    ):
+    message = "must be a class of evosax.*pass the class and its settings"
+    with pytest.raises(TypeError, match=message):
         search.from_evosax(strategy)
     with pytest.raises(ValueError, match="evosax searches continuous spaces"):
         search.from_evosax("SNES").init(jax.random.key(0), search.space(search.integers(0, 5)), 10)
@@ -162,6 +155,4 @@ def test_errors_say_what_there_is(monkeypatch):
 @pytest.mark.parametrize(("strategy", "size"), [("CMA_ES", 1), ("DifferentialEvolution", 3)])
 def test_populations_that_are_too_small_are_refused(strategy, size):
     with pytest.raises(ValueError, match="population_size"):
-        search.minimize(
-            abs, search.uniform(-1, 1), search.from_evosax(strategy, size), budget=8, key=0
-        )
+        run(abs, search.uniform(-1, 1), search.from_evosax(strategy, size), budget=8)

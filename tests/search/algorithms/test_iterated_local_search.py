@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms.iterated_local_search import MIXED, OPTIMA, _first_point, _moves
@@ -77,21 +77,8 @@ def test_a_bipartite_graph_is_cut_whole():
 
 
 def test_the_default_uses_it_where_nothing_has_an_order():
-    found = search.minimize(
-        lambda x: float(np.sum(x)), search.choice([0, 1], (30,)), budget=900, key=0, jit=False
-    )
+    bits = search.choice([0, 1], (30,))
+    found = run(lambda x: float(np.sum(x)), bits, None, budget=900, jit=False)
     assert found.best_value == 0
     (member,) = found.state.members
     assert type(member).__name__ == "LocalSearchState"
-
-
-def test_a_continuous_coordinate_is_refused():
-    with pytest.raises(ValueError, match="needs a discrete space"):
-        search.minimize(
-            lambda x: x,
-            search.uniform(0, 1),
-            search.iterated_local_search(),
-            budget=9,
-            key=0,
-            jit=False,
-        )

@@ -24,14 +24,14 @@ from tests.search.algorithms._laws import (
     started,
     value_of,
 )
+from tests.search.engine._helpers import run as find
 from zojax import search
 
 
 def test_every_public_algorithm_is_in_the_table():
     functions = {n: f for n in search.__all__ if inspect.isfunction(f := getattr(search, n))}
-    public = {
-        n for n, f in functions.items() if get_type_hints(f).get("return") is search.Algorithm
-    }
+    kinds = {n: get_type_hints(f).get("return") for n, f in functions.items()}
+    public = {name for name, kind in kinds.items() if kind is search.Algorithm}
     assert public == {name.split(":")[0] for name in ALGORITHMS}
 
 
@@ -52,10 +52,8 @@ def first_run(name):
 
 def same(a, b):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        left, right = (
-            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v
-            for v in (left, right)
-        )
+        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
@@ -134,16 +132,8 @@ def test_a_state_of_arrays_that_was_saved_goes_on_as_the_run_would_have(name, tm
 
 
 # Each has the code of another row, with other settings or members.
-RELATED = (
-    "cma_es",
-    "asracos",
-    "from_evosax:distribution",
-    "sracos",
-    "sracos:continuum",
-    "sracos:region",
-    "poss",
-    "from_evosax:population",
-)
+RELATED = "cma_es asracos sracos sracos:continuum sracos:region poss".split()
+RELATED += ["from_evosax:distribution", "from_evosax:population"]
 
 
 # The last bits of values decide what they ask for, and NumPy rounds otherwise.
@@ -255,13 +245,8 @@ def test_settings_that_are_floats_can_be_vmapped_over(name):
 @rows("racos", "sracos", names=["random_search", "racos", "sracos", "asracos"])
 def test_a_small_space_is_exhausted(name):
     space = {"kind": search.choice([1, 2, 3]), "number": search.integers(0, 3)}
-    found = search.minimize(
-        lambda p: (p["number"] - 2) ** 2 + p["kind"],
-        space,
-        ALGORITHMS[name].algorithm,
-        budget=50,
-        key=0,
-    )
+    algorithm = ALGORITHMS[name].algorithm
+    found = find(lambda p: (p["number"] - 2) ** 2 + p["kind"], space, algorithm, budget=50)
     assert found.evaluations == 12 and "exhausted" in found.message
     assert found.best == {"kind": 1, "number": 2}
     points = zip(found.history.points["kind"], found.history.points["number"], strict=True)
@@ -271,12 +256,61 @@ def test_a_small_space_is_exhausted(name):
 @pytest.mark.parametrize("name", ["pposs"])
 def test_few_subsets_are_listed(name):
     worth = jnp.array([3.0, -1.0, 2.0, 2.5, 0.0])
-    found = search.minimize(
-        lambda s: -worth @ s,
-        search.subset(5, max_size=2),
-        ALGORITHMS[name].algorithm,
-        budget=99,
-        key=0,
-    )
+    space, algorithm = search.subset(5, max_size=2), ALGORITHMS[name].algorithm
+    found = find(lambda s: -worth @ s, space, algorithm, budget=99)
     assert found.evaluations == 16 and "exhausted" in found.message
     assert found.best.tolist() == [True, False, False, True, False]
+
+
+LINE, WHOLE = search.uniform(-1, 1), search.integers(0, 9)
+
+
+def on_a_line(algorithm, space=LINE, **options):
+    return lambda: find(abs, space, algorithm, budget=9, jit=False, **options)
+
+
+MEANS = search.resample(search.sracos(), 10)
+WRONG = {
+    "in_flight must be at least 1": lambda: search.asracos(in_flight=0),
+    "batch_size 4, got 1": lambda: search.portfolio(search.random_search(1), batch_size=4),
+    "batch_size 1, got 4": lambda: search.portfolio(search.random_search(4)),
+    "needs a discrete space": on_a_line(search.iterated_local_search()),
+    r"theta must lie in .*-1": lambda: search.ponss(-1),
+    r"theta must lie in .*1\.0": lambda: search.ponss(1.0),
+    "noise must be one of": lambda: search.ponss(noise="gaussian"),
+    "b must be at least 1": lambda: search.ponss(b=0),
+    "exactly one search.subset": on_a_line(search.poss()),
+    "exploration must lie in .*-0.1": lambda: search.racos(exploration=-0.1),
+    "exploration must lie in .*1.5": lambda: search.sracos(exploration=1.5),
+    "times must be at least 1": lambda: search.resample(search.sracos(), 0),
+    "budget must cover the 10 evaluations of a point, got 9": on_a_line(MEANS),
+    "the 1 init_points, 10 times each, got 9": on_a_line(MEANS, init_points=[0.0]),
+    "replacement must be one of": lambda: search.sracos(replacement="best"),
+    "shrinking must lie in": lambda: search.sracos(shrinking=2),
+    "frequency must lie in": lambda: search.sracos(shrinking=0.9, frequency=-0.1),
+    "num_positives must be at least 1": lambda: search.sracos(num_positives=0),
+    "low_dimension must be at least 1": lambda: search.sre(low_dimension=0),
+    "sre embeds a continuum": on_a_line(search.sre(), WHOLE),
+    "quasi_newton needs a continuous coordinate": on_a_line(search.quasi_newton(), WHOLE),
+    "quadratic_model needs a continuous coordinate": on_a_line(search.quadratic_model(), WHOLE),
+    "population must be even": lambda: search.snes(5),
+    "blend must lie in": lambda: search.ssracos(blend=2),
+    "idle must be at least 1": lambda: search.ssracos(idle=0),
+    "num_starts must be at least 1": lambda: search.turbo(0),
+    "objectives must be at least 2, got 1": lambda: search.nsga2(1),
+    "population_size must be at least 1": lambda: search.nsga2(2, population_size=0),
+    "batch_size must be at least 1": lambda: search.nsga2(2, batch_size=0),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_errors_name_the_argument(message):
+    with pytest.raises(ValueError, match=message):
+        WRONG[message]()
+
+
+def test_algorithms_inside_others_must_be_algorithms():
+    with pytest.raises(TypeError, match="algorithm must be one of zojax.search"):
+        search.resample("sracos", 3)
+    with pytest.raises(TypeError, match="inner must be one of zojax.search"):
+        search.sre(inner="sracos")

@@ -80,14 +80,3 @@ def test_a_mean_of_many_is_recommended_rather_than_luck():
     assert x[1] == 1 and value == 10
     state = tell(state, singleton(2)[None], jnp.array([7.5]))
     assert algorithm.best(state)[0][2] == 1  # 8.5 + .4 x 8.5 / sqrt(2)
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="theta must lie in"):
-        search.ponss(-1)
-    with pytest.raises(ValueError, match="theta must lie in"):
-        search.ponss(1.0)
-    with pytest.raises(ValueError, match="noise must be one of"):
-        search.ponss(noise="gaussian")
-    with pytest.raises(ValueError, match="b must be at least 1"):
-        search.ponss(b=0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms._pareto import mutate
@@ -36,11 +37,8 @@ def test_the_archive_is_that_of_the_paper():
         value = rng.choice([np.inf, *range(30)]) - mask.sum()  # ties are many
         archive = reference(archive, mask, value)
         state = tell(state, mask[None], jnp.array([value], jnp.float32))
-        kept = {
-            (float(v), size): state.sets[size].tolist()
-            for size, v in enumerate(state.values)
-            if np.isfinite(v)
-        }
+        sizes = np.flatnonzero(np.isfinite(state.values)).tolist()
+        kept = {(float(state.values[size]), size): state.sets[size].tolist() for size in sizes}
         assert kept == {a[:2]: a[2].tolist() for a in archive}
         allowed = [a for a in archive if a[1] <= K]
         if allowed:
@@ -105,23 +103,11 @@ def test_it_finds_the_best_regression_on_few_columns(batch_size):
 
 def test_host_and_device_are_one_line():
     space = search.subset(30, max_size=3)  # 4,526 subsets
-    worth = np.arange(30) % 7 + 0.5
+    worth = jnp.arange(30) % 7 + 0.5
     for jit in (True, False):
-        found = search.minimize(
-            lambda mask: -(jnp.asarray(worth) @ mask),
-            space,
-            search.poss(),
-            budget=400,
-            key=0,
-            jit=jit,
-        )
+        found = run(lambda mask: -(worth @ mask), space, search.poss(), budget=400, jit=jit)
         assert found.best.dtype == bool and found.best.sum() <= 3
         assert found.evaluations == 400 and found.best_value <= -16
-
-
-def test_other_spaces_are_refused():
-    with pytest.raises(ValueError, match="exactly one search.subset"):
-        search.minimize(lambda x: x, search.uniform(0, 1), search.poss(), budget=5, key=0)
 
 
 def test_a_batch_is_told_like_its_members_one_by_one():

@@ -52,10 +52,3 @@ def test_the_step_is_the_minimum_in_the_ball(spectrum):
     z *= rng.random((20_000, 1)) ** 0.25 / np.linalg.norm(z, axis=1, keepdims=True)
     assert np.linalg.norm(step) <= 1 + 1e-4
     assert g @ step + step @ h @ step / 2 <= np.min(z @ g + np.sum(z @ h * z, axis=1) / 2)
-
-
-def test_it_needs_a_continuous_coordinate():
-    with pytest.raises(ValueError, match="quadratic_model needs a continuous coordinate"):
-        search.minimize(
-            lambda x: 0.0, search.integers(0, 9), search.quadratic_model(), budget=9, key=0
-        )

@@ -9,16 +9,8 @@ import pytest
 from scipy.optimize import minimize as scipy_minimize
 
 from zojax import search
-from zojax.search.algorithms._wolfe import (
-    C1,
-    C2,
-    End,
-    evaluated,
-    is_steep,
-    narrowed,
-    no_bracket,
-    steps_of,
-)
+from zojax.search.algorithms import _wolfe
+from zojax.search.algorithms._wolfe import C1, C2, End
 from zojax.search.engine.numpy_program import numpy_program
 
 BOX = search.space(search.uniform(-5, 5, (5,)))
@@ -143,18 +135,18 @@ def by_numpy(fun, *inputs):
 def test_the_step_fulfils_the_strong_wolfe_conditions(name, n):
     value, slope = FUNCTIONS[name]
     start, fall = np.float32(value(0.0)), np.float32(slope(0.0))
-    line, step = by_numpy(no_bracket, start, fall), np.float32(1)
+    line, step = by_numpy(_wolfe.no_bracket, start, fall), np.float32(1)
     for _ in range(10):
-        steps = by_numpy(partial(steps_of, n=n), line, step)
+        steps = by_numpy(partial(_wolfe.steps_of, n=n), line, step)
         values = np.array([value(float(t)) for t in steps], np.float32)
-        line, step, i, is_low = by_numpy(evaluated, line, steps, values)
+        line, step, i, is_low = by_numpy(_wolfe.evaluated, line, steps, values)
         if not is_low:
             continue
         t = float(steps[i])
-        if not by_numpy(is_steep, line, np.float32(slope(t))):
+        if not by_numpy(_wolfe.is_steep, line, np.float32(slope(t))):
             break
         new = End(steps[i], values[i], np.float32(slope(t)))
-        line, step = by_numpy(narrowed, line, new)
+        line, step = by_numpy(_wolfe.narrowed, line, new)
     else:
         pytest.fail(f"no step after 10 evaluations: {line}")
     assert value(t) <= start + C1 * t * fall + 1e-6

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from zojax import search
 
@@ -27,8 +26,3 @@ def test_rounds_keep_the_best_of_old_and_new():
         kept = np.sort([*kept, *new])[:total]
         np.testing.assert_array_equal(state.values, kept)
         assert algorithm.best(state)[1] == kept[0]
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="exploration must lie in"):
-        search.racos(exploration=-0.1)

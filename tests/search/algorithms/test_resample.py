@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 
 SPACE = search.space(search.uniform(0, 1, (2,)))
@@ -26,20 +26,11 @@ def test_the_inner_algorithm_is_told_means():
 
 
 def test_a_point_that_was_not_evaluated_often_enough_does_not_count():
-    found = search.minimize(
-        lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10, key=0
-    )
+    found = run(lambda x: jnp.sum(x), SPACE, search.resample(search.random_search(), 4), budget=10)
     assert found.evaluations == 10
     points = found.history.points
     np.testing.assert_array_equal(points[:4], np.repeat(points[:1], 4, axis=0))
     np.testing.assert_allclose(found.best_value, np.min(found.history.values[:8]), rtol=1e-6)
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="algorithm must be one of zojax.search"):
-        search.resample("sracos", 3)
-    with pytest.raises(ValueError, match="times must be at least 1"):
-        search.resample(search.sracos(), 0)
 
 
 def test_given_points_are_evaluated_as_often():
@@ -48,27 +39,9 @@ def test_given_points_are_evaluated_as_often():
 
     algorithm = search.resample(search.sracos(), 10)
     options = {"budget": 30, "key": 0, "init_points": [0.5], "with_key": True}
-    compiled, host = (
-        search.minimize(noisy, search.uniform(-1, 1), algorithm, jit=jit, **options)
-        for jit in (True, False)
-    )
+    line = search.uniform(-1, 1)
+    compiled, host = (run(noisy, line, algorithm, jit=jit, **options) for jit in (True, False))
     assert np.all(compiled.history.points[:10] == 0.5) and compiled.history.points[10] != 0.5
     np.testing.assert_allclose(compiled.history.values, host.history.values, rtol=1e-5)
     means = compiled.history.values.reshape(3, 10).mean(axis=1)
     np.testing.assert_allclose(compiled.best_value, means.min(), rtol=1e-5)
-
-
-def test_a_budget_below_one_point_is_refused():
-    with pytest.raises(ValueError, match="budget must cover the 10 evaluations of a point, got 9"):
-        search.minimize(
-            abs, search.uniform(-1, 1), search.resample(search.sracos(), 10), budget=9, key=0
-        )
-    with pytest.raises(ValueError, match="the 1 init_points, 10 times each, got 9"):
-        search.minimize(
-            abs,
-            search.uniform(-1, 1),
-            search.resample(search.sracos(), 10),
-            budget=9,
-            key=0,
-            init_points=[0.0],
-        )

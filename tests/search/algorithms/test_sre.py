@@ -87,13 +87,3 @@ def test_a_start_that_is_given_is_the_first_base():
     best = search.coordinate_search().best(state.inner)
     np.testing.assert_array_equal(best[0], [1, 0, 0])
     assert best[1] == 0.5
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="inner must be one of zojax.search"):
-        search.sre(inner="sracos")
-    with pytest.raises(ValueError, match="low_dimension must be at least 1"):
-        search.sre(low_dimension=0)
-    algorithm = search.sre()
-    with pytest.raises(ValueError, match="sre embeds a continuum"):
-        algorithm.init(jax.random.key(0), search.space(search.integers(0, 5)), 10)

@@ -7,18 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from zojax import search
 from zojax.search._random import make_random
 from zojax.search.algorithms import _gaussian_process as gp
 from zojax.search.algorithms.turbo import LENGTH, _latin_hypercube
 
-MIXED = search.space(
-    {
-        "kind": search.choice(["a", "b", "c"]),
-        "n": search.integers(0, 4),
-        "x": search.uniform(-1, 3, (2,)),
-    }
-)
+ABC, X = search.choice(["a", "b", "c"]), search.uniform(-1, 3, (2,))
+MIXED = search.space({"kind": ABC, "n": search.integers(0, 4), "x": X})
 KNOWN, ROWS = 6, 8
 LOGS = np.log([0.7, 1.3, 0.4, 2.0, 0.2, 1e-3])  # four lengths, trend, noise
 
@@ -56,9 +52,8 @@ def log_density(logs, rows, values):
 
 
 RNG = np.random.default_rng(0)
-POINTS = np.column_stack(
-    [RNG.integers(0, 3, ROWS), RNG.integers(0, 5, ROWS), RNG.random((ROWS, 2))]
-)
+OPTIONS, NUMBERS = RNG.integers(0, 3, ROWS), RNG.integers(0, 5, ROWS)
+POINTS = np.column_stack([OPTIONS, NUMBERS, RNG.random((ROWS, 2))])
 VALUES = np.where(np.arange(ROWS) < KNOWN, RNG.normal(size=ROWS), 0.0)
 NEW = POINTS[::-1] * [1, 1, 2, -1]
 
@@ -77,9 +72,10 @@ def by_jax(fun):
 
 
 def test_mean_and_variance_are_those_of_the_textbook():
-    mean, variance = by_jax(
-        lambda data, new: gp.predicted(gp.posterior(MIXED, jnp.asarray(LOGS), data), new)
-    )
+    def predicted(data, new):
+        return gp.predicted(gp.posterior(MIXED, jnp.asarray(LOGS), data), new)
+
+    mean, variance = by_jax(predicted)
     rows, values, new = features_of(POINTS[:KNOWN]), VALUES[:KNOWN], features_of(NEW)
     matrix = covariance(rows, LOGS)
     cross = np.array([[kernel(a, b, LOGS) for b in rows] for a in new])
@@ -94,10 +90,8 @@ def test_mean_and_variance_are_those_of_the_textbook():
 def test_the_gradient_is_that_of_the_posterior_density():
     found = by_jax(lambda data, new: gp._gradient(MIXED, jnp.asarray(LOGS), data))
     rows, values, steps = features_of(POINTS[:KNOWN]), VALUES[:KNOWN], 1e-5 * np.eye(len(LOGS))
-    expected = [
-        (log_density(LOGS + h, rows, values) - log_density(LOGS - h, rows, values)) / 2e-5
-        for h in steps
-    ]
+    ends = [[log_density(LOGS + s * h, rows, values) for s in (1, -1)] for h in steps]
+    expected = [(right - left) / 2e-5 for right, left in ends]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -141,16 +135,9 @@ def fails_outside(x):
 def test_ten_evaluations_a_coordinate(fun, bar):
     """The portfolio reaches 10, and 30 where half the box fails."""
     space = search.uniform(-1, 1, (5,))
-    found = [
-        search.minimize(fun, space, search.turbo(), budget=50, key=key, jit=False).best_value
-        for key in range(3)
-    ]
+    options = {"budget": 50, "jit": False}
+    found = [run(fun, space, search.turbo(), key=k, **options).best_value for k in range(3)]
     assert np.median(found) < bar
-
-
-def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="num_starts must be at least 1"):
-        search.turbo(0)
 
 
 def test_the_default_is_turbo_where_options_can_be_learnt():

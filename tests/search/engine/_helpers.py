@@ -20,6 +20,17 @@ def host_bowl(x):
     return float(np.sum((np.asarray(x) - 0.3) ** 2))
 
 
+def counted(fun=host_bowl):
+    """A function, and the points of its calls."""
+    calls = []
+
+    def call(x, *rest, **named):
+        calls.append(x)
+        return fun(x, *rest, **named)
+
+    return call, calls
+
+
 def run(fun=bowl, space=BOX, algorithm=RESET, budget=60, key=0, **options):
     return search.minimize(fun, space, algorithm, budget=budget, key=key, **options)
 

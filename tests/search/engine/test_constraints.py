@@ -1,13 +1,14 @@
 """Constraints: the best point is feasible if any was, whatever the algorithm, on the host and compiled."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.search.algorithms._laws import ALGORITHMS
-from tests.search.engine._helpers import run
+from tests.search.engine._helpers import compiled, run
 from zojax import search
 
 BOX = search.space(search.uniform(-1, 1, (5,)))
@@ -31,9 +32,13 @@ def traced_oblique(x):
     return jnp.sum(x) + 1.1
 
 
-def excess(fun=sphere, algorithm=None, constraints=oblique, **options):
-    options = {"space": BOX, "budget": 1000, "jit": False} | options
-    return run(fun, algorithm=algorithm, constraints=constraints, **options).best_value - LEAST
+def found(fun=sphere, algorithm=None, space=BOX, constraints=oblique, budget=60, **options):
+    options = {"jit": False, "constraints": constraints} | options
+    return run(fun, space, algorithm, budget, **options)
+
+
+def excess(fun=sphere, algorithm=None, budget=1000, **options):
+    return found(fun, algorithm, budget=budget, **options).best_value - LEAST
 
 
 def test_smooth_searches_find_the_optimum_on_the_boundary():
@@ -56,10 +61,7 @@ def test_two_constraints_of_different_scales():
 
     space = {"a": search.uniform(13, 100), "b": search.uniform(0, 100)}
     for key, algorithm in enumerate([search.cma_es(), search.cma_es(), None]):
-        result = run(
-            *(cubic, space, algorithm),
-            **{"budget": 1000, "key": key, "constraints": [outside, inside], "jit": False},
-        )
+        result = found(cubic, algorithm, space, [outside, inside], 1000, key=key)
         assert -6961.814 <= result.best_value < -6940  # the optimum is -6961.81388
         assert max(outside(result.best), inside(result.best)) <= 0 == result.violation
 
@@ -67,8 +69,7 @@ def test_two_constraints_of_different_scales():
 @pytest.mark.parametrize("form", ["functions", "returned", "attributes", "batched"])
 def test_constraints_before_and_after_the_evaluation_are_the_same_search(form):
     algorithm = search.cma_es(batch_size=4)
-    options = {"space": BOX, "algorithm": algorithm, "budget": 60, "jit": False}
-    first = run(sphere, constraints=[oblique], **options)
+    first = found(algorithm=algorithm, constraints=[oblique])
     fun, more = {
         "functions": (sphere, {"constraints": (oblique,)}),
         "returned": (lambda x: (sphere(x), [oblique(x)]), {"constraints": 1}),
@@ -81,20 +82,14 @@ def test_constraints_before_and_after_the_evaluation_are_the_same_search(form):
             {"constraints": 1, "batched": True},
         ),
     }[form]
-    second = run(fun, **options, **more)
+    second, violations = found(fun, algorithm, **more), first.history.violations
     np.testing.assert_allclose(second.history.values, first.history.values, rtol=1e-6)
-    np.testing.assert_allclose(
-        second.history.violations, first.history.violations, rtol=1e-5, atol=1e-7
-    )
+    np.testing.assert_allclose(second.history.violations, violations, rtol=1e-5, atol=1e-7)
 
 
 def test_the_history_says_what_is_feasible():
     seen = []
-    result = run(
-        *(sphere, BOX, search.random_search()),
-        **{"budget": 60, "constraints": oblique, "jit": False},
-        callback=lambda p: seen.append(p.trial),
-    )
+    result = found(algorithm=search.random_search(), callback=lambda p: seen.append(p.trial))
     points, history = result.history.points, result.history
     outside = np.array([oblique(x) > 0 for x in points])
     assert 0 < outside.sum() < 60 and result.failures == 0
@@ -126,15 +121,9 @@ def test_without_a_feasible_point_the_least_violation_is_said(maximize):
         return 2 + float(np.sum(np.square(x)))
 
     for algorithm in (None, search.sracos()):
-        result = run(
-            *(sphere, BOX, algorithm),
-            **{"constraints": impossible, "budget": 60, "jit": False, "maximize": maximize},
-        )
-        assert (
-            result.violation
-            == result.history.violations.min()
-            == pytest.approx(impossible(result.best))
-        )
+        result = found(algorithm=algorithm, constraints=impossible, maximize=maximize)
+        least = pytest.approx(impossible(result.best))
+        assert result.violation == result.history.violations.min() == least
         assert result.best_value == (-np.inf if maximize else np.inf)
         assert "no point was feasible, the best one violates a constraint by 2" in result.message
         assert result.failures == 0 and "no evaluation succeeded" not in result.message
@@ -142,14 +131,10 @@ def test_without_a_feasible_point_the_least_violation_is_said(maximize):
 
 def test_targets_and_patience_count_feasible_points():
     start = [np.full(5, 0.5)]  # the value 0 is infeasible
-    known = run(
-        sphere, BOX, None, constraints=oblique, jit=False, init_points=start, target=3.5, budget=500
-    )
+    known = found(init_points=start, target=3.5, budget=500)
     assert known.message == "target reached" and LEAST <= known.best_value <= 3.5
     assert known.history.values[0] == np.inf
-    patient = run(
-        sphere, BOX, search.random_search(), constraints=oblique, jit=False, patience=20, budget=500
-    )
+    patient = found(algorithm=search.random_search(), patience=20, budget=500)
     assert np.all(np.diff(patient.history.best_values[-20:]) == 0)
 
 
@@ -162,47 +147,33 @@ def test_any_algorithm_respects_constraints(name):
     def total(p):
         return sum(np.sum(np.asarray(leaf, float)) for leaf in (p["x"], p["width"], p["layers"]))
 
-    result = run(
-        *(lambda p: -total(p), row.space, row.algorithm),
-        **{"constraints": lambda p: total(p) - 30, "budget": 60, "jit": False},
-    )
+    result = found(lambda p: -total(p), row.algorithm, row.space, lambda p: total(p) - 30)
     assert result.violation == 0 and total(result.best) <= 30
     assert result.best_value == result.history.values.min()
 
 
-def test_a_compiled_search_has_constraints():
-    options = {"space": BOX, "budget": 200, "repeats": 2, "algorithm": search.random_search(4)}
-    device = run(traced_sphere, constraints=traced_oblique, jit=True, **options)
-    host = run(sphere, constraints=oblique, jit=False, **options)
+def test_a_compiled_search_has_constraints(caplog):
+    options = {"budget": 200, "repeats": 2, "algorithm": search.random_search(4)}
+    device = found(traced_sphere, constraints=traced_oblique, jit=True, **options)
+    host = found(**options)
     np.testing.assert_allclose(device.run_values, host.run_values, rtol=1e-5)
     np.testing.assert_allclose(device.history.values, host.history.values, rtol=1e-5)
-    np.testing.assert_allclose(
-        device.history.violations, host.history.violations, rtol=1e-4, atol=1e-6
-    )
+    violations = host.history.violations
+    np.testing.assert_allclose(device.history.violations, violations, rtol=1e-4, atol=1e-6)
     few = excess(traced_sphere, constraints=traced_oblique, jit=None)
     assert 0 <= few < 1e-4
+    again = partial(excess, traced_sphere, constraints=[traced_oblique], jit=None, key=1)
+    assert not compiled(caplog, again)
 
 
 def test_constraints_go_with_executors_and_journals_and_go_on(tmp_path):
-    options = {"space": BOX, "constraints": oblique, "budget": 30}
+    algorithm, log = search.asracos(in_flight=3), tmp_path / "a"
     with ThreadPoolExecutor(3) as pool:
-        result = run(
-            sphere,
-            algorithm=search.asracos(in_flight=3),
-            executor=pool,
-            log=tmp_path / "a",
-            **options,
-        )
-        again = run(
-            sphere,
-            algorithm=search.asracos(in_flight=3),
-            executor=pool,
-            log=tmp_path / "a",
-            **options,
-        )
+        options = {"algorithm": algorithm, "executor": pool, "log": log, "budget": 30, "jit": None}
+        result, again = found(**options), found(**options)
     np.testing.assert_array_equal(again.history.violations, result.history.violations)
-    first = run(sphere, algorithm=search.sracos(), jit=False, **options)
-    more = run(sphere, algorithm=search.sracos(), jit=False, state=first.search_state, **options)
+    first = found(algorithm=search.sracos(), budget=30)
+    more = found(algorithm=search.sracos(), budget=30, state=first.search_state)
     assert more.best_value <= first.best_value and more.violation == 0
 
 
@@ -210,11 +181,7 @@ def test_constraints_go_with_executors_and_journals_and_go_on(tmp_path):
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        (
-            {"constraints": [oblique, 3]},
-            TypeError,
-            "constraints must be functions of a point, got 3",
-        ),
+        ({"constraints": [abs, 3]}, TypeError, "constraints must be functions of a point, got 3"),
         ({"constraints": 0}, ValueError, "constraints must be at least 1, got 0"),
         ({"constraints": []}, ValueError, "number of constraints must be at least 1"),
         ({"constraints": 1}, TypeError, r"fun must return \(value, constraints\), got"),

@@ -55,9 +55,8 @@ def test_a_small_space_ends_a_search_without_a_budget():
 
 
 def test_something_must_end_a_search():
-    with pytest.raises(
-        ValueError, match="budget must be given, or one of time_budget, target, patience"
-    ):
+    message = "budget must be given, or one of time_budget, target, patience"
+    with pytest.raises(ValueError, match=message):
         run(budget=None)
 
 
@@ -154,11 +153,8 @@ def test_noise_of_a_search_that_goes_on_is_new():
 
 def test_a_state_of_another_search_is_refused():
     state = run(budget=20).search_state
-    for changed in (
-        {"space": search.uniform(-1, 1, (4,))},
-        {"algorithm": search.sracos()},
-        {"repeats": 2},
-    ):
+    other = {"space": search.uniform(-1, 1, (4,))}
+    for changed in (other, {"algorithm": search.sracos()}, {"repeats": 2}):
         with pytest.raises(ValueError, match="state must come from a search of the same space"):
             run(state=state, **changed)
     with pytest.raises(TypeError, match="state must be the search_state of a result"):
@@ -170,6 +166,5 @@ def test_algorithms_have_names_that_tell_them_apart():
     assert search.cma_es(noisy=True).name == "cma_es(noisy=True)"
     inner = search.resample(search.sracos(parity=True), times=3)
     assert inner.name == "resample(algorithm=sracos(parity=True), times=3)"
-    assert (
-        search.portfolio(RESET, search.sracos()).name == "portfolio(coordinate_reset(), sracos())"
-    )
+    both = search.portfolio(RESET, search.sracos())
+    assert both.name == "portfolio(coordinate_reset(), sracos())"

@@ -38,12 +38,9 @@ def programs_of_reset():
 def interrupt(monkeypatch, error=KeyboardInterrupt, **after):
     """Interrupts a program of a search on the host after so many calls."""
     programs = programs_of_reset()
-    programs = programs._replace(
-        **{
-            name: interrupts_after(count, getattr(programs, name), error)
-            for name, count in after.items()
-        }
-    )
+    for name, count in after.items():
+        new = interrupts_after(count, getattr(programs, name), error)
+        programs = programs._replace(**{name: new})
     monkeypatch.setattr(host, "host_programs", lambda *problem: programs)
 
 
@@ -114,9 +111,8 @@ def test_time_is_over_within_a_batch(options):
         time.sleep(0.02)
         return host_bowl(x)
 
-    result = run(
-        slow, algorithm=search.random_search(60), budget=60, jit=False, time_budget=0.05, **options
-    )
+    algorithm = search.random_search(60)
+    result = run(slow, algorithm=algorithm, jit=False, time_budget=0.05, **options)
     assert result.message.startswith("time budget") and result.evaluations < 10
     assert np.isfinite(result.best_value)
 
@@ -135,28 +131,34 @@ def test_time_is_over_for_all_runs():
     assert result.evaluations == 1 and "time budget" in result.message
 
 
-class Breaks(Executor):
-    """An executor whose workers die after some evaluations, in one of the two ways of a process pool."""
+class Ends(Executor):
+    """An executor that makes some calls at once, and ends the futures of later ones by `end`."""
 
-    def __init__(self, after, raises):
-        self.left, self.raises = after, raises
+    def __init__(self, after, end):
+        self.left, self.end = after, end
 
     def submit(self, fun, /, *args, **kwargs):
         self.left -= 1
         future = Future()
         if self.left >= 0:
             future.set_result(fun(*args, **kwargs))
-        elif self.raises:
-            raise BrokenExecutor("a worker died")
         else:
-            future.set_exception(BrokenExecutor("a worker died"))
+            self.end(future)
         return future
 
 
+def refuses(future):
+    raise BrokenExecutor("a worker died")
+
+
+def fails(future):
+    future.set_exception(BrokenExecutor("a worker died"))
+
+
 @pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
-@pytest.mark.parametrize("raises", [True, False])
-def test_an_executor_that_breaks_ends_the_search_with_what_was_found(algorithm, raises):
-    result = run(host_bowl, algorithm=algorithm, executor=Breaks(20, raises), repeats=2)
+@pytest.mark.parametrize("breaks", [refuses, fails])  # the two ways of a process pool
+def test_an_executor_that_breaks_ends_the_search_with_what_was_found(algorithm, breaks):
+    result = run(host_bowl, algorithm=algorithm, executor=Ends(20, breaks), repeats=2)
     assert result.message == "executor broke: a worker died"
     assert 15 < result.evaluations <= 20 and result.failures == 0
     assert np.isfinite(result.best_value)
@@ -184,10 +186,9 @@ def test_given_points_are_evaluated_at_once_by_an_executor():
         return host_bowl(x)
 
     points = list(np.linspace(-1, 1, 12).reshape(4, 3))
+    options = {"algorithm": search.random_search(4), "budget": 4, "init_points": points}
     with ThreadPoolExecutor(4) as pool:
-        result = run(
-            together, algorithm=search.random_search(4), budget=4, executor=pool, init_points=points
-        )
+        result = run(together, executor=pool, **options)
     assert result.failures == 0 and result.evaluations == 4
 
 
@@ -201,15 +202,8 @@ def test_points_that_are_given_twice_do_not_exhaust_a_space(jit):
     assert result.best == 3 and result.evaluations == 6 and "exhausted" in result.message
     known = run(fun, space, budget=50, jit=jit, init_points=[0, 1], init_values=[3, 2])
     assert known.best == 3 and known.evaluations == 2
-    nothing = run(
-        fun,
-        space,
-        budget=50,
-        jit=jit,
-        init_points=list(range(4)),
-        init_values=[3, 2, 1, 0],
-        callback=lambda progress: False,
-    )
+    options = {"init_points": [0, 1, 2, 3], "init_values": [3, 2, 1, 0]}
+    nothing = run(fun, space, budget=50, jit=jit, callback=lambda progress: False, **options)
     assert nothing.best == 3 and nothing.evaluations == 0 and "exhausted" in nothing.message
 
 
@@ -418,9 +412,8 @@ def test_evaluations_that_never_end_are_left_when_the_executor_is_shut_down(monk
 def test_an_executor_that_takes_nothing():
     pool = ThreadPoolExecutor(2)
     pool.shutdown()
-    with pytest.raises(
-        ValueError, match="which was shut down: keep it open until the search returns"
-    ):
+    remedy = "which was shut down: keep it open until the search returns"
+    with pytest.raises(ValueError, match=remedy):
         run(host_bowl, algorithm=search.asracos(), executor=pool)
 
     class Closes(Executor):
@@ -440,27 +433,10 @@ def test_an_executor_that_takes_nothing():
         run(host_bowl, algorithm=search.random_search(4), executor=closes)
 
 
-class Loses(Executor):
-    """An executor whose futures, from the fifth on, never end or are cancelled."""
-
-    def __init__(self, cancels):
-        self.count, self.cancels = 0, cancels
-
-    def submit(self, fun, /, *args, **kwargs):
-        self.count += 1
-        future = Future()
-        if self.count < 5:
-            future.set_result(fun(*args, **kwargs))
-        elif self.cancels:
-            future.cancel()
-        else:
-            future.set_running_or_notify_cancel()
-        return future
-
-
 @pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
 def test_time_bounds_the_wait_for_an_executor(algorithm):
-    options = {"algorithm": algorithm, "executor": Loses(cancels=False), "time_budget": 1.0}
+    never = Ends(4, Future.set_running_or_notify_cancel)
+    options = {"algorithm": algorithm, "executor": never, "time_budget": 1.0}
     result = returned_within(30, partial(run, host_bowl, **options))
     assert result.message == "time budget of 1 s spent" and result.evaluations == 4
     assert result.best_value == result.history.values.min()
@@ -468,14 +444,13 @@ def test_time_bounds_the_wait_for_an_executor(algorithm):
 
 @pytest.mark.parametrize("algorithm", [search.asracos(in_flight=3), search.random_search(4)])
 def test_cancelled_evaluations_end_the_search(algorithm):
-    result = returned_within(
-        30, lambda: run(host_bowl, algorithm=algorithm, executor=Loses(cancels=True), repeats=2)
-    )
+    options = {"algorithm": algorithm, "executor": Ends(4, Future.cancel), "repeats": 2}
+    result = returned_within(30, partial(run, host_bowl, **options))
     assert result.message == "executor cancelled an evaluation" and result.evaluations == 4
 
 
 def test_a_batch_keeps_values_that_came_before_the_executor_broke():
-    result = run(host_bowl, algorithm=search.random_search(30), executor=Breaks(20, raises=False))
+    result = run(host_bowl, algorithm=search.random_search(30), executor=Ends(20, fails))
     assert result.evaluations == 20 and result.best_value == result.history.values.min()
 
 

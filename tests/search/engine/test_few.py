@@ -18,22 +18,14 @@ MIXED = {
 
 
 def loss(p):
-    return (
-        jnp.sum((p["x"] - 0.3) ** 2)
-        + jnp.log(p["rate"]) ** 2
-        + (p["width"] - 3) ** 2
-        + p["kind"] * p["level"]
-    )
+    near = jnp.sum((p["x"] - 0.3) ** 2) + jnp.log(p["rate"]) ** 2
+    return near + (p["width"] - 3) ** 2 + p["kind"] * p["level"]
 
 
 @pytest.mark.parametrize("algorithm", [search.coordinate_reset(), search.random_search(3)])
 def test_the_points_are_those_of_the_compiled_search(algorithm):
-    options = {
-        "budget": 40,
-        "algorithm": algorithm,
-        "init_points": [search.space(MIXED).point(search.space(MIXED).low)],
-        "maximize": True,
-    }
+    corner = search.space(MIXED).point(search.space(MIXED).low)
+    options = {"budget": 40, "algorithm": algorithm, "init_points": [corner], "maximize": True}
     few, whole = (run(loss, MIXED, jit=jit, **options) for jit in (None, True))
     np.testing.assert_allclose(few.history.values, whole.history.values, rtol=1e-4)
     for a, b in zip(*(jax.tree.leaves(r.history.points) for r in (few, whole)), strict=True):
@@ -63,15 +55,9 @@ def test_keys_are_those_of_the_compiled_search():
 
 @pytest.mark.parametrize("repeats, budget", [(1, 1001), (2, 501)])
 def test_more_evaluations_compile_the_search(repeats, budget):
-    seen = []
-    run(
-        lambda x: jnp.sum(x**2),
-        search.uniform(-1, 1, (2,)),
-        search.random_search(100),
-        budget=budget,
-        repeats=repeats,
-        callback=seen.append,
-    )
+    seen, box, algorithm = [], search.uniform(-1, 1, (2,)), search.random_search(100)
+    options = {"budget": budget, "repeats": repeats, "callback": seen.append}
+    run(lambda x: jnp.sum(x**2), box, algorithm, **options)
     assert len(seen) < 20  # the callback of a search on the host sees each evaluation
 
 

@@ -76,9 +76,8 @@ def test_global_randomness_is_not_frozen(draw):
 
 def test_randomness_of_a_generator_is_not_frozen():
     draw = np.random.default_rng(0).normal
-    result = run(
-        lambda x: jnp.sum(x**2) + draw(), algorithm=search.resample(search.sracos(), 5), budget=10
-    )
+    algorithm = search.resample(search.sracos(), 5)
+    result = run(lambda x: jnp.sum(x**2) + draw(), algorithm=algorithm, budget=10)
     assert len(np.unique(result.history.values)) == 10
 
 
@@ -185,9 +184,8 @@ def test_points_are_not_kept_beyond_a_limit(monkeypatch):
 
 def test_points_may_come_as_an_array():
     points = np.array([[0.1, 0.2], [0.3, 0.4]])
-    np.testing.assert_allclose(
-        run(lambda x: x @ x, BOX, init_points=points).history.points[:2], points
-    )
+    found = run(lambda x: x @ x, BOX, init_points=points)
+    np.testing.assert_allclose(found.history.points[:2], points)
     options = search.choice([np.zeros(2), np.ones(2)])
     assert run(lambda x: x.sum(), options, init_points=[np.ones(2)]).best.sum() == 0
 
@@ -204,9 +202,8 @@ def test_every_part_is_the_same_program(algorithm, caplog):
     def loss(x):
         return jnp.sum(x**2)
 
-    log = compiled(
-        caplog, lambda: run(loss, BOX, algorithm=algorithm, callback=lambda p: False, budget=200)
-    )
+    options = {"algorithm": algorithm, "callback": lambda p: False, "budget": 200}
+    log = compiled(caplog, lambda: run(loss, BOX, **options))
     assert sum("advance" in line for line in log) == 1, log
 
 
@@ -233,17 +230,8 @@ def test_keys_are_those_of_the_host(batch_size):
         return jnp.sum(x**2) + jax.random.normal(key)
 
     points = list(np.linspace(-1, 1, 4).reshape(2, 2))
-    device, host = (
-        run(
-            noisy,
-            BOX,
-            algorithm=search.random_search(batch_size),
-            with_key=True,
-            init_points=points,
-            jit=jit,
-        )
-        for jit in (True, False)
-    )
+    options = {"algorithm": search.random_search(batch_size), "init_points": points}
+    device, host = (run(noisy, BOX, with_key=True, jit=jit, **options) for jit in (True, False))
     np.testing.assert_allclose(device.history.values, host.history.values, rtol=1e-5)
 
 
@@ -307,11 +295,7 @@ def test_transformations_of_a_search_are_refused_with_a_remedy():
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"algorithm": search.random_search(3)},
-        {"repeats": 2},
-        {"init_points": [np.zeros(2), np.ones(2)]},
-    ],
+    [{"algorithm": search.random_search(3)}, {"repeats": 2}, {"init_points": list(np.eye(2))}],
 )
 def test_callbacks_that_cannot_be_batched_are_told_of_the_host(options):
     def fun(x):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.search.engine._helpers import bowl, host_bowl, run
+from tests.search.engine._helpers import bowl, counted, host_bowl, run
 from zojax import search
 
 
@@ -21,9 +21,8 @@ def test_history_tells_every_evaluation():
     assert result.history.points.shape == (60, 3)
     again = [host_bowl(x) for x in result.history.points]
     np.testing.assert_allclose(result.history.values, again, rtol=1e-5)
-    np.testing.assert_array_equal(
-        result.history.best_values, np.minimum.accumulate(result.history.values)
-    )
+    best = np.minimum.accumulate(result.history.values)
+    np.testing.assert_array_equal(result.history.best_values, best)
     assert result.best_value == result.history.values.min()
     assert result.message == "budget spent" and result.failures == 0
 
@@ -37,13 +36,8 @@ def test_the_host_sees_the_same_search():
 
 @pytest.mark.parametrize("jit", [True, False])
 def test_the_budget_is_exact_also_for_batches(jit):
-    calls = []
-
-    def counted(x):
-        calls.append(1)
-        return host_bowl(x)
-
-    result = run(bowl if jit else counted, algorithm=search.random_search(7), budget=24, jit=jit)
+    fun, calls = counted()
+    result = run(bowl if jit else fun, algorithm=search.random_search(7), budget=24, jit=jit)
     assert result.evaluations == len(result.history.values) == 24
     assert np.isfinite(result.history.values).all()
     if not jit:
@@ -57,12 +51,8 @@ def test_what_python_computes_is_called_on_the_host():
         seen.append(p)
         return abs(p["n"] - 3) + (p["name"] != "b") + math.sin(p["x"])
 
-    space = {
-        "n": search.integers(0, 9),
-        "name": search.choice(["a", "b"]),
-        "x": search.uniform(-1.5, 0),
-    }
-    result = run(fun, space, budget=80)
+    space = {"n": search.integers(0, 9), "x": search.uniform(-1.5, 0)}
+    result = run(fun, space | {"name": search.choice(["a", "b"])}, budget=80)
     assert len(seen) == 80
     assert isinstance(seen[0]["n"], int) and isinstance(seen[0]["x"], float)
     assert result.best["name"] == "b" and result.best["n"] == 3
@@ -155,18 +145,14 @@ def test_small_spaces_end_when_they_are_exhausted(jit):
     fun = lambda p: (p["a"] - 3) ** 2 + p["b"]  # noqa: E731
     result = run(fun, space, search.sracos(), budget=100, jit=jit)
     assert result.message == "space exhausted: it has 10 points"
-    points = set(
-        zip(result.history.points["a"].tolist(), result.history.points["b"].tolist(), strict=True)
-    )
-    assert result.evaluations == len(points) == 10
+    points = result.history.points
+    distinct = set(zip(points["a"].tolist(), points["b"].tolist(), strict=True))
+    assert result.evaluations == len(distinct) == 10
     assert result.best_value == 1
 
 
-MANY = {
-    "a": search.integers(0, 99),
-    "b": search.choice(range(100)),
-    "c": search.log_integers(1, 99),
-}
+A, B, C = search.integers(0, 99), search.choice(range(100)), search.log_integers(1, 99)
+MANY = {"a": A, "b": B, "c": C}
 
 
 @pytest.mark.parametrize("jit", [True, False])
@@ -185,20 +171,14 @@ def test_a_finite_space_is_searched_without_repeats(algorithm, jit):
 def test_integers_that_float32_does_not_tell_apart_are_not_taken_for_seen():
     with jax.enable_x64(True):
         t = jnp.array([100_000_001, 99_999_999])
-        found = search.minimize(
-            lambda n: jnp.sum(jnp.abs(n - t)),
-            search.integers(0, 2**28, (2,)),
-            search.coordinate_search(),
-            budget=600,
-            key=0,
-        )
+        space, algorithm = search.integers(0, 2**28, (2,)), search.coordinate_search()
+        found = run(lambda n: jnp.sum(jnp.abs(n - t)), space, algorithm, budget=600)
     assert found.best_value == 0
 
 
 def test_a_space_that_the_budget_covers_is_exhausted():
-    result = search.minimize(
-        lambda x: abs(x - 77.0), search.integers(0, 5999), search.sracos(), budget=8000, key=0
-    )
+    space = search.integers(0, 5999)
+    result = run(lambda x: abs(x - 77.0), space, search.sracos(), budget=8000)
     assert result.evaluations == 6000 and result.message.startswith("space exhausted")
     assert len(np.unique(result.history.points)) == 6000
 
@@ -297,9 +277,8 @@ def test_a_history_is_pickled_with_its_points():
     again = pickle.loads(pickle.dumps(result.history))
     assert again.points["x"].shape == (40, 2) and set(again.points["n"]) <= {1, 2, 3, 4, 5}
     np.testing.assert_array_equal(again.points["x"], result.history.points["x"])
-    np.testing.assert_allclose(
-        again.values, again.points["x"].sum(1) + again.points["n"], rtol=1e-6
-    )
+    expected = again.points["x"].sum(1) + again.points["n"]
+    np.testing.assert_allclose(again.values, expected, rtol=1e-6)
 
 
 def test_a_search_on_the_host_follows_the_precision_of_the_function():
@@ -334,9 +313,7 @@ def test_searches_on_the_host_compile_nothing():
         for low in -3, -2:
             for budget in 20, 101:
                 space = {"x": search.uniform(low, 1, (3,)), "n": search.integers(low, 2)}
-                run_on_host(
-                    lambda p: float(host_bowl(p["x"])) + p["n"], space, budget=budget, key=0
-                )
+                run_on_host(lambda p: host_bowl(p["x"]) + p["n"], space, budget=budget, key=0)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
@@ -344,9 +321,7 @@ def test_searches_on_the_host_compile_nothing():
 
 def test_a_history_is_a_pytree_and_keeps_no_room_that_was_not_used():
     space = search.uniform(-1, 1, (64,))
-    result = search.minimize(
-        jnp.sum, space, search.random_search(), budget=5000, key=0, target=100.0
-    )
+    result = run(jnp.sum, space, search.random_search(), budget=5000, target=100.0)
     assert len(result.history.values) == 1 and result.history._points.rows.nbytes == 64 * 4
     assert result.history._points.rows.base is None
     doubled = jax.tree.map(lambda x: 2 * np.asarray(x), result.history)

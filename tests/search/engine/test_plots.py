@@ -46,10 +46,8 @@ def test_several_runs_are_a_median_and_a_band():
     line = ax.lines[0].get_ydata()
     np.testing.assert_allclose(line, np.median([h.best_values for h in result.runs], axis=0))
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
-    assert band.min() < line.min() and [t.get_text() for t in ax.get_legend().texts] == [
-        "median",
-        "middle half of the runs",
-    ]
+    texts = [t.get_text() for t in ax.get_legend().texts]
+    assert band.min() < line.min() and texts == ["median", "middle half of the runs"]
 
 
 def test_a_history_of_several_results_has_a_line_each():
@@ -87,9 +85,8 @@ def test_parallel_coordinates_show_every_evaluation_with_the_best_on_top(sign):
     name, a, k = heights[:, 1:4].T
     assert np.all((a >= 0) == (name == 0)) and np.all((k >= 0) == (name == 1))
     x = np.log(result.history.points["rate"][np.isfinite(result.history.values)])
-    np.testing.assert_allclose(
-        np.sort(heights[:, 4]), np.sort((x - x.min()) / np.ptp(x)), atol=1e-9
-    )
+    expected = np.sort((x - x.min()) / np.ptp(x))
+    np.testing.assert_allclose(np.sort(heights[:, 4]), expected, atol=1e-9)
     texts = {t.get_text() for t in ax.texts}
     assert {"a", "b", "x", "y", "absent"} <= texts
 
@@ -134,14 +131,10 @@ def test_pruned_evaluations_are_left_out():
 
 
 def test_several_objectives_have_other_pictures():
-    result = search.minimize(
-        lambda x: (x**2, (x - 1) ** 2),
-        search.uniform(-1, 2),
-        budget=20,
-        key=0,
-        objectives=2,
-        repeats=2,
-    )
+    def fun(x):
+        return x**2, (x - 1) ** 2
+
+    result = search.minimize(fun, search.uniform(-1, 2), budget=20, key=0, objectives=2, repeats=2)
     assert [run.values.shape for run in result.runs] == [(20, 2)] * 2
     for picture in (result.plot_parallel, result.importance, lambda: search.plot_history(result)):
         with pytest.raises(ValueError, match="one value an evaluation.*plot_front"):
@@ -160,14 +153,8 @@ def test_columns_have_the_scale_of_their_domain():
     )
     columns = columns_of(space, np.stack([space.low, space.high]))
     logs = {column.label: column.is_log for column in columns}
-    assert logs == {
-        "free": False,
-        "level": True,
-        "order[0]": False,
-        "order[1]": False,
-        "size": False,
-        "width": True,
-    }
+    names = "free level order[0] order[1] size width".split()
+    assert logs == {name: name in ("level", "width") for name in names}
 
 
 def test_pictures_survive_pickling_and_need_points():

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import counted
 from zojax import search
 
 LINE = search.space({"lr": search.uniform(0, 1)})
@@ -18,16 +19,6 @@ def run(fun, algorithm=RESET, budget=30, **options):
 
 def mistyped(p):
     return p["learning_rate"]
-
-
-def counted(fun):
-    calls = []
-
-    def call(p):
-        calls.append(p)
-        return fun(p)
-
-    return call, calls
 
 
 @pytest.mark.filterwarnings("ignore:an evaluation failed")

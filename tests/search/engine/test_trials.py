@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.search.engine._helpers import bowl, host_bowl, run
+from tests.search.engine._helpers import bowl, counted, host_bowl, run
 from zojax import search
 
 SPACE = {"x": search.uniform(-1, 1, (2,)), "kind": search.choice(["a", "b"])}
@@ -34,9 +34,8 @@ def test_the_callback_sees_each_trial(maximize):
     result, seen = trials_of(maximize=maximize)
     assert len(seen) == 20 and {t.point["kind"] for t in seen} == {"a", "b"}
     for i, trial in enumerate(seen):
-        assert (
-            trial.value == result.history.values[i] and trial.seconds == result.history.seconds[i]
-        )
+        assert trial.value == result.history.values[i]
+        assert trial.seconds == result.history.seconds[i]
         np.testing.assert_array_equal(trial.point["x"], result.history.points["x"][i])
         if trial.point["kind"] == "b":
             assert trial.error == "RuntimeError: no b" == result.history.errors[i]
@@ -107,21 +106,16 @@ def simulated(x):
 
 
 def test_a_batched_function_gets_the_points_of_each_ask():
-    sizes = []
-
-    def counted(x):
-        sizes.append(len(x))
-        return simulated(x)
-
+    fun, calls = counted(simulated)
     options = {"algorithm": search.random_search(7), "budget": 24}
     start = list(np.linspace(-1, 1, 9).reshape(3, 3))
-    result = run(counted, batched=True, init_points=start, **options)
-    assert sizes == [3, 7, 7, 7]
+    result = run(fun, batched=True, init_points=start, **options)
+    assert [len(x) for x in calls] == [3, 7, 7, 7]
     alone = run(host_bowl, jit=False, init_points=start, **options)
     np.testing.assert_allclose(result.history.values, alone.history.values, rtol=1e-6)
-    sizes.clear()
-    run(counted, batched=True, algorithm=None)
-    assert set(sizes) == {7, 60 % 7}
+    calls.clear()
+    run(fun, batched=True, algorithm=None)
+    assert {len(x) for x in calls} == {7, 60 % 7}
 
 
 @pytest.mark.parametrize("aux", ["list", "tree"])
@@ -184,11 +178,6 @@ def test_batches_are_one_call():
 
 
 def test_a_target_within_a_batch_loses_no_evaluation():
-    calls = []
-
-    def counted(x):
-        calls.append(len(x))
-        return simulated(x)
-
-    result = run(counted, algorithm=search.random_search(20), batched=True, target=3.0)
-    assert result.message == "target reached" and result.evaluations == sum(calls) == 20
+    fun, calls = counted(simulated)
+    result = run(fun, algorithm=search.random_search(20), batched=True, target=3.0)
+    assert result.message == "target reached" and result.evaluations == len(*calls) == 20

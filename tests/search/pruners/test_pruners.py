@@ -12,10 +12,8 @@ import pytest
 from zojax import search
 
 STEPS = 27
-PRUNERS = {
-    "successive_halving": search.successive_halving(1, STEPS),
-    "median_stopping": search.median_stopping(4),
-}
+HALVING = search.successive_halving(1, STEPS)
+PRUNERS = {"successive_halving": HALVING, "median_stopping": search.median_stopping(4)}
 SPACE = {"rate": search.log_uniform(1e-3, 1), "decay": search.uniform(0, 1)}
 
 
@@ -145,9 +143,7 @@ def test_maximizing_prunes_the_lowest():
 def test_threads_report_side_by_side():
     training = Training()
     with ThreadPoolExecutor(3) as pool:
-        result = run(
-            training, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos()
-        )
+        result = run(training, HALVING, executor=pool, algorithm=search.asracos())
     assert result.evaluations == 60 and 30 < result.history.pruned.sum() < 60
 
 
@@ -158,9 +154,7 @@ def trained(p, *, report):
 @pytest.mark.slow  # it starts processes
 def test_processes_report_to_the_search():
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        result = run(
-            trained, PRUNERS["successive_halving"], executor=pool, algorithm=search.asracos()
-        )
+        result = run(trained, HALVING, executor=pool, algorithm=search.asracos())
         assert result.evaluations == 60 and result.failures == 0
         assert 30 < result.history.pruned.sum() < 60
         broken = search.Pruner(lambda: None, lambda *report: 1 / 0)

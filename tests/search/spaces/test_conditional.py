@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine import once
@@ -103,21 +104,14 @@ def test_infinite_conditional_spaces_are_searched_without_repeats(algorithm):
 
 
 def test_differences_are_taken_of_active_coordinates_only():
-    space = search.choice(
-        {
-            "a": search.uniform(-1, 1, (3,)),
-            "b": search.uniform(-1, 1, (9,)),
-            "c": search.integers(0, 9),
-        }
-    )
+    options = {"a": search.uniform(-1, 1, (3,)), "b": search.uniform(-1, 1, (9,))}
+    space = search.choice(options | {"c": search.integers(0, 9)})
 
     def value(model):
         name, x = model
         return {"a": 0, "b": 1, "c": 2}[name] + float(np.sum((np.asarray(x) - 0.3) ** 2))
 
-    found = search.minimize(
-        value, space, search.quasi_newton(), budget=14, key=0, init_points=[("a", [0, 0, 0])]
-    )
+    found = run(value, space, search.quasi_newton(), budget=14, init_points=[("a", [0, 0, 0])])
     # A difference of each of the three coordinates, and a step to the minimum of the parabola.
     assert found.best.name == "a" and found.best_value < 1e-6
 
@@ -145,14 +139,8 @@ def test_known_points_are_encoded():
 def test_a_frame_has_a_column_for_each_variable():
     pytest.importorskip("pandas")
     frame = search.minimize(loss, PIPELINE, search.random_search(), budget=40, key=0).frame()
-    assert frame.columns.tolist()[:6] == [
-        "model",
-        "model.knn.k",
-        "model.svm.C",
-        "model.svm.kernel",
-        "model.svm.kernel.rbf.gamma",
-        "scale",
-    ]
+    names = "model model.knn.k model.svm.C model.svm.kernel model.svm.kernel.rbf.gamma scale"
+    assert frame.columns.tolist()[:6] == names.split()
     assert (frame["model.knn.k"].notna() == (frame["model"] == "knn")).all()
     assert (frame["model.svm.C"].notna() == (frame["model"] == "svm")).all()
 
@@ -166,9 +154,8 @@ def test_a_space_shows_its_branches():
     text = str(search.space(PIPELINE))
     assert "'svm': {C: log_uniform(0.001, 1000), kernel: choice({'rbf': {gamma: " in text
     assert "'knn': {k: integers(1, 9)}, 'constant': {}})" in text
-    assert str(search.choice({1: search.integers(0, 3), "b": None})) == (
-        "choice({1: integers(0, 3), 'b': {}})"
-    )
+    shown = str(search.choice({1: search.integers(0, 3), "b": None}))
+    assert shown == "choice({1: integers(0, 3), 'b': {}})"
 
 
 def test_bad_branches_are_refused():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from tests.search.spaces._helpers import sampled
 from zojax import search
 from zojax.search.engine import once
@@ -193,9 +194,7 @@ def test_host_and_device_see_the_same_values_and_types(name):
     for i, row in enumerate(x):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], device)
         same(space.point(row), one)
-        assert [np.shape(v) for v in jax.tree.leaves(space.point(row))] == [
-            v.shape for v in jax.tree.leaves(one)
-        ]
+        assert jax.tree.map(np.shape, space.point(row)) == jax.tree.map(np.shape, one)
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -220,15 +219,8 @@ def distance(n):
 def test_every_value_of_an_own_domain_is_evaluated_once(domain, jit, memory, monkeypatch):
     if memory == "hashed":
         monkeypatch.setattr(once, "LISTED", (0, 0))
-    result = search.minimize(
-        distance,
-        domain,
-        search.random_search(),
-        budget=4 if memory == "hashed" else 20,
-        key=0,
-        jit=jit,
-        init_points=[6],
-    )
+    budget = 4 if memory == "hashed" else 20
+    result = run(distance, domain, search.random_search(), budget, jit=jit, init_points=[6])
     assert sorted(result.history.points.tolist()) == domain.values().tolist()
     assert ("exhausted" in result.message) == (memory == "listed")
 
@@ -236,21 +228,16 @@ def test_every_value_of_an_own_domain_is_evaluated_once(domain, jit, memory, mon
 def test_zero_is_one_point_whatever_its_sign(monkeypatch):
     monkeypatch.setattr(once, "LISTED", (0, 0))
     domain = Whole(-1, 1, shape=(2,))
-    result = search.minimize(
-        lambda n: jnp.sum(n) * 1.0, domain, search.random_search(), budget=9, key=0
-    )
+    result = run(lambda n: jnp.sum(n) * 1.0, domain, search.random_search(), budget=9)
     assert len(np.unique(result.history.points, axis=0)) == 9
 
 
 def test_own_domains_are_searched_beside_others():
+    def loss(p):
+        return abs(p["n"] - 150) + (p["kind"] != 5) + (p["w"]["shares"][0] - 0.5) ** 2
+
     space = {"n": Whole(100, 200), "kind": Whole(3, 6, UNORDERED), "w": Simplex()}
-    result = search.minimize(
-        lambda p: abs(p["n"] - 150) + (p["kind"] != 5) + (p["w"]["shares"][0] - 0.5) ** 2,
-        space,
-        search.sracos(),
-        budget=400,
-        key=0,
-    )
+    result = run(loss, space, search.sracos(), budget=400)
     assert result.best["kind"] == 5 and abs(result.best["n"] - 150) <= 1
     np.testing.assert_allclose(result.best["w"]["shares"].sum(), 1, rtol=1e-5)
     assert result.history.points["w"]["largest"].shape == (400,)
@@ -328,14 +315,8 @@ def test_sizes_of_subsets_are_those_of_fair_coins_up_to_the_largest():
 @pytest.mark.parametrize("make", [search.choice, search.ordered])
 def test_arrays_of_numeric_options_index_tables_on_the_host(make):
     table = np.array([5.0, 1.0, 3.0])
-    found = search.minimize(
-        lambda i: float(table[i].sum()),
-        make(range(3), (4,)),
-        search.random_search(),
-        budget=60,
-        key=0,
-        jit=False,
-    )
+    space = make(range(3), (4,))
+    found = run(lambda i: float(table[i].sum()), space, search.random_search(), jit=False)
     assert found.failures == 0 and found.best.dtype == np.int64
 
 
@@ -433,8 +414,7 @@ class Short(Whole):
 
 def test_errors_of_own_domains_name_what_is_missing():
     def find(domain, **options):
-        algorithm = search.random_search()
-        return search.minimize(lambda n: n * 1.0, domain, algorithm, budget=9, key=0, **options)
+        return run(lambda n: n * 1.0, domain, search.random_search(), budget=9, **options)
 
     with pytest.raises(NotImplementedError, match="Undecoded must define decode"):
         find(Undecoded(3, 6))
@@ -483,9 +463,8 @@ def test_a_domain_need_not_be_a_subclass():
     np.testing.assert_array_equal(once.all_points(space)[:, 0], [3, 4, 5, 6])
     incomplete = type("Incomplete", (), {**vars(Alone), "slack": None})
     del incomplete.slack, incomplete.count
-    with pytest.raises(
-        TypeError, match="Incomplete must define slack and count: see search.Domain"
-    ):
+    message = "Incomplete must define slack and count: see search.Domain"
+    with pytest.raises(TypeError, match=message):
         search.space(incomplete())
     with pytest.raises(TypeError, match="must be a pytree of domains"):
         search.space({"n": Alone})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.search.engine._helpers import run
 from tests.search.spaces._helpers import sampled
 from zojax import search
 
@@ -42,9 +43,7 @@ def bowl_at(best):
 def test_a_minimum_at_a_hundred_scales_is_found(name, budget, error):
     best = np.array([100.0, -100.0, 0.5])
     algorithm = getattr(search, name)()
-    found = search.minimize(
-        bowl_at(best), search.real(shape=(3,)), algorithm, budget=budget, key=0, jit=False
-    )
+    found = run(bowl_at(best), search.real(shape=(3,)), algorithm, budget=budget, jit=False)
     np.testing.assert_allclose(found.best, best, atol=error)
 
 

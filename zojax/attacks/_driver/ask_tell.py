@@ -10,12 +10,7 @@ from jax.typing import ArrayLike
 from zojax._keys import as_key
 from zojax.attacks import _ball
 from zojax.attacks._attack import Attack
-from zojax.attacks._driver.checks import (
-    check_images,
-    check_options,
-    check_outputs,
-    check_starts,
-)
+from zojax.attacks._driver.checks import check_images, check_options, check_outputs, check_starts
 from zojax.attacks._driver.host import Session
 from zojax.attacks._driver.rounds import Rounds
 from zojax.attacks._driver.types import ImageState

@@ -66,10 +66,7 @@ def check_images(x: ArrayLike, y: ArrayLike, layout: str | None) -> tuple[_Array
             f"y must hold one integer class per image, shape {shape[:1]}, "
             f"got {classes.dtype} of shape {classes.shape}."
         )
-    if not isinstance(images, jax.core.Tracer):
-        low, high = float(jnp.min(images)), float(jnp.max(images))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"x must lie in [0, 1], got values from {low} to {high}; rescale it.")
+    _require_pixels("x", images, "; rescale it")
     return images, classes
 
 
@@ -86,11 +83,15 @@ def check_starts(starts: ArrayLike | None, attack: Attack, x: _Array) -> _Array 
         raise ValueError(
             f"starts must hold one image for each of x, shape {x.shape}, got shape {images.shape}."
         )
-    if not isinstance(images, jax.core.Tracer):
-        low, high = float(jnp.min(images)), float(jnp.max(images))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"starts must lie in [0, 1], got values from {low} to {high}.")
+    _require_pixels("starts", images)
     return images
+
+
+def _require_pixels(name: str, images: _Array, remedy: str = "") -> None:
+    if not isinstance(images, jax.core.Tracer):
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{name} must lie in [0, 1], got values from {low} to {high}{remedy}.")
 
 
 def _numbers(name: str, value) -> _Array:

@@ -1,7 +1,7 @@
 """The rounds of an attack on a batch of images: pure functions for a compiled loop and for the host."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from zojax.attacks._attack import Attack
 from zojax.attacks._driver.types import PATIENCE, ImageState, Options
 from zojax.attacks._layout import outward
 from zojax.attacks._result import Result
+
+State = TypeVar("State")
 
 
 class Rounds(NamedTuple):
@@ -68,14 +70,8 @@ class Rounds(NamedTuple):
         success = state.solved
         if self.attack.from_labels:
             success |= (eps == 0) & (state.best_loss < 0)
-        return Result(
-            adversarial=outward(state.best, self.options.layout),
-            success=success,
-            queries=state.queries,
-            norms=norms,
-            unusable=state.unusable,
-            flat=state.flat,
-        )
+        images = outward(state.best, self.options.layout)
+        return Result(images, success, state.queries, norms, state.unusable, state.flat)
 
     # --- one image ---
 
@@ -115,7 +111,7 @@ class Rounds(NamedTuple):
             unusable=jnp.isinf(loss).astype(jnp.int32),
             inner=self.attack.init(s.key, s.x, loss),
         )
-        return _select(answered, after, s)
+        return select(answered, after, s)
 
     def _advance(self, eps, s: ImageState, points, outputs, answered) -> ImageState:
         losses, hits = jax.vmap(self._judge, (0, None))(outputs, s.y)
@@ -139,10 +135,10 @@ class Rounds(NamedTuple):
             flat=s.flat + _count(usable & (losses == s.first_loss)),
             inner=self.attack.update(key, s.inner, s.x, eps, s.t, points, losses),
         )
-        return _select(jnp.any(answered), after, s)
+        return select(jnp.any(answered), after, s)
 
 
-def _select(condition: jax.Array, after: ImageState, before: ImageState) -> ImageState:
+def select(condition: jax.Array, after: State, before: State) -> State:
     """One state or the other, leaf by leaf where they differ."""
     return jax.tree.map(
         lambda new, old: old if new is old else jnp.where(condition, new, old), after, before

@@ -5,6 +5,8 @@ with one factor, which gives `rank` channels, and then with the other.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import jax
@@ -224,23 +226,50 @@ def _times(x: jax.Array, taps: jax.Array, precision, dtype) -> jax.Array:
 
 
 def _by_taps(lhs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
-    """One matrix product with all taps of the kernel; its columns are shifted and added."""
+    """One matrix product with all taps of the kernel; its columns are shifted and added.
+
+    With fewer input channels than columns, the input is dilated and shifted, and each tap multiplies it.
+    """
     spec = options["dimension_numbers"]
     x = lax.transpose(lhs, (spec.lhs_spec[0], *spec.lhs_spec[2:], spec.lhs_spec[1]))
     k = lax.transpose(kernel, (spec.rhs_spec[1], *spec.rhs_spec[2:], spec.rhs_spec[0]))
+    window, outs = k.shape[1:-1], k.shape[-1]
     taps = lax.reshape(k, (k.shape[0], math.prod(k.shape[1:])))
-    y = _times(x, taps, options["precision"], options["preferred_element_type"])
-    total = _shifted_sum(y, k.shape[1:-1], options)
+    times = partial(_times, precision=options["precision"], dtype=options["preferred_element_type"])
+    shifts_input = k.shape[0] < taps.shape[1] and k.shape[0] <= _UNROLLED
+    y = _dilated(x, options["lhs_dilation"]) if shifts_input else times(x, taps)
+    if shifts_input:
+        options |= {"lhs_dilation": (1,) * len(window)}
+
+    def of_tap(i: int, part: jax.Array) -> jax.Array:
+        """The columns of a tap, from a shifted part of y."""
+        first, last = i * outs, (i + 1) * outs
+        if shifts_input:
+            return times(part, lax.slice_in_dim(taps, first, last, axis=1))
+        return lax.slice_in_dim(part, first, last, axis=part.ndim - 1)
+
+    total = _shifted_sum(y, window, outs, of_tap, options)
     order = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
     return lax.transpose(total, np.argsort(order).tolist())
 
 
-def _shifted_sum(y: jax.Array, window, options: dict) -> jax.Array:
-    """The sum over the taps of a window of their columns of y, each shifted to its place.
+def _dilated(x: jax.Array, gaps: Sequence[int]) -> jax.Array:
+    """The input with zeros between the entries of its spatial axes."""
+    inside = [(0, 0, 0), *((0, 0, gap - 1) for gap in gaps), (0, 0, 0)]
+    return lax.pad(x, np.zeros((), x.dtype), inside)
+
+
+def _shifted_sum(
+    y: jax.Array,
+    window: tuple[int, ...],
+    channels: int,
+    of_tap: Callable[[int, jax.Array], jax.Array],
+    options: dict,
+) -> jax.Array:
+    """The sum of `of_tap(tap, part of y)` over the taps of a window, each part shifted to its place.
 
     With a dilation d of y, output q d + p reads the entries of y for one phase p: no zeros between them.
     """
-    channels = y.shape[-1] // math.prod(window)
     gaps, strides = options["lhs_dilation"], options["window_strides"]
     names = ("padding", "lhs_dilation", "rhs_dilation", "window_strides")
     places = zip(y.shape[1:-1], window, *(options[name] for name in names), strict=True)
@@ -249,8 +278,8 @@ def _shifted_sum(y: jax.Array, window, options: dict) -> jax.Array:
 
     def shifted(i: int, start) -> jax.Array:
         stop = [b + (n - 1) * s + 1 for b, n, s in zip(start, counts, strides, strict=True)]
-        first, last = (0, *start, i * channels), (len(y), *stop, (i + 1) * channels)
-        return lax.slice(y, first, last, (1, *strides, 1))
+        part = lax.slice(y, (0, *start, 0), (len(y), *stop, y.shape[-1]), (1, *strides, 1))
+        return of_tap(i, part)
 
     def of_phase(phase) -> jax.Array:
         at = [

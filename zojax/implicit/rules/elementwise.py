@@ -1,7 +1,8 @@
 """Elementwise primitives: what they do to the base and to the factors of low-rank noise.
 
 A product with numbers along some axes waits for the matrix product that reads it: x @ (w * s) is
-(x @ w) * s. So all directions share w, even where each has an s of its own (weight normalisation).
+(x @ w) * s. So all directions share w, even where each has an s of its own (weight normalisation, or one
+number: spectral normalisation).
 """
 
 import jax
@@ -71,7 +72,8 @@ def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     if is_perturbed or (axes and not (waits and len(axes) < _rank(w))):
         return context.fallback(eqn, *operands)
     context.kept(w, eqn)
-    if axes or w.is_squared:
+    own = waits and bool(others) and not context.is_fixed(*others)  # by each direction
+    if axes or w.is_squared or own:
         dtype = accumulator_dtype(w.base.dtype)
         values = _along(others[0], axes).astype(dtype) if others else -jnp.ones((), dtype)
         scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
@@ -243,7 +245,7 @@ def _are_integers(context: Context, x) -> bool:
 
 describe("max", "min", "pow", elementwise=True, broadcasts=True)
 describe(
-    *"abs and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p".split(),
-    *"logistic lt ne not or round rsqrt sign sin sqrt tanh xor".split(),
+    *"abs and ceil clamp cos eq erf exp exp2 expm1 floor ge gt is_finite le log log1p log2".split(),
+    *"logistic lt ne not one_minus_square or round rsqrt sign sin sqrt tanh xor".split(),
     elementwise=True,
 )

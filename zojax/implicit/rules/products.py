@@ -53,7 +53,13 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
 
     def dot(x, w):
         params = eqn.params | {"preferred_element_type": dtype}
-        return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
+        if w_is_rhs or params["out_sharding"] is not None:
+            return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
+        # x first, as in the product with a factor: the compiler then needs one layout of x.
+        params["dimension_numbers"] = [dims[::-1] for dims in params["dimension_numbers"]]
+        shared = [n for n in out if n in names and n in w_names]
+        order = [*dict.fromkeys([*shared, *(n for n in names if n in out), *out])]
+        return lax.transpose(lax.dot_general(x, w, **params), [order.index(n) for n in out])
 
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
@@ -65,7 +71,7 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     context.kept(w, eqn)
     multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
-        x = x if set(along) & set(out) else _scaled(x, names, values, along)
+        x = x if set(along) <= set(out) else _scaled(x, names, values, along)
     origin, pieces = context.origin(w)
     axis = origin.params["dimension"] if origin and origin.primitive.name == "concatenate" else None
     if axis is not None and context.is_fixed(x) and w_names[axis] in out:
@@ -78,11 +84,11 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     if w.is_masked:
         noise = _times_masked(x, names, w, w_names, out, precision)
     else:
-        noise = _times_factors(x, names, w, w_names, out, w_is_rhs, precision)
+        noise = _times_factors(x, names, w, w_names, out, precision)
     result = base + noise
     context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
-        result = _scaled(result, out, values, along) if set(along) & set(out) else result
+        result = _scaled(result, out, values, along) if set(along) <= set(out) else result
     return result
 
 
@@ -119,7 +125,7 @@ def _summed(ndim: int, gone, axes, takes_new) -> Part:
 
 def _is_apart(multiplier: Multiplier, w_names, out) -> bool:
     """Whether the axes of a multiplier are all summed over, or none is."""
-    return len({w_names[a] in out for a in multiplier.axes}) == 1
+    return len({w_names[a] in out for a in multiplier.axes}) <= 1
 
 
 def _scaled(x: jax.Array, names: tuple, values: jax.Array, along: tuple) -> jax.Array:
@@ -192,8 +198,8 @@ def _named(x: Perturbed, side: int, names, rank: str, dtype) -> tuple[jax.Array,
 
 def _noise_of_two(v, v_names, w, w_names, out, dtype, precision) -> jax.Array:
     """The product of two low-rank weights less that of their bases."""
-    noise = _times_factors(v.base.astype(dtype), v_names, w, w_names, out, True, precision)
-    noise += _times_factors(w.base.astype(dtype), w_names, v, v_names, out, False, precision)
+    noise = _times_factors(v.base.astype(dtype), v_names, w, w_names, out, precision)
+    noise += _times_factors(w.base.astype(dtype), w_names, v, v_names, out, precision)
     pairs = [
         _named(x, side, names, rank, dtype)
         for x, names, rank in ((v, v_names, "rank"), (w, w_names, "other"))
@@ -241,13 +247,9 @@ def _times_factors(
     w: Perturbed,
     w_names: tuple[str, ...],
     out: tuple[str, ...],
-    w_is_rhs: bool,
     precision,
 ) -> jax.Array:
-    """scale * x . (A B'): first with the factor that sums over more entries, for a small result.
-
-    That factor takes the side of w, so that the compiler needs one layout of x for both products.
-    """
+    """scale * x . (A B'): first with the factor that sums over more entries, for a small result."""
     factors, dtype = [], x.dtype
     for side, factor in enumerate(w.factors):
         axes = w.axes(side)
@@ -255,10 +257,8 @@ def _times_factors(
         factors.append((factor.astype(dtype), (*(w_names[a] for a in axes), "rank"), summed))
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
-    lhs, rhs = (x, a) if w_is_rhs else (a, x)
-    lhs_names, rhs_names = (names, a_names) if w_is_rhs else (a_names, names)
-    left = tuple(n for n in dict.fromkeys((*lhs_names, *rhs_names)) if n in wanted)
-    thin = w.scale.astype(dtype) * contract(lhs, lhs_names, rhs, rhs_names, left, precision)
+    left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
+    thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
 
 

@@ -34,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--task", required=True, metavar="FILE", help="a JSONL, CSV, TSV or Parquet file")
     add("--template", metavar="NAME", help="the dataset of --task; `templates` lists the names")
     add("--held-out", metavar="FILE", help="a file of held-out rows, with --template")
-    add(
-        "--in-context",
-        type=int,
-        default=0,
-        metavar="N",
-        help="solved training rows before each (0)",
-    )
+    add("--in-context", type=int, default=0, metavar="N", help="solved rows before each (0)")
     add("--prompt", help="of a file of pairs, with {} for the text")
     add("--stop", help="the token that ends a completion")
     add("--split", choices=("held_out", "validation"), default="held_out", help="rows (held_out)")

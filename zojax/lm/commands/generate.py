@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from zojax.lm import drafts
-from zojax.lm._files import refusing, shown
+from zojax.lm._files import shown
 from zojax.lm._model import Model
 from zojax.lm._smollm2 import smollm2
 from zojax.lm.huggingface import load, load_adapter
 from zojax.lm.models.decoding import Choice, most_likely, sampler
+from zojax.lm.rewards import encode
+from zojax.lm.tasks._encoding import with_stop
 
 HELP = "continue prompts"
 DRAFTS = {  # (model, prompts) -> a draft
@@ -66,11 +68,10 @@ def run(args: argparse.Namespace) -> int:
     model = smollm2() if args.weights is None else load(args.weights, DTYPES[args.dtype])
     if args.adapter is not None:
         model = load_adapter(args.adapter, model, args.weights)
-    if model.tokenizer is None:
-        raise ValueError(f"{args.weights} has no tokenizer.json.")
+    model = with_stop(model, args.weights, args.stop)
     tokens, lengths = _encoded(model, prompts)
     draft = DRAFTS[args.draft](model, len(prompts))
-    options: dict[str, Any] = dict(stop=_stop(model, args.stop), draft=draft)
+    options: dict[str, Any] = dict(stop=model.stop, draft=draft)
     options |= dict(new=args.new, choose=choose, key=jax.random.key(args.seed))
     found = jax.jit(partial(model.decode, **options))(model.params, tokens, lengths)
     for i, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
@@ -91,29 +92,11 @@ def _choice(args: argparse.Namespace) -> Choice:
 
 def _encoded(model: Model, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Tokens `(B, T)` and lengths `(B,)`; few widths, so that few programs are compiled."""
-    with refusing("tokenizer.json cannot encode the prompts"):
-        rows = [encoded.ids for encoded in model.tokenizer.encode_batch(prompts)]
-    for prompt, row in zip(prompts, rows, strict=True):
-        if not row:
-            raise ValueError(f"the prompt {shown(prompt)} has no token; give a text.")
+    tokens, lengths, *_ = encode(model, prompts, prompts)
+    for prompt, row in zip(prompts, tokens, strict=True):
         if max(row) >= model.config.vocabulary:
             raise ValueError(f"the prompt {shown(prompt)} has tokens that the model does not know.")
-    lengths = np.array([len(row) for row in rows], np.int32)
-    tokens = np.zeros((len(rows), -(-lengths.max() // 8) * 8), np.int32)
-    for padded, row in zip(tokens, rows, strict=True):
-        padded[: len(row)] = row
     return tokens, lengths
-
-
-def _stop(model: Model, text: str | None) -> int | None:
-    if text is None:
-        return model.stop
-    ids = model.tokenizer.encode(text, add_special_tokens=False).ids
-    if len(ids) != 1:
-        raise ValueError(
-            f"--stop must be one token of the model, got {shown(text)}, which is {shown(ids)}."
-        )
-    return ids[0]
 
 
 def _completed(model: Model, prompt: list[int], written: list[int]) -> str:

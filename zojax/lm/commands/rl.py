@@ -60,10 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--options", type=_json, help="its difficulty, a JSON object")
     add("--data", help="a JSONL file of prompt and completion, in the place of --task")
     add("--reward", help="MODULE:FUNCTION, of text and completion, for --data (equal first lines)")
-    add(
-        "--template",
-        help="of a prompt, with {} for the question (a chat for --task, {} for --data)",
-    )
+    add("--template", help="of a prompt, with {} for the question (a chat; {} for --data)")
     add("--format", help="a regular expression; a text that matches gets --format-weight more")
     add("--format-weight", type=float, default=0.1, help="reward of the format (0.1)")
     add("--held-out", type=int, default=128, help="questions to evaluate (128)")
@@ -77,12 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mu", type=float, default=0.01, help="radius of the population (0.01)")
     add("--learning-rate", type=float, default=0.002, help="(0.002)")
     add("--temperature", type=float, default=0.0, help="of training texts; 0: the likeliest (0)")
-    add(
-        "--draft",
-        choices=DRAFTS,
-        default="auto",
-        help="of several tokens a pass (auto: the faster)",
-    )
+    add("--draft", choices=DRAFTS, default="auto", help="of several tokens a pass (auto)")
     add("--every", type=int, default=10, help="steps between evaluations (10)")
     add("--seed", type=int, default=0, help="of directions and questions (0)")
 
@@ -121,16 +113,8 @@ def _check(args: argparse.Namespace) -> None:
         _imported(args.reward)  # before a model is loaded
     if args.save is not None and args.weights is None:
         raise ValueError(f"--save {args.save} needs --weights, the folder of its model.")
-    for name in (
-        "steps",
-        "population",
-        "prompts",
-        "new",
-        "mu",
-        "learning_rate",
-        "held_out",
-        "every",
-    ):
+    counts = "steps", "population", "prompts", "new", "held_out", "every"
+    for name in (*counts, "mu", "learning_rate"):
         if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be positive, got {getattr(args, name)}.")
@@ -157,15 +141,13 @@ def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     prompts = rewards.batches(questions.train, args.prompts, args.seed)
     ids = model.tokenizer.encode(OTHER).ids
     other = np.array(ids[: len(ids) // 2 * 2]).reshape(2, -1)
-    return rewards.Problem(
-        model, params, frozen, reward, prompts, args.new, questions.held_out, other
-    )
+    data = questions.held_out, other
+    return rewards.Problem(model, params, frozen, reward, prompts, args.new, *data)
 
 
 def _gym(args: argparse.Namespace, model: Model) -> rewards.Gym:
-    options = dict(
-        template=args.template or rewards.GYM_TEMPLATE, held_out=args.held_out, seed=args.seed
-    )
+    options = {"held_out": args.held_out, "seed": args.seed}
+    options["template"] = args.template or rewards.GYM_TEMPLATE
     return rewards.gym(model, args.task, args.options, **options)
 
 

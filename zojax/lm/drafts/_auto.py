@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._checks import require_count
 from zojax.lm._model import Model
 from zojax.lm.models import rounds
 from zojax.lm.models.decoding import most_likely
@@ -52,8 +53,7 @@ def auto(draft: Draft, cost: float, retry: int = 32) -> Draft:
     """
     if not 0 < cost < math.inf:
         raise ValueError(f"cost must be positive and finite, got {cost!r}.")
-    if retry < 1:
-        raise ValueError(f"retry must be positive, got {retry}.")
+    require_count("retry", retry)
     if draft.pays is not None:
         raise ValueError("auto needs a draft that always drafts, got one that rests; give its own.")
     size = len(draft.tree.asked)
@@ -100,11 +100,10 @@ def cost(model: Model, draft: Draft, rows: int = 1, length: int = 128, repeats: 
         return rounds.Run(model.module, model.config, params, most_likely, None, draft, -1, most)
 
     def ready(draft):
-        start = jax.jit(
-            lambda params: rounds.begun(run(draft, params), tokens, lengths, room, None)
-        )
-        begin, step = start(params), jax.jit(lambda params, s: rounds.step(run(draft, params), s))
-        return partial(step, params, begin)
+        prompts = tokens, lengths, room, None
+        start = jax.jit(lambda params: rounds.begun(run(draft, params), *prompts))
+        step = jax.jit(lambda params, s: rounds.step(run(draft, params), s))
+        return partial(step, params, start(params))
 
     params = jax.tree.map(jnp.asarray, model.params)
     sides = [ready(each) for each in (draft, none())]

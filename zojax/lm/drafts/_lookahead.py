@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.lm.drafts._matching import check_size, taken
-from zojax.lm.drafts._phrases import appended, empty, newest
+from zojax._checks import require_count
+from zojax.lm.drafts._matching import taken
+from zojax.lm.drafts._phrases import appended, check, empty, newest
 from zojax.lm.models.drafting import Draft, Round, Tree, branches, joined
 
 
@@ -42,21 +43,15 @@ def lookahead(window: int = 8, count: int = 8, size: int = 6, capacity: int = 20
       size: tokens of a phrase after its first.
       capacity: phrases that are kept, at most 20 of a first token.
     """
-    check_size(size)
-    if window < 1:
-        raise ValueError(f"window must be 1 at least, got {window}.")
-    if not 1 <= count <= capacity:
-        raise ValueError(f"count must be from 1 to capacity, {capacity}, got {count}.")
+    check(count, size, capacity)
+    require_count("window", window)
     guesses = size * window
 
     def init(memory: Looking | None, text: jax.Array, length: jax.Array) -> Looking:
         phrases = empty(capacity, size) if memory is None else memory.phrases
         some = np.random.default_rng(0).integers(0, 2**30, (size, window))  # tokens of the prompt
-        return Looking(
-            phrases,
-            taken(text, jnp.asarray(some) % length[:, None, None]),
-            jnp.zeros((), jnp.int32),
-        )
+        guessed = taken(text, jnp.asarray(some) % length[:, None, None])
+        return Looking(phrases, guessed, jnp.zeros((), jnp.int32))
 
     def propose(state: Looking, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Looking]:
         last = taken(text, length[:, None] - 1)[:, 0]
@@ -68,9 +63,8 @@ def lookahead(window: int = 8, count: int = 8, size: int = 6, capacity: int = 20
         new = seen.answers[:, None, 1 + guesses - window : 1 + guesses]
         whole = jnp.concatenate([state.window, new], axis=1)
         is_asked = jnp.any(new >= 0)  # not in a round without a draft
-        is_made = (
-            is_asked & (seen.added > 0) & (state.steps >= size - 1)
-        )  # beyond the first guesses
+        # Beyond the first guesses:
+        is_made = is_asked & (seen.added > 0) & (state.steps >= size - 1)
         made = jnp.where(is_made[:, None, None], whole.mT, -1).reshape(-1, size + 1)
         moved = jnp.where(is_asked, whole[:, 1:], state.window)
         return Looking(appended(state.phrases, made), moved, state.steps + is_asked)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.lm.drafts._matching import best, check_size, shared, taken
+from zojax._checks import require_count
+from zojax.lm.drafts._matching import best, shared, taken
 from zojax.lm.models.drafting import Draft, branches, stateless
 
 
@@ -22,7 +23,7 @@ def lookup(size: int = 8) -> Draft:
     >>> propose(None, jnp.array([[7, 1, 2, 5, 6, 1, 2, 0, 0]]), jnp.array([7]))[0].tolist()
     [[5, 6, 1, 2]]
     """
-    check_size(size)
+    require_count("size", size)
 
     def propose(text: jax.Array, length: jax.Array) -> jax.Array:
         before = np.arange(text.shape[1]) < length[:, None] - 1

@@ -7,11 +7,6 @@ import numpy as np
 NGRAM = 3  # the last tokens that are compared
 
 
-def check_size(size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive int, got {size!r}.")
-
-
 def taken(x: jax.Array, index: jax.Array) -> jax.Array:
     """Entries of each row of `x` `(B, N)` at `index` `(B, ...)`; -1 outside."""
     flat = index.reshape(len(x), -1)

@@ -2,8 +2,8 @@
 
 import jax
 
+from zojax._checks import require_count
 from zojax.lm._model import Model
-from zojax.lm.drafts._matching import check_size
 from zojax.lm.drafts._writer import Ahead, Writer
 from zojax.lm.models.drafting import Draft, branches, none
 
@@ -19,7 +19,7 @@ def model(smaller: Model, size: int = 4, draft: Draft | None = None) -> Draft:
       size: tokens of the candidate.
       draft: of the smaller model, which costs it a forward pass a token without one.
     """
-    check_size(size)
+    require_count("size", size)
     drafting = none() if draft is None else draft
     writer = Writer(smaller.module, smaller.config, smaller.params, size, drafting)
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from zojax.lm._model import Model
 from zojax.lm.drafts._lookahead import lookahead
-from zojax.lm.drafts._matching import check_size
-from zojax.lm.drafts._phrases import appended, newest
+from zojax.lm.drafts._phrases import appended, check, newest
 from zojax.lm.drafts._writer import Ahead, Writer
 from zojax.lm.models.drafting import Draft, Round, Tree, branches
 
@@ -41,10 +40,8 @@ def ouroboros(
       phrase: tokens of a phrase after its first.
       window, tried, capacity: of `lookahead`; it tries `tried` phrases in a pass of the smaller model.
     """
-    check_size(size)
+    check(count, size, capacity)
     drafting = lookahead(window, tried, phrase, capacity)
-    if not 1 <= count <= capacity:
-        raise ValueError(f"count must be from 1 to capacity, {capacity}, got {count}.")
     writer = Writer(smaller.module, smaller.config, smaller.params, size, drafting)
 
     def init(memory: Ahead | None, text: jax.Array, length: jax.Array) -> Ahead:

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._checks import require_count
+
 PER_KEY = 20  # phrases with the same first token
+
+
+def check(count: int, size: int, capacity: int) -> None:
+    """Raises unless `count` phrases of a pool of `capacity`, `size` tokens each, can be tried at once."""
+    require_count("size", size)
+    if not 1 <= count <= capacity:
+        raise ValueError(f"count must be from 1 to capacity, {capacity}, got {count}.")
 
 
 def empty(capacity: int, size: int) -> jax.Array:

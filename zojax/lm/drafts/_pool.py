@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.lm.drafts._matching import check_size, taken
-from zojax.lm.drafts._phrases import PER_KEY, appended, empty, newest
+from zojax.lm.drafts._matching import taken
+from zojax.lm.drafts._phrases import PER_KEY, appended, check, empty, newest
 from zojax.lm.models.drafting import Draft, Round, branches
 
 
@@ -27,9 +27,7 @@ def pool(count: int = 8, size: int = 6, capacity: int = 2048) -> Draft:
       size: tokens of a phrase after its first.
       capacity: phrases that are kept.
     """
-    check_size(size)
-    if count < 1 or capacity < count:
-        raise ValueError(f"count must be from 1 to capacity, {capacity}, got {count}.")
+    check(count, size, capacity)
 
     def init(memory: Any, text: jax.Array, length: jax.Array) -> jax.Array:
         del text, length

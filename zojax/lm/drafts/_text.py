@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax.lm.drafts._matching import best, check_size, shared
+from zojax._checks import require_count
+from zojax.lm.drafts._matching import best, shared
 from zojax.lm.models.drafting import Draft, branches, joined
 
 
@@ -33,7 +34,7 @@ def text(tokens: ArrayLike, size: int = 12, second: int = 3) -> Draft:
     >>> draft.propose(state, written, jnp.array([3]))[0].tolist()
     [[8, 9, 5]]
     """
-    check_size(size)
+    require_count("size", size)
     if second < 0:
         raise ValueError(f"second must be 0 at least, got {second}.")
     other = jnp.asarray(tokens, jnp.int32)

@@ -39,10 +39,8 @@ def union(*drafts: Draft) -> Draft:
 
     def learn(state: tuple, seen: Round) -> tuple:
         first, parts = seen.answers[:, :1], jnp.split(seen.nodes, ends, axis=1)
-        answers = [
-            jnp.concatenate([first, part], axis=1)
-            for part in jnp.split(seen.answers[:, 1:], ends, axis=1)
-        ]
+        parts_said = jnp.split(seen.answers[:, 1:], ends, axis=1)
+        answers = [jnp.concatenate([first, part], axis=1) for part in parts_said]
         return tuple(
             draft.learn(own, seen._replace(nodes=nodes, answers=said, paths=draft.tree.paths))
             for draft, own, nodes, said in zip(drafts, state, parts, answers, strict=True)

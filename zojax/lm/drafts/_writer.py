@@ -77,9 +77,8 @@ class Writer(NamedTuple):
             new = jnp.maximum(taken(own.text, places), 0)
             past = dict(past=own.cache, start=known)
             _, made = self.module.extend(self.config, self.params, new, **past)
-            cache = jax.tree.map(
-                lambda a, b: a.at[:, rows, places].set(b, mode="drop"), own.cache, made
-            )
+            write = lambda a, b: a.at[:, rows, places].set(b, mode="drop")  # noqa: E731
+            cache = jax.tree.map(write, own.cache, made)
             own = own._replace(cache=cache, forwards=own.forwards + (known < last))
             return own, jnp.minimum(known + CATCH_UP, last)
 

@@ -2,13 +2,12 @@
 
 import json
 import pathlib
-from os import PathLike
 
 import jax.numpy as jnp
 import numpy as np
 
 from zojax.lm._extras import require
-from zojax.lm._files import refusing, shown
+from zojax.lm._files import FilePath, refusing, shown
 from zojax.lm._model import Model
 from zojax.lm.huggingface._architectures import read_config
 from zojax.lm.huggingface._config_file import ConfigFile
@@ -21,7 +20,7 @@ _BASE = "base_model.model."
 Tensors = dict[str, np.ndarray]
 
 
-def save_adapter(folder: str | PathLike, params: dict, source: str | PathLike) -> None:
+def save_adapter(folder: FilePath, params: dict, source: FilePath) -> None:
     """Saves LoRA adapters or a prefix in the layout of PEFT; `load_adapter` and PEFT read it.
 
     Args:
@@ -53,7 +52,7 @@ def save_adapter(folder: str | PathLike, params: dict, source: str | PathLike) -
     require("safetensors.numpy").save_file(tensors, path / WEIGHTS, {"format": "pt"})
 
 
-def load_adapter(folder: str | PathLike, model: Model, source: str | PathLike) -> Model:
+def load_adapter(folder: FilePath, model: Model, source: FilePath) -> Model:
     """Puts adapters of a PEFT folder into a model.
 
     Args:
@@ -91,24 +90,17 @@ def _lora_file(architecture: Architecture, arrays: dict) -> tuple[dict, dict]:
     tensors = {}
     for module, names in targets.items():
         for i in range(architecture.config.layers):
-            a, b = _side_by_side(
-                architecture, {n: (arrays[f"{n}_a"][i], arrays[f"{n}_b"][i]) for n in names}
-            )
+            pairs = {n: (arrays[f"{n}_a"][i], arrays[f"{n}_b"][i]) for n in names}
+            a, b = _side_by_side(architecture, pairs)
             lacking = rank - a.shape[1]
             path = _BASE + module.format(i)
             a, b = np.pad(a, ((0, 0), (0, lacking))), np.pad(b, ((0, lacking), (0, 0)))
             tensors[f"{path}.lora_A.weight"] = np.ascontiguousarray(a.T)
             tensors[f"{path}.lora_B.weight"] = np.ascontiguousarray(b.T)
-    settings = {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-    }
-    is_conv = not any(
-        architecture.places[n].transposed for names in targets.values() for n in names
-    )
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": rank}
+    settings |= {"lora_dropout": 0.0, "bias": "none"}
+    all_names = [n for names in targets.values() for n in names]
+    is_conv = not any(architecture.places[n].transposed for n in all_names)
     named = sorted(module.split("{}.")[1] for module in targets)
     return settings | {"target_modules": named, "fan_in_fan_out": is_conv}, tensors
 
@@ -183,9 +175,8 @@ def _stacked(
     for pair in filter(None, pairs):
         found = [array.shape for array in pair]
         if found != expected:
-            raise _misfit(
-                settings, f"has factors of shapes {found} for {name}, expected {expected}"
-            )
+            what = f"has factors of shapes {found} for {name}, expected {expected}"
+            raise _misfit(settings, what)
     dtype = next(a.dtype for a, _ in filter(None, pairs))
     zeros = [np.zeros(shape, dtype) for shape in expected]
     return [np.stack(factors) for factors in zip(*(pair or zeros for pair in pairs), strict=True)]
@@ -222,12 +213,9 @@ def _prefix(settings: ConfigFile, architecture: Architecture, tensors: Tensors) 
 
 
 def _check_used(settings: ConfigFile, tensors: Tensors, used: set[str]) -> None:
-    unused = sorted(tensors.keys() - used)
-    if unused:
-        found = (
-            f"has {len(unused)} tensors without a place in the model, {shown(unused[0])} among them"
-        )
-        raise _misfit(settings, found)
+    if unused := sorted(tensors.keys() - used):
+        found = f"has {len(unused)} tensors without a place in the model"
+        raise _misfit(settings, f"{found}, {shown(unused[0])} among them")
 
 
 def _misfit(settings: ConfigFile, found: str) -> ValueError:

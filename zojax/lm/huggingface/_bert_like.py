@@ -1,7 +1,7 @@
 """BERT and RoBERTa, with the head that fills masks or the one that classifies: both of `zojax.lm.bert`."""
 
 from zojax.lm.huggingface._config_file import ConfigFile
-from zojax.lm.huggingface._stored import EPSILONS, Architecture, Stored
+from zojax.lm.huggingface._stored import EPSILONS, Architecture, Stored, with_bias
 from zojax.lm.models import bert, gpt
 
 _PARTS = {  # of a layer
@@ -30,17 +30,13 @@ _ROBERTA_HEADS = {
 
 def bert_like(settings: ConfigFile, name: str) -> Architecture:
     """The architecture of `"bert"` or `"roberta"`, with the head of `architectures`."""
-    settings.require(
-        is_decoder=False, add_cross_attention=False, position_embedding_type="absolute"
-    )
+    settings.require(is_decoder=False, add_cross_attention=False)
+    settings.require(position_embedding_type="absolute")
     prefix = {"bert": "Bert", "roberta": "Roberta"}[name]
     kinds = {f"{prefix}ForMaskedLM": "masks", f"{prefix}ForSequenceClassification": "labels"}
     given = settings.get("architectures")
-    kind = (
-        kinds.get(given[0])
-        if isinstance(given, list) and given and isinstance(given[0], str)
-        else None
-    )
+    is_named = isinstance(given, list) and given and isinstance(given[0], str)
+    kind = kinds.get(given[0]) if is_named else None
     if kind is None:
         raise settings.error("architectures", f"supported are {sorted(kinds)}")
     activation = settings.option("hidden_act", gpt.ACTIVATIONS, "gelu")
@@ -74,25 +70,16 @@ def _names(name: str, kind: str) -> dict[str, Stored]:
         "embed": Stored(embeddings + "word_embeddings.weight"),
         "positions": Stored(embeddings + "position_embeddings.weight"),
         "types": Stored(embeddings + "token_type_embeddings.weight"),
-        "norm": Stored(embeddings + "LayerNorm.weight"),
-        "norm_bias": Stored(embeddings + "LayerNorm.bias"),
-        "head_dense": Stored(f"{dense}.weight", transposed=True),
-        "head_dense_bias": Stored(f"{dense}.bias"),
+        **with_bias("norm", f"{embeddings}LayerNorm"),
+        **with_bias("head_dense", dense, transposed=True),
         "head": Stored(f"{rest[-1]}.decoder.weight"),
     }
     if kind == "masks":
-        names |= {
-            "head_norm": Stored(f"{rest[0]}.weight"),
-            "head_norm_bias": Stored(f"{rest[0]}.bias"),
-        }
-        names |= {"head_bias": Stored(f"{rest[1]}.bias")}
+        names |= with_bias("head_norm", rest[0]) | {"head_bias": Stored(f"{rest[1]}.bias")}
     else:
-        names |= {"labels": Stored(f"{rest[0]}.weight", transposed=True)}
-        names |= {"labels_bias": Stored(f"{rest[0]}.bias")}
+        names |= with_bias("labels", rest[0], transposed=True)
     for part, theirs in _PARTS.items():
-        is_matrix = not part.endswith("norm")
-        names[part] = Stored(f"{layer}{theirs}.weight", transposed=is_matrix)
-        names[f"{part}_bias"] = Stored(f"{layer}{theirs}.bias")
+        names |= with_bias(part, f"{layer}{theirs}", not part.endswith("norm"))
     return names
 
 

@@ -27,11 +27,7 @@ _COUNTS = {
     "rope_theta": "rope.freq_base",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
-_OUTER = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
+_OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _OF_LAYER = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
@@ -166,9 +162,7 @@ class GGUF:
     def _name(self, name: str) -> str:
         known = self.find(name)
         if known is None:
-            raise ValueError(
-                f"{self.folder} has no tensor for {name}; the architecture asks for it."
-            )
+            raise ValueError(f"{self.folder} has no tensor for {name}, which its architecture has.")
         return known
 
     def tokenizer(self) -> Any:

@@ -1,7 +1,7 @@
 """GPT-2 and OPT: both of `zojax.lm.gpt`."""
 
 from zojax.lm.huggingface._config_file import ConfigFile
-from zojax.lm.huggingface._stored import EPSILONS, Architecture, Stored, fused
+from zojax.lm.huggingface._stored import EPSILONS, Architecture, Stored, fused, with_bias
 from zojax.lm.models import gpt
 
 
@@ -24,15 +24,13 @@ def gpt2(settings: ConfigFile) -> Architecture:
     names = {
         "embed": Stored("transformer.wte.weight"),
         "positions": Stored("transformer.wpe.weight"),
-        "norm": Stored("transformer.ln_f.weight"),
-        "norm_bias": Stored("transformer.ln_f.bias"),
+        **with_bias("norm", "transformer.ln_f"),
         "head": Stored("lm_head.weight"),
     }
     parts = {"attention_norm": "ln_1", "mlp_norm": "ln_2"}
     parts |= {"output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
     for name, theirs in parts.items():
-        names[name] = Stored(f"{layer}{theirs}.weight")
-        names[f"{name}_bias"] = Stored(f"{layer}{theirs}.bias")
+        names |= with_bias(name, f"{layer}{theirs}")
     widths = dict.fromkeys(("query", "key", "value"), width)
     names |= fused(f"{layer}attn.c_attn.weight", False, **widths)
     biases = fused(f"{layer}attn.c_attn.bias", False, **widths)
@@ -60,15 +58,12 @@ def opt(settings: ConfigFile) -> Architecture:
     names = {
         "embed": Stored(start + "embed_tokens.weight"),
         "positions": Stored(start + "embed_positions.weight"),
-        "norm": Stored(start + "final_layer_norm.weight"),
-        "norm_bias": Stored(start + "final_layer_norm.bias"),
+        **with_bias("norm", f"{start}final_layer_norm"),
         "head": Stored("lm_head.weight"),
     }
     norms = {"attention_norm": "self_attn_layer_norm", "mlp_norm": "final_layer_norm"}
     parts = {"output": "self_attn.out_proj", "up": "fc1", "down": "fc2"}
     parts |= {name: f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")}
     for name, theirs in (norms | parts).items():
-        path = start + "layers.{}." + theirs
-        names[name] = Stored(f"{path}.weight", transposed=name in parts)
-        names[f"{name}_bias"] = Stored(f"{path}.bias")
+        names |= with_bias(name, f"{start}layers.{{}}.{theirs}", name in parts)
     return Architecture(gpt, config, names, is_tied=True)

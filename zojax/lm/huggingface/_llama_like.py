@@ -136,9 +136,8 @@ def _kinds(settings: ConfigFile, name: str, layers: int) -> tuple[Kind, ...]:
     if name == "smollm3":
         return tuple(full if rotated else Kind(None) for rotated in _rotated(settings, layers))
     local = local._replace(window=_window(settings, name))
-    kinds = [
-        local if sliding else full for sliding in _sliding(settings, name, layers, local.window)
-    ]
+    sliding = _sliding(settings, name, layers, local.window)
+    kinds = [local if slides else full for slides in sliding]
     return tuple(kinds) if len(set(kinds)) > 1 else (kinds[0],)
 
 

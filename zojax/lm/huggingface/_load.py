@@ -8,7 +8,6 @@ import pathlib
 import re
 from collections.abc import Callable
 from functools import partial
-from os import PathLike
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from zojax.lm._extras import require
-from zojax.lm._files import refusing, shown
+from zojax.lm._files import FilePath, refusing, shown
 from zojax.lm._model import Model
 from zojax.lm.huggingface._architectures import architecture_of, read_config
 from zojax.lm.huggingface._config_file import ConfigFile
@@ -31,7 +30,7 @@ Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 
-def load(folder: str | PathLike, dtype: DTypeLike = np.float32, quantized: bool = False) -> Model:
+def load(folder: FilePath, dtype: DTypeLike = np.float32, quantized: bool = False) -> Model:
     """Loads a model of a Hugging Face folder or a GGUF file.
 
     - Folders: Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM2, SmolLM3, Gemma 2, Gemma 3 (text), GPT-2, OPT,

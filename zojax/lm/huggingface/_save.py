@@ -3,14 +3,13 @@
 import json
 import pathlib
 import shutil
-from os import PathLike
 from typing import Any
 
 import jax
 import numpy as np
 
 from zojax.lm._extras import require
-from zojax.lm._files import read_json
+from zojax.lm._files import FilePath, read_json
 from zojax.lm._model import Model
 from zojax.lm.huggingface._architectures import read_config
 from zojax.lm.huggingface._llama_like import FAMILIES, llama_names
@@ -21,7 +20,7 @@ from zojax.lm.models import llama
 _COPIED = (".json", ".jinja", ".model", ".txt")  # endings of tokenizer and generation files
 
 
-def save(folder: str | PathLike, model: Model, source: str | PathLike | None = None) -> None:
+def save(folder: FilePath, model: Model, source: FilePath | None = None) -> None:
     """Saves a model in the layout of Hugging Face; `load` reads the same bits, and transformers too.
 
     Args:
@@ -58,10 +57,8 @@ def save(folder: str | PathLike, model: Model, source: str | PathLike | None = N
                 "folder that the model was loaded from."
             )
     _check(architecture, model.params)
-    settings |= {"tie_word_embeddings": "head" not in model.params}
-    settings |= {
-        "dtype": str(model.params["embed"].dtype)
-    }  # else transformers would round to another
+    settings["tie_word_embeddings"] = "head" not in model.params
+    settings["dtype"] = str(model.params["embed"].dtype)  # else transformers would round to another
     settings.pop("torch_dtype", None)
     save_file = require("safetensors.numpy").save_file
     path.mkdir(parents=True, exist_ok=True)

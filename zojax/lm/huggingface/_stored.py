@@ -64,3 +64,12 @@ def fused(name: str, transposed: bool, **widths: int) -> dict[str, Stored]:
         part: Stored(name, transposed, (begin, end, ends[-1]))
         for part, begin, end in zip(widths, begins, ends, strict=True)
     }
+
+
+def with_bias(name: str, path: str, transposed: bool = False) -> dict[str, Stored]:
+    """The places of a parameter and of its bias.
+
+    >>> list(with_bias("up", "mlp.up"))
+    ['up', 'up_bias']
+    """
+    return {name: Stored(f"{path}.weight", transposed), f"{name}_bias": Stored(f"{path}.bias")}

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from zojax.lm.models.attention import attend, read
 from zojax.lm.models.gpt import ACTIVATIONS
-from zojax.lm.models.layers import layer_norm, linear
+from zojax.lm.models.layers import layer_norm, linear, too_long
 
 __all__ = ["Config", "classify", "encode", "forward", "limit", "shapes"]
 
@@ -65,15 +65,10 @@ def shapes(config: Config) -> dict:
         layers |= {name: square, f"{name}_bias": vector}
     for name in ("attention_norm", "mlp_norm"):
         layers |= {name: vector, f"{name}_bias": vector}
-    outer = {
-        "embed": (config.vocabulary, width),
-        "positions": (config.positions, width),
-        "types": (config.types, width),
-        "norm": (width,),
-        "norm_bias": (width,),
-        "head_dense": (width, width),
-        "head_dense_bias": (width,),
-    }
+    tables = {"embed": config.vocabulary, "positions": config.positions, "types": config.types}
+    outer: dict = {name: (rows, width) for name, rows in tables.items()}
+    outer |= dict.fromkeys(("norm", "norm_bias", "head_dense_bias"), (width,))
+    outer |= {"head_dense": (width, width)}
     if config.labels is None:
         outer |= {"head_norm": (width,), "head_norm_bias": (width,)}
         outer |= {"head_bias": (config.vocabulary,)}
@@ -104,7 +99,7 @@ def encode(config: Config, params: dict, tokens: ArrayLike) -> jax.Array:
     tokens = jnp.asarray(tokens)
     (rows, length), heads, most = tokens.shape, config.heads, limit(config)
     if length > most:
-        raise ValueError(f"this model has {most} positions, the text takes {length}; shorten it.")
+        raise too_long(most, length)
     visible = jnp.broadcast_to((tokens != config.padding)[:, None], (rows, length, length))
     x = params["embed"][tokens] + params["types"][0]
     x = x + params["positions"][config.first_position + np.arange(length)]

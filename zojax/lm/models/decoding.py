@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from zojax._checks import require_count
 from zojax.lm.models import rounds
 from zojax.lm.models.drafting import Draft, none
+from zojax.lm.models.layers import too_long
 
 __all__ = ["Choice", "Decoded", "decode", "generate", "most_likely", "sampler"]
 
@@ -47,8 +49,8 @@ def sampler(temperature: float = 1.0, top_k: int | None = None, top_p: float = 1
     """
     if not temperature > 0 or not np.isfinite(temperature):
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 at least, got {top_k}.")
+    if top_k is not None:
+        require_count("top_k", top_k)
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p!r}.")
 
@@ -141,7 +143,7 @@ def decode(
         are read once.
 
     Raises:
-      ValueError: if `new` is no positive int, `shared` is not from 0 to T - 1, or the model has fewer
+      ValueError: if `new` is below 1, `shared` is not from 0 to T - 1, or the model has fewer
         positions than the text may take.
     """
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
@@ -159,13 +161,10 @@ def decode(
 
 
 def _check(model: ModuleType, config: Any, params: dict, places: int, new: int) -> None:
-    if isinstance(new, bool) or not isinstance(new, int) or new < 1:
-        raise ValueError(f"new must be a positive int, got {new!r}.")
+    require_count("new", new)
     if not hasattr(model, "extend"):
         raise ValueError(f"models of {model.__name__} do not generate; give one of llama or gpt.")
     prefix = params["layers"]["prefix_key"].shape[1] if "prefix_key" in params["layers"] else 0
     most, wanted = model.limit(config), prefix + places + new
     if most is not None and wanted > most:
-        raise ValueError(
-            f"this model has {most} positions, the text may take {wanted}; shorten it."
-        )
+        raise too_long(most, wanted)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax.lm.models.attention import attend, places_of, read, through_layers, with_past
-from zojax.lm.models.layers import layer_norm, linear
+from zojax.lm.models.layers import layer_norm, linear, too_long
 
 __all__ = ["ACTIVATIONS", "Config", "extend", "forward", "limit", "logits", "shapes"]
 
@@ -61,25 +61,14 @@ def shapes(config: Config) -> dict:
     """
     depth, width, hidden = config.layers, config.width, config.hidden
     square, vector = (depth, width, width), (depth, width)
-    layers = {
-        "attention_norm": vector,
-        "attention_norm_bias": vector,
-        "mlp_norm": vector,
-        "mlp_norm_bias": vector,
-        "up": (depth, width, hidden),
-        "up_bias": (depth, hidden),
-        "down": (depth, hidden, width),
-        "down_bias": vector,
-    }
+    layers: dict = {"up": (depth, width, hidden), "up_bias": (depth, hidden)}
+    layers |= {"down": (depth, hidden, width), "down_bias": vector}
     for name in ("query", "key", "value", "output"):
         layers |= {name: square, f"{name}_bias": vector}
-    return {
-        "embed": (config.vocabulary, width),
-        "positions": (config.positions, width),
-        "layers": layers,
-        "norm": (width,),
-        "norm_bias": (width,),
-    }
+    for name in ("attention_norm", "mlp_norm"):
+        layers |= {name: vector, f"{name}_bias": vector}
+    outer = {"embed": (config.vocabulary, width), "positions": (config.positions, width)}
+    return outer | {"layers": layers, "norm": (width,), "norm_bias": (width,)}
 
 
 def limit(config: Config) -> int:
@@ -120,9 +109,7 @@ def extend(
     layers, tokens = params["layers"], jnp.asarray(tokens)
     places, most = places_of(layers, past, start, tokens.shape[1], tree), limit(config)
     if start is None and places.bound > most:
-        raise ValueError(
-            f"this model has {most} positions, the text may take {places.bound}; shorten it."
-        )
+        raise too_long(most, places.bound)
     positions = places.new if start is None else jnp.minimum(places.new, most - 1)
     x = params["embed"][tokens] + params["positions"][config.first_position + positions]
 

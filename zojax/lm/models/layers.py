@@ -1,4 +1,4 @@
-"""Linear maps and layer norms, by their names in a dict of parameters."""
+"""Linear maps and layer norms, by their names in a dict of parameters; and the error of a long text."""
 
 import jax
 import jax.numpy as jnp
@@ -18,3 +18,8 @@ def layer_norm(layer: dict, name: str, x: jax.Array, epsilon: float) -> jax.Arra
     y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
     return y.astype(x.dtype) * layer[name] + layer[f"{name}_bias"]
+
+
+def too_long(most: int, taken: int) -> ValueError:
+    """The error of a text with more tokens than the model has positions."""
+    return ValueError(f"this model has {most} positions, the text may take {taken}; shorten it.")

@@ -118,17 +118,11 @@ def shapes(config: Config) -> dict:
     """
     depth, width, hidden = config.layers, config.width, config.hidden
     q_width, kv_width = config.heads * config.size, config.kv_heads * config.size
-    layers = {
-        "attention_norm": (depth, width),
-        "query": (depth, width, q_width),
-        "key": (depth, width, kv_width),
-        "value": (depth, width, kv_width),
-        "output": (depth, q_width, width),
-        "mlp_norm": (depth, width),
-        "gate": (depth, width, hidden),
-        "up": (depth, width, hidden),
-        "down": (depth, hidden, width),
-    }
+    layers: dict = dict.fromkeys(("attention_norm", "mlp_norm"), (depth, width))
+    layers |= {"query": (depth, width, q_width), "output": (depth, q_width, width)}
+    layers |= dict.fromkeys(("key", "value"), (depth, width, kv_width))
+    layers |= dict.fromkeys(("gate", "up"), (depth, width, hidden))
+    layers |= {"down": (depth, hidden, width)}
     return {"embed": (config.vocabulary, width), "layers": layers, "norm": (width,)}
 
 

@@ -130,9 +130,8 @@ def _round(run: Run, state: State) -> State:
     text = text.at[rows, places].set(said, mode="drop")
     nodes_of = jnp.asarray(1 + np.maximum(tree.paths, 0))
     path = jnp.pad(nodes_of[best], ((0, 0), (1, 0)))  # of the best candidate
-    cache = jax.tree.map(
-        lambda a, b: a.at[:, rows, start + steps].set(b[:, rows, path]), state.cache, own
-    )
+    written = rows, start + steps
+    cache = jax.tree.map(lambda a, b: a.at[:, *written].set(b[:, rows, path]), state.cache, own)
     ties = state.near_ties + jnp.sum(is_near[rows, path] & is_added, axis=1, dtype=jnp.int32)
     drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
     return State(text, length + count, cache, state.forwards + goes_on, ties, drafted)

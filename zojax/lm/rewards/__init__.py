@@ -23,42 +23,26 @@ weights.
 Source: Sarkar et al., "Evolution strategies at the hyperscale", https://arxiv.org/abs/2511.16652.
 """
 
-from zojax.lm.rewards._gym import GYM, GYM_TEMPLATE, Gym, gym
-from zojax.lm.rewards._members import make_write
-from zojax.lm.rewards._picture import draw
-from zojax.lm.rewards._problem import Problem, Prompts, batches, encode
-from zojax.lm.rewards._reward import (
-    Written,
-    centred,
-    each,
-    first_line,
-    matches,
-    together,
-    traced,
-    weighted,
-)
-from zojax.lm.rewards._training import Trained, evaluate, train
+from zojax.lm.rewards._gym import GYM as GYM
+from zojax.lm.rewards._gym import GYM_TEMPLATE as GYM_TEMPLATE
+from zojax.lm.rewards._gym import Gym as Gym
+from zojax.lm.rewards._gym import gym as gym
+from zojax.lm.rewards._members import make_write as make_write
+from zojax.lm.rewards._picture import draw as draw
+from zojax.lm.rewards._problem import Problem as Problem
+from zojax.lm.rewards._problem import Prompts as Prompts
+from zojax.lm.rewards._problem import batches as batches
+from zojax.lm.rewards._problem import encode as encode
+from zojax.lm.rewards._reward import Written as Written
+from zojax.lm.rewards._reward import centred as centred
+from zojax.lm.rewards._reward import each as each
+from zojax.lm.rewards._reward import first_line as first_line
+from zojax.lm.rewards._reward import matches as matches
+from zojax.lm.rewards._reward import together as together
+from zojax.lm.rewards._reward import traced as traced
+from zojax.lm.rewards._reward import weighted as weighted
+from zojax.lm.rewards._training import Trained as Trained
+from zojax.lm.rewards._training import evaluate as evaluate
+from zojax.lm.rewards._training import train as train
 
-__all__ = [
-    "GYM",
-    "GYM_TEMPLATE",
-    "Gym",
-    "Problem",
-    "Prompts",
-    "Trained",
-    "Written",
-    "batches",
-    "centred",
-    "draw",
-    "each",
-    "encode",
-    "evaluate",
-    "first_line",
-    "gym",
-    "make_write",
-    "matches",
-    "together",
-    "traced",
-    "train",
-    "weighted",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

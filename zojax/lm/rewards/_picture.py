@@ -2,10 +2,10 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 from zojax.lm._extras import require
+from zojax.lm._files import FilePath
 
 PANELS = {
     "reward": "held-out reward",
@@ -15,9 +15,7 @@ PANELS = {
 }
 
 
-def draw(
-    path: str | PathLike[str], runs: Mapping[str, Sequence[Sequence[dict[str, Any]]]]
-) -> pathlib.Path:
+def draw(path: FilePath, runs: Mapping[str, Sequence[Sequence[dict[str, Any]]]]) -> pathlib.Path:
     """Draws held-out rows, a colour for each name and a line for each run; returns the absolute path.
 
     Args:

@@ -54,9 +54,8 @@ def each(
         pairs = list(zip(written.texts, examples, strict=True))
         with Evaluator(executor) as evaluator:
             tasks = evaluator.in_order(evaluator.call(_of_pair, (fun,)), pairs)
-            found = [
-                _number(task, text, catch) for task, (text, _) in zip(tasks, pairs, strict=True)
-            ]
+            judged = zip(tasks, written.texts, strict=True)
+            found = [_number(task, text, catch) for task, text in judged]
         return np.array(found, np.float64)
 
     return reward

@@ -1,7 +1,6 @@
 """Steps on rewards: write, judge, update; each step is stored, and a run that was cut off continues."""
 
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from zojax import trajectory
 from zojax._kept import PROGRAMS
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax.lm._adapters import combine
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.models.decoding import Choice, Decoded, most_likely
 from zojax.lm.rewards._members import make_write, make_write_one
@@ -53,7 +53,7 @@ def train(
     problem: Problem,
     tx: ZerothOrder,
     steps: int,
-    folder: str | os.PathLike[str] | None = None,
+    folder: FilePath | None = None,
     *,
     every: int = 10,
     draft: str = "auto",
@@ -81,14 +81,12 @@ def train(
     """
     if draft not in DRAFTS:
         raise ValueError(f"draft must be one of {DRAFTS}, got {draft!r}.")
-    model, report = problem.model, report or (lambda row: None)
+    report = report or (lambda row: None)
     params = jax.tree.map(jnp.array, problem.params)  # copies: the update donates them
     state = tx.init(params)
     files = _Files(folder, tx, params, note)
     params, state = files.resumed(tx, params, state)
-    judge, update = _judging(problem), _updating(tx)
-    write = _writing(model, tx, problem.new, choose)
-    key = jax.random.key(0) if choose is not most_likely else None
+    update, key = _updating(tx), None if choose is most_likely else jax.random.key(0)
 
     def evaluated(step: int) -> None:
         if problem.held_out is not None and step not in [row["step"] for row in files.held_out]:
@@ -104,14 +102,15 @@ def train(
             prompts = problem.prompts(step)
             is_drafted = _next_draft(draft, files.steps)
             own = None if key is None else jax.random.fold_in(key, step)
-            clock = _Clock()
-            found = write(params, state, problem.frozen, prompts, is_drafted, own)
-            clock.lap("write")
-            rewards = judge(found, prompts)
-            clock.lap("judge")
+            times = [time.perf_counter()]
+            found = _write(problem, tx, choose, params, state, prompts, is_drafted, own)
+            times.append(time.perf_counter())
+            rewards = _judged(problem, found, prompts)
+            times.append(time.perf_counter())
             params, state = update(params, state, np.float32(-centred(rewards)))
-            clock.lap("update")
-            row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **clock.laps}
+            times.append(time.perf_counter())
+            seconds = zip(("write", "judge", "update"), np.diff(times).tolist(), strict=True)
+            row = _row(step, found, rewards, files.steps) | {"draft": is_drafted, **dict(seconds)}
             files.add(STEPS, row)
             files.record(state, params)
             report(row)
@@ -137,7 +136,7 @@ def evaluate(problem: Problem, params: Any = None) -> Row:
     write = make_write_one(problem.model, problem.new, shared=prompts.shared)
     found = jax.device_get(write(params, problem.frozen, prompts.tokens, prompts.lengths))
     whole = jax.tree.map(lambda x: x[None], found)
-    rewards = _judging(problem)(whole, prompts)
+    rewards = _judged(problem, whole, prompts)
     row = {"reward": float(np.nanmean(rewards)), "solved": float(np.mean(rewards >= 1))}
     row["length"] = float(found.lengths.mean())
     if problem.other is not None:
@@ -170,34 +169,25 @@ def _next_draft(draft: str, rows: list[Row]) -> bool:
     return min(drafted[1:]) < min(plain[1:])
 
 
-def _writing(model: Model, tx: ZerothOrder, new: int, choose: Choice) -> Callable[..., Decoded]:
+def _write(problem: Problem, tx, choose, params, state, prompts, is_drafted: bool, key) -> Decoded:
     """The texts of all members on the host; with drafts, the unperturbed model writes first."""
-
-    def write(params, state, frozen, prompts: Prompts, is_drafted: bool, key) -> Decoded:
-        tokens, lengths, _, shared = prompts
-        members = make_write(model, tx, new, choose, shared)
-        one = make_write_one(model, new, choose, shared)
-        text = one(params, frozen, tokens, lengths, key).tokens if is_drafted else None
-        return jax.device_get(members(params, state, frozen, tokens, lengths, text, key))
-
-    return write
+    (tokens, lengths, _, shared), frozen = prompts, problem.frozen
+    members = make_write(problem.model, tx, problem.new, choose, shared)
+    one = make_write_one(problem.model, problem.new, choose, shared)
+    text = one(params, frozen, tokens, lengths, key).tokens if is_drafted else None
+    return jax.device_get(members(params, state, frozen, tokens, lengths, text, key))
 
 
-def _judging(problem: Problem) -> Callable[[Decoded, Prompts], np.ndarray]:
+def _judged(problem: Problem, found: Decoded, prompts: Prompts) -> np.ndarray:
     """`(members, prompts)` rewards; raises ValueError unless one is finite."""
-
-    def judge(found: Decoded, prompts: Prompts) -> np.ndarray:
-        members = len(found.tokens)
-        written = _written(problem.model, found)
-        rewards = _checked(problem.reward, written, list(prompts.examples) * members)
-        if not np.isfinite(rewards).any():
-            raise ValueError(
-                f"no reward of the step is finite; the first text is {written.texts[0]!r}. Call the "
-                "reward with it."
-            )
-        return rewards.reshape(members, -1)
-
-    return judge
+    members, written = len(found.tokens), _written(problem.model, found)
+    rewards = _checked(problem.reward, written, list(prompts.examples) * members)
+    if not np.isfinite(rewards).any():
+        raise ValueError(
+            f"no reward of the step is finite; the first text is {written.texts[0]!r}. Call the "
+            "reward with it."
+        )
+    return rewards.reshape(members, -1)
 
 
 def _written(model: Model, found: Decoded) -> Written:
@@ -231,17 +221,6 @@ def _drift(module: ModuleType, config: Any) -> Callable[..., jax.Array]:
         return jnp.mean(jnp.sum(jnp.exp(before) * (before - after), axis=-1))
 
     return drift
-
-
-class _Clock:
-    """Seconds between laps."""
-
-    def __init__(self):
-        self.laps, self._last = {}, time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
 
 
 class _Files:

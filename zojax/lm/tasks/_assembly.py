@@ -1,12 +1,12 @@
 """A `Task` from a model, its encoded examples and a split of their rows."""
 
 from collections.abc import Callable
-from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
 
 from zojax.lm._adapters import Adapter, partition
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.tasks._batches import in_order, pad
 from zojax.lm.tasks._encoding import Tokens, check, encoded, is_encoder
@@ -36,8 +36,8 @@ def assemble(
     model: Model,
     examples: list[Example],
     rows: Rows,
-    kind: Callable[[Model, list[Example], Tokens, str | PathLike], Fields],
-    path: str | PathLike,
+    kind: Callable[[Model, list[Example], Tokens, FilePath], Fields],
+    path: FilePath,
     params: str,
     seed: int,
     adapter: Adapter,

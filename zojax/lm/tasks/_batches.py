@@ -40,11 +40,8 @@ def pad(
     padded = np.full((len(chosen), width), padding, np.int32)
     for row, ids in zip(padded, chosen, strict=True):
         row[: len(ids)] = ids
-    return {
-        "tokens": padded,
-        "position": (lengths - 1).astype(np.int32),
-        "label": labels[list(indices)],
-    }
+    position = (lengths - 1).astype(np.int32)
+    return {"tokens": padded, "position": position, "label": labels[list(indices)]}
 
 
 def in_order(

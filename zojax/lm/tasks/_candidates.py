@@ -1,11 +1,10 @@
 """Multiple choice between texts."""
 
-from os import PathLike
-
 import jax.numpy as jnp
 import numpy as np
 
 from zojax.lm._adapters import combine
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.tasks._completions import completion_nll
 from zojax.lm.tasks._encoding import Tokens
@@ -14,9 +13,7 @@ from zojax.lm.tasks._fields import Fields, completions_of
 from zojax.lm.tasks._scores import choice_scores
 
 
-def of_candidates(
-    model: Model, examples: list[Example], tokens: Tokens, path: str | PathLike
-) -> Fields:
+def of_candidates(model: Model, examples: list[Example], tokens: Tokens, path: FilePath) -> Fields:
     """Multiple choice by the mean log-likelihood of each candidate's tokens."""
     texts = [list(example.completions) for example in examples]
     label = completions_of(model._replace(stop=None), examples, texts, path)

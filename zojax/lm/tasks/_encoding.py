@@ -1,9 +1,8 @@
 """Texts to tokens, checked against the model before anything is compiled."""
 
 from collections.abc import Sequence
-from os import PathLike
 
-from zojax.lm._files import refusing, shown
+from zojax.lm._files import FilePath, refusing, shown
 from zojax.lm._model import Model
 
 Tokens = list[list[int]]
@@ -23,7 +22,7 @@ def mask_of(model: Model) -> str:
     raise ValueError("tokenizer.json has neither [MASK] nor <mask>; take that of a masked model.")
 
 
-def with_stop(model: Model, weights: str | PathLike, stop: str | None) -> Model:
+def with_stop(model: Model, weights: FilePath, stop: str | None) -> Model:
     """The model with another token that ends a text."""
     if model.tokenizer is None:
         raise ValueError(f"{weights} has no tokenizer.json.")
@@ -56,16 +55,14 @@ def continuations(model: Model, prompts: Sequence[str], completions: Sequence[st
             [e.ids for e in model.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
             for texts in (prompts, whole, completions)
         )
-    found = [
-        b[len(a) :] if b[: len(a)] == a else own
-        for a, b, own in zip(begun, both, alone, strict=True)
-    ]
+    pairs = zip(begun, both, alone, strict=True)
+    found = [b[len(a) :] if b[: len(a)] == a else own for a, b, own in pairs]
     _check_known(model, [token for ids in found for token in ids])
     return found
 
 
 def check(
-    model: Model, texts: Sequence[str], tokens: Tokens, room: int | None, path: str | PathLike
+    model: Model, texts: Sequence[str], tokens: Tokens, room: int | None, path: FilePath
 ) -> None:
     """Raises ValueError for a text without a token, with an unknown one, or with too many."""
     for text, ids in zip(texts, tokens, strict=True):

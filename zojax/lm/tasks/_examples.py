@@ -1,10 +1,10 @@
 """Examples: prompts with completions, from the rows of a file and a template."""
 
-from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
 
+from zojax.lm._files import FilePath
 from zojax.lm.tasks._jsonl import FEWEST, as_text
 from zojax.lm.tasks._table import read_table
 from zojax.lm.templates._template import Row, Template, fields, resolved
@@ -32,7 +32,7 @@ class Example(NamedTuple):
 
 
 def read_examples(
-    path: str | PathLike, name: str, template: Template, mask: str | None = None
+    path: FilePath, name: str, template: Template, mask: str | None = None
 ) -> list[Example]:
     """The examples of a file; rows without a label are left out.
 
@@ -95,7 +95,6 @@ def shots_of(examples: list[Example], rows: np.ndarray, shots: int, seed: int) -
     for target, members in groups.items():
         if len(members) < shots:
             what = f"of the label {target.strip()!r}" if is_shared else "in all"
-            raise ValueError(
-                f"shots must be at most {len(members)}, the training rows {what}, got {shots}."
-            )
+            most = f"{len(members)}, the training rows {what}"
+            raise ValueError(f"shots must be at most {most}, got {shots}.")
     return np.sort(np.concatenate([members[:shots] for members in groups.values()]))

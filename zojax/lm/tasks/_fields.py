@@ -1,12 +1,12 @@
 """`Fields`: the fields of a `Task` that its kind decides, and labels of several tokens."""
 
 from collections.abc import Callable
-from os import PathLike
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.tasks._encoding import continuations, is_encoder
 from zojax.lm.tasks._examples import Example
@@ -31,7 +31,7 @@ class Fields(NamedTuple):
 
 
 def completions_of(
-    model: Model, examples: list[Example], texts: list[list[str]], path: str | PathLike
+    model: Model, examples: list[Example], texts: list[list[str]], path: FilePath
 ) -> np.ndarray:
     """The tokens of each example's texts with the stop at their ends, `(N, C, L)`, padded with -1."""
     if is_encoder(model):
@@ -40,9 +40,7 @@ def completions_of(
     stop = [] if model.stop is None else [model.stop]
     found = [ids + stop for ids in continuations(model, *zip(*pairs, strict=True))]
     if not any(found):
-        raise ValueError(
-            f"{path}: all completions are empty, and the model has no token that ends a text."
-        )
+        raise ValueError(f"{path}: all completions are empty, and the model has no end of text.")
     padded = np.full((len(texts), max(map(len, texts)), max(map(len, found))), -1, np.int32)
     remaining = iter(found)
     for rows, own in zip(padded, texts, strict=True):

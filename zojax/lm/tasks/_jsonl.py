@@ -1,10 +1,9 @@
 """Files of pairs: rows of text and label, or of prompt and completion."""
 
 import json
-from os import PathLike
 from typing import Any, NamedTuple
 
-from zojax.lm._files import shown
+from zojax.lm._files import FilePath, shown
 from zojax.lm.tasks._table import read_table
 
 LABELLED = "text", "label"
@@ -26,7 +25,7 @@ class Rows(NamedTuple):
     outputs: list[str]
 
 
-def read_jsonl(path: str | PathLike) -> Rows:
+def read_jsonl(path: FilePath) -> Rows:
     r"""Reads pairs from a JSONL file in UTF-8, or from CSV, TSV or Parquet; values are strings or numbers.
 
     Args:

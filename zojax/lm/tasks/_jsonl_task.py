@@ -3,12 +3,11 @@
 A label is predicted by the first token of its name. A completion is written after its prompt.
 """
 
-from os import PathLike
-
 import numpy as np
 from jax.typing import DTypeLike
 
 from zojax.lm._adapters import MEZO, Adapter
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.huggingface import load
 from zojax.lm.tasks._assembly import assemble, split_rows
@@ -24,8 +23,8 @@ _KINDS = {LABELLED: of_words, WRITTEN: of_texts}
 
 
 def jsonl_task(
-    weights: str | PathLike,
-    path: str | PathLike,
+    weights: FilePath,
+    path: FilePath,
     params: str,
     seed: int = 0,
     dtype: DTypeLike = np.float32,

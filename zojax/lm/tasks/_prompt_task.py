@@ -1,11 +1,10 @@
 """A task from your own model, a file of a public dataset, and its template."""
 
-from os import PathLike
-
 import numpy as np
 from jax.typing import DTypeLike
 
 from zojax.lm._adapters import MEZO, Adapter
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.huggingface import load
 from zojax.lm.tasks._assembly import Rows, assemble, split_rows
@@ -21,13 +20,13 @@ KINDS = {"words": of_words, "candidates": of_candidates, "answers": of_answers}
 
 
 def prompt_task(
-    weights: str | PathLike,
-    path: str | PathLike,
+    weights: FilePath,
+    path: FilePath,
     template: str | Template,
     params: str,
     seed: int = 0,
     dtype: DTypeLike = np.float32,
-    held_out: str | PathLike | None = None,
+    held_out: FilePath | None = None,
     shots: int | None = None,
     in_context: int = 0,
     stop: str | None = None,

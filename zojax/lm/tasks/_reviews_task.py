@@ -6,7 +6,7 @@ training; the steps start from their outputs.
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ QUANTIZED = "scales", "integers"  # fields of `Quantized` that may be trained
 POOL = 1536  # training reviews, which bounds the memory of the lower layers' outputs
 
 
-def reviews_task(params: str, seed: int = 0) -> Task:
+def reviews_task(params: str, seed: int = 0, longest: int | None = None) -> Task:
     """The sentiment of movie reviews, as a choice between two next tokens of SmolLM2-135M-Instruct.
 
     Args:
@@ -37,6 +37,7 @@ def reviews_task(params: str, seed: int = 0) -> Task:
         of these layers; `"full"`: every weight; `"scales"` or `"integers"`: of the 4-bit and 8-bit
         blocks of its file, see `Quantized`.
       seed: of the adapters. Pretrained weights and split are fixed.
+      longest: leaves out reviews whose prompts have more tokens; None keeps all, up to some 90.
 
     Raises:
       ValueError: for other `params`, and from `batches` for an odd batch size.
@@ -51,7 +52,9 @@ def reviews_task(params: str, seed: int = 0) -> Task:
     splits = {}
     for name, part in _reviews.reviews()._asdict().items():
         prompts = [REVIEW_PROMPT.format(text) for text in part.texts]
-        splits[name] = [e.ids for e in model.tokenizer.encode_batch(prompts)], part.labels
+        tokens = [e.ids for e in model.tokenizer.encode_batch(prompts)]
+        kept = [i for i, ids in enumerate(tokens) if longest is None or len(ids) <= longest]
+        splits[name] = [tokens[i] for i in kept], part.labels[kept]
     if params in QUANTIZED:
         join, (trained, frozen, lower) = _joined, _blocks(model.params, params)
     else:
@@ -65,10 +68,14 @@ def reviews_task(params: str, seed: int = 0) -> Task:
         words = whole["words"] if "words" in whole else whole["embed"][rows]
         return llama.readout(model.config, whole["norm"], words, x, positions=batch["position"])
 
+    @lru_cache(maxsize=1)  # another run with this seed begins at once
+    def pool(seed: int, size: int) -> list[Batch]:
+        return prepared(balanced(splits["train"], seed, size, POOL))
+
     def batches(seed: int, size: int) -> Iterator[Batch]:
         if size % 2:
             raise ValueError(f"batch must be even, half of each label, got {size}; try {size + 1}.")
-        return shuffled(prepared(balanced(splits["train"], seed, size, POOL)), seed)
+        return shuffled(pool(seed, size), seed)
 
     def split(name: str) -> list[Batch]:
         return prepared(in_order(splits[name]))
@@ -124,6 +131,5 @@ def _blocks(weights: dict, field: str) -> tuple[dict, dict, dict]:
 
 def _joined(params: dict, frozen: dict) -> dict:
     """The two trees of `_blocks` as one."""
-    return jax.tree.map(
-        lambda p, f: f if p is None else p, params, frozen, is_leaf=lambda x: x is None
-    )
+    either = lambda p, f: f if p is None else p  # noqa: E731
+    return jax.tree.map(either, params, frozen, is_leaf=lambda x: x is None)

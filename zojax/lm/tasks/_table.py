@@ -4,16 +4,15 @@ import csv
 import io
 import pathlib
 from collections.abc import Callable, Iterator
-from os import PathLike
 from typing import Any
 
 from zojax.lm._extras import require
-from zojax.lm._files import parse_json, refusing, shown
+from zojax.lm._files import FilePath, parse_json, refusing, shown
 
 Row = dict[str, Any]
 
 
-def read_table(path: str | PathLike) -> list[tuple[str, Row]]:
+def read_table(path: FilePath) -> list[tuple[str, Row]]:
     r"""The rows of a file, each with its place for errors.
 
     - `.csv`, `.tsv`: a line of column names, then strings.

@@ -1,11 +1,10 @@
 """Generation: one text, or any of several answers."""
 
-from os import PathLike
-
 import jax.numpy as jnp
 import numpy as np
 
 from zojax.lm._adapters import combine
+from zojax.lm._files import FilePath
 from zojax.lm._model import Model
 from zojax.lm.tasks import _completions
 from zojax.lm.tasks._answers import answer_score
@@ -15,7 +14,7 @@ from zojax.lm.tasks._fields import Fields, completions_of
 from zojax.lm.tasks._scores import completion_scores
 
 
-def of_texts(model: Model, examples: list[Example], tokens: Tokens, path: str | PathLike) -> Fields:
+def of_texts(model: Model, examples: list[Example], tokens: Tokens, path: FilePath) -> Fields:
     """Generation of one text, with the model's stop at its end; scores count tokens."""
     label = completions_of(model, examples, [[e.target] for e in examples], path)[:, 0]
 
@@ -41,9 +40,7 @@ def of_texts(model: Model, examples: list[Example], tokens: Tokens, path: str | 
     return Fields(label, {}, {"nll": nll, "f1": f1}, judged, completion_scores, label.shape[1])
 
 
-def of_answers(
-    model: Model, examples: list[Example], tokens: Tokens, path: str | PathLike
-) -> Fields:
+def of_answers(model: Model, examples: list[Example], tokens: Tokens, path: FilePath) -> Fields:
     """Generation of any of several answers; scores count words, see `answer_score`."""
     found = of_texts(model, examples, tokens, path)
 

@@ -1,11 +1,9 @@
 """Classification: a word for each label, after the prompt or at its mask."""
 
-from os import PathLike
-
 import numpy as np
 
 from zojax.lm._adapters import combine
-from zojax.lm._files import shown
+from zojax.lm._files import FilePath, shown
 from zojax.lm._model import Model
 from zojax.lm.tasks._encoding import Tokens, continuations, is_encoder, mask_of
 from zojax.lm.tasks._examples import Example
@@ -13,7 +11,7 @@ from zojax.lm.tasks._fields import Fields
 from zojax.lm.tasks._task import classification
 
 
-def of_words(model: Model, examples: list[Example], tokens: Tokens, path: str | PathLike) -> Fields:
+def of_words(model: Model, examples: list[Example], tokens: Tokens, path: FilePath) -> Fields:
     """Classification by the first token of each word, by the word at a mask, or by an encoder's head."""
     prompt, words, _ = examples[0]
     label = np.array([example.right[0] for example in examples], np.int32)
@@ -43,9 +41,7 @@ def of_words(model: Model, examples: list[Example], tokens: Tokens, path: str | 
     return Fields(label, extras, *classification(logits), 0)
 
 
-def _first_tokens(
-    model: Model, prompt: str, words: tuple[str, ...], path: str | PathLike
-) -> np.ndarray:
+def _first_tokens(model: Model, prompt: str, words: tuple[str, ...], path: FilePath) -> np.ndarray:
     names = [word.strip() for word in words]
     found = continuations(model, [prompt] * len(words), words)
     if not all(found) or not all(names):
@@ -58,7 +54,7 @@ def _first_tokens(
     return np.array(first)
 
 
-def _masks(model: Model, tokens: Tokens, path: str | PathLike) -> np.ndarray:
+def _masks(model: Model, tokens: Tokens, path: FilePath) -> np.ndarray:
     """The position of the mask in each row."""
     mask = model.tokenizer.token_to_id(mask_of(model))
     for ids in tokens:

@@ -145,10 +145,6 @@ def right_of(row: Row, names: list[str], label: str = "label") -> tuple[int, ...
 def resolved(row: Row) -> Row:
     """The row without empty columns, and with the first names of `ALIASES`."""
     row = {name: value for name, value in row.items() if value is not None}
-    others = {
-        name: row[alias]
-        for name, aliases in ALIASES.items()
-        for alias in reversed(aliases)
-        if alias in row
-    }
+    known = [(name, alias) for name, aliases in ALIASES.items() for alias in reversed(aliases)]
+    others = {name: row[alias] for name, alias in known if alias in row}
     return others | row

@@ -19,14 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zojax.search.algorithms import Algorithm
 from zojax.search.engine.ask_tell import AskTell, AskTellState, Candidate, ask_tell
-from zojax.search.spaces import (
-    Domain,
-    choice,
-    integers,
-    log_integers,
-    log_uniform,
-    uniform,
-)
+from zojax.search.spaces import Domain, choice, integers, log_integers, log_uniform, uniform
 
 FINISHED = TrialState.COMPLETE, TrialState.PRUNED
 Distributions = dict[str, BaseDistribution]
@@ -96,11 +89,7 @@ class ZojaxSampler(BaseSampler):
         return {n: d for n, d in common.items() if not d.single() and domain_of(d) is not None}
 
     def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
@@ -118,11 +107,7 @@ class ZojaxSampler(BaseSampler):
         return _params_of(candidate, search_space)
 
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         with self._lock:
             candidate = self._open.pop(trial._trial_id, None)

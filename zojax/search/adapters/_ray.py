@@ -11,13 +11,7 @@ from ray.tune.search.variant_generator import parse_spec_vars
 from zojax._checks import require_option
 from zojax.search.algorithms import Algorithm
 from zojax.search.engine.ask_tell import AskTell, AskTellState, Candidate, ask_tell
-from zojax.search.spaces import (
-    choice,
-    integers,
-    log_integers,
-    log_uniform,
-    uniform,
-)
+from zojax.search.spaces import choice, integers, log_integers, log_uniform, uniform
 from zojax.search.spaces._domain import is_domain
 
 DEFAULT_BUDGET = 100

@@ -90,11 +90,7 @@ def rates_of(now: Distribution, n: jax.Array, capacity: int) -> Rates:
 
 def no_sums(now: Distribution) -> Sums:
     zero = jnp.zeros_like(now.step)
-    return Sums(
-        jnp.zeros_like(now.mean),
-        now.covariance.squares(zero[None], now.mean[None]),
-        zero,
-    )
+    return Sums(jnp.zeros_like(now.mean), now.covariance.squares(zero[None], now.mean[None]), zero)
 
 
 def add_members(sums: Sums, now: Distribution, z: jax.Array, weights: jax.Array) -> Sums:

@@ -57,7 +57,7 @@ def features(space: Space, x: jax.Array) -> jax.Array:
     unordered = np.flatnonzero(space.kinds == UNORDERED)
     columns = [u[:, space.kinds != UNORDERED]] if len(unordered) else [u]
     for k in unordered:
-        options = np.arange(space.low[k], space.high[k] + 1)
+        options = space.low[k] + np.arange(space.options[k])
         columns.append((x[:, k : k + 1] == options) / np.sqrt(2))
     return jnp.concatenate(columns, axis=1).astype(u.dtype)
 
@@ -105,8 +105,8 @@ def _prior(d: int) -> tuple[np.ndarray, np.ndarray]:
 def _owners(space: Space) -> np.ndarray:
     """(d, features): 1 at the features of each coordinate."""
     unordered = np.flatnonzero(space.kinds == UNORDERED)
-    counts = (space.high - space.low + 1)[unordered].astype(int)
-    owners = np.append(np.flatnonzero(space.kinds != UNORDERED), np.repeat(unordered, counts))
+    repeated = np.repeat(unordered, space.options[unordered])
+    owners = np.append(np.flatnonzero(space.kinds != UNORDERED), repeated)
     return (np.arange(space.dimension)[:, None] == owners).astype(float_dtype())
 
 

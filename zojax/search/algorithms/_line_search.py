@@ -68,23 +68,19 @@ def continue_line(space, k, state, better, value):
     side = jnp.stack([~up, up])
     # A worse probe becomes the neighbour on its side. After a better probe, the old best point is the
     # neighbour behind, and the side ahead is unknown. Values are relative to the best.
-    missed = Line(
-        active=jnp.bool_(True),
+    line = line._replace(active=jnp.bool_(True))
+    missed = line._replace(
         offsets=jnp.where(side, move, line.offsets),
         values=jnp.where(side, value - state.value, line.values),
         known=line.known | side,
         step=jnp.abs(move),
-        moved=line.moved,
-        leapt=line.leapt,
     )
-    hit = Line(
-        active=jnp.bool_(True),
+    hit = line._replace(
         offsets=jnp.where(side, 0.0, -move),
         values=jnp.where(side, 0.0, state.value - value),
         known=~side,
         step=2 * jnp.abs(move),
         moved=line.moved + move,
-        leapt=line.leapt,
     )
     after = select(better, hit, missed)
     ends = last | (move == 0)
@@ -105,7 +101,7 @@ def no_line() -> Line:
 def least_step(space: Space):
     """The least step of each coordinate: 1 for integers, else a few roundings of its range."""
     resolution = 8 * float(jnp.finfo(float_dtype()).eps)
-    least = np.where(space.kinds == CONTINUOUS, resolution * (space.high - space.low), 1.0)
+    least = jnp.where(space.kinds == CONTINUOUS, resolution * (space.high - space.low), 1.0)
     return jnp.asarray(least, float_dtype())
 
 

@@ -1,6 +1,7 @@
 """Proposals of the RACOS family: points from boxes around a good point, and uniform points."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,26 +14,18 @@ from zojax.search.spaces import Space
 
 
 def propose_from(
-    space: Space,
-    random: Random,
-    points: jax.Array,
-    values: jax.Array,
-    positives: jax.Array,
-    *,
-    told: jax.Array,
-    exploration,
-    parity: bool,
-    taken: jax.Array | None = None,
-    region: jax.Array | None = None,
-) -> tuple[jax.Array, Random]:
-    """(a point, random): from a box around one of the positives, without the other points.
+    space: Space, state: Any, positives: jax.Array, exploration, parity, taken=None, region=None
+) -> tuple[jax.Array, Any]:
+    """(a point, the next state): from a box around one of the positives, without the other points.
 
-    Uniform until every point has a value, and later with probability `exploration`. If possible, the point
-    is new: not one of `points`, nor of `taken` (n, d). The box lies in a `region` (2, d), if given.
+    The state has `random`, `told`, `points` and `values`. The point is uniform until every point has a
+    value, and later with probability `exploration`. If possible, it is new: not one of `points`, nor of
+    `taken` (n, d). The box lies in a `region` (2, d), if given.
     """
+    points, told = state.points, state.told
     explores = (told < len(points)) | (shared_coin(told) < exploration)
     if not parity:  # a box around a point without a value says nothing
-        explores |= jnp.isinf(entry(values, positives[0]))
+        explores |= jnp.isinf(entry(state.values, positives[0]))
     bad = ~holds(len(points), positives)
 
     def attempt(random: Random):
@@ -45,7 +38,8 @@ def propose_from(
 
     known = [] if space.is_continuum else [points]
     known += [] if taken is None else [taken]
-    return distinct(attempt, random, known)
+    x, random = distinct(attempt, state.random, known)
+    return x, state._replace(random=random)
 
 
 def shared_coin(told: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The region of RACE-CARS, which shrinks around the best point of `sracos`."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -42,10 +43,7 @@ def in_region(
         x, inner = _sequential.propose(space, state.inner, exploration, parity, region=region)
         return x[None], state._replace(inner=inner)
 
-    def tell(space: Space, state: RegionState, x, value) -> RegionState:
-        inner = _sequential.tell_point(replacement, space, state.inner, x, value)
-        return state._replace(inner=inner)
-
+    tell = partial(_sequential.tell_inner, replacement)
     return Algorithm(init, ask, sequential(tell), lambda state: _sequential.best(state.inner), tell)
 
 
@@ -53,9 +51,8 @@ def region_of(shrinking, space: Space, state: RegionState) -> jax.Array:
     """Bounds (2, d): sides shrinking^k of the ranges, cut at the space. Options are all inside."""
     low, high = bounds_of(space)
     half = 0.5 * span_of(space) * jnp.asarray(shrinking, low.dtype) ** state.shrinks
-    inside = jnp.stack(
-        [jnp.maximum(state.center - half, low), jnp.minimum(state.center + half, high)]
-    )
+    center = state.center
+    inside = jnp.stack([jnp.maximum(center - half, low), jnp.minimum(center + half, high)])
     if not space.is_continuous:
         whole = jnp.stack([jnp.ceil(inside[0]), jnp.floor(inside[1])])
         inside = jnp.where(space.kinds == CONTINUOUS, inside, whole)

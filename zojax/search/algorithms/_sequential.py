@@ -1,6 +1,6 @@
 """Sequential RACOS: T points, how they propose the next point, and how they learn its value."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,19 +38,7 @@ def start(num_positives: int | None, key, space: Space, budget: int) -> SracosSt
 
 def propose(space: Space, state: SracosState, exploration, parity: bool, taken=None, region=None):
     """(a point, the next state); see `propose_from`."""
-    x, random = propose_from(
-        space,
-        state.random,
-        state.points,
-        state.values,
-        state.positives,
-        told=state.told,
-        exploration=exploration,
-        parity=parity,
-        taken=taken,
-        region=region,
-    )
-    return x, state._replace(random=random)
+    return propose_from(space, state, state.positives, exploration, parity, taken, region)
 
 
 def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> SracosState:
@@ -76,6 +64,11 @@ def tell_point(replacement: str, space: Space, state: SracosState, x, value) -> 
         values=jnp.where(here, value, state.values),
         positives=jnp.where(first, place, jnp.where(behind, moved, ranks)),
     )
+
+
+def tell_inner(replacement: str, space: Space, state: Any, x, value) -> Any:
+    """`tell_point` for the `inner` state of another algorithm."""
+    return state._replace(inner=tell_point(replacement, space, state.inner, x, value))
 
 
 def _replaced_negative(replacement: str, state: SracosState, rival):

@@ -4,15 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.search.spaces import UNORDERED, Space
+from zojax.search.spaces import Space
 
 RATE, LEAST = 0.1, 0.01  # of a step; of an option
 
 
 def first_shares(space: Space, dtype) -> jax.Array:
     """Equal probabilities, (d, options). Coordinates with an order have one option or more, unused."""
-    options = int(np.max((space.high - space.low + 1)[space.kinds == UNORDERED], initial=1))
-    present = np.arange(options) <= (space.high - space.low)[:, None]
+    present = np.arange(np.max(space.options)) < space.options[:, None]
     return jnp.asarray(present / present.sum(1, keepdims=True), dtype)
 
 

@@ -1,7 +1,6 @@
 """ZOOpt's table of sizes: points, positives and redrawn coordinates, from the budget and the space."""
 
 import math
-from typing import NamedTuple
 
 from zojax.search.spaces import Space
 
@@ -9,22 +8,15 @@ from zojax.search.spaces import Space
 TABLE = (50, 4, 1), (100, 6, 1), (1000, 12, 2), (math.inf, 22, 2)
 
 
-class Sizes(NamedTuple):
-    """How many points an algorithm of the RACOS family learns from."""
-
-    total: int
-    positives: int
-
-
-def sizes_for(budget: int, num_positives: int | None = None) -> Sizes:
-    """The table's sizes for a budget, with `num_positives` in place of its positives.
+def sizes_for(budget: int, num_positives: int | None = None) -> tuple[int, int]:
+    """(points, positives) of a budget, with `num_positives` in place of the table's positives.
 
     >>> sizes_for(1000), sizes_for(1000, 15)
-    (Sizes(total=12, positives=2), Sizes(total=17, positives=15))
+    ((12, 2), (17, 15))
     """
     total, positives = next(sizes for limit, *sizes in TABLE if budget <= limit)
     positives = num_positives or positives
-    return Sizes(max(total, positives + 2), positives)
+    return max(total, positives + 2), positives
 
 
 def positives_of(total: int) -> int:

@@ -15,6 +15,7 @@ from zojax._numerics import float_dtype, promoting
 from zojax.search._random import Random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm, TellFn
 from zojax.search.spaces import CONTINUOUS, Space
+from zojax.search.spaces._precision import namespace_of
 
 Factory = TypeVar("Factory", bound=Callable[..., Algorithm])
 REPLACEMENTS = ("worst", "random", "margin")
@@ -73,7 +74,8 @@ def bounds_of(space: Space) -> tuple[jax.Array, jax.Array]:
 
 def span_of(space: Space) -> jax.Array:
     """The width of each coordinate's range, (d,); never zero."""
-    return jnp.asarray(np.maximum(space.high - space.low, 1e-30), float_dtype())
+    span = space.high - space.low
+    return jnp.asarray(namespace_of(span).maximum(span, 1e-30), float_dtype())
 
 
 def starts_between(space: Space, random: Random, n: int, x: jax.Array, value) -> jax.Array:
@@ -92,10 +94,13 @@ def select(condition: jax.Array, a: Any, b: Any) -> Any:
 
 def keep_best(state: Any, x: jax.Array, value: jax.Array) -> Any:
     """`state` with the point as its `x` and `value`, if the point is better."""
-    better = value < state.value
-    return state._replace(
-        x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-    )
+    return moved_if(value < state.value, state, x, value)
+
+
+def moved_if(condition: jax.Array, state: Any, x: jax.Array, value: jax.Array) -> Any:
+    """`state` with the point as its `x` and `value`, if the condition holds."""
+    x, value = jnp.where(condition, x, state.x), jnp.where(condition, value, state.value)
+    return state._replace(x=x, value=value)
 
 
 def recommended(state: Any) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import put_row
-from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_point
+from zojax.search.algorithms._sequential import SracosState, best, propose, start, tell_inner
 from zojax.search.algorithms._toolkit import require_racos, reused
 from zojax.search.spaces import Space
 
@@ -63,19 +63,10 @@ def asracos(
     """
     in_flight = require_count("in_flight", in_flight)
     num_positives = require_racos(exploration, parity, num_positives, replacement)
-    learn = partial(tell_point, replacement)
-
-    def inject(space: Space, state: AsracosState, x, value) -> AsracosState:
-        return state._replace(inner=learn(space, state.inner, x, value))
-
-    return Algorithm(
-        init=partial(_init, in_flight, num_positives),
-        ask=partial(_ask, exploration, parity),
-        tell=partial(_tell, learn),
-        best=lambda state: best(state.inner),
-        inject=inject,
-        in_flight=in_flight,
-    )
+    init, ask = partial(_init, in_flight, num_positives), partial(_ask, exploration, parity)
+    learn = partial(tell_inner, replacement)
+    tell = partial(_tell, learn)
+    return Algorithm(init, ask, tell, lambda state: best(state.inner), learn, in_flight=in_flight)
 
 
 def _init(in_flight: int, num_positives, key, space: Space, budget: int) -> AsracosState:
@@ -103,8 +94,7 @@ def _tell(learn, space: Space, state: AsracosState, x, values) -> AsracosState:
     same = jnp.all(state.pending == x[0], axis=1)
     # Among equal points under evaluation, one is done.
     done = same & (jnp.cumsum(same) == 1)
-    return state._replace(
-        inner=learn(space, state.inner, x[0], values[0]),
+    return learn(space, state, x[0], values[0])._replace(
         pending=jnp.where(done[:, None], jnp.nan, state.pending),
         asked=jnp.where(done, -1, state.asked),
     )

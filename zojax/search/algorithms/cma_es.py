@@ -10,6 +10,7 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype, mean_of
+from zojax.search._later import changed_if
 from zojax.search._random import Random, make_random, normals, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._bipop import Regime, first_regime, next_regime
@@ -116,7 +117,7 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
     def restart(space: Space, state: CmaState, values) -> CmaState:
         del values
         over = partial(_next_run, space, least(space), batch_size)
-        return lax.cond(_is_over(state), over, lambda s: s, state)
+        return changed_if(_is_over(state), over, state)
 
     return Algorithm(
         init,
@@ -152,7 +153,7 @@ def _tell(after, keep, space: Space, state: CmaState, x, values) -> CmaState:
         return after(space, new, state.values)
 
     complete = state.told >= state.regime.population
-    return lax.cond(complete, finish, lambda s: s, state)
+    return changed_if(complete, finish, state)
 
 
 def _inject(space: Space, state: CmaState, x, value) -> CmaState:
@@ -290,10 +291,9 @@ def _options(space: Space, state: CmaState, members: jax.Array) -> jax.Array:
 
 
 def _cell(space: Space) -> tuple[jax.Array, jax.Array]:
-    """Lower ends and widths (d,) of the ranges. Each integer has a cell of its own."""
-    half = np.where(space.kinds == CONTINUOUS, 0.0, 0.5)
-    width = np.maximum(space.high - space.low + 2 * half, 1e-30)
-    return jnp.asarray(space.low - half, float_dtype()), jnp.asarray(width, float_dtype())
+    """`space.cells` as arrays of JAX."""
+    low, width = space.cells
+    return jnp.asarray(low, float_dtype()), jnp.asarray(width, float_dtype())
 
 
 def _to_units(space: Space, x: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from zojax.search._random import Random, draw, make_random
 from zojax.search.algorithms._active import active_coordinate
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
-from zojax.search.algorithms._toolkit import recommended, reused, sequential
+from zojax.search.algorithms._toolkit import moved_if, recommended, reused, sequential
 from zojax.search.spaces import Space
 
 
@@ -45,9 +45,6 @@ def coordinate_reset() -> Algorithm:
 
     def inject(space, state, x, value):
         del space
-        better = value <= state.value
-        return state._replace(
-            x=jnp.where(better, x, state.x), value=jnp.where(better, value, state.value)
-        )
+        return moved_if(value <= state.value, state, x, value)
 
     return Algorithm(init, ask, sequential(inject), recommended, inject)

@@ -23,6 +23,7 @@ from zojax.search.algorithms._line_search import (
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
+    moved_if,
     recommended,
     reused,
     select,
@@ -123,14 +124,8 @@ def _ask(space: Space, state: CoordinateSearchState):
     operator = jnp.where(line.active, LINE, _choose_operator(space, state, k, u[0]))
     step, last = line_step(space, state, k, u[1])
     xk = state.x[k]
-    target = jnp.stack(
-        [
-            xk + step,
-            _reset(space, k, xk, u[2]),
-            xk + _jump(space, state, k, u[3:6]),
-            _reset(space, k, xk, u[2]),
-        ]
-    )[operator]
+    reset, jump = _reset(space, k, xk, u[2]), xk + _jump(space, state, k, u[3:6])
+    target = jnp.stack([xk + step, reset, jump, reset])[operator]
     entry = to_coordinate(space, k, target)
     x = set_row(state.x, k, entry)
     x = _scatter(space, x, operator == SCATTER, u[6:])
@@ -162,9 +157,7 @@ def _tell(space: Space, state: CoordinateSearchState, x, value) -> CoordinateSea
     line = select(ends, no_line(), line)
     memory = 1 - 1 / (4 * space.dimension)
     used = jnp.arange(4) == operator
-    return state._replace(
-        x=jnp.where(accepted, x, state.x),
-        value=jnp.where(accepted, value, state.value),
+    return moved_if(accepted, state, x, value)._replace(
         visits=next_active(space, state.x, state.order, state.visits) + ends,
         line=line,
         gains=state.gains * memory + used * gain,

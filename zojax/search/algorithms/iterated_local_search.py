@@ -1,5 +1,6 @@
 """Iterated local search for discrete spaces: descents from mixtures and mutants of earlier optima."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,10 +9,11 @@ import numpy as np
 from jax import lax
 
 from zojax._numerics import float_dtype
+from zojax.search._later import changed_if
 from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import insert_sorted, set_row
-from zojax.search.algorithms._toolkit import bounds_of, reused, select, sequential
+from zojax.search.algorithms._toolkit import bounds_of, moved_if, reused, select, sequential
 from zojax.search.spaces import UNORDERED, Space
 
 OPTIMA = 16  # remembered
@@ -88,10 +90,9 @@ def _init(key, space: Space, budget: int) -> LocalSearchState:
 
 def _moves(space: Space) -> tuple[np.ndarray, np.ndarray]:
     """(coordinate, shift) of each move: to every other option, or to both neighbours of an integer."""
-    counts = (space.high - space.low).astype(int)
     shifts = [
-        np.arange(1, n + 1) if kind == UNORDERED else np.array([-1, 1])
-        for n, kind in zip(counts, space.kinds, strict=True)
+        np.arange(1, n) if kind == UNORDERED else np.array([-1, 1])
+        for n, kind in zip(space.options, space.kinds, strict=True)
     ]
     coordinates = np.repeat(np.arange(space.dimension), [len(s) for s in shifts])
     return coordinates.astype(np.uint32), np.concatenate(shifts)
@@ -122,14 +123,12 @@ def _tell(space: Space, state: LocalSearchState, x, value) -> LocalSearchState:
     begins = jnp.isinf(state.value)
     better = value < state.value
     accepted = better | (value == state.value)  # plateaus are crossed
-    state = state._replace(
-        x=jnp.where(accepted, x, state.x),
-        value=jnp.where(accepted, value, state.value),
+    state = moved_if(accepted, state, x, value)._replace(
         visits=state.visits + ~begins,
         idle=jnp.where(better, 0, state.idle + 1).astype(jnp.uint32),
     )
     over = (state.idle >= len(state.order)) | jnp.isinf(state.value)
-    return lax.cond(over, lambda s: _next_descent(space, s), lambda s: s, state)
+    return changed_if(over, partial(_next_descent, space), state)
 
 
 def _next_descent(space: Space, state: LocalSearchState) -> LocalSearchState:
@@ -184,8 +183,5 @@ def _inject(space: Space, state: LocalSearchState, x, value) -> LocalSearchState
     """The descent goes on at a better point."""
     del space
     better = value < _best(state)[1]
-    return state._replace(
-        x=jnp.where(better, x, state.x),
-        value=jnp.where(better, value, state.value),
-        idle=jnp.where(better, 0, state.idle).astype(jnp.uint32),
-    )
+    idle = jnp.where(better, 0, state.idle).astype(jnp.uint32)
+    return moved_if(better, state, x, value)._replace(idle=idle)

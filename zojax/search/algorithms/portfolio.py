@@ -10,6 +10,7 @@ from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
+from zojax.search._later import changed_if
 from zojax.search._random import Random, draw, make_random, split
 from zojax.search.algorithms._algorithm import Algorithm, require_algorithm
 from zojax.search.algorithms._side_by_side import side_by_side
@@ -25,8 +26,8 @@ SHARE, FEW = 128, 4  # 1 in SHARE of a noisy budget, at least FEW evaluations, c
 STARTS = 10  # most random points at the start; members begin at the best of them
 BUDGET_OF_START = 10  # evaluations in the budget per random point
 NARROW = 40  # most coordinates of `quadratic_model`
-# `cma_es` has this share of the evaluations, with noise of all, else after the first LATE d.
-LATE, FLOOR = 100, 0.6
+LATE = 100  # evaluations per coordinate, after which `cma_es` has a least share
+FLOOR, NOISY_FLOOR = 0.6, 0.75  # this share; the noisy member's, of the first half of a budget
 
 
 class Team(NamedTuple):
@@ -40,11 +41,11 @@ class Team(NamedTuple):
     def on(self, space: Space) -> tuple[Algorithm, ...]:
         return self.members or _default_members(space, self.batch_size)
 
-    def floors(self, space: Space) -> np.ndarray:
-        """The least share of each member in the evaluations."""
-        floors = np.zeros(len(self.on(space)))
-        floors[0] = FLOOR * (not self.members and len(floors) > 1)
-        return floors
+    def is_late(self, space: Space) -> np.ndarray:
+        """Which members pay off late: `cma_es` among the default members."""
+        late = np.zeros(len(self.on(space)), bool)
+        late[0] = not self.members and len(late) > 1
+        return late
 
 
 class PortfolioState(NamedTuple):
@@ -85,17 +86,17 @@ def portfolio(
       the member with the fewest evaluations is next.
     - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
       differ, the function is noisy, and every turn ends with a new evaluation of the best point.
-    - **Luck.** Noise does not matter while a turn gains more than the difference between two values of one
-      point. Once no member's last turn does, the `noisy` member gets the rest of the budget, from the best
-      point. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and the
-      best point. The lower mean is the answer.
+    - **Luck.** The `noisy` member gets the rest of the budget in two cases: no other member's last turn
+      gains more than the difference between two values of one point; or after ten turns, its own last turn
+      gains most. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and
+      the best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
-    The default members are `cma_es` (at least 6 in 10 evaluations after the first 100 d, or from the start
-    with noise), `quasi_newton`
-    (smooth functions whose coordinates interact) and `coordinate_search` (all others). The first two need
-    two or more continuous coordinates. In batches of up to 40 coordinates,
-    `quadratic_model` takes the place of `quasi_newton`. `cma_es(noisy=True)` is the default noisy member.
+    The default members are `cma_es`, `quasi_newton` (smooth functions whose coordinates interact) and
+    `coordinate_search` (all others). The first two need two or more continuous coordinates. In batches of
+    up to 40 coordinates, `quadratic_model` takes the place of `quasi_newton`. `cma_es` has at least 6 in
+    10 evaluations after the first 100 d. With noise, `cma_es(noisy=True)` takes its turns. If the budget
+    is 100 d or more, these are at least 3 in 4 evaluations of the first half.
 
     Args:
       members: algorithms with this batch_size. Put the most robust against noise last.
@@ -139,7 +140,7 @@ def portfolio(
 
 
 def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
-    members, late = team.on(space), team.floors(space) > 0
+    members, late = team.on(space), team.is_late(space)
     keys = split(key, len(members) + 3)
     num = max(1, min(STARTS, budget // BUDGET_OF_START))
     starts = space.sample(keys[2], -(-num // team.batch_size) * team.batch_size)
@@ -207,18 +208,18 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
             state = _told_again(state, _places(team, state)[i], x[i], values[i])
         return state
 
-    again, earlier = _looks_again(state), state.evaluations
+    again, earlier, closes = _looks_again(state), state.evaluations, _closes(state)
     working = jnp.where(state.noisy, len(state.members), state.active)
     here = jnp.arange(len(state.used)) == working
     state = _switch(state, tell_member, tell_noisy, tell_again)
     n = len(state.starts)
     over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
-    turn = partial(_next_turn, team, space, earlier > n)
     state = state._replace(
         evaluations=earlier + team.batch_size,
         used=state.used + jnp.where(here & ~again, team.batch_size, 0),
     )
-    return lax.cond(over & ~state.noisy, turn, lambda s: s, state)
+    ends = over & ~state.noisy & ~closes
+    return changed_if(ends, partial(_next_turn, team, space), state, earlier > n)
 
 
 def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
@@ -250,7 +251,13 @@ def _begins(state: PortfolioState) -> jax.Array:
 def _closes(state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
     share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
-    return state.noisy & (state.evaluations >= state.budget - share)
+    return _has_two_answers(state) & (state.evaluations >= state.budget - share)
+
+
+def _has_two_answers(state: PortfolioState) -> jax.Array:
+    """Whether the noisy member has worked with enough turns for an answer of its own."""
+    few = _is_few(len(state.x), state.budget)
+    return state.noisy | ((state.used[-1] > 0) & ~few)
 
 
 def _places(team: Team, state: PortfolioState) -> jax.Array:
@@ -286,7 +293,7 @@ def _best(team: Team, state: PortfolioState):
     noisy member's answer must not be worse by more than the noise.
     """
     x, value = team.noisy.best(state.noisy_member)
-    better = state.noisy & (value < state.value + state.noise)
+    better = _has_two_answers(state) & (value < state.value + state.noise)
     early = select(better, (x, value), (state.x, state.value))
     mean = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
     late = select(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
@@ -301,7 +308,7 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
     return cma_es(batch_size=batch_size), smooth(batch_size=batch_size), by_coordinate
 
 
-def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioState:
+def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioState:
     """The end of a turn: its member is credited, except for the start, and the next one is chosen."""
     n, turn = len(state.members), _turn(space)
     # Without a finite value there is no gain: inf - inf is nan, and would stay.
@@ -316,26 +323,42 @@ def _next_turn(team: Team, space, credit, state: PortfolioState) -> PortfolioSta
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
-    rarest = jnp.argmin(state.used[:n])
-    late = jnp.where(state.noise > 0, 0, LATE * space.dimension)
-    due = state.used[:n] < team.floors(space) * (state.evaluations - late)
-    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
-    greedy = jnp.where(jnp.any(due) & ~few, jnp.argmax(due), greedy)
-    of_two = jnp.where(state.active == n, n - 1, n)
-    active = jnp.where(u[0] < team.exploration, jnp.where(few, of_two, rarest), greedy)
-    luck = jnp.max(rates) * turn < state.noise
-    noisy = luck & ~has_few_turns(space, state.budget - state.evaluations)
+    active = _next_member(team, space, state, rates, few, u[0])
+    luck = jnp.max(rates[:n]) * turn < state.noise
+    leads = (state.used[n] >= LEAST * turn) & (rates[n] > jnp.max(rates[:n]))
+    noisy = leads | (luck & ~has_few_turns(space, state.budget - state.evaluations))
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
         random=select(credit, random, state.random),
         noisy=noisy,
-        noisy_member=select(noisy | few, informed, state.noisy_member),
+        noisy_member=select(state.noise > 0, informed, state.noisy_member),
         active=jnp.where(credit, active, first).astype(jnp.int32),
         left=jnp.int32(turn),
         before=state.value,
         rates=rates,
     )
     return _share(team, space, state)
+
+
+def _next_member(team: Team, space, state: PortfolioState, rates, few, u) -> jax.Array:
+    """A member that is due, else the one that gained most, or with the fewest evaluations."""
+    n, is_late = len(state.members), np.append(team.is_late(space), False)
+    # With noise, the noisy member has the turns of the late one.
+    competes = is_late & (state.noise > 0) & ~few
+    used = jnp.where(competes, state.used[n], state.used)
+    late = LATE * space.dimension
+    after = state.evaluations - late
+    half = (state.budget >= late) & (state.evaluations < lax.div(state.budget, np.int32(2)))
+    least = jnp.where(competes, NOISY_FLOOR * state.evaluations * half, FLOOR * after * is_late)
+    due = (used < least) & ~few
+    explores = u < team.exploration
+    waits = is_late & ~competes & (after < 0) & explores
+    rarest = jnp.argmin(jnp.where(waits, np.iinfo(np.int32).max, used)[:n])
+    greedy = jnp.where((jnp.max(rates) > 0) | few, jnp.argmax(rates), rarest)
+    greedy = jnp.where(jnp.any(due), jnp.argmax(due), greedy)
+    of_two = jnp.where(state.active == n, n - 1, n)
+    active = jnp.where(explores, jnp.where(few, of_two, rarest), greedy)
+    return jnp.where(competes[active], n, active)
 
 
 def _of_two(rates: jax.Array) -> jax.Array:
@@ -364,4 +387,8 @@ def _turn(space: Space) -> int:
 
 def has_few_turns(space: Space, budget):
     """Whether the noisy member would have too few turns to take over."""
-    return budget < LEAST * _turn(space)
+    return _is_few(space.dimension, budget)
+
+
+def _is_few(d: int, budget):
+    return budget < LEAST * (2 * d + 8)

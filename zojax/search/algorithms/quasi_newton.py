@@ -137,15 +137,11 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
             failures=jnp.int32(0),
         )
 
-    return Algorithm(
-        init,
-        partial(_ask, batch_size),
-        _tell,
-        recommended,
-        _inject,
-        batch_size=batch_size,
-        forget=lambda state: state._replace(value=jnp.full_like(state.value, np.inf)),
-    )
+    def forget(state: QuasiNewtonState) -> QuasiNewtonState:
+        return state._replace(value=jnp.full_like(state.value, np.inf))
+
+    ask = partial(_ask, batch_size)
+    return Algorithm(init, ask, _tell, recommended, _inject, batch_size=batch_size, forget=forget)
 
 
 def _ask(n: int, space: Space, state: QuasiNewtonState):
@@ -233,9 +229,7 @@ def _difference(space: Space, state: QuasiNewtonState, x, values):
 def _differentiated(space: Space, state: QuasiNewtonState):
     """With a complete gradient: the next iterate, unless the line search needs another step."""
     low, high = bounds_of(space)
-    if (
-        space.is_conditional
-    ):  # without the slopes of coordinates that were active at an earlier point
+    if space.is_conditional:  # without slopes of coordinates that were active at an earlier point
         state = state._replace(gradient=jnp.where(_is_moved(space, state), state.gradient, 0.0))
     inside = (state.point > low) & (state.point < high)
     slope = jnp.where(inside, state.gradient, 0.0) @ state.direction

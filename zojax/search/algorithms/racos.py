@@ -58,13 +58,8 @@ def racos(
     True
     """
     num_positives = require_racos(exploration, parity, num_positives)
-    return Algorithm(
-        init=partial(_init, num_positives),
-        ask=partial(_ask, num_positives, exploration, parity),
-        tell=sequential(partial(_tell, num_positives)),
-        best=_best,
-        inject=_inject,
-    )
+    init, ask = partial(_init, num_positives), partial(_ask, num_positives, exploration, parity)
+    return Algorithm(init, ask, sequential(partial(_tell, num_positives)), _best, _inject)
 
 
 def _init(num_positives: int | None, key, space: Space, budget: int) -> RacosState:
@@ -85,17 +80,9 @@ def _init(num_positives: int | None, key, space: Space, budget: int) -> RacosSta
 
 def _ask(num_positives, exploration, parity: bool, space: Space, state: RacosState):
     positives = num_positives or positives_of(len(state.values))
-    x, random = propose_from(
-        space,
-        state.random,
-        state.points,
-        state.values,
-        jnp.arange(positives, dtype=jnp.int32),
-        told=state.told,
-        exploration=exploration,
-        parity=parity,
-    )
-    return x[None], state._replace(random=random)
+    places = jnp.arange(positives, dtype=jnp.int32)
+    x, state = propose_from(space, state, places, exploration, parity)
+    return x[None], state
 
 
 def _tell(num_positives, space: Space, state: RacosState, x, value) -> RacosState:

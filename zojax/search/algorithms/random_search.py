@@ -38,9 +38,8 @@ def random_search(batch_size: int = 1) -> Algorithm:
 
     def init(key, space: Space, budget: int) -> RandomSearchState:
         del budget
-        return RandomSearchState(
-            make_random(key), space.clip(bounds_of(space)[0]), jnp.asarray(jnp.inf)
-        )
+        x = space.clip(bounds_of(space)[0])
+        return RandomSearchState(make_random(key), x, jnp.asarray(jnp.inf))
 
     def ask(space, state):
         u, random = draw(state.random, batch_size * space.dimension)

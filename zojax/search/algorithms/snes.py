@@ -1,15 +1,16 @@
 """Separable natural evolution, for noisy functions: a distribution with one scale per coordinate."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype, mean_of
 from zojax.noise import standard_normal
+from zojax.search._later import changed_if
 from zojax.search._random import Random, make_random, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import set_row
@@ -17,6 +18,7 @@ from zojax.search.algorithms._shares import first_shares, moved_shares, option_a
 from zojax.search.algorithms._toolkit import (
     bounds_of,
     keep_best,
+    moved_if,
     recommended,
     reused,
     sequential,
@@ -101,8 +103,8 @@ def snes(population: int | None = None) -> Algorithm:
 
 
 def _ask(space: Space, state: SnesState):
-    z, u = _draws(space, state, state.told)
-    return space.clip(_place(space, state, z, u))[None], state
+    z, options = _draws(space, state, state.told)
+    return _point(space, state.mean + state.scale * z, options)[None], state
 
 
 def _tell(space: Space, state: SnesState, x, value) -> SnesState:
@@ -110,7 +112,7 @@ def _tell(space: Space, state: SnesState, x, value) -> SnesState:
     state = keep_best(state, x, jnp.where(state.generation == 0, value, jnp.inf))
     state = state._replace(values=set_row(state.values, state.told, value), told=state.told + 1)
     complete = state.told == len(state.values)
-    return lax.cond(complete, lambda s: _next_generation(space, s), lambda s: s, state)
+    return changed_if(complete, partial(_next_generation, space), state)
 
 
 def _next_generation(space: Space, state: SnesState) -> SnesState:
@@ -119,7 +121,7 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
     raw = np.maximum(0, np.log(n / 2 + 1) - np.log(np.arange(1, n + 1)))
     # Failed members have no weight.
     utility = jnp.where(jnp.isfinite(state.values), jnp.asarray(raw / raw.sum())[ranks], 0.0)
-    z, u = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
+    z, options = jax.vmap(lambda i: _draws(space, state, i))(jnp.arange(n))
     eta = (3 + np.log(d)) / (5 * np.sqrt(d))
     centred = utility - jnp.mean(utility)
     mean = jnp.clip(state.mean + state.scale * (utility @ z), 0, 1)
@@ -131,21 +133,14 @@ def _next_generation(space: Space, state: SnesState) -> SnesState:
         told=jnp.int32(0),
         mean=mean,
         scale=jnp.clip(scale, 1e-6, 0.5),
-        shares=_new_shares(state, u, utility),
+        shares=moved_shares(state.shares, share_of(options, utility, state.shares.shape[1])),
         value=jnp.where(jnp.any(finite), average, state.value),
     )
-    return state._replace(x=space.clip(_centre(space, state)))
-
-
-def _new_shares(state, u, utility):
-    options = state.shares.shape[1]
-    if options == 1:
-        return state.shares
-    return moved_shares(state.shares, share_of(option_at(state.shares, u), utility, options))
+    return state._replace(x=_point(space, mean, jnp.argmax(state.shares, axis=1)))
 
 
 def _draws(space, state, member):
-    """The normals (d,) of a member, mirrored in pairs, and its uniform numbers (d,)."""
+    """The normals (d,) of a member, mirrored in pairs, and its options (d,)."""
     d, n = space.dimension, len(state.values)
     random = Random(state.seed, state.generation * np.uint32(2 * n))
 
@@ -155,32 +150,20 @@ def _draws(space, state, member):
     sign = 1.0 - 2.0 * (member & 1)
     z = (sign * standard_normal(row(member >> 1))).astype(float_dtype())
     if not np.any(space.kinds == UNORDERED):
-        return z, z
-    return z, to_unit(row(n + member))
+        return z, jnp.zeros(d, jnp.int32)
+    return z, option_at(state.shares, to_unit(row(n + member)))
 
 
-def _place(space, state: SnesState, z, u):
+def _point(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
+    """The point at u in units of the range, with options for coordinates without order."""
     low, _ = bounds_of(space)
-    x = low + span_of(space) * (state.mean + state.scale * z)
-    if not np.any(space.kinds == UNORDERED):
-        return x
-    return jnp.where(space.kinds == UNORDERED, low + option_at(state.shares, u), x)
-
-
-def _centre(space, state: SnesState):
-    low, _ = bounds_of(space)
-    x = low + span_of(space) * state.mean
-    if not np.any(space.kinds == UNORDERED):
-        return x
-    return jnp.where(space.kinds == UNORDERED, low + jnp.argmax(state.shares, axis=1), x)
+    x = low + span_of(space) * u
+    return space.clip(jnp.where(space.kinds == UNORDERED, low + options, x))
 
 
 def _inject(space, state: SnesState, x, value) -> SnesState:
     """The search starts around the best injected point."""
     mean = (x - bounds_of(space)[0]) / span_of(space)
     first = (value < state.value) & (state.generation == 0)
-    return state._replace(
-        mean=jnp.where(first, mean, state.mean),
-        x=jnp.where(first, x, state.x),
-        value=jnp.where(first, value, state.value),
-    )
+    state = state._replace(mean=jnp.where(first, mean, state.mean))
+    return moved_if(first, state, x, value)

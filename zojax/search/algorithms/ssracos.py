@@ -11,7 +11,7 @@ from zojax._checks import require_count
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.algorithms._arrays import entry
-from zojax.search.algorithms._sequential import SracosState, propose, start, tell_point
+from zojax.search.algorithms._sequential import SracosState, propose, start, tell_inner
 from zojax.search.algorithms._toolkit import (
     require_racos,
     require_share,
@@ -98,14 +98,9 @@ def ssracos(
     require_racos(exploration, parity, num_positives, replacement)
     require_share("blend", blend)
     settings = Suspicion(times, idle, blend, replacement)
-    return Algorithm(
-        init=partial(_init, num_positives, times),
-        ask=partial(_ask, exploration, parity),
-        tell=sequential(partial(_tell, settings)),
-        best=_best,
-        inject=partial(_inject, settings),
-        repeats_points=True,
-    )
+    init, ask = partial(_init, num_positives, times), partial(_ask, exploration, parity)
+    tell, inject = sequential(partial(_tell, settings)), partial(tell_inner, replacement)
+    return Algorithm(init, ask, tell, _best, inject, repeats_points=True)
 
 
 def _init(num_positives: int, times: int, key, space: Space, budget: int) -> SsracosState:
@@ -130,10 +125,6 @@ def _ask(exploration, parity: bool, space: Space, state: SsracosState):
     return jnp.where(state.again >= 0, old, x)[None], state._replace(inner=inner)
 
 
-def _inject(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
-    return state._replace(inner=tell_point(settings.replacement, space, state.inner, x, value))
-
-
 def _tell(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
     """One of two updates. Both are computed, as `vmap` over runs would do anyway."""
     new = _tell_new(settings, space, state, x, value)
@@ -142,16 +133,13 @@ def _tell(settings: Suspicion, space: Space, state: SsracosState, x, value) -> S
 
 
 def _tell_new(settings: Suspicion, space: Space, state: SsracosState, x, value) -> SsracosState:
-    before = state.inner
-    inner = tell_point(settings.replacement, space, before, x, value)
+    before, state = state.inner, tell_inner(settings.replacement, space, state, x, value)
     entered = value < entry(before.values, before.positives[-1])
     # A new point was not evaluated again yet.
-    changed = jnp.any(before.points != inner.points, axis=1) | (before.values != inner.values)
-    return state._replace(
-        inner=inner,
-        idle=jnp.where(entered, 0, state.idle + 1),
-        suppressed=state.suppressed & ~changed,
-    )
+    moved = jnp.any(before.points != state.inner.points, axis=1)
+    changed = moved | (before.values != state.inner.values)
+    idle = jnp.where(entered, 0, state.idle + 1)
+    return state._replace(idle=idle, suppressed=state.suppressed & ~changed)
 
 
 def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosState:
@@ -185,10 +173,8 @@ def _choose_suspect(settings: Suspicion, state: SsracosState) -> SsracosState:
     some = jnp.any(jnp.stack(suspects))
     first = state.inner.positives[jnp.argmax(jnp.stack(suspects))]
     begins = (state.again < 0) & ((state.idle >= settings.idle) | (state.left <= 0))
-    return state._replace(
-        again=jnp.where(begins & some, first, state.again),
-        idle=jnp.where(begins & ~some, 0, state.idle),
-    )
+    again = jnp.where(begins & some, first, state.again)
+    return state._replace(again=again, idle=jnp.where(begins & ~some, 0, state.idle))
 
 
 def _best(state: SsracosState):

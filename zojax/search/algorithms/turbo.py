@@ -1,12 +1,13 @@
 """TuRBO: Bayesian optimization in a trust region, for small budgets."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.stats import norm
+from jax.scipy.special import ndtr
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
@@ -21,10 +22,7 @@ MOST = 128  # remembered points
 CANDIDATES, ROUNDS, ZOOM = 128, 5, 0.25  # of an ask; each round is closer to the last one's best
 FIRST, LATER = 30, 2  # steps of the fit: after the starts, and in each ask
 LENGTH, LONGEST, SHORTEST = 0.8, 1.6, 2.0**-10  # of the region's sides, in units of the range
-SUCCESSES, FAILURES = (
-    3,
-    4,
-)  # in a row, until the region grows or shrinks; d failures if that is more
+SUCCESSES, FAILURES = 3, 4  # in a row, until the region grows or shrinks; max(d, 4) failures
 GAIN = 1e-3  # least gain of a success, in median distances from the best value
 
 
@@ -203,8 +201,8 @@ def _candidates(space: Space, random: Random, x, half) -> jax.Array:
     u = to_unit(words(random, CANDIDATES * (2 * d + 2))).reshape(CANDIDATES, 2 * d + 2)
     coins, places, one, share = jnp.split(u, [d, 2 * d, 2 * d + 1], axis=1)
     # The region holds the neighbours of an integer, and all options.
-    cell = np.where(space.kinds == CONTINUOUS, 0, 1 / (space.high - space.low + 1))
-    half = jnp.maximum(half, np.where(space.kinds == UNORDERED, 1, cell).astype(half.dtype))
+    cell = jnp.where(space.kinds == CONTINUOUS, 0, 1 / (space.high - space.low + 1))
+    half = jnp.maximum(half, jnp.where(space.kinds == UNORDERED, 1, cell).astype(half.dtype))
     center = space.to_unit(x)
     low, high = jnp.maximum(center - half, 0), jnp.minimum(center + half, 1)
     changes = (coins < share) | (jnp.arange(d) == index_from(one, d))
@@ -213,4 +211,5 @@ def _candidates(space: Space, random: Random, x, half) -> jax.Array:
 
 def _expected_improvement(gain: jax.Array, deviation: jax.Array) -> jax.Array:
     z = gain / deviation
-    return gain * norm.cdf(z) + deviation * norm.pdf(z)
+    density = jnp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return gain * ndtr(z) + deviation * density

@@ -1,9 +1,8 @@
 """Equations that run other programs: branches, loops, and rows of random numbers.
 
-`lazy(closed).run` is the program of a jaxpr, whose source is written at its first run.
+`bind(code).run` is the program of a code, whose source is written at its first run.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +10,13 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from zojax._jaxpr import scan_sizes
 from zojax.search._random import ROW
 
-Lazy = Callable[[Any], Any]
+Bind = Callable[[Any], Any]
 
 
-def _cond(eqn: Any, lazy: Lazy) -> Callable[..., list]:
-    branches = [lazy(branch) for branch in eqn.params["branches"]]
+def _cond(eqn: Any, bind: Bind) -> Callable[..., list]:
+    branches = [bind(branch) for branch in eqn.params["branches"]]
     last = len(branches) - 1
 
     def cond(index, *operands):
@@ -27,8 +25,8 @@ def _cond(eqn: Any, lazy: Lazy) -> Callable[..., list]:
     return cond
 
 
-def _while(eqn: Any, lazy: Lazy) -> Callable[..., list]:
-    test, body = lazy(eqn.params["cond_jaxpr"]), lazy(eqn.params["body_jaxpr"])
+def _while(eqn: Any, bind: Bind) -> Callable[..., list]:
+    test, body = bind(eqn.params["cond_jaxpr"]), bind(eqn.params["body_jaxpr"])
     of_test, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
 
     def loop(*operands):
@@ -46,8 +44,7 @@ def _while(eqn: Any, lazy: Lazy) -> Callable[..., list]:
             carry = [_where(going, a, b) for a, b in zip(new, carry, strict=True)]
         return carry
 
-    is_batched = eqn.params["cond_jaxpr"].out_avals[0].shape
-    return batched if is_batched else loop
+    return batched if eqn.params["is_batched"] else loop
 
 
 def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
@@ -55,9 +52,9 @@ def _where(batch: np.ndarray, new: Any, old: Any) -> np.ndarray:
     return np.where(batch.reshape(batch.shape + (1,) * (np.ndim(new) - batch.ndim)), new, old)
 
 
-def _scan(eqn: Any, lazy: Lazy) -> Callable[..., list]:
-    body, length, reverse = lazy(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
-    num_consts, num_carry = scan_sizes(eqn)
+def _scan(eqn: Any, bind: Bind) -> Callable[..., list]:
+    body, length, reverse = bind(eqn.params["jaxpr"]), eqn.params["length"], eqn.params["reverse"]
+    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
     stacked = [v.aval for v in eqn.outvars[num_carry:]]
 
     def loop(*operands):
@@ -75,26 +72,26 @@ def _scan(eqn: Any, lazy: Lazy) -> Callable[..., list]:
     return loop
 
 
+def _later(eqn: Any, bind: Bind) -> Callable[..., list]:
+    code = bind(eqn.params["jaxpr"])
+    return lambda *leaves: code.run(*leaves)
+
+
 def makes_rows(eqn: Any) -> bool:
     """Whether an equation is one row of random numbers."""
     return eqn.params.get("name") == ROW and eqn.invars[1].aval.size == 1
 
 
-def _rows(eqn: Any, lazy: Lazy) -> Callable[..., Any]:
+def _rows(eqn: Any, bind: Bind) -> Callable[..., Any]:
     """Rows of random numbers, several at once: a search asks for them one after the other."""
-    closed, shape = eqn.params["jaxpr"], eqn.outvars[0].aval.shape
-    size = min(max(AHEAD // max(1, math.prod(shape)), 1), 64)
+    code, later = bind(eqn.params["jaxpr"]), _next_numbers(eqn)
     # By seed: the first number, and the rows from it on.
     kept: dict[bytes, tuple[int, np.ndarray]] = {}
-    later = np.arange(size, dtype=np.uint32).reshape(size, *[1] * len(eqn.invars[1].aval.shape))
-    code = lazy(None)
 
     def row_of(seed, number):
         first, rows = kept.get(of := seed.tobytes(), (0, ()))
         place = number.item() - first
         if not 0 <= place < len(rows):
-            if code.closed is None:
-                code.closed = _batched(closed, seed, number + later)
             place, (rows,) = 0, code.run(seed, number + later)
             if len(kept) > SEEDS:
                 kept.clear()
@@ -104,12 +101,21 @@ def _rows(eqn: Any, lazy: Lazy) -> Callable[..., Any]:
     return row_of
 
 
-def _batched(closed: Any, seed: Any, numbers: Any) -> Any:
+def _next_numbers(eqn: Any) -> np.ndarray:
+    """The numbers of several rows, from the first one on."""
+    size = min(max(AHEAD // max(1, eqn.outvars[0].aval.size), 1), 64)
+    return np.arange(size, dtype=np.uint32).reshape(size, *[1] * eqn.invars[1].aval.ndim)
+
+
+def several_rows(eqn: Any) -> Any:
+    """The jaxpr of several rows."""
+    seed, one = eqn.invars[0].aval, jaxpr_as_fun(eqn.params["jaxpr"])
     with jax.enable_x64(True):
-        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(closed), (None, 0)))(seed, numbers)
+        seed = jax.ShapeDtypeStruct(seed.shape, seed.dtype)
+        return jax.make_jaxpr(jax.vmap(one, (None, 0)))(seed, _next_numbers(eqn))
 
 
 AHEAD = 4096  # random numbers made at once, at most
 SEEDS = 16  # of which rows are kept
 LOOPS = {"cond": _cond, "while": _while, "scan": _scan}
-CALLS = LOOPS | {"jit": _rows}
+CALLS = LOOPS | {"jit": _rows, "later": _later}

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.special
 from jax import lax
 
 
@@ -406,6 +405,19 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
+def _horner(x, *coefficients):
+    *rest, total = coefficients
+    for c in reversed(rest):
+        total = total * x + c
+    return total
+
+
+def _erf_inv(eqn):
+    from scipy.special import erfinv  # the import takes as long as all of zojax.search
+
+    return erfinv
+
+
 BLOCK = 32  # rows of a triangular solve
 
 
@@ -449,30 +461,27 @@ CHOICE = "{2} if {0} else {1}"
 KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 NAMES = {kind: np.dtype(kind) for kind in KINDS} | {"true": np.True_, "fmod": np.fmod}
 NAMES |= {f"{kind}_{n}": np.dtype(kind).type(n) for kind in KINDS for n in (0, 1)}
-SHAPED = (
-    "reshape",
-    "squeeze",
-    "expand_dims",
-    "broadcast_in_dim",
-)  # the same entries in another shape
+# The same entries in another shape.
+SHAPED = "reshape squeeze expand_dims broadcast_in_dim".split()
 ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow select_n".split()
 ELEMENTWISE += ["shift_right_logical"]
-FUNCTIONS = (
-    "sign floor ceil exp exp2 expm1 log log1p sqrt sin cos tan tanh nextafter".split()
-)  # in NumPy
+# NumPy's, too; log2 with jax >= 0.12.
+FUNCTIONS = "sign floor ceil exp exp2 expm1 log log1p log2 sqrt sin cos tan tanh nextafter".split()
+# SciPy's take .2 s to import.
+_erf, _erfc = np.vectorize(math.erf, "d"), np.vectorize(math.erfc, "d")
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,
     "shift_right_arithmetic": operator.rshift,
     "rem": np.fmod,
+    "one_minus_square": lambda a: (1 + a) * (1 - a),  # jax >= 0.12
     "max": np.maximum,
     "min": np.minimum,
     "pow": np.power,
     "rsqrt": lambda a: 1 / np.sqrt(a),
-    "logistic": scipy.special.expit,
-    "erf": scipy.special.erf,
-    "erfc": scipy.special.erfc,
-    "erf_inv": scipy.special.erfinv,
+    "logistic": lambda a: 1 / (1 + np.exp(-a)),
+    "erf": lambda a: _erf(a).astype(a.dtype)[()],
+    "erfc": lambda a: _erfc(a).astype(a.dtype)[()],
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
@@ -486,9 +495,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "div": _divide,
     "select_n": _select,
     "bitcast_convert_type": _bitcast,
-    "reshape": _reshape,
-    "squeeze": _reshape,
-    "expand_dims": _reshape,
+    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
@@ -506,19 +513,18 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "rev": lambda eqn: lambda a: np.flip(a, eqn.params["dimensions"]),
     "concatenate": lambda eqn: lambda *a: np.concatenate(a, eqn.params["dimension"]),
     "stack": _stack,
+    "tile": lambda eqn: lambda a: np.tile(a, eqn.params["reps"]),
+    "polynomial": lambda eqn: _horner,  # jax >= 0.12
+    "optimization_barrier": lambda eqn: lambda *a: a,
     "unstack": lambda eqn: lambda a: [*np.moveaxis(a, eqn.params["axis"], 0)],  # jax >= 0.11
     "triangular_solve": _triangular_solve,
+    "erf_inv": _erf_inv,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
-    "reduce_sum": partial(_reduced, np.add),
-    "reduce_prod": partial(_reduced, np.multiply),
-    "reduce_max": partial(_reduced, np.maximum),
-    "reduce_min": partial(_reduced, np.minimum),
     "reduce_or": partial(_reduced, np.logical_or),
     "reduce_and": partial(_reduced, np.logical_and),
     "argmax": partial(_index, np.ndarray.argmax),
     "argmin": partial(_index, np.ndarray.argmin),
-    "cumsum": partial(_cumulated, np.add),
-    "cumprod": partial(_cumulated, np.multiply),
-    "cummax": partial(_cumulated, np.maximum),
-    "cummin": partial(_cumulated, np.minimum),
 }
+FOLDS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+MADE |= {f"reduce_{name}": partial(_reduced, fold) for name, fold in FOLDS.items()}
+MADE |= {f"cum{name}": partial(_cumulated, fold) for name, fold in FOLDS.items()}

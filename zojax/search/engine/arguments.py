@@ -10,13 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._checks import (
-    brief,
-    require_count,
-    require_flag,
-    require_kind,
-    require_number,
-)
+from zojax._checks import brief, require_count, require_flag, require_kind, require_number
 from zojax._evaluation import require_executor, workers_of
 from zojax._keys import as_key
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton
@@ -77,7 +71,8 @@ def choose_algorithm(
 ) -> Algorithm:
     """The user's algorithm, or the default for this number of objectives."""
     objectives = None if objectives is None else require_count("objectives", objectives)
-    size = 4 + int(3 * math.log(space.dimension)) if batched else _workers(executor)
+    workers = 1 if executor is None else workers_of(executor) or WORKERS
+    size = 4 + int(3 * math.log(space.dimension)) if batched else workers
     if algorithm is None and (objectives or 1) > 1:
         at_once = {"batch_size" if batched else "in_flight": min(size, budget)}
         algorithm = nsga2(objectives or 1, **at_once)
@@ -106,13 +101,6 @@ def choose_algorithm(
             stacklevel=3,
         )
     return algorithm
-
-
-def _workers(executor: Executor | None) -> int:
-    """How many evaluations an executor runs at once; WORKERS if it does not say."""
-    if executor is None:
-        return 1
-    return workers_of(executor) or WORKERS
 
 
 def is_compiled(jit: bool | None, problem: Problem, args: tuple, **for_the_host: Any) -> bool:
@@ -270,7 +258,8 @@ def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: 
     def init(key):
         return first_state(algorithm, space, state.planned, key)
 
-    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), _keys_like(runs))
+    keys = jax.ShapeDtypeStruct(() if runs == 1 else (runs,), as_key(0).dtype)
+    like = jax.eval_shape(init if runs == 1 else jax.vmap(init), keys)
     leaves, structure = jax.tree.flatten(state.algorithm)
     likes, expected = jax.tree.flatten(like)
     same = str(structure) == str(expected) and np.shape(state.x) == (runs, space.dimension)
@@ -280,10 +269,6 @@ def require_state(state: SearchState, algorithm: Algorithm, space: Space, runs: 
             f"got algorithm {algorithm.name}, repeats {runs} and the space\n{space}"
         )
     return state._replace(algorithm=jax.tree.unflatten(expected, leaves))
-
-
-def _keys_like(runs: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(() if runs == 1 else (runs,), as_key(0).dtype)
 
 
 def _as_list(name: str, value: Any) -> list:

@@ -1,6 +1,7 @@
 """A search by ask and tell, one point at a time, for loops that `minimize` cannot call."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from zojax.search.engine.front import Front
 from zojax.search.engine.host_programs import HostPrograms, host_programs
 from zojax.search.engine.once import never_twice
 from zojax.search.engine.outcome import leading
-from zojax.search.engine.task import Problem
+from zojax.search.engine.task import Problem, no_function
 from zojax.search.spaces import space as as_space
 
 
@@ -47,7 +48,7 @@ class AskTellState(NamedTuple):
 
     Attributes:
       inner: the algorithm's state.
-      random: the state of random points.
+      random: the state of random points, from the first one on.
       batches: asks without all their values, by number.
       asks: the number of asks.
       best: (point, value) of the best value told, or None.
@@ -116,19 +117,11 @@ def ask_tell(
     budget, _ = as_budget(budget, space)
     algorithm = choose_algorithm(algorithm, space, budget, None, objectives)
     sign = sign_of(maximize, algorithm.objectives)
-    problem = Problem(
-        _no_function, space, algorithm, budget, 1, sign, with_key=False, planned=budget
-    )
+    problem = Problem(no_function, space, algorithm, budget, 1, sign, False, planned=budget)
     once = never_twice(algorithm, space, budget)
-    own, spare = (
-        host_programs(a, space, budget, key, np.dtype(np.float64)) for a in (once, random_search())
-    )
-    loop = _Loop(problem, own, spare, key)
+    make = partial(host_programs, space=space, budget=budget, key=key, dtype=np.dtype(np.float64))
+    loop = _Loop(problem, make(once), partial(make, random_search()), key)
     return AskTell(loop.init, loop.ask, loop.tell, loop.inject, loop.best)
-
-
-def _no_function(point: PyTree) -> Any:
-    raise NotImplementedError
 
 
 class _Loop(NamedTuple):
@@ -136,19 +129,21 @@ class _Loop(NamedTuple):
 
     problem: Problem
     own: HostPrograms
-    spare: HostPrograms
+    spare: Callable[[], HostPrograms]  # for points beyond the open batches
     key: jax.Array
 
     def init(self) -> AskTellState:
-        inner, random = self.own.start(self.key), self.spare.start(split(self.key, 1)[0])
-        return AskTellState(inner, random, {}, 0, None)
+        return AskTellState(self.own.start(self.key), None, {}, 0, None)
 
     def ask(self, state: AskTellState) -> tuple[Candidate, AskTellState]:
         size, most = self.problem.algorithm.batch_size, self.problem.algorithm.in_flight
         number, batches = state.asks - 1, state.batches
         if number not in batches or batches[number].out == size:
             if len(batches) >= most:
-                x, random = self.spare.ask(state.random)
+                spare, random = self.spare(), state.random
+                if random is None:
+                    random = spare.start(split(self.key, 1)[0])
+                x, random = spare.ask(random)
                 return self._candidate(np.asarray(x)[0], None), state._replace(random=random)
             x, inner = self.own.ask(state.inner)
             number += 1
@@ -185,10 +180,8 @@ class _Loop(NamedTuple):
             x, value = state.best
         else:
             _, x, value = self.own.end(state.inner)
-            rows = np.reshape(x, (-1, problem.space.dimension))
-            x, value = leading(
-                rows, np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
-            )
+            values = np.reshape(np.asarray(value, float), (-1, *problem.value_shape))
+            x, value = leading(np.reshape(x, (-1, problem.space.dimension)), values)
         point, value = problem.space.point(x), problem.signed(value)
         if problem.value_shape:
             return Front(point, value, tuple(sign < 0 for sign in np.atleast_1d(problem.sign)))

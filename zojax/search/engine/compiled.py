@@ -41,11 +41,6 @@ class DevicePrograms(NamedTuple):
     evaluate_again: Callable
 
 
-def no_function(point: Any, *args: Any) -> Any:
-    """In the place of `fun`, so that all functions share a `Problem`."""
-    raise NotImplementedError
-
-
 @lru_cache(PROGRAMS)
 def starting(problem: Problem, free: bool, length: int) -> Callable[..., Carry]:
     return jax.jit(partial(_start, problem, free, length))
@@ -130,9 +125,8 @@ def _steps(problem: Problem, stops: bool, carry: Carry, until, args, target, pat
         carry = _record(problem, carry, state, x, told)
         if not stops:
             return carry
-        return carry._replace(
-            running=carry.running & ~(carry.best <= target) & ~(carry.since >= patience)
-        )
+        goes_on = ~(carry.best <= target) & ~(carry.since >= patience)
+        return carry._replace(running=carry.running & goes_on)
 
     return lax.while_loop(more, step, carry)
 

@@ -114,40 +114,31 @@ def constrained(algorithm: Algorithm, num: int) -> Algorithm:
         state, value = _entered(state, x, row)
         return state._replace(inner=algorithm.inject(space, state.inner, x, value))
 
-    return promoting_all(
-        algorithm._replace(
-            init=init,
-            ask=ask,
-            tell=tell,
-            inject=inject,
-            best=lambda state: (state.found.x, state.found.value),
-            objectives=1 + num,
-        )
-    )
+    def best(state: ConstrainedState):
+        return state.found.x, state.found.value
+
+    on_rows = algorithm._replace(init=init, ask=ask, tell=tell, inject=inject, best=best)
+    return promoting_all(on_rows._replace(objectives=1 + num))
 
 
 def _entered(state: ConstrainedState, x, row) -> tuple[ConstrainedState, jax.Array]:
     """The state after an evaluation, and the value for the algorithm."""
     value, g = row[0], row[1:]
     found, scales, now = state.found, state.scales, state.lagrangian
-    fits = jnp.all(g <= 0) & jnp.isfinite(value)
+    fits, usable = jnp.all(g <= 0) & jnp.isfinite(value), jnp.all(jnp.isfinite(row))
     scales = Scales(
-        jnp.where(
-            jnp.isinf(scales.any_value) & jnp.all(jnp.isfinite(row)), value, scales.any_value
-        ),
+        jnp.where(jnp.isinf(scales.any_value) & usable, value, scales.any_value),
         jnp.where(jnp.isinf(scales.value) & fits, value, scales.value),
         jnp.where((scales.constraints == 0) & (g > 0) & jnp.isfinite(g), g, scales.constraints),
     )
-    violation = jnp.sum(
-        jnp.maximum(g, 0) / jnp.where(scales.constraints > 0, scales.constraints, 1)
-    )
+    units = jnp.where(scales.constraints > 0, scales.constraints, 1)
+    violation = jnp.sum(jnp.maximum(g, 0) / units)
     closer = jnp.isinf(found.value) & (violation < found.violation)
     better = jnp.where(fits, value < found.value, closer)
     largest = jnp.maximum(jnp.max(g), 0)
     here = Found(x, jnp.where(fits, value, np.inf), violation, largest)
     found = select(better, here, found)
     ruled = _by_rules(scales, value, violation, fits)
-    usable = jnp.all(jnp.isfinite(row))
     by_lagrangian = jnp.where(usable, value - scales.any_value + _penalty(now, g), np.inf)
     told = jnp.where(now.penalties[0] > 0, by_lagrangian, ruled)
     terms = jnp.concatenate([jnp.ones(1, row.dtype), row[:1], row[:1] ** 2, g**2])
@@ -205,6 +196,5 @@ def _next_round(
     inner = inject(space, forget(state.inner), now.x, value)
     after = state._replace(inner=inner, lagrangian=new)
     # Without any value so far, the round goes on by the rules.
-    return select(
-        jnp.isfinite(value), after, state._replace(lagrangian=now._replace(told=jnp.int32(0)))
-    )
+    ruled = state._replace(lagrangian=now._replace(told=jnp.int32(0)))
+    return select(jnp.isfinite(value), after, ruled)

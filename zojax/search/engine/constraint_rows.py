@@ -1,14 +1,16 @@
 """Values with constraints as rows: the value first, then one number for each constraint."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._call import has_tracers
 from zojax._checks import brief, require_count
+from zojax._kept import Same
 from zojax._scalars import NotScalarError
 from zojax.search.engine.constrained import by_rules, constrained
 from zojax.search.engine.evaluation import pair_of
@@ -40,35 +42,36 @@ def with_constraints(problem: Problem, constraints: Constraints, has_aux: bool) 
     the constraints are functions.
     """
     num, functions = count_of(constraints), (constraints,) if callable(constraints) else constraints
+    same = tuple(map(Same, functions)) if isinstance(functions, (list, tuple)) else num
     ruled = by_rules(problem.algorithm, problem.space)
     return problem._replace(
-        fun=partial(_row, problem.fun, functions, has_aux, ruled),
+        fun=_rows(Same(problem.fun), same, has_aux, ruled),
         algorithm=constrained(problem.algorithm, num),
         sign=(float(np.asarray(problem.sign)), *[1.0] * num),
         constraints=num,
     )
 
 
+@lru_cache(maxsize=8)  # each entry holds a user's functions
+def _rows(fun: Same, constraints: Any, has_aux: bool, ruled: bool) -> Callable:
+    """One function for all searches with the same functions, so that they share a compiled program."""
+    if isinstance(constraints, tuple):
+        constraints = [constraint.value for constraint in constraints]
+    return partial(_row, fun.value, constraints, has_aux, ruled)
+
+
 def _row(
-    fun: Callable,
-    constraints: Any,
-    has_aux: bool,
-    ruled: bool,
-    point: Any,
-    *args: Any,
-    **extra: Any,
+    fun: Callable, constraints: Any, has_aux: bool, ruled: bool, point: Any, *args, **extra
 ) -> Any:
-    if isinstance(constraints, tuple | list):
-        g, aux = [constraint(point, *args) for constraint in constraints], None
-        if ruled and _is_plain(g) and np.all(np.max(g, axis=0) > 0):
-            value: Any = np.zeros(np.shape(g[0]))
-        else:
-            value = fun(point, *args, **extra)
-            value, aux = pair_of(value) if has_aux else (value, None)
+    g: Any = None
+    if isinstance(constraints, list):
+        g = [constraint(point, *args) for constraint in constraints]
+    if g is not None and ruled and not has_tracers(g) and np.all(np.max(g, axis=0) > 0):
+        value, aux = np.zeros(np.shape(g[0])), None
     else:
         returned = fun(point, *args, **extra)
-        returned, aux = pair_of(returned) if has_aux else (returned, None)
-        value, g = _split(returned, constraints)
+        value, aux = pair_of(returned) if has_aux else (returned, None)
+        value, g = _split(value, constraints) if g is None else (value, g)
     row = _joined(value, g, ruled)
     return (row, aux) if has_aux else row
 
@@ -77,16 +80,11 @@ def _split(returned: Any, num: int) -> tuple[Any, Any]:
     if not isinstance(returned, (tuple, list)) or len(returned) != 2:
         raise TypeError(f"fun must return (value, constraints), got {brief(returned)}.")
     value, g = returned
-    size = (
-        (jnp if _has_jax(g) else np).shape(g)[-1:]
-        if not isinstance(g, (list, tuple))
-        else (len(g),)
-    )
+    is_list = isinstance(g, (list, tuple))
+    size = (len(g),) if is_list else (jnp if _has_jax(g) else np).shape(g)[-1:]
     if size != (num,):
         raise NotScalarError(f"fun must return {num} constraints beside its value, got {brief(g)}.")
-    if isinstance(g, (list, tuple)):
-        return value, list(g)
-    return value, [g[..., i] for i in range(num)]
+    return value, list(g) if is_list else [g[..., i] for i in range(num)]
 
 
 def _joined(value: Any, g: list, ruled: bool) -> Any:
@@ -102,7 +100,3 @@ def _joined(value: Any, g: list, ruled: bool) -> Any:
 
 def _has_jax(tree: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))
-
-
-def _is_plain(g: list) -> bool:
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in g)

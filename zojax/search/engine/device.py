@@ -8,14 +8,8 @@ import numpy as np
 
 from zojax._numerics import float_dtype
 from zojax.search._random import split
-from zojax.search.engine.compiled import (
-    Carry,
-    DevicePrograms,
-    no_function,
-    programs_of,
-    recommendations,
-    starting,
-)
+from zojax.search.engine import compiled
+from zojax.search.engine.compiled import Carry, DevicePrograms
 from zojax.search.engine.outcome import (
     Outcome,
     leading,
@@ -23,7 +17,7 @@ from zojax.search.engine.outcome import (
     one_after_another,
     stopped_by,
 )
-from zojax.search.engine.task import SearchTask, keeps_points
+from zojax.search.engine.task import SearchTask, keeps_points, no_function
 
 REPORTS = 100  # per run
 LONGEST = 2**20  # evaluations of a call with reports
@@ -39,7 +33,7 @@ def on_device(task: SearchTask) -> Outcome:
         keys = enumerate(split(task.key, problem.runs))
         return one_after_another(lambda one: on_device(_run_of(alone, *one)), keys)
     stops = task.target is not None or task.patience is not None
-    programs = programs_of(problem.fun)(problem._replace(fun=no_function), stops)
+    programs = compiled.programs_of(problem.fun)(problem._replace(fun=no_function), stops)
     outcome, carry = _search(programs, task)
     if outcome.stopped or not task.reserve:
         return outcome
@@ -69,7 +63,7 @@ def _search(programs: DevicePrograms, task: SearchTask) -> tuple[Outcome, Carry]
     inputs = task.args, target, patience
 
     def start(length):
-        begin = starting(problem._replace(fun=no_function), free, length)
+        begin = compiled.starting(problem._replace(fun=no_function), free, length)
         earlier = None
         if task.state is not None:
             earlier = task.state.algorithm, np.asarray(task.state.values, float_dtype())
@@ -128,7 +122,7 @@ def _in_parts(
             # Copies: a view would keep all rows.
             parts[until] = tuple(np.copy(h) for h in _history(carry))
             carry = carry._replace(begin=carry.evaluations)
-            x, value = recommendations(problem, carry.state)
+            x, value = compiled.recommendations(problem, carry.state)
             why = report(int(carry.evaluations), *leading(x, value))
             if timed and len(parts) > 1:  # the first call may include compilation
                 step = max(batch, min(longest, 2 * step) if seconds < MOMENT else step // 2)
@@ -148,7 +142,7 @@ def _history(carry: Carry) -> tuple[np.ndarray, np.ndarray]:
 
 def _outcome(task: SearchTask, carry: Carry, parts: list, stop: str | None) -> Outcome:
     """The outcome of all runs, from their histories. `stop` is why they were stopped, if they were."""
-    x, value = recommendations(task.problem, carry.state)
+    x, value = compiled.recommendations(task.problem, carry.state)
     used, best = np.asarray(carry.used), np.asarray(carry.best)
     history, points = (p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True))
     kept = keeps_points(task.problem, task.problem.budget)

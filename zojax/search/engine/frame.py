@@ -27,7 +27,7 @@ def frame_of(history: "History") -> Any:
     if history.pruned.any():
         columns["pruned"] = history.pruned
     if history.attributes is not None:
-        rows = [_named(attributes) for attributes in history.attributes]
+        rows = [{} if a is None else flat({"attributes": a}) for a in history.attributes]
         for name in dict.fromkeys(name for row in rows for name in row):
             columns[name] = [row.get(name) for row in rows]
     point: dict[str, Any] = {}
@@ -39,7 +39,3 @@ def frame_of(history: "History") -> Any:
             point[name] = column
     prefix = "point." if point.keys() & columns.keys() else ""
     return pandas.DataFrame({prefix + name: column for name, column in point.items()} | columns)
-
-
-def _named(attributes: Any) -> dict[str, Any]:
-    return {} if attributes is None else flat({"attributes": attributes})

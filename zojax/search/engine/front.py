@@ -49,7 +49,22 @@ class Front(NamedTuple):
         Raises:
           ValueError: more than 3 objectives.
         """
-        return _plot(ax, self.values if evaluations is None else evaluations, self.values)
+        front, values = self.values, self.values if evaluations is None else evaluations
+        if front.shape[1] > 3:
+            raise ValueError(
+                f"plot_front shows 2 or 3 objectives, got {front.shape[1]}: plot pairs."
+            )
+        ax = new_axes(ax, (6, 4))
+        shown = values[np.isfinite(values).all(axis=1)]
+        ax.plot(shown[:, 0], shown[:, 1], ".", ms=3, alpha=0.3, color="0.5", label="evaluations")
+        colours = {"c": front[:, 2], "cmap": "viridis"} if front.shape[1] == 3 else {}
+        dots = ax.scatter(front[:, 0], front[:, 1], s=18, zorder=3, label="front", **colours)
+        if colours:
+            ax.figure.colorbar(dots, ax=ax, label="objective 3")
+        title = f"{len(front)} points in the front"
+        ax.set(xlabel="objective 1", ylabel="objective 2", title=title)
+        ax.legend(frameon=False, loc="upper right")
+        return ax
 
 
 def in_front(values: np.ndarray) -> np.ndarray:
@@ -92,18 +107,3 @@ def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
         hypervolume(values[: i + 1, :-1], reference[:-1]) * depth for i, depth in enumerate(depths)
     )
     return float(sum(slices))
-
-
-def _plot(ax: Any, values: np.ndarray, front: np.ndarray) -> Any:
-    if values.shape[1] > 3:
-        raise ValueError(f"plot_front shows 2 or 3 objectives, got {values.shape[1]}: plot pairs.")
-    ax = new_axes(ax, (6, 4))
-    shown = values[np.isfinite(values).all(axis=1)]
-    ax.plot(shown[:, 0], shown[:, 1], ".", ms=3, alpha=0.3, color="0.5", label="evaluations")
-    colours = {"c": front[:, 2], "cmap": "viridis"} if front.shape[1] == 3 else {}
-    dots = ax.scatter(front[:, 0], front[:, 1], s=18, zorder=3, label="front", **colours)
-    if colours:
-        ax.figure.colorbar(dots, ax=ax, label="objective 3")
-    ax.set(xlabel="objective 1", ylabel="objective 2", title=f"{len(front)} points in the front")
-    ax.legend(frameon=False, loc="upper right")
-    return ax

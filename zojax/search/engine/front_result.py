@@ -7,15 +7,7 @@ import numpy as np
 
 from zojax.search.engine.front import Front, in_front
 from zojax.search.engine.outcome import Outcome, joined
-from zojax.search.engine.result import (
-    EncodedPoints,
-    History,
-    SearchResult,
-    ending_of,
-    histories_of,
-    search_state_of,
-    state_of,
-)
+from zojax.search.engine.result import EncodedPoints, History, SearchResult, shared_fields
 from zojax.search.engine.task import SearchTask
 
 
@@ -26,12 +18,10 @@ class FrontResult(SearchResult):
     The differences:
 
     - `front` in place of `best` and `best_value`, which raise an AttributeError: no single point is best;
-    - `best_error` is None;
+    - `best_error` and `violation` are None;
     - `history` has all runs, one after the other, with `values` and `best_values` of shape (evaluations,
       objectives): the best of each objective so far;
-    - `run_values` is (repeats, objectives), the best of each objective;
-    - `evaluations`, `failures`, `message`, `state`, `search_state`, `key` and `runs` are the same, and
-      `violation` is None.
+    - `run_values` is (repeats, objectives), the best of each objective.
     """
 
     __slots__ = ()
@@ -67,7 +57,6 @@ def front_result_of(
 ) -> FrontResult:
     """The result of all runs, with the signs of the user's values."""
     problem, starts = task.problem, task.starts
-    evaluations, failures, message = ending_of(outcome)
     values = np.concatenate(outcome.values)
     # The algorithms' own fronts, of a history without points.
     rows, found = outcome.x, outcome.value
@@ -78,14 +67,14 @@ def front_result_of(
     places = np.flatnonzero(in_front(found))
     places = places[np.lexsort(found[places].T[::-1])]
     return FrontResult(
-        Front(
+        best=Front(
             points=problem.space.point(rows[places]),
             values=problem.signed(found[places]),
             maximize=tuple(sign < 0 for sign in np.atleast_1d(problem.sign)),
         ),
-        np.nan,
-        None,
-        History(
+        best_value=np.nan,
+        best_error=None,
+        history=History(
             values=problem.signed(values),
             best_values=problem.signed(np.minimum.accumulate(values)),
             points=None
@@ -94,12 +83,6 @@ def front_result_of(
             pruned=np.zeros(len(values), bool),
             notes=joined(outcome.notes),
         ),
-        evaluations,
-        failures,
-        message,
-        problem.signed(np.stack([run.min(axis=0) for run in outcome.values])),
-        state_of(outcome),
-        search_state_of(task, outcome, key, budget),
-        key,
-        histories_of(problem, outcome),
+        run_values=problem.signed(np.stack([run.min(axis=0) for run in outcome.values])),
+        **shared_fields(task, outcome, key, budget),
     )

@@ -1,6 +1,7 @@
 """The functions of an algorithm on the host: run by NumPy where spaces are small, compiled otherwise."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax.search.algorithms._algorithm import Algorithm
 from zojax.search.engine._primitives import NoNumPyFormError
-from zojax.search.engine.numpy_program import numpy_program
+from zojax.search.engine.code_store import stored
+from zojax.search.engine.numpy_program import Code, runnable, traced
 from zojax.search.engine.packed import pack, unpack
+from zojax.search.engine.shared_space import bounds_of, shared
 from zojax.search.engine.task import as_types_of, first_state
 from zojax.search.spaces import Space
 
@@ -61,33 +64,71 @@ def numpy_programs(
 def _by_numpy(
     algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
 ) -> HostPrograms:
-    start, state = numpy_program(
+    try:
+        codes = _codes(algorithm, shared(space), budget, key, dtype)
+    except NoNumPyFormError:
+        raise
+    except Exception:  # of any kind: the algorithm reads a bound as a number, or makes a mistake
+        codes = _codes(algorithm, space, budget, key, dtype)
+    return _bound(*codes, bounds_of(space, dtype), dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The code of `start`, and the structure and the leaves' types of a state."""
+
+    code: Code
+    structure: Any
+    shapes: tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The codes of all other programs: most budgets share them."""
+
+    ask: Code
+    tell: Code
+    inject: Code
+    best: Code
+
+
+@lru_cache(PROGRAMS)
+@stored
+def _start(algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any) -> Start:
+    code, state = traced(
         partial(first_state, algorithm, space, budget), jax.ShapeDtypeStruct((), key)
     )
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
         raise NoNumPyFormError("a state with keys has no form in NumPy.")
     leaves, structure = jax.tree.flatten(state)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return HostPrograms(
-        start=lambda key: start(np.asarray(jax.random.key_data(key))),
-        **_steps_by_numpy(algorithm, space, structure, shapes, dtype),
-    )
+    return Start(code, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
 
 
 @lru_cache(PROGRAMS)
-def _steps_by_numpy(
-    algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any
-) -> dict[str, Any]:
-    """All programs but `start`: most budgets share them."""
+@stored
+def _steps(algorithm: Algorithm, space: Space, structure: Any, shapes: tuple, dtype: Any) -> Steps:
     shape, n, d = jax.ShapeDtypeStruct, algorithm.batch_size, space.dimension
     state, of_one = structure.unflatten([shape(*leaf) for leaf in shapes]), algorithm.value_shape
     x, values = shape((n, d), dtype), shape((n, *of_one), dtype)
-    ask, _ = numpy_program(partial(algorithm.ask, space), state)
-    tell, _ = numpy_program(partial(algorithm.tell, space), state, x, values)
-    inject, _ = numpy_program(
-        partial(algorithm.inject, space), state, shape((d,), dtype), shape(of_one, dtype)
-    )
-    best, _ = numpy_program(algorithm.best, state)
+    ask, _ = traced(partial(algorithm.ask, space), state)
+    tell, _ = traced(partial(algorithm.tell, space), state, x, values)
+    point, value = shape((d,), dtype), shape(of_one, dtype)
+    inject, _ = traced(partial(algorithm.inject, space), state, point, value)
+    best, _ = traced(algorithm.best, state)
+    return Steps(ask, tell, inject, best)
+
+
+def _codes(
+    algorithm: Algorithm, space: Space, budget: int, key: Any, dtype: Any
+) -> tuple[Start, Steps]:
+    start = _start(algorithm, space, budget, key, dtype)
+    return start, _steps(algorithm, space, start.structure, start.shapes, dtype)
+
+
+def _bound(first: Start, steps: Steps, bounds: dict[str, np.ndarray], dtype: Any) -> HostPrograms:
+    structure, shapes = first.structure, first.shapes
+    codes = first.code, steps.ask, steps.tell, steps.inject, steps.best
+    start, ask, tell, inject, best = (runnable(code, bounds) for code in codes)
 
     def ask_one(leaves):
         x, *leaves = ask(*leaves)
@@ -106,15 +147,16 @@ def _steps_by_numpy(
         arrays = jax.device_put(leaves) if dtype == float_dtype() else map(np.asarray, leaves)
         return structure.unflatten(arrays), *best(*leaves)
 
-    return {
-        "resume": resume,
-        "ask": ask_one,
-        "tell": lambda leaves, x, values: tell(*leaves, x, values),
-        "step": step,
-        "inject": lambda leaves, x, value: inject(*leaves, x, value),
-        "end": end,
-        "dtype": dtype,
-    }
+    return HostPrograms(
+        start=lambda key: start(np.asarray(jax.random.key_data(key))),
+        resume=resume,
+        ask=ask_one,
+        tell=lambda leaves, x, values: tell(*leaves, x, values),
+        step=step,
+        inject=lambda leaves, x, value: inject(*leaves, x, value),
+        end=end,
+        dtype=dtype,
+    )
 
 
 @lru_cache(PROGRAMS)

@@ -71,13 +71,8 @@ class Journal:
           ValueError: the journal is of another search.
         """
         if self.header is None:
-            seed = seed if isinstance(seed, int) else None
-            self.header = {
-                "journal": FORMAT,
-                "versions": _versions(),
-                "seed": seed,
-                "search": search,
-            }
+            self.header = {"journal": FORMAT, "versions": _versions(), "search": search}
+            self.header["seed"] = seed if isinstance(seed, int) else None
             return self.write(self.header)
         found, search = self.header["search"], json.loads(json.dumps(search))
         names = [n for n in search if found.get(n) != search[n]]

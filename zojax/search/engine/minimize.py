@@ -16,24 +16,7 @@ from zojax._keys import as_key
 from zojax._numerics import float_dtype
 from zojax._trees import PyTree
 from zojax.search.algorithms._algorithm import Algorithm
-from zojax.search.engine import calls
-from zojax.search.engine.arguments import (
-    as_budget,
-    as_seed,
-    as_state,
-    choose_algorithm,
-    is_compiled,
-    key_of,
-    require_callables,
-    require_covered,
-    require_no_tracers,
-    require_one_objective,
-    require_settings,
-    require_unbatched,
-    require_unconstrained,
-    sign_of,
-    starts_of,
-)
+from zojax.search.engine import arguments, calls
 from zojax.search.engine.constraint_rows import Constraints, count_of, with_constraints
 from zojax.search.engine.device import on_device
 from zojax.search.engine.front_result import front_result_of
@@ -114,36 +97,29 @@ def minimize(
     **Constraints.** A point is feasible if all constraints are at most 0. `best` is feasible if any
     evaluated point was; otherwise it has the least violation, and `message` and `violation` say so.
     Smooth searches of continuous spaces (`quasi_newton`, the default then, and `cma_es`) minimize an
-    augmented Lagrangian, and call `fun` on both sides of the boundary. All other algorithms follow rules
-    (Deb 2000): any feasible point is better than any infeasible one, and the smaller violation wins. They
-    call `fun` on the host only where functions of the point are at most 0. Each proposed point counts as an
-    evaluation. A constrained search keeps no evaluations for its answer.
+    augmented Lagrangian. All others prefer feasible points, then the smaller violation (Deb 2000). A
+    constrained search keeps no evaluations for its answer.
 
     **Journal.** With `log="run.jsonl"`, every evaluation becomes a line of JSON, at once. The same call
-    goes on after a kill: it takes the values of the lines, and evaluates only the rest. In an executor,
-    evaluations in flight are made again. The journal knows all arguments that decide the points, but not
-    `fun` and `args`. It keeps the reports to a `pruner`. `callback` sees replayed evaluations as well.
-    `time_budget` counts per call.
+    goes on after a kill, and evaluates only the rest. `time_budget` counts per call.
 
     **Noise.** A search counts as noisy with `with_key`, or with an algorithm for noisy functions
     (`cma_es(noisy=True)`, `snes`, `ssracos`, `resample`, `ponss`). From a budget of 100 on, it keeps 1 in
     64 evaluations, at least 4, for the recommended point: `best_value` is their mean, `best_error` its
-    standard error. Otherwise, `fun` is treated as noiseless.
+    standard error.
 
     **Several objectives.** With `objectives=2` or more, `fun` returns that many values, as a tuple or an
-    array, and the result is a `FrontResult`: `front` has the evaluations that no other one dominates. The
-    default algorithm is `search.nsga2(objectives)`. An evaluation fails if one of its values is not finite.
-    Several runs make one front.
+    array, and the result is a `FrontResult`. The default algorithm is `search.nsga2(objectives)`. An
+    evaluation fails if one of its values is not finite. Several runs make one front.
 
     **Pruning.** With a `pruner`, `fun(point, *args, report=report)` runs on the host and calls
-    `report(step, value)` now and then, also from threads and processes of this machine. The call raises
-    `search.Pruned` if the evaluation should stop. Its last reported value is then its value, for the
-    algorithm too. `history.pruned` marks it, and `best` is a complete evaluation if there is one.
+    `report(step, value)` now and then. The call raises `search.Pruned` if the evaluation should stop. Its
+    last reported value is then its value.
 
     **Precision.** On the host, algorithms see float64 values (from 1,000 coordinates on, float32). For a
-    traced function, they see float32 values, unless x64 is enabled: subtract a large common constant.
-    There, integers have 32 bits and overflow silently. If its values are integers, the best point is
-    evaluated once more on the host, and a different value gives a warning: multiply as floats (`1.0 * n`).
+    traced function, they see float32 values, unless x64 is enabled, and integers have 32 bits.
+
+    The guide "Search in detail" has examples of all of these.
 
     Args:
       fun: (point, *args) -> scalar, or one value for each objective. On the host, points hold Python
@@ -208,43 +184,44 @@ def minimize(
     (1, 1.0, 300)
     """
     space, ends = as_space(space), {"target": target, "patience": patience}
-    limit, planned = as_budget(budget, space, time_budget=time_budget, **ends)
+    limit, planned = arguments.as_budget(budget, space, time_budget=time_budget, **ends)
     if state is not None:
-        state = as_state(state)
+        state = arguments.as_state(state)
         planned = state.budget
-    require_no_tracers(key, args, init_points, init_values)
-    require_callables(fun, executor, callback, pruner)
+    arguments.require_no_tracers(key, args, init_points, init_values)
+    arguments.require_callables(fun, executor, callback, pruner)
     catch = as_catch(catch)
     flags = {"with_key": with_key, "progress": progress, "has_aux": has_aux, "batched": batched}
-    require_settings(**ends, time_budget=time_budget, args=args, **flags)
+    arguments.require_settings(**ends, time_budget=time_budget, args=args, **flags)
     seconds_of_call = require_limits(timeout, retries, executor)
     of_calls = {"executor": executor, "timeout": timeout, "retries": retries, "pruner": pruner}
     if batched:
-        require_unbatched(**of_calls)
-    algorithm = choose_algorithm(
+        arguments.require_unbatched(**of_calls)
+    algorithm = arguments.choose_algorithm(
         algorithm, space, planned, executor, objectives, batched, count_of(constraints), with_key
     )
     for_one = ends | {"pruner": pruner, "state": state, "constraints": constraints}
-    require_one_objective(algorithm.objectives, **for_one)
-    repeats, sign = require_count("repeats", repeats), sign_of(maximize, algorithm.objectives)
+    arguments.require_one_objective(algorithm.objectives, **for_one)
+    repeats = require_count("repeats", repeats)
+    sign = arguments.sign_of(maximize, algorithm.objectives)
     problem = Problem(fun, space, algorithm, limit, repeats, sign, with_key, planned)
     if constraints is not None:
-        require_unconstrained(init_values=init_values, pruner=pruner)
+        arguments.require_unconstrained(init_values=init_values, pruner=pruner)
         problem = with_constraints(problem, constraints, has_aux)
     on_host_only = of_calls | {"log": log, "has_aux": has_aux, "batched": batched}
-    traced = is_compiled(jit, problem, args, **on_host_only)
+    traced = arguments.is_compiled(jit, problem, args, **on_host_only)
     problem = problem._replace(fun=traced_anew(problem.fun) if traced else problem.fun)
     clock = None if time_budget is None else Clock(time_budget, time.monotonic() + time_budget)
     with nullcontext() if log is None else Journal(log) as journal:
-        seed = as_seed(key, state, journal)
-        starts = starts_of(problem, init_points, init_values, as_key(seed))
-        require_covered(limit, algorithm, starts)
+        seed = arguments.as_seed(key, state, journal)
+        starts = arguments.starts_of(problem, init_points, init_values, as_key(seed))
+        arguments.require_covered(limit, algorithm, starts)
         problem, reserve, exhausts, state = plan(problem, starts, state)
         bar = progress and min(problem.budget, problem.planned) + reserve
         with Reporter(problem, callback, bar, clock) as report:
             task = SearchTask(
                 problem=problem,
-                key=key_of(seed, state),
+                key=arguments.key_of(seed, state),
                 args=args,
                 starts=starts,
                 target=None if target is None else problem.shown(target),
@@ -267,12 +244,18 @@ def minimize(
             outcome = _run(task, executor, traced, jit)
     if exhausts and outcome.message == "budget spent":
         outcome = outcome._replace(message=f"space exhausted: it has {space.size} points")
-    result = (front_result_of if problem.is_front else result_of)(task, outcome, seed, planned)
+    return _checked(task, outcome, seed, planned, traced)
+
+
+def _checked(task: SearchTask, outcome: Outcome, seed: Any, budget: int, traced: bool) -> Any:
+    """The result, after a warning of overflow. Raises what ended the search, with the result so far."""
+    problem = task.problem
+    result = (front_result_of if problem.is_front else result_of)(task, outcome, seed, budget)
     if outcome.raised is not None:
         attach(outcome.raised, result)
         raise outcome.raised
-    if traced and not with_key and not problem.value_shape:
-        warn_of_overflow(problem, args, result)
+    if traced and not problem.with_key and not problem.value_shape:
+        warn_of_overflow(problem, task.args, result)
     return result
 
 

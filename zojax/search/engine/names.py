@@ -33,14 +33,10 @@ def flat(tree: PyTree, axes: int = 0) -> dict[str, Any]:
         for index in np.ndindex(array.shape[axes:]):
             place = f"[{', '.join(map(str, index))}]" if index else ""
             entry = array[(slice(None),) * axes + index]
-            entries[name + place] = entry if axes else plain(entry)
+            is_scalar = not axes and hasattr(entry, "item")
+            entries[name + place] = entry.item() if is_scalar else entry
     return entries
 
 
 def _is_leaf(node: Any) -> bool:
     return node is None or isinstance(node, Branch)
-
-
-def plain(value: Any) -> Any:
-    """A Python number in place of NumPy's or JAX's."""
-    return value.item() if hasattr(value, "item") else value

@@ -5,15 +5,20 @@ search is a few hundred operations on small arrays, for which NumPy is as fast a
 """
 
 import itertools
+import pickle
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, Primitive
 
+from zojax._jaxpr import scan_sizes
+from zojax.search._later import later_p, traced_now, waiting
 from zojax.search.engine._branches import pruned
-from zojax.search.engine._loops import CALLS, LOOPS, makes_rows
+from zojax.search.engine._loops import CALLS, LOOPS, makes_rows, several_rows
 from zojax.search.engine._primitives import (
     CHOICE,
     ELEMENTWISE,
@@ -26,6 +31,8 @@ from zojax.search.engine._primitives import NoNumPyFormError as NoNumPyFormError
 
 INLINED = {"jit": "jaxpr", "custom_vmap_call": "call", "custom_jvp_call": "call_jaxpr"}
 INLINED |= {"pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+named_input_p = Primitive("named_input")
+named_input_p.def_abstract_eval(lambda like, *, name: like)
 
 
 def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[..., list], Any]:
@@ -44,20 +51,39 @@ def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[...
     >>> program(np.ones(3, np.float32), np.full(3, 2, np.float32))
     [np.float32(7.0)]
     """
-    closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*examples)
+    code, shapes = traced(fun, *examples)
+    return runnable(code), shapes
+
+
+def traced(fun: Callable[..., Any], *examples: Any) -> tuple["Code", Any]:
+    """(code, shapes) of `fun`, for `runnable`. Pickled code needs no tracing."""
+    with waiting():
+        closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*examples)
     _require_forms(closed.jaxpr)
-    code = Lazy(closed)
+    return Code(lambda: closed), shapes
+
+
+def runnable(code: "Code", inputs: dict[str, np.ndarray] | None = None) -> Callable[..., list]:
+    """The program of a code, for the values of its `named_input`s."""
+    bound = Bound(code, inputs or {})
 
     def program(*leaves: Any) -> list:
         with np.errstate(all="ignore"):
-            return code.run(*leaves)
+            return bound.run(*leaves)
 
-    return program, shapes
+    return program
+
+
+def named_input(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array that a program gets when it is bound. Everything computed from it alone is computed once."""
+    return named_input_p.bind(np.zeros(shape, dtype), name=name)
 
 
 def _require_forms(jaxpr: Any) -> None:
     """Raises for an equation without a form, also in a branch that is never taken."""
     for eqn in jaxpr.eqns:
+        if eqn.primitive in (named_input_p, later_p):
+            continue
         if eqn.primitive.name not in INLINED and eqn.primitive.name not in LOOPS:
             expression_of(eqn) or form_of(eqn)
             continue
@@ -79,9 +105,10 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
-        self.entries: dict[
-            str, list[str]
-        ] = {}  # the vector and the place of the one entry of an array
+        # The vector and the place of the one entry of an array.
+        self.entries: dict[str, list[str]] = {}
+        self.calls: dict[str, Equation] = {}  # the functions among the values
+        self.early: set[str] = set()  # results that depend on named inputs alone
         self.count = itertools.count()
         self.arguments = [self._new() for _ in jaxpr.invars]
         self._bind(jaxpr.invars, self.arguments)
@@ -89,10 +116,15 @@ class Source:
         self._write(jaxpr)
         self.results = [self._name(v) for v in jaxpr.outvars]
 
-    def function(self) -> Callable[..., list]:
-        body = "\n    ".join([*map(str, self._needed()), f"return [{', '.join(self.results)}]"])
-        exec(f"def run({', '.join(self.arguments)}):\n    {body}", self.values)
-        return self.values["run"]
+    def text(self) -> "Text":
+        lines = self._needed()
+        early = [str(line) for line in lines if line.results[0] in self.early]
+        body = [str(line) for line in lines if line.results[0] not in self.early]
+        run = "\n    ".join([*body, f"return [{', '.join(self.results)}]"])
+        text = "\n".join([*early, f"def run({', '.join(self.arguments)}):\n    {run}"])
+        used = set(re.findall(r"\w+", text)) & self.values.keys() - NAMES.keys()
+        calls = {name: eqn for name, eqn in self.calls.items() if name in used}
+        return Text(text, {n: self.values[n] for n in used - calls.keys()}, calls)
 
     def _needed(self) -> list["Line"]:
         """The lines that the results depend on."""
@@ -109,7 +141,10 @@ class Source:
             if name == "cond":
                 eqn = self._handed_through(eqn)
             operands = [self._name(v) for v in eqn.invars]
-            if name in INLINED and not makes_rows(eqn):
+            if eqn.primitive is named_input_p:
+                self.early.add(eqn.params["name"])
+                self._bind(eqn.outvars, [eqn.params["name"]])
+            elif name in INLINED and not makes_rows(eqn):
                 self._inline(eqn, eqn.params[INLINED[name]], operands)
             elif eqn.outvars:
                 self._bind(eqn.outvars, self._results(eqn, operands))
@@ -140,7 +175,11 @@ class Source:
                 return [self.scalars[operands[0]]]
             if operands[0] in self.entries:
                 text, operands = "{}[{}]", self.entries[operands[0]]
-        if text is None:
+        if name == later_p.name:
+            condition, *leaves = operands
+            kept = ", ".join(leaves[: eqn.params["kept"]])
+            text = f"{self._function(eqn)}({', '.join(leaves)}) if {condition} else ({kept},)"
+        elif text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
         if text in operands:
@@ -170,12 +209,12 @@ class Source:
             return self._value(eval(text, self.values))
         if text not in self.known:
             self.known[text] = [self._new()]
-            self.lines.append(Line(self.known[text], text, [start], unpacks=False))
+            self._add(Line(self.known[text], text, [start], unpacks=False))
         return self.known[text][0]
 
     def _computed(self, eqn: Any, operands: list[str], text: str) -> list[str]:
         """The names of constant results; none if an operand is no constant."""
-        if eqn.primitive.name in LOOPS or any(name not in self.values for name in operands):
+        if eqn.primitive.name in CALLS or any(name not in self.values for name in operands):
             return []
         with np.errstate(all="ignore"):
             found = eval(text, self.values)
@@ -183,8 +222,13 @@ class Source:
 
     def _line(self, eqn: Any, operands: list[str], text: str) -> list[str]:
         results = [self._new() for _ in eqn.outvars]
-        self.lines.append(Line(results, text, operands, eqn.primitive.multiple_results))
+        self._add(Line(results, text, operands, eqn.primitive.multiple_results))
         return results
+
+    def _add(self, line: "Line") -> None:
+        self.lines.append(line)
+        if all(name in self.values or name in self.early for name in line.operands):
+            self.early.update(line.results)
 
     def _unfilled(self, eqn: Any, operands: list[str]) -> list[str]:
         """Scalars in place of arrays that they fill, if another operand has the result's shape."""
@@ -229,8 +273,12 @@ class Source:
             hash(same)
         except TypeError:
             same = id(eqn)
-        call = CALLS.get(eqn.primitive.name)
-        return self._keep(same, lambda: call(eqn, Lazy) if call else form_of(eqn))
+        name = self._keep(same, lambda: None)
+        if name not in self.calls:
+            self.calls[name] = plain = equation_of(eqn)
+            if eqn.primitive.name not in CALLS:
+                self.values[name] = form_of(plain)
+        return name
 
     def _keep(self, same: Any, make: Callable[[], Any]) -> str:
         if same not in self.kept:
@@ -256,13 +304,117 @@ def _plain(constant: Any) -> Any:
     return np.asarray(constant)[()]
 
 
-class Lazy:
+class Variable(NamedTuple):
+    """The type of an operand or a result."""
+
+    aval: jax.ShapeDtypeStruct
+
+
+class Named(NamedTuple):
+    name: str
+
+
+class Equation(NamedTuple):
+    """What a form reads of an equation of JAX. Inner programs are `Code`."""
+
+    primitive: Named
+    params: dict[str, Any]
+    invars: list[Variable]
+    outvars: list[Variable]
+
+    def __reduce__(self):
+        params = self.params
+        if self.primitive.name not in CALLS:  # some of JAX's own have no pickle
+            params = {name: v for name, v in params.items() if _has_pickle(v)}
+        return Equation, (self.primitive, params, self.invars, self.outvars)
+
+
+def equation_of(eqn: Any) -> Equation:
+    """The equation without its jaxprs."""
+
+    def types(variables):
+        return [Variable(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)) for v in variables]
+
+    name, params = eqn.primitive.name, eqn.params
+    if name == "cond":
+        params = {"branches": tuple(_code(branch) for branch in params["branches"])}
+    elif name == "while":
+        test, body = params["cond_jaxpr"], params["body_jaxpr"]
+        params = {n: params[n] for n in ("cond_nconsts", "body_nconsts")}
+        params |= {"cond_jaxpr": _code(test), "body_jaxpr": _code(body)}
+        params["is_batched"] = bool(test.out_avals[0].shape)
+    elif name == "scan":
+        params = {n: params[n] for n in ("jaxpr", "length", "reverse")}
+        params["jaxpr"] = _code(params["jaxpr"])
+        params["num_consts"], params["num_carry"] = scan_sizes(eqn)
+    elif name in CALLS:
+        params = {"jaxpr": Code(partial(traced_now if name == later_p.name else several_rows, eqn))}
+    return Equation(Named(name), params, types(eqn.invars), types(eqn.outvars))
+
+
+def _code(closed: Any) -> "Code":
+    return Code(lambda: closed)
+
+
+def _has_pickle(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # of any kind: an object of JAX, which no form reads
+        return False
+    return True
+
+
+class Text(NamedTuple):
+    """The source of a program: lines of constants and the function `run`."""
+
+    text: str
+    constants: dict[str, Any]
+    calls: dict[str, Equation]
+
+
+class Code:
     """A jaxpr whose source is written at its first run: most branches are never taken."""
 
-    def __init__(self, closed: Any):
-        self.closed = closed
+    def __init__(self, closed: Any, text: Text | None = None):
+        self.closed, self.text = (
+            closed,
+            text,
+        )  # a function that returns the jaxpr, until it is written
+        self.compiled: Any = None
+        self.forms: dict[str, Callable] = {}
+
+    def __reduce__(self):
+        return Code, (None, self._written())
+
+    def _written(self) -> Text:
+        make = self.closed  # first: another thread may write the text meanwhile
+        if self.text is None:
+            closed = make()
+            self.text, self.closed = Source(closed.jaxpr, closed.consts).text(), None
+        return self.text
+
+    def function(self, inputs: dict[str, np.ndarray]) -> Callable[..., list]:
+        """The function of the leaves, for the values of named inputs."""
+        text, constants, calls = self._written()
+        if self.compiled is None:
+            simple = {n: eqn for n, eqn in calls.items() if eqn.primitive.name not in CALLS}
+            self.forms = {name: form_of(eqn) for name, eqn in simple.items()}
+            self.compiled = compile(text, "<NumPy program>", "exec")
+        values: dict[str, Any] = NAMES | constants | self.forms | inputs
+        for name, eqn in calls.items():
+            if name not in self.forms:
+                values[name] = CALLS[eqn.primitive.name](eqn, lambda code: Bound(code, inputs))
+        exec(self.compiled, values)
+        return values["run"]
+
+
+class Bound:
+    """A code with its named inputs."""
+
+    def __init__(self, code: Code, inputs: dict[str, np.ndarray]):
+        self.code, self.inputs = code, inputs
         self.run: Callable[..., list] = self._first
 
     def _first(self, *operands: Any) -> list:
-        self.run = Source(self.closed.jaxpr, self.closed.consts).function()
+        self.run = self.code.function(self.inputs)
         return self.run(*operands)

@@ -44,7 +44,7 @@ def never_twice(algorithm: Algorithm, space: Space, budget: int) -> Algorithm:
         return algorithm
     if is_listed(space, budget):
         return _listed(algorithm, space)
-    return _hashed(algorithm, space) if algorithm.stays_inside else algorithm
+    return _hashed(algorithm) if algorithm.stays_inside else algorithm
 
 
 class OnceState(NamedTuple):
@@ -57,7 +57,7 @@ class OnceState(NamedTuple):
 def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, mark: Callable):
     """The algorithm with a memory: `nothing(budget)` at first, `mark(seen, x)` after asking for x.
 
-    `fresh(seen, x)` is x, or a replacement if x was seen.
+    `fresh(space, seen, x)` is x, or a replacement if x was seen.
     """
 
     def init(key, space, budget):
@@ -67,7 +67,7 @@ def _without_repeats(algorithm: Algorithm, nothing: Callable, fresh: Callable, m
         x, inner = algorithm.ask(space, state.inner)
 
         def once(seen, x):
-            x = fresh(seen, x)
+            x = fresh(space, seen, x)
             return mark(seen, x), x
 
         seen, x = lax.scan(once, state.seen, x)
@@ -100,7 +100,7 @@ def _listed(algorithm: Algorithm, space: Space) -> Algorithm:
     return _without_repeats(
         algorithm,
         nothing=lambda budget: jnp.zeros(len(points), bool),
-        fresh=lambda seen, x: jnp.asarray(points, x.dtype)[nearest(x, seen)],
+        fresh=lambda _, seen, x: jnp.asarray(points, x.dtype)[nearest(x, seen)],
         mark=lambda seen, x: set_row(seen, nearest(x, seen=False), jnp.bool_(True)),
     )
 
@@ -113,9 +113,9 @@ class Marks(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _hashed(algorithm: Algorithm, space: Space) -> Algorithm:
+def _hashed(algorithm: Algorithm) -> Algorithm:
     """The algorithm with a 32-bit hash of every asked point. Collisions hide a few new points."""
-    return _without_repeats(algorithm, _no_marks, functools.partial(_walk_to_new, space), _mark)
+    return _without_repeats(algorithm, _no_marks, _walk_to_new, _mark)
 
 
 def _no_marks(budget: int) -> Marks:

@@ -32,5 +32,5 @@ def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
         warnings.warn(
             f"at {best} the compiled fun returned {value:.0f} in 32-bit integers, but {exact} on the host "
             f"in wider ones: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
-            stacklevel=3,
+            stacklevel=4,
         )

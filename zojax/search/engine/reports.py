@@ -40,9 +40,8 @@ class Reports:
         for number, step, value in earlier:
             self.state = pruner.report(self.state, number, step, self._signed(value))[1]
         self.count = len(earlier)
-        self.made: dict[
-            int, list
-        ] = {}  # by evaluation: the place of a report among all, step, value
+        # By evaluation: the place of a report among all, its step and value.
+        self.made: dict[int, list] = {}
         self.lock = Lock()
         self.is_open = True  # whether it may stop evaluations
         self.server: Server | None = None

@@ -276,19 +276,12 @@ class SearchProgress(NamedTuple):
 
 def trial_of(problem: Problem, entry: Entry) -> Trial:
     """An evaluation in the user's form."""
-    return Trial(
-        point=problem.space.point(entry.x),
-        value=problem.shown(problem.score(entry.value)),
-        error=entry.error,
-        seconds=entry.seconds,
-        attributes=entry.attributes,
-        replayed=entry.replayed,
-        pruned=entry.pruned,
-        violation=violations_of(problem, entry.value),
-    )
+    value = problem.shown(problem.score(entry.value))
+    violation = _violations_of(problem, entry.value)
+    return Trial(problem.space.point(entry.x), value, *entry[2:], violation)
 
 
-def violations_of(problem: Problem, values: np.ndarray) -> Any:
+def _violations_of(problem: Problem, values: np.ndarray) -> Any:
     """The largest violation of each row, at least 0; None without constraints."""
     return np.maximum(values[..., 1:].max(axis=-1), 0) if problem.constraints else None
 
@@ -300,34 +293,46 @@ def result_of(
 
     `budget` is that of the first search, if several follow each other.
     """
-    problem = task.problem
-    space = problem.space
-    best = int(np.argmin(outcome.value))
-    runs = histories_of(problem, outcome)
-    evaluations, failures, message = ending_of(outcome)
+    problem, best = task.problem, int(np.argmin(outcome.value))
+    fields = shared_fields(task, outcome, key, budget)
     violation = _violation_of(problem, outcome, best)
     if violation:
-        message += f"; no point was feasible, the best one violates a constraint by {violation:.3g}"
+        fields["message"] += (
+            f"; no point was feasible, the best one violates a constraint by {violation:.3g}"
+        )
     return SearchResult(
-        best=space.point(outcome.x[best]),
+        best=problem.space.point(outcome.x[best]),
         best_value=float(problem.shown(outcome.value[best])),
         best_error=None if outcome.value_error is None else float(outcome.value_error[best]),
-        history=runs[best],
-        evaluations=evaluations,
-        failures=failures,
-        message=message,
+        history=fields["runs"][best],
         run_values=problem.shown(outcome.value),
-        state=state_of(outcome),
-        search_state=search_state_of(task, outcome, key, budget),
-        key=key,
-        runs=runs,
         violation=violation,
+        **fields,
     )
 
 
-def histories_of(problem: Problem, outcome: Outcome) -> tuple[History, ...]:
-    """The history of each run."""
-    return tuple(_history(problem, outcome, run) for run in range(len(outcome.values)))
+def shared_fields(
+    task: SearchTask, outcome: Outcome, key: int | jax.Array, budget: int
+) -> dict[str, Any]:
+    """The fields that results of one and of several objectives have in common."""
+    usable = [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in outcome.values]
+    evaluations, message = sum(map(len, usable)), outcome.message
+    failures = evaluations - sum(int(np.sum(run)) for run in usable)
+    if failures == evaluations > 0:
+        message += "; no evaluation succeeded"
+        message += f": {outcome.failure}" if outcome.failure else ""
+    state = outcome.state
+    for kind in (OnceState, ConstrainedState):
+        state = state.inner if isinstance(state, kind) else state
+    return {
+        "evaluations": evaluations,
+        "failures": failures,
+        "message": message,
+        "state": state,
+        "search_state": _search_state_of(task, outcome, key, budget),
+        "key": key,
+        "runs": tuple(_history(task.problem, outcome, run) for run in range(len(usable))),
+    }
 
 
 def _history(problem: Problem, outcome: Outcome, run: int) -> History:
@@ -342,28 +347,8 @@ def _history(problem: Problem, outcome: Outcome, run: int) -> History:
         points=None if points is None else EncodedPoints(problem.space, points[run]),
         pruned=pruned,
         notes=None if notes is None else notes[run],
-        violations=violations_of(problem, values),
+        violations=_violations_of(problem, values),
     )
-
-
-def ending_of(outcome: Outcome) -> tuple[int, int, str]:
-    """(evaluations, failures, message) of all runs."""
-    usable = [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in outcome.values]
-    evaluations = sum(map(len, usable))
-    failures = evaluations - sum(int(np.sum(run)) for run in usable)
-    message = outcome.message
-    if failures == evaluations > 0:
-        message += "; no evaluation succeeded"
-        message += f": {outcome.failure}" if outcome.failure else ""
-    return evaluations, failures, message
-
-
-def state_of(outcome: Outcome) -> Any:
-    """The algorithm's own state."""
-    state = outcome.state
-    for kind in (OnceState, ConstrainedState):
-        state = state.inner if isinstance(state, kind) else state
-    return state
 
 
 def _violation_of(problem: Problem, outcome: Outcome, run: int) -> float | None:
@@ -374,7 +359,7 @@ def _violation_of(problem: Problem, outcome: Outcome, run: int) -> float | None:
     return 0.0 if np.isfinite(outcome.value[run]) else float(largest[run])
 
 
-def search_state_of(
+def _search_state_of(
     task: SearchTask, outcome: Outcome, key: int | jax.Array, budget: int
 ) -> SearchState:
     """The end of a search, after its earlier parts."""

@@ -18,6 +18,11 @@ FEW = 4  # fewest such evaluations
 LEAST = 100  # smallest budget with such evaluations
 
 
+def no_function(point: Any, *args: Any) -> Any:
+    """In the place of `fun`, so that all functions share a `Problem`."""
+    raise NotImplementedError
+
+
 class Problem(NamedTuple):
     """The fixed part of a run: hashable, so that equal searches compile once.
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,14 @@ class Choice(Domain):
     @functools.cached_property
     def _table(self) -> np.ndarray:
         """The options as an array: bool, int64 or float64 if all are numbers, else object."""
-        return _table_of(self.options)
+        numbers = [_number_in(option) for option in self.options]
+        if None not in numbers:
+            types = (kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers))
+            try:
+                return np.array(numbers, next(types, float))
+            except OverflowError:  # beyond int64 or float64: keep Python's own numbers
+                pass
+        return objects(self.options)
 
     @property
     def traceable(self):
@@ -133,9 +141,7 @@ def choice(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Do
     >>> found.best.name, round(found.best.value["C"])
     ('svm', 10)
     """
-    if isinstance(options, Mapping):
-        return conditional("choice", options, UNORDERED, shape)
-    return Choice(as_options("choice", options), UNORDERED, as_shape(shape))
+    return _choice("choice", options, UNORDERED, shape)
 
 
 def ordered(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Domain:
@@ -149,20 +155,13 @@ def ordered(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> D
     >>> print(ordered({n: [search.integers(8, 256)] * n for n in (1, 2)}))  # widths of 1 or 2 layers
     ordered({1: {0: integers(8, 256)}, 2: {0: integers(8, 256), 1: integers(8, 256)}})
     """
+    return _choice("ordered", options, ORDERED, shape)
+
+
+def _choice(name: str, options: Sequence | Mapping, kind: int, shape: Any) -> Domain:
     if isinstance(options, Mapping):
-        return conditional("ordered", options, ORDERED, shape)
-    return Choice(as_options("ordered", options), ORDERED, as_shape(shape))
-
-
-def _table_of(options: tuple) -> np.ndarray:
-    numbers = [_number_in(option) for option in options]
-    if None not in numbers:
-        types = (kind for kind in (bool, int) if all(isinstance(n, kind) for n in numbers))
-        try:
-            return np.array(numbers, next(types, float))
-        except OverflowError:  # beyond int64 or float64: keep Python's own numbers
-            pass
-    return objects(options)
+        return conditional(name, options, kind, shape)
+    return Choice(as_options(name, options), kind, as_shape(shape))
 
 
 def _number_in(option) -> bool | int | float | None:

@@ -36,7 +36,7 @@ from zojax._numerics import promoting
 from zojax._trees import PyTree
 from zojax.search._random import sample_unit
 from zojax.search.spaces._contract import require_domain
-from zojax.search.spaces._domain import CONTINUOUS, Domain, is_domain
+from zojax.search.spaces._domain import CONTINUOUS, UNORDERED, Domain, is_domain
 from zojax.search.spaces._precision import namespace_of
 
 
@@ -78,6 +78,18 @@ class Space:
     def kinds(self) -> np.ndarray:
         """CONTINUOUS, ORDERED or UNORDERED, int8 of shape (d,)."""
         return self._per_coordinate("kind").astype(np.int8)
+
+    @cached_property
+    def options(self) -> np.ndarray:
+        """How many options coordinates without order have, int of shape (d,); 1 for all others."""
+        return np.where(self.kinds == UNORDERED, self.high - self.low + 1, 1).astype(int)
+
+    @property
+    def cells(self) -> tuple[Any, Any]:
+        """Lower ends and widths of the ranges, (d,) each. Every whole number has a cell of its own."""
+        half = np.where(self.kinds == CONTINUOUS, 0.0, 0.5)
+        low, width = self.low - half, self.high - self.low + 2 * half
+        return low, namespace_of(width).maximum(width, 1e-30)
 
     @cached_property
     def slack(self) -> np.ndarray:
@@ -123,9 +135,8 @@ class Space:
     @promoting
     def to_unit(self, x: jax.Array) -> jax.Array:
         """The inverse of `from_unit` (..., d): a discrete value has the middle of its cell."""
-        cell = np.where(self.kinds == CONTINUOUS, 0.0, 0.5)
-        width = np.maximum(self.high - self.low + 2 * cell, 1e-30)
-        return (x - (self.low - cell).astype(x.dtype)) / width.astype(x.dtype)
+        low, width = self.cells
+        return (x - low.astype(x.dtype)) / width.astype(x.dtype)
 
     @promoting
     def clip(self, x: Any) -> Any:
@@ -138,8 +149,7 @@ class Space:
         if not self.is_conditional:
             return np.ones(x.shape, bool)
         masks = [_active(*both) for both in zip(self.domains, self.split(x), strict=True)]
-        flat = [mask.reshape(*x.shape[:-1], -1) for mask in masks]
-        return namespace_of(x).concatenate(flat, axis=-1)
+        return _side_by_side(masks, x)
 
     def _to_box(self, x: Any) -> Any:
         """Within the bounds, and whole where the kind is not continuous."""
@@ -159,8 +169,7 @@ class Space:
             part if d.snap is None else d.snap(part)
             for d, part in zip(self.domains, self.split(x), strict=True)
         ]
-        flat = [part.reshape(*x.shape[:-1], -1) for part in parts]
-        return namespace_of(x).concatenate(flat, axis=-1)
+        return _side_by_side(parts, x)
 
     @promoting
     def decode(self, x: Any) -> PyTree:
@@ -200,13 +209,16 @@ class Space:
     @cached_property
     def labels(self) -> list[str]:
         """The path of each domain, such as "model.lr", or "" for a single domain."""
-        paths = jax.tree.leaves_with_path(self.treedef.unflatten(range(len(self.domains))))
-        return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+        return [jax.tree_util.keystr(p, simple=True, separator=".") for p in self._paths]
+
+    @property
+    def _paths(self) -> list:
+        tree = self.treedef.unflatten(range(len(self.domains)))
+        return [path for path, _ in jax.tree.leaves_with_path(tree)]
 
     def __str__(self):
-        tree = self.treedef.unflatten(range(len(self.domains)))
-        paths = jax.tree.leaves_with_path(tree)
-        lines = [f"{jax.tree_util.keystr(path) or 'x'}: {self.domains[i]}" for path, i in paths]
+        paths = (jax.tree_util.keystr(path) or "x" for path in self._paths)
+        lines = [f"{path}: {domain}" for path, domain in zip(paths, self.domains, strict=True)]
         return "\n".join([*lines, f"{self.dimension} coordinates, {_shown(self.size)} points"])
 
     @cached_property
@@ -262,6 +274,11 @@ def space(tree: PyTree) -> Space:
     if not leaves:
         raise ValueError(f"space must hold at least one domain, got {tree!r}.")
     return Space(tuple(leaves), treedef)
+
+
+def _side_by_side(parts: list, x: Any) -> Any:
+    """Parts of all domains (..., *shape) as one array, (..., d), like x."""
+    return namespace_of(x).concatenate([p.reshape(*x.shape[:-1], -1) for p in parts], axis=-1)
 
 
 def _active(domain: Domain, x: Any) -> Any:
