@@ -393,7 +393,7 @@ assert 0 < step["temporaries"] <= 1.05 * forward["temporaries"], (forward, step)
 
 
 HOST, TPU = "", "tpu-v5e"
-MORE = pytest.mark.xfail(reason="1.35 of a forward: activations of float32 stay", strict=True)
+MORE = pytest.mark.xfail(reason="1.35 of a forward: two more activations in HBM", strict=True)
 
 
 @pytest.mark.slow
