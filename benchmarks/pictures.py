@@ -14,7 +14,7 @@ PALETTE = ["C0", "C2", "C3", "C5", "C6", "C7", "C8", "C9"]
 def draw(folder: Path, sections: dict[str, list[dict]]) -> None:
     """Draws the pictures of all sections that have results."""
     for name, (section, fact, picture) in PICTURES.items():
-        if rows := [row for row in sections[section] if fact in row]:
+        if rows := [row for row in sections.get(section, ()) if fact in row]:
             picture(rows).savefig(folder / f"{name}.png")
 
 

@@ -142,3 +142,11 @@ def test_a_value_alone_says_nothing(which):
 def test_too_few_directions_for_a_baseline():
     with pytest.raises(ValueError, match="num_directions >= 2, got 1"):
         zojax.estimator(shaping=shaping.baseline())
+
+
+def test_ranks_by_comparison_are_those_of_a_sort(monkeypatch):
+    values = jnp.array([[3.0, -1.0], [3.0, jnp.inf], [0.0, -0.0], [2.0, -1.0]])
+    valid = jnp.array([True, False, True, True])
+    compared = shaping.centered_ranks().values(values, valid)
+    monkeypatch.setattr(shaping, "_COMPARED", 0)
+    assert jnp.array_equal(compared, shaping.centered_ranks().values(values, valid))

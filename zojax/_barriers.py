@@ -35,7 +35,8 @@ def _zero(array):
         entry = lax.squeeze(lax.slice_in_dim(entry, 0, 1, axis=axis), (axis,))
     if jnp.issubdtype(array.dtype, jnp.floating):
         entry = lax.bitcast_convert_type(entry.astype(jnp.float32), jnp.uint32)
-    return (entry.astype(jnp.uint32) >> np.uint32(16)) >> np.uint32(16)
+    half = lax.shift_right_logical(lax.convert_element_type(entry, jnp.uint32), np.uint32(16))
+    return lax.shift_right_logical(half, np.uint32(16))
 
 
 def _zero_after(array):
@@ -66,7 +67,10 @@ def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     choice, and adds through that.
     """
     bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, bits) | zero.astype(bits), x.dtype)
+    zeros = lax.broadcast(lax.convert_element_type(zero, bits), x.shape)
+    return lax.bitcast_convert_type(
+        lax.bitwise_or(lax.bitcast_convert_type(x, bits), zeros), x.dtype
+    )
 
 
 @jax.custom_jvp
@@ -133,12 +137,14 @@ def _in_one_trip(fun, x, *args):
     def body(carry):
         # XLA would move arithmetic on x itself out of the loop.
         trips, _ = carry
-        return trips + 1, _varying(fun(x - trips.astype(x.dtype), *args), (x, args))
+        zeros = lax.broadcast(lax.convert_element_type(trips, x.dtype), x.shape)
+        found = fun(lax.sub(x, zeros), *args)
+        return lax.add(trips, np.uint32(1)), _varying(found, (x, args))
 
     shapes = jax.eval_shape(fun, x, *args)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     start = np.uint32(0), _varying(zeros, (x, args))
-    return lax.while_loop(lambda carry: carry[0] == zero_from(x), body, start)[1]
+    return lax.while_loop(lambda carry: lax.eq(carry[0], zero_from(x)), body, start)[1]
 
 
 @jax.custom_jvp
@@ -149,7 +155,7 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     with a zero keeps them apart, at no cost in memory and little in time. `finite` is finite, which the
     compiler cannot know.
     """
-    return _or_zero(x, ~jnp.isfinite(finite))
+    return _or_zero(x, lax.bitwise_not(lax.is_finite(finite)))
 
 
 @jax.custom_jvp

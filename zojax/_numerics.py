@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 def promoting(fun: Callable) -> Callable:
@@ -80,9 +81,13 @@ def mean_of(table: jax.Array, valid: jax.Array, axis: int | None = None) -> jax.
     The sums cannot overflow: entries are scaled by a power of two, which rounds nothing.
     """
     share = 2.0 ** -table.size.bit_length()
-    total = jnp.sum(jnp.where(valid[:, None], share * table, 0), axis=axis)
     columns = table.shape[1] if axis is None else 1
-    count = jnp.maximum(jnp.sum(valid), 1).astype(table.dtype)
+    rows = lax.broadcast_in_dim(valid, table.shape, (0,))
+    scaled = lax.select(
+        rows, lax.mul(table, np.asarray(share, table.dtype)), lax.full_like(table, 0)
+    )
+    total = lax.reduce_sum(scaled, (0, 1) if axis is None else (axis,))
+    count = lax.max(lax.reduce_sum(valid.astype(np.int32), (0,)), np.int32(1)).astype(table.dtype)
     return total / (share * columns * count)
 
 
@@ -115,7 +120,7 @@ def stochastically_rounded(x: jax.Array, dtype, uniform: jax.Array) -> jax.Array
     x = jnp.clip(x, -most, most)
     # Subnormal numbers have the spacing of the first normal ones.
     shift = jnp.where(jnp.abs(x) < tiny, jnp.copysign(jnp.float32(tiny), x), 0)
-    bits = jax.lax.bitcast_convert_type(x + shift, jnp.uint32)
+    bits = lax.bitcast_convert_type(x + shift, jnp.uint32)
     bits += (uniform * 2.0**below).astype(jnp.uint32)
-    kept = jax.lax.bitcast_convert_type(bits >> below << below, jnp.float32)
+    kept = lax.bitcast_convert_type(bits >> below << below, jnp.float32)
     return jnp.where(jnp.isfinite(x), kept - shift, x)

@@ -36,6 +36,9 @@ __all__ = [
     "unit_std",
 ]
 
+# Values up to which each is compared with all others: less to compile than a sort, and as quick.
+_COMPARED = 2**10
+
 Stage = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -279,8 +282,13 @@ def _divide(a, b):
 def _ranks(v, valid):
     """Mean ranks from 0 among the valid entries, and how many there are."""
     flat = jnp.where(valid[:, None], v, jnp.inf).ravel()
-    ordered = jnp.sort(flat)
-    below = jnp.searchsorted(ordered, flat, side="left")
-    through = jnp.searchsorted(ordered, flat, side="right")
+    if flat.size <= _COMPARED:
+        below, through = (
+            jnp.sum(less(flat[:, None], flat), axis=0) for less in (jnp.less, jnp.less_equal)
+        )
+    else:
+        ordered = jnp.sort(flat)
+        below = jnp.searchsorted(ordered, flat, side="left")
+        through = jnp.searchsorted(ordered, flat, side="right")
     count = jnp.sum(valid) * v.shape[1]
     return ((below + through - 1) / 2).reshape(v.shape).astype(v.dtype), count

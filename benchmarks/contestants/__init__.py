@@ -40,9 +40,7 @@ class Contestant(NamedTuple):
     limit: int | None = None  # of parameters
     beyond: str = ""  # the reason of that limit
     exact: bool = False  # it computes a derivative, not an estimate from values
-    devices: int | None = (
-        None  # of the host, for a mesh; its `build` takes them, or those of the target
-    )
+    devices: int | None = None  # of a mesh, on the host; `build` takes them, or the target's
 
 
 _DENSE = "one point takes minutes"

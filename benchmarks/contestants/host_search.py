@@ -85,10 +85,11 @@ def build(work, method):
 def _processes(work, method):
     """Searches in new processes; the first one fills the cache, if there is one."""
     folder, spent = tempfile.TemporaryDirectory(), 0.0
-    variables = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    if work.cache:
-        variables = {"JAX_COMPILATION_CACHE_DIR": folder.name}
-        variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Modules are compiled once, as they are by pip.
+    variables = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder.name}/modules"}
+    variables["JAX_ENABLE_COMPILATION_CACHE"] = str(work.cache).lower()  # workers have none
+    variables["JAX_COMPILATION_CACHE_DIR"] = f"{folder.name}/programs"
+    variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     ours = method not in ("pycma", "Optuna TPE")
     code = FIRST.format(imports="import jax" * ours, method=method, budget=work.budget)
 

@@ -71,8 +71,9 @@ def on_reviews(rows: list[dict]) -> list[dict]:
         {
             "trained": row["trained"],
             "method": row["method"],
+            "before": row["before"],
             "held out": float(np.mean(row["test"])),
-            "sd": float(np.std(row["test"])),
+            "sd": float(np.std(row["test"], ddof=1)),
             "rate": f"{row['rate']:.0e}",
             "CPU s of all runs": row["cpu_seconds"],
         }

@@ -212,6 +212,7 @@ SECTIONS = {
             _host("an evaluation, d = 10, of 100", "evaluation", FEW, budget=100),
             _host("first 100 evaluations, no cache", "process", FIRST, budget=100, cache=False),
             _host("first 1,000, no cache", "process", FIRST[:2], budget=1000, cache=False),
+            _host("first 100, filled cache", "process", FIRST[:2], budget=100, cache=True),
             _host("first 1,000, filled cache", "process", FIRST[:2], budget=1000, cache=True),
             _host("a search of 20 spaces, 5 budgets", "sweep", FIRST[:2], 1),
         ],

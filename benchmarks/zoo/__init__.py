@@ -42,7 +42,6 @@ WHY = {
     "solvers.linear_solve": "a factorisation reads every entry of the matrix",
     "densities.hidden_markov_model": "softmax over the rows of a parameter acts on each entry",
     "densities.bayesian_network": "supports are checked entry by entry",
-    "densities.masked_autoregressive_flow": "a mask of single entries has full rank",
 }
 
 

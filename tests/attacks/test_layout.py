@@ -72,9 +72,8 @@ def test_channels_that_seem_to_come_first_are_warned_of():
         return images.reshape(len(images), -1) @ np.asarray(WEIGHTS).reshape(-1, 4)
 
     given = dict(key=5, model=flat, y=Y, eps=0.1, budget=1, jit=False)
-    with pytest.warns(
-        UserWarning, match=r"\(4, 3, 6, 5\) is attacked as 5 channels of 3 x 6"
-    ) as caught:
+    message = r"\(4, 3, 6, 5\) is attacked as 5 channels of 3 x 6"
+    with pytest.warns(UserWarning, match=message) as caught:
         attacks.simba(x=FIRST, **given)
     assert caught[0].filename == __file__
     session = attacks.ask_tell(attacks.simba_attack(), 0.1, 1)

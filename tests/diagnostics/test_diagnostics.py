@@ -112,9 +112,8 @@ def test_losses_that_cannot_be_differenced_are_told():
     for bad in ({"num_directions": 1}, {"radii": (1.0, 0.1, 2.0)}):
         with pytest.raises(ValueError, match="2 directions and 3 increasing radii"):
             diagnostics.diagnose(sphere, X0, **bad)
-    with pytest.raises(
-        ValueError, match="the loss at params is nan; look at it where it is finite"
-    ):
+    message = "the loss at params is nan; look at it where it is finite"
+    with pytest.raises(ValueError, match=message):
         diagnostics.diagnose(sphere, jnp.nan * X0)
 
 

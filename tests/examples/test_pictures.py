@@ -104,7 +104,7 @@ def test_the_tuning_plot_shows_every_curve(figures, tmp_path):
 
 def test_the_quality_plot_shows_every_curve(tmp_path):
     rows = store.load(store.RESULTS / "cpu", "quality")
-    pictures.draw(tmp_path, [], rows, [], [])
+    pictures.draw(tmp_path, {"quality": rows})
     assert (tmp_path / "quality.png").exists()
     figure = pictures.losses(rows)
     assert check(figure)

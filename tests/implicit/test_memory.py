@@ -142,6 +142,33 @@ def test_a_donated_step_needs_no_more_than_an_evaluation(name, count):
     assert ours <= 1.01 * forward + 4 * VOCABULARY * 1024, (ours, forward)
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "length"), [("rademacher", 3, 2048), ("low_rank", 16, 8)]
+)
+def test_a_step_holds_no_lookup_through_its_loop_and_no_sums_of_all_leaves(name, count, length):
+    """Long inputs make the lookup of the unperturbed embedding large; short ones the sums."""
+    matrix = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+    tokens = jax.ShapeDtypeStruct((length,), jnp.int32)
+    source = zojax.estimator(getattr(directions, name)(), num_directions=count, batch_size=1)
+
+    def loss(params, tokens):
+        x = params[0][tokens]
+        for w in params[1:]:
+            x = jax.nn.softmax(x @ w)
+        return jnp.mean(x**2)
+
+    def step(params, tokens):
+        grads = zojax.grad(loss, source)(jax.random.key(0), params, tokens)
+        return jax.tree.map(lambda p, g: p - g, params, grads)
+
+    def temporaries(fun, *donated):
+        compiled = jax.jit(fun, donate_argnums=donated).lower([matrix] * 4, tokens).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    ours, forward = temporaries(step, 0), temporaries(loss)
+    assert ours <= 1.05 * forward + 2 * 4 * matrix.size, (ours, forward)
+
+
 def test_noise_beside_a_concatenation_waits_for_its_latest_part():
     """The first part is the input, which exists from the start."""
     width, x = 256, normal(0, (8, 256))

@@ -556,6 +556,7 @@ SHARED = {
     "columns": lambda w: X @ (w * X[0]),
     "weight norm": lambda w: X @ weight_norm(w, 0),
     "standardised": lambda w: X @ standardised(w),
+    "one number": lambda w: X @ (w / (X[0] @ w @ X[1])),
     "penalty": lambda w: jnp.sum(w**2),
     "mask": lambda w: X @ jnp.where(X[0] > 0, w, 0),
     "mask of entries": lambda w: jnp.sin(X @ jnp.tril(w)) @ (w * jnp.sin(X.T @ X)),
@@ -612,6 +613,15 @@ def test_many_directions_share_the_base(name):
             (3, 2, 3, 6),
             (2, 5, 4, 3),
         ),
+        (
+            ("NHWC", "HWIO", "NHWC"),
+            (1, 1),
+            [(1, 0), (1, 1)],
+            (2, 3),
+            (1, 1),
+            (2, 2, 10, 3),
+            (2, 5, 4, 10),
+        ),
     ],
 )
 def test_convolutions_of_many_directions(
@@ -643,3 +653,47 @@ def test_convolutions_of_many_directions(
         for found, offset in zip(row, offsets, strict=True):
             expected = one(i, x[i], offset)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def largest(fun, *args) -> int:
+    """Entries of the largest array that a traced function makes."""
+
+    def sizes(jaxpr):
+        for eqn in jaxpr.eqns:
+            yield from (v.aval.size for v in eqn.outvars)
+            for inner in jax.tree.leaves([*eqn.params.values()]):
+                yield from sizes(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else ()
+
+    return max(sizes(jax.make_jaxpr(fun)(*args).jaxpr))
+
+
+@pytest.mark.parametrize("spread", [(1, 1), (2, 2)])
+def test_few_channels_are_shifted_and_not_their_products_with_all_taps(spread):
+    """Depthwise and transposed: the products of 16 taps are no array, nor are the phases of outputs."""
+    n, w, x = 8, normal(1, (4, 4, 1, 16)), normal(2, (8, 2, 8, 8, 16))
+    options = {"dimension_numbers": NHWC, "feature_group_count": 16}
+    direction = directions.low_rank()
+    frame = direction.frame(jax.random.key(0), n, w)
+
+    def convolution(w, x):
+        return lax.conv_general_dilated(x, w, (1, 1), [(2, 1)] * 2, spread, **options)
+
+    def evaluation(i, x):
+        return evaluate(lambda w: convolution(w, x), w, direction.draw(frame, i, w), 0.1)
+
+    run = jax.vmap(evaluation)
+    assert largest(run, jnp.arange(n), x) <= 2 * spread[0] * spread[1] * x.size
+    expected = convolution(w + 0.1 * direction.draw(frame, 3, w).dense(), x[3])
+    np.testing.assert_allclose(jax.jit(run)(jnp.arange(n), x)[3], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_number_of_each_direction_waits_for_the_product():
+    n, w = 16, normal(1, (64, 64)) / 8
+    direction = directions.low_rank()
+    frame = direction.frame(jax.random.key(0), n, w)
+
+    def evaluation(i):
+        fun = SHARED["one number"]
+        return evaluate(fun, w, direction.draw(frame, i, w), 0.1)
+
+    assert largest(jax.vmap(evaluation), jnp.arange(n)) < n * w.size

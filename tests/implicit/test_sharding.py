@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.directions._laws import ADAPTIVE, LAWS
+
 START = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -211,25 +213,23 @@ for n, direction in ((1, of.rademacher()), (4, of.low_rank()), (20, of.normal())
 EVERY = """
 from tests.directions._laws import ADAPTIVE, LAWS
 
-table = {name: law.direction for name, law in LAWS.items()}
-table |= {name: law.adaptive for name, law in ADAPTIVE.items()}
-params = {"w": jnp.cos(jnp.arange(256.0)).reshape(16, 16), "b": jnp.ones(8)}
-c = jnp.sin(jnp.arange(4) + 1.0)
-for name in NAMES or table:
-    source = zojax.estimator(table[name], num_directions=4)
-    alone, points = source.combine(3, params, c), source.ask(3, params)[0]
-    for kind in (AxisType.Auto, AxisType.Explicit):
-        for count in (2, 4, 8):
-            mesh = jax.make_mesh((count,), ("d",), (kind,), devices=jax.devices()[:count])
-            for spec in (P("d"), P(None, "d")):
-                w = jax.device_put(params["w"], jax.NamedSharding(mesh, spec))
-                b = jax.device_put(params["b"], jax.NamedSharding(mesh, P()))
-                with jax.set_mesh(mesh):
-                    found = source.combine(3, {"w": w, "b": b}, c)
-                    moved = source.ask(3, {"w": w, "b": b})[0]
-                for one, many in ((alone, found), (points, moved)):
-                    jax.tree.map(np.testing.assert_array_equal, one, many)
-                assert found["w"].sharding.is_equivalent_to(w.sharding, 2), (name, kind, count)
+direction = LAWS[NAME].direction if NAME in LAWS else ADAPTIVE[NAME].adaptive
+source = zojax.estimator(direction, num_directions=4)
+w, c = jnp.cos(jnp.arange(256.0)).reshape(16, 16), jnp.sin(jnp.arange(4) + 1.0)
+params = {"rows": w, "columns": w + 1, "b": jnp.ones(8)}
+specs = {"rows": P("d"), "columns": P(None, "d"), "b": P()}
+both = jax.jit(lambda p: (source.combine(3, p, c), source.ask(3, p)[0]))
+alone = both(params)
+for kind in (AxisType.Auto, AxisType.Explicit):
+    for count in (2, 4, 8):
+        mesh = jax.make_mesh((count,), ("d",), (kind,), devices=jax.devices()[:count])
+        place = lambda x, spec: jax.device_put(x, jax.NamedSharding(mesh, spec))
+        sharded = jax.tree.map(place, params, specs)
+        with jax.set_mesh(mesh):
+            found = both(sharded)
+        jax.tree.map(np.testing.assert_array_equal, alone, found)
+        for name, leaf in found[0].items():
+            assert leaf.sharding.is_equivalent_to(sharded[name].sharding, leaf.ndim), (kind, count)
 """
 # A step has the collectives of a forward pass, however many directions: barriers and moments add none.
 COLLECTIVES = """
@@ -342,6 +342,13 @@ for kind in (AxisType.Auto, AxisType.Explicit):
 )
 
 
+DIRECTIONS = [name for name in (*LAWS, *ADAPTIVE) if name != "input_span"]  # which reads a loss
+
+
+def every(name):
+    return pytest.param(EVERY.replace("NAME", repr(name)), id=name, marks=pytest.mark.slow)
+
+
 def transformer(direction):
     return pytest.param(
         TRANSFORMER.replace("DIRECTION", direction), id=direction, marks=pytest.mark.slow
@@ -352,7 +359,7 @@ def transformer(direction):
     "program",
     [
         *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, PERCEPTRON),
-        pytest.param(EVERY.replace("NAMES", "()"), id="every direction", marks=pytest.mark.slow),
+        *map(every, DIRECTIONS),
         # Low rank: the sums over ranks of three products with a sharded contraction.
         *map(transformer, ("of.rademacher(), 0", "of.normal(), 0", "of.sphere(), 0")),
         *map(transformer, ("of.sparse(0.2), 0", "of.orthogonal(), 0", "of.low_rank(), 3")),
@@ -366,24 +373,29 @@ def test_a_mesh(program):
     assert done.stdout.endswith("sharded\n"), done.stderr[-3000:]
 
 
-# Ahead of time, on shapes alone.
+# On shapes alone, on eight devices of the host or of a TPU that need not be present.
 LLAMA = """
 from benchmarks.worker import prepare
 
 
 def counted(name):
-    settings = {"layout": "tensor parallel", "tiny": False}
-    host = prepare(f"{name}, on a mesh", {"name": "mesh", "settings": settings}, "cpu").host
+    work = {"name": "mesh", "settings": {"layout": LAYOUT, "tiny": False}}
+    host = prepare(f"{name}, on a mesh", work, "cpu", target=TARGET).host
     host.run()
     return host.facts()
 
 
 forward, step = counted("forward"), counted("rademacher")
-assert forward["collectives"] == step["collectives"] and not step["tiny"], (forward, step)
-assert forward["largest"] == step["largest"]
+for count in ("collectives", "tiny", "largest"):
+    assert step[count] == forward[count], (forward, step)
+assert 0 < step["temporaries"] <= 1.05 * forward["temporaries"], (forward, step)
 """
 
 
 @pytest.mark.slow
-def test_a_llama_in_tensor_parallel():
-    test_a_mesh(LLAMA)
+@pytest.mark.parametrize("target", ["", "tpu-v5e"])
+@pytest.mark.parametrize("layout", ["tensor parallel", "FSDP"])
+def test_a_llama(layout, target):
+    if target:
+        pytest.importorskip("libtpu")
+    test_a_mesh(LLAMA.replace("LAYOUT", repr(layout)).replace("TARGET", repr(target)))

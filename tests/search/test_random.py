@@ -44,9 +44,8 @@ KEYS = {
 @pytest.mark.parametrize("keys", KEYS)
 def test_numbers_are_uniform_and_independent(keys):
     keys = KEYS[keys]()
-    u = jnp.concatenate(
-        [unit(jax.vmap(f)(keys)) for f in (draws, sampled, of_children)], axis=1, dtype=jnp.float32
-    )
+    parts = [unit(jax.vmap(f)(keys)) for f in (draws, sampled, of_children)]
+    u = jnp.concatenate(parts, axis=1, dtype=jnp.float32)
     # Draws, a sample and children of the same keys, and of the next keys: nothing knows of another.
     u = np.asarray(u, np.float64) - 0.5
     neighbours = np.concatenate([u[1:], u[:-1]], axis=1)
@@ -97,13 +96,9 @@ def test_evaluations_have_the_same_keys_on_the_host_and_on_the_device(repeats):
     def fun(x, key):
         return jnp.sum(x**2) + jax.random.normal(key)
 
-    found = [
-        search.minimize(
-            *(fun, search.uniform(-1, 1, (2,)), search.sracos()),
-            **{"budget": 20, "key": 5, "with_key": True, "jit": jit, "repeats": repeats},
-        )
-        for jit in (True, False)
-    ]
+    inputs = fun, search.uniform(-1, 1, (2,)), search.sracos()
+    options = {"budget": 20, "key": 5, "with_key": True, "repeats": repeats}
+    found = [search.minimize(*inputs, jit=jit, **options) for jit in (True, False)]
     np.testing.assert_allclose(found[0].history.values, found[1].history.values, atol=1e-5)
     np.testing.assert_allclose(found[0].run_values, found[1].run_values, atol=1e-5)
 

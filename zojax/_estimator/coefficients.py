@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from zojax._estimator.records import Choices, EstimatorState
 from zojax._numerics import accumulator_dtype, mean_of
@@ -33,21 +34,31 @@ def scored(
     """The coefficients of a table of values (directions, offsets)."""
     stencil, shaping = choices.stencil, choices.shaping
     valid = _valid(values, mu)
-    used = jnp.sum(valid, dtype=jnp.int32)
-    table = jnp.where(valid[:, None], values, 0)
-    count = jnp.maximum(used, 1).astype(table.dtype)
+    used = _number_of(valid)
+    table = _chosen(valid, values, 0)
+    count = lax.max(used, np.int32(1)).astype(table.dtype)
     mean = mean_of(table, valid)
-    c = shaping.values(table, valid) @ jnp.asarray(stencil.weights, table.dtype)
+    shaped = shaping.values(table, valid)
+    weights = lax.broadcast(np.asarray(stencil.weights, shaped.dtype), shaped.shape[:1])
+    c = lax.reduce_sum(lax.mul(shaped, weights), (1,))
     if stencil.memory:
         c = c + float(stencil.memory) * _remembered(state, mean)
     c = shaping.coefficients(_over(c, mu, valid), valid)
     c = _over(c, count, valid).astype(dtype)
-    c = jnp.where(valid, jnp.where(jnp.isfinite(c), c, 0), jnp.nan)
+    c = _chosen(valid, _chosen(lax.is_finite(c), c, 0), np.nan)
     value = mean
     if choices.centered:
         value = mean_of(table, valid, axis=0)[stencil.offsets.index(0.0)]
-    value = jnp.where(used > 0, value, jnp.nan)
+    value = _chosen(lax.gt(used, np.int32(0)), value, np.nan)
     return Coefficients(c, value, mean, used)
+
+
+def settled(
+    score, values: jax.Array, mu: jax.Array, state: EstimatorState | None
+) -> tuple[Coefficients, tuple]:
+    """`scored` and `following`, where one small loop takes both."""
+    found = score(values, mu, state)
+    return found, following(values, mu, found, state)
 
 
 def following(
@@ -58,18 +69,32 @@ def following(
     Counted from the values, as `found.used` is: else XLA would take half of this out of its loop.
     """
     valid = _valid(values, mu)
-    found = found._replace(used=jnp.sum(valid, dtype=jnp.int32))
+    found = found._replace(used=_number_of(valid))
     flat, unresolved = _equal_values(values, valid, state)
     return flat, None if state is None else _next_state(state, found, flat, unresolved)
 
 
 def _valid(values: jax.Array, mu: jax.Array) -> jax.Array:
-    return jnp.all(jnp.isfinite(values), axis=1) & (mu > 0)  # a schedule may end at 0
+    is_moved = lax.gt(mu, np.float32(0))  # a schedule may end at 0
+    finite = lax.reduce_and(lax.is_finite(values), (1,))
+    return lax.bitwise_and(finite, lax.broadcast(is_moved, finite.shape))
+
+
+def _number_of(valid: jax.Array) -> jax.Array:
+    return lax.reduce_sum(lax.convert_element_type(valid, np.int32), (0,))
+
+
+def _chosen(valid: jax.Array, x: jax.Array, other: float) -> jax.Array:
+    """x where its row is valid, another number elsewhere."""
+    return lax.select(
+        lax.broadcast_in_dim(valid, x.shape, range(valid.ndim)), x, lax.full_like(x, other)
+    )
 
 
 def _over(c: jax.Array, scalar: jax.Array, valid: jax.Array) -> jax.Array:
     """c over a scalar. The compiler multiplies by the reciprocal of one number in some programs only."""
-    return c / jnp.where(valid, scalar.astype(c.dtype), 1)
+    divisor = lax.broadcast(lax.convert_element_type(scalar, c.dtype), c.shape)
+    return lax.div(c, _chosen(valid, divisor, 1))
 
 
 def coefficients_dtype(floats: list) -> jnp.dtype:
@@ -98,18 +123,20 @@ def _remembered(state: EstimatorState | None, mean: jax.Array) -> jax.Array:
 def _next_state(
     state: EstimatorState, found: Coefficients, flat: jax.Array, unresolved: jax.Array
 ) -> EstimatorState:
-    used, value = found.used, found.value.astype(state.first.dtype)
+    used, value = found.used, lax.convert_element_type(found.value, state.first.dtype)
     total = counted(state.used, used)
-    seen = total > used  # by earlier steps
-    first = jnp.where(seen, state.first, value)
-    least = jnp.minimum(jnp.where(seen, state.least, value), value)
+    seen, is_used = lax.gt(total, used), lax.gt(used, np.int32(0))  # seen: by earlier steps
+    mean = lax.convert_element_type(found.mean, state.previous.dtype)
+    first = lax.select(seen, state.first, value)
+    least = lax.min(lax.select(seen, state.least, value), value)
+    left_out = lax.sub(np.int32(len(found.c)), used)
     return state._replace(
-        skipped=state.skipped + (len(found.c) - used),
-        previous=jnp.where(used > 0, found.mean.astype(state.previous.dtype), state.previous),
-        started=state.started | (used > 0),
+        skipped=lax.add(state.skipped, left_out),
+        previous=lax.select(is_used, mean, state.previous),
+        started=lax.bitwise_or(state.started, is_used),
         used=total,
-        first=jnp.where(used > 0, first, state.first),
-        least=jnp.where(used > 0, least, state.least),
+        first=lax.select(is_used, first, state.first),
+        least=lax.select(is_used, least, state.least),
         flat=counted(state.flat, flat),
         unresolved=counted(state.unresolved, unresolved),
     )
@@ -124,14 +151,17 @@ def _equal_values(values, valid, state: EstimatorState | None) -> tuple[jax.Arra
         known = valid & state.started
         before = jnp.broadcast_to(state.previous.astype(values.dtype), values.shape)
         values = jnp.concatenate([values, before], axis=1)
-    values = jnp.where(known[:, None], values, 0)
-    most, least = jnp.max(values, axis=1), jnp.min(values, axis=1)
-    spread = most - least
-    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.maximum(most, -least)
-    flat, unresolved = (jnp.sum(known & near) for near in (spread == 0, spread <= rounding))
-    return flat.astype(jnp.int32), unresolved.astype(jnp.int32)
+    values = _chosen(known, values, 0)
+    most, least = lax.reduce_max(values, (1,)), lax.reduce_min(values, (1,))
+    spread, eps = lax.sub(most, least), jnp.finfo(values.dtype).eps
+    rounding = lax.mul(lax.max(most, lax.neg(least)), np.asarray(8 * eps, values.dtype))
+    flat, unresolved = (
+        _number_of(lax.bitwise_and(known, lax.le(spread, most_spread)))
+        for most_spread in (lax.full_like(spread, 0), rounding)
+    )
+    return flat, unresolved
 
 
 def counted(count: jax.Array, n: jax.Array) -> jax.Array:
     """count + n, both int32 and not negative, at most 2^31 - 1."""
-    return jnp.minimum(count, np.iinfo(np.int32).max - n) + n
+    return lax.add(lax.min(count, lax.sub(np.int32(np.iinfo(np.int32).max), n)), n)

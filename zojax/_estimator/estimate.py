@@ -15,7 +15,7 @@ import numpy as np
 from zojax import _barriers, implicit, noise
 from zojax._direction import Adaptive, Outcome
 from zojax._estimator.arguments import losses
-from zojax._estimator.coefficients import coefficients_dtype, counted, following, scored
+from zojax._estimator.coefficients import coefficients_dtype, counted, following, scored, settled
 from zojax._estimator.records import Choices, Directions, Estimate, EstimatorState
 from zojax._estimator.table import table
 from zojax._mesh_axis import MeshAxis, find_axis, meshes_of
@@ -30,6 +30,9 @@ from zojax._trees import (
     structure_of,
     total_size,
 )
+
+# Values of a step, up to which one loop of XLA's CPU backend takes all scalars: see `_barriers.once`.
+_TOGETHER = 4
 
 
 def estimate(choices: Choices, fun, arrays, has_aux: bool, in_axes: Any, dtype=None) -> Estimate:
@@ -168,8 +171,11 @@ def finish(
     """The estimate from a table of values (directions, offsets)."""
     score = partial(scored, choices, coefficients_dtype(this.split.floats))
     before = None if state is None else state._replace(direction=())  # loops hold scalars only
-    found = _barriers.once(score, values, mu, before)
-    flat, after = _barriers.once(following, values, mu, found, before)
+    if values.size <= _TOGETHER:
+        found, (flat, after) = _barriers.once(partial(settled, score), values, mu, before)
+    else:
+        found = _barriers.once(score, values, mu, before)
+        flat, after = _barriers.once(following, values, mu, found, before)
     grads, clipped = _weighted_sum(this, found.c, dtype)
     if after is not None:
         memory = _learned(choices, this, state.direction, found.c, found.used, mu, grads)

@@ -1,7 +1,6 @@
 """What zojax asks of an executor, beside `submit`."""
 
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing.reduction import ForkingPickler
+from concurrent.futures import Future
 from typing import Any
 
 
@@ -51,6 +50,9 @@ def workers_of(executor: Any) -> int | None:
 
 def require_sendable(executor: Any, call: Any) -> None:
     """Raises TypeError if a process pool cannot pickle a call."""
+    from concurrent.futures import ProcessPoolExecutor  # imports multiprocessing
+    from multiprocessing.reduction import ForkingPickler
+
     pools = getattr(executor, "pools", (executor,))
     if any(isinstance(pool, ProcessPoolExecutor) for pool in pools):
         try:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from zojax._call import has_tracers, untraceable
 from zojax._kept import attributes_of, kept_with, kept_with_loss
@@ -14,9 +14,6 @@ from zojax._minimize.run import MinimizeRun
 from zojax._transform import apply_updates
 from zojax._trees import PyTree, require_arrays
 from zojax._verdict import zeroth_order_state
-
-# Quicker to trace and to compile than `array.at[i].set`.
-_with_entry = jax.lax.dynamic_update_index_in_dim
 
 
 def device_loop(
@@ -29,13 +26,17 @@ def device_loop(
 
     def advance(run: MinimizeRun, remaining: int) -> None:
         params, state, _, best = run.take()  # donated
+        found, limit = zeroth_order_state(state), np.int32(min(chunk, remaining))
+        # Zeros of the host: inside of the program they would be a kernel to compile.
+        rows = np.zeros((chunk, 1 + len(found.coefficients)), found.value.dtype)
+        dtype = found.coefficients.dtype
         with untraceable("zojax traces fun. For a black box that JAX cannot trace pass jit=False."):
-            steps, params, state, best, values, c = program(
-                chunk, params, state, best, np.int32(min(chunk, remaining)), stop_at, args
+            steps, params, state, best, rows = program(
+                params, state, best, rows, limit, stop_at, args
             )
-        require_host(values)  # fun may read a traced array
-        values, c = np.asarray(values, np.float64)[: int(steps)], np.asarray(c)[: int(steps)]
-        run.commit(params, state, best, values.tolist(), c)
+        require_host(rows)  # fun may read a traced array
+        rows = np.asarray(rows)[: int(steps)]
+        run.commit(params, state, best, rows[:, 0].tolist(), rows[:, 1:].astype(dtype))
 
     return advance
 
@@ -63,32 +64,32 @@ def _program(fun: Callable[[], Callable], update: Callable[[], Callable]) -> Cal
         def run(*arguments):
             return _steps(fun(), update(), *arguments)
 
-        return jax.jit(run, static_argnums=0, donate_argnums=(1, 2, 3))
+        return jax.jit(run, donate_argnums=(0, 1, 2))
 
     return of
 
 
-def _steps(fun: Callable, update: Callable, chunk: int, params, state, best, limit, stop_at, args):
-    """Steps taken, the last parameters and state, the best, values and coefficients of the steps."""
+def _steps(fun: Callable, update: Callable, params, state, best, rows, limit, stop_at, args):
+    """Steps taken, the last parameters and state, the best, and rows of a value and coefficients."""
     fun = bound(fun, args)
 
     def more(carry):
         i, limit, value, *_ = carry
-        return (i < limit) & ~((i > 0) & (value <= stop_at))
+        return lax.bitwise_and(lax.lt(i, limit), lax.bitwise_not(lax.le(value, stop_at)))
 
     def step(carry):
-        i, limit, _, params, state, best, values, coefficients = carry
+        i, limit, _, params, state, best, rows = carry
         updates, state = update(None, state, params, value_fn=fun)
         found = zeroth_order_state(state)
         best = None if best is None else best.or_better(found.value, params)
         params = apply_updates(params, updates)
-        values = _with_entry(values, found.value, i, 0)
-        coefficients = _with_entry(coefficients, found.coefficients, i, 0)
-        return i + 1, limit, found.value, params, state, best, values, coefficients
+        row = lax.concatenate(
+            [found.value[None], lax.convert_element_type(found.coefficients, rows.dtype)], 0
+        )
+        # Quicker to trace and to compile than `rows.at[i].set`.
+        rows = lax.dynamic_update_index_in_dim(rows, row, i, 0)
+        return lax.add(i, np.int32(1)), limit, found.value, params, state, best, rows
 
-    found = zeroth_order_state(state)
-    value, c = jnp.zeros_like(found.value), found.coefficients
-    values, rows = jnp.zeros(chunk, value.dtype), jnp.zeros((chunk, *c.shape), c.dtype)
-    start = (jnp.int32(0), limit, value, params, state, best, values, rows)
-    i, _, _, params, state, best, values, rows = jax.lax.while_loop(more, step, start)
-    return i, params, state, best, values, rows
+    start = (np.int32(0), limit, np.asarray(np.nan, rows.dtype), params, state, best, rows)
+    i, _, _, params, state, best, rows = lax.while_loop(more, step, start)
+    return i, params, state, best, rows

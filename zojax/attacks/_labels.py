@@ -93,9 +93,8 @@ def smoothed(
 
     def scores(images: Any) -> jax.Array:
         points = neighbourhoods(images)
-        labels = jnp.asarray(
-            label_fn(np.asarray(points) if isinstance(images, np.ndarray) else points)
-        )
+        given = np.asarray(points) if isinstance(images, np.ndarray) else points
+        labels = jnp.asarray(label_fn(given))
         if labels.shape != points.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(
                 f"label_fn must return one int for each of {len(points)} images, got {labels.dtype} of "

@@ -80,16 +80,12 @@ def hop_skip_jump_attack(
     def probe(key, x, near, t):
         relative = 1 / x.size if mu is None else mu
         radius = jnp.where(t == 1, 0.1, relative * _ball.length(near - x, norm))
-        if norm == "l2":
-            u = normals(key, x.shape)
-        else:
-            u = 2 * uniforms(key, x.shape) - 1
+        u = normals(key, x.shape) if norm == "l2" else 2 * uniforms(key, x.shape) - 1
         return near + resolved(radius, x) * _ball.steepest(u, "l2")
 
     def step(x, near, normal, rate, t):
-        length = (
-            rate * _ball.length(near - x, norm) / jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
-        )
+        root = jnp.sqrt(jnp.maximum(t, 1).astype(jnp.float32))
+        length = rate * _ball.length(near - x, norm) / root
         return near + length * _ball.steepest(normal, norm)
 
     def tolerance(x, near):

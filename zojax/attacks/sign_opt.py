@@ -91,14 +91,9 @@ def sign_opt_attack(
     def tolerance(x, near):
         return mu * x.size**-0.5
 
-    moves = Moves(
-        probes=lambda t: jnp.int32(num_directions),
-        probe=probe,
-        step=step,
-        tolerance=tolerance,
-        rate=learning_rate,
-        shrink=0.25,
-        tries=15,
-        steps=15,
-    )
+    def probes(t):
+        del t
+        return jnp.int32(num_directions)
+
+    moves = Moves(probes, probe, step, tolerance, learning_rate, shrink=0.25, tries=15, steps=15)
     return walk(norm, moves)

@@ -70,9 +70,8 @@ def zo_sign_sgd_attack(
     norm: str = "linf", num_directions: int = 10, mu: float = 0.01, learning_rate: float = 0.05
 ) -> Attack:
     """The rounds of `zo_sign_sgd`, for `run` and `ask_tell`."""
-    source = estimator(
-        directions.sphere(), stencils.forward(), mu=mu, num_directions=num_directions
-    )
+    sphere, forward = directions.sphere(), stencils.forward()
+    source = estimator(sphere, forward, mu=mu, num_directions=num_directions)
 
     def step(image, grads, state):
         scale = 1.0 if norm == "linf" else image.size**-0.5

@@ -106,16 +106,8 @@ def diagnose(
     (True, True)
     """
     direction = SIGNS if direction is None else direction
-    found = sweep(
-        loss,
-        params,
-        *args,
-        key=key,
-        num_directions=num_directions,
-        direction=direction,
-        radii=radii,
-        **kwargs,
-    )
+    options: dict[str, Any] = {"key": key, "direction": direction, "radii": radii}
+    found = sweep(loss, params, *args, num_directions=num_directions, **options, **kwargs)
     j, radius = found.best, _radius_of_curvature(found)
     slopes = np.nan_to_num(found.slopes[j])
     slope, trace = float(np.sqrt(np.mean(slopes**2))), float(_traces(found)[radius])

@@ -132,15 +132,7 @@ def _moments(estimator: Estimator, repeats: int, loss, key, params, exact, args,
 def _row(name: str, estimator: Estimator, dots, squares, square) -> Row:
     norms = np.sqrt(squares * square)
     cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
-    lengths = dots / square
-    error = partial(np.std, ddof=1)
     root = np.sqrt(len(dots))
-    return Row(
-        name,
-        estimator.evaluations,
-        float(cosines.mean()),
-        float(error(cosines) / root),
-        float(lengths.mean()),
-        float(error(lengths) / root),
-        float(np.mean(squares - 2 * dots) / square + 1),
-    )
+    both = [(x.mean(), np.std(x, ddof=1) / root) for x in (cosines, dots / square)]
+    variance = np.mean(squares - 2 * dots) / square + 1
+    return Row(name, estimator.evaluations, *(float(x) for x in (*both[0], *both[1], variance)))

@@ -69,7 +69,9 @@ def _of_step(floor: float, memory: PyTree, params: PyTree) -> Direction:
 
     def frame(key, num_directions, like):
         if num_directions % 2:
-            raise ValueError(f"num_directions must be even, in pairs, got {num_directions}.")
+            raise ValueError(
+                f"num_directions must be even, got {num_directions}: curvature needs pairs."
+            )
         return base.frame(key, num_directions // 2, like)
 
     def draw(frame, index, like):

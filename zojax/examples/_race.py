@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zojax import lm
 from zojax.examples import _mlp
 from zojax.examples._digits import shuffled_digits
 from zojax.examples._methods import Make, evaluations
@@ -117,8 +118,7 @@ def on_data(init: Callable, loss: Callable, parts: Sequence, batch: int, mu: flo
 
 def nll(params: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean cross-entropy of the network, in nats."""
-    logits = _mlp.forward(params, x)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return lm.mean_nll(_mlp.forward(params, x), labels)
 
 
 def digits(mu: float = 1e-3, batch: int = 64, loss: Callable = nll) -> Work:

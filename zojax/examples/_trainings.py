@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from zojax import search
+from zojax.lm import mean_nll
 
 DATA = ("digits", "breast_cancer")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sine": jnp.sin}
@@ -108,7 +109,7 @@ def make_training(
             layers, state = carry
             row_key, drop_key = jax.random.split(key)
             rows = jax.random.randint(row_key, (batch,), 0, len(x))
-            loss = lambda p: _nll(forward(p, point, x[rows], drop_key), y[rows])  # noqa: E731
+            loss = lambda p: mean_nll(forward(p, point, x[rows], drop_key), y[rows])  # noqa: E731
             updates, state = tx.update(jax.grad(loss)(layers), state, layers)
             return (optax.apply_updates(layers, updates), state), None
 
@@ -117,11 +118,7 @@ def make_training(
         parts = data.validation, data.test
         logits = [forward(layers, point, part[0]) for part in parts]
         wrong = jnp.argmax(logits[1], axis=1) != data.test[1]
-        nlls = (_nll(out, part[1]) for out, part in zip(logits, parts, strict=True))
+        nlls = (mean_nll(out, part[1]) for out, part in zip(logits, parts, strict=True))
         return Losses(*nlls, jnp.mean(wrong))
 
     return training
-
-
-def _nll(logits: jax.Array, labels: Any) -> jax.Array:
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))

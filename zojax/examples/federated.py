@@ -18,11 +18,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import zojax
 from zojax.examples import _command, _federated_options, _federated_report, _mlp
 from zojax.examples._digits import shuffled_digits
+from zojax.lm import mean_nll
 
 __all__ = ["Client", "main", "split", "train"]
 
@@ -50,8 +50,7 @@ def split(args, tx) -> tuple[list[Client], Client, tuple[np.ndarray, np.ndarray]
 
 def loss(params: tuple, images: jax.Array, labels: jax.Array) -> jax.Array:
     """The mean cross-entropy."""
-    logits = _mlp.forward(params, images)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return mean_nll(_mlp.forward(params, images), labels)
 
 
 @partial(jax.jit, static_argnums=0)

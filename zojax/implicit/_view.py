@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from zojax._barriers import zero_from
@@ -89,18 +90,22 @@ def _look(
     if seen is None:
         return context.fallback(eqn, operand, *indices)
     context.kept(operand, eqn)
-    (base,) = _compat.bind(eqn, operand.base, *_of_this_point(arrays, operand.scale))
+    if context.is_fixed(
+        operand.base
+    ):  # a parameter; XLA would compute any other array before the loop
+        arrays = _of_this_point(arrays, operand.scale)
+    (base,) = _compat.bind(eqn, operand.base, *arrays)
     is_activation = operand.is_activation or enlarges(eqn)
     held_by = None if indices else operand.held_by  # indices change from one iteration to the next
     return [seen.replace(base=base, is_activation=is_activation, held_by=held_by)]
 
 
 def _of_this_point(indices: Sequence, scale: jax.Array) -> list:
-    """The same indices, which depend on the point.
+    """The same indices, which depend on the point; not a known place, which is a plain slice.
 
-    XLA would look up the base before the loop over points, and hold the result through it.
+    XLA would look up the parameter before the loop over points, and hold the result through it.
     """
     return [
-        i | zero_from(scale).astype(i.dtype) if isinstance(i, jax.core.Tracer) else i
-        for i in indices
+        i | zero_from(scale).astype(i.dtype) if isinstance(i, jax.core.Tracer) or i.size > 1 else i
+        for i in map(jnp.asarray, indices)
     ]

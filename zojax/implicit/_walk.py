@@ -307,6 +307,7 @@ class Traced(NamedTuple):
         perturbed = self.perturbed(noise, scale)
         for x in perturbed:
             context.on_perturbed(x)
+            context.fixed[id(x.base)] = x.base
         outs = context.interpret(self.closed.jaxpr, self.closed.consts, perturbed)
         return self.fill([context.plain(x, None) for x in outs])
 

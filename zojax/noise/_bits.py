@@ -8,6 +8,8 @@ Every operation is elementwise, so XLA fuses the noise into its reader. The comp
 the loop over columns. benchmarks/NOTES.md has the statistical tests.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _WEYL = np.uint32(0x9E3779B9)
 
+# What follows calls `lax` functions: JAX traces an operator anew for each shape of a leaf.
+
 
 @jax.jit  # one trace for all counters of a shape
 def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -24,19 +28,14 @@ def threefry(seed, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     The counters are uint32 arrays of equal shape. XLA fuses these operations into their consumer.
     """
-    k0, k1 = seed
-    schedule = (k1, k0 ^ k1 ^ _PARITY, k0)
-    x0, x1 = x0 + k0, x1 + k1
+    k0, k1 = (lax.broadcast(half, x0.shape) for half in seed)
+    schedule = (k1, lax.bitwise_xor(lax.bitwise_xor(k0, k1), _PARITY), k0)
+    x0, x1 = lax.add(x0, k0), lax.add(x1, k1)
     for group in range(5):
-        for r in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r))) ^ x0
-        x0 = x0 + schedule[group % 3]
-        x1 = x1 + schedule[(group + 1) % 3] + np.uint32(group + 1)
+        x0, x1 = _rounds(x0, x1, _ROTATIONS[group % 2])
+        x0 = lax.add(x0, schedule[group % 3])
+        x1 = lax.add(lax.add(x1, schedule[(group + 1) % 3]), np.uint32(group + 1))
     return x0, x1
-
-
-# `mix` and `standard_normal` call `lax` functions: JAX traces an operator anew for each shape of a leaf.
 
 
 @jax.jit  # one trace for all leaves of a shape
@@ -53,6 +52,16 @@ def mix(key, x: jax.Array) -> jax.Array:
     x = lax.mul(_fold(x, 11), np.uint32(0xAC4C1B51))
     x = lax.mul(_fold(x, 15), np.uint32(0x31848BAB))
     return _fold(x, 14)
+
+
+@partial(jax.jit, static_argnums=2)  # one trace for groups of the same rotations
+def _rounds(x0: jax.Array, x1: jax.Array, rotations: tuple[int, ...]) -> tuple:
+    for r in rotations:
+        x0 = lax.add(x0, x1)
+        left, right = np.uint32(r), np.uint32(32 - r)
+        x1 = lax.bitwise_or(lax.shift_left(x1, left), lax.shift_right_logical(x1, right))
+        x1 = lax.bitwise_xor(x1, x0)
+    return x0, x1
 
 
 def shifted(key, start: int) -> tuple[jax.Array, jax.Array]:

@@ -24,9 +24,8 @@ class ChildSeed:
         return self.table[self.index, half]
 
 
-Seed: TypeAlias = (
-    jax.Array | ChildSeed | tuple[jax.Array, jax.Array]
-)  # `seed[0]`, `seed[1]` are uint32
+# `seed[0]`, `seed[1]` are uint32.
+Seed: TypeAlias = jax.Array | ChildSeed | tuple[jax.Array, jax.Array]
 
 
 def make_seed(key: jax.Array) -> jax.Array:

@@ -272,9 +272,8 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
         return noise.bytes_of(after, leaf.dtype, like.bits)
 
     most = max(1, min(len(rows), _AT_ONCE // width))
-    at_once = next(
-        n for n in range(most, 0, -1) if len(rows) % n == 0
-    )  # a rest would copy the leaf
+    # A rest would copy the leaf.
+    at_once = next(n for n in range(most, 0, -1) if len(rows) % n == 0)
 
     def write(i, rows):
         numbers = jnp.uint32(i * at_once) + jnp.arange(at_once, dtype=jnp.uint32)

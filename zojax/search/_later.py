@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching
 
-from zojax._numerics import promoting
+from zojax._numerics import float_dtype, promoting
 
 State = TypeVar("State")
 _waits: ContextVar[bool] = ContextVar("waits", default=False)
@@ -28,7 +28,8 @@ def changed_if(condition: Any, fun: Callable[..., State], state: State, *others:
     """
     if not _waits.get():
         return lax.cond(condition, fun, lambda state, *_: state, state, *others)
-    leaves, structure = jax.tree.flatten(state)
+    structure: Any = jax.tree.structure(state)
+    leaves = jax.tree.leaves(state)
     n, types = len(leaves), [jax.typeof(leaf) for leaf in leaves]
 
     def of_leaves(*leaves: Any) -> list:
@@ -37,7 +38,7 @@ def changed_if(condition: Any, fun: Callable[..., State], state: State, *others:
             raise TypeError(f"a state must keep its structure {structure}, got {new}.")
         return [_as_type(*pair) for pair in zip(jax.tree.leaves(new), types, strict=True)]
 
-    settings = {"fun": promoting(of_leaves), "kept": n, "x64": jax.config.jax_enable_x64}
+    settings = {"fun": promoting(of_leaves), "kept": n, "x64": float_dtype() == jnp.float64}
     return structure.unflatten(later_p.bind(condition, *leaves, *others, **settings))
 
 

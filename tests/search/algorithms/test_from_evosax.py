@@ -142,9 +142,8 @@ def test_errors_say_what_there_is(monkeypatch):
     with pytest.raises(ValueError, match="num_populations must be"):
         search.from_evosax("SV_CMA_ES", num_populations=0)
     strategy = strategies.SNES(8, jnp.zeros(5))
-    with pytest.raises(
-        TypeError, match="must be a class of evosax.*pass the class and its settings"
-    ):
+    message = "must be a class of evosax.*pass the class and its settings"
+    with pytest.raises(TypeError, match=message):
         search.from_evosax(strategy)
     with pytest.raises(ValueError, match="evosax searches continuous spaces"):
         search.from_evosax("SNES").init(jax.random.key(0), search.space(search.integers(0, 5)), 10)

@@ -30,9 +30,8 @@ from zojax import search
 
 def test_every_public_algorithm_is_in_the_table():
     functions = {n: f for n in search.__all__ if inspect.isfunction(f := getattr(search, n))}
-    public = {
-        n for n, f in functions.items() if get_type_hints(f).get("return") is search.Algorithm
-    }
+    kinds = {n: get_type_hints(f).get("return") for n, f in functions.items()}
+    public = {name for name, kind in kinds.items() if kind is search.Algorithm}
     assert public == {name.split(":")[0] for name in ALGORITHMS}
 
 
@@ -53,10 +52,8 @@ def first_run(name):
 
 def same(a, b):
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        left, right = (
-            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v
-            for v in (left, right)
-        )
+        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
@@ -300,6 +297,9 @@ WRONG = {
     "blend must lie in": lambda: search.ssracos(blend=2),
     "idle must be at least 1": lambda: search.ssracos(idle=0),
     "num_starts must be at least 1": lambda: search.turbo(0),
+    "objectives must be at least 2, got 1": lambda: search.nsga2(1),
+    "population_size must be at least 1": lambda: search.nsga2(2, population_size=0),
+    "batch_size must be at least 1": lambda: search.nsga2(2, batch_size=0),
 }
 
 

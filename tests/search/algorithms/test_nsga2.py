@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.search.algorithms._laws import MIXED
 from zojax import search
@@ -107,16 +106,3 @@ def test_conditional_spaces_and_orderings_have_a_front():
     names = [model.name for model in front.points["model"]]
     assert names == sorted(names)  # the large ones first: better in the first objective
     assert front.values[0, 0] < 0.2 and front.values[-1].tolist() == [1, 0.1]
-
-
-@pytest.mark.parametrize(
-    "make, message",
-    [
-        (lambda: search.nsga2(1), "objectives must be at least 2, got 1"),
-        (lambda: search.nsga2(2, population_size=0), "population_size must be at least 1"),
-        (lambda: search.nsga2(2, batch_size=0), "batch_size must be at least 1"),
-    ],
-)
-def test_wrong_settings_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -30,9 +30,8 @@ def test_positives_are_evaluated_again_when_nothing_enters():
     assert [evaluate(v) for v in (5.0, 6.0, 7.0)] == [first] * times
     assert [evaluate(v) for v in (2.0, 3.0, 4.0)] == [second] * times
     values = np.asarray(state.inner.values)[np.asarray(state.inner.positives)]
-    np.testing.assert_allclose(
-        values, [2 * (1 - blend) + 3 * blend, 1 * (1 - blend) + 6 * blend], rtol=1e-6
-    )
+    expected = [2 * (1 - blend) + 3 * blend, 1 * (1 - blend) + 6 * blend]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
     x, mean = algorithm.best(state)  # the least mean, not the least value
     assert mean == 3 and x.tolist() == second
     # Suppressed once, they are left alone.

@@ -52,9 +52,8 @@ def log_density(logs, rows, values):
 
 
 RNG = np.random.default_rng(0)
-POINTS = np.column_stack(
-    [RNG.integers(0, 3, ROWS), RNG.integers(0, 5, ROWS), RNG.random((ROWS, 2))]
-)
+OPTIONS, NUMBERS = RNG.integers(0, 3, ROWS), RNG.integers(0, 5, ROWS)
+POINTS = np.column_stack([OPTIONS, NUMBERS, RNG.random((ROWS, 2))])
 VALUES = np.where(np.arange(ROWS) < KNOWN, RNG.normal(size=ROWS), 0.0)
 NEW = POINTS[::-1] * [1, 1, 2, -1]
 
@@ -73,9 +72,10 @@ def by_jax(fun):
 
 
 def test_mean_and_variance_are_those_of_the_textbook():
-    mean, variance = by_jax(
-        lambda data, new: gp.predicted(gp.posterior(MIXED, jnp.asarray(LOGS), data), new)
-    )
+    def predicted(data, new):
+        return gp.predicted(gp.posterior(MIXED, jnp.asarray(LOGS), data), new)
+
+    mean, variance = by_jax(predicted)
     rows, values, new = features_of(POINTS[:KNOWN]), VALUES[:KNOWN], features_of(NEW)
     matrix = covariance(rows, LOGS)
     cross = np.array([[kernel(a, b, LOGS) for b in rows] for a in new])

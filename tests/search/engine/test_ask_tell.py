@@ -90,9 +90,8 @@ def test_points_from_elsewhere_and_signs():
 
 
 def test_several_objectives_have_a_front():
-    tuner = search.ask_tell(
-        search.uniform(-1, 2), budget=100, key=0, objectives=2, maximize=(False, True)
-    )
+    options = {"budget": 100, "objectives": 2, "maximize": (False, True)}
+    tuner = search.ask_tell(search.uniform(-1, 2), key=0, **options)
     state = told(tuner, tuner.init(), 60, lambda x: (x**2, -((x - 1) ** 2)))[1]
     front = tuner.best(state)
     assert front.maximize == (False, True) and len(front.values) > 3

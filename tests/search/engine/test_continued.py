@@ -55,9 +55,8 @@ def test_a_small_space_ends_a_search_without_a_budget():
 
 
 def test_something_must_end_a_search():
-    with pytest.raises(
-        ValueError, match="budget must be given, or one of time_budget, target, patience"
-    ):
+    message = "budget must be given, or one of time_budget, target, patience"
+    with pytest.raises(ValueError, match=message):
         run(budget=None)
 
 

@@ -41,121 +41,100 @@ def tripled(pair, factor):
     return pair[0] * 3, changed_if(factor < 9, lambda b: b * 2, pair[1])
 
 
-FUNCTIONS = {
-    "arithmetic": (lambda a: -a * a + a / 3 - 1, F),
-    "whole-division": (lambda a: (lax.div(a, 4), lax.rem(a, 4)), N),
-    "unsigned-division": (lambda a: lax.div(a, np.uint32(7)), U),
-    "wraps": (lambda a: a * np.uint32(0x9E3779B9) + a, U),
-    "shifts": (lambda a: (a >> 3) ^ (a << 2), U),
-    "signed-shift": (lambda a: lax.shift_right_arithmetic(a, 1), N),
-    "bits": (lambda a: lax.bitcast_convert_type(a, jnp.uint32), F),
-    "parts-of-bits": (lambda a: lax.bitcast_convert_type(a, jnp.uint8), F),
-    "whole-of-parts": (lambda a: lax.bitcast_convert_type(a.astype(jnp.uint8), jnp.uint32), U),
-    "logic": (lambda b: (b & ~b[::-1]) | (b ^ b[:, ::-1]), B),
-    "converted": (lambda a: (a.astype(int), a.astype(bool), a > 1), F),
-    "one-number": (lambda a: (a[1, 2] * 2).astype(int) + 1, F),
-    "rounded": (lambda a: (jnp.round(a), lax.round(a), jnp.floor(a), jnp.ceil(a)), F),
-    "functions": (
-        lambda a: (jnp.exp(a), jnp.log1p(a**2), jnp.tanh(a), abs(a) ** 0.3, jnp.sign(a)),
-        F,
+OF_FLOATS = {
+    "arithmetic": lambda a: -a * a + a / 3 - 1,
+    "bits": lambda a: lax.bitcast_convert_type(a, jnp.uint32),
+    "parts-of-bits": lambda a: lax.bitcast_convert_type(a, jnp.uint8),
+    "converted": lambda a: (a.astype(int), a.astype(bool), a > 1),
+    "one-number": lambda a: (a[1, 2] * 2).astype(int) + 1,
+    "rounded": lambda a: (jnp.round(a), lax.round(a), jnp.floor(a), jnp.ceil(a)),
+    "functions": lambda a: (jnp.exp(a), jnp.log1p(a**2), jnp.tanh(a), abs(a) ** 0.3, jnp.sign(a)),
+    # Primitives of their own with jax >= 0.12.
+    "polynomials": lambda a: (
+        jnp.polyval(a[0] / 9, a),
+        jnp.polyval(jnp.arange(12.0), a / 9),
+        jnp.log2(3 + a),
+        jnp.tile(a, (2, 3)),
+        jax.jvp(jnp.tanh, (a,), (a,)),
+        lax.optimization_barrier((a, 2 * a)),
     ),
-    "polynomials": (  # primitives of their own with jax >= 0.12
-        lambda a: (
-            jnp.polyval(a[0] / 9, a),
-            jnp.polyval(jnp.arange(12.0), a / 9),
-            jnp.log2(3 + a),
-            jnp.tile(a, (2, 3)),
-            jax.jvp(jnp.tanh, (a,), (a,)),
-            lax.optimization_barrier((a, 2 * a)),
-        ),
-        F,
+    "erf": lambda a: (lax.erf(a), lax.erf_inv(a / 3), jax.nn.sigmoid(a)),
+    "not-finite": lambda a: jnp.isfinite(1 / jnp.floor(a)),
+    "clamped": lambda a: jnp.clip(a, -1, 0.5),
+    "selected": lambda a: jnp.where(a > 0, a, 2 * a),
+    "one-selected": lambda a: jnp.where(a[0, 0] > 0, a, 2 * a),
+    "shapes": lambda a: (a.T, a.ravel()[None], a[:, None] + a[0], jnp.flip(a, 0)),
+    "joined": lambda a: (jnp.concatenate([a, a]), jnp.stack([a, -a], 1), jnp.pad(a, 1)),
+    "slices": lambda a: (a[1:3, ::2], lax.dynamic_slice(a, (2, 3), (2, 2))),
+    "split": lambda a: jnp.split(a, [1, 3], axis=1),
+    "updated": lambda a: lax.dynamic_update_slice(a, a[:1, :2], (9, 1)),
+    "rows": lambda a: a[jnp.array([2, 0])],
+    "columns": lambda a: a[:, jnp.array([3, 0, 0])],
+    "diagonal": lambda a: jnp.diagonal(a[:, :3]),
+    "outside": lambda a: jnp.take(a, jnp.array([0, 99]), axis=0),
+    "scattered": lambda a: a.at[jnp.array([2, 0]), 1].set(7.0),
+    "scattered-outside": lambda a: a.at[jnp.array([2, 9])].set(7.0),
+    "of-each-row": jax.vmap(lambda row: row[jnp.argmax(row)]),
+    "windows-of-rows": lambda a: jax.vmap(lambda row, i: lax.dynamic_slice(row, (i,), (2,)))(
+        a, jnp.array([2, 0, 1])
     ),
-    "erf": (lambda a: (lax.erf(a), lax.erf_inv(a / 3), jax.nn.sigmoid(a)), F),
-    "not-finite": (lambda a: jnp.isfinite(1 / jnp.floor(a)), F),
-    "clamped": (lambda a: jnp.clip(a, -1, 0.5), F),
-    "selected": (lambda a: jnp.where(a > 0, a, 2 * a), F),
-    "one-selected": (lambda a: jnp.where(a[0, 0] > 0, a, 2 * a), F),
-    "shapes": (lambda a: (a.T, a.ravel()[None], a[:, None] + a[0], jnp.flip(a, 0)), F),
-    "joined": (lambda a: (jnp.concatenate([a, a]), jnp.stack([a, -a], 1), jnp.pad(a, 1)), F),
-    "slices": (lambda a: (a[1:3, ::2], lax.dynamic_slice(a, (2, 3), (2, 2))), F),
-    "split": (lambda a: jnp.split(a, [1, 3], axis=1), F),
-    "updated": (lambda a: lax.dynamic_update_slice(a, a[:1, :2], (9, 1)), F),
-    "rows": (lambda a: a[jnp.array([2, 0])], F),
-    "columns": (lambda a: a[:, jnp.array([3, 0, 0])], F),
-    "diagonal": (lambda a: jnp.diagonal(a[:, :3]), F),
-    "outside": (lambda a: jnp.take(a, jnp.array([0, 99]), axis=0), F),
-    "scattered": (lambda a: a.at[jnp.array([2, 0]), 1].set(7.0), F),
-    "scattered-outside": (lambda a: a.at[jnp.array([2, 9])].set(7.0), F),
-    "of-each-row": (jax.vmap(lambda row: row[jnp.argmax(row)]), F),
-    "windows-of-rows": (
-        lambda a: jax.vmap(lambda row, i: lax.dynamic_slice(row, (i,), (2,)))(
-            a, jnp.array([2, 0, 1])
-        ),
-        F,
+    "scattered-in-rows": lambda a: jax.vmap(lambda row, i: row.at[i].set(7.0))(
+        a, jnp.array([3, 0, 9])
     ),
-    "scattered-in-rows": (
-        lambda a: jax.vmap(lambda row, i: row.at[i].set(7.0))(a, jnp.array([3, 0, 9])),
-        F,
+    "products": lambda a: (a @ a.T, a[0] @ a[1], jnp.einsum("ij,ik->jk", a, a)),
+    "batched-product": lambda a: jnp.einsum("bi,bij->bj", a, jnp.stack([a] * 3, 2)[..., 0, None]),
+    "sorted": lambda a: (jnp.sort(a % 0.7), jnp.argsort(a % 0.7, axis=0)),
+    "reduced": lambda a: (a.sum(), a.max(0), a.min(), a.prod(1), jnp.any(a > 1), jnp.all(a > 1, 1)),
+    "found": lambda a: (jnp.argmax(a % 0.7, 1), jnp.argmin(a % 0.7)),
+    "cumulated": lambda a: (jnp.cumsum(a, 1), lax.cummax(a % 0.7, reverse=True), jnp.cumprod(a, 0)),
+    "iota": lambda a: a + lax.broadcasted_iota(jnp.float32, (3, 4), 1),
+    "cond": lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a),
+    "handed-through": handed_through,
+    "filled": lambda a: (jnp.full((3, 4), a[0, 0]) - jnp.full((3, 4), 2.0), a * a[1, 1]),
+    "one-choice": lambda a: (jnp.where(F < 9, a, -a), jnp.where(a[0] < F[0, 3], a, a[:1])),
+    "written-twice": lambda a: (a[1] * 2 + a[1] * 2, jnp.stack([a[0, 1], a[1, 0]])),
+    "later": lambda a: changed_if(a[0, 0] < 0, tripled, (a, a[0]), a[1, 1]),
+    "later, not": lambda a: changed_if(a[0, 0] > 0, tripled, (a, a[0]), a[1, 1]),
+    "later of a batch": jax.vmap(lambda a: changed_if(a[0] > -1, jnp.sin, a)),
+    "switch": lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a),
+    "while": loop,
+    "while of a batch": jax.vmap(
+        lambda a: lax.while_loop(lambda a: a.sum() < 20, lambda a: 2 * jnp.abs(a), a)
     ),
-    "products": (lambda a: (a @ a.T, a[0] @ a[1], jnp.einsum("ij,ik->jk", a, a)), F),
-    "batched-product": (
-        lambda a: jnp.einsum("bi,bij->bj", a, jnp.stack([a] * 3, 2)[..., 0, None]),
-        F,
+    "scan": cumulated,
+    "vmap": jax.vmap(lambda a: jnp.dot(a, a) * a),
+    "called": lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a),
+    "cholesky": lambda a: lax.linalg.cholesky(a @ a.T + jnp.eye(3), symmetrize_input=False),
+    "not-definite": lambda a: lax.linalg.cholesky(a[:, :3], symmetrize_input=False),
+    "triangular-blocks": lambda a: lax.linalg.triangular_solve(
+        jnp.tril(jnp.cos(jnp.arange(70.0 * 70).reshape(70, 70))) / 9 + jnp.eye(70),
+        jnp.sin(jnp.arange(140.0).reshape(70, 2)) * a[0, 0],
+        left_side=True,
+        lower=True,
     ),
-    "sorted": (lambda a: (jnp.sort(a % 0.7), jnp.argsort(a % 0.7, axis=0)), F),
-    "reduced": (
-        lambda a: (a.sum(), a.max(0), a.min(), a.prod(1), jnp.any(a > 1), jnp.all(a > 1, 1)),
-        F,
+    "dot-rows": lambda a: WIDE @ (a[0, 0] * jnp.ones((30, 60))),
+    "dot-empty": lambda a: (a @ a[:0].T, a[:0] @ a.T, WIDE[:, :0] @ (a[0, 0] * jnp.ones((0, 3)))),
+    "dot-vector": lambda a: WIDE @ (a[0, 0] * jnp.ones(30)),
+    "triangular": lambda a: lax.linalg.triangular_solve(
+        jnp.tril(a[:, :3]) - jnp.eye(3), a, left_side=True, lower=True, transpose_a=True
     ),
-    "found": (lambda a: (jnp.argmax(a % 0.7, 1), jnp.argmin(a % 0.7)), F),
-    "cumulated": (
-        lambda a: (jnp.cumsum(a, 1), lax.cummax(a % 0.7, reverse=True), jnp.cumprod(a, 0)),
-        F,
-    ),
-    "iota": (lambda a: a + lax.broadcasted_iota(jnp.float32, (3, 4), 1), F),
-    "cond": (lambda a: lax.cond(a[0, 0] > 0, lambda a: a, lambda a: 3 * a, a), F),
-    "handed-through": (handed_through, F),
-    "filled": (lambda a: (jnp.full((3, 4), a[0, 0]) - jnp.full((3, 4), 2.0), a * a[1, 1]), F),
-    "one-choice": (lambda a: (jnp.where(F < 9, a, -a), jnp.where(a[0] < F[0, 3], a, a[:1])), F),
-    "written-twice": (lambda a: (a[1] * 2 + a[1] * 2, jnp.stack([a[0, 1], a[1, 0]])), F),
-    "scalar-division": (lambda a: [lax.div(a[i, 0], 4) + lax.rem(a[i, 0], 5) for i in (0, 2)], N),
-    "later": (lambda a: changed_if(a[0, 0] < 0, tripled, (a, a[0]), a[1, 1]), F),
-    "later, not": (lambda a: changed_if(a[0, 0] > 0, tripled, (a, a[0]), a[1, 1]), F),
-    "later of a batch": (jax.vmap(lambda a: changed_if(a[0] > -1, jnp.sin, a)), F),
-    "switch": (lambda a: lax.switch(9, [lambda a: a, lambda a: a + 1], a), F),
-    "while": (loop, F),
-    "while of a batch": (
-        jax.vmap(lambda a: lax.while_loop(lambda a: a.sum() < 20, lambda a: 2 * jnp.abs(a), a)),
-        F,
-    ),
-    "scan": (cumulated, F),
-    "vmap": (jax.vmap(lambda a: jnp.dot(a, a) * a), F),
-    "called": (lambda a: jax.jit(lambda a: a + 1)(a) * jax.nn.relu(a), F),
-    "cholesky": (lambda a: lax.linalg.cholesky(a @ a.T + jnp.eye(3), symmetrize_input=False), F),
-    "not-definite": (lambda a: lax.linalg.cholesky(a[:, :3], symmetrize_input=False), F),
-    "triangular-blocks": (
-        lambda a: lax.linalg.triangular_solve(
-            jnp.tril(jnp.cos(jnp.arange(70.0 * 70).reshape(70, 70))) / 9 + jnp.eye(70),
-            jnp.sin(jnp.arange(140.0).reshape(70, 2)) * a[0, 0],
-            left_side=True,
-            lower=True,
-        ),
-        F,
-    ),
-    "dot-rows": (lambda a: WIDE @ (a[0, 0] * jnp.ones((30, 60))), F),
-    "dot-empty": (
-        lambda a: (a @ a[:0].T, a[:0] @ a.T, WIDE[:, :0] @ (a[0, 0] * jnp.ones((0, 3)))),
-        F,
-    ),
-    "dot-vector": (lambda a: WIDE @ (a[0, 0] * jnp.ones(30)), F),
-    "triangular": (
-        lambda a: lax.linalg.triangular_solve(
-            jnp.tril(a[:, :3]) - jnp.eye(3), a, left_side=True, lower=True, transpose_a=True
-        ),
-        F,
-    ),
-    "eigenvalues": (lambda a: jnp.linalg.eigvalsh(a @ a.T), F),
+    "eigenvalues": lambda a: jnp.linalg.eigvalsh(a @ a.T),
 }
+OF_INTS = {
+    "whole-division": lambda a: (lax.div(a, 4), lax.rem(a, 4)),
+    "signed-shift": lambda a: lax.shift_right_arithmetic(a, 1),
+    "scalar-division": lambda a: [lax.div(a[i, 0], 4) + lax.rem(a[i, 0], 5) for i in (0, 2)],
+}
+OF_WORDS = {
+    "unsigned-division": lambda a: lax.div(a, np.uint32(7)),
+    "wraps": lambda a: a * np.uint32(0x9E3779B9) + a,
+    "shifts": lambda a: (a >> 3) ^ (a << 2),
+    "whole-of-parts": lambda a: lax.bitcast_convert_type(a.astype(jnp.uint8), jnp.uint32),
+}
+FUNCTIONS = {name: (fun, F) for name, fun in OF_FLOATS.items()}
+FUNCTIONS |= {name: (fun, N) for name, fun in OF_INTS.items()}
+FUNCTIONS |= {name: (fun, U) for name, fun in OF_WORDS.items()}
+FUNCTIONS["logic"] = (lambda b: (b & ~b[::-1]) | (b ^ b[:, ::-1]), B)
 
 
 def run_by_numpy(fun, *inputs):

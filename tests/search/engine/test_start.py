@@ -1,11 +1,13 @@
 """The start of a search: what is traced again, and what is read from JAX's cache."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from zojax import search
 from zojax.search.engine import code_store, host_programs
+from zojax.search.engine.numpy_program import Code, form_of
 
 MIXED = {"kind": search.choice([1, 2, 3]), "level": search.ordered([1, 3, 4])}
 
@@ -57,6 +59,25 @@ def test_other_bounds_trace_nothing_and_give_the_values_of_a_trace_of_their_own(
     monkeypatch.setattr(host_programs, "shared", lambda space: space)
     np.testing.assert_allclose(found, values_of(made(5), algorithm), rtol=1e-9)
     forget()
+
+
+def written(code):
+    """Writes the code with all of its branches, and returns the equations that need a form."""
+    for eqn in code._written().calls.values():
+        codes = [p for p in jax.tree.leaves(eqn.params) if isinstance(p, Code)]
+        if not codes:
+            yield eqn
+        for inner in codes:
+            yield from written(inner)
+
+
+@pytest.mark.parametrize("name", ["cma_es", "snes", "iterated_local_search", "portfolio"])
+def test_branches_that_are_traced_later_have_forms_in_numpy(name):
+    space = host_programs.shared(search.space(grid(2)))
+    key = jax.random.key(0).dtype
+    _, steps = host_programs._codes(getattr(search, name)(), space, 1000, key, np.dtype("float32"))
+    equations = [*written(steps.tell), *written(steps.ask)]
+    assert equations and all(form_of(eqn) for eqn in equations)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def check_starts(starts: ArrayLike | None, attack: Attack, x: _Array) -> _Array 
 
 def _require_pixels(name: str, images: _Array, remedy: str = "") -> None:
     if not isinstance(images, jax.core.Tracer):
-        low, high = float(jnp.min(images)), float(jnp.max(images))
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"{name} must lie in [0, 1], got values from {low} to {high}{remedy}.")
 

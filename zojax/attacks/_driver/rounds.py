@@ -70,14 +70,8 @@ class Rounds(NamedTuple):
         success = state.solved
         if self.attack.from_labels:
             success |= (eps == 0) & (state.best_loss < 0)
-        return Result(
-            adversarial=outward(state.best, self.options.layout),
-            success=success,
-            queries=state.queries,
-            norms=norms,
-            unusable=state.unusable,
-            flat=state.flat,
-        )
+        images = outward(state.best, self.options.layout)
+        return Result(images, success, state.queries, norms, state.unusable, state.flat)
 
     # --- one image ---
 

@@ -29,9 +29,8 @@ def _asked(row: Row) -> Row:
 
 
 def _spans(row: Row) -> Row:
-    return (
-        row | row["target"] if isinstance(row.get("target"), dict) else row
-    )  # SuperGLUE's own files
+    """A row with the fields of its target, which SuperGLUE's own files nest."""
+    return row | row["target"] if isinstance(row.get("target"), dict) else row
 
 
 def _because(row: Row) -> Row:

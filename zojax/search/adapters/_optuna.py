@@ -89,11 +89,7 @@ class ZojaxSampler(BaseSampler):
         return {n: d for n, d in common.items() if not d.single() and domain_of(d) is not None}
 
     def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 

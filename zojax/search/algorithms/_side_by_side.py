@@ -57,6 +57,9 @@ def side_by_side(algorithm: Algorithm, copies: int) -> Algorithm:
         states = jax.vmap(lambda copy: algorithm.inject(space, copy, x, value))(state.copies)
         return state._replace(copies=states)
 
+    def best(state):
+        return _best_of(state.copies)
+
     def _best_of(states):
         return _least(*jax.vmap(algorithm.best)(states))
 
@@ -64,13 +67,7 @@ def side_by_side(algorithm: Algorithm, copies: int) -> Algorithm:
         return (jnp.arange(copies) == 0)[:, None] & state.is_next
 
     return algorithm._replace(
-        init=init,
-        ask=ask,
-        tell=tell,
-        best=lambda state: _best_of(state.copies),
-        inject=inject,
-        batch_size=copies,
-        in_flight=1,
+        init=init, ask=ask, tell=tell, best=best, inject=inject, batch_size=copies, in_flight=1
     )
 
 

@@ -63,15 +63,10 @@ def asracos(
     """
     in_flight = require_count("in_flight", in_flight)
     num_positives = require_racos(exploration, parity, num_positives, replacement)
+    init, ask = partial(_init, in_flight, num_positives), partial(_ask, exploration, parity)
     learn = partial(tell_inner, replacement)
-    return Algorithm(
-        init=partial(_init, in_flight, num_positives),
-        ask=partial(_ask, exploration, parity),
-        tell=partial(_tell, learn),
-        best=lambda state: best(state.inner),
-        inject=learn,
-        in_flight=in_flight,
-    )
+    tell = partial(_tell, learn)
+    return Algorithm(init, ask, tell, lambda state: best(state.inner), learn, in_flight=in_flight)
 
 
 def _init(in_flight: int, num_positives, key, space: Space, budget: int) -> AsracosState:

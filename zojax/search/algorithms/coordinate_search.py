@@ -124,14 +124,8 @@ def _ask(space: Space, state: CoordinateSearchState):
     operator = jnp.where(line.active, LINE, _choose_operator(space, state, k, u[0]))
     step, last = line_step(space, state, k, u[1])
     xk = state.x[k]
-    target = jnp.stack(
-        [
-            xk + step,
-            _reset(space, k, xk, u[2]),
-            xk + _jump(space, state, k, u[3:6]),
-            _reset(space, k, xk, u[2]),
-        ]
-    )[operator]
+    reset, jump = _reset(space, k, xk, u[2]), xk + _jump(space, state, k, u[3:6])
+    target = jnp.stack([xk + step, reset, jump, reset])[operator]
     entry = to_coordinate(space, k, target)
     x = set_row(state.x, k, entry)
     x = _scatter(space, x, operator == SCATTER, u[6:])

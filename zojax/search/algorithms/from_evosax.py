@@ -82,14 +82,8 @@ def from_evosax(strategy: str | Callable, population_size: int = 16, **settings)
 
     construct = _Remembered(partial(_construct, make, population_size, batch_size, arguments))
     build = partial(_build, construct, make, parameters)
-    return Algorithm(
-        init=partial(_init, build, batch_size),
-        ask=partial(_ask, build),
-        tell=partial(_tell, build),
-        best=recommended,
-        inject=_inject,
-        batch_size=batch_size,
-    )
+    init, ask, tell = partial(_init, build, batch_size), partial(_ask, build), partial(_tell, build)
+    return Algorithm(init, ask, tell, recommended, _inject, batch_size=batch_size)
 
 
 Build = Callable[[int], tuple[Any, Any]]  # dimension -> (strategy, parameters)
@@ -171,7 +165,7 @@ def _tell(build: Build, space: Space, state: EvosaxState, x, values) -> EvosaxSt
     fitness = jnp.where(failed, jnp.where(jnp.isfinite(worst), worst, 0.0), values)
     key = _key_of(state, 2 * state.told + 1)
     # Told the clipped points, a distribution learns the bounds.
-    inside = _to_cube(space, x)
+    inside = space.to_unit(x)
     strategy, _ = algorithm.tell(key, inside, fitness, state.strategy, state.params)
     if _has_population(algorithm):
         begun = _start(algorithm, key, inside, fitness, state.params)
@@ -184,7 +178,7 @@ def _tell(build: Build, space: Space, state: EvosaxState, x, values) -> EvosaxSt
 def _inject(space: Space, state: EvosaxState, x, value) -> EvosaxState:
     """Into the recommendation, and, before the first population, into the start."""
     early = (value < state.value) & (state.told == 0)
-    point = _to_cube(space, x)
+    point = space.to_unit(x)
     population = jnp.where(early, state.population.at[0].set(point), state.population)
     strategy = state.strategy
     if hasattr(strategy, "mean"):
@@ -267,8 +261,3 @@ def _start(algorithm, key, population, fitness, params):
     if hasattr(algorithm, "num_populations"):
         middle = jnp.broadcast_to(middle, (algorithm.num_populations, len(middle)))
     return algorithm.init(key, middle, params)
-
-
-def _to_cube(space: Space, x):
-    low, _ = bounds_of(space)
-    return (x - low) / span_of(space)

@@ -75,16 +75,9 @@ def nsga2(
         population_size = require_count("population_size", population_size)
     batch_size = require_count("batch_size", batch_size)
     in_flight = require_count("in_flight", in_flight)
-    return Algorithm(
-        init=partial(_init, objectives, population_size),
-        ask=partial(_ask, batch_size),
-        tell=_tell,
-        best=_best,
-        inject=_inject,
-        batch_size=batch_size,
-        in_flight=in_flight if batch_size == 1 else 1,
-        objectives=objectives,
-    )
+    init, ask = partial(_init, objectives, population_size), partial(_ask, batch_size)
+    in_flight = in_flight if batch_size == 1 else 1
+    return Algorithm(init, ask, _tell, _best, _inject, batch_size, in_flight, objectives=objectives)
 
 
 def _init(objectives: int, size: int | None, key, space: Space, budget: int) -> Nsga2State:

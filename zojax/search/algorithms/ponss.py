@@ -89,14 +89,9 @@ def ponss(theta: float = 0.4, b: int = 8, *, noise: str = "multiplicative") -> A
         """The significant difference of two values whose absolute values sum to `magnitude`."""
         return theta if noise == "additive" else theta * magnitude
 
-    return Algorithm(
-        init=partial(_init, b),
-        ask=_ask,
-        tell=sequential(partial(_tell, threshold)),
-        best=partial(_best, threshold),
-        inject=partial(_inject, threshold),
-        repeats_points=True,
-    )
+    tell = sequential(partial(_tell, threshold))
+    best, inject = partial(_best, threshold), partial(_inject, threshold)
+    return Algorithm(partial(_init, b), _ask, tell, best, inject, repeats_points=True)
 
 
 def _init(b: int, key, space: Space, budget: int) -> PonssState:
@@ -157,13 +152,12 @@ def _inject(threshold: Callable, space, state: PonssState, x, value) -> PonssSta
     values = jnp.where(here, value, jnp.where(leaves, jnp.inf, state.values))
     game = state.tournament
     full = jnp.any(here) & (jnp.sum(free) == 1) & (game.size < 0)
+    opened = game._replace(size=size, open=jnp.ones_like(game.open))
     return state._replace(
         sets=jnp.where(here[:, :, None], x, state.sets),
         values=values,
         numbers=jnp.where(here, 1.0, state.numbers),
-        tournament=game._replace(
-            size=jnp.where(full, size, game.size), open=jnp.where(full, True, game.open)
-        ),
+        tournament=select(full, opened, game),
     )
 
 
@@ -226,6 +220,5 @@ def _average(state: PonssState, here, value) -> PonssState:
     here = here & jnp.isfinite(value)
     numbers = state.numbers + here
     step = (value - state.values) / jnp.maximum(numbers, 1)
-    return state._replace(
-        values=jnp.where(here, state.values + step, state.values), numbers=numbers
-    )
+    values = jnp.where(here, state.values + step, state.values)
+    return state._replace(values=values, numbers=numbers)

@@ -63,15 +63,8 @@ def poss(batch_size: int = 1) -> Algorithm:
     (-24.0, 4)
     """
     batch_size = require_count("batch_size", batch_size)
-    return Algorithm(
-        init=_init,
-        ask=partial(_ask, batch_size),
-        tell=_tell,
-        best=_best,
-        inject=_inject,
-        batch_size=batch_size,
-        stays_inside=False,
-    )
+    ask = partial(_ask, batch_size)
+    return Algorithm(_init, ask, _tell, _best, _inject, batch_size=batch_size, stays_inside=False)
 
 
 def _init(key, space: Space, budget: int) -> PossState:

@@ -28,19 +28,10 @@ from zojax.search.spaces import CONTINUOUS, Space
 MOST = 128  # remembered points
 FIRST, WIDEST = 0.1, 0.5  # radius of the region, in units of the range
 ASIDE = 0.5  # distance of a direction from the trial, in radii
-SLOPE, ERROR = (
-    30.0,
-    1e-3,
-)  # prior variances of slopes and of third derivatives, by that of curvatures
-FAILURES, VAIN = (
-    10,
-    4,
-)  # rounds without progress before another start; a round without promise counts as 4
-GRID, ZOOMS, NEWTON = (
-    64,
-    2,
-    4,
-)  # multipliers at once; narrower grids; steps of Newton's method after them
+SLOPE, ERROR = 30.0, 1e-3  # prior variances of slopes and third derivatives, by that of curvatures
+FAILURES = 10  # rounds without progress before another start
+VAIN = 4  # failures that a round without promise counts as
+GRID, ZOOMS, NEWTON = 64, 2, 4  # multipliers at once; narrower grids; steps of Newton's method
 
 
 class QuadraticModelState(NamedTuple):
@@ -119,14 +110,8 @@ def quadratic_model(*, batch_size: int = 1) -> Algorithm:
             failures=jnp.int32(0),
         )
 
-    return Algorithm(
-        init,
-        partial(_ask, batch_size),
-        _tell,
-        recommended,
-        _inject,
-        batch_size=batch_size,
-    )
+    ask = partial(_ask, batch_size)
+    return Algorithm(init, ask, _tell, recommended, _inject, batch_size=batch_size)
 
 
 def _ask(n: int, space: Space, state: QuadraticModelState):

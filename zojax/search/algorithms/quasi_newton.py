@@ -137,15 +137,11 @@ def quasi_newton(memory: int = 16, *, batch_size: int = 1) -> Algorithm:
             failures=jnp.int32(0),
         )
 
-    return Algorithm(
-        init,
-        partial(_ask, batch_size),
-        _tell,
-        recommended,
-        _inject,
-        batch_size=batch_size,
-        forget=lambda state: state._replace(value=jnp.full_like(state.value, np.inf)),
-    )
+    def forget(state: QuasiNewtonState) -> QuasiNewtonState:
+        return state._replace(value=jnp.full_like(state.value, np.inf))
+
+    ask = partial(_ask, batch_size)
+    return Algorithm(init, ask, _tell, recommended, _inject, batch_size=batch_size, forget=forget)
 
 
 def _ask(n: int, space: Space, state: QuasiNewtonState):

@@ -58,13 +58,8 @@ def racos(
     True
     """
     num_positives = require_racos(exploration, parity, num_positives)
-    return Algorithm(
-        init=partial(_init, num_positives),
-        ask=partial(_ask, num_positives, exploration, parity),
-        tell=sequential(partial(_tell, num_positives)),
-        best=_best,
-        inject=_inject,
-    )
+    init, ask = partial(_init, num_positives), partial(_ask, num_positives, exploration, parity)
+    return Algorithm(init, ask, sequential(partial(_tell, num_positives)), _best, _inject)
 
 
 def _init(num_positives: int | None, key, space: Space, budget: int) -> RacosState:

@@ -78,6 +78,4 @@ def sracos(
         x, state = propose(space, state, exploration, parity)
         return x[None], state
 
-    return Algorithm(
-        init=partial(start, num_positives), ask=ask, tell=sequential(learn), best=best, inject=learn
-    )
+    return Algorithm(partial(start, num_positives), ask, sequential(learn), best, learn)

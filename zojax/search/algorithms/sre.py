@@ -80,12 +80,10 @@ def sre(
     require_algorithm("inner", inner)
     low_dimension = require_count("low_dimension", low_dimension)
     rounds = require_count("rounds", rounds)
+    init, ask = partial(_init, inner, low_dimension, rounds), partial(_ask, inner, project)
+    tell, inject = partial(_tell, inner), partial(_inject, inner)
     return Algorithm(
-        init=partial(_init, inner, low_dimension, rounds),
-        ask=partial(_ask, inner, project),
-        tell=partial(_tell, inner),
-        best=recommended,
-        inject=partial(_inject, inner),
+        *(init, ask, tell, recommended, inject),
         batch_size=inner.batch_size,
         repeats_points=inner.repeats_points,
         samples=inner.samples,
@@ -151,9 +149,8 @@ def _begin_round(inner: Algorithm, space, state: SreState, begins) -> SreState:
     here = jnp.zeros(state.asked.shape[1], float_dtype()).at[0].set(1)
     informed = inner.inject(_low_space_of(state), first, here, state.value)
     first = select(jnp.isfinite(state.value), informed, first)
-    return state._replace(
-        base=jnp.where(begins, base, state.base), inner=select(begins, first, state.inner)
-    )
+    base, after = jnp.where(begins, base, state.base), select(begins, first, state.inner)
+    return state._replace(base=base, inner=after)
 
 
 def _low_space(low_dimension: int) -> Space:

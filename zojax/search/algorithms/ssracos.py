@@ -98,14 +98,9 @@ def ssracos(
     require_racos(exploration, parity, num_positives, replacement)
     require_share("blend", blend)
     settings = Suspicion(times, idle, blend, replacement)
-    return Algorithm(
-        init=partial(_init, num_positives, times),
-        ask=partial(_ask, exploration, parity),
-        tell=sequential(partial(_tell, settings)),
-        best=_best,
-        inject=partial(tell_inner, replacement),
-        repeats_points=True,
-    )
+    init, ask = partial(_init, num_positives, times), partial(_ask, exploration, parity)
+    tell, inject = sequential(partial(_tell, settings)), partial(tell_inner, replacement)
+    return Algorithm(init, ask, tell, _best, inject, repeats_points=True)
 
 
 def _init(num_positives: int, times: int, key, space: Space, budget: int) -> SsracosState:
@@ -143,10 +138,8 @@ def _tell_new(settings: Suspicion, space: Space, state: SsracosState, x, value) 
     # A new point was not evaluated again yet.
     moved = jnp.any(before.points != state.inner.points, axis=1)
     changed = moved | (before.values != state.inner.values)
-    return state._replace(
-        idle=jnp.where(entered, 0, state.idle + 1),
-        suppressed=state.suppressed & ~changed,
-    )
+    idle = jnp.where(entered, 0, state.idle + 1)
+    return state._replace(idle=idle, suppressed=state.suppressed & ~changed)
 
 
 def _tell_again(settings: Suspicion, state: SsracosState, x, value) -> SsracosState:
@@ -180,10 +173,8 @@ def _choose_suspect(settings: Suspicion, state: SsracosState) -> SsracosState:
     some = jnp.any(jnp.stack(suspects))
     first = state.inner.positives[jnp.argmax(jnp.stack(suspects))]
     begins = (state.again < 0) & ((state.idle >= settings.idle) | (state.left <= 0))
-    return state._replace(
-        again=jnp.where(begins & some, first, state.again),
-        idle=jnp.where(begins & ~some, 0, state.idle),
-    )
+    again = jnp.where(begins & some, first, state.again)
+    return state._replace(again=again, idle=jnp.where(begins & ~some, 0, state.idle))
 
 
 def _best(state: SsracosState):

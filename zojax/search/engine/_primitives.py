@@ -495,9 +495,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "div": _divide,
     "select_n": _select,
     "bitcast_convert_type": _bitcast,
-    "reshape": _reshape,
-    "squeeze": _reshape,
-    "expand_dims": _reshape,
+    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     "broadcast_in_dim": _broadcast,
     "iota": _iota,
     "slice": _slice,
@@ -522,16 +520,11 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "triangular_solve": _triangular_solve,
     "erf_inv": _erf_inv,
     "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
-    "reduce_sum": partial(_reduced, np.add),
-    "reduce_prod": partial(_reduced, np.multiply),
-    "reduce_max": partial(_reduced, np.maximum),
-    "reduce_min": partial(_reduced, np.minimum),
     "reduce_or": partial(_reduced, np.logical_or),
     "reduce_and": partial(_reduced, np.logical_and),
     "argmax": partial(_index, np.ndarray.argmax),
     "argmin": partial(_index, np.ndarray.argmin),
-    "cumsum": partial(_cumulated, np.add),
-    "cumprod": partial(_cumulated, np.multiply),
-    "cummax": partial(_cumulated, np.maximum),
-    "cummin": partial(_cumulated, np.minimum),
 }
+FOLDS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+MADE |= {f"reduce_{name}": partial(_reduced, fold) for name, fold in FOLDS.items()}
+MADE |= {f"cum{name}": partial(_cumulated, fold) for name, fold in FOLDS.items()}

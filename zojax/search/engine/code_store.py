@@ -26,9 +26,9 @@ PACKAGES = {"builtins", "collections", "functools", "jax", "jaxlib", "ml_dtypes"
 def stored(make: Callable[..., Value]) -> Callable[..., Value]:
     """`make`, which returns what an equal call returned in an earlier process: a dataclass.
 
-    It is stored when it is no longer used, at the latest at the end of the process: only then is the code
-    of all branches written. Nothing is stored without a cache folder of JAX, or if an argument holds
-    functions of others, whose code may change.
+    The result is stored when nothing holds it any more, or at the end of the process, since writing the
+    code of all branches takes time. Nothing is stored without a cache folder of JAX, or if an argument
+    holds functions of others, whose code may change.
     """
 
     @wraps(make)
@@ -59,8 +59,9 @@ def _write(file: Path, kind: type, fields: dict[str, Any]) -> None:
 
 def _folder() -> Path | None:
     """In the cache of JAX, if the user has set one on this machine."""
-    folder = jax.config.jax_compilation_cache_dir
-    if not folder or "://" in folder or not jax.config.jax_enable_compilation_cache:
+    config: Any = jax.config
+    folder = config.jax_compilation_cache_dir
+    if not folder or "://" in folder or not config.jax_enable_compilation_cache:
         return None
     return Path(folder, "zojax")
 

@@ -114,16 +114,11 @@ def constrained(algorithm: Algorithm, num: int) -> Algorithm:
         state, value = _entered(state, x, row)
         return state._replace(inner=algorithm.inject(space, state.inner, x, value))
 
-    return promoting_all(
-        algorithm._replace(
-            init=init,
-            ask=ask,
-            tell=tell,
-            inject=inject,
-            best=lambda state: (state.found.x, state.found.value),
-            objectives=1 + num,
-        )
-    )
+    def best(state: ConstrainedState):
+        return state.found.x, state.found.value
+
+    on_rows = algorithm._replace(init=init, ask=ask, tell=tell, inject=inject, best=best)
+    return promoting_all(on_rows._replace(objectives=1 + num))
 
 
 def _entered(state: ConstrainedState, x, row) -> tuple[ConstrainedState, jax.Array]:

@@ -18,12 +18,10 @@ class FrontResult(SearchResult):
     The differences:
 
     - `front` in place of `best` and `best_value`, which raise an AttributeError: no single point is best;
-    - `best_error` is None;
+    - `best_error` and `violation` are None;
     - `history` has all runs, one after the other, with `values` and `best_values` of shape (evaluations,
       objectives): the best of each objective so far;
-    - `run_values` is (repeats, objectives), the best of each objective;
-    - `evaluations`, `failures`, `message`, `state`, `search_state`, `key` and `runs` are the same, and
-      `violation` is None.
+    - `run_values` is (repeats, objectives), the best of each objective.
     """
 
     __slots__ = ()

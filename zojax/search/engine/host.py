@@ -89,9 +89,8 @@ def _first_state(programs: HostPrograms, task: SearchTask, number: int, key: jax
     if task.state is None:
         return programs.start(key)
     state = task.state.algorithm
-    return programs.resume(
-        state if task.problem.runs == 1 else jax.tree.map(lambda leaf: leaf[number], state)
-    )
+    several = task.problem.runs > 1
+    return programs.resume(jax.tree.map(lambda v: v[number], state) if several else state)
 
 
 def _what_ends(log: Log, *parts: Callable[[], None]) -> BaseException | None:

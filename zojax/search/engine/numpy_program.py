@@ -105,9 +105,8 @@ class Source:
         self.kept: dict[Any, str] = {}  # their names, by what they equal
         self.known: dict[str, list[str]] = {}  # results, by expression
         self.scalars: dict[str, str] = {}  # the scalar that fills an array
-        self.entries: dict[
-            str, list[str]
-        ] = {}  # the vector and the place of the one entry of an array
+        # The vector and the place of the one entry of an array.
+        self.entries: dict[str, list[str]] = {}
         self.calls: dict[str, Equation] = {}  # the functions among the values
         self.early: set[str] = set()  # results that depend on named inputs alone
         self.count = itertools.count()
@@ -324,12 +323,14 @@ class Equation(NamedTuple):
     outvars: list[Variable]
 
     def __reduce__(self):
-        params = {name: v for name, v in self.params.items() if _has_pickle(v)}
+        params = self.params
+        if self.primitive.name not in CALLS:  # some of JAX's own have no pickle
+            params = {name: v for name, v in params.items() if _has_pickle(v)}
         return Equation, (self.primitive, params, self.invars, self.outvars)
 
 
 def equation_of(eqn: Any) -> Equation:
-    """The equation without JAX's objects."""
+    """The equation without its jaxprs."""
 
     def types(variables):
         return [Variable(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)) for v in variables]
@@ -339,13 +340,15 @@ def equation_of(eqn: Any) -> Equation:
         params = {"branches": tuple(_code(branch) for branch in params["branches"])}
     elif name == "while":
         test, body = params["cond_jaxpr"], params["body_jaxpr"]
-        params = params | {"cond_jaxpr": _code(test), "body_jaxpr": _code(body)}
+        params = {n: params[n] for n in ("cond_nconsts", "body_nconsts")}
+        params |= {"cond_jaxpr": _code(test), "body_jaxpr": _code(body)}
         params["is_batched"] = bool(test.out_avals[0].shape)
     elif name == "scan":
-        sizes = zip(("num_consts", "num_carry"), scan_sizes(eqn), strict=True)
-        params = params | {"jaxpr": _code(params["jaxpr"]), **dict(sizes)}
+        params = {n: params[n] for n in ("jaxpr", "length", "reverse")}
+        params["jaxpr"] = _code(params["jaxpr"])
+        params["num_consts"], params["num_carry"] = scan_sizes(eqn)
     elif name in CALLS:
-        params = {"jaxpr": Code(partial(traced_now if name == "later" else several_rows, eqn))}
+        params = {"jaxpr": Code(partial(traced_now if name == later_p.name else several_rows, eqn))}
     return Equation(Named(name), params, types(eqn.invars), types(eqn.outvars))
 
 
@@ -372,8 +375,11 @@ class Text(NamedTuple):
 class Code:
     """A jaxpr whose source is written at its first run: most branches are never taken."""
 
-    def __init__(self, closed: Callable[[], Any] | None, text: Text | None = None):
-        self.closed, self.text = closed, text
+    def __init__(self, closed: Any, text: Text | None = None):
+        self.closed, self.text = (
+            closed,
+            text,
+        )  # a function that returns the jaxpr, until it is written
         self.compiled: Any = None
         self.forms: dict[str, Callable] = {}
 
@@ -381,9 +387,10 @@ class Code:
         return Code, (None, self._written())
 
     def _written(self) -> Text:
+        make = self.closed  # first: another thread may write the text meanwhile
         if self.text is None:
-            closed = self.closed()
-            self.text = Source(closed.jaxpr, closed.consts).text()
+            closed = make()
+            self.text, self.closed = Source(closed.jaxpr, closed.consts).text(), None
         return self.text
 
     def function(self, inputs: dict[str, np.ndarray]) -> Callable[..., list]:
@@ -393,7 +400,7 @@ class Code:
             simple = {n: eqn for n, eqn in calls.items() if eqn.primitive.name not in CALLS}
             self.forms = {name: form_of(eqn) for name, eqn in simple.items()}
             self.compiled = compile(text, "<NumPy program>", "exec")
-        values = NAMES | constants | self.forms | inputs
+        values: dict[str, Any] = NAMES | constants | self.forms | inputs
         for name, eqn in calls.items():
             if name not in self.forms:
                 values[name] = CALLS[eqn.primitive.name](eqn, lambda code: Bound(code, inputs))

@@ -25,7 +25,7 @@ class Form(Domain):
         return np.array(self.kinds)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return (len(self.kinds),)
 
     @property
@@ -48,7 +48,8 @@ class SharedSpace(Space):
 
     @cached_property
     def options(self) -> np.ndarray:
-        return np.array(self.domains[0].options)
+        form: Any = self.domains[0]
+        return np.array(form.options)
 
 
 def shared(space: Space) -> Space:
