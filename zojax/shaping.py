@@ -283,9 +283,8 @@ def _ranks(v, valid):
     """Mean ranks from 0 among the valid entries, and how many there are."""
     flat = jnp.where(valid[:, None], v, jnp.inf).ravel()
     if flat.size <= _COMPARED:
-        below, through = (
-            jnp.sum(less(flat[:, None], flat), axis=0) for less in (jnp.less, jnp.less_equal)
-        )
+        column, row = flat[:, None], flat[None]
+        below, through = jnp.sum(column < row, axis=0), jnp.sum(column <= row, axis=0)
     else:
         ordered = jnp.sort(flat)
         below = jnp.searchsorted(ordered, flat, side="left")

@@ -90,9 +90,7 @@ def _look(
     if seen is None:
         return context.fallback(eqn, operand, *indices)
     context.kept(operand, eqn)
-    if context.is_fixed(
-        operand.base
-    ):  # a parameter; XLA would compute any other array before the loop
+    if context.is_fixed(operand.base):  # XLA computes any other array before the loop
         arrays = _of_this_point(arrays, operand.scale)
     (base,) = _compat.bind(eqn, operand.base, *arrays)
     is_activation = operand.is_activation or enlarges(eqn)
@@ -105,7 +103,10 @@ def _of_this_point(indices: Sequence, scale: jax.Array) -> list:
 
     XLA would look up the parameter before the loop over points, and hold the result through it.
     """
-    return [
-        i | zero_from(scale).astype(i.dtype) if isinstance(i, jax.core.Tracer) or i.size > 1 else i
-        for i in map(jnp.asarray, indices)
-    ]
+
+    def waits(i):  # the other operand of `pad` is no index
+        is_known = not isinstance(i, jax.core.Tracer) and i.size == 1
+        return jnp.issubdtype(i.dtype, jnp.integer) and not is_known
+
+    arrays = map(jnp.asarray, indices)
+    return [i | zero_from(scale).astype(i.dtype) if waits(i) else i for i in arrays]
