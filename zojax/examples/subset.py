@@ -6,6 +6,7 @@ size and mutates them, `2 e k^2 n` times. Both see the training half; the report
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def compare(name: str, table: Table, args: argparse.Namespace) -> Iterator[Choic
     n = table.columns.shape[1]
     path = greedy(table, max(args.sizes))
     for k in args.sizes:
-        budget = int(2 * np.e * k * k * n)
+        budget = int(2 * math.e * k * k * n)
         print(f"{name}: {k} of {n} columns, {args.runs} runs of {budget:,} evaluations", flush=True)
         start = time.perf_counter()
         loss, space = make_loss(table.columns, table.target, 2 * k), search.subset(n, max_size=k)
