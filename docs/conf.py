@@ -55,7 +55,6 @@ copybutton_prompt_is_regexp = True
 
 autodoc_member_order = "bysource"
 autodoc_mock_imports = ["ray"]  # too large to install for two classes
-autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autosummary_generate = False
 maximum_signature_line_length = 88
