@@ -149,7 +149,12 @@ def _as_list_table(match) -> str:
 
 def _signature(app, what, name, obj, options, signature, returns):
     """The fields of a NamedTuple are listed under it; its signature would repeat them."""
-    return ("", None) if hasattr(obj, "_fields") else None
+    if hasattr(obj, "_fields"):
+        return "", None
+    return _OBJECT.sub(r"\1", signature or ""), returns
+
+
+_OBJECT = re.compile(r"<(?:function|class) '?(?:\w+\.)*(\w+)[^>]*>")  # defaults, by their names
 
 
 def setup(app):
