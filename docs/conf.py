@@ -151,7 +151,7 @@ def _signature(app, what, name, obj, options, signature, returns):
     """The fields of a NamedTuple are listed under it; its signature would repeat them."""
     if hasattr(obj, "_fields"):
         return "", None
-    return _OBJECT.sub(r"\1", signature or ""), returns
+    return signature and (_OBJECT.sub(r"\1", signature), returns)
 
 
 _OBJECT = re.compile(r"<(?:function|class) '?(?:\w+\.)*(\w+)[^>]*>")  # defaults, by their names
