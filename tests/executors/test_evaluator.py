@@ -124,7 +124,8 @@ def test_a_late_thread_keeps_its_worker_and_two_of_two_end_the_search():
         at_exit.callback(one.set)
         at_exit.callback(two.set)
         found = run(at_calls({4}, one.wait), budget=8, executor=pool, timeout=1.0)
-        assert found.evaluations == 8 and list(found.history.errors) == [4]
+        (late,) = found.history.errors
+        assert found.evaluations == 8 and late in (4, 5)  # two calls begin at once
         one.set()
         found = run(at_calls({4, 5}, two.wait), budget=80, executor=pool, timeout=1.0)
     assert "each worker has a late call: pass executors.restarted(...)" in found.message
