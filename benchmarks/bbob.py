@@ -14,7 +14,6 @@ import numpy as np
 
 from benchmarks.problems import Box, box
 
-DIMS = (5, 20, 40)
 TARGETS = 10.0 ** np.linspace(2, -8, 51)
 CHECKPOINTS = np.union1d(np.round(np.geomspace(1, 1000, 31), 2), 20)  # evaluations / dimension
 FUNCTIONS = tuple(bbobax.BBOB_PROBLEMS)

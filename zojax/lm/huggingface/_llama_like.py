@@ -9,7 +9,6 @@ from zojax.lm.models import llama
 from zojax.lm.models.llama import Kind
 
 THETAS = 1.0, 1e30
-FACTORS = 1e-6, 1e6
 SIZES = 1e-6, 1e9
 _BIASES = "query_bias", "key_bias", "value_bias"
 _HEAD_NORMS = "query_norm", "key_norm"

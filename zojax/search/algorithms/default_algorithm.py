@@ -53,7 +53,7 @@ def default_algorithm(
     space, budget = as_space(space), require_count("budget", budget)
     batch_size = require_count("batch_size", batch_size)
     require_flag("noisy", noisy)
-    few, settings = has_few_turns(space, budget), _unless_one(batch_size)
+    few, settings = has_few_turns(space.dimension, budget), _unless_one(batch_size)
     if space.is_continuous and space.dimension > max(10, budget / 2):
         return sre(portfolio(**settings)) if settings else sre()
     d = space.dimension

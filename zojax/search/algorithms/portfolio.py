@@ -159,7 +159,7 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         noisy=jnp.bool_(False),
         active=jnp.int32(np.argmin(late)),
         used=jnp.zeros(len(members) + 1, jnp.int32),
-        left=jnp.int32(_turn(space)),
+        left=jnp.int32(_turn(space.dimension)),
         before=jnp.asarray(np.inf, float_dtype()),
         rates=jnp.asarray(np.append(np.where(late, -np.inf, np.inf), -np.inf), float_dtype()),
         sums=jnp.zeros(2, float_dtype()),
@@ -256,7 +256,7 @@ def _closes(state: PortfolioState) -> jax.Array:
 
 def _has_two_answers(state: PortfolioState) -> jax.Array:
     """Whether the noisy member has worked with enough turns for an answer of its own."""
-    few = _is_few(len(state.x), state.budget)
+    few = has_few_turns(len(state.x), state.budget)
     return state.noisy | ((state.used[-1] > 0) & ~few)
 
 
@@ -310,7 +310,7 @@ def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:
 
 def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioState:
     """The end of a turn: its member is credited, except for the start, and the next one is chosen."""
-    n, turn = len(state.members), _turn(space)
+    n, turn = len(state.members), _turn(space.dimension)
     # Without a finite value there is no gain: inf - inf is nan, and would stay.
     gain = jnp.where(jnp.isinf(state.value), 0.0, state.before - state.value) / turn
     old = state.rates[state.active]
@@ -319,14 +319,14 @@ def _next_turn(team: Team, space, state: PortfolioState, credit) -> PortfolioSta
     rates = jnp.where(credit & (jnp.arange(n + 1) == state.active), rate, state.rates)
     # Noise spoils differences most. So the last member begins, which takes none, or, with few turns, the
     # noisy member.
-    few = (state.noise > 0) & has_few_turns(space, state.budget)
+    few = (state.noise > 0) & has_few_turns(space.dimension, state.budget)
     rates = jnp.where(few, _of_two(rates), rates)
     first = jnp.where(state.noise > 0, n - 1 + few, state.active)
     u, random = draw(state.random, 1)
     active = _next_member(team, space, state, rates, few, u[0])
     luck = jnp.max(rates[:n]) * turn < state.noise
     leads = (state.used[n] >= LEAST * turn) & (rates[n] > jnp.max(rates[:n]))
-    noisy = leads | (luck & ~has_few_turns(space, state.budget - state.evaluations))
+    noisy = leads | (luck & ~has_few_turns(space.dimension, state.budget - state.evaluations))
     informed = team.noisy.inject(space, state.noisy_member, state.x, state.value)
     state = state._replace(
         random=select(credit, random, state.random),
@@ -381,14 +381,10 @@ def _put(members: tuple, i: int, new) -> tuple:
     return members[:i] + (new,) + members[i + 1 :]
 
 
-def _turn(space: Space) -> int:
-    return 2 * space.dimension + 8
+def _turn(d: int) -> int:
+    return 2 * d + 8
 
 
-def has_few_turns(space: Space, budget):
-    """Whether the noisy member would have too few turns to take over."""
-    return _is_few(space.dimension, budget)
-
-
-def _is_few(d: int, budget):
-    return budget < LEAST * (2 * d + 8)
+def has_few_turns(d: int, budget):
+    """Whether the noisy member would have too few turns to take over, with d coordinates."""
+    return budget < LEAST * _turn(d)

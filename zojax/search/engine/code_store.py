@@ -91,9 +91,8 @@ class _Keys(pickle.Pickler):
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             place = value.__module__, value.__qualname__, value.__code__.co_linetable
             return tuple, ((*place, cells, value.__defaults__, value.__kwdefaults__),)
-        if dataclasses.is_dataclass(value) and not isinstance(
-            value, type
-        ):  # a space: without what it remembers
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            # A space, without what it remembers.
             values = [getattr(value, field.name) for field in dataclasses.fields(value)]
             return tuple, ((type(value), values),)
         if isinstance(value, jax.tree_util.PyTreeDef):

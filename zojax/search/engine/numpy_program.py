@@ -376,10 +376,8 @@ class Code:
     """A jaxpr whose source is written at its first run: most branches are never taken."""
 
     def __init__(self, closed: Any, text: Text | None = None):
-        self.closed, self.text = (
-            closed,
-            text,
-        )  # a function that returns the jaxpr, until it is written
+        self.closed = closed  # a function that returns the jaxpr, until the text is written
+        self.text = text
         self.compiled: Any = None
         self.forms: dict[str, Callable] = {}
 
