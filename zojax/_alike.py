@@ -33,7 +33,7 @@ def _lower(ctx, x, like):
 
 
 mlir.register_lowering(_alike_p, _lower, cacheable=False)
-ad.deflinear(_alike_p, lambda cts, x, like: tuple(cts))
+ad.deflinear(_alike_p, tuple)
 
 
 def _batched(args, axes):
@@ -64,5 +64,5 @@ def _lower_replicated(ctx, x):
 _replicated_p.def_impl(lambda x: x)
 _replicated_p.def_abstract_eval(lambda x: x)
 mlir.register_lowering(_replicated_p, _lower_replicated)
-ad.deflinear(_replicated_p, lambda cotangent, x: (cotangent,))
+ad.deflinear(_replicated_p, lambda cotangent: (cotangent,))
 batching.defvectorized(_replicated_p)

@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from zojax._on_shards import same_of_shard, scalar_of_shard
-from zojax._sharding import is_sharded, varying_like
+from zojax._sharding import is_sharded, varying_axes, varying_like
 
 
 def zero_from(array: jax.Array) -> jax.Array:
@@ -56,8 +56,31 @@ def in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
     """x, floating point, on a CPU computed after `array`.
 
     XLA's CPU backend computes at once all that is ready. Other backends order by memory.
+    Under shard_map, an array that varies over more mesh axes than x would make x vary too. Then x does not
+    wait.
     """
+    if not varying_axes(array) <= varying_axes(x):
+        return x
     return lax.platform_dependent(x, array, cpu=waiting, default=lambda x, _: x)
+
+
+@jax.custom_jvp
+def shared_in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
+    """`in_turn`, for an x that all members of a batch share; under `vmap` only."""
+    return _if_shared(x, array)
+
+
+@jax.custom_batching.custom_vmap
+def _if_shared(x, array):
+    del array
+    return x
+
+
+@_if_shared.def_vmap
+def _(size, batched, x, array):
+    del size
+    waits = batched[1] and not batched[0]
+    return in_turn(x, array) if waits else x, batched[0]
 
 
 def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
@@ -200,27 +223,38 @@ def row_major(x: jax.Array) -> jax.Array:
     There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
     holds a copy in that order of the matrices of all layers.
     """
-    return _row_major_p.bind(x)
+    return _row_major(x)
 
 
-_row_major_p = Primitive("row_major")
-_row_major_p.def_impl(lambda x: x)
-_row_major_p.def_abstract_eval(lambda x: x)
-ad.deflinear(_row_major_p, lambda cotangent, x: (cotangent,))
-batching.defvectorized(_row_major_p)
-mlir.register_lowering(_row_major_p, lambda ctx, x: (x,))
-mlir.register_lowering(
-    _row_major_p,
-    mlir.lower_fun(
-        lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), multiple_results=False
-    ),
-    platform="tpu",
-)
+def written(x: jax.Array) -> jax.Array:
+    """x, stored in its own dtype on a TPU: an operand of a product with a perturbed matrix.
+
+    There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
+    """
+    return _written(x)
+
+
+def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """The identity, which a TPU computes as `fun`."""
+    primitive = Primitive(name)
+    primitive.def_impl(lambda x: x)
+    primitive.def_abstract_eval(lambda x: x)
+    ad.deflinear(primitive, lambda cotangent: (cotangent,))
+    batching.defvectorized(primitive)
+    mlir.register_lowering(primitive, lambda ctx, x: (x,))
+    lowered = mlir.lower_fun(fun, multiple_results=False)
+    mlir.register_lowering(primitive, lowered, platform="tpu")
+    return primitive.bind
+
+
+_row_major = _on_tpu("row_major", lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
+_written = _on_tpu("written", lax.optimization_barrier)
 
 
 # All have the derivative of the identity, which JAX cannot see through bits and loops.
 waiting.defjvp(lambda primals, tangents: (waiting(*primals), tangents[0]))
 settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
+shared_in_turn.defjvp(lambda primals, tangents: (shared_in_turn(*primals), tangents[0]))
 stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
 rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
 

@@ -6,7 +6,7 @@ from jax import lax
 
 # Up to this many terms, a sum of outer products is written out: XLA fuses it into its consumer. A matrix
 # product of so small a depth would be slower, and stored.
-_UNROLLED = 8
+_UNROLLED = 16
 
 
 def contract(

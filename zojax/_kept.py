@@ -3,13 +3,14 @@
 import inspect
 import itertools
 import types
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
+
+from zojax._warnings import warn
 
 _FUNCTIONS = types.FunctionType, partial, type(jax.jit(lambda: None))
 # How many programs are kept of a function. Each takes some 50 memory maps, of which a process has 65,530.
@@ -88,12 +89,11 @@ def _counted(counter_of: kept_with, make: Callable, reference: Callable[[], Any]
     """`make(reference)`, after one more function with its code."""
     code = _code_of(reference())
     if code is not None and next(counter_of(code)) == 3:
-        warnings.warn(
+        warn(
             f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno}) is compiled for the third "
             "time, each time as a new function. Define it once, outside of the loop, and pass what "
             "changes as an argument: tx.update(None, state, params, value_fn=loss, batch=batch), "
-            "value_and_grad(loss)(key, params, batch), search.minimize(fun, space, args=(batch,), ...).",
-            stacklevel=5,
+            "value_and_grad(loss)(key, params, batch), search.minimize(fun, space, args=(batch,), ...)."
         )
     return make(reference)
 
@@ -103,7 +103,8 @@ def _counter(code: Callable[[], types.CodeType]) -> Iterator[int]:
 
 
 def _code_of(fun) -> types.CodeType | None:
-    """The code of a function, also behind `jax.jit` and `partial`; None for objects and their methods."""
+    """The code of a user's function, also behind `jax.jit` and `partial`; None for objects and methods."""
     while isinstance(fun, partial) or hasattr(fun, "__wrapped__"):
         fun = fun.func if isinstance(fun, partial) else fun.__wrapped__
-    return fun.__code__ if isinstance(fun, types.FunctionType) else None
+    is_zojax = str(getattr(fun, "__module__", "")).startswith("zojax.")
+    return fun.__code__ if isinstance(fun, types.FunctionType) and not is_zojax else None

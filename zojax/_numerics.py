@@ -1,13 +1,14 @@
 """Numerics: dtypes of sums, means and casts without overflow, and the modes of JAX around them."""
 
 import functools
-import warnings
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from zojax._warnings import warn
 
 
 def promoting(fun: Callable) -> Callable:
@@ -53,10 +54,9 @@ def warn_of_resolution(values, dtype=None) -> None:
             if dtype == np.float64
             else ", or enable x64: jax.config.update('jax_enable_x64', True)"
         )
-        warnings.warn(
+        warn(
             f"values near {finite[0]:g} differ by less than {dtype} resolves: subtract a constant in "
-            f"fun{x64}.",
-            stacklevel=3,
+            f"fun{x64}."
         )
 
 

@@ -17,6 +17,11 @@ def is_sharded(x) -> bool:
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
+def has_explicit_axes() -> bool:
+    """Whether arrays of this program have shardings in their types."""
+    return bool(jax.sharding.get_abstract_mesh().explicit_axes)
+
+
 def sharded_like(tree: T, like: T) -> T:
     """The arrays of a tree, each sharded as the array in its place, on a mesh with automatic axes.
 
@@ -37,6 +42,12 @@ def sharded_like(tree: T, like: T) -> T:
 def resharded(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
     """x with the sharding of `like`, which it has on a mesh with explicit axes."""
     return x if like.sharding is None else jax.sharding.reshard(x, like.sharding)
+
+
+def typed_like(x: jax.Array, like: jax.Array) -> jax.Array:
+    """x with the sharding in the type of another array, on a mesh with explicit axes."""
+    differ = jax.typeof(x).sharding.spec != jax.typeof(like).sharding.spec
+    return jax.sharding.reshard(x, jax.typeof(like).sharding) if differ else x
 
 
 def mesh_sharding(x) -> jax.NamedSharding | None:

@@ -214,7 +214,7 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
     # Compiled like an estimate: products and sums are contracted alike, so the bits are equal.
     combined = compiled_outside(partial(combine, choices))
     repeated = compiled_outside(partial(repeat, choices))
-    return Estimator(
+    composed = Estimator(
         init=partial(_init, choices),
         estimate=partial(_estimated, run, in_axes=in_axes),
         ask=partial(_ask, asked, jitted(partial(ask_tell.points, choices))),
@@ -235,6 +235,10 @@ def _composed(choices: Choices, in_axes: InAxes) -> Estimator:
         scheduled=callable(choices.mu),
         stencil=choices.stencil,
     )
+    for name, field in composed._asdict().items():
+        if isinstance(field, partial):
+            field.__doc__ = f"`{name}` of an estimator, described by help(zojax.Estimator)."
+    return composed
 
 
 def _init(choices: Choices, params: PyTree = None) -> EstimatorState:

@@ -91,5 +91,7 @@ def _steps(fun: Callable, update: Callable, params, state, best, rows, limit, st
         return lax.add(i, np.int32(1)), limit, found.value, params, state, best, rows
 
     start = (np.int32(0), limit, np.asarray(np.nan, rows.dtype), params, state, best, rows)
-    i, _, _, params, state, best, rows = lax.while_loop(more, step, start)
+    # A single step needs no loop, which takes time to compile.
+    loop = lax.while_loop if len(rows) > 1 else lambda more, step, carry: step(carry)
+    i, _, _, params, state, best, rows = loop(more, step, start)
     return i, params, state, best, rows

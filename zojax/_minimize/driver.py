@@ -1,6 +1,5 @@
 """`minimize`: a whole run in one call, as jitted chunks of steps or, for host functions, by ask/tell."""
 
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder
 from zojax._trees import PyTree, Split, copied, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
+from zojax._warnings import warn
 
 
 def minimize(
@@ -137,7 +137,7 @@ def minimize(
         return result
     if reason is None:
         reason = "all steps taken" if limit == num_steps else "evaluation budget spent"
-    return _result(run, tx, before, reason, warn=True)
+    return _result(run, tx, before, reason, warns=True)
 
 
 def _check_arguments(fun, tx, args, callback, target, **flags) -> None:
@@ -169,7 +169,9 @@ def _begin(tx, x0: PyTree, state: Any, key) -> tuple[PyTree, Any]:
     return params, copied(state)
 
 
-def _result(run: MinimizeRun, tx, before: Facts, reason: str, warn: bool = False) -> MinimizeResult:
+def _result(
+    run: MinimizeRun, tx, before: Facts, reason: str, warns: bool = False
+) -> MinimizeResult:
     params, state, steps, best = run.iterate
     history = np.asarray(run.values[:steps], np.float64)
     found = zeroth_order_state(state)
@@ -186,23 +188,23 @@ def _result(run: MinimizeRun, tx, before: Facts, reason: str, warn: bool = False
         evaluations=None if per_step is None else per_step * steps,
         skipped=int(found.estimator_state.skipped),
         state=state,
-        message="; ".join(filter(None, [reason, *_remarks(run, tx, before, warn)])),
+        message="; ".join(filter(None, [reason, *_remarks(run, tx, before, warns)])),
         best_value=best_value,
         best_params=best_params,
     )
 
 
-def _remarks(run: MinimizeRun, tx, before: Facts, warn: bool) -> list[str]:
+def _remarks(run: MinimizeRun, tx, before: Facts, warns: bool) -> list[str]:
     """The verdict on the run, and the exceptions of `fun`."""
     params, state, steps, _ = run.iterate
     if not steps:
         return []
     of = facts(state).since(before, run.values[:steps], run.resolved_at_first)
     said = judged(of)
-    if warn and is_stuck(of):
+    if warns and is_stuck(of):
         if isinstance(tx, ZerothOrder):
             said = judged(of, remedy(of, tx, params, zeroth_order_state(state)))
-        warnings.warn(said, stacklevel=4)
+        warn(said)
     caught = f"{run.caught} evaluations raised, the last {run.error!r}" if run.caught else ""
     return [said, caught]
 

@@ -3,7 +3,7 @@
 from zojax._transform.metrics import Metrics, metrics_of, with_metrics
 from zojax._transform.rounding import RoundedState, rounding
 from zojax._transform.state import Scalars, ZerothOrder, ZerothOrderState
-from zojax._transform.transform import require_step, zeroth_order
+from zojax._transform.transform import around, zeroth_order
 from zojax._trees import apply_updates
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "ZerothOrder",
     "ZerothOrderState",
     "apply_updates",
+    "around",
     "metrics_of",
-    "require_step",
     "rounding",
     "with_metrics",
     "zeroth_order",

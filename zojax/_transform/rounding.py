@@ -15,12 +15,11 @@ import optax
 from jax import export
 
 from zojax import _barriers, noise
-from zojax._call import compiled_call, compiled_outside
-from zojax._numerics import marking_nan, promoting
+from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
-from zojax._transform.transform import require_step
-from zojax._trees import PyTree, is_float, require_arrays
+from zojax._transform.transform import around
+from zojax._trees import PyTree, is_float
 
 
 class RoundedState(NamedTuple):
@@ -57,8 +56,6 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
             "tx must come from zojax.zeroth_order or a ready-made optimizer, got "
             f"{type(tx).__name__}: put other transformations inside, zeroth_order(optax.adam(1e-3))."
         )
-    step = compiled_call(partial(_stepped, tx, rule))
-    replayed = marking_nan(compiled_outside(partial(_replayed, tx, rule)))
 
     def init(params: PyTree) -> ZerothOrderState:
         wrappers.require_no_wrapper()
@@ -66,25 +63,7 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
         return state._replace(inner_state=RoundedState(state.inner_state, first))
 
-    def update(
-        updates: Any,
-        state: ZerothOrderState,
-        params: PyTree = None,
-        *,
-        value_fn: Callable | None = None,
-        **given: Any,
-    ) -> tuple[PyTree, ZerothOrderState]:
-        """(updates, state) of a step, see `zojax.zeroth_order`."""
-        del updates  # estimated from value_fn
-        require_step(update, tx.estimator, state, params, value_fn, given)
-        return step(value_fn, state, params, given)
-
-    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
-        """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
-        require_arrays("params", params)
-        return replayed(state, params, coefficients, value)
-
-    return ZerothOrder(init, update, tx.estimator, replay)
+    return around(tx, init, partial(_stepped, tx, rule), partial(_replayed, tx, rule))
 
 
 def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:

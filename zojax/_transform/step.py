@@ -12,6 +12,7 @@ from zojax import _barriers, implicit, noise
 from zojax._estimator import Estimate, Estimator
 from zojax._estimator.coefficients import coefficients_dtype
 from zojax._numerics import at_least, float_dtype, promoting, saturated
+from zojax._sharding import typed_like
 from zojax._transform import wrappers
 from zojax._transform.state import Scalars, ZerothOrderState
 from zojax._trees import PyTree, Split, copied, is_float, no_update, split_structure
@@ -86,11 +87,13 @@ def _inner_state(source: Source, floats: PyTree) -> optax.OptState:
 
 
 def _with_type_of(x, like):
-    """`x`, converted if its dtype differs or is weak, as a Python number's is."""
+    """`x`, converted if its dtype differs or is weak, as a Python number's is; and sharded as `like`."""
     dtype = jnp.result_type(like)
-    if isinstance(x, jax.Array) and (x.dtype != dtype or jax.typeof(x).weak_type):
-        return jax.lax.convert_element_type(x, dtype)
-    return x
+    if not isinstance(x, jax.Array):
+        return x
+    if x.dtype != dtype or jax.typeof(x).weak_type:
+        x = jax.lax.convert_element_type(x, dtype)
+    return typed_like(x, like) if isinstance(like, jax.Array) else x
 
 
 def step_with_loss(

@@ -210,6 +210,43 @@ def _replaying(source: Source) -> Callable[..., tuple[PyTree, ZerothOrderState]]
     return replay
 
 
+def around(
+    tx: ZerothOrder,
+    init: Callable[[PyTree], ZerothOrderState],
+    stepped: Callable[..., tuple[PyTree, ZerothOrderState]],
+    replayed: Callable[..., tuple[PyTree, ZerothOrderState]],
+    check: Callable[[PyTree], Any] = lambda params: None,
+) -> ZerothOrder:
+    """A transformation around `tx`; both steps are compiled, and `check` raises for other parameters.
+
+    `stepped(value_fn, state, params, given)` and `replayed(state, params, coefficients, value)` return
+    updates and state.
+    """
+    step = compiled_call(stepped)
+    replayed = marking_nan(compiled_outside(replayed))
+
+    def update(
+        updates: Any,
+        state: ZerothOrderState,
+        params: PyTree = None,
+        *,
+        value_fn: Callable | None = None,
+        **given: Any,
+    ) -> tuple[PyTree, ZerothOrderState]:
+        """(updates, state) of a step, see `zojax.zeroth_order`."""
+        del updates  # estimated from value_fn
+        require_step(update, tx.estimator, state, params, value_fn, given)
+        check(params)
+        return step(value_fn, state, params, given)
+
+    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
+        """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
+        require_arrays("params", params)
+        return replayed(state, params, coefficients, value)
+
+    return ZerothOrder(init, update, tx.estimator, replay)
+
+
 def require_step(
     update: Callable,
     estimator: Estimator,

@@ -5,7 +5,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from zojax.attacks._warnings import warn
+from zojax._warnings import warn
 
 LAYOUTS = ("nhwc", "nchw")
 Images = TypeVar("Images", jax.Array, np.ndarray)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from zojax._call import has_tracers
-from zojax.attacks._warnings import warn
+from zojax._warnings import warn
 
 _LEAST = 10  # flat queries of an image, and no others, before a warning
 

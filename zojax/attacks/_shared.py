@@ -2,13 +2,12 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from concurrent.futures import Executor
-from inspect import Parameter
 from typing import Any, TypedDict, TypeVar, cast
 
 from zojax._checks import require_option, require_positive
+from zojax._documented import completed
 from zojax.attacks._attack import Attack
 from zojax.attacks._ball import NORMS
 from zojax.attacks._result import Result
@@ -92,26 +91,8 @@ Warns:
 
 
 def documented(attack: F, shared: dict[str, str] = SHARED, output: str = "logits") -> F:
-    """Completes the signature and the docstring of an attack's function by all that attacks share.
-
-    The names of `SharedOptions` replace `**options`. The section "Args:" describes the arguments of its
-    own; it may describe a shared one anew. A missing description is a KeyError.
-    """
-    signature = inspect.signature(attack)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    if len(parameters) < len(signature.parameters):
-        defaults = DEFAULTS | {"output": output}
-        for name, kind in SharedOptions.__annotations__.items():
-            options = {"default": defaults.get(name), "annotation": kind}
-            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, **options))
-        vars(attack)["__signature__"] = signature.replace(parameters=parameters)
-    if attack.__doc__:  # none under python -OO
-        before, _, rest = inspect.cleandoc(attack.__doc__).partition("Args:\n")
-        own, _, after = rest.partition("\n\n")
-        texts = shared | dict(re.findall(r"^  (\w+): (.*(?:\n    .*)*)", own, re.MULTILINE))
-        arguments = [f"  {p.name}: {texts[p.name]}" for p in parameters]
-        attack.__doc__ = "\n".join([before + "Args:", *arguments, "", ENDING, "", after])
-    return attack
+    """Completes the signature and the docstring of an attack's function by all that attacks share."""
+    return completed(attack, shared, ENDING, SharedOptions, DEFAULTS | {"output": output})
 
 
 def documented_labels(attack: F) -> F:

@@ -12,6 +12,8 @@ from zojax import attacks
 from zojax.examples import _plots
 from zojax.examples._tables import table
 
+COLUMNS = 8  # digits of the picture
+
 
 class Attacked(NamedTuple):
     """One attack on all images."""
@@ -91,17 +93,15 @@ def _success(axes: Any, attacked: Sequence[Attacked], budget: int) -> None:
     axes.legend(frameon=False, loc="upper left", fontsize=9)
 
 
-def _strip(
-    figure: Any, r: Attacked, model: Callable, x: np.ndarray, y: np.ndarray, columns: int = 8
-) -> None:
+def _strip(figure: Any, r: Attacked, model: Callable, x: np.ndarray, y: np.ndarray) -> None:
     """Three rows: original, perturbation, adversarial; one solved image of each class in turn."""
     won = np.flatnonzero(r.result.success)
-    by_class = sorted(won, key=lambda i: (np.sum(y[won[won < i]] == y[i]), y[i]))[:columns]
+    by_class = sorted(won, key=lambda i: (np.sum(y[won[won < i]] == y[i]), y[i]))[:COLUMNS]
     before = np.asarray(jax.nn.softmax(model(x[by_class])))
     adversarial = np.asarray(r.result.adversarial)[by_class]
     after = np.asarray(jax.nn.softmax(model(adversarial)))
     figure.suptitle(f"{r.name}, eps = {r.eps:g}", fontsize=11)
-    axes = figure.subplots(3, columns, squeeze=False, gridspec_kw={"wspace": 0.05})
+    axes = figure.subplots(3, COLUMNS, squeeze=False, gridspec_kw={"wspace": 0.05})
     limit = max(float(np.abs(adversarial - x[by_class]).max()), 1e-6)
     grey = dict(cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     change = dict(cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")

@@ -49,7 +49,7 @@ DEFAULTS = {
     ("reviews", "lora"): StepDefaults(500, 8, 1e-3, 1e-2, 1),
     ("reviews", "full"): StepDefaults(100, 16, 2e-5, 1e-3, 1),
     ("reviews", "scales"): StepDefaults(100, 16, 1e-7, 1e-4, 1),
-    ("reviews", "integers"): StepDefaults(20, 16, 1.0, 0.5, 4),
+    ("reviews", "integers"): StepDefaults(20, 16, 8e-3, 1e-3, 4),
     ("digits", "full"): StepDefaults(1000, 64, 1e-1, 1e-2, 16),
     ("jsonl", "norms"): StepDefaults(60, 16, 1e-3, 1e-2, 1),
     ("jsonl", "lora"): StepDefaults(100, 16, 1e-3, 1e-2, 1),

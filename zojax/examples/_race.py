@@ -17,7 +17,11 @@ RATES = tuple(10.0 ** (k / 2) for k in range(-10, 1))  # 1e-5 to 1
 
 
 class Work(NamedTuple):
-    """A loss with its data. Functions are traced."""
+    """A loss with its data. Functions are traced.
+
+    Give large arrays to a function by `jax.tree_util.Partial`. They become arguments of the program;
+    XLA copies the constants of a closure several times.
+    """
 
     init: Callable[[jax.Array], Any]  # key -> params
     loss: Callable[..., jax.Array]  # (params, batch) -> scalar
@@ -64,12 +68,19 @@ def race(
     """
     price = evaluations(make)
     steps = max(1, budget // price // points)
-    train = jax.jit(jax.vmap(_training(work, make, steps, points)))
     # One axis of runs and not two: products of more than seven axes end the process on a CPU.
     shape = len(rates), len(seeds)
-    validation, test = train(
-        jnp.repeat(jnp.asarray(rates), shape[1]), jnp.tile(jnp.asarray(seeds), shape[0])
-    )
+    runs = jnp.repeat(jnp.asarray(rates), shape[1]), jnp.tile(jnp.asarray(seeds), shape[0])
+    leaves, structure = jax.tree.flatten(work)
+    arrays = [leaf if isinstance(leaf, jax.Array) else None for leaf in leaves]
+
+    @jax.jit
+    def train(arrays, *runs):
+        pairs = zip(leaves, arrays, strict=True)
+        again = structure.unflatten([leaf if a is None else a for leaf, a in pairs])
+        return jax.vmap(_training(again, make, steps, points))(*runs)
+
+    validation, test = train(arrays, *runs)
     at = np.arange(points + 1) * steps * price
     return Runs(at, np.reshape(validation, (*shape, -1)), np.reshape(test, shape))
 
@@ -121,14 +132,16 @@ def nll(params: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
     return lm.mean_nll(_mlp.forward(params, x), labels)
 
 
-def digits(mu: float = 1e-3, batch: int = 64, loss: Callable = nll) -> Work:
-    """Scikit-learn's digits with a network of 64, 32 and 10 units, and `loss(params, x, labels)`.
+def digits(
+    mu: float = 1e-3, batch: int = 64, loss: Callable = nll, widths: Sequence[int] = (64, 32, 10)
+) -> Work:
+    """Scikit-learn's digits with a network of these widths, and `loss(params, x, labels)`.
 
     400 are for the test, 200 for validation.
     """
     images, labels = (np.split(part, (400, 600)) for part in shuffled_digits())
     parts = [(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)]
-    init = lambda key: _mlp.init(key, (64, 32, 10))  # noqa: E731
+    init = lambda key: _mlp.init(key, widths)  # noqa: E731
     return on_data(init, lambda params, batch: loss(params, *batch), parts, batch, mu)
 
 

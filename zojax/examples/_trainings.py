@@ -18,7 +18,7 @@ from zojax.lm import mean_nll
 
 DATA = ("digits", "breast_cancer")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "sine": jnp.sin}
-WIDEST, DEEPEST = 32, 3
+WIDEST, DEEPEST, BATCH = 32, 3, 32
 SPACE = {
     "learning_rate": search.log_uniform(1e-4, 10.0),
     "weight_decay": search.log_uniform(1e-6, 1.0),
@@ -86,9 +86,7 @@ def forward(layers: list[dict], point: Any, x: Any, key: jax.Array | None = None
     return x @ last["weight"] + last["bias"]
 
 
-def make_training(
-    data: Data, steps: int = 300, batch: int = 32
-) -> Callable[[Any, jax.Array], Losses]:
+def make_training(data: Data, steps: int) -> Callable[[Any, jax.Array], Losses]:
     """`(point, key) -> Losses`: stochastic gradient descent with momentum 0.9 and a rate decaying to zero.
 
     The key decides the initial weights and the batches. Runs that diverge give nan or huge losses.
@@ -108,7 +106,7 @@ def make_training(
         def step(carry, key):
             layers, state = carry
             row_key, drop_key = jax.random.split(key)
-            rows = jax.random.randint(row_key, (batch,), 0, len(x))
+            rows = jax.random.randint(row_key, (BATCH,), 0, len(x))
             loss = lambda p: mean_nll(forward(p, point, x[rows], drop_key), y[rows])  # noqa: E731
             updates, state = tx.update(jax.grad(loss)(layers), state, layers)
             return (optax.apply_updates(layers, updates), state), None

@@ -95,7 +95,7 @@ def _optimizer(args: argparse.Namespace, rate: optax.Schedule) -> zojax.ZerothOr
         case "qzo":  # the scales of a file are float16
             return zojax.stochastic_rounding(zojax.qzo(rate, args.mu, **sampling))
         case "qes":
-            return zojax.qes(rate, args.mu, 2 * count, horizon=10, key=args.seed)
+            return zojax.qes(rate, args.mu, 2 * count, horizon=2, key=args.seed)
     horizon = args.horizon / 10  # Spall's advice
     gain = args.learning_rate * (1 + horizon) ** 0.602  # the first rate is --learning-rate
     return zojax.spsa(gain, args.mu, horizon, **sampling)

@@ -1,6 +1,5 @@
 """The values of points, for loops of ask and tell."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from zojax._evaluation import Evaluator, require_executor, require_limits
+from zojax._warnings import warn
 
 
 def evaluate(
@@ -65,8 +65,5 @@ def evaluate(
                 values.append(np.nan)
                 errors.append(error)
     if errors:
-        warnings.warn(
-            f"{len(errors)} of {len(values)} evaluations failed and count as nan: {errors[-1]!r}",
-            stacklevel=2,
-        )
+        warn(f"{len(errors)} of {len(values)} evaluations failed and count as nan: {errors[-1]!r}")
     return np.array(values, np.float64)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from zojax._whole_file import replacing
 from zojax.logging._logger import Logger
 
 
@@ -61,12 +62,10 @@ class _File:
         """Writes the rows before this one again, under all names."""
         rows = [old for old in _read(self.path) if int(old["step"]) < row["step"]]
         self.names = list(dict.fromkeys([name for old in [*rows[:1], row] for name in old]))
-        part = self.path.with_name(f"{self.path.name}.part")
-        with open(part, "w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = table.DictWriter(file, self.names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
 
 
 def _read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """Logs in files: load and save."""
 
 import os
-import warnings
 from pathlib import Path
 
 from zojax._checks import brief, require_option
+from zojax._warnings import warn
 from zojax.trajectory._codec import encode_record, parse, payloads, require_intact
 from zojax.trajectory._log import Log, require_log
 
@@ -39,7 +39,7 @@ def load(path, damaged: str = "raise") -> Log:
         require_intact(parsed)
     if parsed.cut or parsed.damage:
         dropped = parsed.cut or f"{parsed.damage} The bytes from there on are dropped."
-        warnings.warn(dropped, stacklevel=2)
+        warn(dropped)
     return parsed.log
 
 

@@ -5,11 +5,11 @@ one. Both fit the file.
 """
 
 import json
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from zojax._warnings import warn
 from zojax.trajectory import _codec, _identity
 from zojax.trajectory._log import Log
 
@@ -52,7 +52,7 @@ def continued(header: dict, data: bytes, path) -> tuple[Recording, Log | None]:
     if log.end is not None:
         raise ValueError(f"{path} is sealed: its run has ended. Choose another path.")
     if parsed.cut:
-        warnings.warn(parsed.cut, stacklevel=3)
+        warn(parsed.cut)
     recording = Recording(
         log.header,
         parsed.size,

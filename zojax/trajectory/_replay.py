@@ -1,6 +1,5 @@
 """`replay` and `resume`: a run from its log, in one compiled loop without a loss."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
@@ -13,6 +12,7 @@ from zojax._kept import PROGRAMS
 from zojax._numerics import marking_nan
 from zojax._transform import ZerothOrder, ZerothOrderState
 from zojax._trees import PyTree, copied
+from zojax._warnings import warn
 from zojax.trajectory import _identity
 from zojax.trajectory._hyperparameters import free, tables
 from zojax.trajectory._log import Log, digests, require_log
@@ -82,11 +82,10 @@ def resume(params: PyTree, tx: ZerothOrder, log: Log) -> tuple[PyTree, ZerothOrd
         raise ValueError(f"the log begins after step {log.start}: merge it with the one before.")
     here, seals = _identity.placements(params), digests(log)
     if not seals and log.header["made_with"] != _identity.made_with():
-        warnings.warn(
+        warn(
             f"the log has no seal, and was recorded with {log.header['made_with']}; this is "
             f"{_identity.made_with()}: the replay may differ in its last bits. Give the recorder the "
-            "parameters, recorder.append(state, params), and it seals the log.",
-            stacklevel=2,
+            "parameters, recorder.append(state, params), and it seals the log."
         )
     last = max(seals, default=log.steps)
     start = jax.tree.map(jnp.asarray, params)
