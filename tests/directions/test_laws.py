@@ -395,9 +395,9 @@ def test_low_rank_refuses_unknown_factors():
 def test_sparse_is_calibrated_for_every_density(density):
     """E z^2 = (share of hashes below the threshold) * scale^2 = 1."""
     direction, like = directions.sparse(density), jax.ShapeDtypeStruct((3,), jnp.float32)
-    noise_of_leaf = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like)
-    kept = noise_of_leaf.source.threshold / 2**32
-    assert kept * noise_of_leaf.scale**2 == pytest.approx(1, rel=1e-9)
+    source = direction.draw(direction.frame(jax.random.key(0), 1, like), 0, like).source
+    kept = source.threshold / 2**32
+    assert kept * source.scale**2 == pytest.approx(1, rel=1e-9)
     assert kept == pytest.approx(float(density), abs=2**-33)
 
 

@@ -8,7 +8,7 @@ from jax import lax
 import zojax
 from tests.implicit._helpers import close, materialised, noises, normal
 from zojax import directions
-from zojax.implicit import _walk, evaluate, explain
+from zojax.implicit import _program, evaluate, explain
 
 WIDTH, EXAMPLES = 128, 8
 WEIGHT = 4 * WIDTH**2
@@ -103,7 +103,7 @@ def test_a_loop_holds_the_smallest_weights_by_default(monkeypatch):
     params = {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 4)), "c": jnp.ones((4, 8))}
     x = jnp.ones((2, 8))
     assert explain(rnn, params, directions.rademacher(), x).held == 4 * 128
-    monkeypatch.setattr(_walk, "HELD_BYTES", 4 * 64)
+    monkeypatch.setattr(_program, "HELD_BYTES", 4 * 64)
     report = explain(rnn, params, directions.rademacher(), x)
     assert report.held == 4 * 64
     kinds = {k: {e.kind for e in report.leaves[f"params['{k}']"].events} for k in params}

@@ -31,6 +31,7 @@ PRODUCTS = {
     "dot_general transposed": (lambda w: _f32_dot(w.T, X), (24, 32), 1),
     "conv_general_dilated": (lambda w: _f32_conv(w), (3, 3, 8, 16), 3),
     "conv_general_dilated spatial cut": (lambda w: _f32_conv(w), (3, 3, 8, 16), 2),
+    "conv_general_dilated depthwise": (lambda w: _f32_conv(w), (3, 3, 1, 16), 3),
     "columns": (lambda w: _f32_dot(w * jnp.arange(1, 25, dtype=w.dtype), X), (32, 24), 1),
     "mask": (lambda w: _f32_dot(jnp.tril(w) * MASK, X), (32, 24), 1),
     "concatenate": (lambda w: _f32_dot(jnp.concatenate([w[:8], w[16:], w[4:12]]), X), (32, 24), 1),
@@ -52,9 +53,8 @@ def _f32_dot(w, x):
 def _f32_conv(w):
     spec = ("NHWC", "HWIO", "NHWC")
     images = IMAGES.astype(w.dtype)
-    return lax.conv_general_dilated(
-        images, w, (1, 1), "SAME", dimension_numbers=spec, preferred_element_type=_wide(w)
-    )
+    options = {"feature_group_count": 8 // w.shape[2], "preferred_element_type": _wide(w)}
+    return lax.conv_general_dilated(images, w, (1, 1), "SAME", dimension_numbers=spec, **options)
 
 
 def _f32_ragged(w):

@@ -110,6 +110,9 @@ CASES = [
     Case("negative", lambda w: x(3, 4) @ -w, (4, 5), kept="neg"),
     Case("number over", lambda w: x(3, 4) @ (NUMBER / (2 + w**2)), (4, 5), missing="low_rank"),
     Case("times itself", lambda w: x(3, 4) @ (w * w), (4, 5), missing="low_rank"),
+    Case("over itself", lambda w: x(3, 4) @ (w / w), (4, 5), missing="low_rank"),
+    Case("less itself", lambda w: x(3, 4) @ (w - w), (4, 5), missing="low_rank"),
+    Case("and itself", lambda w: x(3, 4) @ (w + w), (4, 5)),
     Case("times an array", lambda w: x(1, 4) @ (w * x(4, 5)), (4, 5), kept="dot_general"),
     Case("times columns", lambda w: x(3, 4) @ (w * x(5)), (4, 5), kept="dot_general"),
     Case("times rows", lambda w: x(3, 4) @ (w * x(4, 1)), (4, 5), kept="dot_general"),
@@ -118,6 +121,9 @@ CASES = [
          lambda w: x(3, 4) @ (w * jnp.broadcast_to(x(5), (4, 5))), (4, 5), kept="dot_general"),
     Case("weight norm then lookup",
          lambda w: jnp.take(weight_norm(w, 0), INDEX, axis=0) * x(5), (4, 5)),
+    Case("square then fills nine",
+         lambda w: jnp.sum(jnp.take(w**2, INDEX + 2, axis=0, mode="fill", fill_value=9)), (4, 5), 1,
+         "low_rank"),
     Case("weight norm then fills nine",
          lambda w: jnp.take(weight_norm(w, 0), INDEX + 2, axis=0, fill_value=9), (4, 5), 1,
          "low_rank"),
@@ -239,8 +245,10 @@ CASES = [
          lambda w: conv(w, ("NHWC", "IHWO", "NHWC"), (2, 5, 6, 4), feature_group_count=2),
          (2, 2, 3, 4), 1, kept="conv_general_dilated"),
     Case("conv depthwise",
-         lambda w: conv(w, NHWC, (2, 5, 6, 4), feature_group_count=4), (3, 3, 1, 8), 2,
-         kept="conv_general_dilated"),
+         lambda w: conv(w, NHWC, (2, 5, 6, 4), feature_group_count=4), (3, 3, 1, 8), 2),
+    Case("conv depthwise times outputs",
+         lambda w: conv(weight_norm(w, 0, 1, 2), NCHW, (2, 4, 5, 6), feature_group_count=4),
+         (8, 1, 3, 3), 1),
     Case("conv transposed",
          lambda w: lax.conv_transpose(x(2, 4, 5, 3), w, (2, 2), "SAME", transpose_kernel=True),
          (3, 2, 4, 3), 3, kept="conv_general_dilated"),
@@ -667,11 +675,15 @@ def largest(fun, *args) -> int:
     return max(sizes(jax.make_jaxpr(fun)(*args).jaxpr))
 
 
-@pytest.mark.parametrize("spread", [(1, 1), (2, 2)])
-def test_few_channels_are_shifted_and_not_their_products_with_all_taps(spread):
-    """Depthwise and transposed: the products of 16 taps are no array, nor are the phases of outputs."""
-    n, w, x = 8, normal(1, (4, 4, 1, 16)), normal(2, (8, 2, 8, 8, 16))
-    options = {"dimension_numbers": NHWC, "feature_group_count": 16}
+@pytest.mark.parametrize(
+    "channels, spread, arrays", [(2, (1, 1), 2), (2, (2, 2), 8), (1, (1, 1), 1)]
+)
+def test_few_channels_are_shifted_and_not_their_products_with_all_taps(channels, spread, arrays):
+    """Grouped and transposed: the products of 16 taps are no array, nor are the phases of outputs.
+
+    Depthwise: not even the input is padded."""
+    n, w, x = 8, normal(1, (4, 4, channels, 16)), normal(2, (8, 2, 8, 8, 16))
+    options = {"dimension_numbers": NHWC, "feature_group_count": 16 // channels}
     direction = directions.low_rank()
     frame = direction.frame(jax.random.key(0), n, w)
 
@@ -682,9 +694,46 @@ def test_few_channels_are_shifted_and_not_their_products_with_all_taps(spread):
         return evaluate(lambda w: convolution(w, x), w, direction.draw(frame, i, w), 0.1)
 
     run = jax.vmap(evaluation)
-    assert largest(run, jnp.arange(n), x) <= 2 * spread[0] * spread[1] * x.size
+    assert largest(run, jnp.arange(n), x) <= arrays * x.size
     expected = convolution(w + 0.1 * direction.draw(frame, 3, w).dense(), x[3])
     np.testing.assert_allclose(jax.jit(run)(jnp.arange(n), x)[3], expected, rtol=1e-4, atol=1e-4)
+
+
+IMAGES = {"dimension_numbers": NHWC, "padding": "SAME", "window_strides": (1, 1)}
+DIFFERENTIATED = {
+    "convolution": (
+        lambda w, x: lax.conv_general_dilated(x, w, **IMAGES), (3, 3, 4, 6), (2, 5, 5, 4)
+    ),
+    "depthwise": (
+        lambda w, x: lax.conv_general_dilated(x, w, **IMAGES, feature_group_count=4),
+        (3, 3, 1, 4),
+        (2, 5, 5, 4),
+    ),
+    "experts": (lambda w, x: lax.ragged_dot(x, w, jnp.array([2, 0, 3])), (3, 4, 5), (7, 4)),
+    "heads": (lambda w, x: jnp.einsum("bhi,hij->bhj", x, w), (2, 4, 5), (9, 2, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_a_rule_has_the_derivatives_of_its_function(name):
+    """In both modes, for one direction and for several."""
+    fun, shape, inputs = DIFFERENTIATED[name]
+    w, xs, n = normal(1, shape), normal(2, (3, *inputs)), 3
+    direction = directions.low_rank()
+    frame = direction.frame(jax.random.key(0), n, w)
+
+    def implicitly(i, x):
+        return evaluate(lambda w: jnp.sum(jnp.sin(fun(w, x))), w, direction.draw(frame, i, w), 0.1)
+
+    def expected(i, x):
+        return jnp.sum(jnp.sin(fun(w + 0.1 * direction.draw(frame, i, w).dense(), x)))
+
+    own = [jax.grad(expected, 1)(i, x) for i, x in enumerate(xs)]
+    np.testing.assert_allclose(jax.grad(implicitly, 1)(2, xs[2]), own[2], rtol=1e-4, atol=1e-5)
+    many = jax.grad(lambda xs: jnp.sum(jax.vmap(implicitly)(jnp.arange(n), xs)))(xs)
+    np.testing.assert_allclose(many, jnp.stack(own), rtol=1e-4, atol=1e-5)
+    forwards = jax.jvp(lambda x: implicitly(2, x), (xs[2],), (xs[1],))[1]
+    np.testing.assert_allclose(forwards, jnp.vdot(own[2], xs[1]), rtol=1e-4)
 
 
 def test_a_number_of_each_direction_waits_for_the_product():

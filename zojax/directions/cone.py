@@ -29,9 +29,6 @@ def cone(angle: float = 1.35, decay: float = 0.95, direction: Direction | None =
       decay: beta.
       direction: of z; `directions.rademacher()` by default, whose length is exactly :math:`\sqrt d`.
 
-    Returns:
-      An `Adaptive` direction.
-
     References:
       Behric et al., `ConMeZO <https://arxiv.org/abs/2511.02757>`_, 2025.
 

@@ -19,9 +19,6 @@ def coordinate() -> Direction:
     finite difference (Kiefer and Wolfowitz). With q < d it takes q random coordinates, times d / q, and the
     variance has trace :math:`(d/q - 1)\|g\|^2`. No permutation is stored, so d may be as large as 2^32 - 1.
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: if a step asks for more than d directions.
 

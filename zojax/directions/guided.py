@@ -40,9 +40,6 @@ def guided(history: int = 10, alpha: float = 0.5) -> Adaptive:
       history: k, the number of estimates.
       alpha: in (0, 1], the share of the full space.
 
-    Returns:
-      An `Adaptive` direction.
-
     References:
       Maheswaranathan et al., `Guided evolutionary strategies <https://arxiv.org/abs/1806.10230>`_, 2019.
 

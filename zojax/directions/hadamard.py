@@ -26,9 +26,6 @@ def hadamard() -> Direction:
     :math:`(d'/q - 1) \frac{d - 1}{d' - 1} \|g\|^2`, which is :math:`(d/q - 1)\|g\|^2` for d = d'. The
     gradient of q = d' is exact for every d. Nothing is stored; entries are signs, as in `rademacher`.
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: if a step asks for more than d' directions.
 

@@ -65,9 +65,6 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
       refresh: steps between looks.
       vectors: the direction of all other leaves; `normal()` by default.
 
-    Returns:
-      An `Adaptive` direction.
-
     Raises:
       TypeError, ValueError: counts that are not positive.
 

@@ -33,9 +33,6 @@ def layers(density: float, layer_of: LayerOf | None = None) -> Direction:
       layer_of: `layer_of(path, leaf)` numbers layers from 0: an int for the leaf, or an int array of the
         length of its first axis, for stacked layers. By default each leaf is a layer.
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: a density outside (0, 1], or an array of another length.
 
@@ -66,9 +63,6 @@ def layers_in_turn(layer_of: LayerOf | None = None) -> Adaptive:
 
     Args:
       layer_of: as in `layers`; layers of one number form a block.
-
-    Returns:
-      An `Adaptive` direction.
 
     >>> import jax.numpy as jnp, zojax
     >>> tx = zojax.zo_sgd(0.1, zojax.estimator(zojax.directions.layers_in_turn()))

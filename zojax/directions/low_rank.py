@@ -13,6 +13,7 @@ from zojax._checks import require_count, require_kind
 from zojax._contract import contract
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
+from zojax._sharding import replicated
 from zojax._trees import PyTree
 from zojax.directions.rademacher import rademacher
 
@@ -35,17 +36,14 @@ def low_rank(
     A slice of leading axes keeps the form.
 
     A step gets cheaper, not more accurate. x @ (W + mu Z) is x @ W, shared by all directions, plus two thin
-    products. Noise costs r (m + n) instead of m n. The sum over directions is one matrix product for each
-    leaf. The variance has trace :math:`[mn - 1 + 2(r-1)/r]\|g\|^2` with sign factors, and
+    products. Noise costs r (m + n) instead of m n. The sum over more than 16 terms is one matrix product
+    for each leaf. The variance has trace :math:`[mn - 1 + 2(r-1)/r]\|g\|^2` with sign factors, and
     :math:`([(m+2)(n+2) + (r-1)(mn+2)]/r - 1)\|g\|^2` with normal factors.
 
     Args:
       rank: r, at least 1.
       factors: "rademacher" or "normal".
       vectors: the direction of leaves with fewer than two axes; `rademacher()` by default.
-
-    Returns:
-      A `Direction`.
 
     Raises:
       TypeError, ValueError: for a rank other than a positive int, or unknown factors.
@@ -94,7 +92,7 @@ def _draw(rank: int, source, vectors: Direction, frame: PyTree, index, like: PyT
 def _combine(
     draw, vectors: Direction, frame: PyTree, coefficients: jax.Array, like: PyTree
 ) -> PyTree:
-    """One matrix product for each leaf, over directions and rank together."""
+    """One matrix product for each leaf, over directions and rank together; few terms join the update."""
     matrices, rest = _split(like)
     leaves, treedef = jax.tree.flatten(matrices)
 
@@ -112,9 +110,23 @@ def _combine(
     for (a, b), leaf in zip(factors, leaves, strict=True):
         if sums:  # an update may be done with one sum before the next is made
             a = in_turn(a, sums[-1])
+        axis = cut(leaf.shape)
+        a, b = _sharded(a, leaf, slice(axis)), _sharded(b, leaf, slice(axis, None))
         sums.append(_product(a, b).astype(accumulator_dtype(leaf.dtype)))
     rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
     return _merge(like, jax.tree.unflatten(treedef, sums), rest)
+
+
+def _sharded(factor: jax.Array, leaf, axes: slice) -> jax.Array:
+    """The factor, sharded as these axes of the leaf on explicit axes; on automatic ones, whole everywhere.
+
+    There the compiler would draw a part of each factor on each device, and exchange the parts.
+    """
+    if leaf.sharding is None:
+        return replicated(factor)
+    whole = (*leaf.sharding.spec, *[None] * len(leaf.shape))[: len(leaf.shape)]
+    sharding = jax.NamedSharding(leaf.sharding.mesh, jax.P(None, None, *whole[axes]))
+    return jax.sharding.reshard(factor, sharding)
 
 
 def _max_directions(vectors: Direction, like: PyTree) -> int | None:

@@ -28,9 +28,6 @@ def masked(
         leaf's `jax.ShapeDtypeStruct`; or a pytree of the parameters' structure with a bool, or a
         bool array of the leaf's shape, for each leaf (anything for integer and other such leaves).
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: if nothing is selected, or a mask's structure or shape does not fit.
       TypeError: if a predicate returns anything but a bool.

@@ -19,9 +19,6 @@ def orthogonal() -> Direction:
     :math:`(d/q - 1)\|g\|^2`, zero at q = d. A step stores d x q numbers and takes O(d q^2) operations.
     For large d use `hadamard`, which stores nothing.
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: if a step asks for more than d directions.
 

@@ -28,9 +28,6 @@ def separable(rate: float | None = None) -> Adaptive:
     Args:
       rate: eta; :math:`(3 + \ln d) / (5 \sqrt d)` by default.
 
-    Returns:
-      An `Adaptive` direction.
-
     References:
       Wierstra et al., `Natural evolution strategies
       <https://www.jmlr.org/papers/v15/wierstra14a.html>`_, 2014.

@@ -33,9 +33,6 @@ def small_weights(density: float = 0.2, direction: Direction | None = None) -> A
       density: share of each leaf that moves, in (0, 1].
       direction: that is masked; `directions.rademacher()` by default.
 
-    Returns:
-      An `Adaptive` direction.
-
     References:
       Liu et al., `Sparse MeZO <https://arxiv.org/abs/2402.15751>`_, 2024.
 

@@ -27,9 +27,6 @@ def sparse(density: float) -> Direction:
       density: p, in [2^-32, 1], the same in all steps, rounded to a multiple of 2^-32. With p below 1/d
         most steps move no coordinate.
 
-    Returns:
-      A `Direction`.
-
     Raises:
       ValueError: if the density is outside [2^-32, 1].
       TypeError: if it is a schedule, traced, or not a number.
@@ -63,9 +60,8 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
     signs = noise.child_seeds(seed, index, len(leaves))
     # An index that no direction has.
     masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-    scale = math.sqrt(2**32 / threshold)
     drawn = [
-        noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape, scale)
+        noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape)
         for own, mask, leaf in zip(signs, masks, leaves, strict=True)
     ]
     return jax.tree.unflatten(treedef, drawn)
@@ -76,11 +72,15 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
 )
 @dataclass(frozen=True)
 class _Kept:
-    """Signs where the coordinate's hash is below the threshold, zero elsewhere."""
+    """Calibrated signs where the coordinate's hash is below the threshold, zero elsewhere."""
 
     signs: noise.Signs
     mask_seed: noise.Seed
     threshold: int
+
+    @property
+    def scale(self) -> float:
+        return math.sqrt(2**32 / self.threshold)
 
     def rows(self, rows: jax.Array, width: int) -> jax.Array:
         return self.signs.rows(rows, width) * self._mask(*noise.counters(rows, width))
@@ -90,5 +90,7 @@ class _Kept:
 
     def _mask(self, rows, columns):
         word, _ = noise.threefry((self.mask_seed[0], self.mask_seed[1]), rows, columns)
-        # Not `word < threshold`: the threshold may be 2^32, beyond uint32.
-        return (word <= np.uint32(self.threshold - 1)).astype(jnp.float32)
+        # Not `word < threshold`: the threshold may be 2^32, beyond uint32. A choice, no product with the
+        # scale: the compiler would move that to coefficients, and round otherwise on some meshes.
+        kept = word <= np.uint32(self.threshold - 1)
+        return jnp.where(kept, np.float32(self.scale), np.float32(0))

@@ -76,9 +76,6 @@ def subspace(
       transform: T, a function of M, such as `newton_schulz`.
       vectors: the direction of leaves with fewer than two axes; `normal()` by default.
 
-    Returns:
-      An `Adaptive` direction.
-
     Raises:
       TypeError, ValueError: counts that are not positive, unknown sides or bases.
 

@@ -21,11 +21,12 @@ from zojax.implicit import rules as rules  # registers the rules of JAX's primit
 from zojax.implicit._explain import explain, strict_context
 from zojax.implicit._inputs import Inputs, Read
 from zojax.implicit._perturbed import Part, Perturbed
+from zojax.implicit._program import held_bytes, require_noise, run, traced
 from zojax.implicit._registry import Rule, rule
 from zojax.implicit._report import Event, Leaf, Report
 from zojax.implicit._rounding import settled_update
 from zojax.implicit._view import View, view
-from zojax.implicit._walk import Context, held_bytes, require_noise, run, traced
+from zojax.implicit._walk import Context
 
 __all__ = [
     "Context",

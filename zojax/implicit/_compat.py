@@ -22,9 +22,9 @@ def inner_jaxpr(eqn: JaxprEqn) -> tuple[Any, Sequence]:
     return open_jaxpr(next(params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params))
 
 
-def operand_type(eqn: JaxprEqn) -> jax.core.ShapedArray:
-    """Shape and dtype of the first operand."""
-    return cast(jax.core.ShapedArray, eqn.invars[0].aval)
+def operand_type(eqn: JaxprEqn, index: int = 0) -> jax.core.ShapedArray:
+    """Shape and dtype of an operand."""
+    return cast(jax.core.ShapedArray, eqn.invars[index].aval)
 
 
 def output_type(eqn: JaxprEqn) -> jax.core.ShapedArray:

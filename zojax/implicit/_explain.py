@@ -13,8 +13,9 @@ from zojax.implicit import _compat, _registry
 from zojax.implicit._budget import Budget
 from zojax.implicit._inputs import Inputs
 from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._program import held_bytes, require_noise, run
 from zojax.implicit._report import Event, Leaf, Report
-from zojax.implicit._walk import Context, held_bytes, require_noise, run
+from zojax.implicit._walk import Context
 
 
 def explain(

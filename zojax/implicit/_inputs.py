@@ -18,8 +18,10 @@ from jax.extend.core import JaxprEqn
 from zojax._contract import contract
 from zojax._trees import PyTree
 from zojax.implicit import _compat
+from zojax.implicit._materialise import materialise
 from zojax.implicit._perturbed import Perturbed
-from zojax.implicit._walk import Context, run
+from zojax.implicit._program import run
+from zojax.implicit._walk import Context
 from zojax.implicit.rules.products import name_axes
 from zojax.noise import LowRankNoise
 
@@ -104,7 +106,7 @@ class _Reader(Context):
         if not isinstance(x, Perturbed):
             return x
         without = tuple(None if f is None else lax.stop_gradient(f)[..., :0] for f in x.factors)
-        return x.replace(factors=without).materialise()
+        return materialise(x.replace(factors=without))
 
     def waiting(self, x: Perturbed, beside: Sequence) -> Perturbed:
         del beside

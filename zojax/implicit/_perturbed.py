@@ -8,14 +8,12 @@ form, and `Perturbed.viewed` returns None for it.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
-from jax.sharding import PartitionSpec
 
 from zojax import _barriers
 from zojax import noise as noises
@@ -225,66 +223,6 @@ class Perturbed:
         inner = Multiplier(tuple(axes.index(a) for a in multiplier.axes), multiplier.values)
         return inner.over(len(axes) + 1)
 
-    def unstacked(self) -> tuple[tuple, Callable[[tuple], "Perturbed"]]:
-        """Arrays to slice along the first axis, and a function from their slices to a slice of this."""
-        side = self.sides[0]
-        factor = self.factors[side]
-        rows = factor if isinstance(factor, Range) and side == 0 else None
-        factor = noises.as_array(factor) if rows is None else lax.iota(jnp.uint32, rows.shape[0])
-        stacked = {i: m.values for i, m in enumerate(self.multipliers) if 0 in m.axes}
-
-        def rebuild(slices: tuple) -> "Perturbed":
-            base, sliced, whole, values = slices
-            sliced = sliced if rows is None else rows[sliced]
-            factors = (sliced, self.factors[1]) if side == 0 else (self.factors[0], sliced)
-            multipliers = tuple(
-                Multiplier(tuple(a - 1 for a in m.axes if a), values.get(i, m.values))
-                for i, m in enumerate(self.multipliers)
-            )
-            return self.replace(
-                base=base,
-                sides=self.sides[1:],
-                factors=factors,
-                whole=whole,
-                multipliers=multipliers,
-                held_by=None,
-                first=None,
-            )
-
-        return (self.base, factor, self.whole, stacked), rebuild
-
-    def sharded(self, spec: PartitionSpec) -> tuple[dict, dict, Callable[[dict], "Perturbed"]]:
-        """Arrays, their shardings, and a function from their shards to the shard of this."""
-        axes = (*spec, *[None] * (len(self.shape) - len(spec)))
-        hidden = [None] * (self.join.hidden if self.join else 0)
-        join, treedef = jax.tree.flatten(self.join)
-        arrays = {"base": self.base, "scale": self.scale, "join": join}
-        specs = {"base": spec, "scale": PartitionSpec(), "join": PartitionSpec()}
-        if self.whole is not None:
-            arrays["whole"], specs["whole"] = self.whole, spec
-        for i, m in enumerate(self.multipliers):
-            arrays[f"multiplier{i}"] = m.values
-            specs[f"multiplier{i}"] = PartitionSpec(*(axes[a] for a in m.axes))
-        for side, factor in enumerate(self.factors):
-            of_side = [axes[a] for a in self.axes(side)]
-            if isinstance(factor, Range) and (side == 0 or any(of_side)):
-                factor = factor.array()
-            if isinstance(factor, jax.Array):
-                arrays[f"factor{side}"] = factor
-                specs[f"factor{side}"] = PartitionSpec(*of_side, *hidden)
-
-        def rebuild(shards: dict) -> "Perturbed":
-            factors = tuple(shards.get(f"factor{s}", self.factors[s]) for s in (0, 1))
-            kept = {k: shards[k] for k in ("base", "scale", "whole") if k in shards}
-            join = jax.tree.unflatten(treedef, shards["join"])
-            multipliers = tuple(
-                Multiplier(m.axes, shards[f"multiplier{i}"]) for i, m in enumerate(self.multipliers)
-            )
-            kept |= {"multipliers": multipliers, "first": None}
-            return self.replace(join=join, factors=factors, **kept)
-
-        return arrays, specs, rebuild
-
     def after(self, array: jax.Array) -> "Perturbed":
         """The same, but its noise waits for `array`."""
         left, right = self.factors
@@ -307,67 +245,6 @@ class Perturbed:
         join = self.join
         join = dataclasses.replace(join, shared=False) if isinstance(join, Access) else join
         return self.replace(join=join)
-
-    def materialise(self) -> jax.Array:
-        """The array itself, computed in at least float32 and rounded once.
-
-        The left axes come first in the sum, as in the noise, and a transpose follows. XLA folds a transpose
-        of the sum into the product that reads it.
-        """
-        if self.is_long_vector:
-            return self._long_vector()
-        dtype = accumulator_dtype(self.base.dtype)
-        order = self.axes(0) + self.axes(1)
-        noise = self._noise(order, dtype)
-        base = lax.transpose(self.base, order)
-        if self.bits is not None:
-            moved = self._moved(base, noise)
-            return lax.transpose(moved, tuple(np.argsort(order).tolist()))
-        total = base.astype(dtype) + self.scale.astype(dtype) * noise
-        total = lax.square(total) if self.is_squared else total
-        for multiplier in self.multipliers:
-            total *= lax.transpose(multiplier.over(base.ndim).astype(dtype), order)
-        total = total.astype(base.dtype)
-        # XLA's CPU matrix kernels absorb sums but no bit operations. Of a sum they would read three arrays,
-        # base, scale and noise.
-        if not self.is_vector:
-            total = _barriers.waiting(total, self.scale)
-        total = lax.transpose(total, tuple(np.argsort(order).tolist()))
-        return total if self.flat is None else lax.reshape(total, self.shape)
-
-    def _moved(self, base: jax.Array, noise: jax.Array) -> jax.Array:
-        """Integers, each moved by a rounded scale * noise that keeps it in its range."""
-        bits = cast(int, self.bits)
-        moves = jnp.round(self.scale.astype(noise.dtype) * noises.digits_of(noise, bits))
-        entries = noises.entries_of(base, bits)
-        return noises.bytes_of(noises.moved(entries, moves, base.dtype, bits), base.dtype, bits)
-
-    def _noise(self, order: Sequence[int], dtype) -> jax.Array:
-        noise = None
-        if self.join is not None:
-            noise = self.join(*(_cast(f, dtype) for f in self.factors)).astype(dtype)
-        if self.whole is not None:
-            whole = lax.transpose(self.whole, order).astype(dtype)
-            noise = whole if noise is None else whole * noise
-        if noise is None:
-            raise ValueError(f"noise of {self.name} has neither factors nor values.")
-        return _barriers.made_once(noise) if self.is_vector and self.join is not None else noise
-
-    def _long_vector(self) -> jax.Array:
-        dtype = accumulator_dtype(self.base.dtype)
-        noise = self._noise_of_even_length().astype(dtype)
-        total = self.base.astype(dtype) + self.scale.astype(dtype) * noise
-        return _barriers.settle_unless_cheap(total.astype(self.base.dtype))
-
-    def _noise_of_even_length(self) -> jax.Array:
-        """XLA's CPU backend vectorises no long loop of odd length. An odd vector gets one entry more,
-        which `settle` keeps: XLA does not compute entries that a slice drops."""
-        rows, columns = self.factors
-        (n,) = columns.shape
-        join: Any = self.join
-        if n % 2 == 0:
-            return join(rows, columns)
-        return _barriers.settle(join(rows, Range(columns.start, (n + 1,))))[:n]
 
 
 def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -> Perturbed:
@@ -404,9 +281,3 @@ def _apply(part: Part, factor, join: Access | Outer | None):
     if join is not None and join.hidden:
         return jax.vmap(part.apply, -1, -1)(factor)
     return part.apply(factor)
-
-
-def _cast(factor, dtype):
-    """Casts values; row and column numbers stay integers."""
-    is_value = hasattr(factor, "dtype") and jnp.issubdtype(factor.dtype, jnp.floating)
-    return factor.astype(dtype) if is_value else factor

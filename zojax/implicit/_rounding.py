@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from zojax import _barriers
-from zojax._sharding import varying_like
+from zojax._sharding import typed_like, varying_like
 from zojax.implicit import _compat, _registry
 
 _LARGE = 2**12  # entries; a copy of a smaller array costs little
@@ -51,7 +51,7 @@ class _News:
         """The value that later equations read in place of a new one."""
         if var not in self.old:
             return new
-        value = jnp.where(self.ok, new, self.old[var])
+        value = jnp.where(self.ok, new, typed_like(self.old[var], new))
         if jnp.issubdtype(value.dtype, jnp.floating) and value.size >= _LARGE:
             value = _barriers.settle(value)
         self.settled[var] = self.old[var]
@@ -62,7 +62,7 @@ class _News:
         is_literal = isinstance(var, Literal)
         if not is_literal and self.settled.get(var) is old:
             return value
-        return jnp.where(self.ok, value, old)
+        return jnp.where(self.ok, value, typed_like(old, value))
 
 
 def _interpret(jaxpr, consts, args, finite, news):

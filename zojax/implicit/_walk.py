@@ -1,20 +1,19 @@
 """The interpreter: walks through a traced function, some of whose inputs are perturbed."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import JaxprEqn, Literal
 
 from zojax._barriers import stored_once
-from zojax._checks import require_flag
-from zojax._sharding import varying_axes, varying_like
-from zojax._trees import PyTree
+from zojax._sharding import varying_axes
 from zojax.implicit import _compat, _registry
-from zojax.implicit._perturbed import Perturbed, perturb
+from zojax.implicit._materialise import materialise
+from zojax.implicit._perturbed import Perturbed
 
 HELD_BYTES = 2**26  # of weights that a loop holds by default: copying them costs little memory
 
@@ -55,6 +54,7 @@ class Context:
     held_bytes: float = HELD_BYTES  # of weights that a loop may hold
     begun: int = -1  # the last array made before the current body
     is_body: bool = False  # of a loop or a branch
+    is_low_rank: bool = False  # some noise, so that directions share products
     # id(array) -> (array, kept alive so that the id stays unique; creation order; the stored array from
     # which it derives elementwise; its equation and operands).
     sources: dict[int, tuple] = field(default_factory=dict)
@@ -85,24 +85,27 @@ class Context:
         awaited = self._awaited(x, beside)
         since = self.begun if awaited is None else self._source(awaited, self.begun)[0]
         self.on_materialise(x, eqn, since)
-        array = (x if awaited is None else x.after(awaited)).materialise()
+        array = materialise(x if awaited is None else x.after(awaited))
         if x.is_long_vector:
             self.vectors[id(x)] = x, array
         return array
 
-    def fallback(self, eqn: JaxprEqn, *operands) -> list:
-        """The outputs of `eqn` on materialised operands."""
+    def fallback(self, eqn: JaxprEqn, *operands, beside: Sequence | None = None) -> list:
+        """The outputs of `eqn` on materialised operands; noise waits for arrays `beside`, or for them."""
         arrays: dict[int, jax.Array] = {}  # by identity: both operands of x * x are one array
         for x in operands:
             if id(x) not in arrays:
-                arrays[id(x)] = self.plain(x, eqn, beside=operands)
+                arrays[id(x)] = self.plain(x, eqn, beside=beside or operands)
         return _compat.bind(eqn, *(arrays[id(x)] for x in operands))
 
-    def stored(self, array: jax.Array) -> jax.Array:
-        """`array`, for two products. XLA would repeat its arithmetic for each and store both results."""
+    def stored(self, array: jax.Array, order: Sequence[int] | None = None) -> jax.Array:
+        """`array`, its axes in this order, for two products: without it XLA would repeat cheap arithmetic
+        for each, and store both results."""
         source, eqn = self._source(array)[1], self.origin(array)[0]
         is_elementwise = eqn is not None and _registry.is_elementwise(eqn)
-        if not is_elementwise or not _is_computed(array) or not _is_computed(source):
+        moves = order is not None and [*order] != sorted(order)
+        array = array if order is None else lax.transpose(array, tuple(order))
+        if not (is_elementwise or moves) or not _is_computed(array) or not _is_computed(source):
             return array
         return stored_once(array, source)
 
@@ -219,6 +222,10 @@ class Context:
                 _, *terms = self.sums[id(operands[0])]
                 first, *rest = (_compat.bind(eqn, term)[0] for term in terms)
                 return [sum(rest, first)]
+            if eqn.primitive.name == "dot_general" and self.is_low_rank:
+                # A perturbed weight may read the same activation as a fixed one: an adapter does.
+                pairs = zip(operands, operands[::-1], strict=True)
+                operands = [self.stored(x) if self.is_fixed(other) else x for x, other in pairs]
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
         if not known.flat:
@@ -264,80 +271,3 @@ def _is_flat(x) -> bool:
 def _is_computed(x) -> bool:
     is_array = isinstance(x, jax.core.Tracer) and isinstance(jax.typeof(x), jax.core.ShapedArray)
     return is_array and x.size > 0 and jnp.issubdtype(x.dtype, jnp.floating)  # and no reference
-
-
-def held_bytes(hold_in_loops: bool | None) -> float:
-    """The bytes of weights that a loop may hold; see `zojax.implicit.evaluate`."""
-    if hold_in_loops is None:
-        return HELD_BYTES
-    require_flag("hold_in_loops", hold_in_loops)
-    return math.inf if hold_in_loops else 0
-
-
-def require_noise(noise: PyTree) -> None:
-    """Raises TypeError unless all leaves are noise objects."""
-
-    def is_noise(z):
-        return hasattr(z, "dense")
-
-    for z in jax.tree.leaves(noise, is_leaf=is_noise):
-        if not is_noise(z):
-            hint = "; did you forget to call the direction?" if callable(z) else "."
-            raise TypeError(
-                "noise must be a direction (of explain) or a tree of zojax.noise objects, "
-                f"got a {type(z).__name__}{hint}"
-            )
-
-
-class Traced(NamedTuple):
-    """A function, traced at its parameters.
-
-    Attributes:
-      closed: the program, of the perturbed leaves.
-      fill: gives the outputs their structure.
-      perturbed: `perturbed(noise, scale)`, the leaves at a point.
-    """
-
-    closed: Any
-    fill: Callable[[list], Any]
-    perturbed: Callable[[PyTree, Any], list[Perturbed]]
-
-    def at(self, context: Context, noise: PyTree, scale) -> Any:
-        """The value at one point."""
-        perturbed = self.perturbed(noise, scale)
-        for x in perturbed:
-            context.on_perturbed(x)
-            context.fixed[id(x.base)] = x.base
-        outs = context.interpret(self.closed.jaxpr, self.closed.consts, perturbed)
-        return self.fill([context.plain(x, None) for x in outs])
-
-
-def run(context: Context, fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs):
-    """fun(params + scale * noise, *args, **kwargs) under `context`."""
-    return traced(fun, params, noise, scale, args, kwargs).at(context, noise, scale)
-
-
-def traced(fun: Callable, params: PyTree, noise: PyTree, scale, args, kwargs) -> Traced:
-    """The program of fun(params, *args, **kwargs), of the leaves that have noise."""
-    treedef: Any  # mypy knows no methods of it
-    paths, treedef = jax.tree_util.tree_flatten_with_path(params)
-    leaves = [leaf for _, leaf in paths]
-    chosen = [i for i, z in enumerate(treedef.flatten_up_to(noise)) if z is not None]
-    # Under shard_map, a perturbed leaf varies over the same mesh axes as its noise, for the trace too.
-    bases = [varying_like(jnp.asarray(leaves[i]), (noise, scale)) for i in chosen]
-
-    def evaluation(arrays):
-        """All other leaves are captured, and stay static if they were."""
-        filled = list(leaves)
-        for i, array in zip(chosen, arrays, strict=True):
-            filled[i] = array
-        return fun(treedef.unflatten(filled), *args, **kwargs)
-
-    def perturbed(noise, scale):
-        noises, scale = treedef.flatten_up_to(noise), jnp.asarray(scale)
-        return [
-            perturb(f"params{jax.tree_util.keystr(paths[i][0])}", base, scale, noises[i])
-            for base, i in zip(bases, chosen, strict=True)
-        ]
-
-    return Traced(*_compat.trace(evaluation, bases), perturbed)

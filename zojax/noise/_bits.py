@@ -15,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from zojax._barriers import zero_from
+from zojax._sharding import has_explicit_axes
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _WEYL = np.uint32(0x9E3779B9)
@@ -92,11 +95,23 @@ def row_keys(seed, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mix((a, b), rows), mix((b, a), rows)
 
 
+def column_numbers(rows: jax.Array, columns: int) -> jax.Array:
+    """Column numbers of whole rows, of shape rows.shape + (columns,). `rows` has one uint32 for each.
+
+    A loop would store the Weyl step of `mix`, for a vector or on a mesh with explicit axes. So the numbers
+    wait for `rows` there.
+    """
+    numbers = lax.iota(jnp.uint32, columns)
+    if not rows.ndim or has_explicit_axes():
+        numbers = lax.add(numbers, zero_from(rows))
+    return lax.broadcast_in_dim(numbers, rows.shape + (columns,), (rows.ndim,))
+
+
 def counters(rows: jax.Array, columns: int) -> tuple[jax.Array, jax.Array]:
     """Row and column numbers of whole rows, each of shape rows.shape + (columns,)."""
     shape = rows.shape + (columns,)
-    column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
-    return lax.broadcast_in_dim(rows, shape, tuple(range(rows.ndim))), column
+    row = lax.broadcast_in_dim(rows, shape, tuple(range(rows.ndim)))
+    return row, column_numbers(rows, columns)
 
 
 def random_sign(word: jax.Array) -> jax.Array:

@@ -4,14 +4,15 @@ A byte holds one entry of 8 bits, or two of 4 bits: the digits of a number to ba
 digits are one number to the same base.
 """
 
+import math
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.noise._bits import scramble, standard_normal, uniform
+from zojax.noise._bits import random_sign, scramble
 from zojax.noise._objects import Wrapped, row_noise
 from zojax.noise._seeds import Seed
 from zojax.noise._sources import Words
@@ -19,7 +20,7 @@ from zojax.noise._sources import Words
 _LARGEST = {4: 7, 8: 127}  # a move that keeps the digits of a byte apart
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed", "sigma"], meta_fields=["bits"])
+@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=["sigma", "bits"])
 @dataclass(frozen=True)
 class Moves(Words):
     """sigma times standard normals, stochastically rounded to whole numbers: floor(sigma z + u).
@@ -28,50 +29,65 @@ class Moves(Words):
     its upper half. Moves are at most 7 or 127.
     """
 
-    sigma: jax.Array | float
+    sigma: float
     bits: int
 
-    def value(self, word: jax.Array) -> jax.Array:  # type: ignore[override]  # sigma is data
-        digits = [word] if self.bits == 8 else [word, scramble(word ^ np.uint32(0x5BD1E995))]
-        most = _LARGEST[self.bits]
-        moves = [
-            jnp.clip(
-                jnp.floor(self.sigma * standard_normal(w) + uniform(scramble(w + np.uint32(1)))),
-                -most,
-                most,
-            )
-            for w in digits
-        ]
+    def value(self, word: jax.Array) -> jax.Array:  # type: ignore[override]  # it reads sigma
+        words = [word] if self.bits == 8 else [word, scramble(word ^ np.uint32(0x5BD1E995))]
+        moves = [self._move(w) for w in words]
         return moves[0] if self.bits == 8 else moves[0] + 16 * moves[1]
 
+    def _move(self, word: jax.Array) -> jax.Array:
+        """The highest bit is the sign. The size is the number of bounds above the other 31 bits."""
+        sign, rest = random_sign(word), word & np.uint32(2**31 - 1)
+        bounds = _bounds(self.sigma, _LARGEST[self.bits])
+        return sum((jnp.where(rest < b, sign, 0) for b in bounds), jnp.zeros_like(sign))
 
-def digits_of(moves: jax.Array, bits: int) -> jax.Array:
-    """The moves of the entries of each byte, on a new first axis."""
+
+@lru_cache
+def _bounds(sigma: float, most: int) -> list[np.uint32]:
+    """2^31 times the probabilities that a move has size 1 or more, 2 or more, and so on up to `most`."""
+
+    def above(t: float) -> float:  # the integral of P(sigma z > s) over s from t on
+        x = t / sigma
+        density = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return sigma * density - t * math.erfc(x / math.sqrt(2)) / 2
+
+    shares = [2 * (above(k - 1) - above(k)) for k in range(1, most + 1)] if sigma else []
+    return [np.uint32(n) for n in (round(2**31 * share) for share in shares) if n]
+
+
+# Halves of bytes are lists of arrays: XLA would make the noise of a stacked array again for each half.
+
+
+def digits_of(moves: jax.Array, bits: int) -> list[jax.Array]:
+    """The moves of the entries of each byte, the lower half first."""
     if bits == 8:
-        return moves[None]
+        return [moves]
     upper = jnp.round(moves / 16)
-    return jnp.stack([moves - 16 * upper, upper])
+    return [moves - 16 * upper, upper]
 
 
-def entries_of(array: jax.Array, bits: int) -> jax.Array:
-    """The entries of each byte as float32, on a new first axis."""
+def entries_of(array: jax.Array, bits: int) -> list[jax.Array]:
+    """The entries of each byte as float32, the lower half first."""
     parts = [array] if bits == 8 else [array & np.uint8(15), array >> np.uint8(4)]
-    return jnp.stack(parts).astype(jnp.float32)
+    return [part.astype(jnp.float32) for part in parts]
 
 
-def bytes_of(entries: jax.Array, dtype, bits: int) -> jax.Array:
+def bytes_of(entries: list[jax.Array], dtype) -> jax.Array:
     """The inverse of `entries_of`."""
-    if bits == 8:
-        return entries[0].astype(jnp.int32).astype(dtype)
-    lower, upper = entries.astype(jnp.int32).astype(dtype)
-    return lower | upper << np.uint8(4)
+    whole = [part.astype(jnp.int32).astype(dtype) for part in entries]
+    return whole[0] if len(whole) == 1 else whole[0] | whole[1] << np.uint8(4)
 
 
-def moved(entries: jax.Array, moves: jax.Array, dtype, bits: int) -> jax.Array:
+def moved(entries: list[jax.Array], moves: list[jax.Array], dtype) -> list[jax.Array]:
     """Entries plus moves; an entry that would leave its range stays."""
-    least, most = (0, 15) if bits == 4 else (jnp.iinfo(dtype).min, jnp.iinfo(dtype).max)
-    total = entries + moves
-    return jnp.where((total >= least) & (total <= most), total, entries)
+    least, most = (0, 15) if len(entries) == 2 else (jnp.iinfo(dtype).min, jnp.iinfo(dtype).max)
+    totals = [part + by for part, by in zip(entries, moves, strict=True)]
+    return [
+        jnp.where((total >= least) & (total <= most), total, part)
+        for total, part in zip(totals, entries, strict=True)
+    ]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["noise"], meta_fields=["bits"])
@@ -82,7 +98,7 @@ class LatticeNoise(Wrapped):
     bits: int
 
 
-def lattice_noise(leaf: jax.Array, seed: Seed, sigma: jax.Array | float) -> LatticeNoise:
+def lattice_noise(leaf: jax.Array, seed: Seed, sigma: float) -> LatticeNoise:
     """Moves of a whole leaf: uint8 has two entries of 4 bits in a byte, int8 one of 8 bits.
 
     >>> q = jnp.array([[0x10, 0x7F]], jnp.uint8)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._barriers import made_once, zero_from
+from zojax._barriers import made_once, waiting, zero_from
 from zojax.noise._factored import Access, Factored, Outer, of_values, scaled
 from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._ranges import Range, as_array
@@ -165,12 +165,14 @@ class LowRankNoise:
         return self.left.shape[1:] + self.right.shape[1:]
 
     def dense(self) -> jax.Array:
-        return lax.dot_general(self.left, self.right, (((0,), (0,)), ((), ())))
+        return Outer()(*self._factors())  # a written-out sum has the same bits on every mesh
 
     def factored(self) -> Factored:
         sides = (0,) * (self.left.ndim - 1) + (1,) * (self.right.ndim - 1)
-        factors = jnp.moveaxis(self.left, 0, -1), jnp.moveaxis(self.right, 0, -1)
-        return Factored(sides, factors, Outer(), None)
+        return Factored(sides, self._factors(), Outer(), None)
+
+    def _factors(self) -> tuple[jax.Array, jax.Array]:
+        return jnp.moveaxis(self.left, 0, -1), jnp.moveaxis(self.right, 0, -1)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["noise", "first"], meta_fields=[])
@@ -226,21 +228,27 @@ def tie(noise: Any, array: jax.Array) -> Any:
     layers at once, and keeps it. Tied noise stays where it is read.
     """
     zero = zero_from(array)
-    return _of_rows(lambda z: dataclasses.replace(z, row=z.row ^ zero), noise)
+
+    def tied(z):
+        if isinstance(z, LowRankNoise):
+            return dataclasses.replace(z, left=waiting(z.left, array))
+        return dataclasses.replace(z, row=z.row ^ zero)
+
+    return _of_leaves(tied, (RowNoise, LowRankNoise), noise)
 
 
 def share(noise: Any) -> Any:
     """The same tree of noise, for several readers at once: one of them makes the values for all."""
-    return _of_rows(lambda z: dataclasses.replace(z, shared=True), noise)
+    return _of_leaves(lambda z: dataclasses.replace(z, shared=True), RowNoise, noise)
 
 
-def _of_rows(change: Callable[[RowNoise], RowNoise], noise: Any) -> Any:
-    """`change` applied to each `RowNoise` of a tree, also inside other noise objects."""
+def _of_leaves(change: Callable, kinds: type | tuple[type, ...], noise: Any) -> Any:
+    """`change` applied to each noise of these kinds in a tree, also inside other noise objects."""
 
-    def is_row_noise(z):
-        return isinstance(z, RowNoise)
+    def is_changed(z):
+        return isinstance(z, kinds)
 
-    return jax.tree.map(lambda z: change(z) if is_row_noise(z) else z, noise, is_leaf=is_row_noise)
+    return jax.tree.map(lambda z: change(z) if is_changed(z) else z, noise, is_leaf=is_changed)
 
 
 def of_even_length(noise: Noise) -> Noise:

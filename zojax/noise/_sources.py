@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zojax._barriers import zero_from
 from zojax.noise._bits import (
+    column_numbers,
     counters,
     mix,
     random_sign,
@@ -42,10 +42,8 @@ class Words:
         keys = row_keys(self.seed, rows)
         if start:
             keys = shifted(keys, start)
-        column = lax.broadcasted_iota(jnp.uint32, shape, rows.ndim)
-        if not rows.ndim:  # else a loop would store the Weyl step of `mix`
-            column = column + zero_from(keys[0])
-        return self.value(mix([lax.broadcast_in_dim(k, shape, lead) for k in keys], column))
+        wide = [lax.broadcast_in_dim(k, shape, lead) for k in keys]
+        return self.value(mix(wide, column_numbers(keys[0], count)))
 
     def columns(self, rows: jax.Array, columns: jax.Array, width: int) -> jax.Array:
         del width

@@ -13,7 +13,9 @@ from jax import lax
 from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from zojax.implicit import _compat, _registry
+from zojax.implicit._materialise import materialise
 from zojax.implicit._perturbed import Loop, Perturbed
+from zojax.implicit._pieces import shards_of, slices_of
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context, Known
 
@@ -78,7 +80,7 @@ def scan(context: Context, eqn: JaxprEqn, *operands) -> list:
     init = [context.plain(x, eqn) for x in init]
     xs = [_vectors_at_once(context, eqn, x, init) for x in xs]
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
-    stacks = [x.unstacked() if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
+    stacks = [slices_of(x) if isinstance(x, Perturbed) else (x, lambda s: s) for x in xs]
     for x in xs:
         context.kept(x, eqn)
 
@@ -108,7 +110,7 @@ def _vectors_at_once(context: Context, eqn: JaxprEqn, x, beside):
     if not is_stack or jax.default_backend() != "gpu":
         return x
     context.kept(x, eqn)
-    return context.waiting(x, beside).materialise()
+    return materialise(context.waiting(x, beside))
 
 
 def _constants(context: Context, eqn: JaxprEqn, consts: Sequence, beside: Sequence) -> list:
@@ -170,7 +172,7 @@ def shard_map(context: Context, eqn: JaxprEqn, *operands) -> list:
     p = eqn.params
     jaxpr, literals = _compat.open_jaxpr(p["jaxpr"])
     parts = [
-        x.sharded(spec) if isinstance(x, Perturbed) else (x, spec, lambda x: x)
+        shards_of(x, spec) if isinstance(x, Perturbed) else (x, spec, lambda x: x)
         for x, spec in zip(operands, p["in_specs"], strict=True)
     ]
     arrays, specs, rebuild = zip(*parts, strict=True)

@@ -52,41 +52,62 @@ def convert(context: Context, eqn: JaxprEqn, operand: Perturbed) -> list:
 @rule("neg", elementwise=True, deferred=True)
 def multiply(context: Context, eqn: JaxprEqn, *operands) -> list:
     """-w, w * s and w / s, for a number s or for numbers along some axes of low-rank w; w * w."""
-    inverts = eqn.primitive.name == "div"
-    if len(operands) == 2 and operands[0] is operands[1] and not inverts:
-        return square(context, eqn, operands[0])
-    w = _matrix(eqn, operands[:1] if inverts else operands)
+    is_quotient = eqn.primitive.name == "div"
+    if len(operands) == 2 and operands[0] is operands[1]:
+        return (
+            context.fallback(eqn, *operands) if is_quotient else square(context, eqn, operands[0])
+        )
+    w = _matrix(eqn, operands[:1] if is_quotient else operands)
     if w is None:
         scaled = _dequantised(context, eqn, *operands) if len(operands) == 2 else None
         return context.fallback(eqn, *operands) if scaled is None else [scaled]
     operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
-    others = [x for x in operands if x is not w]
-    axes = [a for x in others for a in _varying(context, x)]
-    is_perturbed = any(isinstance(x, Perturbed) for x in others)
-    if axes and _takes_masks(w) and context.is_fixed(*others) and w.side_of(axes) is None:
+    s = next((x for x in operands if x is not w), None)  # none for -w
+    axes = _varying(context, s)
+    is_fixed = s is None or context.is_fixed(s)
+    if axes and is_fixed and _takes_masks(w) and w.side_of(axes) is None:
         context.kept(w, eqn)
-        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
-        values = others[0].astype(accumulator_dtype(w.base.dtype))
-        return [w.masked(1 / values if inverts else values, base)]
+        return [w.masked(_factor(eqn, w, s), _base(eqn, w, operands))]
     waits = w.is_low_rank or w.is_masked or w.is_squared
-    if is_perturbed or (axes and not (waits and len(axes) < _rank(w))):
+    if isinstance(s, Perturbed) or (axes and not (waits and len(axes) < _rank(w))):
         return context.fallback(eqn, *operands)
     context.kept(w, eqn)
-    own = waits and bool(others) and not context.is_fixed(*others)  # by each direction
-    if axes or w.is_squared or own:
-        dtype = accumulator_dtype(w.base.dtype)
-        values = _along(others[0], axes).astype(dtype) if others else -jnp.ones((), dtype)
-        scaled = w.times(Multiplier(tuple(axes), 1 / values if inverts else values))
-        # Numbers that all directions share go into the base, with the user's rounding.
-        is_shared = not (w.is_squared or w.multipliers) and context.is_fixed(others[0])
-        folded = scaled.folded() if is_shared else None
-        if folded is None:
-            return [scaled]
-        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
-        return [folded.replace(base=base)]
-    (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+    if axes or w.is_squared or (waits and not is_fixed):
+        return [_times_along(eqn, w, operands, s, axes, is_fixed)]
     scales = (w.scale if x is w else _along(x, ()).astype(w.scale.dtype) for x in operands)
-    return [w.replace(base=base, scale=getattr(lax, eqn.primitive.name)(*scales))]
+    scale = getattr(lax, eqn.primitive.name)(*scales)
+    return [w.replace(base=_base(eqn, w, operands), scale=scale)]
+
+
+def _times_along(
+    eqn: JaxprEqn,
+    w: Perturbed,
+    operands,
+    s: jax.Array | None,
+    axes: tuple[int, ...],
+    is_fixed: bool,
+) -> Perturbed:
+    """w times numbers along some axes, which wait for the product that reads it."""
+    factor = _factor(eqn, w, None if s is None else _along(s, axes))
+    scaled = w.times(Multiplier(axes, factor))
+    # Numbers that all directions share go into the base, with the user's rounding.
+    is_shared = s is not None and is_fixed and not (w.is_squared or w.multipliers)
+    folded = scaled.folded() if is_shared else None
+    return scaled if folded is None else folded.replace(base=_base(eqn, w, operands))
+
+
+def _factor(eqn: JaxprEqn, w: Perturbed, s: jax.Array | None) -> jax.Array:
+    """What the equation multiplies w by: s, 1 / s or -1."""
+    dtype = accumulator_dtype(w.base.dtype)
+    if s is None:
+        return -jnp.ones((), dtype)
+    return 1 / s.astype(dtype) if eqn.primitive.name == "div" else s.astype(dtype)
+
+
+def _base(eqn: JaxprEqn, w: Perturbed, operands) -> jax.Array:
+    """The equation of the base, beside arrays without noise."""
+    (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
+    return base
 
 
 @rule("square", elementwise=True, product=True, deferred=True)
@@ -106,11 +127,13 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
     """Sums and differences of low-rank weights, and of a weight and an array."""
     w = _matrix(eqn, operands)
     others = [x for x in operands if x is not w]
+    is_difference = eqn.primitive.name == "sub"
+    if is_difference and not others:
+        return context.fallback(eqn, *operands)  # w - w is 0
     if w is not None and w.is_masked and others and context.is_fixed(*others):
         context.kept(w, eqn)
-        (base,) = _compat.bind(eqn, *(w.base if x is w else x for x in operands))
-        is_negated = eqn.primitive.name == "sub" and w is operands[1]
-        return [w.replace(base=base, scale=-w.scale if is_negated else w.scale)]
+        scale = -w.scale if is_difference and w is operands[1] else w.scale
+        return [w.replace(base=_base(eqn, w, operands), scale=scale)]
     if w is None or not w.is_low_rank or w.is_activation:
         return context.fallback(eqn, *operands)
     operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
@@ -126,7 +149,7 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
             base, term = jnp.zeros_like(x), term_along(values, w.shape, w.sides)
         if isinstance(x, Perturbed) and term is None:
             return context.fallback(eqn, *operands)
-        is_subtracted = eqn.primitive.name == "sub" and x is operands[1]
+        is_subtracted = is_difference and x is operands[1]
         bases.append(base)
         terms += [] if term is None else [term.negated() if is_subtracted else term]
     context.kept(w, eqn)
@@ -145,7 +168,7 @@ def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
     others = [x for x in cases if x is not w]
     if side is None and _takes_masks(w) and context.is_fixed(which, *others):
         context.kept(w, eqn)
-        (base,) = _compat.bind(eqn, which, *(w.base if x is w else x for x in cases))
+        base = _base(eqn, w, (which, *cases))
         chosen = [which == i for i, x in enumerate(cases) if x is w]
         return [w.masked(sum(chosen).astype(accumulator_dtype(w.base.dtype)), base)]
     if side is None:
@@ -215,7 +238,7 @@ def _dequantised(context: Context, eqn: JaxprEqn, *operands) -> Perturbed | None
         return None
     if _takes_masks(s) and not s.is_vector and context.is_fixed(q):  # scales of groups
         context.kept(s, eqn)
-        (base,) = _compat.bind(eqn, *(s.base if x is s else x for x in operands))
+        base = _base(eqn, s, operands)
         return _broadcast(s, shape).masked(q.astype(accumulator_dtype(base.dtype)), base)
     values = _along(context.plain(s, eqn), axes).astype(accumulator_dtype(q.dtype))
     sides = tuple(int(a in axes) for a in range(len(shape)))

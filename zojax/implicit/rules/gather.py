@@ -11,12 +11,13 @@ from zojax.noise import Access
 
 
 def _fills_rows(eqn: JaxprEqn, operand: Perturbed) -> bool:
-    """A gather with a fill value: no row number stands for "no noise" outside the bounds, and no
-    multiplier for the fill value."""
+    """A gather with a fill value: no row number stands for "no noise" outside the bounds; a square or a
+    multiplier that waits would change the fill value."""
     fill = eqn.params["fill_value"]
     is_nan = fill is None or fill != fill  # NaN plus noise is NaN
     has_numbers = isinstance(operand.join, Access) and operand.whole is None
-    return not is_nan and (has_numbers or bool(operand.multipliers))
+    waits = operand.is_squared or bool(operand.multipliers)
+    return not is_nan and (has_numbers or waits)
 
 
 def _always(eqn: JaxprEqn) -> bool:

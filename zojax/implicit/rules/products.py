@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from zojax._barriers import row_major
+from zojax._barriers import row_major, shared_in_turn, written
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
@@ -36,31 +36,41 @@ def dot_general(context: Context, eqn: JaxprEqn, lhs, rhs) -> list:
     w = _largest_low_rank(lhs, rhs)
     dtype = _compat.output_type(eqn).dtype
     if w is None or not jnp.issubdtype(dtype, jnp.floating):
-        found = context.fallback(eqn, lhs, rhs)
+        # The context knows the operands, not their stored copies: so noise waits for the operands.
+        operands = (x if isinstance(x, Perturbed) else written(x) for x in (lhs, rhs))
+        found = context.fallback(eqn, *operands, beside=(lhs, rhs))
         return [row_major(y) for y in found] if context.is_body else found
     if all(isinstance(x, Perturbed) and x.is_low_rank for x in (lhs, rhs)):
         pair = lhs.folded(), rhs.folded()
         return [_of_two(context, eqn, *pair)] if all(pair) else context.fallback(eqn, lhs, rhs)
     w_is_rhs = w is rhs
-    x = context.stored(context.plain(lhs if w_is_rhs else rhs, eqn))
-    return [_product(context, eqn, w_is_rhs, x, w).astype(dtype)]
+    x = context.plain(lhs if w_is_rhs else rhs, eqn)
+    eqn, order = _batch_first(eqn, 0 if w_is_rhs else 1)
+    return [_product(context, eqn, w_is_rhs, context.stored(x, order), w).astype(dtype)]
+
+
+def _batch_first(eqn: JaxprEqn, side: int) -> tuple[JaxprEqn, list[int]]:
+    """The product after a transpose of one operand to this order of its axes: batch, kept, summed.
+
+    XLA's CPU backend computes in this order. It would transpose the operand for each of two products.
+    """
+    contracting, batch = eqn.params["dimension_numbers"]
+    ndim = _compat.operand_type(eqn, side).ndim
+    if not batch[side]:
+        return eqn, [*range(ndim)]
+    first, last = [*batch[side]], [*contracting[side]]
+    order = [*first, *(a for a in range(ndim) if a not in {*first, *last}), *last]
+    moved = [list(pairs) for pairs in (contracting, batch)]
+    for pairs in moved:
+        pairs[side] = tuple(order.index(a) for a in pairs[side])
+    return eqn.replace(params=eqn.params | {"dimension_numbers": tuple(map(tuple, moved))}), order
 
 
 def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
     """x . w in the dtype of sums."""
     dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
     names, w_names, out = name_axes(eqn, w_is_rhs)
-
-    def dot(x, w):
-        params = eqn.params | {"preferred_element_type": dtype}
-        if w_is_rhs or params["out_sharding"] is not None:
-            return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
-        # x first, as in the product with a factor: the compiler then needs one layout of x.
-        params["dimension_numbers"] = [dims[::-1] for dims in params["dimension_numbers"]]
-        shared = [n for n in out if n in names and n in w_names]
-        order = [*dict.fromkeys([*shared, *(n for n in names if n in out), *out])]
-        return lax.transpose(lax.dot_general(x, w, **params), [order.index(n) for n in out])
-
+    dot = partial(_dot, eqn, w_is_rhs, dtype)
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
     if isinstance(w, Perturbed) and w.is_masked and not _is_large(w, x, eqn):
@@ -72,24 +82,46 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
         x = x if set(along) <= set(out) else _scaled(x, names, values, along)
-    origin, pieces = context.origin(w)
-    axis = origin.params["dimension"] if origin and origin.primitive.name == "concatenate" else None
-    if axis is not None and context.is_fixed(x) and w_names[axis] in out:
+    times = _times_masked if w.is_masked else _times_factors
+    noise = times(x.astype(dtype), names, w, w_names, out, _precision(eqn))
+    pieces = _pieces(context, w, w_names, out) if context.is_fixed(x) else None
+    if pieces is not None:
         # All directions share the products with the pieces, so nobody needs the concatenation.
-        bases = [piece.base if isinstance(piece, Perturbed) else piece for piece in pieces]
-        base = lax.concatenate([dot(x, v) for v in bases], out.index(w_names[axis]))
+        parts, axis = pieces
+        base = lax.concatenate([dot(x, part) for part in parts], axis)
+    elif eqn.params["dimension_numbers"][1][0] and w.base.size <= x.size:
+        base = dot(x, shared_in_turn(w.base, noise))  # it copies x, which the noise needs no longer
     else:
         base = dot(x, w.base)
-    x, precision = x.astype(dtype), _precision(eqn)
-    if w.is_masked:
-        noise = _times_masked(x, names, w, w_names, out, precision)
-    else:
-        noise = _times_factors(x, names, w, w_names, out, precision)
+    if context.is_body:
+        base = row_major(base)
     result = base + noise
     context.sums[id(result)] = result, base, noise
     for values, along in multipliers:
         result = _scaled(result, out, values, along) if set(along) <= set(out) else result
     return result
+
+
+def _dot(eqn: JaxprEqn, w_is_rhs: bool, dtype, x: jax.Array, w: jax.Array) -> jax.Array:
+    """The equation in this dtype, with x first, as in the product with a factor: one layout serves both."""
+    params = eqn.params | {"preferred_element_type": dtype}
+    if w_is_rhs or params["out_sharding"] is not None:
+        return lax.dot_general(*((x, w) if w_is_rhs else (w, x)), **params)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
+    params["dimension_numbers"] = [dims[::-1] for dims in params["dimension_numbers"]]
+    shared = [n for n in out if n in names and n in w_names]
+    order = [*dict.fromkeys([*shared, *(n for n in names if n in out), *out])]
+    return lax.transpose(lax.dot_general(x, w, **params), [order.index(n) for n in out])
+
+
+def _pieces(context: Context, w: Perturbed, w_names, out) -> tuple[list[jax.Array], int] | None:
+    """The bases whose concatenation is the base, and its axis in the product, if that keeps it."""
+    eqn, operands = context.origin(w)
+    if eqn is None or eqn.primitive.name != "concatenate":
+        return None
+    name = w_names[eqn.params["dimension"]]
+    bases = [piece.base if isinstance(piece, Perturbed) else piece for piece in operands]
+    return (bases, out.index(name)) if name in out else None
 
 
 @rule("reduce_sum", deferred=True)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from zojax._barriers import in_turn
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
+from zojax.implicit._batched import with_derivative
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
@@ -113,7 +115,7 @@ def _grouped_dot(x: jax.Array, w: jax.Array, groups: jax.Array, **options) -> ja
         merged = run(lax.collapse(x, 0, 2), w, lax.collapse(groups, 0, 2))
         return merged.reshape(size, -1, w.shape[2]), True
 
-    return run(x, w, groups)
+    return with_derivative(run, partial(_by_blocks, **options))(x, w, groups)
 
 
 def _sorted(x: jax.Array, w: jax.Array, groups: jax.Array, **options) -> jax.Array:
@@ -141,10 +143,10 @@ def _by_blocks(x: jax.Array, w: jax.Array, groups: jax.Array, **options) -> jax.
     first = block * jnp.arange(blocks)
     of_block = jnp.sum(first[:, None] >= ends, 1)
 
-    def product(args):
-        own, group = args
-        return lax.dot(x.at[own].get(mode="fill", fill_value=0), w[group], **options)
+    def product(i, result):
+        own = lax.dynamic_slice_in_dim(row_at, i * block, block)
+        found = lax.dot(x.at[own].get(mode="fill", fill_value=0), w[of_block[i]], **options)
+        return result.at[own].set(found.astype(result.dtype), mode="drop")
 
-    result = lax.map(product, (row_at.reshape(blocks, block), of_block))
-    place = jnp.full(rows, blocks * block).at[order].set(place, unique_indices=True)
-    return lax.collapse(result, 0, 2).at[place].get(mode="fill", fill_value=0)
+    kind = jax.eval_shape(partial(lax.dot, **options), x, w[0])
+    return lax.fori_loop(0, blocks, product, in_turn(jnp.zeros(kind.shape, kind.dtype), x))

@@ -20,7 +20,10 @@ from zojax.noise import Access, Range
 
 @view("transpose", elementwise=True, moves=True, deferred=True)
 def transpose(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
-    permutation = eqn.params["permutation"]
+    return transposed(eqn.params["permutation"], axes)
+
+
+def transposed(permutation: Sequence[int], axes, takes_new=False) -> Part:
     outs = tuple(o for o, a in enumerate(permutation) if a in axes)
     order = [axes.index(permutation[o]) for o in outs]
     if order == sorted(order):
