@@ -240,4 +240,4 @@ OPTIMIZERS = {
     ),
 }
 # These move integers: `tests/optimizers/test_quantised.py` has their laws.
-OF_INTEGERS = {"qes": lambda key: zojax.qes(population=4, horizon=2, key=key)}
+OF_INTEGERS = {"qes": lambda key: zojax.qes(1.0, 0.5, population=4, horizon=2, key=key)}

@@ -79,6 +79,17 @@ def test_the_interpreter_moves_integers_within_their_range(leaf):
     assert_same_bits(found, fun(moved))
 
 
+def test_the_moves_of_a_layer_are_made_once():
+    """A kernel writes the moved bytes. In the kernel that unpacks them, each half would make them again."""
+    q = jnp.asarray(RNG.integers(0, 256, (64, 2, 16)), jnp.uint8)
+    weights = lm.Quantized(q, jnp.ones((64, 2)), None, zero=8)
+    z = weights.replace(integers=noise.lattice_noise(q, noise.make_seed(KEY), 1.0), scales=None)
+    run = jax.jit(lambda w, z: implicit.evaluate(lambda w: w @ jnp.ones(64), w, z, 1.0))
+    text = run.lower(weights, z).compile().as_text()
+    (kernel,) = [k for k in text.split("\n\n") if str(0x5BD1E995) in k]  # of the hash of moves
+    assert "-> u8[64,2," in kernel and "concatenate" not in text
+
+
 def test_products_with_a_number_and_casts_see_moved_integers():
     z = noise.lattice_noise(BYTES, noise.make_seed(KEY), 1.0)
     moved = implicit.evaluate(lambda x: x, BYTES, z, 1.0)
@@ -158,6 +169,18 @@ def test_qes_without_a_value_moves_nothing():
     updates, after = QES.replay(state, PARAMS, jnp.full(MEMBERS, jnp.nan))
     assert not any(jnp.any(u) for u in jax.tree.leaves(updates))
     assert_same_bits(after.inner_state, state.inner_state)
+
+
+@pytest.mark.parametrize("population", [4, 16])
+def test_by_default_a_step_moves_few_integers(population):
+    """About those of half of the members, each a share of 0.8 sigma."""
+    q = jnp.asarray(RNG.integers(0, 256, (1000, 100)), jnp.uint8)
+    tx = zojax.qes(population=population, horizon=1)
+    fun = lambda p: jnp.mean((p["integers"] & 15).astype(jnp.float32))  # noqa: E731
+    updates, _ = tx.update(None, tx.init({"integers": q}), {"integers": q}, value_fn=fun)
+    moved = np.mean(unpacked(q + updates["integers"]) != unpacked(q))
+    most = 0.8e-3 * population
+    assert 0.25 * most < moved < most
 
 
 ERRORS = {

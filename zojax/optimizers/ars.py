@@ -1,27 +1,24 @@
 """ARS = normal x central x top, then sgd."""
 
-from functools import partial
+from typing import Unpack
 
-import jax
 import optax
 
 from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import UpdateKind, estimator
-from zojax._transform import ZerothOrder, zeroth_order
+from zojax._transform import ZerothOrder
+from zojax.optimizers._shared import Sampling, descend, documented
 
 
+@documented
 def ars(
     learning_rate: float | optax.Schedule = 0.02,
     mu: float | optax.Schedule = 0.03,
     num_directions: int = 16,
     num_top: int | None = None,
     direction: Direction | None = None,
-    batch_size: int | None = None,
-    axis_name: str | None = None,
-    update: UpdateKind = "scalars",
-    key: int | jax.Array = 0,
+    **sampling: Unpack[Sampling],
 ) -> ZerothOrder:
     r"""Augmented random search: steps along the best directions, in units of the values' spread.
 
@@ -33,6 +30,9 @@ def ars(
     deviation of their 2 b values. The paper maximises a reward, -L. It also divides observations by their
     running standard deviation, which is part of your policy (`zojax.rollouts`).
 
+    Independent evidence: used for years on policies. In `python -m benchmarks methods`, with 8 directions,
+    it ties with `mezo` on all five works.
+
     Args:
       learning_rate: alpha, a float or a schedule.
       mu: the paper's exploration noise nu, a float or a schedule. A step without a finite value advances
@@ -40,11 +40,6 @@ def ars(
       num_directions: N; a step is 2 N evaluations.
       num_top: b; half of N by default, at least one.
       direction: `directions.normal()` by default.
-      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
       ValueError: more top directions than directions.
@@ -56,8 +51,7 @@ def ars(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.ars(learning_rate=0.1, num_directions=64)
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> bool(jnp.all(updates < 0))
     True
     """
@@ -66,13 +60,12 @@ def ars(
     b = max(1, n // 2) if num_top is None else require_count("num_top", num_top)
     if b > n:
         raise ValueError(f"num_top must be at most num_directions = {n}, got {b}.")
-    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
     direction = directions.normal() if direction is None else direction
-    source = sampled(direction, shaping=shaping.top(b), mu=mu, num_directions=n)
 
     def rate(step):
         """The estimate divides by 2 mu, the paper's sum does not."""
         alpha = learning_rate(step) if callable(learning_rate) else learning_rate
         return 2 * alpha * (mu(step) if callable(mu) else mu)
 
-    return zeroth_order(optax.sgd(rate), source, key)
+    choices = direction, None, shaping.top(b)
+    return descend(rate, *choices, mu=mu, num_directions=n, **sampling)

@@ -38,9 +38,8 @@ def compensated_rounding(tx: ZerothOrder) -> ZerothOrder:
     >>> import jax.numpy as jnp, zojax
     >>> tx = zojax.compensated_rounding(zojax.zo_sgd(1e-4))
     >>> params = jnp.ones(3, jnp.bfloat16)
-    >>> state = tx.init(params)
     >>> loss = lambda x: jnp.sum(x.astype(jnp.float32))
-    >>> updates, state = tx.update(None, state, params, value_fn=loss)
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=loss)
     >>> updates + 0, bool(jnp.all(state.inner_state.residual != 0))
     (Array([0., 0., 0.], dtype=float32), True)
     """

@@ -1,26 +1,22 @@
 """Forward gradient = normal x the derivative along it, then sgd."""
 
-from functools import partial
+from typing import Unpack
 
-import jax
 import optax
 
 from zojax import directions, stencils
-from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import UpdateKind, estimator
-from zojax._transform import ZerothOrder, zeroth_order
+from zojax._transform import ZerothOrder
+from zojax.optimizers._shared import Sampling, descend, documented
 
 
+@documented
 def forward_gradient(
     learning_rate: float | optax.Schedule,
     num_directions: int = 1,
     momentum: float | None = None,
     direction: Direction | None = None,
-    batch_size: int | None = None,
-    axis_name: str | None = None,
-    update: UpdateKind = "scalars",
-    key: int | jax.Array = 0,
+    **sampling: Unpack[Sampling],
 ) -> ZerothOrder:
     r"""Exact directional derivatives by forward-mode differentiation.
 
@@ -36,15 +32,7 @@ def forward_gradient(
     backpropagation with `jax.checkpoint` first: it gives the whole gradient.
 
     Args:
-      learning_rate: eta, a float or a schedule.
-      num_directions: N.
-      momentum: decay of `optax.trace`; None keeps no state.
       direction: `directions.normal()` by default, as in the paper.
-      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Baydin et al., `Gradients without backpropagation <https://arxiv.org/abs/2202.08587>`_, 2022.
@@ -52,13 +40,10 @@ def forward_gradient(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.forward_gradient(0.1)
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> updates.shape
     (3,)
     """
-    require_rate("learning_rate", learning_rate)
-    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
     direction = directions.normal() if direction is None else direction
-    source = sampled(direction, stencils.forward(), num_directions=num_directions, linearize=True)
-    return zeroth_order(optax.sgd(learning_rate, momentum), source, key)
+    options = dict(num_directions=num_directions, linearize=True, momentum=momentum)
+    return descend(learning_rate, direction, stencils.forward(), **options, **sampling)

@@ -1,26 +1,22 @@
 """FZOO = rademacher x forward x differences over their std, then sgd."""
 
-from functools import partial
+from typing import Unpack
 
-import jax
 import optax
 
 from zojax import shaping, stencils
-from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import UpdateKind, estimator
-from zojax._transform import ZerothOrder, zeroth_order
+from zojax._transform import ZerothOrder
+from zojax.optimizers._shared import Sampling, descend, documented
 
 
+@documented
 def fzoo(
     learning_rate: float | optax.Schedule = 5e-5,
     mu: float | optax.Schedule = 1e-4,
     num_directions: int = 8,
     direction: Direction | None = None,
-    batch_size: int | None = None,
-    axis_name: str | None = None,
-    update: UpdateKind = "scalars",
-    key: int | jax.Array = 0,
+    **sampling: Unpack[Sampling],
 ) -> ZerothOrder:
     r"""Steps in units of the spread of the losses around x.
 
@@ -31,18 +27,13 @@ def fzoo(
     radius cancels, so eta is the length of a step and not of a gradient. A step is N + 1 evaluations and
     keeps no state.
 
-    Independent evidence: none. The speedups are from its own paper.
+    Independent evidence: none. The speedups are from its own paper. In `python -m benchmarks methods` it is
+    ahead of `mezo` on two works of five and behind on one, whose loss has steps. On SmolLM2 it is ahead
+    with LoRA.
 
     Args:
-      learning_rate: eta, a float or a schedule.
-      mu: smoothing radius, a float or a schedule.
       num_directions: N, at least 2.
       direction: `directions.rademacher()` by default, as in the paper.
-      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
       ValueError: fewer than 2 directions.
@@ -54,13 +45,9 @@ def fzoo(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.fzoo(learning_rate=0.1)
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> updates.shape
     (3,)
     """
-    require_rate("learning_rate", learning_rate)
-    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
     choices = direction, stencils.forward(), shaping.unit_std()
-    source = sampled(*choices, mu=mu, num_directions=num_directions)
-    return zeroth_order(optax.sgd(learning_rate), source, key)
+    return descend(learning_rate, *choices, mu=mu, num_directions=num_directions, **sampling)

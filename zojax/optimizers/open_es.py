@@ -1,27 +1,24 @@
 """OpenES = normal x central (antithetic pairs) x centered_ranks, then adam with weight decay."""
 
-from functools import partial
+from typing import Unpack
 
-import jax
 import optax
 
 from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
-from zojax._estimator import UpdateKind, estimator
-from zojax._transform import ZerothOrder, zeroth_order
+from zojax._transform import ZerothOrder
+from zojax.optimizers._shared import Sampling, documented, on_estimates
 
 
+@documented
 def open_es(
     learning_rate: float | optax.Schedule = 1e-2,
     mu: float | optax.Schedule = 2e-2,
     population: int = 256,
     weight_decay: float = 5e-3,
     direction: Direction | None = None,
-    batch_size: int | None = None,
-    axis_name: str | None = None,
-    update: UpdateKind = "scalars",
-    key: int | jax.Array = 0,
+    **sampling: Unpack[Sampling],
 ) -> ZerothOrder:
     r"""Evolution strategies as a scalable alternative to reinforcement learning.
 
@@ -29,17 +26,16 @@ def open_es(
     sum :math:`\frac{1}{N\mu}\sum_i w_i z_i` goes to Adam. The target is the expected rank, not the loss, so
     it is invariant to any monotone change of the loss.
 
+    Independent evidence: used for years on policies. In `python -m benchmarks methods`, with populations of
+    16, it is behind `mezo` on one work of five and ahead on none. Its default population is for noisy
+    rewards in parallel.
+
     Args:
       learning_rate: of Adam, a float or a schedule.
       mu: standard deviation of the population (sigma in the paper).
       population: evaluations a step; even.
       weight_decay: lambda of AdamW.
       direction: `directions.normal()` by default; `directions.low_rank()` gives EGGROLL's population.
-      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     Raises:
       ValueError: an odd population.
@@ -51,8 +47,7 @@ def open_es(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.open_es(learning_rate=0.1, population=64)
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> bool(jnp.all(updates < 0))
     True
     """
@@ -61,8 +56,7 @@ def open_es(
     population = require_count("population", population)
     if population % 2:
         raise ValueError(f"population must be even, for antithetic pairs, got {population}.")
-    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
     direction = directions.normal() if direction is None else direction
     choices = direction, None, shaping.centered_ranks()
-    source = sampled(*choices, mu=mu, num_directions=population // 2)
-    return zeroth_order(optax.adamw(learning_rate, weight_decay=weight_decay), source, key)
+    inner = optax.adamw(learning_rate, weight_decay=weight_decay)
+    return on_estimates(inner, *choices, mu=mu, num_directions=population // 2, **sampling)

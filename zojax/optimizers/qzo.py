@@ -1,19 +1,18 @@
 """QZO = signs on the scales of a quantised model x central x clipped coefficients, then sgd."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import optax
 
 from zojax import directions, shaping
-from zojax._checks import require_rate
 from zojax._direction import Direction
-from zojax._estimator import UpdateKind, estimator
-from zojax._transform import ZerothOrder, zeroth_order
+from zojax._transform import ZerothOrder
+from zojax.optimizers._shared import Sampling, descend, documented
 
 
+@documented
 def qzo(
     learning_rate: float | optax.Schedule = 1e-6,
     mu: float | optax.Schedule = 1e-3,
@@ -21,10 +20,7 @@ def qzo(
     num_directions: int = 1,
     mask: Any | Callable[[tuple, jax.ShapeDtypeStruct], bool] | None = None,
     direction: Direction | None = None,
-    batch_size: int | None = None,
-    axis_name: str | None = None,
-    update: UpdateKind = "scalars",
-    key: int | jax.Array = 0,
+    **sampling: Unpack[Sampling],
 ) -> ZerothOrder:
     r"""Fine-tunes the scales of quantised weights; their integers stay as they are.
 
@@ -42,18 +38,10 @@ def qzo(
     Independent evidence: none beyond its paper.
 
     Args:
-      learning_rate: eta, a float or a schedule.
-      mu: smoothing radius, a float or a schedule.
       clip: C, in units of the directional derivative.
-      num_directions: N.
       mask: which leaves are scales, as in `directions.masked`; by default those with the name `scales`, as
         in `zojax.lm.Quantized`. All other parameters stay as they are.
       direction: `directions.rademacher()` by default, cheaper than the paper's `directions.normal()`.
-      batch_size, axis_name, update: how directions are spread, see `zojax.estimator`.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Shang et al., `Fine-tuning quantized neural networks with zeroth-order optimization
@@ -67,12 +55,10 @@ def qzo(
     >>> updates["q"], bool(jnp.all(updates["scales"] != 0))
     (Array([0, 0], dtype=int8), True)
     """
-    require_rate("learning_rate", learning_rate)
     base = directions.rademacher() if direction is None else direction
-    sampled = partial(estimator, batch_size=batch_size, axis_name=axis_name, update=update)
     scales = directions.masked(base, _is_scale if mask is None else mask)
-    source = sampled(scales, shaping=shaping.clip(clip), mu=mu, num_directions=num_directions)
-    return zeroth_order(optax.sgd(learning_rate), source, key)
+    choices = scales, None, shaping.clip(clip)
+    return descend(learning_rate, *choices, mu=mu, num_directions=num_directions, **sampling)
 
 
 def _is_scale(path: tuple, leaf: jax.ShapeDtypeStruct) -> bool:

@@ -10,6 +10,7 @@ from zojax._checks import require_rate
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax._trees import PyTree
+from zojax.optimizers._shared import documented
 
 
 class _Moments(NamedTuple):
@@ -20,6 +21,7 @@ class _Moments(NamedTuple):
     largest: PyTree
 
 
+@documented
 def zo_adamm(
     learning_rate: float | optax.Schedule,
     estimator: Estimator | None = None,
@@ -39,18 +41,13 @@ def zo_adamm(
     As in the paper there are no bias corrections. A step is the evaluations of the estimator. The state is
     3 copies of the parameters. For constrained problems project after each step.
 
-    Independent evidence: none for training. The paper compares it on attacks.
+    Independent evidence: none for training. The paper compares it on attacks. In
+    `python -m benchmarks methods` it is ahead of `mezo` on one work of five and behind on none.
 
     Args:
-      learning_rate: eta, a float or a schedule.
-      estimator: `zojax.estimator()` by default: one rademacher direction, central difference.
       b1: decay of the first moment.
       b2: decay of the second moment.
       eps: added to the root.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Chen et al., `ZO-AdaMM: zeroth-order adaptive momentum method for black-box optimization
@@ -59,8 +56,7 @@ def zo_adamm(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_adamm(0.1, zojax.estimator(num_directions=4))
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> updates.shape
     (3,)
     """

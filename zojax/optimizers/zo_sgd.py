@@ -6,8 +6,10 @@ import optax
 from zojax._checks import require_flag, require_rate
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
+from zojax.optimizers._shared import documented
 
 
+@documented
 def zo_sgd(
     learning_rate: float | optax.Schedule,
     estimator: Estimator | None = None,
@@ -18,14 +20,7 @@ def zo_sgd(
     r"""Stochastic gradient descent on an estimated gradient, :math:`x \leftarrow x - \eta \hat g`.
 
     Args:
-      learning_rate: eta, a float or a schedule.
-      estimator: `zojax.estimator()` by default: one rademacher direction, central difference.
-      momentum: decay of `optax.trace`; None keeps no state.
       nesterov: whether momentum is Nesterov's.
-      key: of the run.
-
-    Returns:
-      A `ZerothOrder`, see `zojax.zeroth_order`.
 
     References:
       Ghadimi and Lan, `Stochastic first- and zeroth-order methods for nonconvex stochastic programming
@@ -34,8 +29,7 @@ def zo_sgd(
     >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_sgd(0.1, zojax.estimator(num_directions=4), momentum=0.9)
     >>> params = jnp.ones(3)
-    >>> state = tx.init(params)
-    >>> updates, state = tx.update(None, state, params, value_fn=lambda x: jnp.sum(x**2))
+    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
     >>> updates.shape
     (3,)
     """
