@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching
@@ -40,6 +42,17 @@ def changed_if(condition: Any, fun: Callable[..., State], state: State, *others:
 
     settings = {"fun": promoting(of_leaves), "kept": n, "x64": float_dtype() == jnp.float64}
     return structure.unflatten(later_p.bind(condition, *leaves, *others, **settings))
+
+
+def at_size(size: Any, sizes: list[int], fun: Callable[..., State], *operands: Any) -> State:
+    """`fun(n, *operands)` for the least n of `sizes` that is at least `size`.
+
+    A compiled program has one n, the largest.
+    """
+    if not _waits.get():
+        return fun(sizes[-1], *operands)
+    smaller = jnp.sum(np.asarray(sizes[:-1]) < size)
+    return lax.switch(smaller, [partial(fun, n) for n in sizes], *operands)
 
 
 @contextmanager

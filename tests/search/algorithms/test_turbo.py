@@ -1,5 +1,8 @@
 """TuRBO: the process against the textbook's formulas, the starts, the region, and what it reaches."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -101,6 +104,38 @@ def test_starts_fill_the_space():
     assert (np.sort(np.floor(10 * x[:, 1:]).astype(int), axis=0).T == np.arange(10)).all()
     assert x[:, 0].sum() == 5
     assert len({tuple(column) for column in np.argsort(x[:, 1:], axis=0).T}) > 1
+
+
+THREADS = """
+import time
+import jax, jax.numpy as jnp, numpy as np
+from jax import lax
+from zojax.search.algorithms.turbo import MOST
+from zojax.search.engine.numpy_program import numpy_program
+
+def factored(a):
+    factor = lax.linalg.cholesky(a, symmetrize_input=False)
+    inverse = lax.linalg.triangular_solve(factor, jnp.eye(MOST), left_side=True, lower=True)
+    return inverse.T @ inverse
+
+jax.config.update("jax_enable_x64", True)
+program, _ = numpy_program(factored, a := np.eye(MOST))
+for _ in range(50):
+    program(a)
+print(time.process_time() - time.thread_time(), time.process_time())
+"""
+
+
+def test_a_full_memory_is_factored_by_one_thread():
+    """Several threads of LAPACK wait for each other: an ask took 100 ms of processor time for 5."""
+
+    def others(threads):
+        env = os.environ | {"OPENBLAS_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", THREADS]
+        other, whole = map(float, subprocess.check_output(command, env=env, text=True).split())
+        return other / whole
+
+    assert others(2) < others(1) + 0.1
 
 
 def test_the_region_grows_with_successes_and_shrinks_with_failures():

@@ -1,5 +1,6 @@
 """Constraints: the best point is feasible if any was, whatever the algorithm, on the host and compiled."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -201,3 +202,13 @@ def test_constraints_go_with_executors_and_journals_and_go_on(tmp_path):
 def test_constraints_that_do_not_fit_are_explained(options, error, message):
     with pytest.raises(error, match=message):
         run(**({"fun": sphere, "space": BOX, "algorithm": None, "jit": False} | options))
+
+
+def test_searches_with_constraints_of_their_own_are_no_loop():
+    """zojax's function around them is no function of the user's that is made again and again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for least in (0.1, 0.2, 0.3):
+            search.minimize(
+                traced_sphere, BOX, budget=4, key=0, constraints=lambda x, least=least: least - x[0]
+            )

@@ -1,5 +1,7 @@
 """Programs that NumPy runs, beside the same functions under JAX."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,16 @@ import pytest
 from jax import lax
 
 from zojax import search
-from zojax.search._later import changed_if
+from zojax.search._later import at_size, changed_if
 from zojax.search._random import Random, normals, unit, words
 from zojax.search.engine.host_programs import _by_numpy
-from zojax.search.engine.numpy_program import NoNumPyFormError, numpy_program
+from zojax.search.engine.numpy_program import (
+    NoNumPyFormError,
+    named_input,
+    numpy_program,
+    runnable,
+    traced,
+)
 from zojax.search.engine.once import never_twice
 
 F = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
@@ -166,6 +174,34 @@ def test_rows_of_random_numbers_equal_jax_in_any_order(rows):
         np.testing.assert_allclose(np.stack(one), other, rtol=2e-6)
 
 
+def test_a_program_frees_what_no_later_line_reads():
+    a = np.ones(100_000)
+
+    def chain(a):
+        for i in range(20):
+            a = jnp.sqrt(a) + i
+        return a
+
+    with jax.enable_x64(True):
+        program, _ = numpy_program(chain, a)
+    program(a)
+    tracemalloc.start()
+    program(a)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * a.nbytes
+
+
+def test_a_size_is_the_least_that_fits_and_the_largest_if_compiled():
+    def sizes_of(counts):
+        return [at_size(count, [2, 4, 5], lambda n, a: a + n, 0) for count in counts]
+
+    counts = np.arange(6)
+    program, _ = numpy_program(sizes_of, counts)
+    assert program(counts) == [2, 2, 2, 4, 4, 5]
+    assert sizes_of(counts) == [5] * 6
+
+
 def test_keys_are_their_data():
     def fun(key):
         keys = jax.random.wrap_key_data(jax.random.key_data(key)[None] + jnp.uint32(1))
@@ -208,6 +244,39 @@ def test_an_algorithm_without_a_form_is_compiled():
         _by_numpy(algorithm, space, 9, jax.random.key(0).dtype, np.dtype("float32"))
     found = search.minimize(lambda x: float(x.sum()), space, algorithm, budget=9, key=0, jit=False)
     assert found.evaluations == 9 and len(set(found.history.values.tolist())) == 9
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_later_branch_without_a_form_is_compiled(dtype):
+    def fun(a):
+        low = named_input("low", a.shape, a.dtype)
+        return changed_if(a[0] > 0, lambda a, low: jnp.cbrt(a) + low, 2 * a, low)
+
+    a = np.array([8.0, 27.0], dtype)
+    with jax.enable_x64(dtype == np.float64):
+        code, _ = traced(fun, a)
+    for low in (1, 2):
+        program = runnable(code, {"low": np.full(2, low, dtype)})
+        (found,) = program(a)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, np.cbrt(2 * a) + low, rtol=10 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(program(-a)[0], -2 * a)
+
+
+def test_a_search_goes_on_after_a_later_branch_without_a_form():
+    inner = search.random_search()
+
+    def tell(space, state, x, values):
+        state = inner.tell(space, state, x, values)
+        return changed_if(values[0] > 1, lambda s: s._replace(value=jnp.cbrt(s.value**3)), state)
+
+    space, options = search.uniform(-1, 1, (2,)), dict(budget=30, key=0, jit=False)
+    found, expected = (
+        search.minimize(lambda x: float(abs(x).sum()), space, algorithm, **options)
+        for algorithm in (inner._replace(tell=tell), inner)
+    )
+    np.testing.assert_allclose(found.best_value, expected.best_value, rtol=1e-12)
+    assert found.history.values.tolist() == expected.history.values.tolist()
 
 
 def test_the_memory_of_a_finite_space_has_a_form_in_float64():

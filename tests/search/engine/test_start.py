@@ -1,5 +1,7 @@
 """The start of a search: what is traced again, and what is read from JAX's cache."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ MIXED = {"kind": search.choice([1, 2, 3]), "level": search.ordered([1, 3, 4])}
 
 
 def sphere(point):
-    leaves = point.values() if isinstance(point, dict) else [point]
+    leaves = [leaf for leaf in jax.tree.leaves(point) if not isinstance(leaf, str)]
     return float(sum(np.sum(np.square(leaf)) for leaf in leaves))
 
 
@@ -40,13 +42,26 @@ def mixed(high):
     return MIXED | {"n": search.integers(0, high), "x": search.real(0, high)}
 
 
+def snapped(high):
+    widths, layers = (
+        search.log_integers(1, 100),
+        search.choice({"a": {}, "b": search.integers(0, 9)}),
+    )
+    return [search.uniform(-1, high), widths, search.integers(0, high), layers]
+
+
 def grid(high):
     return search.integers(-1, 900 * high, (3,))
 
 
 @pytest.mark.parametrize(
     "made, algorithm",
-    [(continuous, search.turbo()), (mixed, search.cma_es()), (grid, search.sracos())],
+    [
+        (continuous, search.turbo()),
+        (mixed, search.cma_es()),
+        (grid, search.sracos()),
+        (snapped, search.sracos()),
+    ],
 )
 def test_other_bounds_trace_nothing_and_give_the_values_of_a_trace_of_their_own(
     made, algorithm, monkeypatch
@@ -100,6 +115,17 @@ def test_a_stored_program_is_not_traced(folder, monkeypatch):
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:99])
     assert values_of(continuous(2), algorithm).tolist() == found.tolist()
+
+
+def test_a_file_of_another_user_is_not_read(folder, monkeypatch):
+    algorithm = search.random_search()
+    values_of(continuous(2), algorithm)
+    forget()
+    monkeypatch.setattr(os, "getuid", lambda: 1 + os.stat(folder).st_uid, raising=False)
+    with pytest.raises(PermissionError):
+        code_store._read(next(folder.iterdir()))
+    monkeypatch.setattr(code_store.pickle, "load", refuse)
+    assert len(values_of(continuous(2), algorithm)) == 45
 
 
 def test_functions_of_others_are_not_stored(folder):

@@ -19,11 +19,12 @@ class Regime(NamedTuple):
 
 
 def first_regime(population: int, step: float, dtype) -> Regime:
+    """The first run. It counts as a small one, as in pycma, so that the second has twice its population."""
     return Regime(
         population=jnp.int32(population),
         step=jnp.asarray(step, dtype),
         large=jnp.int32(population),
-        is_small=jnp.bool_(False),
+        is_small=jnp.bool_(True),
         spent=jnp.zeros(2, jnp.int32),
         started=jnp.int32(0),
         limit=jnp.int32(2**31 - 1),

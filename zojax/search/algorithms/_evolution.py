@@ -17,7 +17,7 @@ class Distribution(NamedTuple):
 
     mean: jax.Array  # (d,)
     step: jax.Array
-    scale: jax.Array  # (d,), 1 except for integers near their margin
+    scale: jax.Array  # (d,), 1 except for integers with small deviations
     covariance: Any  # Full or Diagonal
     step_path: jax.Array  # (d,)
     shape_path: jax.Array  # (d,)

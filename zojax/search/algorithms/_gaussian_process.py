@@ -112,11 +112,11 @@ def _owners(space: Space) -> np.ndarray:
 
 def _kernel(a, b, trend):
     """(k, -2 times the derivative of the first term by the squared distance, 1 + a'b), (n, m) each."""
-    linear = 1 + a @ b.T
-    squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1) - 2 * (linear - 1)
+    products = a @ b.T
+    squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1) - 2 * products
     s = jnp.sqrt(5 * jnp.maximum(squares, 0))
     decay = jnp.exp(-s)
-    slopes = (1 + s) * decay
+    slopes, linear = (1 + s) * decay, 1 + products
     return slopes + s * s / 3 * decay + trend * linear**2, 5 / 3 * slopes, linear
 
 
@@ -125,8 +125,7 @@ def _factored(space: Space, logs, data: Data):
     scales = jnp.exp(-logs[:-2]) @ _owners(space)
     rows, trend, n = data.rows * scales, jnp.exp(logs[-2]), len(data.rows)
     kernel, slopes, linear = _kernel(rows, rows, trend)
-    both = data.known[:, None] & data.known
-    kernel, slopes, linear = (jnp.where(both, part, 0) for part in (kernel, slopes, linear))
+    kernel = jnp.where(data.known[:, None] & data.known, kernel, 0)
     # Rounding needs more on the diagonal than the noise of a smooth function.
     noise = jnp.exp(logs[-1]) + 100 * jnp.finfo(rows.dtype).eps
     kernel += jnp.diag(jnp.where(data.known, noise, 1))
@@ -144,11 +143,12 @@ def _gradient(space: Space, logs, data: Data) -> jax.Array:
     process, slopes, linear = _factored(space, logs, data)
     a, w = process.rows, process.weights
     pull = w[:, None] * w / process.variance - process.inverse.T @ process.inverse
+    pull = jnp.where(data.known[:, None] & data.known, pull, 0)
     by_slope, by_linear = pull * slopes, pull * linear
     by_feature = jnp.sum(by_slope, axis=1)[:, None] * a * a - a * (by_slope @ a)
     by_feature -= 2 * process.trend * a * (by_linear @ a)
     by_trend = 0.5 * process.trend * jnp.sum(by_linear * linear)
-    by_noise = 0.5 * process.noise * jnp.sum(jnp.where(data.known, jnp.diagonal(pull), 0))
+    by_noise = 0.5 * process.noise * jnp.trace(pull)
     by_length = _owners(space) @ jnp.sum(by_feature, axis=0)
     means, deviations = _prior(space.dimension)
     gradient = jnp.concatenate([by_length, jnp.stack([by_trend, by_noise])])

@@ -23,15 +23,16 @@ from zojax.search.algorithms._evolution import (
     place,
     rates_of,
 )
-from zojax.search.algorithms._margin import with_margin
 from zojax.search.algorithms._shares import first_shares, moved_shares, option_at, share_of
 from zojax.search.algorithms._toolkit import keep_best, recommended, reused
-from zojax.search.spaces import CONTINUOUS, ORDERED, UNORDERED, Space
+from zojax.search.spaces import ORDERED, UNORDERED, Space
 
 STEP = 0.25  # the first deviation, in units of the range
 GENERATIONS = 25  # of a large population in the budget, at least
-NOISY_GENERATIONS = 128  # of a noisy search, or 10 d: large populations average the noise
+PER_MEMBER = 48  # evaluations so far for each member with noise; 5 d if that is more
+LARGEST = 1024  # population with noise
 NARROW = 1e-12  # deviation, in units of the range, that ends a run
+LEAST_DEVIATION = 0.2  # of an integer: 1 in 80 members leaves a mean in the middle of its cell
 BLOCK = 16  # members at once, so that a small population in large arrays costs little
 
 
@@ -58,15 +59,16 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
 
     Weights w fall with the rank of the value, and bad members have negative ones; p and q average past
     steps. Only ranks matter, not values. Above 100 coordinates, C is diagonal. Bounds reflect. Integers
-    are rounded, and keep some probability of their neighbours. A coordinate without order has a
+    are rounded, and keep a deviation of at least .2 (Marty et al.). A coordinate without order has a
     probability for each option. A run ends when its values or steps no longer change. The next run starts
     elsewhere, with twice the population or with a small one.
 
     Args:
-      population: n of the first run, at least 4. By default, 4 + 3 ln d; with noise, up to 1024 members if
-        128 and 10 d generations remain.
+      population: n of the first run, at least 4. By default, 4 + 3 ln d.
       noisy: for noisy functions. The answer is the mean m with the average value of the last population,
-        instead of the best point. There are no restarts.
+        instead of the best point. There are no restarts. By default, the population grows, because large
+        ones average the noise near the optimum: to a member for each max(48, 5 d) evaluations so far, at
+        most 1024. It begins with a quarter of its last size.
       batch_size: points of one ask, for parallel evaluations. Populations are multiples of it.
 
     Returns:
@@ -77,8 +79,8 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
 
     References:
       Hansen, `The CMA evolution strategy: a tutorial <https://arxiv.org/abs/1604.00772>`_, 2016. Hansen,
-      `Benchmarking a BI-population CMA-ES <https://doi.org/10.1145/1570256.1570333>`_, 2009. Hamano et
-      al., `CMA-ES with margin <https://arxiv.org/abs/2205.13482>`_, 2022.
+      `Benchmarking a BI-population CMA-ES <https://doi.org/10.1145/1570256.1570333>`_, 2009. Marty et
+      al., LB+IC-CMA-ES: two simple modifications of CMA-ES to handle mixed-integer problems, 2024.
 
     >>> from zojax import search
     >>> import numpy as np
@@ -92,21 +94,26 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
     if population is not None and require_count("population", population) < 4:
         raise ValueError(f"population must be at least 4, got {population}.")
 
-    def least(space: Space, budget: int = 0) -> int:
-        d = space.dimension
-        share = min(budget // max(NOISY_GENERATIONS, 10 * d), 1024) if noisy else 0
-        n = population or max(4 + int(3 * np.log(d)), share)
+    def least(space: Space) -> int:
+        n = population or default_population(space.dimension)
         return -(-n // batch_size) * batch_size
 
+    def per_member(space: Space) -> int:
+        """Evaluations so far for each member of a noisy search."""
+        return 2**31 - 1 if population else max(PER_MEMBER, 5 * space.dimension)
+
     def init(key, space: Space, budget: int) -> CmaState:
-        n, dtype = least(space, budget), float_dtype()
-        doublings = 0 if noisy else max(0, int(np.log2(max(1, budget / (2 * n * GENERATIONS)))))
+        n, dtype = least(space), float_dtype()
+        last = min(budget / per_member(space), LARGEST)
+        most = 2 * last if noisy else budget / (2 * GENERATIONS)
+        doublings = int(np.log2(max(1, most / n)))  # so that most budgets share programs
+        first = max(n, int(last / 4) // batch_size * batch_size) if noisy else n
         x = space.sample(key, 1)[0].astype(dtype)
         return CmaState(
             random=make_random(key),
             distribution=first_distribution(_to_units(space, x), STEP),
             shares=first_shares(space, dtype),
-            regime=first_regime(n, STEP, dtype),
+            regime=first_regime(first, STEP, dtype),
             told=jnp.int32(0),
             values=jnp.full(n * 2**doublings, jnp.inf, dtype),
             lows=jnp.full(10 + int(np.ceil(30 * space.dimension / n)), jnp.inf, dtype),
@@ -119,16 +126,28 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
         over = partial(_next_run, space, least(space), batch_size)
         return changed_if(_is_over(state), over, state)
 
+    def recommend(space: Space, state: CmaState, values) -> CmaState:
+        grown = lax.div(state.random.draws.astype(jnp.int32), np.int32(per_member(space)))
+        n = jnp.clip(grown, state.regime.population, min(LARGEST, len(values)))
+        n = lax.div(n, np.int32(batch_size)) * batch_size
+        state = state._replace(regime=state.regime._replace(population=n))
+        return _recommend_mean(space, state, values)
+
     return Algorithm(
         init,
         partial(_ask, batch_size),
-        partial(_tell, _recommend_mean if noisy else restart, _first_best if noisy else keep_best),
+        partial(_tell, recommend if noisy else restart, _first_best if noisy else keep_best),
         recommended,
         _inject,
         batch_size=batch_size,
         repeats_points=noisy,
         forget=_forget,
     )
+
+
+def default_population(d: int) -> int:
+    """4 + 3 ln d."""
+    return 4 + int(3 * np.log(d))
 
 
 def _ask(batch_size: int, space: Space, state: CmaState):
@@ -246,28 +265,22 @@ def _learn(space: Space, state: CmaState) -> CmaState:
     sums, chosen = lax.fori_loop(0, (n + size - 1) // size, add, zero)
     flat = ordered[0] == ordered[n // 4 + 1]
     return state._replace(
-        distribution=_with_margin(space, next_distribution(now, rates, sums, flat), n),
+        distribution=_with_least_deviation(space, next_distribution(now, rates, sums, flat)),
         shares=moved_shares(state.shares, chosen),
         lows=jnp.concatenate([ordered[:1], state.lows[:-1]]),
     )
 
 
-def _with_margin(space: Space, now: Distribution, n: jax.Array) -> Distribution:
+def _with_least_deviation(space: Space, now: Distribution) -> Distribution:
+    """Integers keep a deviation that reaches their neighbours, whatever the step."""
     if not np.any(space.kinds == ORDERED):
         return now
-    low, width = _cell(space)
+    _, width = _cell(space)
     deviation = now.step * jnp.sqrt(now.covariance.variances()) * width
-    mean, scale = with_margin(
-        low + width * jnp.clip(now.mean, 0, 1),
-        now.scale,
-        deviation,
-        jnp.asarray(space.low, width.dtype),
-        jnp.asarray(space.high, width.dtype),
-        1 / (n * space.dimension),
-    )
+    scale = jnp.maximum(1, LEAST_DEVIATION / jnp.maximum(deviation, 1e-30))
     whole = space.kinds == ORDERED
     return now._replace(
-        mean=jnp.where(whole, (mean - low) / width, now.mean),
+        mean=jnp.where(whole, jnp.clip(now.mean, 0, 1), now.mean),
         scale=jnp.where(whole, scale, now.scale),
     )
 
@@ -302,9 +315,8 @@ def _to_units(space: Space, x: jax.Array) -> jax.Array:
 
 
 def _points(space: Space, u: jax.Array, options: jax.Array) -> jax.Array:
-    """Points of the space from units of the range. Bounds of continuous coordinates reflect."""
-    reflected = 1 - jnp.abs(1 - u % 2)
-    x = space.from_unit(jnp.where(space.kinds == CONTINUOUS, reflected, u))
+    """Points of the space from units of the range. Bounds reflect."""
+    x = space.from_unit(1 - jnp.abs(1 - u % 2))
     if not np.any(space.kinds == UNORDERED):
         return x
     chosen = (jnp.asarray(space.low) + options).astype(x.dtype)

@@ -16,7 +16,7 @@ from zojax.search.algorithms._arrays import insert_sorted, set_row
 from zojax.search.algorithms._toolkit import bounds_of, moved_if, reused, select, sequential
 from zojax.search.spaces import UNORDERED, Space
 
-OPTIMA = 16  # remembered
+OPTIMA = 4  # remembered
 RANDOM = 4  # descents from random points, before the others
 MIXED = 0.4  # share of later descents that begin at a mixture
 LEAST, MOST = 2, 5  # mutated coordinates; up to d / 8 if that is more
@@ -44,7 +44,7 @@ def iterated_local_search() -> Algorithm:
       moves in a row fail to improve.
     - **Next point.** The first four descents begin at random points. Later, 4 in 10 begin at a mixture of
       two optima, which takes each coordinate from either. The others begin at an optimum with 2 to 5
-      coordinates changed, or up to d / 8 in large spaces. The 16 best optima are remembered.
+      coordinates changed, or up to d / 8 in large spaces. The four best optima are remembered.
 
     Use it for binary and categorical spaces: selection, partition, networks of switches. Integers with many
     values are better searched by `coordinate_search`, which learns step sizes.

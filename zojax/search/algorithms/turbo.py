@@ -1,16 +1,17 @@
 """TuRBO: Bayesian optimization in a trust region, for small budgets."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import ndtr
 
 from zojax._checks import require_count
 from zojax._numerics import float_dtype
+from zojax.search._later import at_size
 from zojax.search._random import Random, advance, index_from, make_random, to_unit, words
 from zojax.search.algorithms import _gaussian_process as gp
 from zojax.search.algorithms._algorithm import Algorithm
@@ -18,7 +19,8 @@ from zojax.search.algorithms._arrays import set_row
 from zojax.search.algorithms._toolkit import keep_best, recommended, reused, sequential
 from zojax.search.spaces import CONTINUOUS, UNORDERED, Space
 
-MOST = 128  # remembered points
+MOST = 127  # remembered points; LAPACK wakes threads at 128
+STEP = 32  # a process has a multiple of it as rows
 CANDIDATES, ROUNDS, ZOOM = 128, 5, 0.25  # of an ask; each round is closer to the last one's best
 FIRST, LATER = 30, 2  # steps of the fit: after the starts, and in each ask
 LENGTH, LONGEST, SHORTEST = 0.8, 1.6, 2.0**-10  # of the region's sides, in units of the range
@@ -58,7 +60,7 @@ def turbo(num_starts: int = 10) -> Algorithm:
       max(4, d) failures halve them.
 
     Use it for expensive functions, up to about 200 evaluations and 20 coordinates. An ask takes
-    milliseconds. It remembers the best 128 points. Failed evaluations count as the worst known value.
+    milliseconds. It remembers the best 127 points. Failed evaluations count as the worst known value.
 
     Args:
       num_starts: points before the first proposal of the process.
@@ -114,8 +116,13 @@ def _ask(space: Space, state: TurboState):
         x = jnp.where(state.told < len(state.starts), first, later)
         return x, state._replace(random=advance(state.random))
 
+    def propose(state: TurboState):
+        n = len(state.values)
+        sizes = [*range(STEP, n, STEP), n]
+        return at_size(state.told, sizes, partial(_propose, space), state)
+
     begins = (state.told < len(state.starts)) | jnp.isinf(state.value)
-    x, state = lax.cond(begins, start, lambda state: _propose(space, state), state)
+    x, state = lax.cond(begins, start, propose, state)
     return x[None], state
 
 
@@ -148,11 +155,11 @@ def _inject(space: Space, state: TurboState, x, value) -> TurboState:
     return keep_best(state, x, value)
 
 
-def _propose(space: Space, state: TurboState):
-    """(the candidate with the largest expected improvement, the next state)."""
+def _propose(space: Space, n: int, state: TurboState):
+    """(the candidate with the largest expected improvement, the next state), of the first n points."""
     # Near the best point, small differences matter most: it is the origin.
     origin = gp.features(space, state.x[None])
-    data = _data(space, state, origin)
+    data = _data(space, state, n, origin)
     fresh = state.told <= len(state.starts)
     fit = gp.refined(space, state.fit, data, jnp.where(fresh, FIRST, LATER))
     process = gp.posterior(space, fit.logs, data)
@@ -160,32 +167,31 @@ def _propose(space: Space, state: TurboState):
     lowest = jnp.min(jnp.where(data.known, smoothed, jnp.inf))
     lengths = jnp.exp(fit.logs[: space.dimension] - jnp.mean(fit.logs[: space.dimension]))
 
-    def closer(carry, zoom):
-        x, score, random = carry
-        near = _candidates(space, random, x, 0.5 * zoom * state.length * lengths)
+    def closer(carry, of_round):
+        (x, score), (moves, zoom) = carry, of_round
+        near = _candidates(space, moves, x, 0.5 * zoom * state.length * lengths)
         mean, variance = gp.predicted(process, gp.features(space, near) - origin)
         scores = _expected_improvement(lowest - mean, jnp.sqrt(variance))
         i = jnp.argmax(scores)
-        better = scores[i] > score
-        carry = jnp.where(better, near[i], x), jnp.maximum(scores[i], score), advance(random)
-        return carry, None
+        return (jnp.where(scores[i] > score, near[i], x), jnp.maximum(scores[i], score)), None
 
-    start = state.x, jnp.asarray(-np.inf, state.value.dtype), state.random
     zooms = jnp.asarray(ZOOM ** np.arange(ROUNDS), state.x.dtype)
-    (x, _, random), _ = lax.scan(closer, start, zooms)
-    return x, state._replace(random=random, fit=fit)
+    start = state.x, jnp.asarray(-np.inf, state.value.dtype)
+    (x, _), _ = lax.scan(closer, start, (_moves(state.random, space.dimension), zooms))
+    draws = state.random.draws + np.uint32(ROUNDS)
+    return x, state._replace(random=state.random._replace(draws=draws), fit=fit)
 
 
-def _data(space: Space, state: TurboState, origin: jax.Array) -> gp.Data:
+def _data(space: Space, state: TurboState, n: int, origin: jax.Array) -> gp.Data:
     """Features from the origin, and standardized logarithms of distances from the best value."""
-    known = jnp.arange(len(state.values)) < state.told
-    logs = jnp.log1p((state.values - state.value) / jnp.maximum(_distance(state), 1e-30))
+    known = jnp.arange(n) < state.told
+    logs = jnp.log1p((state.values[:n] - state.value) / jnp.maximum(_distance(state), 1e-30))
     finite = jnp.isfinite(logs)
     logs = jnp.where(finite, logs, jnp.max(jnp.where(finite, logs, 0)))
-    n = jnp.sum(known)
-    centered = jnp.where(known, logs - jnp.sum(jnp.where(known, logs, 0)) / n, 0)
-    deviation = jnp.maximum(jnp.sqrt(jnp.sum(centered**2) / n), 1e-12)
-    return gp.Data(gp.features(space, state.points) - origin, centered / deviation, known)
+    count = jnp.sum(known)
+    centered = jnp.where(known, logs - jnp.sum(jnp.where(known, logs, 0)) / count, 0)
+    deviation = jnp.maximum(jnp.sqrt(jnp.sum(centered**2) / count), 1e-12)
+    return gp.Data(gp.features(space, state.points[:n]) - origin, centered / deviation, known)
 
 
 def _distance(state: TurboState) -> jax.Array:
@@ -195,21 +201,29 @@ def _distance(state: TurboState) -> jax.Array:
     return jnp.where(jnp.isfinite(middle), middle, 0)
 
 
-def _candidates(space: Space, random: Random, x, half) -> jax.Array:
-    """Candidates (n, d): each changes a random share of the coordinates of x, and at least one."""
-    d = space.dimension
-    u = to_unit(words(random, CANDIDATES * (2 * d + 2))).reshape(CANDIDATES, 2 * d + 2)
-    coins, places, one, share = jnp.split(u, [d, 2 * d, 2 * d + 1], axis=1)
+def _moves(random: Random, d: int) -> tuple[jax.Array, jax.Array]:
+    """(the coordinates that move, at least one; uniform places), (ROUNDS, CANDIDATES, d) each."""
+    draws = random.draws + np.arange(ROUNDS, dtype=np.uint32)
+    num = CANDIDATES * (2 * d + 2)
+    u = to_unit(jax.vmap(lambda row: words(Random(random.seed, row), num))(draws)).reshape(
+        ROUNDS, CANDIDATES, -1
+    )
+    coins, places, one, share = jnp.split(u, [d, 2 * d, 2 * d + 1], axis=2)
+    return (coins < share) | (jnp.arange(d) == index_from(one, d)), places
+
+
+def _candidates(space: Space, moves: tuple[jax.Array, jax.Array], x, half) -> jax.Array:
+    """Candidates (n, d): each changes a random share of the coordinates of x."""
+    changes, places = moves
     # The region holds the neighbours of an integer, and all options.
     cell = jnp.where(space.kinds == CONTINUOUS, 0, 1 / (space.high - space.low + 1))
     half = jnp.maximum(half, jnp.where(space.kinds == UNORDERED, 1, cell).astype(half.dtype))
     center = space.to_unit(x)
     low, high = jnp.maximum(center - half, 0), jnp.minimum(center + half, 1)
-    changes = (coins < share) | (jnp.arange(d) == index_from(one, d))
     return space.clip(jnp.where(changes, space.from_unit(low + places * (high - low)), x))
 
 
 def _expected_improvement(gain: jax.Array, deviation: jax.Array) -> jax.Array:
     z = gain / deviation
     density = jnp.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return gain * ndtr(z) + deviation * density
+    return gain * 0.5 * lax.erfc(-z / math.sqrt(2)) + deviation * density

@@ -437,7 +437,7 @@ def _triangular_solve(eqn):
         a = a.T if given["transpose_a"] else a
         a, x = np.tril(a) if is_lower else np.triu(a), b.copy()
         for own, rest in steps:
-            x[own] = np.linalg.solve(a[own, own], x[own])
+            x[own] = np.linalg.inv(a[own, own]) @ x[own]
             x[rest] -= a[rest, own] @ x[own]
         return x
 

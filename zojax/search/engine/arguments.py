@@ -2,7 +2,6 @@
 
 import math
 import secrets
-import warnings
 from concurrent.futures import Executor
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from zojax._checks import brief, require_count, require_flag, require_kind, require_number
 from zojax._evaluation import require_executor, workers_of
 from zojax._keys import as_key
+from zojax._warnings import warn
 from zojax.search.algorithms import Algorithm, default_algorithm, nsga2, quasi_newton
 from zojax.search.algorithms._algorithm import require_algorithm
 from zojax.search.engine.journal import Journal
@@ -89,16 +89,14 @@ def choose_algorithm(
             f"search.nsga2({objectives}) for several objectives, or leave algorithm out."
         )
     if batched and algorithm.batch_size == 1:
-        warnings.warn(
+        warn(
             "batched gets one point at a time: this algorithm waits for each value. Pass one with "
-            "batches, such as search.cma_es(batch_size=8).",
-            stacklevel=3,
+            "batches, such as search.cma_es(batch_size=8)."
         )
     if executor is not None and algorithm.batch_size * algorithm.in_flight == 1:
-        warnings.warn(
+        warn(
             "executor has one evaluation to run at a time: this algorithm waits for each value. "
-            "Pass one with batches, such as search.portfolio(batch_size=8), or asracos(in_flight=8).",
-            stacklevel=3,
+            "Pass one with batches, such as search.portfolio(batch_size=8), or asracos(in_flight=8)."
         )
     return algorithm
 

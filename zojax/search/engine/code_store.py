@@ -1,13 +1,21 @@
-"""Traced programs in JAX's compilation cache: a new process reads their code and traces nothing."""
+"""Traced programs in JAX's compilation cache: a new process reads their code and traces nothing.
+
+The key of a program is a hash of zojax's sources and of the algorithm by value: each of its functions
+with the variables that it closes over. The name of an algorithm would not do, since a function may have
+been replaced in it.
+
+A program is code, as JAX's own entries are: nothing is read but files of the cache folder that the same
+user has written.
+"""
 
 import dataclasses
 import hashlib
 import os
 import pickle
 import sys
-import uuid
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +26,7 @@ import jax
 import numpy as np
 
 import zojax
+from zojax._whole_file import replacing
 
 Value = TypeVar("Value")
 PACKAGES = {"builtins", "collections", "functools", "jax", "jaxlib", "ml_dtypes", "numpy", "zojax"}
@@ -37,7 +46,7 @@ def stored(make: Callable[..., Value]) -> Callable[..., Value]:
         if file is None:
             return make(*args)
         try:
-            return pickle.loads(file.read_bytes())
+            return _read(file)
         except Exception:  # of any kind: no such file, or a damaged one
             made = make(*args)
             weakref.finalize(made, _write, file, type(made), vars(made))
@@ -46,15 +55,19 @@ def stored(make: Callable[..., Value]) -> Callable[..., Value]:
     return call
 
 
+def _read(file: Path) -> Any:
+    """The stored object. Unpickling runs code, so a file of another user is refused."""
+    with file.open("rb") as opened:
+        if hasattr(os, "getuid") and os.fstat(opened.fileno()).st_uid != os.getuid():
+            raise PermissionError(f"{file} belongs to another user.")
+        return pickle.load(opened)
+
+
 def _write(file: Path, kind: type, fields: dict[str, Any]) -> None:
-    """Another process may write the same file: one of them wins."""
-    part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
-    try:
+    with suppress(Exception):  # of any kind: a full disk, or a branch without a form in NumPy
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(pickle.dumps(kind(**fields)))
-        part.replace(file)
-    except Exception:  # of any kind: a full disk, or a constant that has no pickle
-        part.unlink(missing_ok=True)
+        with replacing(file) as part:
+            part.write_bytes(pickle.dumps(kind(**fields)))
 
 
 def _folder() -> Path | None:
@@ -89,6 +102,7 @@ class _Keys(pickle.Pickler):
                 raise pickle.PicklingError(f"{value} may change")
         if isinstance(value, FunctionType):
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            # The table of lines tells two lambdas of one function apart.
             place = value.__module__, value.__qualname__, value.__code__.co_linetable
             return tuple, ((*place, cells, value.__defaults__, value.__kwdefaults__),)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -102,10 +116,9 @@ class _Keys(pickle.Pickler):
 
 @cache
 def _versions() -> tuple:
-    """What the code of a program depends on, besides its key."""
+    """All that the code of a program depends on, besides its key."""
     root = Path(zojax.__file__).parent
-    folders = [root, root / "noise", root / "search"]
-    folders += [root / "search" / name for name in ("algorithms", "engine", "pruners", "spaces")]
-    files = [entry for folder in folders for entry in os.scandir(folder) if entry.is_file()]
-    stamps = sorted((e.path, e.stat().st_mtime_ns, e.stat().st_size) for e in files)
-    return zojax.__version__, jax.__version__, np.__version__, sys.version_info[:2], stamps
+    parts = "*.py", "noise/*.py", "search/**/*.py"
+    sources = sorted(file for part in parts for file in root.glob(part))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).digest()
+    return digest, jax.__version__, np.__version__, sys.version_info[:2]

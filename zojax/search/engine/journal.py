@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import warnings
 from concurrent.futures import Executor
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from zojax._locks import lock
 from zojax._numerics import float_dtype
 from zojax._scalars import is_finite
+from zojax._warnings import warn
 from zojax.search.engine.evaluation import Entry
 from zojax.search.engine.names import flat
 from zojax.search.engine.task import Problem, SearchTask
@@ -110,9 +110,7 @@ class Journal:
         if parsed[-1] is None:
             rest, parsed = lines[-1] + b"\n" + rest, parsed[:-1]
         if rest:
-            warnings.warn(
-                f"log {self.path}: the last line was cut off, and is dropped", stacklevel=5
-            )
+            warn(f"log {self.path}: the last line was cut off, and is dropped")
             self.file.truncate(len(data) - len(rest))
         self.header = parsed[0]
         for line in parsed[1:]:

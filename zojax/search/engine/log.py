@@ -1,6 +1,5 @@
 """The evaluations of one run on the host: what was started, what it returned, and why the run ends."""
 
-import warnings
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from zojax._evaluation import SECONDS, Evaluator, Task
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_values, is_finite
+from zojax._warnings import warn
 from zojax.search._random import evaluation_key
 from zojax.search.engine.calls import Callee
 from zojax.search.engine.evaluation import Batch, Entry, pair_of
@@ -227,7 +227,7 @@ class Log:
         if error is None:
             return None
         if self.failure is None:
-            warnings.warn(f"an evaluation failed and counts as inf: {error!r}", stacklevel=2)
+            warn(f"an evaluation failed and counts as inf: {error!r}")
         text = f"{type(error).__name__}: {error}"
         self.failure = self.failure or text
         return text

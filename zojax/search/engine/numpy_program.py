@@ -5,13 +5,18 @@ search is a few hundred operations on small arrays, for which NumPy is as fast a
 """
 
 import itertools
+import marshal
+import math
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextvars import ContextVar
+from functools import lru_cache, partial
+from types import CodeType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, Primitive
 
@@ -33,6 +38,7 @@ INLINED = {"jit": "jaxpr", "custom_vmap_call": "call", "custom_jvp_call": "call_
 INLINED |= {"pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 named_input_p = Primitive("named_input")
 named_input_p.def_abstract_eval(lambda like, *, name: like)
+_given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)
 
 
 def numpy_program(fun: Callable[..., Any], *examples: Any) -> tuple[Callable[..., list], Any]:
@@ -76,11 +82,14 @@ def runnable(code: "Code", inputs: dict[str, np.ndarray] | None = None) -> Calla
 
 def named_input(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array that a program gets when it is bound. Everything computed from it alone is computed once."""
+    given = _given.get()
+    if given is not None:
+        return jnp.asarray(given[name], dtype)
     return named_input_p.bind(np.zeros(shape, dtype), name=name)
 
 
 def _require_forms(jaxpr: Any) -> None:
-    """Raises for an equation without a form, also in a branch that is never taken."""
+    """Raises for an equation without a form, also in a branch that is not taken."""
     for eqn in jaxpr.eqns:
         if eqn.primitive in (named_input_p, later_p):
             continue
@@ -119,12 +128,26 @@ class Source:
     def text(self) -> "Text":
         lines = self._needed()
         early = [str(line) for line in lines if line.results[0] in self.early]
-        body = [str(line) for line in lines if line.results[0] not in self.early]
+        body = self._freed([line for line in lines if line.results[0] not in self.early])
         run = "\n    ".join([*body, f"return [{', '.join(self.results)}]"])
         text = "\n".join([*early, f"def run({', '.join(self.arguments)}):\n    {run}"])
         used = set(re.findall(r"\w+", text)) & self.values.keys() - NAMES.keys()
         calls = {name: eqn for name, eqn in self.calls.items() if name in used}
-        return Text(text, {n: self.values[n] for n in used - calls.keys()}, calls)
+        constants = {n: self.values[n] for n in used - calls.keys()}
+        return Text(compile(text, "<NumPy program>", "exec"), constants, calls)
+
+    def _freed(self, lines: list["Line"]) -> list[str]:
+        """The lines, each followed by a `del` of what no later one reads.
+
+        Freed memory is used again while it is in the cache. New pages cost ten times an addition.
+        """
+        texts, read = [], {*self.results, *self.early, *self.values}
+        for line in reversed(lines):
+            dead = {*line.operands, *line.results} - read
+            texts += [f"del {', '.join(sorted(dead))}"] if dead else []
+            texts.append(str(line))
+            read |= dead
+        return texts[::-1]
 
     def _needed(self) -> list["Line"]:
         """The lines that the results depend on."""
@@ -304,10 +327,29 @@ def _plain(constant: Any) -> Any:
     return np.asarray(constant)[()]
 
 
-class Variable(NamedTuple):
-    """The type of an operand or a result."""
+class Type(NamedTuple):
+    """The shape and dtype of an operand or a result."""
 
-    aval: jax.ShapeDtypeStruct
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Variable(NamedTuple):
+    aval: Type
+
+
+@lru_cache(1024)
+def _variable(shape: tuple[int, ...], dtype: Any) -> Variable:
+    """One object for equal types, which is pickled once."""
+    return Variable(Type(shape, dtype))
 
 
 class Named(NamedTuple):
@@ -333,7 +375,7 @@ def equation_of(eqn: Any) -> Equation:
     """The equation without its jaxprs."""
 
     def types(variables):
-        return [Variable(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)) for v in variables]
+        return [_variable(v.aval.shape, v.aval.dtype) for v in variables]
 
     name, params = eqn.primitive.name, eqn.params
     if name == "cond":
@@ -347,13 +389,42 @@ def equation_of(eqn: Any) -> Equation:
         params = {n: params[n] for n in ("jaxpr", "length", "reverse")}
         params["jaxpr"] = _code(params["jaxpr"])
         params["num_consts"], params["num_carry"] = scan_sizes(eqn)
+    elif name == later_p.name:
+        params = {"jaxpr": Code(partial(_traced_now, eqn), otherwise=_compiled(params))}
     elif name in CALLS:
-        params = {"jaxpr": Code(partial(traced_now if name == later_p.name else several_rows, eqn))}
+        params = {"jaxpr": Code(partial(several_rows, eqn))}
     return Equation(Named(name), params, types(eqn.invars), types(eqn.outvars))
 
 
 def _code(closed: Any) -> "Code":
     return Code(lambda: closed)
+
+
+def _traced_now(eqn: Any) -> Any:
+    closed = traced_now(eqn)
+    _require_forms(closed.jaxpr)
+    return closed
+
+
+def _compiled(later: dict[str, Any]) -> Callable[[dict[str, np.ndarray]], Callable[..., list]]:
+    """A later branch as a program of XLA, by the values of named inputs."""
+
+    @jax.jit
+    def program(inputs, *leaves):
+        token = _given.set(inputs)
+        try:
+            return later["fun"](*leaves)
+        finally:
+            _given.reset(token)
+
+    def bind(inputs):
+        def run(*leaves):
+            with jax.enable_x64(later["x64"]):
+                return [_plain(new) for new in program(inputs, *leaves)]
+
+        return run
+
+    return bind
 
 
 def _has_pickle(value: Any) -> bool:
@@ -365,21 +436,34 @@ def _has_pickle(value: Any) -> bool:
 
 
 class Text(NamedTuple):
-    """The source of a program: lines of constants and the function `run`."""
+    """The compiled source of a program: lines of constants and the function `run`."""
 
-    text: str
+    source: CodeType
     constants: dict[str, Any]
     calls: dict[str, Equation]
 
+    def __reduce__(self):
+        return _text, (marshal.dumps(self.source), self.constants, self.calls)
+
+
+def _text(source: bytes, constants: dict[str, Any], calls: dict[str, Equation]) -> Text:
+    return Text(marshal.loads(source), constants, calls)
+
 
 class Code:
-    """A jaxpr whose source is written at its first run: most branches are never taken."""
+    """A jaxpr whose source is written at its first run: most branches are never taken.
 
-    def __init__(self, closed: Any, text: Text | None = None):
-        self.closed = closed  # a function that returns the jaxpr, until the text is written
+    Args:
+      closed: a function that returns the jaxpr, until the text is written.
+      text: the source, if it is known.
+      otherwise: from the values of named inputs to a function of the leaves, if NumPy has no form.
+    """
+
+    def __init__(self, closed: Any, text: Text | None = None, otherwise: Callable | None = None):
+        self.closed = closed
         self.text = text
-        self.compiled: Any = None
-        self.forms: dict[str, Callable] = {}
+        self.otherwise = otherwise
+        self.forms: dict[str, Callable] | None = None
 
     def __reduce__(self):
         return Code, (None, self._written())
@@ -393,16 +477,20 @@ class Code:
 
     def function(self, inputs: dict[str, np.ndarray]) -> Callable[..., list]:
         """The function of the leaves, for the values of named inputs."""
-        text, constants, calls = self._written()
-        if self.compiled is None:
+        try:
+            source, constants, calls = self._written()
+        except NoNumPyFormError:
+            if self.otherwise is None:
+                raise
+            return self.otherwise(inputs)
+        if self.forms is None:
             simple = {n: eqn for n, eqn in calls.items() if eqn.primitive.name not in CALLS}
             self.forms = {name: form_of(eqn) for name, eqn in simple.items()}
-            self.compiled = compile(text, "<NumPy program>", "exec")
         values: dict[str, Any] = NAMES | constants | self.forms | inputs
         for name, eqn in calls.items():
             if name not in self.forms:
                 values[name] = CALLS[eqn.primitive.name](eqn, lambda code: Bound(code, inputs))
-        exec(self.compiled, values)
+        exec(source, values)
         return values["run"]
 
 

@@ -1,12 +1,12 @@
 """A warning about overflow in the 32-bit integers of a compiled function."""
 
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zojax._warnings import warn
 from zojax.search.engine.compiled import type_of_values
 from zojax.search.engine.result import SearchResult
 from zojax.search.engine.task import Problem
@@ -29,8 +29,7 @@ def warn_of_overflow(problem: Problem, args, result: SearchResult) -> None:
     except Exception:  # fun works with JAX's arrays only
         return
     if isinstance(exact, str) or not math.isclose(exact, value, rel_tol=1e-6):
-        warnings.warn(
+        warn(
             f"at {best} the compiled fun returned {value:.0f} in 32-bit integers, but {exact} on the host "
-            f"in wider ones: multiply as floats (1.0 * n), pass jit=False, or {X64}.",
-            stacklevel=4,
+            f"in wider ones: multiply as floats (1.0 * n), pass jit=False, or {X64}."
         )

@@ -1,7 +1,7 @@
 """Spaces without their bounds: searches of other bounds share their programs."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import jax
@@ -15,10 +15,15 @@ from zojax.search.spaces._domain import Domain
 
 @dataclass(frozen=True)
 class Form(Domain):
-    """All coordinates of a space, without their bounds."""
+    """Coordinates without their bounds. Of those without an order, `high` tells the number of options."""
 
     kinds: tuple[int, ...]
     options: tuple[int, ...]
+    low = 0
+
+    @property
+    def high(self) -> np.ndarray:
+        return np.array(self.options) - 1
 
     @property
     def kind(self) -> np.ndarray:
@@ -36,7 +41,7 @@ class Form(Domain):
 
 
 class SharedSpace(Space):
-    """The space of a form. A program gets the bounds when it is bound."""
+    """A space of forms. A program gets the bounds when it is bound."""
 
     @property
     def low(self) -> Any:
@@ -46,18 +51,23 @@ class SharedSpace(Space):
     def high(self) -> Any:
         return named_input("high", (self.dimension,), float_dtype())
 
-    @cached_property
-    def options(self) -> np.ndarray:
-        form: Any = self.domains[0]
-        return np.array(form.options)
-
 
 def shared(space: Space) -> Space:
-    """The space without its bounds, or the space itself if one of its domains has a `snap`."""
-    if any(d.snap is not None or getattr(d, "active", None) for d in space.domains):
-        return space
-    form = Form(tuple(space.kinds.tolist()), tuple(space.options.tolist()))
-    return SharedSpace((form,), jax.tree.structure(0))
+    """The space without its bounds. A domain that snaps keeps its own, which its `snap` reads."""
+    parts: list[Domain] = []
+    for snaps, group in groupby(space.domains, _snaps):
+        domains = tuple(group)
+        parts += domains if snaps else [_form(domains)]
+    return SharedSpace(tuple(parts), jax.tree.structure([0] * len(parts)))
+
+
+def _snaps(domain: Domain) -> bool:
+    return domain.snap is not None or getattr(domain, "active", None) is not None
+
+
+def _form(domains: tuple[Domain, ...]) -> Form:
+    space = Space(domains, jax.tree.structure([0] * len(domains)))
+    return Form(tuple(space.kinds.tolist()), tuple(space.options.tolist()))
 
 
 def bounds_of(space: Space, dtype: Any) -> dict[str, np.ndarray]:

@@ -2,8 +2,9 @@
 
 from bisect import bisect_right
 from functools import partial
-from statistics import median
 from typing import NamedTuple
+
+import numpy as np
 
 from zojax._checks import require_count, require_rate
 from zojax.search.pruners._pruner import Pruner
@@ -57,7 +58,7 @@ def _report(least: int, first: float, state: dict[int, Curve], number: int, step
     mean = value if not count else own.means[-1] + (value - own.means[-1]) / (count + 1)
     own = Curve((*own.steps, step), (*own.means, mean), min(own.best, value))
     others = [_mean_at(c, step) for n, c in state.items() if n != number and c.steps[-1] >= step]
-    stops = step >= first and len(others) >= least and own.best > median(others)
+    stops = step >= first and len(others) >= least and own.best > float(np.median(others))
     return stops, state | {number: own}
 
 

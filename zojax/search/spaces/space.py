@@ -82,7 +82,8 @@ class Space:
     @cached_property
     def options(self) -> np.ndarray:
         """How many options coordinates without order have, int of shape (d,); 1 for all others."""
-        return np.where(self.kinds == UNORDERED, self.high - self.low + 1, 1).astype(int)
+        sizes = self._per_coordinate("high") - self._per_coordinate("low") + 1
+        return np.where(self.kinds == UNORDERED, sizes, 1).astype(int)
 
     @property
     def cells(self) -> tuple[Any, Any]:
