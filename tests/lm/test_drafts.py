@@ -26,6 +26,11 @@ def decode(params, tokens=TOKENS, **options):
 PLAIN = jax.jit(decode)
 
 
+def of_members(evaluate=None, **options):
+    """The texts of four members."""
+    return lm.decode_members(llama, CONFIG, evaluate, 4, TOKENS, LENGTHS, NEW, **options)
+
+
 def oracle(size, damage=()):
     """Drafts the model's own text, with wrong tokens at some places."""
     answers = np.array(PLAIN(PARAMS).tokens)
@@ -211,7 +216,7 @@ def test_a_draft_rests_where_it_does_not_pay():
             propose,
             lambda count, seen: count + jnp.any(seen.nodes >= 0),
         )
-        return decode(params, draft=drafts.auto(counted, cost=1.5, retry=8))
+        return decode(params, draft=drafts.auto(counted, cost=1.5))
 
     plain, run = PLAIN(PARAMS).tokens, jax.jit(run)
     right, wrong = run(PARAMS, plain), run(PARAMS, (plain + 1) % 8)
@@ -219,12 +224,27 @@ def test_a_draft_rests_where_it_does_not_pay():
         np.testing.assert_array_equal(found.tokens, plain)
     assert (right.forwards == 1 + -(-(NEW - 1) // 4)).all()
     assert right.draft.inner == right.forwards[0] - 1
+    assert (right.positions == 4 * right.draft.inner).all()
     assert (wrong.forwards == NEW).all() and 2 <= wrong.draft.inner <= 6
+    assert (wrong.positions < 1.5 * NEW).all()  # short candidates between the rests
+
+
+def test_the_longest_candidate_that_pays_is_tried():
+    draft = drafts.auto(drafts.union(drafts.lookup(5), drafts.lookup(3)), 2.0)
+    state = draft.init(None, jnp.zeros((1, 4), int), jnp.array([2]))
+    rates = 0.1, 0.4, 0.66, 0.9
+    states = [state._replace(accepted=jnp.float32(r), refused=jnp.float32(1 - r)) for r in rates]
+    assert [draft.sizes[int(draft.pick(each))] for each in states] == [0, 1, 3, 5]
+    cut = drafts.shortened(draft, 1)
+    assert cut.tree.paths.tolist() == [[0], [1]] and cut.tree.sees.tolist() == np.eye(2).tolist()
+    looking = drafts.lookahead(window=2, count=1, size=2)  # its window is no candidate
+    assert [len(drafts.shortened(looking, size).tree.asked) for size in (0, 1, 2)] == [0, 1, 6]
 
 
 @pytest.mark.slow
-def test_the_cost_of_a_draft_is_a_ratio_of_times():
-    assert 0.1 < drafts.cost(MODEL, drafts.lookup(), rows=2, length=16, repeats=3) < 100
+def test_the_cost_of_each_size_is_a_ratio_of_times():
+    found = drafts.cost(MODEL, drafts.lookup(), rows=2, length=16, repeats=3)
+    assert len(found) == 4 and all(0.1 < ratio < 100 for ratio in found)
 
 
 def test_first_tokens_that_all_prompts_share_are_read_once():
@@ -244,6 +264,12 @@ def test_near_ties_are_counted():
     twins = np.isin(found.tokens, [3, 7]).sum(axis=1)
     assert found.near_ties.tolist() == twins.tolist() and twins.sum() > 0
     assert not PLAIN(PARAMS).near_ties.any()
+
+
+def test_the_first_of_the_largest_logits_is_the_most_likely_token():
+    logits = jnp.array([1.0, 3.0, -jnp.inf, 3.0])
+    assert lm.most_likely(None, logits) == 1
+    assert lm.most_likely(None, logits.at[0].set(jnp.nan)) in range(4)
 
 
 @pytest.mark.slow
@@ -315,40 +341,47 @@ def test_a_perturbed_model_drafts_for_itself_with_its_own_layers():
 
 
 @pytest.mark.slow  # two large programs; test_decoding.py perturbs a generation without a draft
-def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own():
+@pytest.mark.parametrize("stop", [None, 5])
+def test_members_of_a_population_drafted_from_the_unperturbed_text_say_their_own(stop):
     draft = drafts.auto(drafts.text(PLAIN(PARAMS).tokens, size=3), cost=1.2)
     direction, mu = zojax.directions.low_rank(), 0.02
-    frame = direction.frame(jax.random.key(0), 3, PARAMS)
+    frame = direction.frame(jax.random.key(0), 4, PARAMS)
 
-    def member(i, draft):
-        noise = direction.draw(frame, i, PARAMS)
-        return zojax.implicit.evaluate(
-            lambda params: decode(params, draft=draft), PARAMS, noise, mu
-        )
+    def evaluate(fun, i, *arrays):
+        return zojax.implicit.evaluate(fun, PARAMS, direction.draw(frame, i, PARAMS), mu, *arrays)
 
-    plain = jax.jit(jax.vmap(lambda i: member(i, None)))(jnp.arange(3))
-    found = jax.jit(jax.vmap(lambda i: member(i, draft)))(jnp.arange(3))
+    def member(i):
+        return evaluate(lambda params: decode(params, stop=stop), i)._replace(draft=None)
+
+    plain = jax.jit(jax.vmap(member))(jnp.arange(4))
+    found = jax.jit(lambda: of_members(evaluate, stay=(3, 1), stop=stop, draft=draft))()
     np.testing.assert_array_equal(found.tokens, plain.tokens)
+    np.testing.assert_array_equal(found.lengths, plain.lengths)
     assert (np.array(plain.tokens) != PLAIN(PARAMS).tokens).any()
-    assert (np.array(found.forwards) < NEW).all()
+    assert (np.array(found.forwards) <= plain.forwards).all()
+    assert found.forwards.sum() < plain.forwards.sum()
 
 
 def test_members_share_one_loop_and_no_cache_is_selected():
-    """A loop with a batched condition would select between the old and the new cache in each round."""
+    """A loop with a batched condition would select between the old and the new cache in each round.
+
+    XLA copies what a branch changes: a cache as an output of branches would be copied in each round.
+    """
     draft = drafts.auto(drafts.lookup(3), cost=1.5)
     members = jax.tree.map(lambda x: jnp.stack([x, x]), PARAMS)
     traced = jax.make_jaxpr(jax.vmap(lambda p: decode(p, draft=draft).tokens))(members)
-    shapes = set(_selected(traced.jaxpr))
-    assert (2, 3) in shapes and (2, CONFIG.layers, 3, 7 + NEW + 3, CONFIG.size) not in shapes
+    for primitive in ("select_n", "cond"):
+        shapes = set(_outputs(traced.jaxpr, primitive))
+        assert (2, 3) in shapes and not any(7 + NEW + 3 in shape for shape in shapes)
 
 
-def _selected(jaxpr):
+def _outputs(jaxpr, primitive):
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "select_n":
-            yield eqn.outvars[0].aval.shape
+        if eqn.primitive.name == primitive:
+            yield from (var.aval.shape for var in eqn.outvars)
         for inner in jax.tree.leaves(list(eqn.params.values())):
             inner = getattr(inner, "jaxpr", inner)
-            yield from _selected(inner) if hasattr(inner, "eqns") else ()
+            yield from _outputs(inner, primitive) if hasattr(inner, "eqns") else ()
 
 
 def test_texts_of_all_rows_are_searched():
@@ -398,7 +431,12 @@ def test_the_longest_match_in_the_text_is_followed():
             "count must be from 1 to capacity, 8, got 9",
         ),
         (lambda: drafts.ouroboros(MODEL, count=0), "count must be from 1 to capacity, 2048, got 0"),
-        (lambda: drafts.auto(drafts.none(), cost=0.0), "cost must be positive and finite, got 0.0"),
+        (lambda: drafts.auto(drafts.none(), cost=0.0), "cost must be positive and finite"),
+        (
+            lambda: drafts.auto(drafts.lookup(), [1, 2]),
+            r"one or 4 for \(0, 1, 3, 8\), got \[1, 2\]",
+        ),
+        (lambda: drafts.auto(drafts.lookup(), 2.0, [1, 0]), "sizes must ascend from 0"),
         (lambda: drafts.auto(drafts.none(), 1.5, retry=0), "retry must be at least 1, got 0"),
         (lambda: drafts.auto(drafts.auto(drafts.none(), 2.0), 2.0), "needs a draft that always"),
         (lambda: drafts.union(drafts.auto(drafts.none(), 2.0)), r"write auto\(union\("),
@@ -409,6 +447,9 @@ def test_the_longest_match_in_the_text_is_followed():
         (lambda: MODEL.generate(PARAMS, TOKENS, LENGTHS, 0), "new must be at least 1, got 0"),
         (lambda: decode(PARAMS, shared=7), "shared must be from 0 to 6, got 7"),
         (lambda: decode(PARAMS, choose=lm.sampler()), "sampling needs a key"),
+        (lambda: of_members(stay=(2, 2)), r"from below members, 4, to 1 or more, got \(2, 2\)"),
+        (lambda: of_members(stay=(4,)), r"got \(4,\)"),
+        (lambda: of_members(stay=(2, 0)), r"got \(2, 0\)"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

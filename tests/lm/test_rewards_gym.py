@@ -43,6 +43,14 @@ def test_right_answers_are_rewarded_and_held_out_questions_are_not_trained_on(na
         assert set(columns[:shared]) == {1} and columns[shared] > 1
 
 
+def test_parts_of_an_answer_count_if_asked_for():
+    for partial in (False, True):
+        found = rewards.gym(MODEL, "gcd", train=8, held_out=8, partial=partial)
+        texts = [f" {entry['answer']}7" for entry in found.held_out.examples]
+        written = rewards.Written(texts, np.zeros((8, 1)), np.ones(8))
+        assert (found.reward(written, found.held_out.examples) > 0).all() == partial
+
+
 def test_tasks_and_templates_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="no task 'chess_to_ten'"):
         rewards.gym(MODEL, "chess_to_ten")

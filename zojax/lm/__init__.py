@@ -41,6 +41,7 @@ from zojax.lm.models import gpt as gpt
 from zojax.lm.models import llama as llama
 from zojax.lm.models.decoding import Decoded as Decoded
 from zojax.lm.models.decoding import decode as decode
+from zojax.lm.models.decoding import decode_members as decode_members
 from zojax.lm.models.decoding import generate as generate
 from zojax.lm.models.decoding import most_likely as most_likely
 from zojax.lm.models.decoding import sampler as sampler

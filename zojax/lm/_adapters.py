@@ -33,7 +33,12 @@ MEZO = Adapter()
 
 
 def partition(
-    model: Model, params: str, seed: int, tokens: ArrayLike, adapter: Adapter = MEZO
+    model: Model,
+    params: str,
+    seed: int,
+    tokens: ArrayLike | Sequence[int] = (),
+    adapter: Adapter = MEZO,
+    last: int | None = None,
 ) -> tuple[dict, dict]:
     """Splits a model into a trained and a frozen part. Frozen arrays take no noise.
 
@@ -45,21 +50,30 @@ def partition(
         - `"lora"`: adapters of low rank, see `lora`;
         - `"prefix"`: keys and values of positions before the text, see `prefix`; not for encoders.
       seed: of the adapters.
-      tokens: `(n,)` integers, the beginning of a prompt. The prefix starts as its activations.
+      tokens: `(n,)` integers, the beginning of a prompt. A prefix starts as its activations.
       adapter: sizes of LoRA and prefix.
+      last: trains so many last layers, with `"norms"` the final norm, too; None: all layers. The members of
+        a population share the pass of a batch through the others. `merge` puts the layers together.
 
     Returns:
       `(trained, frozen)`, two trees that `combine` puts together.
 
     Raises:
-      ValueError: for sizes that are not positive, an unknown target, and a prefix for an encoder.
+      ValueError: for sizes that are not positive, an unknown target, a prefix for an encoder or without
+        tokens; for `last` with a prefix or an encoder, or unless it leaves a layer on both sides.
     """
     rank, alpha, targets, positions = adapter
+    if last is not None:
+        return _of_last(model, params, seed, adapter, last)
     if params == "lora":
         layers = lora(model.params["layers"], jax.random.key(seed), rank, alpha, targets)
         return {"layers": layers}, model.params
     if params == "prefix":
         require_count("positions", positions)
+        if not np.size(tokens):
+            raise ValueError(
+                "a prefix starts as activations; give tokens, such as a prompt's first ones."
+            )
         if not hasattr(model.module, "extend"):
             raise ValueError("an encoder takes no prefix; train lora, norms or full.")
         return {"layers": prefix(model, model.params, np.asarray(tokens)[:positions])}, model.params
@@ -68,6 +82,28 @@ def partition(
         return params == "full" or "norm" in name
 
     return _chosen(model, is_trained), _chosen(model, lambda name: not is_trained(name))
+
+
+def _of_last(
+    model: Model, params: str, seed: int, adapter: Adapter, last: int
+) -> tuple[dict, dict]:
+    """`partition` of the last layers, in a stack `upper` of their own."""
+    layers = model.params["layers"]
+    depth = len(jax.tree.leaves(layers)[0])
+    if params == "prefix" or not hasattr(model.module, "extend"):
+        raise ValueError("last needs a model that generates, and norms, lora or full.")
+    if not 1 <= last < depth:
+        raise ValueError(f"last must be from 1 to {depth - 1}, got {last}.")
+    lower = jax.tree.map(lambda a: a[:-last], layers)
+    upper = jax.tree.map(lambda a: a[-last:], layers)
+    outer = {} if params == "lora" else {n: a for n, a in model.params.items() if "norm" in n}
+    part = model._replace(params={**outer, "layers": upper})
+    trained, frozen = partition(part, params, seed, adapter=adapter)
+    rest = {name: array for name, array in model.params.items() if name not in trained}
+    return (
+        {**trained, "layers": {"upper": trained["layers"]}},
+        {**rest, "layers": {**lower, "upper": frozen["layers"]}},
+    )
 
 
 def _chosen(model: Model, keep: Callable[[str], bool]) -> dict:
@@ -82,7 +118,8 @@ def combine(params: dict, frozen: dict) -> dict:
     >>> combine({"layers": {"a": 1}}, {"norm": 2, "layers": {"a": 0, "b": 3}})
     {'norm': 2, 'layers': {'a': 1, 'b': 3}}
     """
-    return {**frozen, **params, "layers": {**frozen["layers"], **params["layers"]}}
+    inner = {n: combine(p, frozen.get(n, {})) for n, p in params.items() if isinstance(p, dict)}
+    return {**frozen, **params, **inner}
 
 
 def lora(
@@ -128,7 +165,7 @@ def lora(
 
 
 def merge(params: dict) -> dict:
-    """A model's parameters with LoRA adapters added to their matrices: W + A B, computed in float32.
+    """A model's parameters in one stack of layers, with LoRA adapters added: W + A B, computed in float32.
 
     >>> eye = jnp.eye(2)[None]
     >>> layers = {"query": eye, "query_a": jnp.ones((1, 2, 1)), "query_b": jnp.ones((1, 1, 2))}
@@ -136,11 +173,18 @@ def merge(params: dict) -> dict:
     [[[2.0, 1.0], [1.0, 2.0]]]
     """
     layers = dict(params["layers"])
+    if "upper" in layers:
+        upper = merge({"layers": layers.pop("upper")})["layers"]
+        layers = {n: jax.tree.map(_stacked, a, upper[n]) for n, a in layers.items()}
     for name in [n.removesuffix("_a") for n in layers if n.endswith("_a")]:
         matrix, a, b = layers[name], layers.pop(f"{name}_a"), layers.pop(f"{name}_b")
         whole = jnp.float32(matrix) + jnp.float32(a) @ jnp.float32(b)
         layers[name] = whole.astype(matrix.dtype)
     return {**params, "layers": layers}
+
+
+def _stacked(lower: jax.Array, upper: jax.Array) -> jax.Array:
+    return jnp.concatenate([lower, upper])
 
 
 def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array]:

@@ -1,7 +1,6 @@
 """Checkpoints of a run: parameters, optimizer state, losses and evaluations in one safetensors file."""
 
 import json
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 from zojax._keys import is_key, key_data
+from zojax._whole_file import replacing
 from zojax.lm._extras import require
 from zojax.lm._files import FilePath, parse_json, refusing
 
@@ -38,11 +38,9 @@ def write(path: FilePath, run: Run, note: Any) -> None:
     tensors["losses"] = np.array(run.losses, np.float32)
     tensors |= {f"outputs {steps}": outputs for steps, outputs in run.outputs.items()}
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    part = path.with_name(f"{path.name}.part")
-    require("safetensors.numpy").save_file(tensors, part, {_NOTE: json.dumps(note)})
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    save_file = require("safetensors.numpy").save_file
+    with replacing(path) as part:
+        save_file(tensors, part, {_NOTE: json.dumps(note)})
 
 
 def read(path: FilePath, params: Any, state: Any) -> Run:

@@ -54,10 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--weights", help="a Hugging Face folder or a GGUF file; SmolLM2-135M-Instruct if missing")
     add("--params", choices=PARTS, default="norms", help="what is trained (norms)")
+    add("--last", type=int, default=6, help="last layers that are trained; 0 for all (6)")
     add("--save", help="a new folder for the trained model; needs --weights")
     add = parser.add_argument_group("questions and reward").add_argument
     add("--task", help=f"of reasoning-gym, such as {', '.join(rewards.GYM)}")
     add("--options", type=_json, help="its difficulty, a JSON object")
+    add("--partial", action="store_true", help="rewards parts of an answer, too, as the task does")
     add("--data", help="a JSONL file of prompt and completion, in the place of --task")
     add("--reward", help="MODULE:FUNCTION, of text and completion, for --data (equal first lines)")
     add("--template", help="of a prompt, with {} for the question (a chat; {} for --data)")
@@ -71,10 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--population", type=int, default=16, help="members of a step (16)")
     add("--prompts", type=int, default=8, help="prompts of a step (8)")
     add("--new", type=int, default=8, help="tokens of a text, at most (8)")
-    add("--mu", type=float, default=0.01, help="radius of the population (0.01)")
-    add("--learning-rate", type=float, default=0.002, help="(0.002)")
+    add("--mu", type=float, default=0.04, help="radius of the population (0.04)")
+    add("--learning-rate", type=float, default=0.005, help="(0.005)")
     add("--temperature", type=float, default=0.0, help="of training texts; 0: the likeliest (0)")
-    add("--draft", choices=DRAFTS, default="auto", help="of several tokens a pass (auto)")
+    add("--draft", choices=DRAFTS, default="none", help="of several tokens a pass (none)")
     add("--every", type=int, default=10, help="steps between evaluations (10)")
     add("--seed", type=int, default=0, help="of directions and questions (0)")
 
@@ -118,6 +120,8 @@ def _check(args: argparse.Namespace) -> None:
         if not 0 < getattr(args, name) < math.inf:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be positive, got {getattr(args, name)}.")
+    if args.last < 0:
+        raise ValueError(f"--last must not be negative, got {args.last}.")
     if not 0 <= args.temperature < math.inf:
         raise ValueError(f"--temperature must not be negative, got {args.temperature}.")
 
@@ -125,15 +129,16 @@ def _check(args: argparse.Namespace) -> None:
 def _note(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that a continued run must repeat."""
     names = (
-        "task data options reward template format format_weight weights params method population "
-        "prompts new mu learning_rate temperature seed"
+        "task data options partial reward template format format_weight weights params last "
+        "method population prompts new mu learning_rate temperature seed"
     )
     return {name: getattr(args, name) for name in names.split()}
 
 
 def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
     arrays = model._replace(params=jax.tree.map(jnp.asarray, model.params))
-    params, frozen = partition(arrays, args.params, args.seed, np.arange(0))
+    last = min(args.last, model.config.layers - 1) or None
+    params, frozen = partition(arrays, args.params, args.seed, last=last)
     questions = _gym(args, model) if args.data is None else _rows(args, model)
     reward = questions.reward
     if args.format is not None:
@@ -147,7 +152,7 @@ def _problem(args: argparse.Namespace, model: Model) -> rewards.Problem:
 
 def _gym(args: argparse.Namespace, model: Model) -> rewards.Gym:
     options = {"held_out": args.held_out, "seed": args.seed}
-    options["template"] = args.template or rewards.GYM_TEMPLATE
+    options |= {"template": args.template or rewards.GYM_TEMPLATE, "partial": args.partial}
     return rewards.gym(model, args.task, args.options, **options)
 
 

@@ -10,7 +10,7 @@ A draft proposes candidates of K tokens for each row in each round; shapes are f
 - `lookahead`: phrases that the model makes for itself, by Jacobi's iteration.
 - `ouroboros`: a smaller model that drafts by `lookahead`, lengthened with phrases of the pool.
 - `union`: the candidates of several.
-- `auto`: any of them, while it pays; `cost` measures its price.
+- `auto`: any of them, as long as it pays; `cost` measures its price. `shortened` cuts candidates.
 
 >>> import jax, jax.numpy as jnp
 >>> from zojax import lm
@@ -38,5 +38,6 @@ from zojax.lm.models.drafting import Round as Round
 from zojax.lm.models.drafting import Tree as Tree
 from zojax.lm.models.drafting import branches as branches
 from zojax.lm.models.drafting import none as none
+from zojax.lm.models.drafting import shortened as shortened
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -23,7 +23,7 @@ def union(*drafts: Draft) -> Draft:
     """
     if not drafts:
         raise ValueError("union needs a draft at least, got none.")
-    if any(draft.pays is not None for draft in drafts):
+    if any(draft.pick is not None for draft in drafts):
         raise ValueError("union needs drafts that always draft; write auto(union(...), cost).")
     tree = joined(*(draft.tree for draft in drafts))
     ends = np.cumsum([len(draft.tree.asked) for draft in drafts])[:-1]

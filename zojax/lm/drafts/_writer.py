@@ -43,7 +43,9 @@ class Writer(NamedTuple):
         cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
         ones = jnp.ones(len(text), jnp.int32)
         drafted = self.draft.init(memory, text, length)
-        state = rounds.State(self._longer(text), length + 1, cache, ones, 0 * ones, drafted)
+        state = rounds.State(
+            self._longer(text), length + 1, cache, ones, 0 * ones, 0 * ones, drafted
+        )
         return Ahead(state, ones > 0)
 
     def continued(

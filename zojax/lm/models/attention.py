@@ -50,7 +50,7 @@ def places_of(
       tree: `(T, T)` bools, which new tokens a new token sees, itself included. None: all up to itself.
     """
     prefix = layers["prefix_key"].shape[1] if "prefix_key" in layers else 0
-    before = prefix + (0 if past is None else past[0].shape[2])
+    before = prefix + (0 if past is None else jax.tree.leaves(past)[0].shape[2])
     among = np.tri(new, dtype=bool) if tree is None else tree
     old, depth = np.arange(before), among.sum(axis=1) - 1
     if start is None:
@@ -76,7 +76,18 @@ def through_layers(
 
     A step reads its layer of `past` `(L, B, P, K)` by an index. As an operand of the scan, `past` would be
     transposed in each pass under `vmap`, which puts members in front of layers.
+
+    `layers["upper"]` are the last layers, of `zojax.lm.partition(..., last=)`: a scan of their own, with
+    their own part of `past`. So all members share the others while they read the same tokens.
     """
+    if "upper" in layers:
+        lower, upper = {n: a for n, a in layers.items() if n != "upper"}, layers["upper"]
+        past_lower, past_upper = (None, None) if past is None else past
+        depth = len(jax.tree.leaves(lower)[0])
+        of_lower, of_upper = (None, None) if kinds is None else (kinds[:depth], kinds[depth:])
+        x, first = through_layers(block, x, lower, past_lower, of_lower)
+        x, second = through_layers(block, x, upper, past_upper, of_upper)
+        return x, (first, second)
 
     def step(x, of_layer):
         layer, i, kind = of_layer

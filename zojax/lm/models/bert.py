@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from zojax.lm.models import gpt
 from zojax.lm.models.attention import attend, read
-from zojax.lm.models.gpt import ACTIVATIONS
 from zojax.lm.models.layers import layer_norm, linear, too_long
 
 __all__ = ["Config", "classify", "encode", "forward", "limit", "shapes"]
@@ -57,24 +57,16 @@ class Config(NamedTuple):
 
 def shapes(config: Config) -> dict:
     """The shape of every parameter, in the structure that `forward` and `classify` take."""
-    depth, width, hidden = config.layers, config.width, config.hidden
-    square, vector = (depth, width, width), (depth, width)
-    layers: dict = {"up": (depth, width, hidden), "up_bias": (depth, hidden)}
-    layers |= {"down": (depth, hidden, width), "down_bias": vector}
-    for name in ("query", "key", "value", "output"):
-        layers |= {name: square, f"{name}_bias": vector}
-    for name in ("attention_norm", "mlp_norm"):
-        layers |= {name: vector, f"{name}_bias": vector}
-    tables = {"embed": config.vocabulary, "positions": config.positions, "types": config.types}
-    outer: dict = {name: (rows, width) for name, rows in tables.items()}
-    outer |= dict.fromkeys(("norm", "norm_bias", "head_dense_bias"), (width,))
-    outer |= {"head_dense": (width, width)}
+    width = config.width
+    # The first six sizes are those of gpt.Config; its layers and tables have the same shapes.
+    found = gpt.shapes(gpt.Config(*config[:6])) | {"types": (config.types, width)}
+    found |= {"head_dense": (width, width), "head_dense_bias": (width,)}
     if config.labels is None:
-        outer |= {"head_norm": (width,), "head_norm_bias": (width,)}
-        outer |= {"head_bias": (config.vocabulary,)}
+        found |= {"head_norm": (width,), "head_norm_bias": (width,)}
+        found |= {"head_bias": (config.vocabulary,)}
     else:
-        outer |= {"labels": (width, config.labels), "labels_bias": (config.labels,)}
-    return outer | {"layers": layers}
+        found |= {"labels": (width, config.labels), "labels_bias": (config.labels,)}
+    return found
 
 
 def limit(config: Config) -> int:
@@ -109,7 +101,7 @@ def encode(config: Config, params: dict, tokens: ArrayLike) -> jax.Array:
         query, key, value = (y.reshape(rows, length, heads, -1) for y in parts)
         y = linear(layer, "output", attend(query[:, :, :, None], key, value, visible))
         x = layer_norm(layer, "attention_norm", x + y, config.epsilon)
-        y = ACTIVATIONS[config.activation](linear(layer, "up", x))
+        y = gpt.ACTIVATIONS[config.activation](linear(layer, "up", x))
         return layer_norm(layer, "mlp_norm", x + linear(layer, "down", y), config.epsilon), None
 
     x = layer_norm(params, "norm", x, config.epsilon)
@@ -140,7 +132,7 @@ def forward(
     if config.labels is not None:
         raise ValueError(f"this model chooses one of {config.labels} labels; call classify.")
     x = linear(params, "head_dense", read(encode(config, params, tokens), positions))
-    x = ACTIVATIONS[config.head_activation](x)
+    x = gpt.ACTIVATIONS[config.head_activation](x)
     x = layer_norm(params, "head_norm", x, config.epsilon)
     head, bias = params.get("head", params["embed"]), params["head_bias"]
     if rows is not None:

@@ -5,7 +5,9 @@ keeps its longest draft that agrees with the model's own choices, and one choice
 decoding token by token; a good draft saves forward passes. Without a draft a round is one token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from zojax.lm.models import rounds
 from zojax.lm.models.drafting import Draft, none
 from zojax.lm.models.layers import too_long
 
-__all__ = ["Choice", "Decoded", "decode", "generate", "most_likely", "sampler"]
+__all__ = ["Choice", "Decoded", "decode", "decode_members", "generate", "most_likely", "sampler"]
 
 Choice = Callable[[Any, jax.Array], jax.Array]  # (key, logits (V,)) -> a token
 
@@ -27,7 +29,7 @@ Choice = Callable[[Any, jax.Array], jax.Array]  # (key, logits (V,)) -> a token
 def most_likely(key: Any, logits: jax.Array) -> jax.Array:
     """The token of the largest logit; of equals, the first. `key` is unused."""
     del key
-    return jnp.argmax(logits)
+    return rounds.largest(logits)[0]
 
 
 def sampler(temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0) -> Choice:
@@ -76,6 +78,7 @@ class Decoded(NamedTuple):
       tokens: `(B, new)` int32; behind a row's stop, the stop again.
       lengths: `(B,)` int32, generated tokens of each row, with its stop.
       forwards: `(B,)` int32, forward passes until each row's end, that of the prompts included.
+      positions: `(B,)` int32, tokens that these passes read, drafts included; without the prompts.
       near_ties: `(B,)` int32, tokens whose two largest logits are equal up to rounding. A greedy text with
         none of them depends on no draft, batch or program.
       draft: the draft's last state, for a later call.
@@ -84,6 +87,7 @@ class Decoded(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     forwards: jax.Array
+    positions: jax.Array
     near_ties: jax.Array
     draft: Any
 
@@ -146,22 +150,112 @@ def decode(
       ValueError: if `new` is below 1, `shared` is not from 0 to T - 1, or the model has fewer
         positions than the text may take.
     """
+    run, tokens, lengths = _prepared(model, config, tokens, lengths, new, stop, choose, key, draft)
+    state = _begun(run, tokens, lengths, new, memory, shared, params)
+    return _outcome(run, lengths, new, rounds.finished(run._replace(params=params), state))
+
+
+def decode_members(
+    model: ModuleType,
+    config: Any,
+    evaluate: Callable[..., Any],
+    members: int,
+    tokens: ArrayLike,
+    lengths: ArrayLike,
+    new: int,
+    *,
+    stay: Sequence[int] = (),
+    stop: int | None = None,
+    choose: Choice = most_likely,
+    key: jax.Array | None = None,
+    draft: Draft | None = None,
+    memory: Any = None,
+    shared: int = 0,
+) -> Decoded:
+    """The same prompts with each member of a population, side by side; finished members leave.
+
+    A draft makes some members end early. With `stay=(4, 2)`, at most 4 members stay once no more are open,
+    then at most 2. Each number is a program of its own, with its own time to compile.
+
+    Args:
+      evaluate: `(fun, i, *arrays) -> fun(params of member i, *arrays)`, such as `zojax.implicit.evaluate`
+        with a direction.
+      members: how many.
+      stay: falling numbers of members.
+      others: as for `decode`.
+
+    Returns:
+      A `Decoded` with a leading axis of members, without the draft's state.
+
+    Raises:
+      ValueError: as for `decode`, or unless `stay` falls from below `members` to 1 or more.
+
+    >>> import zojax
+    >>> from zojax import lm
+    >>> config = lm.llama.Config(vocabulary=16, width=8, layers=1, heads=2, kv_heads=1, hidden=8)
+    >>> params, signs = lm.llama.init(jax.random.key(0), config), zojax.directions.low_rank()
+    >>> frame = signs.frame(jax.random.key(1), 4, params)
+    >>> def evaluate(fun, i, *arrays):
+    ...     return zojax.implicit.evaluate(fun, params, signs.draw(frame, i, params), 0.1, *arrays)
+    >>> prompt = jnp.array([[1, 2, 3]]), jnp.array([3])
+    >>> lm.decode_members(lm.llama, config, evaluate, 4, *prompt, 5, stay=(2,)).tokens.shape
+    (4, 1, 5)
+    """
+    require_count("members", members)
+    if any(a <= b for a, b in pairwise((members, *stay, 0))):
+        raise ValueError(f"stay must fall from below members, {members}, to 1 or more, got {stay}.")
+    run, tokens, lengths = _prepared(model, config, tokens, lengths, new, stop, choose, key, draft)
+
+    def begin(i: jax.Array) -> rounds.State:
+        return evaluate(partial(_begun, run, tokens, lengths, new, memory, shared), i)
+
+    def go_on(least: int, i: jax.Array, state: rounds.State) -> rounds.State:
+        def finished(params: dict, state: rounds.State) -> rounds.State:
+            return rounds.finished(run._replace(params=params), state, least)
+
+        return evaluate(finished, i, state)
+
+    outcome = jax.vmap(partial(_outcome, run, lengths, new))
+    which = jnp.arange(members)
+    state = jax.vmap(begin)(which)
+    found = outcome(state)._replace(draft=None)
+    for least in (*stay, 0):
+        state = jax.vmap(partial(go_on, least))(which, state)
+        latest = outcome(state)._replace(draft=None)
+        found = jax.tree.map(lambda a, b, which=which: a.at[which].set(b), found, latest)
+        is_open = jax.vmap(partial(rounds.is_open, run))(state).any(axis=1)
+        still = jnp.argsort(~is_open)[:least]
+        which, state = jax.tree.map(lambda a, still=still: a[still], (which, state))
+    return found
+
+
+def _prepared(
+    model, config, tokens, lengths, new, stop, choose, key, draft
+) -> tuple[rounds.Run, jax.Array, jax.Array]:
+    """A run without parameters; prompts and their lengths as arrays."""
+    require_count("new", new)
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
-    _check(model, config, params, tokens.shape[1], new)
+    draft, stop = none() if draft is None else draft, -1 if stop is None else stop
+    run = rounds.Run(model, config, {}, choose, key, draft, stop, lengths + new)
+    return run, tokens, lengths
+
+
+def _begun(run, tokens, lengths, new, memory, shared, params: dict) -> rounds.State:
+    _check(run.model, run.config, params, tokens.shape[1], new)
     if not 0 <= shared < tokens.shape[1]:
         raise ValueError(f"shared must be from 0 to {tokens.shape[1] - 1}, got {shared}.")
-    draft = none() if draft is None else draft
-    stop, most = -1 if stop is None else stop, lengths + new
-    run = rounds.Run(model, config, params, choose, key, draft, stop, most)
-    end = rounds.finished(run, rounds.begun(run, tokens, lengths, new, memory, shared))
+    return rounds.begun(run._replace(params=params), tokens, lengths, new, memory, shared)
+
+
+def _outcome(run: rounds.Run, lengths: jax.Array, new: int, end: rounds.State) -> Decoded:
     steps = np.arange(new)
     written = jnp.take_along_axis(end.text, lengths[:, None] + steps, axis=1)
-    written = jnp.where(steps < (end.length - lengths)[:, None], written, stop)
-    return Decoded(written, end.length - lengths, end.forwards, end.near_ties, end.draft)
+    written = jnp.where(steps < (end.length - lengths)[:, None], written, run.stop)
+    cost = end.forwards, end.positions, end.near_ties
+    return Decoded(written, end.length - lengths, *cost, end.draft)
 
 
 def _check(model: ModuleType, config: Any, params: dict, places: int, new: int) -> None:
-    require_count("new", new)
     if not hasattr(model, "extend"):
         raise ValueError(f"models of {model.__name__} do not generate; give one of llama or gpt.")
     prefix = params["layers"]["prefix_key"].shape[1] if "prefix_key" in params["layers"] else 0

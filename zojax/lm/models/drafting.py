@@ -62,15 +62,17 @@ class Draft(NamedTuple):
       init: `(memory, text, length) -> state`. `memory` is the last state of an earlier call, or None.
       propose: `(state, text (B, S), length (B,)) -> (tokens (B, N), state)`. -1 stands for no token.
       learn: `(state, Round) -> state`.
-      pays: `state -> bool`, whether the next round drafts; None for always. A round without a draft has a
-        `Round` of no nodes.
+      sizes: tokens of a candidate among which `pick` chooses in each round, see `shortened`; 0 for a round
+        without a draft.
+      pick: `state -> index` in `sizes`, the same for all members under `vmap`; None for whole candidates.
     """
 
     tree: Tree
     init: Callable[[Any, jax.Array, jax.Array], Any]
     propose: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
     learn: Callable[[Any, Round], Any]
-    pays: Callable[[Any], jax.Array] | None = None
+    sizes: tuple[int, ...] = ()
+    pick: Callable[[Any], jax.Array] | None = None
 
 
 def branches(count: int, size: int) -> Tree:
@@ -98,14 +100,37 @@ def none() -> Draft:
     return stateless(branches(1, 0), lambda text, length: jnp.zeros((len(text), 0), jnp.int32))
 
 
-def resting(draft: Draft) -> Draft:
-    """The draft in a round without candidates."""
-    empty = none()
-    return draft._replace(
-        tree=empty.tree,
-        propose=lambda state, text, length: (empty.propose(None, text, length)[0], state),
-        pays=None,
-    )
+def shortened(draft: Draft, size: int) -> Draft:
+    """The draft with the first `size` tokens of each candidate; 0 for a round without a draft.
+
+    A shorter tree keeps the tokens of these candidates alone. `learn` sees the whole tree: -1 in place of
+    the others' tokens and answers.
+    """
+    tree = draft.tree
+    if size >= tree.paths.shape[1]:
+        return draft._replace(sizes=(), pick=None)
+    paths, count = tree.paths[:, :size], len(tree.asked)
+    kept = np.unique(paths[paths >= 0])
+    renamed = np.full(count + 1, -1)  # the last is the name of -1
+    renamed[kept] = np.arange(len(kept))
+    cut = Tree(tree.sees[np.ix_(kept, kept)], renamed[paths], tree.asked[kept])
+
+    def propose(state: Any, text: jax.Array, length: jax.Array) -> tuple[jax.Array, Any]:
+        if not kept.size:
+            return jnp.zeros((len(text), 0), jnp.int32), state
+        tokens, state = draft.propose(state, text, length)
+        return tokens[:, kept], state
+
+    def whole(tokens: jax.Array) -> jax.Array:
+        return jnp.full((len(tokens), count), -1, jnp.int32).at[:, kept].set(tokens)
+
+    def learn(state: Any, seen: Round) -> Any:
+        first, others = seen.answers[:, :1], seen.answers[:, 1:]
+        answers = jnp.concatenate([first, whole(others)], axis=1)
+        seen = seen._replace(nodes=whole(seen.nodes), answers=answers, paths=tree.paths)
+        return draft.learn(state, seen)
+
+    return draft._replace(tree=cut, propose=propose, learn=learn, sizes=(), pick=None)
 
 
 def joined(*trees: Tree) -> Tree:

@@ -180,7 +180,8 @@ def forward(
         - `query_a` `(L, D, r)` and `query_b` `(L, r, D)`, as in LoRA: `x @ a @ b` is added to the query,
           and so for each other matrix;
         - `prefix_key` and `prefix_value`, `(L, m, K)`: rotated keys, and values, of m positions before
-          the text.
+          the text;
+        - `upper`, a dict of the same names: further layers, see `zojax.lm.partition(..., last=)`.
       tokens: `(B, T)` integers, padded on the right with any id.
       positions: `(B,)` or `(B, C)` integers, the positions read in each row; None reads all.
       rows: `(K,)` integers, the token ids that get a logit; None gives all of them.

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 BLOCK = 32  # weights with one scale
@@ -65,7 +66,8 @@ class Quantized:
     def __jax_array__(self) -> jax.Array:
         q = self.integers
         if q.dtype == jnp.uint8:
-            q = jnp.concatenate([q & jnp.uint8(15), q >> jnp.uint8(4)], axis=-1)
+            halves = q[..., None, :] >> np.array([[0], [4]], np.uint8) & np.uint8(15)
+            q = halves.reshape(*q.shape[:-1], BLOCK)
         wide = q.astype(jnp.float32) - self.zero
         array = wide * self.scales[..., None].astype(jnp.float32)
         if self.offsets is not None:

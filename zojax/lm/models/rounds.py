@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax.lm.models.drafting import Draft, Round, Tree, resting
+from zojax.lm.models.drafting import Draft, Round, Tree, shortened
 
 NEAR = 1e-5  # relative difference of two logits that rounding may exchange, in float32 or better
 
@@ -44,6 +44,7 @@ class State(NamedTuple):
     length: jax.Array  # (B,)
     cache: Any  # keys and values of all tokens but the last, (L, B, S + K, ...)
     forwards: jax.Array  # (B,)
+    positions: jax.Array  # (B,)
     near_ties: jax.Array  # (B,)
     draft: Any
 
@@ -73,7 +74,7 @@ def begun(
     cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
     drafted = run.draft.init(memory, text, lengths)
     ones = jnp.ones(len(tokens), jnp.int32)
-    return State(text, lengths + 1, cache, ones, is_near[:, 0].astype(jnp.int32), drafted)
+    return State(text, lengths + 1, cache, ones, 0 * ones, is_near[:, 0].astype(jnp.int32), drafted)
 
 
 def _read(run: Run, tokens: jax.Array, shared: int) -> tuple[jax.Array, Any]:
@@ -92,22 +93,39 @@ def is_open(run: Run, state: State) -> jax.Array:
     return (last != run.stop) & (state.length < run.most)
 
 
-def finished(run: Run, state: State) -> State:
-    """Rounds until no row is open."""
-    return jax.lax.while_loop(lambda s: total(is_open(run, s)) > 0, lambda s: step(run, s), state)
+def finished(run: Run, state: State, least: int = 0) -> State:
+    """Rounds until at most `least` members have an open row; without `vmap` there is one member."""
+
+    def goes_on(state: State) -> jax.Array:
+        return total(jnp.any(is_open(run, state), keepdims=True)) > least
+
+    return jax.lax.while_loop(goes_on, lambda s: step(run, s), state)
 
 
 def step(run: Run, state: State) -> State:
-    """One round; it drafts if that pays, under `vmap` for one member at least."""
-    if run.draft.pays is None:
-        return _round(run, state)
-    plain = run._replace(draft=resting(run.draft))
-    pays = total(run.draft.pays(state.draft)) > 0
-    return jax.lax.cond(pays, partial(_round, run), partial(_round, plain), state)
+    """One round, with candidates of the size that the draft picks.
+
+    The cache is written after the branches: XLA copies what a branch changes.
+    """
+    draft, wide = run.draft, run.draft.tree.paths.shape[1] + 1
+    if draft.pick is None:
+        done, new = _round(run, wide, state)
+    else:
+        each = [run._replace(draft=shortened(draft, size)) for size in draft.sizes]
+        branches = [partial(_round, one, wide) for one in each]
+        done, new = jax.lax.switch(draft.pick(state.draft), branches, state)
+    rows = np.arange(len(state.text))[:, None]
+    places = state.length[:, None] - 1 + np.arange(wide)
+    cache = jax.tree.map(lambda a, b: a.at[:, rows, places].set(b), state.cache, new)
+    return done._replace(cache=cache)
 
 
-def _round(run: Run, state: State) -> State:
-    """Drafts, a forward pass, the longest candidate that agrees, and one choice more."""
+def _round(run: Run, wide: int, state: State) -> tuple[State, Any]:
+    """Drafts, a forward pass, the longest candidate that agrees, and one choice more.
+
+    Returns the state without its cache, and keys and values `(L, B, wide, ...)` of the last token and the
+    best candidate. Those beyond its end are arbitrary.
+    """
     text, length, tree = state.text, state.length, run.draft.tree
     rows, start = np.arange(len(text))[:, None], length[:, None] - 1
     nodes, drafted = run.draft.propose(state.draft, text, length)
@@ -129,12 +147,14 @@ def _round(run: Run, state: State) -> State:
     places = jnp.where(is_added, length[:, None] + steps, text.shape[1])
     text = text.at[rows, places].set(said, mode="drop")
     nodes_of = jnp.asarray(1 + np.maximum(tree.paths, 0))
-    path = jnp.pad(nodes_of[best], ((0, 0), (1, 0)))  # of the best candidate
-    written = rows, start + steps
-    cache = jax.tree.map(lambda a, b: a.at[:, *written].set(b[:, rows, path]), state.cache, own)
-    ties = state.near_ties + jnp.sum(is_near[rows, path] & is_added, axis=1, dtype=jnp.int32)
+    path = jnp.pad(nodes_of[best], ((0, 0), (1, wide - len(steps))))  # of the best candidate
+    new = jax.tree.map(lambda a: a[:, rows, path], own)
+    ties = state.near_ties + jnp.sum(
+        is_near[rows, path[:, steps]] & is_added, axis=1, dtype=jnp.int32
+    )
     drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
-    return State(text, length + count, cache, state.forwards + goes_on, ties, drafted)
+    forwards, positions = state.forwards + goes_on, state.positions + goes_on * tokens.shape[1]
+    return State(text, length + count, None, forwards, positions, ties, drafted), new
 
 
 def _choices(run: Run, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -149,12 +169,21 @@ def _choices(run: Run, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, j
         keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, np.arange(len(x)))
         keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, positions)
         chosen = jax.vmap(jax.vmap(run.choose))(keys, logits)
-    first = jnp.argmax(logits, axis=-1, keepdims=True)
-    largest = jnp.max(logits, axis=-1)
-    others = jnp.where(np.arange(logits.shape[-1]) == first, -jnp.inf, logits)
+    first, most = largest(logits)
+    others = jnp.where(np.arange(logits.shape[-1]) == first[..., None], -jnp.inf, logits)
     rounding = max(NEAR, 4 * float(jnp.finfo(x.dtype).eps))
-    is_near = largest - jnp.max(others, axis=-1) <= rounding * jnp.abs(largest)
+    is_near = most - jnp.max(others, axis=-1) <= rounding * jnp.abs(most)
     return chosen.astype(jnp.int32), is_near
+
+
+def largest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The place of the largest entry, of equals the first, and the entry; along the last axis.
+
+    XLA's `argmax` takes five times as long on CPUs.
+    """
+    most, last = jnp.max(logits, axis=-1), logits.shape[-1] - 1
+    places = jnp.where(logits == most[..., None], np.arange(last + 1, dtype=np.int32), last)
+    return jnp.min(places, axis=-1), most
 
 
 def _verdict(run: Run, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,13 +11,13 @@ A step has three parts:
 values will do: `zojax.eggroll` and `zojax.open_es` with low-rank directions share the products with the
 weights.
 
-    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
-    questions = rewards.gym(model, "products")
+    params, frozen = lm.partition(model, "norms", 0, last=6)
+    questions = rewards.gym(model, "letter_counting")
     batches = rewards.batches(questions.train, 8)
     problem = rewards.Problem(
-        model, params, frozen, questions.reward, batches, new=6, held_out=questions.held_out
+        model, params, frozen, questions.reward, batches, new=4, held_out=questions.held_out
     )
-    tx = zojax.eggroll(learning_rate=5e-4, mu=3e-3, population=16, batch_size=8)
+    tx = zojax.eggroll(learning_rate=5e-3, mu=4e-2, population=16, batch_size=8)
     trained = rewards.train(problem, tx, 100, folder="run")
 
 Source: Sarkar et al., "Evolution strategies at the hyperscale", https://arxiv.org/abs/2511.16652.

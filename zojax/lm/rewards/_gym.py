@@ -27,8 +27,7 @@ class Gym(NamedTuple):
     Attributes:
       train: `Prompts` to draw from, see `batches`.
       held_out: other `Prompts`; no question is in both.
-      reward: the task's own score of the first line: 1 for the right answer. Some tasks give a part of it
-        to a line that contains the answer.
+      reward: of the first line, 1 for the right answer.
     """
 
     train: Prompts
@@ -45,6 +44,7 @@ def gym(
     train: int = 2048,
     held_out: int = 128,
     seed: int = 0,
+    partial: bool = False,
 ) -> Gym:
     """Questions of a task of reasoning-gym, the extra `rl`.
 
@@ -56,6 +56,8 @@ def gym(
       train: questions to draw from, before those of `held_out` are removed.
       held_out: their number. They do not depend on `seed`.
       seed: of the training questions.
+      partial: keeps the task's own scores below 1. Many tasks give a part to a line that contains the right
+        answer; a model learns to write such lines.
 
     Raises:
       ValueError: for an unknown task or options that do not fit, and a template without `{}`.
@@ -80,6 +82,7 @@ def gym(
         return encode(model, texts, entries)
 
     def score(text: str, entry: dict) -> float:
-        return drawn.score_answer(first_line(text), entry)
+        found = drawn.score_answer(first_line(text), entry)
+        return found if partial else float(found >= 1)
 
     return Gym(encoded(rest), encoded(apart), each(score))

@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 
 
 def encode(model: Model, texts: Sequence[str], examples: Sequence[Any], width: int = 0) -> Prompts:
-    """The `Prompts` of texts, padded to a multiple of 8 tokens and to `width` at least.
+    """The `Prompts` of texts, padded to the longest and to `width` at least.
 
     Raises ValueError for a text without a token.
     """
@@ -63,7 +63,7 @@ def encode(model: Model, texts: Sequence[str], examples: Sequence[Any], width: i
         if not row:
             raise ValueError(f"the prompt {shown(text)} has no token; give a text.")
     lengths = np.array([len(row) for row in rows], np.int32)
-    tokens = np.zeros((len(rows), max(width, -(-lengths.max() // 8) * 8)), np.int32)
+    tokens = np.zeros((len(rows), max(width, lengths.max())), np.int32)
     for padded, row in zip(tokens, rows, strict=True):
         padded[: len(row)] = row
     differs = (tokens != tokens[0]).any(axis=0)
@@ -73,6 +73,8 @@ def encode(model: Model, texts: Sequence[str], examples: Sequence[Any], width: i
 
 def batches(prompts: Prompts, size: int, seed: int = 0) -> Callable[[int], Prompts]:
     """`size` different prompts for each step, a function of seed and step.
+
+    A batch is as wide as its longest prompt needs, in multiples of 8 tokens: few programs, little padding.
 
     >>> whole = Prompts(np.arange(6)[:, None], np.ones(6, int), list("abcdef"))
     >>> draw = batches(whole, 4)
@@ -88,6 +90,8 @@ def batches(prompts: Prompts, size: int, seed: int = 0) -> Callable[[int], Promp
     def drawn(step: int) -> Prompts:
         which = np.random.default_rng([seed, step]).choice(count, size, replace=False)
         tokens, lengths, examples, shared = prompts
-        return Prompts(tokens[which], lengths[which], [examples[i] for i in which], shared)
+        width = -(-max(lengths[which]) // 8) * 8
+        chosen = [examples[i] for i in which]
+        return Prompts(tokens[which, :width], lengths[which], chosen, shared)
 
     return drawn

@@ -1,7 +1,6 @@
 """Rewards of generated texts, and a population's values from them."""
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._evaluation import Evaluator, Task, require_executor
+from zojax._warnings import warn
 from zojax.lm._files import shown
 
 
@@ -69,7 +69,7 @@ def _number(task: Task, text: str, catch: Any) -> float:
     try:
         return float(task.result().returned)
     except catch as error:
-        warnings.warn(f"the reward of {shown(text)} failed: {error!r}", stacklevel=2)
+        warn(f"the reward of {shown(text)} failed: {error!r}")
         return np.nan
 
 

@@ -74,11 +74,9 @@ def _example(row: Row, template: Template, mask: str | None) -> Example:
     return Example(prompt.format_map(given), tuple(glue + c for c in completions), right)
 
 
-def with_demonstrations(
-    examples: list[Example], chosen: list[Example], between: str = BETWEEN
-) -> list[Example]:
+def with_demonstrations(examples: list[Example], chosen: list[Example]) -> list[Example]:
     """The examples after solved ones: in-context learning without training."""
-    begin = "".join(example.prompt + example.target + between for example in chosen)
+    begin = "".join(example.prompt + example.target + BETWEEN for example in chosen)
     return [example._replace(prompt=begin + example.prompt) for example in examples]
 
 
