@@ -18,6 +18,7 @@ from benchmarks import (
     harness,
     page,
     problems,
+    races,
     store,
     summary,
     tables,
@@ -41,6 +42,8 @@ from benchmarks.contestants import (
 )
 from benchmarks.harness import Entry, Failed, Options, Worker
 from benchmarks.sections import SECTIONS, device, growth, steps
+from zojax.examples import _race
+from zojax.examples._methods import METHODS
 
 SPHERE = {"name": "sphere", "settings": {"d": 1000}, "evaluations": 4}
 TRIO = ["inference", "zojax, signs", "jvp"]
@@ -637,6 +640,15 @@ def test_a_loss_curve_falls_and_counts_evaluations(monkeypatch, name):
     assert row["validation loss"][-1] < row["validation loss"][0]
 
 
+@pytest.mark.parametrize("loss", races.WORKS)
+def test_a_work_of_the_race_trains_by_an_estimate(loss):
+    """The estimate hands the batch to the loss by its name."""
+    work = races.WORKS[loss]()
+    training = _race._training(work, METHODS["mezo"], steps=2, points=3)
+    validation, test = jax.eval_shape(training, 0.1, 0)
+    assert validation.shape == (4,) and test.shape == ()
+
+
 def test_a_device_is_checked_against_the_cpu_until_its_time_is_over(monkeypatch):
     checks = [("right", lambda: 0.0, 0.0), ("wrong", lambda: 0.1, 0.01)]
     monkeypatch.setattr(self_check, "CHECKS", checks)
@@ -675,6 +687,6 @@ def test_a_quick_run_ends_well(named):
     quick = list(named) or [name for name, section in SECTIONS.items() if section.devices]
     ends = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(quick) :])
     assert list(ends) == quick and all(end.endswith(" s") for end in ends.values())
-    if named:  # two evaluated steps of three methods; four texts of two members
+    if named:  # two evaluated steps of three methods; four texts of two members, and replayed
         assert done.stdout.count("| 2 | 1536 |") == 3
-        assert done.stdout.count("| text 12, 3 | 4 |") == 2
+        assert done.stdout.count("| text 12, 3 | 4 |") == 3

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import zojax
@@ -58,6 +59,10 @@ def test_ask_and_tell_equal_estimate(stencil, direction):
     told = estimator.tell(asked, jax.vmap(_tree_loss)(points), state=state)
     direct = estimator.estimate(4, _tree_loss, params, state=state).grads
     chex.assert_trees_all_close(told, direct, rtol=1e-4, atol=1e-4)
+
+
+def test_functions_of_an_estimator_say_where_they_are_described():
+    assert "help(zojax.Estimator)" in zojax.estimator().ask.__doc__
 
 
 def test_tell_takes_numpy_and_lists():
@@ -700,3 +705,26 @@ def test_a_value_at_x_for_each_direction_is_no_value_of_a_slice():
     source = zojax.estimator(stencil=stencils.forward(), num_directions=2, with_key=True)
     with pytest.raises(ValueError, match=r"stencils\.central\(\)"):
         source.evaluate(0, lambda x, key: jnp.sum(x), jnp.ones(3))
+
+
+# --- derivatives of an estimate ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["rademacher", "low_rank", "orthogonal"])
+def test_an_estimate_has_derivatives_in_both_modes(direction):
+    # The loss is a quadratic form of p, so an estimate is linear in p: J p = g(p).
+    data = jnp.array([[1.0, 2.0], [-0.5, 0.3], [0.7, -1.0]])
+    params = {"w": jnp.array([[0.4, -0.2], [0.1, 0.9]]), "b": jnp.array([0.3, -0.6])}
+    v = {"w": jnp.array([[1.0, 0.5], [-0.3, 0.2]]), "b": jnp.array([-1.0, 0.8])}
+    estimator = zojax.estimator(
+        getattr(directions, direction)(), num_directions=2, mu=0.5, batch_size=1
+    )
+    gradient = jax.jit(
+        zojax.grad(lambda p: jnp.sum((data @ p["w"] + p["b"]) ** 2), estimator), static_argnums=0
+    )
+    value, back = jax.vjp(lambda p: gradient(0, p), params)
+    forwards = jax.jvp(lambda p: gradient(0, p), (params,), (params,))[1]
+    chex.assert_trees_all_close(forwards, value, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        optax.tree.vdot(back(v)[0], params), optax.tree.vdot(v, value), rtol=1e-3, atol=1e-4
+    )

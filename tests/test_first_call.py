@@ -4,11 +4,13 @@ import logging
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import zojax
 from zojax import directions
+from zojax._minimize.device import _steps
 
 PARAMS = {"w": jnp.linspace(-1, 1, 3), "b": jnp.zeros(())}
 
@@ -55,3 +57,16 @@ def test_a_run_compiles_one_program(caplog):
         zojax.minimize(lambda x: jnp.sum(x**2), params, zojax.mezo(1e-2), 5)
     compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
     assert [text.split()[1] for text in compiled] == ["jit(run)"]
+
+
+def test_chunks_of_one_step_are_no_loop():
+    tx = zojax.mezo(1e-2)
+
+    def run(params, state, rows):
+        return _steps(loss, tx.update, params, state, None, rows, np.int32(1), -np.inf, ())
+
+    def loops(length):
+        traced = jax.make_jaxpr(run)(PARAMS, tx.init(PARAMS), np.zeros((length, 2), np.float32))
+        return [eqn.primitive.name for eqn in traced.eqns].count("while")
+
+    assert (loops(1), loops(2)) == (0, 1)

@@ -15,6 +15,7 @@ NAMES = (
 )
 PUBLIC = zojax, *(getattr(zojax, name) for name in NAMES.split())
 SMALL = {"_checks", "_jaxpr", "_keys", "_mesh_axis", "_numerics", "_scalars", "_sharding", "_trees"}
+SMALL |= {"_warnings"}
 BASE = SMALL | {"_barriers", "_contract", "_direction", "_failures", "noise"}
 CHOICES = {"directions", "stencils", "shaping", "execution"}
 ESTIMATOR = BASE | CHOICES | {"implicit", "_call", "_kept", "_estimator"}
@@ -24,32 +25,36 @@ ALLOWED = {  # what each part may import
     "_keys": {"_checks"},
     "_locks": set(),
     "_mesh_axis": {"_alike", "_trees"},
-    "_numerics": set(),
+    "_numerics": {"_warnings"},
     "_scalars": {"_checks"},
     "_alike": set(),
     "_sharding": {"_alike"},
     "_trees": {"_checks", "_sharding"},
     "_direction": {"_trees"},
+    "_documented": set(),
     "_on_shards": set(),
     "_barriers": {"_on_shards", "_sharding"},
     "_contract": set(),
     "_evaluation": {"_evaluation"},
     "_extras": set(),
     "_failures": set(),
-    "noise": {"_barriers", "_contract", "noise"},
+    "noise": {"_barriers", "_contract", "_sharding", "noise"},
     "directions": BASE | {"directions"},
     "stencils": BASE,
     "shaping": BASE,
     "execution": BASE,
     "implicit": BASE | {"implicit", "_plot"},
     "_call": {"_kept"},
-    "_kept": set(),
+    "_kept": {"_warnings"},
     "_estimator": ESTIMATOR,
     "_gradient": ESTIMATOR,
     "_transform": ESTIMATOR | {"_transform"},
     "_plot": set(),
+    "_public": {*ESTIMATOR, "_gradient", "_minimize", "_transform", "_verdict", "optimizers"},
     "_progress": set(),
     "_verdict": BASE | {"_transform"},
+    "_warnings": set(),
+    "_whole_file": set(),
     "_minimize": BASE
     | {
         "_call",
@@ -62,11 +67,12 @@ ALLOWED = {  # what each part may import
         "_verdict",
     },
     "search": BASE
-    | {"__version__", "search", "_call", "_evaluation", "_kept", "_locks", "_plot", "_progress"},
-    "attacks": ESTIMATOR | {"_evaluation", "attacks"},
-    "executors": {"_evaluation", "_failures", "_scalars", "executors"},
+    | {"__version__", "_call", "_evaluation", "_kept", "_locks", "_plot", "_progress"}
+    | {"_whole_file", "search"},
+    "attacks": ESTIMATOR | {"_documented", "_evaluation", "attacks"},
+    "executors": {"_evaluation", "_failures", "_scalars", "_warnings", "executors"},
     "diagnostics": ESTIMATOR | {"diagnostics", "_plot"},
-    "optimizers": ESTIMATOR | {"_transform", "optimizers"},
+    "optimizers": ESTIMATOR | {"_documented", "_transform", "optimizers"},
     "processes": {"_checks"},
     "rollouts": {"_transform"},
     "lm": {
@@ -76,12 +82,14 @@ ALLOWED = {  # what each part may import
         "_keys",
         "_kept",
         "_transform",
+        "_warnings",
+        "_whole_file",
         "directions",
         "lm",
         "optimizers",
         "trajectory",
     },
-    "logging": {"_extras", "logging"},
+    "logging": {"_extras", "_whole_file", "logging"},
     "trajectory": BASE
     | {
         "Progress",

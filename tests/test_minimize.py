@@ -229,6 +229,17 @@ def test_a_budget_that_is_not_spent():
     assert run.steps == 2 and run.message == "all steps taken"
 
 
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_chunks_of_any_length_take_the_same_steps(keep_best):
+    """To the bit; a chunk of one step has no loop around it."""
+    tx = zojax.zeroth_order(optax.adam(0.1), zojax.estimator(num_directions=2))
+    runs = [
+        zojax.minimize(bowl, X0, tx, 6, chunk_size=size, keep_best=keep_best) for size in (1, 3)
+    ]
+    found = [(run.params, run.best_params, run.history, run.state.value) for run in runs]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
 def test_callback_sees_every_chunk_and_may_stop(result):
     seen = []
 

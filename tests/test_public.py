@@ -62,3 +62,13 @@ def test_everything_public_is_in_its_law_table(kind):
 def test_a_function_without_a_row_is_found():
     table = {"mezo, decay": 0, "square_l2": 0}
     assert without_row({"mezo", "square", "mezo_two"}, table) == {"mezo_two"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_misspelt_argument_is_refused_by_the_function_that_was_called(kind):
+    package, returned, _ = KINDS[kind]
+    for name in functions_of(package, returned) - {
+        "from_evosax"
+    }:  # it has its strategy's arguments
+        with pytest.raises(TypeError, match=rf"{name}\(\) got .*'misspelt'"):
+            getattr(package, name)(misspelt=1)

@@ -387,7 +387,8 @@ def test_a_damaged_log_gives_back_its_intact_steps(whole, tmp_path):
             continue
         with pytest.warns(UserWarning, match="dropped"):
             log = trajectory.load(path, damaged="drop")
-        kept = max(end for end in ends if end <= i)
+        # A checksum may end in the bytes that replace it.
+        kept = max(end for end in ends if damaged.startswith(data[:end]))
         assert is_prefix(log, whole)
         assert same(log, _codec.parse(data[:kept], path).log), i
 

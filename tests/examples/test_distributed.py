@@ -28,6 +28,17 @@ def test_processes_agree_however_many_they_are_and_although_one_is_killed(tmp_pa
     assert "Process 1 was killed and started again." in capfd.readouterr().out
 
 
+@pytest.mark.slow  # two processes train SmolLM2
+def test_a_language_model_trains_in_two_processes_one_of_which_is_killed(tmp_path, capfd):
+    log = str(tmp_path / "log")
+    given = ["--data", "reviews", "--steps", "40", "--timeout", "3000", "--log", log]
+    assert distributed.main(given) == 0
+    printed = capfd.readouterr().out
+    assert "Process 1 was killed and started again." in printed
+    resumed = int(re.search(r"^1 +(\d+)", printed, re.MULTILINE)[1])
+    assert 20 <= resumed <= 40 and trajectory.load(log).end in printed
+
+
 @pytest.mark.optimized
 @pytest.mark.slow  # it takes times
 def test_a_late_joiner_takes_less_than_half_the_time_of_the_run(capfd):

@@ -1,15 +1,18 @@
 """The race of methods: its table has every optimizer, its rates are chosen on validation data."""
 
 import re
+from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 from zojax import optimizers
 from zojax.examples import methods
 from zojax.examples._methods import METHODS, _backpropagation
-from zojax.examples._race import Runs, digits, race, reached, state_per_parameter
+from zojax.examples._race import Runs, Work, digits, race, reached, state_per_parameter
 
 
 def test_every_optimizer_has_a_row():
@@ -27,6 +30,24 @@ def test_evaluations_are_counted_and_a_rate_of_zero_moves_nothing():
     assert (untrained == untrained[0]).all() and runs.validation[0, 0, 2] < untrained[0]
     assert state_per_parameter(work, METHODS["mezo, tied noise"]) < 0.001
     assert 2 <= state_per_parameter(work, METHODS["zo_adam"]) < 2.1
+
+
+def test_arrays_of_a_partial_train_as_constants_do():
+    target = jnp.arange(3.0)
+
+    def loss(target, params, batch=None):
+        return jnp.sum((params - target) ** 2)
+
+    def work(wrapped):
+        held = wrapped(loss, target)
+        return Work(lambda key: jnp.ones(3), held, lambda key: key, held, held, 1e-3)
+
+    found = [
+        race(work(wrapped), _backpropagation(optax.sgd), 8, (0.1,), (0,), points=2).validation
+        for wrapped in (partial, Partial)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert found[0][0, 0, -1] < found[0][0, 0, 0]
 
 
 def test_the_best_rate_is_that_of_validation_losses():

@@ -123,6 +123,7 @@ def test_killed_workers_and_hung_calls(make, tmp_path, request):
     "make", [make for make in EXECUTORS if make is not dask], ids=lambda make: make.__name__
 )
 def test_ctrl_c_leaves_no_call_running(make, tmp_path, request):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     for fixture in EXECUTORS[make]:
         request.getfixturevalue(fixture)
 
