@@ -11,8 +11,19 @@ from typing import NamedTuple
 
 # The packages of contestants, besides JAX.
 PACKAGES = (
-    *("adversarial-robustness-toolbox", "cma", "evosax", "flax", "nevergrad", "numpy", "optax"),
-    *("optuna", "scipy", "shardes", "torch", "transformers", "zoopt"),
+    "adversarial-robustness-toolbox",
+    "cma",
+    "evosax",
+    "flax",
+    "nevergrad",
+    "numpy",
+    "optax",
+    "optuna",
+    "scipy",
+    "shardes",
+    "torch",
+    "transformers",
+    "zoopt",
 )
 
 

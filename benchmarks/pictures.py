@@ -168,6 +168,28 @@ def race(rows: list[dict]):
     return figure
 
 
+def solved(rows: list[dict]):
+    """Held-out questions solved against steps; a panel for each task, a line for each seed."""
+    tasks = list(dict.fromkeys(row["work"].split(",")[0] for row in rows))
+    methods = list(dict.fromkeys(row["contestant"] for row in rows))
+    figure = make_figure(9, 4)
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)
+    for task, ax in zip(tasks, axes[0], strict=True):
+        for row in (row for row in rows if row["work"].startswith(f"{task},")):
+            found, method = row["held_out"], row["contestant"]
+            share, color = [100 * one["solved"] for one in found], f"C{methods.index(method)}"
+            if len(found) == 1:
+                ax.axhline(share[0], color=color, linestyle="--", label=method)
+            else:
+                steps = [one["step"] for one in found]
+                ax.plot(steps, share, color=color, marker="o", ms=4, label=method)
+        ax.locator_params(axis="x", integer=True)
+        ax.set(title=task, xlabel="steps")
+    axes[0, 0].set(ylabel="held-out questions solved, %")
+    _legend(figure, axes)
+    return figure
+
+
 PICTURES: dict[str, tuple[str, str, Callable]] = {  # section, a fact of its rows, figure
     "peers": ("versus", "work", peers),
     "quality": ("quality", "clock", losses),
@@ -175,4 +197,5 @@ PICTURES: dict[str, tuple[str, str, Callable]] = {  # section, a fact of its row
     "search_ecdf": ("bbob", "share", ecdf),
     "many_devices": ("many-devices", "parameters", efficiency),
     "methods": ("methods", "test", race),
+    "rewards": ("rewards", "held_out", solved),
 }

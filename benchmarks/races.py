@@ -12,20 +12,26 @@ from zojax.examples import _mlp
 from zojax.examples._race import Work, digits, nll, on_data
 
 
-def transformer(length: int = 16, batch: int = 8, mu: float = 1e-3) -> Work:
-    """Next characters of this repository's licence: two layers of width 32 on lines of 16 characters."""
+def transformer(
+    length: int = 16, batch: int = 8, mu: float = 1e-3, layers: int = 2, width: int = 32
+) -> Work:
+    """Next characters of this repository's licence, on lines of 16 characters."""
     text = np.frombuffer(store.ROOT.joinpath("LICENSE").read_bytes(), np.uint8) % 96
     rows = jnp.asarray(text[: len(text) // length * length].reshape(-1, length), jnp.int32)
     rows = jax.random.permutation(jax.random.key(0), rows)
     validation, test, train = jnp.split(rows, (100, 200))
-    model = models.transformer(layers=2, width=32, hidden=128, vocabulary=96, heads=4)
+    shape = dict(layers=layers, width=width, hidden=4 * width, heads=width // 8)
+    model = models.transformer(**shape, vocabulary=96)
 
     def init(key):
         leaves, treedef = jax.tree.flatten(model.params)
         keys = jax.random.split(key, len(leaves))
         return treedef.unflatten(map(_normal_or_ones, keys, leaves))
 
-    return on_data(init, model.loss, (test, validation, train), batch, mu)
+    def loss(params, batch):
+        return model.loss(params, tokens=batch)
+
+    return on_data(init, loss, (test, validation, train), batch, mu)
 
 
 def _normal_or_ones(key, shape):
@@ -91,6 +97,7 @@ def stock(mu: float = 0.1, days: int = 30, shops: int = 16) -> Work:
 
 WORKS: dict[str, Callable[[], Work]] = {
     "digits": digits,
+    "equal layers": partial(digits, widths=(64, 32, 32, 32, 32, 10)),
     "transformer": transformer,
     "3 bits": partial(digits, 0.1, loss=quantised),
     "error rate": partial(digits, 0.1, loss=error_rate),

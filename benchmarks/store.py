@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import environments
+from zojax._whole_file import replacing
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -35,9 +36,8 @@ def save(folder: Path, section: str, rows: list[dict], device: dict) -> None:
     lines = ",\n".join(json.dumps(row) for row in rows)
     text = f'{{"environment": {json.dumps(device | environment())},\n"rows": [\n{lines}\n]}}\n'
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f"{section}.json.new"
-    new.write_text(text)
-    os.replace(new, folder / f"{section}.json")
+    with replacing(folder / f"{section}.json") as new:
+        new.write_text(text)
 
 
 def load(folder: Path, section: str) -> list[dict]:

@@ -122,8 +122,10 @@ def rates(rows: list[dict]) -> list[dict]:
     for row in rows:
         base, ratio = next(iter(row.get("over", {}).items()), ("", None))
         speed = ratio and {
-            **{"median": 1 / ratio["median"], "n": ratio["n"]},
-            **{"low": 1 / ratio["high"], "high": 1 / ratio["low"]},
+            "median": 1 / ratio["median"],
+            "low": 1 / ratio["high"],
+            "high": 1 / ratio["low"],
+            "n": ratio["n"],
         }
         lines.append(
             {

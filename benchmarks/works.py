@@ -51,10 +51,27 @@ GRADIENTS = {
 }
 # Works that are their settings alone; `benchmarks.sections` describes them.
 ALONE = (
-    *("policy", "training", "precision", "attack", "speed", "first call", "check", "self-check"),
-    *("zoo", "expression", "code", "decoding", "rewards", "executor", "race", "race on reviews"),
+    "policy",
+    "training",
+    "precision",
+    "attack",
+    "speed",
+    "first call",
+    "check",
+    "self-check",
+    "zoo",
+    "expression",
+    "code",
+    "decoding",
+    "rewards",
+    "executor",
+    "race",
+    "race on reviews",
     "fine-tuning",
-    *("scaling", "host devices", "mesh", "host search"),
+    "scaling",
+    "host devices",
+    "mesh",
+    "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),

@@ -45,10 +45,15 @@ class Contestant(NamedTuple):
 
 _DENSE = "one point takes minutes"
 # Handling of noise by zoopt.
-_SUPPRESSION: dict[str, Any] = {
-    **{"noise_handling": True, "suppression": True, "non_update_allowed": 500},
-    **{"resample_times": 100, "balance_rate": 0.5, "positive_size": 5, "reserve": 500},
-}
+_SUPPRESSION: dict[str, Any] = dict(
+    noise_handling=True,
+    suppression=True,
+    non_update_allowed=500,
+    resample_times=100,
+    balance_rate=0.5,
+    positive_size=5,
+    reserve=500,
+)
 _RESAMPLING: dict[str, Any] = {"noise_handling": True, "resampling": True, "resample_times": 10}
 _PONSS: dict[str, Any] = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
 
@@ -142,12 +147,22 @@ BATCHES = {
     for size in (None, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 }
 NOISES = _each(
-    *("noise", "kind", "", "scaled copy", "zojax signs", "zojax normals"),
-    *("jax.random.rademacher", "jax.random.normal"),
+    "noise",
+    "kind",
+    "",
+    "scaled copy",
+    "zojax signs",
+    "zojax normals",
+    "jax.random.rademacher",
+    "jax.random.normal",
 )
 POPULATIONS = _each(
-    *("population", "kind", "", "plain inference"),
-    *("zojax, evaluation alone", "zojax, generation"),
+    "population",
+    "kind",
+    "",
+    "plain inference",
+    "zojax, evaluation alone",
+    "zojax, generation",
 )
 POLICIES = {
     "zojax OpenES, dense": Contestant("policy", {"direction": "normal"}),
@@ -155,28 +170,68 @@ POLICIES = {
     "evosax OpenES": Contestant("policy"),
 }
 COMPILATIONS = _each(
-    *("compiling", "of", "compile ", "forward", "two forwards, one program", "jax.grad"),
-    *("zojax, signs", "zojax, normal", "zojax, low rank"),
+    "compiling",
+    "of",
+    "compile ",
+    "forward",
+    "two forwards, one program",
+    "jax.grad",
+    "zojax, signs",
+    "zojax, normal",
+    "zojax, low rank",
 )
 FIRST_CALLS = _each(
-    *("first_call", "call", "first call of ", "jax.grad", "SPSA by hand", "value_and_grad"),
-    *("value_and_grad, low rank", "mezo", "minimize", "search of a host function"),
+    "first_call",
+    "call",
+    "first call of ",
+    "jax.grad",
+    "SPSA by hand",
+    "value_and_grad",
+    "value_and_grad, low rank",
+    "mezo",
+    "minimize",
+    "search of a host function",
 )
 COSINES = _each(
-    *("cosine", "name", "direction ", "rademacher", "normal", "sphere", "coordinate"),
-    *("orthogonal", "hadamard", "low_rank", "masked", "sparse"),
+    "cosine",
+    "name",
+    "direction ",
+    "rademacher",
+    "normal",
+    "sphere",
+    "coordinate",
+    "orthogonal",
+    "hadamard",
+    "low_rank",
+    "masked",
+    "sparse",
 )
 TRAININGS = _each(
-    *("training", "name", "train ", "mezo", "zo_sgd, momentum", "spsa", "adam, 4 directions"),
-    *("open_es, 16", "ars, 8 directions", "jax.grad, adam", "jax.grad checkpointed, adam"),
+    "training",
+    "name",
+    "train ",
+    "mezo",
+    "zo_sgd, momentum",
+    "spsa",
+    "adam, 4 directions",
+    "open_es, 16",
+    "ars, 8 directions",
+    "jax.grad, adam",
+    "jax.grad checkpointed, adam",
 )
 PRECISIONS = {"train float32": Contestant("precision", {"dtype": "float32"})} | {
     f"train bfloat16, {how}": Contestant("precision", {"dtype": "bfloat16", "rounding": how})
     for how in ("nearest", "stochastic", "compensated")
 }
 LOW_PRECISIONS = _each(
-    *("low_precision", "method", "step of ", "mezo", "mezo, stochastic rounding"),
-    *("mezo, compensated rounding", "qzo, stochastic rounding", "qes"),
+    "low_precision",
+    "method",
+    "step of ",
+    "mezo",
+    "mezo, stochastic rounding",
+    "mezo, compensated rounding",
+    "qzo, stochastic rounding",
+    "qes",
 )
 ATTACKS = {
     **_each("attack", "by", "attack by ", "zojax", "ART"),
@@ -184,10 +239,19 @@ ATTACKS = {
     **_each("label_attack", "by", "labels by ", "zojax", "ART"),
 }
 HOST_SEARCHES = _each(
-    *("host_search", "method", "search by ", "default", "cma_es", "sracos", "nsga2", "turbo"),
-    *("pycma", "Optuna TPE"),
+    "host_search",
+    "method",
+    "search by ",
+    "default",
+    "cma_es",
+    "sracos",
+    "nsga2",
+    "turbo",
+    "pycma",
+    "Optuna TPE",
 )
 REWARDS = {
+    "the most frequent answer": Contestant("rewards", {"method": "constant"}),
     "eggroll on rewards": Contestant("rewards", {"method": "eggroll"}),
     "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
     "mezo on likelihood": Contestant("rewards", {"method": "likelihood"}),
@@ -198,6 +262,7 @@ EXECUTORS = {"executor alone": Contestant("executors")} | _each(
 )
 _LAYOUTS: dict[str, dict] = {
     "forward": {},
+    "by hand": {"direction": "by hand"},
     "rademacher": {"direction": "rademacher"},
     "low_rank": {"direction": "low_rank"},
     "rademacher, sliced": {"direction": "rademacher", "update": "sliced"},

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import zojax
-from benchmarks.contestants import once
+from benchmarks.contestants import naive, once
 from benchmarks.models import next_token_loss
 from zojax.lm import llama
 
@@ -53,16 +53,21 @@ def build(work, devices, direction: str = "", update: str = "scalars"):
     def loss(params, tokens):
         return next_token_loss(llama.forward(config, params, tokens), tokens)
 
+    def by_hand(params, tokens):
+        hand = naive.one_by_one(DIRECTIONS, naive.central(loss, 1e-3))
+        return hand.step(hand.start(params), tokens)[0]
+
     def step(params, tokens):
         updates, _ = tx.update(None, tx.init(params), params, value_fn=loss, tokens=tokens)
         return optax.apply_updates(params, updates)
 
-    if direction:
+    if direction and direction != "by hand":
         options: Any = {"num_directions": DIRECTIONS, "batch_size": 1}
         options |= {"axis_name": pop, "update": update} if pop else {}
         made = getattr(zojax.directions, direction)()
         tx = zojax.zo_sgd(1e-6, zojax.estimator(made, **options))
-    program = jax.jit(step, donate_argnums=0) if direction else jax.jit(loss)
+    run = by_hand if direction == "by hand" else step
+    program = jax.jit(run, donate_argnums=0) if direction else jax.jit(loss)
     compiled = UNOPTIMIZED if is_cpu else None
     return once(lambda: described(program.lower(params, tokens).compile(compiled)))
 

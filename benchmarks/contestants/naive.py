@@ -27,6 +27,18 @@ def descent(estimate: Callable[[Any, dict, jax.Array], Any]) -> Program:
     return Program(step, lambda params: (params, jax.random.key(0)))
 
 
+def central(loss: Callable, mu: float) -> Callable[[Any, dict, Any], jax.Array]:
+    """The slope of a loss along z, from two values."""
+
+    def slope(params, batch, z):
+        plus, minus = (
+            loss(jax.tree.map(lambda p, u, o=o: p + o * u, params, z), batch) for o in (mu, -mu)
+        )
+        return (plus - minus) / (2 * mu)
+
+    return slope
+
+
 def one_by_one(n: int, slope: Callable[[Any, dict, Any], jax.Array]) -> Program:
     """The mean of `slope(params, batch, z) z` over n normal directions z, one after another."""
 
@@ -45,12 +57,7 @@ def one_by_one(n: int, slope: Callable[[Any, dict, Any], jax.Array]) -> Program:
 def build(work, how):
     n = work.evaluations // 2
 
-    def slope(params, batch, z):
-        plus, minus = (
-            work.loss(jax.tree.map(lambda p, u, o=o: p + o * u, params, z), batch)
-            for o in (work.mu, -work.mu)
-        )
-        return (plus - minus) / (2 * work.mu)
+    slope = central(work.loss, work.mu)
 
     def once(params, batch, key):
         z = random_like(key, params)

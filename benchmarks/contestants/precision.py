@@ -1,17 +1,50 @@
-"""Training in bfloat16 beside float32: the digits, from the same weights, batches and directions.
+"""Training in bfloat16 beside float32, from the same weights, batches and directions.
 
 One step is all trainings of a contestant, one a seed, side by side.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import zojax
+from benchmarks import races
 from benchmarks.contestants import once
 from zojax.examples import _mlp
 from zojax.examples.finetune import TASKS
 
+
+class Task(NamedTuple):
+    """What is trained: functions, and the batches of all steps on a leading axis."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    loss: Callable[..., jax.Array]  # (params, batch) -> scalar
+    validation: Callable[[Any], jax.Array]  # params -> scalar
+    batches: Any
+
+
+def digits(steps: int, widths) -> Task:
+    task = TASKS["digits"]("full", 0)
+    draw, (validation,) = task.batches(0, 64), task.split("validation")
+    batches = jax.tree.map(lambda *rows: np.stack(rows), *(next(draw) for _ in range(steps)))
+
+    def loss(params, batch):
+        return task.objectives["nll"](params, {}, batch)
+
+    return Task(lambda key: _mlp.init(key, widths), loss, lambda p: loss(p, validation), batches)
+
+
+def transformer(steps: int, **shape) -> Task:
+    """Model M, scaled down, on the next characters of the licence."""
+    work = races.transformer(**shape)
+    batches = jax.vmap(work.batch)(jax.random.split(jax.random.key(0), steps))
+    return Task(work.init, work.loss, work.validation, batches)
+
+
+WORKS = {"digits": digits, "transformer": transformer}
 ROUNDINGS = {
     "nearest": lambda tx: tx,
     "stochastic": zojax.stochastic_rounding,
@@ -25,35 +58,24 @@ def build(work, dtype: str, rounding: str = "nearest"):
 
 def trained(work, dtype, rounding) -> dict[str, list]:
     """The validation loss of each seed before, and at `points` steps."""
-    task, batches = TASKS["digits"]("full", 0), []
-    draw = task.batches(0, 64)
-    for _ in range(work.steps):
-        batches.append(next(draw))
-    batches = jax.tree.map(lambda *rows: np.stack(rows), *batches)
-    (validation,) = task.split("validation")
-
-    def loss(params, batch):
-        return task.objectives["nll"](params, {}, batch)
-
-    def mean(params):
-        return loss(params, validation)
+    task = WORKS[work.task](work.steps, **work.shape)
 
     def run(key):
-        tx = rounding(zojax.zo_sgd(work.rate, zojax.estimator(mu=1e-2), key=key))
-        start = _mlp.init(key, work.widths)
+        tx = rounding(zojax.zo_sgd(work.rate, zojax.estimator(mu=work.mu), key=key))
+        start = task.init(jax.random.key(0) if work.one_start else key)
         params = jax.tree.map(lambda x: x.astype(dtype), start)
 
         def step(carry, batch):
             params, state = carry
-            updates, state = tx.update(None, state, params, value_fn=loss, batch=batch)
+            updates, state = tx.update(None, state, params, value_fn=task.loss, batch=batch)
             return (zojax.apply_updates(params, updates), state), None
 
         def part(carry, batches):
             carry, _ = jax.lax.scan(step, carry, batches)
-            return carry, mean(carry[0])
+            return carry, task.validation(carry[0])
 
-        split = jax.tree.map(lambda x: x.reshape(work.points, -1, *x.shape[1:]), batches)
-        return mean(params), jax.lax.scan(part, (params, tx.init(params)), split)[1]
+        split = jax.tree.map(lambda x: x.reshape(work.points, -1, *x.shape[1:]), task.batches)
+        return task.validation(params), jax.lax.scan(part, (params, tx.init(params)), split)[1]
 
     before, after = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), work.seeds))
     return {"before": before.tolist(), "validation loss": after.tolist()}

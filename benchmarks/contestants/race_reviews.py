@@ -8,16 +8,17 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from benchmarks.contestants import once
 from zojax import lm
 from zojax.examples._methods import METHODS
-from zojax.examples._race import RATES, Work, drawn, race
+from zojax.examples._race import RATES, Work, drawn, race, state_per_parameter
 from zojax.lm import assets
 from zojax.lm.tasks import _reviews
 
-TRIALS = RATES[::2]  # 1e-5 to 1, decades
-MU, LONGEST = 1e-2, 16
+TRIALS = RATES[2:-1:2]  # 1e-4 to 1e-1, decades
+MU, LONGEST = 1e-2, 20
 
 
 def build(work):
@@ -27,14 +28,17 @@ def build(work):
         make, few = METHODS[work.method], work.evaluations // 4
         trials = race(on_validation, make, few, TRIALS, [0], points=1)
         rate = TRIALS[trials.best()]
-        runs = race(on_held_out, make, work.evaluations, [rate], range(work.seeds), points=1)
+        seeds = range(work.seeds)
+        runs = race(on_held_out, make, work.evaluations, [rate], seeds, points=work.points)
         return {
             "trained": work.trained,
             "method": work.method,
             "rate": rate,
             "by rate": trials.validation[:, 0, -1].tolist(),
-            "before": float(runs.validation[0, 0, 0]),
+            "curve": runs.curve.tolist(),
             "test": runs.validation[0, :, -1].tolist(),
+            "at": runs.evaluations.tolist(),
+            "state": state_per_parameter(on_held_out, make),
             "cpu_seconds": time.process_time() - start,
         }
 
@@ -48,18 +52,25 @@ def works(trained: str, reviews: int, batch: int) -> tuple[Work, Work]:
     # Half of each label, as the batches of the task: negative reviews come first.
     pairs = jax.tree.map(lambda x: jnp.stack(jnp.split(x, 2), axis=1), train)
 
-    def loss(params, batch):
-        return task.objectives["nll"](params, task.frozen, batch)
+    nll = task.objectives["nll"]
 
-    def draw(key):
+    def loss(frozen, params, batch):
+        return nll(params, frozen, batch)
+
+    def draw(pairs, key):
         return jax.tree.map(jnp.concatenate, drawn(key, pairs, batch // 2))
 
-    def on(part):
-        def nothing(params):
-            return jnp.zeros(())
+    def observed_loss(frozen, part, params):
+        return nll(params, frozen, part)
 
+    def on(part):
         return Work(
-            lambda key: task.params, loss, draw, lambda params: loss(params, part), nothing, MU
+            lambda key: task.params,
+            Partial(loss, task.frozen),
+            Partial(draw, pairs),
+            Partial(observed_loss, task.frozen, part),
+            lambda params: jnp.zeros(()),
+            MU,
         )
 
     validation, held_out = map(on, observed)

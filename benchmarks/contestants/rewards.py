@@ -1,11 +1,13 @@
 """Training on rewards beside other ways to use as many texts; a step is `work.every` optimizer steps.
 
-SmolLM2-135M-Instruct answers questions of reasoning-gym. All methods train the norms, with 16 evaluations
-of 8 prompts a step, so equal steps are equal numbers of texts:
+SmolLM2-135M-Instruct answers questions of reasoning-gym. All methods train the norms of the last layers,
+with 16 evaluations of 8 prompts a step, so equal steps are equal numbers of texts:
 
-- `eggroll`: as `python -m zojax.lm rl`, the task's own score;
+- `eggroll`: as `python -m zojax.lm rl`, 1 for a right answer;
 - `accuracy`: MeZO on the share of right answers, as `zojax.lm` trains without rewards;
 - `likelihood`: MeZO on the likelihood of the right answers. It generates nothing.
+
+Beside them `constant`, the most frequent answer of the training questions, for all held-out questions.
 
 Each run is a folder of `rewards` in the cache folder of zojax, where every step is stored. So the same
 command goes on where it was stopped: `--rounds 3` takes three evaluations' steps, `--rounds 10` seven more.
@@ -14,6 +16,7 @@ command goes on where it was stopped: `--rounds 3` takes three evaluations' step
 import itertools
 import json
 import shutil
+from collections import Counter
 from functools import partial
 
 import jax
@@ -22,13 +25,13 @@ import numpy as np
 import optax
 
 import zojax
-from benchmarks.contestants import Host
+from benchmarks.contestants import Host, once
 from zojax import lm, trajectory
 from zojax.lm import assets, rewards
 from zojax.lm.commands.rl import OTHER
 
-POPULATION, PROMPTS, NEW, MU = 16, 8, 6, 3e-3
-RATES = {"eggroll": 5e-4, "accuracy": 1e-4, "likelihood": 1e-4}  # not tuned
+POPULATION, PROMPTS, NEW, LAST, MU = 16, 8, 4, 6, 4e-2
+RATES = {"eggroll": 5e-3, "accuracy": 1e-2, "likelihood": 1.5e-3}  # first steps of about equal size
 KEPT = "step", "tokens", "reward", "solved", "length", "drift"
 FORMATS = {
     "chat": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
@@ -54,6 +57,8 @@ def build(work, method):
         return Host(
             lambda: starts.extend(_starts(work.questions)), facts=lambda: {"starts": starts}
         )
+    if method == "constant":
+        return once(lambda: {"held_out": [_constant(_questions(work, _model(work)))]})
     problem = _problem(work)
     name = f"{'tiny' if work.tiny else work.task}-{method}-{work.seed}"
     folder, ends = assets.cache_dir() / "rewards" / name, itertools.count(work.every, work.every)
@@ -63,23 +68,40 @@ def build(work, method):
     found: dict = {}
 
     def run():
-        held_out, share = train(next(ends))
+        held_out, about = train(next(ends))
         rows = [{name: row[name] for name in KEPT} for row in held_out]
-        found.update({"held_out": rows, "generation": share})
+        found.update({"held_out": rows, **about})
 
     return Host(run, facts=lambda: found)
 
 
 def _problem(work) -> rewards.Problem:
-    model = _tiny() if work.tiny else lm.smollm2()
-    model = model._replace(params=jax.tree.map(jnp.asarray, model.params))
-    questions = rewards.gym(model, work.task, held_out=work.held_out, seed=work.seed)
-    params, frozen = lm.partition(model, "norms", 0, np.arange(0))
+    model = _model(work)
+    questions = _questions(work, model)
+    params, frozen = lm.partition(model, "norms", 0, last=1 if work.tiny else LAST)
     drawn = rewards.batches(questions.train, PROMPTS, work.seed)
     other = np.array(model.tokenizer.encode(OTHER).ids)[None]
     return rewards.Problem(
         model, params, frozen, questions.reward, drawn, NEW, questions.held_out, other
     )
+
+
+def _model(work) -> lm.Model:
+    model = _tiny() if work.tiny else lm.smollm2()
+    return model._replace(params=jax.tree.map(jnp.asarray, model.params))
+
+
+def _questions(work, model: lm.Model) -> rewards.Gym:
+    return rewards.gym(model, work.task, held_out=work.held_out, seed=work.seed)
+
+
+def _constant(questions: rewards.Gym) -> dict:
+    """A row of evaluation without a model."""
+    counts = Counter(str(entry["answer"]) for entry in questions.train.examples)
+    asked = questions.held_out.examples
+    texts, none = [counts.most_common(1)[0][0]] * len(asked), np.zeros(len(asked))
+    found = np.asarray(questions.reward(rewards.Written(texts, none, none), asked))
+    return {"step": "", "reward": float(found.mean()), "solved": float(np.mean(found >= 1))}
 
 
 def _optimizer(method, seed):
@@ -92,15 +114,9 @@ def _optimizer(method, seed):
 
 def _on_rewards(problem, tx, folder, every, steps):
     done = rewards.train(problem, tx, steps, folder, every=every, draft="none")
-    writing = [row["write"] / (row["write"] + row["judge"] + row["update"]) for row in done.steps]
-    return done.held_out, float(np.median(writing))
-
-
-def _on_accuracy(problem, tx, folder, every, steps):
-    def right(written, examples):
-        return np.asarray(problem.reward(written, examples)) >= 1
-
-    return _on_rewards(problem._replace(reward=right), tx, folder, every, steps)
+    parts = np.array([[row[name] for name in ("write", "judge", "update")] for row in done.steps])
+    share = float(np.median(parts[:, 0] / parts.sum(axis=1)))
+    return done.held_out, {"generation": share, "minutes": float(parts.sum() / 60)}
 
 
 def _on_likelihood(problem, tx, folder, every, steps):
@@ -132,10 +148,10 @@ def _on_likelihood(problem, tx, folder, every, steps):
                 batch = _answered(problem.model, problem.prompts(count))
                 params, state = step(params, state, problem.frozen, batch)
                 recorder.append(state, params)
-    return held_out, 0.0
+    return held_out, {}
 
 
-METHODS = {"eggroll": _on_rewards, "accuracy": _on_accuracy, "likelihood": _on_likelihood}
+METHODS = {"eggroll": _on_rewards, "accuracy": _on_rewards, "likelihood": _on_likelihood}
 
 
 def _answered(model: lm.Model, prompts: rewards.Prompts) -> dict:
@@ -174,7 +190,7 @@ def _tiny() -> lm.Model:
     characters = ["\n", *map(chr, range(32, 127))]
     words = {c: i for i, c in enumerate(characters)}
     config = lm.llama.Config(
-        vocabulary=len(words), width=16, layers=1, heads=2, kv_heads=1, hidden=16
+        vocabulary=len(words), width=16, layers=2, heads=2, kv_heads=1, hidden=16
     )
     tokenizer = Tokenizer(models.BPE(words, []))
     return lm.Model(lm.llama, config, lm.llama.init(jax.random.key(0), config), tokenizer, stop=0)

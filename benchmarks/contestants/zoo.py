@@ -52,21 +52,23 @@ def build(work):
 def at_materialised(model):
     """The loss at params, and for each kind the losses at params + mu * noise, built as arrays."""
 
-    def moved(params, noise):
-        leaves, treedef = jax.tree.flatten(params)
-        pairs = zip(leaves, treedef.flatten_up_to(noise), strict=True)
-        return treedef.unflatten([p if z is None else p + MU * z.dense() for p, z in pairs])
-
     def losses(params):
         points = [jax.tree.map(lambda x: x[None], params)]
         for kind in KINDS:
             draw = _draw(kind, DRAWS, jax.random.key(1), params)
-            points.append(lax.map(lambda i, draw=draw: moved(params, draw(i)), jnp.arange(DRAWS)))
+            points.append(lax.map(lambda i, draw=draw: _moved(params, draw(i)), jnp.arange(DRAWS)))
         stacked = jax.tree.map(lambda *xs: jnp.concatenate(xs), *points)
         return lax.map(lambda point: model.loss(point, **model.batch), stacked)
 
     base, *values = jax.jit(losses)(model.params)
     return base, dict(zip(KINDS, jnp.split(jnp.stack(values), len(KINDS)), strict=True))
+
+
+def _moved(params, noise):
+    """The arrays params + MU * noise."""
+    leaves, treedef = jax.tree.flatten(params)
+    pairs = zip(leaves, treedef.flatten_up_to(noise), strict=True)
+    return treedef.unflatten([p if z is None else p + MU * z.dense() for p, z in pairs])
 
 
 def implicitly(model, kind: str) -> jax.Array:
@@ -118,19 +120,28 @@ def _signs(work) -> dict[str, Program]:
 
 
 def _low_rank(work) -> dict[str, Program]:
-    """All directions at once: plain forwards, and by zojax. Forwards without a batch form run in a loop."""
+    """All directions at once: plain forwards, at materialised parameters, and by zojax.
+
+    Losses without a batch form run in a loop.
+    """
+
+    def at_materialised(params, key, batch):
+        draw = _draw("low rank", work.evaluations, key, params)
+        one = lambda i: work.loss(_moved(params, draw(i)), batch)  # noqa: E731
+        return layout(one)(jnp.arange(work.evaluations))
 
     def by_zojax(params, key, batch):
         draw = _draw("low rank", work.evaluations, key, params)
         one = lambda i: implicit.evaluate(work.loss, params, draw(i), MU, batch)  # noqa: E731
         return jax.vmap(one)(jnp.arange(work.evaluations))
 
-    forward = inference.build(work, "vmapped")
+    forward, layout = inference.build(work, "vmapped"), jax.vmap
     try:
         jax.eval_shape(forward.step, jax.eval_shape(forward.start, work.params), work.batch)
     except NotImplementedError:
-        forward = inference.build(work, "inference")
-    return {"forward": forward, "zojax": _program(by_zojax)}
+        forward, layout = inference.build(work, "inference"), partial(partial, lax.map)
+    made = {"naive": _program(at_materialised), "zojax": _program(by_zojax)}
+    return {"forward": forward} | made
 
 
 def _program(evaluation) -> Program:
@@ -147,7 +158,7 @@ def _program(evaluation) -> Program:
 def beside_forward(programs: dict[str, Program], work) -> dict:
     """Peaks of all programs in bytes, and the processor time of zojax's over that of the forward."""
     ready = {n: worker.compiled(p, work, True, options=COUNTED) for n, p in programs.items()}
-    seconds = cpu_seconds({name: one.step for name, one in ready.items()}, ROUNDS)
+    seconds = cpu_seconds({name: ready[name].step for name in ("forward", "zojax")}, ROUNDS)
     peaks = {name: one.peak for name, one in ready.items()}
     return {"peaks": peaks, "time": summary.ratio(seconds["zojax"], seconds["forward"])}
 

@@ -5,8 +5,22 @@ from importlib import import_module
 from benchmarks.sections.section import Section
 
 FILES = (  # in the order of a run
-    *("steps", "costs", "growth", "worth", "device", "zoo", "attacks", "search", "start", "checks"),
-    *("decoding", "methods", "scaling", "precision", "executors", "rewards"),
+    "steps",
+    "costs",
+    "growth",
+    "worth",
+    "device",
+    "zoo",
+    "attacks",
+    "search",
+    "start",
+    "checks",
+    "decoding",
+    "methods",
+    "scaling",
+    "precision",
+    "executors",
+    "rewards",
 )
 SECTIONS: dict[str, Section] = {}
 for _file in FILES:

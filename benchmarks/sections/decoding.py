@@ -4,17 +4,30 @@ from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
 from benchmarks.tables import filled, quartiles
 
-PLAIN, LOOKUP, TEXT, SHORT = "plain decoding", "lookup 8", "text 12, 3", "text 4, 2"
+PLAIN, LOOKUP, TEXT, AUTO = "plain decoding", "lookup 8", "text 12, 3", "auto text 8"
 ITSELF = [PLAIN, LOOKUP, "pool", "lookahead", "first 10 layers", "Ouroboros, first 10 layers"]
 MUS = 1e-3, 5e-3
+PROMPTS = 48  # of a replayed work
 
 
-def _decoding(names, mu, batch, batches, members=0, tiny=False):
+def _decoding(names, mu, batch, batches, members=0, **more):
+    """`sorted` prompts are batched by length, else as they come."""
+    more = {"tiny": False, "replayed": False, "sorted": 0, **more}
     what = f"{members} members" if members else "a member" if mu else "the model itself"
     label = f"{what}, mu {mu:g}, batch {batch}" if mu else f"{what}, batch {batch}"
-    settings = {"names": names, "mu": mu, "batch": batch, "members": members}
-    settings |= {"tiny": tiny, "new": 12 if tiny else 64}
+    label += f", {more['sorted']} prompts" * bool(more["sorted"]) + ", replayed" * more["replayed"]
+    settings = {"names": names, "mu": mu, "batch": batch, "members": members} | more
+    settings["new"] = 12 if more["tiny"] else 64
     return entry(label, "decoding", settings, 1, ["drafts"], turns=batches)
+
+
+def _replayed(mu):
+    """Counts of a member, and of populations."""
+    names = [LOOKUP, TEXT, "text 3, 0", AUTO]
+    for batch in (1, 4, 16):
+        yield _decoding(names, mu, batch, PROMPTS // batch, replayed=True)
+    for members, batches in ((8, 5), (64, 2)):
+        yield _decoding(names, mu, 1, batches, members, replayed=True)
 
 
 def decoding(rows: list[dict]) -> list[dict]:
@@ -36,16 +49,17 @@ SECTIONS = {
         NAMED,
         decoding,
         [
-            *(_decoding([PLAIN, TEXT], mu, 16, 32) for mu in MUS),
+            *(_decoding([PLAIN, AUTO], mu, 64, 8, sorted=512) for mu in MUS),
+            *(replayed for mu in MUS for replayed in _replayed(mu)),
             _decoding(ITSELF, 0.0, 3, 8),
-            *(_decoding([PLAIN, LOOKUP, TEXT, SHORT], mu, 1, 12) for mu in MUS),
-            *(_decoding([PLAIN, LOOKUP, TEXT, SHORT], mu, 4, 12) for mu in MUS),
-            *(
-                _decoding([PLAIN, TEXT, SHORT, "text 3, 0"], mu, 1, 6, members)
-                for members in (8, 64)
-                for mu in MUS
-            ),
+            *(_decoding([PLAIN, LOOKUP, TEXT, AUTO], mu, b, 12) for b in (1, 4) for mu in MUS),
+            *(_decoding([PLAIN, AUTO], mu, 1, 6, 8) for mu in MUS),
+            *(_decoding([PLAIN, AUTO], mu, 1, 2, 64) for mu in MUS),
         ],
-        [_decoding([PLAIN, TEXT], mu, 2, 2, tiny=True) for mu in MUS],
+        [
+            _decoding([PLAIN, TEXT], 1e-3, 2, 2, tiny=True, sorted=4),
+            _decoding([PLAIN, TEXT], 5e-3, 2, 2, tiny=True),
+            _decoding([PLAIN, TEXT], 1e-3, 2, 2, tiny=True, replayed=True),
+        ],
     ),
 }

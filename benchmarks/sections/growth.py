@@ -8,10 +8,7 @@ from benchmarks.store import rounded
 from benchmarks.summary import clear, exponent
 from benchmarks.tables import by_work, filled, quartiles
 
-BASE = {
-    **{"batch": 2, "length": 32, "layers": 4, "width": 256, "hidden": 1024},
-    **{"vocabulary": 1024, "heads": 4},
-}
+BASE = dict(batch=2, length=32, layers=4, width=256, hidden=1024, vocabulary=1024, heads=4)
 GROWS = {
     "d": [10**5, 10**6, 10**7, 10**8],
     "width": [128, 256, 512, 1024],

@@ -12,8 +12,19 @@ QUANTISED = ["forward", "step of qzo, stochastic rounding", "step of qes"]
 WEIGHTS = {"float32": MEZO, "bfloat16": [*MEZO, *ROUNDED], "4-bit": QUANTISED}
 
 
-def _curves(label, **settings):
-    return entry(label, "precision", settings, 1, PRECISIONS, turns=1)
+def _digits(hidden, **settings):
+    settings |= {"task": "digits", "shape": {"widths": (64, hidden, 10)}, "one_start": False}
+    settings |= {"rate": 2e-4, "mu": 1e-2}
+    return entry("digits", "precision", settings, 1, PRECISIONS, turns=1)
+
+
+def _transformer(rate, one_start):
+    """Model M's layers, four of width 256. A low rate makes updates that bfloat16 cannot hold."""
+    settings = {"task": "transformer", "shape": {"layers": 4, "width": 256}, "one_start": one_start}
+    settings |= {"rate": float(rate), "mu": 3e-3, "steps": 160, "points": 4, "seeds": 4}
+    label = f"transformer, 3.2 million weights, rate {rate}" + ", one start" * one_start
+    names = list(PRECISIONS)[:3]
+    return entry(label, "precision", settings, 1, names, turns=1)
 
 
 def _step(weights, names, **settings):
@@ -30,11 +41,11 @@ def _training(weights, evaluations=64):
 def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
     lines = []
-    for _, name, row, wide in beside(rows, "train float32"):
+    for work, name, row, wide in beside(rows, "train float32"):
         if "validation loss" not in row:
             continue
         losses, wide = np.array(row["validation loss"]), wide.get("validation loss")
-        line: dict = {"weights": name.removeprefix("train ")}
+        line: dict = {"trained": work, "weights": name.removeprefix("train ")}
         line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
         line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
         if wide is not None:
@@ -86,11 +97,15 @@ SECTIONS = {
         [_training("scales", 2)],
     ),
     "precision": Section(
-        "bfloat16 beside float32: loss curves of the digits",
+        "bfloat16 beside float32: loss curves of the digits and of a transformer",
         CPU,
         curves,
-        [_curves("digits", widths=(64, 128, 10), rate=2e-4, steps=8000, points=5, seeds=5)],
-        [_curves("digits", widths=(64, 8, 10), rate=2e-4, steps=4, points=2, seeds=2)],
+        [
+            _digits(128, steps=8000, points=5, seeds=5),
+            _transformer("3e-5", one_start=False),
+            _transformer("3e-6", one_start=True),
+        ],
+        [_digits(8, steps=4, points=2, seeds=2)],
     ),
     "low-precision": Section(
         "a fine-tuning step of SmolLM2 in float32, bfloat16 and 4 bits",

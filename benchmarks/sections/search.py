@@ -6,10 +6,8 @@ from benchmarks.tables import by_work, filled, over, rates
 
 THEIRS = ["zoopt", "coordinate reset", "random search"]
 OURS = ["zojax default", "zojax sracos", "zojax coordinate_reset", "zojax random_search"]
-NOISY = [
-    *("zojax ssracos", "zojax ssracos, 20 after 50", "zojax sracos(parity=True), x10"),
-    *("zojax default, x10", "zoopt resampling x10", "zoopt suppression, P = 5"),
-]
+NOISY = ["zojax ssracos", "zojax ssracos, 20 after 50", "zojax sracos(parity=True), x10"]
+NOISY += ["zojax default, x10", "zoopt resampling x10", "zoopt suppression, P = 5"]
 SRACOS = ["sracos(parity=True)", "sracos", "default"]
 PROBLEMS = problems.quality()
 LOOPS = ["default", "cma_es", "sracos", "nsga2", "pycma"]  # searches of Python functions

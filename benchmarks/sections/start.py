@@ -10,7 +10,7 @@ ESTIMATES = list(FIRST_CALLS)[:-1]  # the last is a search, which has no directi
 def _first_call(directions: int, names=FIRST_CALLS):
     label, settings = plural(directions, "direction"), {"directions": directions}
     base = "first call of SPSA by hand"
-    return entry(label, "first call", settings, 2 * directions, names, [base], turns=6)
+    return entry(label, "first call", settings, 2 * directions, names, [base], turns=5)
 
 
 SECTIONS = {

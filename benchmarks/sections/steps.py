@@ -11,21 +11,14 @@ _OF_COSTS = {"forward", "two forwards", "two forwards, one program", "two forwar
 _EVERY = [name for name in GRADIENTS if name not in _OF_COSTS | {"jax.grad, adam"}]
 DENSE = [n for n in _EVERY if "low rank" not in n and n != "inference, batched"] + [*HOSTS]
 MANY = [name for name in _EVERY if name not in ("inference", "shardes, regenerated")]
-MEZO = [
-    *("inference", "zojax, signs", "zojax, normal", "zojax, low rank", "naive lax.map"),
-    *("jax.grad", "jax.grad, checkpointed", "jvp", "evosax Open_ES"),
-    *("shardes, regenerated", "PyTorch MeZO"),
-]
+_EXACT = ("jax.grad", "jax.grad, checkpointed", "jvp")
+_MEZO_PEERS = ("evosax Open_ES", "shardes, regenerated", "PyTorch MeZO")
+MEZO = ["inference", *SIGNS, "zojax, low rank", "naive lax.map", *_EXACT, *_MEZO_PEERS]
 FEW = ["inference", "zojax, signs", "naive lax.map", "PyTorch MeZO"]
-POPULATION = [
-    *("inference, batched", "zojax, low rank", "zojax, low rank, normal"),
-    *("naive vmap", "naive lax.map", "evosax Open_ES", "evosax PGPE", "evosax SNES"),
-    *("optax make_perturbed_fun", "shardes, low rank"),
-]
-SMALL = {
-    **{"batch": 1, "length": 32, "layers": 4, "width": 256, "hidden": 1024},
-    **{"vocabulary": 2048, "heads": 4},
-}
+_EVOSAX = ("evosax Open_ES", "evosax PGPE", "evosax SNES")
+_PEERS = (*_EVOSAX, "optax make_perturbed_fun", "shardes, low rank")
+POPULATION = ["inference, batched", *LOW_RANK, "naive vmap", "naive lax.map", *_PEERS]
+SMALL = dict(batch=1, length=32, layers=4, width=256, hidden=1024, vocabulary=2048, heads=4)
 TINY = {**SMALL, "layers": 2, "width": 64, "hidden": 128, "vocabulary": 256}
 
 

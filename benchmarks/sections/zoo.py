@@ -39,10 +39,11 @@ def _line(row: dict) -> dict:
         "signs: peak / naive": over(peaks.get("zojax"), peaks.get("naive")),
         "signs: time / forward": clear(signs.get("time")),
         "low rank: peak / forwards": over(of_many.get("zojax"), of_many.get("forward")),
+        "low rank: peak / naive": over(of_many.get("zojax"), of_many.get("naive")),
         "low rank: time / forwards": clear(low_rank.get("time")),
         "NO RULE, signs": "; ".join(signs.get("no rule", [])),
         "NO RULE, low rank": missing,
-        "why": "; ".join([*failures, *reason] if failures or missing else []),
+        "why": "; ".join([*failures, *reason]),
     }
 
 

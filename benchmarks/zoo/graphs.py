@@ -12,16 +12,10 @@ from benchmarks.zoo.data import KEY, distance, normal
 NODES, EDGES = 32, 96
 
 
-def _graph(features: int = 128) -> jraph.GraphsTuple:
-    ends = jnp.asarray(np.random.default_rng(0).integers(0, NODES, (2, EDGES)), jnp.int32)
-    return jraph.GraphsTuple(
-        *(normal(NODES, features), normal(EDGES, 16), *ends, normal(1, 16)),
-        *(jnp.array([NODES]), jnp.array([EDGES])),
-    )
-
-
 def _of(network) -> Model:
-    graph = _graph()
+    ends = jnp.asarray(np.random.default_rng(0).integers(0, NODES, (2, EDGES)), jnp.int32)
+    features = normal(NODES, 128), normal(EDGES, 16), *ends, normal(1, 16)
+    graph = jraph.GraphsTuple(*features, jnp.array([NODES]), jnp.array([EDGES]))
     model = hk.without_apply_rng(hk.transform(network))
     params = jax.jit(model.init)(KEY, graph)
     return Model(lambda params, x: distance(model.apply(params, x).nodes), params, {"x": graph})

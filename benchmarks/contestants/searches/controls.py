@@ -27,10 +27,10 @@ def _reset(x, box, rng):
     return x
 
 
-def _greedy(fun, dim, k=8):
-    """Forward selection of k columns."""
+def _greedy(fun, dim):
+    """Forward selection of eight columns."""
     chosen = np.zeros(dim)
-    for _ in range(k):
+    for _ in range(8):
         grown = [np.maximum(chosen, row) for row in np.eye(dim)]
         chosen = min(grown, key=fun)
     return chosen
