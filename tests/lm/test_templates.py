@@ -7,13 +7,13 @@ import pytest
 
 from zojax import lm
 from zojax.lm import templates
-from zojax.lm.tasks._examples import read_examples
+from zojax.lm.tasks._examples import read_examples, with_demonstrations
 
 NLI = {"premise": "A dog runs.", "hypothesis": "An animal moves."}
 SUPPOSE = 'Suppose A dog runs. Can we infer that "An animal moves."? Yes, No, or Maybe?\n'  # and the answer
 # A row as the Hugging Face Hub has it, its prompt, its completions and the right one.
 CASES = {
-    "sst2": ({"sentence": "a fine film", "label": 1}, "a fine film It was", " great"),
+    "sst2": ({"sentence": "a fine film ", "label": 1}, "a fine film It was", " great"),
     "sst5": ({"text": "so so", "label": 2}, "so so It was", " okay"),
     "trec": ({"text": "Who?", "coarse_label": 3}, "Question: Who?\nType:", " Human"),
     "snli": (NLI | {"label": 0}, SUPPOSE, "Yes"),
@@ -36,8 +36,12 @@ CASES = {
         "No",
     ),
     "wsc": (
-        {"text": "Ann saw her.", "target": {"span1_text": "Ann", "span2_text": "her"}, "label": 0},
-        'Ann saw her.\nIn the previous sentence, does the pronoun "her" refer to Ann? Yes or No?\n',
+        {
+            "text": "Her cat saw Ann.",
+            "target": {"span1_text": "Ann", "span2_text": "Her"},
+            "label": 0,
+        },
+        'Her cat saw Ann.\nIn the previous sentence, does the pronoun "her" refer to Ann? Yes or No?\n',
         "No",
     ),
     "multirc": (
@@ -63,8 +67,8 @@ CASES = {
             "entities": ["Ann", "Bob"],
             "answers": ["Bob"],
         },
-        "Ann met Bob.\n- They ran.\n",
-        "Bob won.",
+        "Ann met Bob.\n- They ran.\n-",
+        " Bob won.",
     ),
     "squad": (
         {
@@ -112,6 +116,13 @@ def test_encoders_have_a_mask_in_the_prompt(name, prompt, tmp_path):
     path = written(tmp_path, [CASES[name][0]] * 10)
     example = read_examples(path, name, templates.TEMPLATES[name], mask="<mask>")[0]
     assert example.prompt == prompt and example.target.startswith(" ")
+
+
+def test_solved_rows_stand_before_a_prompt(tmp_path):
+    path = written(tmp_path, [CASES["squad"][0]] * 10)
+    one, other, *_ = read_examples(path, "squad", templates.TEMPLATES["squad"])
+    found = with_demonstrations([one], [other])[0].prompt
+    assert found == f"{other.prompt} Ann\n\n{one.prompt}"
 
 
 def test_several_answers_and_entities_are_right():

@@ -9,7 +9,7 @@ from zojax.lm.tasks._jsonl import FEWEST, as_text
 from zojax.lm.tasks._table import read_table
 from zojax.lm.templates._template import Row, Template, fields, resolved
 
-BETWEEN = "\n\n\n"  # demonstrations, as in MeZO
+BETWEEN = "\n\n"  # demonstrations, as in MeZO
 
 
 class Example(NamedTuple):
@@ -69,7 +69,7 @@ def _example(row: Row, template: Template, mask: str | None) -> Example:
     row = template.prepare(row)
     completions, right = template.choices(row)
     prompt = template.prompt if mask is None else template.mask
-    given = {n: mask if n == "mask" else as_text(row[n]) for n in fields(prompt)}
+    given = {n: mask if n == "mask" else as_text(row[n]).strip() for n in fields(prompt)}
     glue = "" if prompt.endswith("\n") and mask is None else " "
     return Example(prompt.format_map(given), tuple(glue + c for c in completions), right)
 

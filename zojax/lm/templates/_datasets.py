@@ -29,8 +29,9 @@ def _asked(row: Row) -> Row:
 
 
 def _spans(row: Row) -> Row:
-    """A row with the fields of its target, which SuperGLUE's own files nest."""
-    return row | row["target"] if isinstance(row.get("target"), dict) else row
+    """The pronoun in small letters. SuperGLUE's own files nest the spans in a target."""
+    row = row | row["target"] if isinstance(row.get("target"), dict) else row
+    return row | {"span2_text": row["span2_text"].lower()}
 
 
 def _because(row: Row) -> Row:
@@ -101,7 +102,7 @@ TEMPLATES: dict[str, Template] = {
     "wsc": words(_REFERS, _BOOLEAN, prepare=_spans),
     "multirc": words(_CORRECT, _BOOLEAN),
     "copa": candidates("{premise} {conjunction}", _alternatives, _COPA, _because),
-    "record": candidates("{passage}\n", _entities, _RECORD, _highlights),
+    "record": candidates("{passage}\n-", _entities, _RECORD, _highlights),
     "squad": answers(_SQUAD),
     "drop": answers(_DROP, "answers_spans", "spans"),
 }
