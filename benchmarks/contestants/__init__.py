@@ -256,6 +256,7 @@ REWARDS = {
     "mezo on accuracy": Contestant("rewards", {"method": "accuracy"}),
     "mezo on likelihood": Contestant("rewards", {"method": "likelihood"}),
     "untrained": Contestant("rewards", {"method": "untrained"}),
+    "eggroll with drafts": Contestant("rewards", {"method": "drafted"}),
 }
 EXECUTORS = {"executor alone": Contestant("executors")} | _each(
     "executors", "algorithm", "search by ", "batches", "asracos"

@@ -8,6 +8,7 @@ with 16 evaluations of 8 prompts a step, so equal steps are equal numbers of tex
 - `likelihood`: MeZO on the likelihood of the right answers. It generates nothing.
 
 Beside them `constant`, the most frequent answer of the training questions, for all held-out questions.
+`drafted` takes the steps of `eggroll` without and with drafts of the unperturbed model's texts, in turn.
 
 Each run is a folder of `rewards` in the cache folder of zojax, where every step is stored. So the same
 command goes on where it was stopped: `--rounds 3` takes three evaluations' steps, `--rounds 10` seven more.
@@ -16,8 +17,10 @@ command goes on where it was stopped: `--rounds 3` takes three evaluations' step
 import itertools
 import json
 import shutil
+import time
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +29,15 @@ import optax
 
 import zojax
 from benchmarks.contestants import Host, once
+from benchmarks.summary import summary
 from zojax import lm, trajectory
 from zojax.lm import assets, rewards
 from zojax.lm.commands.rl import OTHER
+from zojax.lm.rewards import _training
 
-POPULATION, PROMPTS, NEW, LAST, MU = 16, 8, 4, 6, 4e-2
+LAST, MU = 6, 4e-2
+COMMON = {"population": 16, "prompts": 8, "new": 4, "format": "chat that begins with Answer:"}
+TOKENS = 16 * 8 * 4  # of a step
 RATES = {"eggroll": 5e-3, "accuracy": 1e-2, "likelihood": 1.5e-3}  # first steps of about equal size
 KEPT = "step", "tokens", "reward", "solved", "length", "drift"
 FORMATS = {
@@ -51,7 +58,11 @@ DIFFICULTIES = (  # beside those of `rewards.GYM`
 
 
 def build(work, method):
-    """Facts: `held_out`, rows of evaluations; `generation`, its share of a step. Untrained: `starts`."""
+    """Facts: `held_out`, rows of evaluations; `generation`, its share of a step.
+
+    Untrained: `starts`. Drafted: `drafted`, costs without and with drafts.
+    """
+    work = SimpleNamespace(**COMMON | vars(work))
     if method == "untrained":
         starts: list[dict] = []
         return Host(
@@ -59,12 +70,14 @@ def build(work, method):
         )
     if method == "constant":
         return once(lambda: {"held_out": [_constant(_questions(work, _model(work)))]})
-    problem = _problem(work)
+    problem, tx = _problem(work), _optimizer(method, work)
+    if method == "drafted":
+        return _drafted(problem, tx)
     name = f"{'tiny' if work.tiny else work.task}-{method}-{work.seed}"
     folder, ends = assets.cache_dir() / "rewards" / name, itertools.count(work.every, work.every)
     if work.tiny:
         shutil.rmtree(folder, ignore_errors=True)
-    train = partial(METHODS[method], problem, _optimizer(method, work.seed), folder, work.every)
+    train = partial(METHODS[method], problem, tx, folder, work.every)
     found: dict = {}
 
     def run():
@@ -79,10 +92,10 @@ def _problem(work) -> rewards.Problem:
     model = _model(work)
     questions = _questions(work, model)
     params, frozen = lm.partition(model, "norms", 0, last=1 if work.tiny else LAST)
-    drawn = rewards.batches(questions.train, PROMPTS, work.seed)
+    drawn = rewards.batches(questions.train, work.prompts, work.seed)
     other = np.array(model.tokenizer.encode(OTHER).ids)[None]
     return rewards.Problem(
-        model, params, frozen, questions.reward, drawn, NEW, questions.held_out, other
+        model, params, frozen, questions.reward, drawn, work.new, questions.held_out, other
     )
 
 
@@ -92,7 +105,8 @@ def _model(work) -> lm.Model:
 
 
 def _questions(work, model: lm.Model) -> rewards.Gym:
-    return rewards.gym(model, work.task, held_out=work.held_out, seed=work.seed)
+    options = {"held_out": work.held_out, "seed": work.seed}
+    return rewards.gym(model, work.task, template=FORMATS[work.format], **options)
 
 
 def _constant(questions: rewards.Gym) -> dict:
@@ -104,12 +118,53 @@ def _constant(questions: rewards.Gym) -> dict:
     return {"step": "", "reward": float(found.mean()), "solved": float(np.mean(found >= 1))}
 
 
-def _optimizer(method, seed):
-    half = POPULATION // 2
-    options = dict(direction=zojax.directions.low_rank(), batch_size=half, key=seed)
-    if method == "eggroll":
-        return zojax.eggroll(RATES[method], MU, POPULATION, **options)
+def _optimizer(method, work):
+    half = work.population // 2
+    options = dict(direction=zojax.directions.low_rank(), batch_size=half, key=work.seed)
+    if method in ("eggroll", "drafted"):
+        return zojax.eggroll(RATES["eggroll"], MU, work.population, **options)
     return zojax.mezo(RATES[method], MU, num_directions=half, **options)
+
+
+def _drafted(problem, tx):
+    """The same steps without and with drafts; the first one compiles and does not count."""
+    params = jax.tree.map(jnp.array, problem.params)
+    now, update = (params, tx.init(params)), _training._updating(tx)
+    lines: list[dict] = []
+
+    def run():
+        nonlocal now
+        prompts, line = problem.prompts(len(lines)), {}
+        for kind in (True, False):
+            begin = time.process_time()
+            found = _training._write(problem, tx, lm.most_likely, *now, prompts, kind, None)
+            line[kind] = found, time.process_time() - begin
+        begin = time.process_time()
+        values = -rewards.centred(_training._judged(problem, found, prompts))
+        now = update(*now, np.float32(values))
+        lines.append(line | {"rest": time.process_time() - begin})
+
+    def cost(kind):
+        texts, cpu = zip(*(line[kind] for line in lines[1:]), strict=True)
+        plain, passes = [line[False] for line in lines[1:]], [found.forwards for found in texts]
+        rest = [line["rest"] for line in lines[1:]]
+        return {
+            "draft": "the unperturbed text" if kind else "none",
+            "steps": len(texts),
+            "passes a text": float(np.mean(passes)),
+            "passes of the longest": float(np.mean([np.max(each) for each in passes])),
+            "cpu": summary(list(cpu)),
+            "share": float(np.median([a / (a + b) for a, b in zip(cpu, rest, strict=True)])),
+            "over": summary([a / b for a, (_, b) in zip(cpu, plain, strict=True)]),
+            "differ": int(
+                sum(
+                    np.any(a.tokens != b.tokens, axis=-1).sum()
+                    for a, (b, _) in zip(texts, plain, strict=True)
+                )
+            ),
+        }
+
+    return Host(run, facts=lambda: {"drafted": [cost(False), cost(True)]})
 
 
 def _on_rewards(problem, tx, folder, every, steps):
@@ -142,7 +197,7 @@ def _on_likelihood(problem, tx, folder, every, steps):
         for count in range(int(state.count), steps + 1):
             if count % every == 0 and count not in [row["step"] for row in held_out]:
                 row = rewards.evaluate(problem, params)
-                held_out.append({"step": count, "tokens": count * POPULATION * PROMPTS * NEW} | row)
+                held_out.append({"step": count, "tokens": count * TOKENS} | row)
                 print(json.dumps(held_out[-1]), file=file, flush=True)
             if count < steps:
                 batch = _answered(problem.model, problem.prompts(count))
@@ -157,9 +212,9 @@ METHODS = {"eggroll": _on_rewards, "accuracy": _on_rewards, "likelihood": _on_li
 def _answered(model: lm.Model, prompts: rewards.Prompts) -> dict:
     """A batch of `zojax.lm.completion_nll`: prompts, and right answers with the model's stop."""
     ids = [model.tokenizer.encode(f" {e['answer']}").ids + [model.stop] for e in prompts.examples]
-    label = np.full((len(ids), NEW + 2), -1, np.int32)
+    label = np.full((len(ids), COMMON["new"] + 2), -1, np.int32)
     for row, answer in zip(label, ids, strict=True):
-        row[: len(answer)] = answer[: NEW + 2]
+        row[: len(answer)] = answer[: label.shape[1]]
     return {"tokens": prompts.tokens, "position": prompts.lengths - 1, "label": label}
 
 

@@ -1,7 +1,8 @@
 """Training SmolLM2 on rewards, beside likelihood and accuracy at equal texts."""
 
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import filled
+from benchmarks.summary import clear
+from benchmarks.tables import filled, quartiles
 
 METHODS = [
     "the most frequent answer",
@@ -32,6 +33,28 @@ def rewards(rows: list[dict]) -> list[dict]:
     return filled(lines)
 
 
+def _drafted(task, turns, population=16, prompts=8, new=4, tiny=False, **more):
+    label = f"{task}, {population} members, {prompts} prompts, {new} tokens"
+    settings = {"task": task, "seed": 0, "held_out": 4, "tiny": tiny, "population": population}
+    settings |= {"prompts": prompts, "new": new} | more
+    return entry(label, "rewards", settings, 1, ["eggroll with drafts"], turns=turns)
+
+
+def drafted(rows: list[dict]) -> list[dict]:
+    """A line without and one with drafts."""
+    lines = []
+    for row in rows:
+        for one in row.get("drafted", [{"draft": row.get("failed")}]):
+            line = {"work": row["work"]} | one
+            cpu, over, share, differ = (line.pop(k, "") for k in ("cpu", "over", "share", "differ"))
+            if cpu:
+                line |= {"generation, CPU s": cpu["median"], "over none": clear(over)}
+                line |= {"over none, quartiles": quartiles(over), "generation / step": share}
+                line |= {"texts that differ": differ}
+            lines.append(line)
+    return filled(lines)
+
+
 def starts(rows: list[dict]) -> list[dict]:
     """The share solved before training, by task and format."""
     lines = [line for row in rows for line in row.get("starts", [{"task": row.get("failed")}])]
@@ -45,6 +68,16 @@ SECTIONS = {
         rewards,
         [_training(task, seed) for task in ("letter_counting", "gcd") for seed in range(3)],
         [_training("gcd", 0, 2, 1, 4, tiny=True)],
+    ),
+    "reward-drafts": Section(
+        "the share of generation in a step on rewards, without and with drafts",
+        NAMED,
+        drafted,
+        [
+            _drafted("letter_counting", 6),
+            _drafted("letter_counting", 5, 8, 1, 48, format="chat"),
+        ],
+        [_drafted("gcd", 3, 4, 2, 4, tiny=True)],
     ),
     "starts": Section(
         "what SmolLM2 solves of reasoning-gym before training, by task and format",

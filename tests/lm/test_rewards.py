@@ -112,6 +112,8 @@ def test_drafts_of_the_unperturbed_text_change_only_the_number_of_passes():
     found = rewards.make_write(MODEL, TX, NEW)(PARAMS, state, FROZEN, *PROMPTS[:2], text)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     assert found.forwards.mean() < 0.8 * NEW
+    # A round reads its last token, 4 drafted ones that may all be right, and 2 of another candidate.
+    np.testing.assert_array_equal(found.positions, 7 * (found.forwards - 1))
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,9 @@ def gym(
 ) -> Gym:
     """Questions of a task of reasoning-gym, the extra `rl`.
 
+    Of few questions the frequent ones are held out, and rare ones with other answers are left to train on.
+    Choose a difficulty of many more questions than `held_out`.
+
     Args:
       name: of the task.
       options: its difficulty, as `reasoning_gym.create_dataset` takes it; None: those of `GYM`, or the

@@ -66,8 +66,9 @@ def _of_members(
     @jax.jit
     def write(params, state, frozen, tokens, lengths, text=None, key=None):
         options = dict(stop=stop, choose=choose, key=key, shared=shared)
-        if text is not None:
-            options["draft"] = drafts.text(text)
+        if text is not None:  # a round appends one token more than it takes from the draft
+            size = max(1, min(12, new - 2))
+            options["draft"] = drafts.text(text, size, min(3, size // 2))
 
         def member(params, frozen, tokens, lengths):
             whole = combine(params, frozen)
