@@ -678,7 +678,7 @@ def test_source_code_is_counted(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("named", [(), ("decoding", "rewards")])
+@pytest.mark.parametrize("named", [(), ("decoding", "rewards", "reward-drafts")])
 def test_a_quick_run_ends_well(named):
     """All sections of a device, or the named ones. Rows of libraries that are not installed say so."""
     command = [sys.executable, "-m", "benchmarks", "--quick", *named]
@@ -688,5 +688,6 @@ def test_a_quick_run_ends_well(named):
     ends = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-len(quick) :])
     assert list(ends) == quick and all(end.endswith(" s") for end in ends.values())
     if named:  # two evaluated steps of three methods; four texts of two members, and replayed
-        assert done.stdout.count("| 2 | 1536 |") == 3
+        assert done.stdout.count("| 2 | 1024 |") == 3
         assert done.stdout.count("| text 12, 3 | 4 |") == 3
+        assert done.stdout.count("| the unperturbed text | 2 |") == 1
