@@ -34,7 +34,7 @@ def rewards(rows: list[dict]) -> list[dict]:
 
 
 def _drafted(task, turns, population=16, prompts=8, new=4, tiny=False, **more):
-    label = f"{task}, {population} members, {prompts} prompts, {new} tokens"
+    label = f"{task}, {population} members, {prompts} prompt{'s' * (prompts > 1)}, {new} tokens"
     settings = {"task": task, "seed": 0, "held_out": 4, "tiny": tiny, "population": population}
     settings |= {"prompts": prompts, "new": new} | more
     return entry(label, "rewards", settings, 1, ["eggroll with drafts"], turns=turns)
