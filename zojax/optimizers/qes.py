@@ -17,7 +17,7 @@ from zojax._numerics import promoting
 from zojax._transform import ZerothOrder, ZerothOrderState, around, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
-from zojax.optimizers._shared import documented
+from zojax.optimizers._shared import Scheduled, documented, is_named, without_points
 from zojax.shaping import Shaping
 
 _RESIDUAL = 1.5  # the largest
@@ -35,7 +35,7 @@ class _Past(NamedTuple):
 
 @documented
 def qes(
-    learning_rate: float | optax.Schedule | None = None,
+    learning_rate: Scheduled | None = None,
     sigma: float = 1e-3,
     population: int = 8,
     decay: float = 0.9,
@@ -112,10 +112,12 @@ def qes(
         batch_size=n if batch_size is None else batch_size,
         with_key=True,
     )
-    rule = _Rule(rate, sigma, decay, horizon, _is_integers if mask is None else mask)
-    refusing = source._replace(ask=_refuse, tell=_refuse, asked=_refuse, conclude=_refuse)
+    rule = _Rule(
+        rate, sigma, decay, horizon, partial(is_named, "integers") if mask is None else mask
+    )
+    source = without_points(source, "qes moves integers inside of its evaluations")
     # Its own parameter stays at zero: its loss moves the integers by the key of each member.
-    tx = zeroth_order(optax.set_to_zero(), refusing, key)
+    tx = zeroth_order(optax.set_to_zero(), source, key)
 
     def init(params: PyTree) -> ZerothOrderState:
         _chosen(rule, params)
@@ -130,17 +132,11 @@ def qes(
 class _Rule(NamedTuple):
     """The arguments of `qes` that its step reads."""
 
-    rate: float | optax.Schedule
+    rate: Scheduled
     sigma: float
     decay: float
     horizon: int
     mask: Callable[[tuple, Any], bool]
-
-
-def _is_integers(path: tuple, leaf) -> bool:
-    del leaf
-    last = path[-1] if path else None
-    return "integers" in (getattr(last, "name", None), getattr(last, "key", None))
 
 
 def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
@@ -268,10 +264,3 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
 
     new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
     return jnp.reshape(new, leaf.shape) - leaf
-
-
-def _refuse(*args, **kwargs):
-    raise ValueError(
-        "qes moves integers inside of its evaluations: give update a value_fn, or use another optimizer "
-        "where values come from outside."
-    )
