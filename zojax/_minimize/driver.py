@@ -21,7 +21,7 @@ from zojax._minimize.result import MinimizeResult, Progress
 from zojax._minimize.run import MinimizeRun
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder
-from zojax._trees import PyTree, Split, copied, structure_of
+from zojax._trees import PyTree, Split, copied, floats_only, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
 from zojax._warnings import warn
 
@@ -202,7 +202,7 @@ def _remarks(run: MinimizeRun, tx, before: Facts, warns: bool) -> list[str]:
     of = facts(state).since(before, run.values[:steps], run.resolved_at_first)
     said = judged(of)
     if warns and is_stuck(of):
-        if isinstance(tx, ZerothOrder):
+        if isinstance(tx, ZerothOrder) and jax.tree.leaves(floats_only(params)):
             said = judged(of, remedy(of, tx, params, zeroth_order_state(state)))
         warn(said)
     caught = f"{run.caught} evaluations raised, the last {run.error!r}" if run.caught else ""

@@ -3,7 +3,7 @@
 from zojax._transform.metrics import Metrics, metrics_of, with_metrics
 from zojax._transform.rounding import RoundedState, rounding
 from zojax._transform.state import Scalars, ZerothOrder, ZerothOrderState
-from zojax._transform.transform import around, zeroth_order
+from zojax._transform.transform import transformation, zeroth_order
 from zojax._trees import apply_updates
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "ZerothOrder",
     "ZerothOrderState",
     "apply_updates",
-    "around",
     "metrics_of",
     "rounding",
+    "transformation",
     "with_metrics",
     "zeroth_order",
 ]

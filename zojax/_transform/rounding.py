@@ -15,10 +15,11 @@ import optax
 from jax import export
 
 from zojax import _barriers, noise
+from zojax._call import compiled_call
 from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
-from zojax._transform.transform import around
+from zojax._transform.transform import transformation
 from zojax._trees import PyTree, is_float
 
 
@@ -63,7 +64,8 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
         return state._replace(inner_state=RoundedState(state.inner_state, first))
 
-    return around(tx, init, partial(_stepped, tx, rule), partial(_replayed, tx, rule))
+    step = compiled_call(partial(_stepped, tx, rule))
+    return transformation(tx.estimator, init, step, partial(_replayed, tx, rule))
 
 
 def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:

@@ -148,6 +148,11 @@ def replayed(
     source: Source, state: ZerothOrderState, params: PyTree, coefficients, value
 ) -> tuple[PyTree, ZerothOrderState]:
     """The step with these coefficients, without a loss."""
+    if source.inner_extras:
+        raise ValueError(
+            f"inner takes {sorted(source.inner_extras)} in each step, which neither coefficients nor a log "
+            "contain: only an inner transformation without extra arguments can be recorded and replayed."
+        )
     estimate = source.estimator.repeat(
         noise.fold_in(state.rng_key, state.count),
         params,

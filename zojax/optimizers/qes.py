@@ -11,10 +11,11 @@ import optax
 
 from zojax import implicit, noise, stencils
 from zojax import shaping as shapings
+from zojax._call import compiled_call
 from zojax._checks import require_count, require_positive, require_rate
 from zojax._estimator import estimator
 from zojax._numerics import promoting
-from zojax._transform import ZerothOrder, ZerothOrderState, around, zeroth_order
+from zojax._transform import ZerothOrder, ZerothOrderState, transformation, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
 from zojax.optimizers._shared import Scheduled, documented, is_named, without_points
@@ -125,8 +126,8 @@ def qes(
         past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
         return state._replace(inner_state=_Past(*past, state.inner_state))
 
-    stepped, replayed = partial(_stepped, tx, rule), partial(_replayed, tx, rule)
-    return around(tx, init, stepped, replayed, partial(_chosen, rule))
+    step, replayed = compiled_call(partial(_stepped, tx, rule)), partial(_replayed, tx, rule)
+    return transformation(source, init, step, replayed, partial(_chosen, rule))
 
 
 class _Rule(NamedTuple):
