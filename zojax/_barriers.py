@@ -7,8 +7,8 @@ program to the next.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,33 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from zojax._on_shards import same_of_shard, scalar_of_shard
+from zojax._on_shards import of_shard
 from zojax._sharding import is_sharded, varying_axes, varying_like
 
+P = ParamSpec("P")
 
+
+def with_derivative(run: Callable, fun: Callable) -> Callable:
+    """`run`, with the derivative of `fun`, which has the same values."""
+    found = jax.custom_jvp(run)
+    found.defjvp(lambda primals, tangents: (found(*primals), jax.jvp(fun, primals, tangents)[1]))
+    return found
+
+
+def _returns_first(run: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
+    """`run`, with the derivative of its first argument: JAX sees none through bits and loops."""
+    found = jax.custom_jvp(run)
+    found.defjvp(lambda primals, tangents: (found(*primals), tangents[0]))
+    return found
+
+
+def _zero_after(array):
+    return lax.optimization_barrier((jnp.uint32(0), array))[0]
+
+
+@of_shard("zero_from", otherwise=_zero_after, keeps=False)
 def zero_from(array: jax.Array) -> jax.Array:
     """Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch."""
-    return _zero_from(array)
-
-
-def _zero(array):
     # Two shifts by 16 bits: the compiler would fold one shift by 32 to a constant.
     # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
@@ -39,14 +56,7 @@ def _zero(array):
     return lax.shift_right_logical(half, np.uint32(16))
 
 
-def _zero_after(array):
-    return lax.optimization_barrier((jnp.uint32(0), array))[0]
-
-
-_zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
-
-
-@jax.custom_jvp
+@_returns_first
 def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     """x, floating point, computed after `array`."""
     return _or_zero(x, zero_from(array))
@@ -64,7 +74,7 @@ def in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, array, cpu=waiting, default=lambda x, _: x)
 
 
-@jax.custom_jvp
+@_returns_first
 def shared_in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
     """`in_turn`, for an x that all members of a batch share; under `vmap` only."""
     return _if_shared(x, array)
@@ -96,13 +106,13 @@ def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     )
 
 
-@jax.custom_jvp
+@_returns_first
 def settle(x: jax.Array) -> jax.Array:
     """The same numbers, none of them infinite, computed once: all readers see the same bits.
 
     XLA's CPU backend drops an optimization barrier, so a loop of one iteration stands in there.
     """
-    return lax.platform_dependent(x, cpu=_settle, default=lax.optimization_barrier)
+    return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
 
 
 def settle_unless_cheap(x: jax.Array) -> jax.Array:
@@ -110,6 +120,7 @@ def settle_unless_cheap(x: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, cuda=lambda x: x, default=settle)
 
 
+@of_shard("settle", otherwise=lambda x: x, keeps=True)
 def _one_trip(x: jax.Array) -> jax.Array:
     # XLA can neither derive the trip count nor prove that the body changes nothing. The body writes one
     # entry, in place.
@@ -124,9 +135,6 @@ def _one_trip(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
-_settle = same_of_shard(_one_trip, "settle", otherwise=lambda x: x)
-
-
 def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
     """`fun(x, *args)`, computed in one place: all readers see the same bits. `x` is floating point.
 
@@ -134,15 +142,12 @@ def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
     as a kernel each.
     """
     traced = jax.jit(fun)  # once for both platforms
+    platforms = {"cpu": partial(_in_one_trip, traced), "default": partial(_barred, traced)}
 
-    @jax.custom_jvp
     def run(x, *args):
-        return lax.platform_dependent(
-            x, *args, cpu=partial(_in_one_trip, traced), default=partial(_barred, traced)
-        )
+        return lax.platform_dependent(x, *args, **platforms)
 
-    run.defjvp(lambda primals, tangents: (run(*primals), jax.jvp(fun, primals, tangents)[1]))
-    return run(x, *args)
+    return with_derivative(run, fun)(x, *args)
 
 
 def _barred(fun, *args):
@@ -170,7 +175,7 @@ def _in_one_trip(fun, x, *args):
     return lax.while_loop(lambda carry: lax.eq(carry[0], zero_from(x)), body, start)[1]
 
 
-@jax.custom_jvp
+@_returns_first
 def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     """The same array, each entry rounded to its dtype before any other arithmetic.
 
@@ -181,7 +186,7 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     return _or_zero(x, lax.bitwise_not(lax.is_finite(finite)))
 
 
-@jax.custom_jvp
+@_returns_first
 def stored_once(x: jax.Array, source: jax.Array) -> jax.Array:
     """x itself, as `made_once`, for arrays that are large or slow to compute; under `vmap` only.
 
@@ -217,26 +222,9 @@ def _times_one(x, source):
     return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
 
 
-def row_major(x: jax.Array) -> jax.Array:
-    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
-
-    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
-    holds a copy in that order of the matrices of all layers.
-    """
-    return _row_major(x)
-
-
-def written(x: jax.Array) -> jax.Array:
-    """x, stored in its own dtype on a TPU: an operand of a product with a perturbed matrix.
-
-    There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
-    """
-    return _written(x)
-
-
-def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+def _on_tpu(fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """The identity, which a TPU computes as `fun`."""
-    primitive = Primitive(name)
+    primitive = Primitive(fun.__name__)
     primitive.def_impl(lambda x: x)
     primitive.def_abstract_eval(lambda x: x)
     ad.deflinear(primitive, lambda cotangent: (cotangent,))
@@ -244,19 +232,26 @@ def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.A
     mlir.register_lowering(primitive, lambda ctx, x: (x,))
     lowered = mlir.lower_fun(fun, multiple_results=False)
     mlir.register_lowering(primitive, lowered, platform="tpu")
-    return primitive.bind
+    return wraps(fun)(lambda x: primitive.bind(x))
 
 
-_row_major = _on_tpu("row_major", lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
-_written = _on_tpu("written", lax.optimization_barrier)
+@_on_tpu
+def row_major(x: jax.Array) -> jax.Array:
+    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
+
+    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
+    holds a copy in that order of the matrices of all layers.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
-# All have the derivative of the identity, which JAX cannot see through bits and loops.
-waiting.defjvp(lambda primals, tangents: (waiting(*primals), tangents[0]))
-settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
-shared_in_turn.defjvp(lambda primals, tangents: (shared_in_turn(*primals), tangents[0]))
-stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
-rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
+@_on_tpu
+def written(x: jax.Array) -> jax.Array:
+    """x, stored in its own dtype on a TPU: an operand of a product with a perturbed matrix.
+
+    There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
+    """
+    return lax.optimization_barrier(x)
 
 
 def made_once(x: jax.Array) -> jax.Array:

@@ -1,7 +1,6 @@
 """Orthogonal sign patterns, computed and not stored: rows of a randomised Hadamard matrix."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -71,11 +70,7 @@ def _padded(like: PyTree) -> int:
     return 1 << (total_size(like) - 1).bit_length()
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["index", "flip", "start", "signs"],
-    meta_fields=[],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Pattern:
     """signs * H[index, start + flat position], all negated where `flip` is 1."""

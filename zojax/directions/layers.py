@@ -1,7 +1,7 @@
 """Some layers at a time: a random part of them in each step, or one block after the other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -164,16 +164,14 @@ def _draw(layer_of: LayerOf | None, frame, index, like: PyTree) -> PyTree:
     return jax.tree.unflatten(treedef, drawn)
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["source", "weights"], meta_fields=["rows_each"]
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Weighted:
     """Rows times the weight of their layer; each layer has `rows_each` rows."""
 
     source: noise.Source
     weights: jax.Array
-    rows_each: int
+    rows_each: int = field(metadata={"static": True})
 
     def rows(self, rows: jax.Array, width: int) -> jax.Array:
         return self._of(rows)[..., None] * self.source.rows(rows, width)

@@ -1,7 +1,7 @@
 """A random part of the coordinates, new in every step and shared by the step's directions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -67,16 +67,14 @@ def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
     return jax.tree.unflatten(treedef, drawn)
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["signs", "mask_seed"], meta_fields=["threshold"]
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Kept:
     """Calibrated signs where the coordinate's hash is below the threshold, zero elsewhere."""
 
     signs: noise.Signs
     mask_seed: noise.Seed
-    threshold: int
+    threshold: int = field(metadata={"static": True})
 
     @property
     def scale(self) -> float:
