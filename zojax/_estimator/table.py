@@ -107,7 +107,7 @@ def _moved(of: Evaluations):
     hold = of.choices.hold_in_loops
 
     def evaluation(z, i):
-        fun = partial(_swapped, of.own.at, i)
+        fun = of.own.of(i)
         if of.this.direction.moving is None:
             at = partial(implicit.evaluate, fun, of.params, hold_in_loops=hold)
         else:
@@ -118,11 +118,6 @@ def _moved(of: Evaluations):
     return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
 
 
-def _swapped(at, i, point):
-    """at(point, i), of the point alone."""
-    return at(point, i)
-
-
 def _linearized(of: Evaluations):
     """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
 
@@ -130,7 +125,7 @@ def _linearized(of: Evaluations):
 
     def evaluation(z, i):
         del z
-        fun = partial(_swapped, of.own.at, i)
+        fun = of.own.of(i)
 
         def slope(z, offset):
             along = partial(implicit.evaluate, fun, of.params, z, hold_in_loops=hold)

@@ -20,7 +20,7 @@ from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
 from zojax._transform.transform import transformation
-from zojax._trees import PyTree, is_float
+from zojax._trees import PyTree, is_float, widened
 
 
 class RoundedState(NamedTuple):
@@ -121,14 +121,7 @@ def _is_narrow(leaf) -> bool:
 
 
 def _widened(params: PyTree) -> PyTree:
-    def widen(leaf):
-        if not _is_narrow(leaf):
-            return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=jnp.float32)
-        return jnp.asarray(leaf, jnp.float32)
-
-    return jax.tree.map(widen, params)
+    return jax.tree.map(lambda p: widened(p, jnp.float32) if _is_narrow(p) else p, params)
 
 
 def _narrowing(value_fn: Callable, params: PyTree) -> Callable:

@@ -54,7 +54,8 @@ class _Beside(NamedTuple):
         return self.vectors.max_directions(rest) if jax.tree.leaves(rest) else None
 
     def _joined(self, of_chosen: Callable, of_rest: Callable, frame, argument, like: PyTree):
-        chosen, treedef = self.chosen(like), jax.tree.structure(like)
+        treedef: Any = jax.tree.structure(like)  # mypy knows no methods of it
+        chosen = self.chosen(like)
         own, rest = _split(like, chosen)
         found = of_chosen(frame[0], argument, own)
         others = of_rest(frame[1], argument, rest) if jax.tree.leaves(rest) else rest
@@ -64,7 +65,7 @@ class _Beside(NamedTuple):
 
 def _split(like: PyTree, chosen: list[bool]) -> tuple[PyTree, PyTree]:
     """The chosen leaves and the others, each with None in the places of the others."""
-    leaves, treedef = jax.tree.flatten(like)
-    pairs = list(zip(leaves, chosen, strict=True))
-    own = treedef.unflatten([leaf if is_chosen else None for leaf, is_chosen in pairs])
-    return own, treedef.unflatten([None if is_chosen else leaf for leaf, is_chosen in pairs])
+    treedef: Any = jax.tree.structure(like)
+    flags = treedef.unflatten(chosen)
+    own = jax.tree.map(lambda leaf, is_chosen: leaf if is_chosen else None, like, flags)
+    return own, jax.tree.map(lambda leaf, is_chosen: None if is_chosen else leaf, like, flags)

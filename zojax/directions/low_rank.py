@@ -76,7 +76,8 @@ def _draw(rank: int, source, seed: jax.Array, index, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     sides = [parts(leaf.shape) for leaf in leaves]
     own = noise.child_seeds(seed, index, 1)[0]
-    return treedef.unflatten(noise.low_rank_noise(source, own, sides, rank) if leaves else [])
+    drawn = noise.low_rank_noise(source, own, sides, rank) if leaves else []
+    return jax.tree.unflatten(treedef, drawn)
 
 
 def _combine(draw, seed: jax.Array, coefficients: jax.Array, like: PyTree) -> PyTree:

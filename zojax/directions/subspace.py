@@ -16,6 +16,7 @@ from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
+from zojax.directions._independent import of_leaves
 from zojax.directions._matrices import beside, matrices_of
 from zojax.directions._orthonormal import qr
 from zojax.directions.low_rank import parts
@@ -278,12 +279,11 @@ def _mean(choice: _Choice, memory: SubspaceMemory, seed, coefficients, matrices:
 
 def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
     """C of each matrix, for direction `index`."""
-    leaves, treedef = jax.tree.flatten(matrices)
-    seeds = noise.child_seeds(seed, index, max(len(leaves), 1))
-    cores = [_sizes(choice, leaf).core for leaf in leaves]
-    pairs = zip(seeds, cores, strict=False)
-    drawn = [noise.row_noise(noise.Normals(own), core).dense() for own, core in pairs]
-    return jax.tree.unflatten(treedef, drawn)
+
+    def core(own, leaf):
+        return noise.row_noise(noise.Normals(own), _sizes(choice, leaf).core).dense()
+
+    return of_leaves(core, seed, index, matrices)
 
 
 def _map(fun: Callable, matrices: PyTree, tree: PyTree, memory: SubspaceMemory) -> PyTree:

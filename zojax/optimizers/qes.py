@@ -18,6 +18,7 @@ from zojax._numerics import promoting
 from zojax._transform import ZerothOrder, ZerothOrderState, transformation, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
+from zojax.directions._independent import of_leaves
 from zojax.optimizers._shared import Scheduled, documented, is_named, without_points
 from zojax.shaping import Shaping
 
@@ -180,12 +181,11 @@ def _replayed(tx, rule: _Rule, state, params, coefficients, value):
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
-    treedef: Any  # mypy knows no methods of it
-    leaves, treedef = jax.tree.flatten(params)
-    seeds = noise.child_seeds(seed, 0, len(leaves))
-    pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
-    zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
-    return jax.tree.unflatten(treedef, zs)
+
+    def moves(own, leaf, is_chosen):
+        return noise.lattice_noise(leaf, own, rule.sigma) if is_chosen else None
+
+    return of_leaves(moves, seed, 0, params, _chosen(rule, params))
 
 
 @promoting
