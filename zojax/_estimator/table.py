@@ -94,7 +94,7 @@ def table(
 
 def _evaluated(of: Evaluations):
     values, aux = _moved(of)
-    if 0.0 not in of.choices.stencil.offsets:
+    if not of.choices.centered:
         return values, aux
     center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
     aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)

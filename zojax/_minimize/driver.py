@@ -14,11 +14,10 @@ from zojax._checks import brief, require_count, require_flag, require_number
 from zojax._evaluation import Evaluator, require_executor, require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
-from zojax._minimize.bound import bound
 from zojax._minimize.device import device_loop, require_host
 from zojax._minimize.host import host_loop
 from zojax._minimize.result import MinimizeResult, Progress
-from zojax._minimize.run import MinimizeRun
+from zojax._minimize.run import MinimizeRun, bound
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder
 from zojax._trees import PyTree, Split, copied, floats_only, structure_of

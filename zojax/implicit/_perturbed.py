@@ -136,6 +136,11 @@ class Perturbed:
         return self.replace(base=base, whole=mask if self.whole is None else self.whole * mask)
 
     @property
+    def has_row_numbers(self) -> bool:
+        """Random-access noise, in which no row number stands for "no noise"."""
+        return isinstance(self.join, Access) and self.whole is None
+
+    @property
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
         return sum(n != 1 for n in self.base.shape) <= 1
