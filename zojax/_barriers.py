@@ -18,33 +18,16 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from zojax._on_shards import of_shard
+from zojax._on_shards import same_of_shard, scalar_of_shard
 from zojax._sharding import is_sharded, varying_axes, varying_like
 
-P = ParamSpec("P")
 
-
-def with_derivative(run: Callable, fun: Callable) -> Callable:
-    """`run`, with the derivative of `fun`, which has the same values."""
-    found = jax.custom_jvp(run)
-    found.defjvp(lambda primals, tangents: (found(*primals), jax.jvp(fun, primals, tangents)[1]))
-    return found
-
-
-def _returns_first(run: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
-    """`run`, with the derivative of its first argument: JAX sees none through bits and loops."""
-    found = jax.custom_jvp(run)
-    found.defjvp(lambda primals, tangents: (found(*primals), tangents[0]))
-    return found
-
-
-def _zero_after(array):
-    return lax.optimization_barrier((jnp.uint32(0), array))[0]
-
-
-@of_shard("zero_from", otherwise=_zero_after, keeps=False)
 def zero_from(array: jax.Array) -> jax.Array:
     """Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch."""
+    return _zero_from(array)
+
+
+def _zero(array):
     # Two shifts by 16 bits: the compiler would fold one shift by 32 to a constant.
     # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
@@ -54,6 +37,21 @@ def zero_from(array: jax.Array) -> jax.Array:
         entry = lax.bitcast_convert_type(entry.astype(jnp.float32), jnp.uint32)
     half = lax.shift_right_logical(lax.convert_element_type(entry, jnp.uint32), np.uint32(16))
     return lax.shift_right_logical(half, np.uint32(16))
+
+
+def _zero_after(array):
+    return lax.optimization_barrier((jnp.uint32(0), array))[0]
+
+
+_zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
+P = ParamSpec("P")
+
+
+def _returns_first(run: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
+    """`run`, with the derivative of its first argument: JAX sees none through bits and loops."""
+    found = jax.custom_jvp(run)
+    found.defjvp(lambda primals, tangents: (found(*primals), tangents[0]))
+    return found
 
 
 @_returns_first
@@ -112,7 +110,7 @@ def settle(x: jax.Array) -> jax.Array:
 
     XLA's CPU backend drops an optimization barrier, so a loop of one iteration stands in there.
     """
-    return lax.platform_dependent(x, cpu=_one_trip, default=lax.optimization_barrier)
+    return lax.platform_dependent(x, cpu=_settle, default=lax.optimization_barrier)
 
 
 def settle_unless_cheap(x: jax.Array) -> jax.Array:
@@ -120,7 +118,6 @@ def settle_unless_cheap(x: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, cuda=lambda x: x, default=settle)
 
 
-@of_shard("settle", otherwise=lambda x: x, keeps=True)
 def _one_trip(x: jax.Array) -> jax.Array:
     # XLA can neither derive the trip count nor prove that the body changes nothing. The body writes one
     # entry, in place.
@@ -135,6 +132,9 @@ def _one_trip(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: ~carry[0], body, (jnp.isinf(first), x))[1]
 
 
+_settle = same_of_shard(_one_trip, "settle", otherwise=lambda x: x)
+
+
 def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
     """`fun(x, *args)`, computed in one place: all readers see the same bits. `x` is floating point.
 
@@ -142,12 +142,15 @@ def once(fun: Callable, x: jax.Array, *args: Any) -> Any:
     as a kernel each.
     """
     traced = jax.jit(fun)  # once for both platforms
-    platforms = {"cpu": partial(_in_one_trip, traced), "default": partial(_barred, traced)}
 
+    @jax.custom_jvp
     def run(x, *args):
-        return lax.platform_dependent(x, *args, **platforms)
+        return lax.platform_dependent(
+            x, *args, cpu=partial(_in_one_trip, traced), default=partial(_barred, traced)
+        )
 
-    return with_derivative(run, fun)(x, *args)
+    run.defjvp(lambda primals, tangents: (run(*primals), jax.jvp(fun, primals, tangents)[1]))
+    return run(x, *args)
 
 
 def _barred(fun, *args):

@@ -6,7 +6,7 @@ a shard. `jax.experimental.custom_partitioning` does the same, but needs the mes
 """
 
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import cache
 
 import jax
 import numpy as np
@@ -15,30 +15,28 @@ from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
 
 
-def of_shard(name: str, otherwise: Callable, keeps: bool) -> Callable[[Callable], Callable]:
-    """Decorates a function of an array: each device computes it on its own shard.
+def scalar_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
+    """`fun` from an array to a uint32 scalar, the same for all shards and all of a batch.
 
     Only on CPUs, XLA asks for the program of a shard. On other devices, a program for several has
     `otherwise` of the array.
-
-    Args:
-      name: of the primitive.
-      otherwise: a function of the array.
-      keeps: whether the result is the same array; else it is a uint32 scalar, the same for all shards and
-        all of a batch.
     """
-    return partial(_primitive, name, otherwise, keeps)
-
-
-def _primitive(name: str, otherwise: Callable, keeps: bool, fun: Callable) -> Callable:
-    primitive, call = Primitive(name), f"zojax_{name}"
-    whole, several = (mlir.lower_fun(f, multiple_results=False) for f in (fun, otherwise))
 
     def type_of(x):
-        if keeps:
-            return x
         sharding = x.sharding.update(spec=jax.P())
         return x.update(shape=(), dtype=np.dtype(np.uint32), weak_type=False, sharding=sharding)
+
+    return _primitive(fun, name, otherwise, type_of, lambda axis: None, keeps=False)
+
+
+def same_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
+    """`fun` from an array to the same array."""
+    return _primitive(fun, name, otherwise, lambda x: x, lambda axis: axis, keeps=True)
+
+
+def _primitive(fun, name, otherwise, type_of, axis_of_batch, keeps: bool) -> Callable:
+    primitive, call = Primitive(name), f"zojax_{name}"
+    whole, several = (mlir.lower_fun(f, multiple_results=False) for f in (fun, otherwise))
 
     def lower(ctx, x):
         if _is_alone(ctx.module_context) or not _is_registered(call, fun, keeps):
@@ -52,7 +50,7 @@ def _primitive(name: str, otherwise: Callable, keeps: bool, fun: Callable) -> Ca
         return (whole if _is_alone(ctx.module_context) else several)(ctx, x)
 
     def batch(xs, axes):
-        return primitive.bind(*xs), axes[0] if keeps else None
+        return primitive.bind(*xs), axis_of_batch(*axes)
 
     primitive.def_impl(otherwise)
     primitive.def_abstract_eval(type_of)
@@ -60,7 +58,7 @@ def _primitive(name: str, otherwise: Callable, keeps: bool, fun: Callable) -> Ca
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, lower, platform="cpu")
     mlir.register_lowering(primitive, lower_otherwise)
-    return wraps(fun)(lambda x: primitive.bind(x))
+    return primitive.bind
 
 
 def _is_alone(module) -> bool:

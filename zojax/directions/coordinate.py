@@ -7,7 +7,7 @@ import numpy as np
 from zojax import noise
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
-from zojax._trees import PyTree, starts, total_size
+from zojax._trees import PyTree, total_size
 from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
 
@@ -54,7 +54,7 @@ def _draw(seed, index, like: PyTree) -> PyTree:
     scale = sign * np.float32(np.sqrt(total_size(like)))
     leaves, treedef = jax.tree.flatten(like)
     drawn = []
-    for start, leaf in zip(starts(like), leaves, strict=True):
+    for start, leaf in zip(_starts(leaves), leaves, strict=True):
         width = leaf.shape[-1] if leaf.shape else 1
         local = flat - np.uint32(start)  # wraps to a huge row for earlier leaves
         inside = (flat >= np.uint32(start)) & (local < np.uint32(leaf.size))
@@ -71,9 +71,13 @@ def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
     weights = coefficients * scale.astype(coefficients.dtype)
     leaves, treedef = jax.tree.flatten(like)
     sums = []
-    for start, leaf in zip(starts(like), leaves, strict=True):
+    for start, leaf in zip(_starts(leaves), leaves, strict=True):
         zeros = jnp.zeros(leaf.size, accumulator_dtype(leaf.dtype))
         # A place outside the leaf, wrapped or not, is out of bounds, and dropped.
         total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
         sums.append(total.reshape(leaf.shape))
     return jax.tree.unflatten(treedef, sums)
+
+
+def _starts(leaves) -> list[int]:
+    return np.cumsum([0] + [leaf.size for leaf in leaves], dtype=np.int64)[:-1].tolist()

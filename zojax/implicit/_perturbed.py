@@ -269,6 +269,11 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -
     return Perturbed(name, base, scale, *noises.factored(noise), bits=bits, first=first)
 
 
+def base_of(x: Any) -> Any:
+    """The base of a perturbed array; any other array itself."""
+    return x.base if isinstance(x, Perturbed) else x
+
+
 def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:
     """An array with noise of rank 0, named as `like`."""
     shapes = [[n for n, s in zip(base.shape, sides, strict=True) if s == side] for side in (0, 1)]

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zojax._barriers import stored_once, with_derivative
+from zojax._barriers import stored_once
+from zojax.implicit._batched import with_derivative
 
 _UNROLLED = 32  # channels
 

@@ -205,13 +205,17 @@ def _of_all_entries(context: Context, eqn: JaxprEqn, like: jax.Array, lhs, rhs) 
         elif len(x.shape) == 1 and not (isinstance(x, Perturbed) and x.flat):
             x = lax.reshape(context.plain(x, eqn), like.shape)
         else:
-            return context.fallback(eqn, context.unflat(lhs), context.unflat(rhs))
+            return context.fallback(eqn, *(_unflat(context, x) for x in (lhs, rhs)))
         operands.append(x)
     every = tuple(range(like.ndim))
     params = eqn.params | {"dimension_numbers": ((every, every), ((), ()))}
     types = [getattr(x, "base", x) for x in operands]
     closed = jax.make_jaxpr(lambda a, b: lax.dot_general(a, b, **params))(*types)
     return context.interpret(closed.jaxpr, closed.consts, operands)
+
+
+def _unflat(context: Context, x):
+    return context.plain(x, x.flat) if isinstance(x, Perturbed) and x.flat else x
 
 
 def _side_with(x: Perturbed, names, wanted: set) -> int | None:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from zojax._barriers import in_turn, with_derivative
+from zojax._barriers import in_turn
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
+from zojax.implicit._batched import with_derivative
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
