@@ -93,17 +93,7 @@ def table(
 
 
 def _evaluated(of: Evaluations):
-    values, aux = _moved(of)
-    if not of.choices.centered:
-        return values, aux
-    center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
-    aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
-    return insert_center(of.choices.stencil, values, center), aux
-
-
-def _moved(of: Evaluations):
-    """Values (directions, offsets) away from x, and the auxiliary outputs on one axis."""
-
+    """At x + mu o z, without x + mu o z as an array, and at x if the stencil visits it."""
     hold = of.choices.hold_in_loops
 
     def evaluation(z, i):
@@ -115,12 +105,16 @@ def _moved(of: Evaluations):
         return lambda z, offset: at(z, offset * of.mu)
 
     values, aux = of.at_each(evaluation, of.choices.moved)
-    return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
+    aux = jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
+    if not of.choices.centered:
+        return values, aux
+    center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
+    aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
+    return insert_center(of.choices.stencil, values, center), aux
 
 
 def _linearized(of: Evaluations):
     """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
-
     hold = of.choices.hold_in_loops
 
     def evaluation(z, i):
