@@ -69,7 +69,6 @@ ALONE = (
     "race on reviews",
     "fine-tuning",
     "scaling",
-    "host devices",
     "mesh",
     "host search",
 )

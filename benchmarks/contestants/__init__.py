@@ -123,7 +123,6 @@ SEARCHES = {
     "zojax default, 16 random first": _ours("default", start=16),
     "zojax default, x10": _ours("default", resample=10),
     "zojax sracos": _ours("sracos"),
-    "zojax sracos(parity=True)": _ours("sracos", parity=True),
     "zojax sracos(parity=True), x10": _ours("sracos", parity=True, resample=10),
     "zojax ssracos": _ours("ssracos"),
     "zojax ssracos, 20 after 50": _ours("ssracos", times=20, idle=50),
@@ -272,6 +271,11 @@ MESH_STEPS = {
     "FSDP by hand": Contestant("mesh_step", {"of": "naive", "how": "map"}, devices=8),
     "FSDP by zojax": Contestant("mesh_step", {"of": "ours"}, devices=8),
 }
+HOST_DEVICES = {
+    f"{way}, {n} on the host": Contestant("host_devices", {"way": way}, devices=n)
+    for n in (1, 2, 4, 8)
+    for way in ("scalars", "sliced", *["evaluations", "sum"] * (n == 1))
+}
 CHECKS = {
     "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
@@ -282,11 +286,11 @@ CHECKS = {
     "a method on reviews": Contestant("race_reviews"),
     "a precision on reviews": Contestant("low_precision_reviews"),
     "the compiler's counts": Contestant("scaling"),
-    "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
     **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES | MESHES | MESH_STEPS),
+    **HOST_DEVICES,
 }

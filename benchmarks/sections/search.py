@@ -26,9 +26,9 @@ def searchers(problem: problems.Problem) -> list[str]:
     return names + (NOISY if problem.noise else [])
 
 
-def _problem(name, seeds=30, names=None, bases=()):
+def _problem(name, seeds=30, names=None):
     names = names or searchers(PROBLEMS[name])
-    return entry(name, "problem", {"name": name}, 1, names, bases, turns=seeds)
+    return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
 
 
 def _of_default(name, seeds=10):
@@ -111,12 +111,11 @@ def search(rows: list[dict]) -> list[dict]:
         ours = next((r["values"]["mean"] for n, r in kept.items() if n.startswith("zojax")), None)
         order = sorted(kept.items(), key=lambda item: item[1]["values"]["mean"])
         for name, row in order:
-            values, tests = row["values"], row.get("tests", {})
+            values = row["values"]
             line = {"work": work, "method": name, "runs": values["n"]}
             line |= {key: values.get(key, "") for key in ("mean", "sd", "median")}
             line["mean / zojax's"] = over(values["mean"], ours)
             line |= {key: row.get(key, "") for key in ("test", "test sd", "failed, of all")}
-            line |= tests
             line["s a run"] = row.get("seconds", {}).get("median", "")
             lines.append(line)
         failed = {n: r["failed"] for n, r in here.items() if "failed" in r}
@@ -137,7 +136,6 @@ def bbob(rows: list[dict]) -> list[dict]:
     return filled(lines)
 
 
-_SAME = ["zoopt", "zojax sracos(parity=True)"]
 SECTIONS = {
     "search": Section(
         "searches of shifted, mixed, noisy and wide problems",
@@ -159,17 +157,6 @@ SECTIONS = {
         search,
         [_of_suite(name) for name in problems.suites()],
         [_of_suite("mixed-integer sphere-10", 1)._replace(contestants=["zojax default, host"])],
-    ),
-    "parity": Section(
-        "sracos(parity=True) and zoopt: one distribution?",
-        NAMED,
-        search,
-        [
-            _problem(name, 30, _SAME, _SAME[:1])
-            for name, problem in PROBLEMS.items()
-            if not problem.noise and "effective" not in name
-        ],
-        [_problem("ackley-20", 2, _SAME[1:])],
     ),
     "subset": Section(
         "subsets of the sonar data",
