@@ -6,7 +6,6 @@ import numpy as np
 
 from benchmarks.races import WORKS
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import filled
 from zojax.examples._methods import METHODS
 from zojax.examples._race import RATES, reached
 
@@ -37,7 +36,7 @@ def methods(rows: list[dict]) -> list[dict]:
         here = [row for row in rows if row.get("loss") == loss]
         goal = next((row["curve"][-1] for row in here if row["method"] == "mezo"), math.nan)
         lines += [_line(row, goal) for row in sorted(here, key=_order)]
-    return filled(lines + [{"loss": row["work"], "method": row["failed"]} for row in _failed(rows)])
+    return lines + [{"loss": row["work"], "method": row["failed"]} for row in _failed(rows)]
 
 
 def _failed(rows: list[dict]) -> list[dict]:
@@ -89,7 +88,7 @@ def on_reviews(rows: list[dict]) -> list[dict]:
             line |= {"state / parameters": row["state"], "GB of all runs": row["rss"] / 1e9}
             lines.append(line | {"CPU s of all runs": row["cpu_seconds"]})
     failed = [{"trained": row["work"], "method": row["failed"]} for row in _failed(rows)]
-    return filled(lines + failed)
+    return lines + failed
 
 
 SECTIONS = {

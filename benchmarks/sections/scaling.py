@@ -7,7 +7,7 @@ from benchmarks.contestants import HOST_DEVICES, MESH_STEPS, MESHES
 from benchmarks.scaling import GROUPS, MACHINES, SHAPES, counted, shares
 from benchmarks.sections.section import NAMED, Section, entry, plural
 from benchmarks.sections.steps import TINY
-from benchmarks.tables import by_work, contest, filled, over
+from benchmarks.tables import by_work, contest, over
 
 
 def _counted(model: str):
@@ -62,7 +62,7 @@ def meshes(rows: list[dict]) -> list[dict]:
                 line[f"{column}, MB"] = row[column] / 1e6 if column in row else ""
             line["/ forward"] = over(row.get("temporaries"), floor)
             lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def _meshes(layout: str, tiny: bool = False):

@@ -2,7 +2,7 @@
 
 from benchmarks import problems
 from benchmarks.sections.section import NAMED, Section, entry, plural
-from benchmarks.tables import by_work, filled, over, rates
+from benchmarks.tables import by_work, over, rates
 
 THEIRS = ["zoopt", "coordinate reset", "random search"]
 OURS = ["zojax default", "zojax sracos", "zojax coordinate_reset", "zojax random_search"]
@@ -89,18 +89,15 @@ def _host(label, what, names, turns=3, **settings):
 
 def host_search(rows: list[dict]) -> list[dict]:
     """Processor milliseconds of an evaluation or a search, and programs that XLA compiled."""
-    return filled(
-        [
-            {
-                "work": row["work"],
-                "method": row["contestant"].removeprefix("search by "),
-                "CPU ms": row.get("failed")
-                or 1e3 * row["seconds"]["median"] / row.get("amount", 1),
-                "compiled": row.get("compiled", ""),
-            }
-            for row in rows
-        ]
-    )
+    return [
+        {
+            "work": row["work"],
+            "method": row["contestant"].removeprefix("search by "),
+            "CPU ms": row.get("failed") or 1e3 * row["seconds"]["median"] / row.get("amount", 1),
+            "compiled": row.get("compiled", ""),
+        }
+        for row in rows
+    ]
 
 
 def search(rows: list[dict]) -> list[dict]:
@@ -120,7 +117,7 @@ def search(rows: list[dict]) -> list[dict]:
             lines.append(line)
         failed = {n: r["failed"] for n, r in here.items() if "failed" in r}
         lines += [{"work": work, "method": n, "mean": reason} for n, reason in failed.items()]
-    return filled(lines)
+    return lines
 
 
 def bbob(rows: list[dict]) -> list[dict]:
@@ -133,7 +130,7 @@ def bbob(rows: list[dict]) -> list[dict]:
             reached = [s for a, s in zip(at, share, strict=True) if a <= budget]
             line[f"{budget} d, %"] = 100 * reached[-1] if at and budget <= at[-1] else ""
         lines.append(line | {"failed": row.get("failed", "")})
-    return filled(lines)
+    return lines
 
 
 SECTIONS = {
