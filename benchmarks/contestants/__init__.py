@@ -55,7 +55,6 @@ _SUPPRESSION: dict[str, Any] = dict(
     reserve=500,
 )
 _RESAMPLING: dict[str, Any] = {"noise_handling": True, "resampling": True, "resample_times": 10}
-_PONSS: dict[str, Any] = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
 
 
 def _search(of: str, limit: int | None = None, beyond: str = "", **settings) -> Contestant:
@@ -112,9 +111,6 @@ SEARCHES = {
     "zoopt resampling x10": _search("zoopt", **_RESAMPLING),
     "zoopt suppression, P = 5": _search("zoopt", **_SUPPRESSION),
     "zoopt SRE": _search("zoopt", low=10),
-    "zoopt POSS": _search("zoopt", subset=8),
-    "zoopt PONSS": _search("zoopt", subset=8, **_PONSS),
-    "greedy forward selection": _search("controls", method="greedy"),
     "zojax default": _ours("default"),
     "zojax default, host": _ours("default", workers=1),
     "zojax default, 8 workers": _ours("default", workers=8),
@@ -129,14 +125,11 @@ SEARCHES = {
     "zojax sre(sracos())": _ours("sre"),
     "zojax coordinate_reset": _ours("coordinate_reset"),
     "zojax random_search": _ours("random_search"),
-    "zojax poss": _ours("poss"),
-    "zojax pposs": _ours("pposs"),
-    "zojax ponss": _ours("ponss", theta=0.5, noise="additive"),
 }
 SPEEDS = {
     f"zojax {name}, {label}": Contestant("search_speed", {"algorithm": name, "runs": runs})
-    for name in ("sracos(parity=True)", "sracos", "default", "poss")
-    for label, runs in {"NumPy function": 0, "1 run": 1, "16 runs": 16, "256 runs": 256}.items()
+    for name in ("sracos(parity=True)", "sracos", "default")
+    for label, runs in {"NumPy function": 0, "1 run": 1, "256 runs": 256}.items()
 } | {"zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"})}
 BATCHES = {
     f"{label}, {size or 'default'} at once": Contestant(

@@ -46,11 +46,6 @@ def _of_suite(name, seeds=5):
     return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
 
 
-def _subset(noise, *names):
-    label = "sonar k=8" + (f" noise {noise}" if noise else "")
-    return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
-
-
 def _bbob(dim, instances, times=1000):
     names = [*OURS[:3], "zojax cma_es", "zojax quasi_newton", *THEIRS, "pycma", "pycma BIPOP"]
     names += ["nevergrad OnePlusOne", "nevergrad CMA", "evosax SNES", "evosax CMA_ES", "scipy DE"]
@@ -69,16 +64,16 @@ def _tuning(data, seeds, **settings):
     return entry(data, "tuning", {"data": data} | settings, 1, names, turns=seeds)
 
 
-def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
+def _speed(dim, budget, slice_, algorithms, runs):
     """Runs of `budget` evaluations; a slow contestant takes a slice of them."""
     names = ["zoopt, a slice"]
     for r in runs:
         # Side by side the default computes every branch: minutes.
         some = [name for name in algorithms if r == 1 or name != "default"]
         names += [f"zojax {name}, {plural(r, 'run')}" for name in some]
-    names += [f"zojax {name}, NumPy function" for name in algorithms if numpy]
-    settings = {"problem": problem, "dim": dim, "budget": budget, "slice": slice_}
-    return entry(label, "speed", settings, 1, names, names[:1], turns=4)
+    names += [f"zojax {name}, NumPy function" for name in algorithms]
+    settings = {"dim": dim, "budget": budget, "slice": slice_}
+    return entry(f"SRACOS, Ackley-{dim}", "speed", settings, 1, names, names[:1], turns=4)
 
 
 def _host(label, what, names, turns=3, **settings):
@@ -155,16 +150,6 @@ SECTIONS = {
         [_of_suite(name) for name in problems.suites()],
         [_of_suite("mixed-integer sphere-10", 1)._replace(contestants=["zojax default, host"])],
     ),
-    "subset": Section(
-        "subsets of the sonar data",
-        NAMED,
-        search,
-        [
-            _subset(0.0, "zojax poss", "zojax pposs", "zoopt POSS", "greedy forward selection"),
-            _subset(0.2, "zojax poss", "zojax ponss", "zoopt POSS", "zoopt PONSS"),
-        ],
-        [_subset(0.0, "greedy forward selection")._replace(turns=1)],
-    ),
     "bbob": Section(
         "the share of BBOB targets reached",
         NAMED,
@@ -178,11 +163,10 @@ SECTIONS = {
         NAMED,
         rates,
         [
-            _speed("SRACOS, Ackley-100", "ackley", 100, 10_000, 1000, SRACOS, (1, 256)),
-            _speed("SRACOS, Ackley-1000", "ackley", 1000, 20_000, 2000, SRACOS, (1,)),
-            _speed("POSS, sonar k=8", "sonar", 60, 20_875, 2000, ["poss"], (16,), numpy=False),
+            _speed(100, 10_000, 1000, SRACOS, (1, 256)),
+            _speed(1000, 20_000, 2000, SRACOS, (1,)),
         ],
-        [_speed("SRACOS, Ackley-20", "ackley", 20, 100, 50, ["sracos"], (1,))],
+        [_speed(20, 100, 50, ["sracos"], (1,))],
     ),
     "host-search": Section(
         "searches of Python functions in processor time: evaluations, first and many searches",
