@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 
 from benchmarks.contestants import HOST_DEVICES, MESH_STEPS, MESHES
-from benchmarks.scaling import GROUPS, MACHINES, SHAPES, counted, shares
+from benchmarks.contestants.scaling import GROUPS, MACHINES, SHAPES, counted, shares
 from benchmarks.sections.section import NAMED, Section, entry, plural
 from benchmarks.sections.steps import TINY
 from benchmarks.tables import by_work, contest, over
