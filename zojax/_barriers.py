@@ -28,6 +28,8 @@ def zero_from(array: jax.Array) -> jax.Array:
 
 
 def _zero(array):
+    if not array.size:  # it has no entry to wait for
+        return jnp.uint32(0)
     # Two shifts by 16 bits: the compiler would fold one shift by 32 to a constant.
     # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
