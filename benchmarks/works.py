@@ -69,14 +69,12 @@ ALONE = (
     "race on reviews",
     "fine-tuning",
     "scaling",
-    "host devices",
     "mesh",
     "host search",
 )
 OTHERS = {
     **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: (problems.quality() | problems.of_default() | problems.suites())[name],
-    "subset": problems.subset,
     "bbob": lambda **of: importlib.import_module("benchmarks.bbob").Bbob(**of),
     "tuning": lambda **settings: importlib.import_module("benchmarks.tuning").Tuning(**settings),
 }

@@ -151,10 +151,9 @@ def test_slow_contestants_take_five_rounds_whatever_the_budget(monkeypatch, firs
 def test_seeds_are_counted_exactly_and_a_compiled_program_takes_no_step():
     log = []
     fake = {"values": [1.0, 3.0, 8.0], "log": log}
-    zoopt, pycma = run(["zoopt", "pycma"], turns=3, of_fake=fake)
+    _, pycma = run(["zoopt", "pycma"], turns=3, of_fake=fake)
     assert sum(what == "step" for what, _ in log) == 4  # the first was taken at the start
     assert pycma["values"]["mean"] == 4 and pycma["values"]["median"] == 3
-    assert pycma["tests"]["Mann-Whitney p"] == 1 and "tests" not in zoopt
     (row,) = run(["zoopt"], turns=0, of_fake=fake)
     assert "seconds" not in row and row["peak"] == 4 and sum(w == "step" for w, _ in log) == 4
 

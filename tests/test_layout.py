@@ -127,6 +127,9 @@ def test_every_part_is_listed():
     parts = {p.stem if p.is_file() else p.name for p in ROOT.iterdir()}
     parts -= {"__init__", "__pycache__", "py", "examples"}
     assert parts == set(ALLOWED)
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`(?:zojax/)?(\w+)[/.`]", text[: text.index("## Names")]))
+    assert {part for part in parts if part[0] != "_"} <= named
 
 
 def test_no_file_imports_private_modules_of_jax():

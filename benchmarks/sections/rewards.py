@@ -2,7 +2,7 @@
 
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
-from benchmarks.tables import filled, quartiles
+from benchmarks.tables import quartiles
 
 METHODS = [
     "the most frequent answer",
@@ -30,7 +30,7 @@ def rewards(rows: list[dict]) -> list[dict]:
             line |= {"tokens of a text": one.get("length", ""), "drift, nats": one.get("drift", "")}
             line |= {"generation / step": row.get("generation", "")}
             lines.append(about | line | {"minutes": row.get("minutes", "")})
-    return filled(lines)
+    return lines
 
 
 def _drafted(task, turns, population=16, prompts=8, new=4, tiny=False, **more):
@@ -52,13 +52,13 @@ def drafted(rows: list[dict]) -> list[dict]:
                 line |= {"over none, quartiles": quartiles(over), "generation / step": share}
                 line |= {"texts that differ": differ}
             lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def starts(rows: list[dict]) -> list[dict]:
     """The share solved before training, by task and format."""
     lines = [line for row in rows for line in row.get("starts", [{"task": row.get("failed")}])]
-    return filled([line | {"options": str(line.get("options") or "")} for line in lines])
+    return [line | {"options": str(line.get("options") or "")} for line in lines]
 
 
 SECTIONS = {

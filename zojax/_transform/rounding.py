@@ -15,11 +15,12 @@ import optax
 from jax import export
 
 from zojax import _barriers, noise
+from zojax._call import compiled_call
 from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
-from zojax._transform.transform import around
-from zojax._trees import PyTree, is_float
+from zojax._transform.transform import transformation
+from zojax._trees import PyTree, is_float, widened
 
 
 class RoundedState(NamedTuple):
@@ -63,7 +64,8 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
         return state._replace(inner_state=RoundedState(state.inner_state, first))
 
-    return around(tx, init, partial(_stepped, tx, rule), partial(_replayed, tx, rule))
+    step = compiled_call(partial(_stepped, tx, rule))
+    return transformation(tx.estimator, init, step, partial(_replayed, tx, rule))
 
 
 def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
@@ -119,14 +121,7 @@ def _is_narrow(leaf) -> bool:
 
 
 def _widened(params: PyTree) -> PyTree:
-    def widen(leaf):
-        if not _is_narrow(leaf):
-            return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=jnp.float32)
-        return jnp.asarray(leaf, jnp.float32)
-
-    return jax.tree.map(widen, params)
+    return jax.tree.map(lambda p: widened(p, jnp.float32) if _is_narrow(p) else p, params)
 
 
 def _narrowing(value_fn: Callable, params: PyTree) -> Callable:

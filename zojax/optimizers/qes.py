@@ -11,13 +11,15 @@ import optax
 
 from zojax import implicit, noise, stencils
 from zojax import shaping as shapings
+from zojax._call import compiled_call
 from zojax._checks import require_count, require_positive, require_rate
 from zojax._estimator import estimator
 from zojax._numerics import promoting
-from zojax._transform import ZerothOrder, ZerothOrderState, around, zeroth_order
+from zojax._transform import ZerothOrder, ZerothOrderState, transformation, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
-from zojax.optimizers._shared import documented
+from zojax.directions._independent import of_leaves
+from zojax.optimizers._shared import Scheduled, documented, is_named, without_points
 from zojax.shaping import Shaping
 
 _RESIDUAL = 1.5  # the largest
@@ -35,7 +37,7 @@ class _Past(NamedTuple):
 
 @documented
 def qes(
-    learning_rate: float | optax.Schedule | None = None,
+    learning_rate: Scheduled | None = None,
     sigma: float = 1e-3,
     population: int = 8,
     decay: float = 0.9,
@@ -112,10 +114,12 @@ def qes(
         batch_size=n if batch_size is None else batch_size,
         with_key=True,
     )
-    rule = _Rule(rate, sigma, decay, horizon, _is_integers if mask is None else mask)
-    refusing = source._replace(ask=_refuse, tell=_refuse, asked=_refuse, conclude=_refuse)
+    rule = _Rule(
+        rate, sigma, decay, horizon, partial(is_named, "integers") if mask is None else mask
+    )
+    source = without_points(source, "qes moves integers inside of its evaluations")
     # Its own parameter stays at zero: its loss moves the integers by the key of each member.
-    tx = zeroth_order(optax.set_to_zero(), refusing, key)
+    tx = zeroth_order(optax.set_to_zero(), source, key)
 
     def init(params: PyTree) -> ZerothOrderState:
         _chosen(rule, params)
@@ -123,24 +127,18 @@ def qes(
         past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
         return state._replace(inner_state=_Past(*past, state.inner_state))
 
-    stepped, replayed = partial(_stepped, tx, rule), partial(_replayed, tx, rule)
-    return around(tx, init, stepped, replayed, partial(_chosen, rule))
+    step, replayed = compiled_call(partial(_stepped, tx, rule)), partial(_replayed, tx, rule)
+    return transformation(source, init, step, replayed, partial(_chosen, rule))
 
 
 class _Rule(NamedTuple):
     """The arguments of `qes` that its step reads."""
 
-    rate: float | optax.Schedule
+    rate: Scheduled
     sigma: float
     decay: float
     horizon: int
     mask: Callable[[tuple, Any], bool]
-
-
-def _is_integers(path: tuple, leaf) -> bool:
-    del leaf
-    last = path[-1] if path else None
-    return "integers" in (getattr(last, "name", None), getattr(last, "key", None))
 
 
 def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
@@ -183,12 +181,11 @@ def _replayed(tx, rule: _Rule, state, params, coefficients, value):
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
-    treedef: Any  # mypy knows no methods of it
-    leaves, treedef = jax.tree.flatten(params)
-    seeds = noise.child_seeds(seed, 0, len(leaves))
-    pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
-    zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
-    return jax.tree.unflatten(treedef, zs)
+
+    def moves(own, leaf, is_chosen):
+        return noise.lattice_noise(leaf, own, rule.sigma) if is_chosen else None
+
+    return of_leaves(moves, seed, 0, params, _chosen(rule, params))
 
 
 @promoting
@@ -268,10 +265,3 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
 
     new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
     return jnp.reshape(new, leaf.shape) - leaf
-
-
-def _refuse(*args, **kwargs):
-    raise ValueError(
-        "qes moves integers inside of its evaluations: give update a value_fn, or use another optimizer "
-        "where values come from outside."
-    )
