@@ -257,15 +257,7 @@ def _init(choices: Choices, params: PyTree = None) -> EstimatorState:
     return EstimatorState(**fields, direction=memory)
 
 
-def _arrays(
-    key: int | jax.Array,
-    params: PyTree,
-    args: tuple | list = (),
-    kwargs: dict | None = None,
-    *,
-    state: EstimatorState | None = None,
-    step: int | jax.Array = 0,
-) -> tuple:
+def _arrays(key, params: PyTree, args, kwargs, state, step) -> tuple:
     """The arrays of an estimate, checked."""
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
@@ -276,21 +268,36 @@ def _arrays(
 
 
 def _estimated(
-    run: Callable, key, fun: Callable, *arrays, has_aux=False, in_axes=None, dtype=None, **more
+    run: Callable,
+    key: int | jax.Array,
+    fun: Callable,
+    params: PyTree,
+    args: tuple | list = (),
+    kwargs: dict | None = None,
+    *,
+    state: EstimatorState | None = None,
+    step: int | jax.Array = 0,
+    has_aux: bool = False,
+    in_axes: InAxes = None,
+    dtype=None,
 ) -> Estimate:
     """`Estimator.estimate`: part of a program that is being traced, else a program of its own."""
-    return run(fun, _arrays(key, *arrays, **more), has_aux, in_axes, dtype)
+    return run(fun, _arrays(key, params, args, kwargs, state, step), has_aux, in_axes, dtype)
 
 
 def _values(
     choices: Choices,
     run: Callable,
-    key,
+    key: int | jax.Array,
     fun: Callable,
-    *arrays,
-    directions=None,
-    in_axes=None,
-    **more,
+    params: PyTree,
+    args: tuple | list = (),
+    kwargs: dict | None = None,
+    *,
+    directions: slice | None = None,
+    state: EstimatorState | None = None,
+    step: int | jax.Array = 0,
+    in_axes: InAxes = None,
 ) -> jax.Array:
     """`Estimator.evaluate`."""
     directions = slice(None) if directions is None else directions
@@ -302,7 +309,8 @@ def _values(
             f"directions must be consecutive and at least one of {choices.num_directions}, got "
             f"{directions}."
         )
-    return run(fun, _arrays(key, *arrays, **more), chosen.start, chosen.stop, in_axes)
+    arrays = _arrays(key, params, args, kwargs, state, step)
+    return run(fun, arrays, chosen.start, chosen.stop, in_axes)
 
 
 def _combined(
