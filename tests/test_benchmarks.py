@@ -460,7 +460,9 @@ def test_every_section_contestant_and_place_exists(capsys):
         assert len({entry.label for entry in section.entries}) == len(section.entries) > 0
         for entry in [*section.entries, *section.quick]:
             assert {*entry.contestants, *entry.bases} <= set(CONTESTANTS)
-            assert entry.name in works.GRADIENTS | works.OTHERS
+            modules = {CONTESTANTS[name].module for name in entry.contestants}
+            assert not modules & {"inference", "ours", "noise"} or entry.name in works.GRADIENTS
+            assert not modules & {"search_ours"} or entry.name in works.OTHERS
     for contestant in CONTESTANTS.values():
         assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
         assert contestant.environment in (None, *environments.ENVIRONMENTS)

@@ -132,6 +132,15 @@ def test_every_part_is_listed():
     assert {part for part in parts if part[0] != "_"} <= named
 
 
+def test_the_map_of_the_house_names_functions_that_exist():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## Map of the house") : text.index("The rooms around it")]
+    named = re.findall(r"`(\w+)` \(`([\w/]+\.py)`", section)
+    assert 5 <= len(named) < 10
+    for name, path in named:
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.M), name
+
+
 def test_no_file_imports_private_modules_of_jax():
     """They change without notice: JAX 0.11 dropped one, and zojax did not import."""
     private = re.compile(r"^ *(import|from) (jax\._|jaxlib)", re.M)

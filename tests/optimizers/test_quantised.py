@@ -197,6 +197,11 @@ ERRORS = {
         TypeError,
         r"params\['integers'\] must be uint8 .* or int8, got int32",
     ),
+    "another state": (
+        lambda: QES.replay(zojax.mezo().init(jnp.ones(3)), PARAMS, jnp.ones(MEMBERS)),
+        TypeError,
+        "state must be the result of tx.init",
+    ),
     "from outside": (lambda: QES.estimator.ask(0, PARAMS), ValueError, "give update a value_fn"),
     "one member": (
         lambda: zojax.qes(population=1),

@@ -7,6 +7,6 @@ from zojax._transform.rounding import rounding as rounding
 from zojax._transform.state import Scalars as Scalars
 from zojax._transform.state import ZerothOrder as ZerothOrder
 from zojax._transform.state import ZerothOrderState as ZerothOrderState
-from zojax._transform.transform import transformation as transformation
+from zojax._transform.transform import around as around
 from zojax._transform.transform import zeroth_order as zeroth_order
 from zojax._trees import apply_updates as apply_updates

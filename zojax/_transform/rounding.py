@@ -15,11 +15,10 @@ import optax
 from jax import export
 
 from zojax import _barriers, noise
-from zojax._call import compiled_call
 from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
-from zojax._transform.transform import transformation
+from zojax._transform.transform import around
 from zojax._trees import PyTree, is_float, widened
 
 
@@ -64,20 +63,7 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
         return state._replace(inner_state=RoundedState(state.inner_state, first))
 
-    step = compiled_call(partial(_stepped, tx, rule))
-    return transformation(tx.estimator, init, step, partial(_replayed, tx, rule))
-
-
-def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
-    before = _inside(state)
-    fun = None if value_fn is None else _narrowing(value_fn, params)
-    updates, after = tx.update(None, before, _widened(params), value_fn=fun, **given)
-    return _finished(rule, state, params, updates, after)
-
-
-def _replayed(tx, rule, state, params, coefficients, value) -> tuple[PyTree, ZerothOrderState]:
-    updates, after = tx.replay(_inside(state), _widened(params), coefficients, value)
-    return _finished(rule, state, params, updates, after)
+    return around(tx, init, RoundedState, _widened, _narrowing, partial(_finished, rule))
 
 
 @promoting
@@ -104,16 +90,6 @@ def _finished(rule: Rule, state, params, updates, after) -> tuple[PyTree, Zeroth
         steps[i] = _barriers.rounded(rounded - start, finite)
     inner_state = RoundedState(after.inner_state, treedef.unflatten(kept))
     return treedef.unflatten(steps), after._replace(inner_state=inner_state)
-
-
-def _inside(state: ZerothOrderState) -> ZerothOrderState:
-    """The state of the transformation inside."""
-    if not isinstance(getattr(state, "inner_state", None), RoundedState):
-        raise TypeError(
-            f"state must be the result of tx.init(params) of this transformation, got a "
-            f"{type(state).__name__} of another one."
-        )
-    return state._replace(inner_state=state.inner_state.inner_state)
 
 
 def _is_narrow(leaf) -> bool:

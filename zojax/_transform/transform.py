@@ -228,6 +228,42 @@ def transformation(
     return ZerothOrder(init, update, estimator, replay)
 
 
+def around(
+    tx: ZerothOrder,
+    init: Callable[[PyTree], ZerothOrderState],
+    kind: type,
+    seen: Callable[[PyTree], PyTree],
+    loss: Callable[[Callable, PyTree], Callable],
+    finished: Callable[..., tuple[PyTree, ZerothOrderState]],
+    check: Callable[[PyTree], Any] = lambda params: None,
+) -> ZerothOrder:
+    """A transformation around `tx`, which has a state of a class `kind` around the inner one.
+
+    Args:
+      seen: `seen(params)`, the parameters of `tx`.
+      loss: `loss(value_fn, params)`, the loss of `tx`.
+      finished: `finished(state, params, updates, after)`, updates and state from those of `tx`.
+    """
+
+    def inside(state: ZerothOrderState) -> ZerothOrderState:
+        if not isinstance(getattr(state, "inner_state", None), kind):
+            raise TypeError(
+                "state must be the result of tx.init(params) of this transformation, got that of another."
+            )
+        return state._replace(inner_state=state.inner_state.inner_state)
+
+    def stepped(value_fn, state, params, given):
+        fun = None if value_fn is None else loss(value_fn, params)
+        updates, after = tx.update(None, inside(state), seen(params), value_fn=fun, **given)
+        return finished(state, params, updates, after)
+
+    def replayed(state, params, coefficients, value):
+        updates, after = tx.replay(inside(state), seen(params), coefficients, value)
+        return finished(state, params, updates, after)
+
+    return transformation(tx.estimator, init, compiled_call(stepped), replayed, check)
+
+
 def _require_loss(value_fn, values) -> None:
     """Raises TypeError unless an update gets either a loss or values."""
     if values is not None and value_fn is not None:

@@ -11,11 +11,10 @@ import optax
 
 from zojax import implicit, noise, stencils
 from zojax import shaping as shapings
-from zojax._call import compiled_call
 from zojax._checks import require_count, require_positive, require_rate
 from zojax._estimator import estimator
 from zojax._numerics import promoting
-from zojax._transform import ZerothOrder, ZerothOrderState, transformation, zeroth_order
+from zojax._transform import ZerothOrder, ZerothOrderState, around, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
 from zojax.directions._independent import of_leaves
@@ -127,8 +126,8 @@ def qes(
         past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
         return state._replace(inner_state=_Past(*past, state.inner_state))
 
-    step, replayed = compiled_call(partial(_stepped, tx, rule)), partial(_replayed, tx, rule)
-    return transformation(source, init, step, replayed, partial(_chosen, rule))
+    loss, finished, check = (partial(part, rule) for part in (_moving, _finished, _chosen))
+    return around(tx, init, _Past, lambda params: _ANCHOR, loss, finished, check)
 
 
 class _Rule(NamedTuple):
@@ -159,24 +158,15 @@ def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
     return found
 
 
-def _inside(state: ZerothOrderState) -> ZerothOrderState:
-    return state._replace(inner_state=state.inner_state.inner_state)
+def _moving(rule: _Rule, value_fn: Callable, params: PyTree) -> Callable:
+    """The loss of a member, whose key moves the integers."""
 
-
-def _stepped(tx, rule: _Rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
     def moved(anchor, key, **extras):
         del anchor
         zs = _moves_of(rule, noise.make_seed(key), params)
         return implicit.evaluate(lambda p: value_fn(p, **extras), params, zs, jnp.float32(1))
 
-    fun = None if value_fn is None else moved
-    _, after = tx.update(None, _inside(state), _ANCHOR, value_fn=fun, **given)
-    return _finished(rule, state, params, after)
-
-
-def _replayed(tx, rule: _Rule, state, params, coefficients, value):
-    _, after = tx.replay(_inside(state), _ANCHOR, coefficients, value)
-    return _finished(rule, state, params, after)
+    return moved
 
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
@@ -189,8 +179,9 @@ def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
 
 
 @promoting
-def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderState]:
+def _finished(rule: _Rule, state, params, updates, after) -> tuple[PyTree, ZerothOrderState]:
     """The moves of a step, and the state with its coefficients; nothing where no value was finite."""
+    del updates  # of the anchor
     c = jnp.where(jnp.isnan(after.coefficients), 0, after.coefficients)
     ok = ~jnp.all(jnp.isnan(after.coefficients))
     past = state.inner_state
