@@ -130,38 +130,35 @@ def _drafted(problem, tx):
     """The same steps without and with drafts; the first one compiles and does not count."""
     params = jax.tree.map(jnp.array, problem.params)
     now, update = (params, tx.init(params)), _training._updating(tx)
-    lines: list[dict] = []
+    steps: list[tuple] = []  # texts and seconds by kind, and the seconds of all else
 
     def run():
         nonlocal now
-        prompts, line = problem.prompts(len(lines)), {}
+        prompts, written = problem.prompts(len(steps)), {}
         for kind in (True, False):
             begin = time.process_time()
             found = _training._write(problem, tx, lm.most_likely, *now, prompts, kind, None)
-            line[kind] = found, time.process_time() - begin
+            written[kind] = found, time.process_time() - begin
         begin = time.process_time()
-        values = -rewards.centred(_training._judged(problem, found, prompts))
-        now = update(*now, np.float32(values))
-        lines.append(line | {"rest": time.process_time() - begin})
+        rewarded = _training._judged(problem, found, prompts)
+        now = update(*now, np.float32(-rewards.centred(rewarded)))
+        steps.append((written, time.process_time() - begin))
 
     def cost(kind):
-        texts, cpu = zip(*(line[kind] for line in lines[1:]), strict=True)
-        plain, passes = [line[False] for line in lines[1:]], [found.forwards for found in texts]
-        rest = [line["rest"] for line in lines[1:]]
+        (plain, before), (texts, cpu) = (
+            zip(*(written[k] for written, _ in steps[1:]), strict=True) for k in (False, kind)
+        )
+        passes, rest = np.array([found.forwards for found in texts]), [r for _, r in steps[1:]]
+        differs = [a.tokens != b.tokens for a, b in zip(texts, plain, strict=True)]
         return {
             "draft": "the unperturbed text" if kind else "none",
             "steps": len(texts),
-            "passes a text": float(np.mean(passes)),
-            "passes of the longest": float(np.mean([np.max(each) for each in passes])),
+            "passes a text": float(passes.mean()),
+            "passes of the longest": float(passes.max(axis=(1, 2)).mean()),
             "cpu": summary(list(cpu)),
-            "share": float(np.median([a / (a + b) for a, b in zip(cpu, rest, strict=True)])),
-            "over": summary([a / b for a, (_, b) in zip(cpu, plain, strict=True)]),
-            "differ": int(
-                sum(
-                    np.any(a.tokens != b.tokens, axis=-1).sum()
-                    for a, (b, _) in zip(texts, plain, strict=True)
-                )
-            ),
+            "share": float(np.median(np.array(cpu) / np.add(cpu, rest))),
+            "over": summary([a / b for a, b in zip(cpu, before, strict=True)]),
+            "differ": int(np.any(differs, axis=-1).sum()),
         }
 
     return Host(run, facts=lambda: {"drafted": [cost(False), cost(True)]})
