@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
 from zojax.search._random import ROW
 
@@ -109,7 +109,8 @@ def _next_numbers(eqn: Any) -> np.ndarray:
 
 def several_rows(eqn: Any) -> Any:
     """The jaxpr of several rows."""
-    seed, one = eqn.invars[0].aval, jaxpr_as_fun(eqn.params["jaxpr"])
+    seed, closed = eqn.invars[0].aval, eqn.params["jaxpr"]
+    one = partial(jax.core.eval_jaxpr, closed.jaxpr, closed.consts)
     with jax.enable_x64(True):
         seed = jax.ShapeDtypeStruct(seed.shape, seed.dtype)
         return jax.make_jaxpr(jax.vmap(one, (None, 0)))(seed, _next_numbers(eqn))
