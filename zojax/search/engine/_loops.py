@@ -15,14 +15,8 @@ from zojax.search._random import ROW
 Bind = Callable[[Any], Any]
 
 
-def _cond(eqn: Any, bind: Bind) -> Callable[..., list]:
-    branches = [bind(branch) for branch in eqn.params["branches"]]
-    last = len(branches) - 1
-
-    def cond(index, *operands):
-        return branches[min(max(index.item(), 0), last)].run(*operands)
-
-    return cond
+def _cond(eqn: Any, bind: Bind) -> list:
+    return [bind(branch) for branch in eqn.params["branches"]]
 
 
 def _while(eqn: Any, bind: Bind) -> Callable[..., list]:
@@ -72,9 +66,8 @@ def _scan(eqn: Any, bind: Bind) -> Callable[..., list]:
     return loop
 
 
-def _later(eqn: Any, bind: Bind) -> Callable[..., list]:
-    code = bind(eqn.params["jaxpr"])
-    return lambda *leaves: code.run(*leaves)
+def _later(eqn: Any, bind: Bind) -> Any:
+    return bind(eqn.params["jaxpr"])
 
 
 def makes_rows(eqn: Any) -> bool:

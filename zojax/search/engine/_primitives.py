@@ -405,6 +405,10 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
+def _of_each(function, a):
+    return np.fromiter(map(function, a.ravel().tolist()), a.dtype, a.size).reshape(a.shape)[()]
+
+
 def _horner(x, *coefficients):
     *rest, total = coefficients
     for c in reversed(rest):
@@ -432,12 +436,14 @@ def _triangular_solve(eqn):
     steps = [
         (slice(i, i + BLOCK), slice(i + BLOCK, n) if is_lower else slice(0, i)) for i in starts
     ]
+    triangle = np.tri(BLOCK, dtype=bool) if is_lower else np.tri(BLOCK, dtype=bool).T
 
     def solve(a, b):
-        a = a.T if given["transpose_a"] else a
-        a, x = np.tril(a) if is_lower else np.triu(a), b.copy()
+        a, x = a.T if given["transpose_a"] else a, b.copy()
         for own, rest in steps:
-            x[own] = np.linalg.inv(a[own, own]) @ x[own]
+            block = a[own, own]
+            block = np.where(triangle[: len(block), : len(block)], block, 0)
+            x[own] = np.linalg.inv(block) @ x[own]
             x[rest] -= a[rest, own] @ x[own]
         return x
 
@@ -467,8 +473,6 @@ ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow sele
 ELEMENTWISE += ["shift_right_logical"]
 # NumPy's, too; log2 with jax >= 0.12.
 FUNCTIONS = "sign floor ceil exp exp2 expm1 log log1p log2 sqrt sin cos tan tanh nextafter".split()
-# SciPy's take .2 s to import.
-_erf, _erfc = np.vectorize(math.erf, "d"), np.vectorize(math.erfc, "d")
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,
@@ -480,8 +484,8 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "pow": np.power,
     "rsqrt": lambda a: 1 / np.sqrt(a),
     "logistic": lambda a: 1 / (1 + np.exp(-a)),
-    "erf": lambda a: _erf(a).astype(a.dtype)[()],
-    "erfc": lambda a: _erfc(a).astype(a.dtype)[()],
+    "erf": partial(_of_each, math.erf),  # SciPy takes .2 s to import
+    "erfc": partial(_of_each, math.erfc),
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),

@@ -200,7 +200,10 @@ class Source:
         if name == later_p.name:
             condition, *leaves = operands
             kept = ", ".join(leaves[: eqn.params["kept"]])
-            text = f"{self._function(eqn)}({', '.join(leaves)}) if {condition} else ({kept},)"
+            text = f"{self._function(eqn)}.run({', '.join(leaves)}) if {condition} else ({kept},)"
+        elif name == "cond":
+            operands[0] = self._place(operands[0], len(eqn.params["branches"]) - 1)
+            text = f"{self._function(eqn)}[{operands[0]}].run({', '.join(operands[1:])})"
         elif text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
