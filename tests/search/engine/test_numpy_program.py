@@ -1,5 +1,7 @@
 """Programs that NumPy runs, beside the same functions under JAX."""
 
+import os
+import time
 import tracemalloc
 
 import jax
@@ -11,6 +13,7 @@ from jax import lax
 from zojax import search
 from zojax.search._later import at_size, changed_if
 from zojax.search._random import Random, normals, unit, words
+from zojax.search.engine._primitives import ALONE, SIMPLE
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import (
     NoNumPyFormError,
@@ -172,6 +175,30 @@ def test_rows_of_random_numbers_equal_jax_in_any_order(rows):
     found = [program(seed, number) for number in numbers]
     for one, other in zip(zip(*found, strict=True), expected, strict=True):
         np.testing.assert_allclose(np.stack(one), other, rtol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [ALONE[0], ALONE[0] + 1, ALONE[1], ALONE[1] + 1])
+@pytest.mark.parametrize("least", [1e-12, -1.0])
+def test_eigenvectors_of_any_size_build_the_matrix_again(rows, least):
+    basis, _ = np.linalg.qr(np.random.default_rng(rows).normal(size=(rows, rows)))
+    values = np.linspace(least, 1, rows)
+    vectors, found = SIMPLE["eigh"]((basis * values) @ basis.T)
+    np.testing.assert_allclose(found, values, atol=1e-13)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(rows), atol=1e-13)
+    np.testing.assert_allclose(
+        (vectors * found) @ vectors.T, (basis * values) @ basis.T, atol=1e-13
+    )
+    assert np.isnan(SIMPLE["eigh"](np.full((rows, rows), np.nan))[1]).all()
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="LAPACK has no other threads")
+def test_eigenvectors_of_a_middle_size_wake_no_other_threads():
+    a = np.random.default_rng(0).normal(size=(ALONE[1], ALONE[1]))
+    before = time.process_time() - time.thread_time()
+    for _ in range(50):
+        SIMPLE["eigh"](a @ a.T)
+        time.sleep(0.001)
+    assert time.process_time() - time.thread_time() - before < 0.05
 
 
 def test_a_program_frees_what_no_later_line_reads():

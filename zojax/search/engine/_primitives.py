@@ -405,6 +405,23 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
+ALONE = 25, 40  # most rows that LAPACK's eigenvectors, and its singular vectors, take in one thread
+
+
+def _eigh(a):
+    """(eigenvectors, eigenvalues). Singular vectors are eigenvectors where no eigenvalue is negative."""
+    a = (a + a.T) / 2
+    try:
+        if not ALONE[0] < len(a) <= ALONE[1]:
+            return np.linalg.eigh(a)[::-1]
+        is_positive = np.isfinite(_cholesky(a)).all()
+        shift = a.dtype.type(0 if is_positive else np.abs(a).sum(axis=0).max())
+        vectors, values, _ = np.linalg.svd(a + shift * np.eye(len(a), dtype=a.dtype))
+    except np.linalg.LinAlgError:
+        return np.full_like(a, np.nan), np.full_like(a[0], np.nan)
+    return vectors[:, ::-1], values[::-1] - shift
+
+
 def _of_each(function, a):
     return np.fromiter(map(function, a.ravel().tolist()), a.dtype, a.size).reshape(a.shape)[()]
 
@@ -491,6 +508,7 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
     "zero_from": lambda a: np.uint32(0),
     "cholesky": _cholesky,
+    "eigh": _eigh,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "platform_index": _platform,
@@ -523,7 +541,6 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "unstack": lambda eqn: lambda a: [*np.moveaxis(a, eqn.params["axis"], 0)],  # jax >= 0.11
     "triangular_solve": _triangular_solve,
     "erf_inv": _erf_inv,
-    "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
     "reduce_or": partial(_reduced, np.logical_or),
     "reduce_and": partial(_reduced, np.logical_and),
     "argmax": partial(_index, np.ndarray.argmax),
