@@ -13,7 +13,8 @@ from jax import lax
 from zojax import search
 from zojax.search._later import at_size, changed_if
 from zojax.search._random import Random, normals, unit, words
-from zojax.search.engine._primitives import ALONE, SIMPLE
+from zojax.search.algorithms._root import symmetric_root
+from zojax.search.engine._primitives import MIDDLE
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import (
     NoNumPyFormError,
@@ -177,26 +178,42 @@ def test_rows_of_random_numbers_equal_jax_in_any_order(rows):
         np.testing.assert_allclose(np.stack(one), other, rtol=2e-6)
 
 
-@pytest.mark.parametrize("rows", [ALONE[0], ALONE[0] + 1, ALONE[1], ALONE[1] + 1])
-@pytest.mark.parametrize("least", [1e-12, -1.0])
-def test_eigenvectors_of_any_size_build_the_matrix_again(rows, least):
+@pytest.mark.parametrize("rows", [1, MIDDLE[0] - 1, MIDDLE[0], MIDDLE[-1]])
+@pytest.mark.parametrize("least", [1e-14, 1e-6, 1.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_symmetric_root_of_any_size_equals_jax(rows, least, dtype):
     basis, _ = np.linalg.qr(np.random.default_rng(rows).normal(size=(rows, rows)))
-    values = np.linspace(least, 1, rows)
-    vectors, found = SIMPLE["eigh"]((basis * values) @ basis.T)
-    np.testing.assert_allclose(found, values, atol=1e-13)
-    np.testing.assert_allclose(vectors.T @ vectors, np.eye(rows), atol=1e-13)
-    np.testing.assert_allclose(
-        (vectors * found) @ vectors.T, (basis * values) @ basis.T, atol=1e-13
-    )
-    assert np.isnan(SIMPLE["eigh"](np.full((rows, rows), np.nan))[1]).all()
+    matrix = ((basis * np.geomspace(1, least, rows)) @ basis.T).astype(dtype)
+    with jax.enable_x64(dtype == "float64"):
+        program, _ = numpy_program(symmetric_root, matrix)
+        np.testing.assert_allclose(
+            program(matrix)[0], symmetric_root(matrix), atol=4 * np.finfo(dtype).eps ** 0.5
+        )
+    root = program(matrix)[0].astype(float)
+    np.testing.assert_allclose(root @ root, matrix, atol=100 * np.finfo(dtype).eps)
+
+
+def test_a_symmetric_root_of_nan_is_nan():
+    for rows in (2, MIDDLE[0]):
+        program, _ = numpy_program(symmetric_root, F[0, 0] + np.zeros((rows, rows), np.float32))
+        assert np.isnan(program(np.full((rows, rows), np.nan, np.float32))[0]).all()
+
+
+def test_a_symmetric_root_is_batched():
+    matrices = F[:, None] * F[:, :, None] + np.eye(4, dtype=np.float32)
+    roots = jax.vmap(symmetric_root)(matrices)
+    np.testing.assert_allclose(roots @ roots, matrices, atol=1e-4)
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="LAPACK has no other threads")
-def test_eigenvectors_of_a_middle_size_wake_no_other_threads():
-    a = np.random.default_rng(0).normal(size=(ALONE[1], ALONE[1]))
+@pytest.mark.parametrize("rows", [40, MIDDLE[-1]])
+def test_a_symmetric_root_wakes_no_other_threads(rows):
+    factor = np.random.default_rng(0).normal(size=(rows, rows))
+    matrix = factor @ factor.T
+    program, _ = numpy_program(symmetric_root, matrix)
     before = time.process_time() - time.thread_time()
     for _ in range(50):
-        SIMPLE["eigh"](a @ a.T)
+        program(matrix)
         time.sleep(0.001)
     assert time.process_time() - time.thread_time() - before < 0.05
 

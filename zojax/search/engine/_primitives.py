@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -405,21 +406,38 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
-ALONE = 25, 40  # most rows that LAPACK's eigenvectors, and its singular vectors, take in one thread
+MIDDLE = range(
+    26, 100
+)  # rows for which LAPACK wakes threads for eigenvectors, but not for inverses
 
 
-def _eigh(a):
-    """(eigenvectors, eigenvalues). Singular vectors are eigenvectors where no eigenvalue is negative."""
-    a = (a + a.T) / 2
-    try:
-        if not ALONE[0] < len(a) <= ALONE[1]:
-            return np.linalg.eigh(a)[::-1]
-        is_positive = np.isfinite(_cholesky(a)).all()
-        shift = a.dtype.type(0 if is_positive else np.abs(a).sum(axis=0).max())
-        vectors, values, _ = np.linalg.svd(a + shift * np.eye(len(a), dtype=a.dtype))
-    except np.linalg.LinAlgError:
-        return np.full_like(a, np.nan), np.full_like(a[0], np.nan)
-    return vectors[:, ::-1], values[::-1] - shift
+def _symmetric_root(c):
+    """C^(1/2), as `zojax.search.algorithms._root` defines it."""
+    c, eps = (c + c.T) / 2, np.finfo(c.dtype).eps
+    with suppress(np.linalg.LinAlgError):
+        if len(c) in MIDDLE:
+            return _polar_root(
+                c + eps * np.abs(c).sum(axis=0).max() * np.eye(len(c), dtype=c.dtype)
+            )
+        values, basis = np.linalg.eigh(c)
+        return (basis * np.sqrt(np.maximum(values, values[-1] * eps))) @ basis.T
+    return np.full_like(c, np.nan)
+
+
+def _polar_root(c):
+    """H of the polar decomposition L' = U H, where C = L L': then C = H H.
+
+    Newton's method (Higham 1986) takes inverses instead of eigenvectors.
+    """
+    start = x = np.linalg.cholesky(c).T
+    for _ in range(MOST_STEPS):
+        inverse = np.linalg.inv(x).T
+        scale = np.sqrt(np.linalg.norm(inverse) / np.linalg.norm(x))
+        old, x = x, (scale * x + inverse / scale) / 2
+        if np.linalg.norm(x - old) <= np.sqrt(np.finfo(c.dtype).eps) * np.linalg.norm(x):
+            break
+    root = _dot_by_rows(x.T, start, _rows_of_one_thread(x.shape, x.shape) or len(x))
+    return (root + root.T) / 2
 
 
 def _of_each(function, a):
@@ -440,6 +458,7 @@ def _erf_inv(eqn):
 
 
 BLOCK = 32  # rows of a triangular solve
+MOST_STEPS = 20  # of Newton's method: ten at condition numbers of 1e14
 
 
 def _triangular_solve(eqn):
@@ -508,7 +527,7 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
     "zero_from": lambda a: np.uint32(0),
     "cholesky": _cholesky,
-    "eigh": _eigh,
+    "symmetric_root": _symmetric_root,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "platform_index": _platform,
@@ -541,6 +560,7 @@ MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "unstack": lambda eqn: lambda a: [*np.moveaxis(a, eqn.params["axis"], 0)],  # jax >= 0.11
     "triangular_solve": _triangular_solve,
     "erf_inv": _erf_inv,
+    "eigh": lambda eqn: lambda a: np.linalg.eigh((a + a.T) / 2)[::-1],
     "reduce_or": partial(_reduced, np.logical_or),
     "reduce_and": partial(_reduced, np.logical_and),
     "argmax": partial(_index, np.ndarray.argmax),
