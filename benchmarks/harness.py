@@ -272,7 +272,6 @@ def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
     """Rows with summaries in place of the rounds, and with their ratios `over` each base."""
     measured = [row for row in rows if "failed" not in row]
     each = {row["contestant"]: [s / row["amount"] for s in row["rounds"]] for row in measured}
-    values = {row["contestant"]: row["values"] for row in rows if "values" in row}
     done = []
     for row in rows:
         row = {k: v for k, v in row.items() if v is not None and k not in ("rounds", "first")}
@@ -285,21 +284,8 @@ def summarised(entry: Entry, rows: list[dict]) -> list[dict]:
             sd = statistics.stdev(row["values"]) if len(row["values"]) > 1 else 0.0
             moments = {"mean": statistics.mean(row["values"]), "sd": sd}
             row["values"] = summary(row["values"]) | moments
-            for base in entry.bases:
-                if base in values and base != row["contestant"]:
-                    row["tests"] = two_samples(values[row["contestant"]], values[base])
         done.append(row)
     return done
-
-
-def two_samples(mine: list[float], base: list[float]) -> dict:
-    """p-values of two tests of one distribution behind both."""
-    from scipy import stats
-
-    return {
-        "Mann-Whitney p": float(stats.mannwhitneyu(base, mine).pvalue),
-        "Kolmogorov-Smirnov p": float(stats.ks_2samp(base, mine).pvalue),
-    }
 
 
 def merged(entry: Entry, new: list[dict], old: list[dict]) -> list[dict]:

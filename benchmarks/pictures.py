@@ -120,7 +120,7 @@ def _legend(figure, axes, free=None) -> None:
 
 def efficiency(rows: list[dict]):
     """The share of a step spent evaluating against the number of devices."""
-    from benchmarks.scaling import DEVICES, GROUPS, MACHINES, counted, shares
+    from benchmarks.contestants.scaling import DEVICES, GROUPS, MACHINES, counted, shares
 
     figure = make_figure(9, 3.2 * len(rows))
     axes = figure.subplots(len(rows), len(MACHINES), sharex=True, sharey=True, squeeze=False)

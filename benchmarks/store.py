@@ -84,8 +84,12 @@ def commit() -> str | None:
 
 
 def markdown(rows: list[dict], digits: int = 3) -> str:
-    """Rows with equal keys as a Markdown table; floats are rounded to significant digits."""
-    names = list(rows[0])
+    """Rows as a Markdown table, without the columns that are empty in every row.
+
+    Floats are rounded to significant digits.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in names if any(row.get(name) not in ("", None) for row in rows)]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:
         cells = [rounded(row.get(name, ""), digits) for name in names]

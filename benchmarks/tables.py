@@ -32,17 +32,10 @@ def peak_of(row: dict, unit: float) -> float | str:
     return row["peak"] / unit if row.get("peak") else row.get("failed", "")
 
 
-def filled(lines: list[dict]) -> list[dict]:
-    """Without the columns that are empty in every line."""
-    names = dict.fromkeys(name for line in lines for name in line)
-    kept = [n for n in names if any(line.get(n) not in ("", None) for line in lines)]
-    return [{name: line.get(name, "") for name in kept} for line in lines]
-
-
 def contest(rows: list[dict]) -> list[dict]:
     """Every contestant of every work."""
     works = by_work(rows).values()
-    return filled([_line(row, bases_of(here)) for here in works for row in here.values()])
+    return [_line(row, bases_of(here)) for here in works for row in here.values()]
 
 
 def _line(row: dict, bases: list[str]) -> dict:
@@ -138,7 +131,7 @@ def rates(rows: list[dict]) -> list[dict]:
                 "s a call": row["seconds"]["median"] if "seconds" in row else "",
             }
         )
-    return filled(lines)
+    return lines
 
 
 def _rate(row: dict) -> float | str:

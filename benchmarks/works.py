@@ -1,4 +1,4 @@
-"""Works: the task of the contestants. A name in `WORKS`, settings and a number of evaluations describe one.
+"""Works: the task of the contestants. A name, settings and a number of evaluations describe one.
 
 Another process can make a work again from its description. Most are a gradient estimate and a step on a
 loss; others are a search problem, a training, an attack or a check.
@@ -49,44 +49,18 @@ GRADIENTS = {
     "leaf": models.leaf,
     "members": models.members,
 }
-# Works that are their settings alone; `benchmarks.sections` describes them.
-ALONE = (
-    "policy",
-    "training",
-    "precision",
-    "attack",
-    "speed",
-    "first call",
-    "check",
-    "self-check",
-    "zoo",
-    "expression",
-    "code",
-    "decoding",
-    "rewards",
-    "executor",
-    "race",
-    "race on reviews",
-    "fine-tuning",
-    "scaling",
-    "host devices",
-    "mesh",
-    "host search",
-)
 OTHERS = {
-    **dict.fromkeys(ALONE, SimpleNamespace),
     "problem": lambda name: (problems.quality() | problems.of_default() | problems.suites())[name],
-    "subset": problems.subset,
     "bbob": lambda **of: importlib.import_module("benchmarks.bbob").Bbob(**of),
     "tuning": lambda **settings: importlib.import_module("benchmarks.tuning").Tuning(**settings),
 }
 
 
 def make(name: str, settings: dict, evaluations: int = 1):
-    """A work from its description."""
-    if name in OTHERS:
-        return OTHERS[name](**settings)
-    return work(GRADIENTS[name](**settings), evaluations, name, settings)
+    """A work from its description; one that is neither a model nor a search is its settings alone."""
+    if name in GRADIENTS:
+        return work(GRADIENTS[name](**settings), evaluations, name, settings)
+    return OTHERS.get(name, SimpleNamespace)(**settings)
 
 
 def work(model: Model, evaluations: int, name: str = "", settings: dict | None = None) -> Work:

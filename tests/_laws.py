@@ -32,10 +32,12 @@ class Law(NamedTuple):
     Attributes:
       shaping: with any settings.
       values: `values(V) -> V`, the first stage in NumPy, for the table V of the finite directions.
+      coefficients: `coefficients(c) -> c`, the second stage.
     """
 
     shaping: shaping.Shaping
     values: Callable[[np.ndarray], np.ndarray]
+    coefficients: Callable[[np.ndarray], np.ndarray] = lambda c: c
 
 
 def _baseline(v):
@@ -48,8 +50,8 @@ def _nes_utilities(v):
 
 
 def _groups_of_two(v):
-    """The third row, alone in its group, has the mean of its own values."""
-    groups = [v[:2] - v[:2].mean(), v[2:] - v[2:].mean()]
+    """A last row that is alone in its group has the mean of its own values."""
+    groups = [v[i : i + 2] - v[i : i + 2].mean() for i in range(0, len(v), 2)]
     return np.concatenate(groups) / v.std()
 
 
@@ -72,6 +74,6 @@ SHAPINGS = {
     ),
     "nes_utilities": Law(shaping.nes_utilities(), _nes_utilities),
     "top": Law(shaping.top(2), _top_two),
-    "unit_std": Law(shaping.unit_std(), lambda v: v),
-    "clip": Law(shaping.clip(1.0), lambda v: v),
+    "unit_std": Law(shaping.unit_std(), lambda v: v, lambda c: c / c.std()),
+    "clip": Law(shaping.clip(1.0), lambda v: v, lambda c: np.clip(c, -1, 1)),
 }

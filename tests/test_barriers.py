@@ -17,6 +17,11 @@ def test_a_rounded_product_is_not_contracted_with_the_sum_that_it_enters(dtype):
     np.testing.assert_array_equal(np.asarray(together), np.asarray(apart))
 
 
+def test_nothing_waits_for_an_empty_array():
+    x = jnp.ones(3)
+    np.testing.assert_array_equal(jax.jit(_barriers.waiting)(x, jnp.zeros((0, 3))), x)
+
+
 def test_settled_and_rounded_numbers_are_the_same_and_have_the_derivative_of_one():
     x = jnp.array([1.5, jnp.nan, -0.0])
     np.testing.assert_array_equal(jax.jit(_barriers.settle)(x), x)

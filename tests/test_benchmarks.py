@@ -151,10 +151,9 @@ def test_slow_contestants_take_five_rounds_whatever_the_budget(monkeypatch, firs
 def test_seeds_are_counted_exactly_and_a_compiled_program_takes_no_step():
     log = []
     fake = {"values": [1.0, 3.0, 8.0], "log": log}
-    zoopt, pycma = run(["zoopt", "pycma"], turns=3, of_fake=fake)
+    _, pycma = run(["zoopt", "pycma"], turns=3, of_fake=fake)
     assert sum(what == "step" for what, _ in log) == 4  # the first was taken at the start
     assert pycma["values"]["mean"] == 4 and pycma["values"]["median"] == 3
-    assert pycma["tests"]["Mann-Whitney p"] == 1 and "tests" not in zoopt
     (row,) = run(["zoopt"], turns=0, of_fake=fake)
     assert "seconds" not in row and row["peak"] == 4 and sum(w == "step" for w, _ in log) == 4
 
@@ -461,7 +460,9 @@ def test_every_section_contestant_and_place_exists(capsys):
         assert len({entry.label for entry in section.entries}) == len(section.entries) > 0
         for entry in [*section.entries, *section.quick]:
             assert {*entry.contestants, *entry.bases} <= set(CONTESTANTS)
-            assert entry.name in works.GRADIENTS | works.OTHERS
+            modules = {CONTESTANTS[name].module for name in entry.contestants}
+            assert not modules & {"inference", "ours", "noise"} or entry.name in works.GRADIENTS
+            assert not modules & {"search_ours"} or entry.name in works.OTHERS
     for contestant in CONTESTANTS.values():
         assert importlib.util.find_spec(f"benchmarks.contestants.{contestant.module}")
         assert contestant.environment in (None, *environments.ENVIRONMENTS)

@@ -1,5 +1,7 @@
 """Estimates: ask and tell, aux, per-direction data, keys, dtypes, non-finite values, errors."""
 
+import inspect
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -59,6 +61,12 @@ def test_ask_and_tell_equal_estimate(stencil, direction):
     told = estimator.tell(asked, jax.vmap(_tree_loss)(points), state=state)
     direct = estimator.estimate(4, _tree_loss, params, state=state).grads
     chex.assert_trees_all_close(told, direct, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["estimate", "evaluate"])
+def test_signatures_name_the_arguments(name):
+    names = list(inspect.signature(getattr(zojax.estimator(), name)).parameters)
+    assert names[:5] == ["key", "fun", "params", "args", "kwargs"]
 
 
 def test_functions_of_an_estimator_say_where_they_are_described():

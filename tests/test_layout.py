@@ -127,6 +127,18 @@ def test_every_part_is_listed():
     parts = {p.stem if p.is_file() else p.name for p in ROOT.iterdir()}
     parts -= {"__init__", "__pycache__", "py", "examples"}
     assert parts == set(ALLOWED)
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`(?:zojax/)?(\w+)[/.`]", text[: text.index("## Names")]))
+    assert {part for part in parts if part[0] != "_"} <= named
+
+
+def test_the_map_of_the_house_names_functions_that_exist():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## Map of the house") : text.index("The rooms around it")]
+    named = re.findall(r"`(\w+)` \(`([\w/]+\.py)`", section)
+    assert 5 <= len(named) < 10
+    for name, path in named:
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.M), name
 
 
 def test_no_file_imports_private_modules_of_jax():

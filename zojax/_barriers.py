@@ -7,8 +7,8 @@ program to the next.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ def zero_from(array: jax.Array) -> jax.Array:
 
 
 def _zero(array):
+    if not array.size:  # it has no entry to wait for
+        return jnp.uint32(0)
     # Two shifts by 16 bits: the compiler would fold one shift by 32 to a constant.
     # One axis at a time, the last first: for a single reshape XLA lays out the whole array again on a GPU.
     entry = array
@@ -44,9 +46,17 @@ def _zero_after(array):
 
 
 _zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
+P = ParamSpec("P")
 
 
-@jax.custom_jvp
+def _returns_first(run: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
+    """`run`, with the derivative of its first argument: JAX sees none through bits and loops."""
+    found = jax.custom_jvp(run)
+    found.defjvp(lambda primals, tangents: (found(*primals), tangents[0]))
+    return found
+
+
+@_returns_first
 def waiting(x: jax.Array, array: jax.Array) -> jax.Array:
     """x, floating point, computed after `array`."""
     return _or_zero(x, zero_from(array))
@@ -64,7 +74,7 @@ def in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, array, cpu=waiting, default=lambda x, _: x)
 
 
-@jax.custom_jvp
+@_returns_first
 def shared_in_turn(x: jax.Array, array: jax.Array) -> jax.Array:
     """`in_turn`, for an x that all members of a batch share; under `vmap` only."""
     return _if_shared(x, array)
@@ -96,7 +106,7 @@ def _or_zero(x: jax.Array, zero: jax.Array) -> jax.Array:
     )
 
 
-@jax.custom_jvp
+@_returns_first
 def settle(x: jax.Array) -> jax.Array:
     """The same numbers, none of them infinite, computed once: all readers see the same bits.
 
@@ -170,7 +180,7 @@ def _in_one_trip(fun, x, *args):
     return lax.while_loop(lambda carry: lax.eq(carry[0], zero_from(x)), body, start)[1]
 
 
-@jax.custom_jvp
+@_returns_first
 def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     """The same array, each entry rounded to its dtype before any other arithmetic.
 
@@ -181,7 +191,7 @@ def rounded(x: jax.Array, finite: jax.Array) -> jax.Array:
     return _or_zero(x, lax.bitwise_not(lax.is_finite(finite)))
 
 
-@jax.custom_jvp
+@_returns_first
 def stored_once(x: jax.Array, source: jax.Array) -> jax.Array:
     """x itself, as `made_once`, for arrays that are large or slow to compute; under `vmap` only.
 
@@ -217,26 +227,9 @@ def _times_one(x, source):
     return lax.reduce(pair, np.ones((), x.dtype), lax.mul, (x.ndim,))
 
 
-def row_major(x: jax.Array) -> jax.Array:
-    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
-
-    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
-    holds a copy in that order of the matrices of all layers.
-    """
-    return _row_major(x)
-
-
-def written(x: jax.Array) -> jax.Array:
-    """x, stored in its own dtype on a TPU: an operand of a product with a perturbed matrix.
-
-    There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
-    """
-    return _written(x)
-
-
-def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+def _on_tpu(fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """The identity, which a TPU computes as `fun`."""
-    primitive = Primitive(name)
+    primitive = Primitive(fun.__name__)
     primitive.def_impl(lambda x: x)
     primitive.def_abstract_eval(lambda x: x)
     ad.deflinear(primitive, lambda cotangent: (cotangent,))
@@ -244,19 +237,26 @@ def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.A
     mlir.register_lowering(primitive, lambda ctx, x: (x,))
     lowered = mlir.lower_fun(fun, multiple_results=False)
     mlir.register_lowering(primitive, lowered, platform="tpu")
-    return primitive.bind
+    return wraps(fun)(lambda x: primitive.bind(x))
 
 
-_row_major = _on_tpu("row_major", lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
-_written = _on_tpu("written", lax.optimization_barrier)
+@_on_tpu
+def row_major(x: jax.Array) -> jax.Array:
+    """x, stored row by row on a TPU: the output of a product with a perturbed matrix, in a loop.
+
+    There XLA writes an output as its reader likes it, and then also reads the matrix in another order. It
+    holds a copy in that order of the matrices of all layers.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
-# All have the derivative of the identity, which JAX cannot see through bits and loops.
-waiting.defjvp(lambda primals, tangents: (waiting(*primals), tangents[0]))
-settle.defjvp(lambda primals, tangents: (settle(*primals), tangents[0]))
-shared_in_turn.defjvp(lambda primals, tangents: (shared_in_turn(*primals), tangents[0]))
-stored_once.defjvp(lambda primals, tangents: (stored_once(*primals), tangents[0]))
-rounded.defjvp(lambda primals, tangents: (rounded(*primals), tangents[0]))
+@_on_tpu
+def written(x: jax.Array) -> jax.Array:
+    """x, stored in its own dtype on a TPU: an operand of a product with a perturbed matrix.
+
+    There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
+    """
+    return lax.optimization_barrier(x)
 
 
 def made_once(x: jax.Array) -> jax.Array:

@@ -53,11 +53,7 @@ def require_positive(name: str, value) -> None:
 
 def require_fraction(name: str, value) -> float:
     """A static number in (0, 1], as a float."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name} must be a static number, got a traced value; "
-            f"under optax.inject_hyperparams pass static_args={name!r}."
-        )
+    _require_static(name, value, "number")
     require_no_schedule(name, value)
     require_rate(name, value)
     if not 0 < float(value) <= 1:
@@ -88,11 +84,7 @@ def require_rate(name: str, value) -> None:
 
 def require_count(name: str, value, most: float = LARGEST_COUNT) -> int:
     """A positive static int up to `most`; else raises with the remedy."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name} must be a static int, got a traced value; "
-            f"under optax.inject_hyperparams pass static_args={name!r}."
-        )
+    _require_static(name, value, "int")
     if (
         isinstance(value, (jax.Array, np.ndarray))
         and value.shape == ()
@@ -106,6 +98,14 @@ def require_count(name: str, value, most: float = LARGEST_COUNT) -> int:
     if value > most:
         raise ValueError(f"{name} must be at most 2^31 - 1, got {value}.")
     return int(value)
+
+
+def _require_static(name: str, value, kind: str) -> None:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be a static {kind}, got a traced value; "
+            f"under optax.inject_hyperparams pass static_args={name!r}."
+        )
 
 
 def require_flag(name: str, value) -> None:

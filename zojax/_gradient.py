@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import jax
@@ -22,6 +22,7 @@ P = ParamSpec("P")
 Aux = TypeVar("Aux")
 Key = int | jax.Array
 Scalar = float | jax.Array | np.ndarray | np.generic
+_DEFAULT = make_estimator()
 
 
 def mean_aux(aux: PyTree) -> PyTree:
@@ -107,7 +108,7 @@ def value_and_grad(
     """
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {fun!r}.")
-    estimator = _default_estimator() if estimator is None else estimator
+    estimator = _DEFAULT if estimator is None else estimator
     if not isinstance(estimator, Estimator):
         raise TypeError(f"estimator must be a zojax.estimator(...), got {estimator!r}.")
     if estimator.scheduled:
@@ -131,11 +132,6 @@ def _estimated(fun: Callable, estimator: Estimator, options: "_Options", key, /,
     require_dtypes("kwargs", kwargs)
     # One program for all calls, so that `value_and_grad(fun, estimator)(...)` in a loop compiles once.
     return _compiled(estimator.estimate)(fun, options, as_key(key), args, kwargs)
-
-
-@lru_cache(maxsize=1)
-def _default_estimator() -> Estimator:
-    return make_estimator()
 
 
 @dataclass(frozen=True)

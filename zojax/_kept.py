@@ -70,19 +70,13 @@ class kept_with:
         return type(self), (self.make,)
 
 
-class kept_with_loss(kept_with):
+def kept_with_loss(make: Callable[[Callable[[], Any]], Any]) -> kept_with:
     """`kept_with`, with one warning for a third function of the same code: a closure made in each step.
 
     The counts live as long as the programs of `make`, and each as long as its code.
     """
-
-    def __init__(self, make: Callable[[Callable[[], Any]], Any]):
-        # Counters by the code object itself: equal codes of two notebook cells are two.
-        super().__init__(partial(_counted, kept_with(_counter), make))
-        self.uncounted = make
-
-    def __reduce__(self):
-        return type(self), (self.uncounted,)
+    # Counters by the code object itself: equal codes of two notebook cells are two.
+    return kept_with(partial(_counted, kept_with(_counter), make))
 
 
 def _counted(counter_of: kept_with, make: Callable, reference: Callable[[], Any]):

@@ -69,14 +69,17 @@ class MeshAxis(NamedTuple):
 
     def gathered(self, tree: PyTree, like: PyTree) -> PyTree:
         """Slices put together, sharded as the arrays in their places. A leaf may be None."""
-        return jax.tree.map(lambda p, x: x if x is None else self._gathered(x, p), like, tree)
 
-    def _gathered(self, x: jax.Array, like: jax.Array) -> jax.Array:
-        if self.is_explicit:
-            return self._like(x, like)
-        # Bits, since XLA's CPU backend gathers narrow floats as float32.
-        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-        return self._like(lax.bitcast_convert_type(self._whole(bits), x.dtype), like)
+        def together(like, x):
+            if x is None:
+                return None
+            if self.is_explicit:
+                return self._like(x, like)
+            # Bits, since XLA's CPU backend gathers narrow floats as float32.
+            bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+            return self._like(lax.bitcast_convert_type(self._whole(bits), x.dtype), like)
+
+        return jax.tree.map(together, like, tree)
 
     def _dimension(self, like: jax.Array | jax.ShapeDtypeStruct) -> int | None:
         """The shortest dimension that the size of the axis divides, and the type does not shard."""

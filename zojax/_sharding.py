@@ -5,9 +5,8 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from zojax._alike import replicated, sharded_alike
-
-__all__ = ["replicated"]
+from zojax._alike import replicated as replicated
+from zojax._alike import sharded_alike
 
 T = TypeVar("T")
 
@@ -27,9 +26,8 @@ def sharded_like(tree: T, like: T) -> T:
 
     Nothing else ties noise, which comes from a key, to the shards of its parameter. A leaf may be None.
     """
-    if (
-        jax.sharding.get_abstract_mesh().manual_axes
-    ):  # under `shard_map` each device has its own shard
+    # Under `shard_map` each device has its own shard.
+    if jax.sharding.get_abstract_mesh().manual_axes:
         return tree
 
     def alike(x, p):

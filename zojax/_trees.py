@@ -171,6 +171,13 @@ def floats_only(params: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x if is_float(x) else None, params)
 
 
+def widened(leaf, dtype) -> jax.Array | jax.ShapeDtypeStruct:
+    """A leaf in this dtype; a description stays one."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.update(dtype=dtype)
+    return jnp.asarray(leaf, dtype)
+
+
 def no_update(leaf) -> jax.Array | None:
     """The update of a leaf that is not perturbed: zeros, or None for keys, which cannot be added."""
     dtype = jnp.result_type(leaf)
@@ -200,3 +207,9 @@ def apply_updates(params: T, updates: PyTree) -> T:
 def total_size(like: PyTree) -> int:
     """The number d of perturbed coordinates, a Python int: it may exceed 2**31."""
     return sum(leaf.size for leaf in jax.tree.leaves(like))
+
+
+def starts(like: PyTree) -> list[int]:
+    """The number of the first coordinate of each leaf, where all leaves are one vector."""
+    sizes = [leaf.size for leaf in jax.tree.leaves(like)]
+    return np.cumsum([0, *sizes], dtype=np.int64)[:-1].tolist()

@@ -48,6 +48,9 @@ def verdict(state: Any) -> str:
     return judged(facts(state))
 
 
+_COUNTS = "skipped", "used", "flat", "unresolved", "clipped"  # of `EstimatorState`
+
+
 class Facts(NamedTuple):
     """The counts and values that a verdict reads.
 
@@ -74,7 +77,7 @@ class Facts(NamedTuple):
 
     def since(self, before: "Facts", history: list, late: bool) -> "Facts":
         """The facts of the steps after `before`, with these values."""
-        names = "steps", "directions", "skipped", "used", "flat", "unresolved", "clipped"
+        names = "steps", "directions", *_COUNTS
         counts = {name: getattr(self, name) - getattr(before, name) for name in names}
         finite = [value for value in history if not np.isnan(value)] or [np.nan]
         values = {"first": finite[0], "least": min(finite), "last": history[-1]}
@@ -103,11 +106,7 @@ def facts(state: Any) -> Facts:
     return Facts(
         steps=steps,
         directions=steps * found.coefficients.shape[0],
-        skipped=int(seen.skipped),
-        used=int(seen.used),
-        flat=int(seen.flat),
-        unresolved=int(seen.unresolved),
-        clipped=int(seen.clipped),
+        **{name: int(getattr(seen, name)) for name in _COUNTS},
         first=first,
         least=least,
         last=float(found.value),

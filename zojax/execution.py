@@ -73,7 +73,7 @@ def evaluate(
             in_turn = _in_turn if count == 1 and len(offsets) == 2 else _loop
             return in_turn(lambda o: at(noise.tie(z, o), o), points)
         z = noise.share(z)
-        return _batch(lambda o: at(z, o), points)
+        return jax.vmap(lambda o: at(z, o))(points)
 
     if axis is None:
         return _batches(direction, indices, batch_size)
@@ -88,7 +88,7 @@ def _batches(direction, indices, batch_size: int) -> PyTree:
         "zojax.estimator, or to the optimizer."
     ):
         if batch_size >= len(indices):
-            return _batch(direction, indices)
+            return jax.vmap(direction)(indices)
         return lax.map(direction, indices, batch_size=batch_size)
 
 
@@ -143,10 +143,6 @@ def _written_out(fn, xs):
             x, done[-1] = lax.optimization_barrier((x, done[-1]))
         done.append(fn(x))
     return jax.tree.map(lambda *ys: jnp.stack(ys), *done)
-
-
-def _batch(fn, xs):
-    return jax.vmap(fn)(xs)
 
 
 def _loop(fn, xs):

@@ -160,9 +160,8 @@ def play(
         weight = alive.astype(jnp.float32)
         met = Statistics(weight.sum(), weight @ observations, weight @ jnp.square(observations))
         actions = act(params, normalise(statistics, observations))
-        observations, states, rewards, ended = environment.step(
-            jax.random.fold_in(later, time), states, actions
-        )
+        own = jax.random.fold_in(later, time)
+        observations, states, rewards, ended = environment.step(own, states, actions)
         found = Episodes(
             found.returns + weight * rewards, found.lengths + alive, merge(found.statistics, met)
         )
@@ -200,9 +199,8 @@ def watch(
         observations, states, alive = carry
         seen = states, alive
         actions = act(params, normalise(statistics, observations))
-        observations, states, _, ended = environment.step(
-            jax.random.fold_in(later, time), states, actions
-        )
+        own = jax.random.fold_in(later, time)
+        observations, states, _, ended = environment.step(own, states, actions)
         return (observations, states, alive & ~ended), seen
 
     start = (observations, states, jnp.ones(1, bool))

@@ -55,7 +55,6 @@ _SUPPRESSION: dict[str, Any] = dict(
     reserve=500,
 )
 _RESAMPLING: dict[str, Any] = {"noise_handling": True, "resampling": True, "resample_times": 10}
-_PONSS: dict[str, Any] = {"noise_handling": True, "ponss": True, "ponss_theta": 0.5, "ponss_b": 8}
 
 
 def _search(of: str, limit: int | None = None, beyond: str = "", **settings) -> Contestant:
@@ -112,9 +111,6 @@ SEARCHES = {
     "zoopt resampling x10": _search("zoopt", **_RESAMPLING),
     "zoopt suppression, P = 5": _search("zoopt", **_SUPPRESSION),
     "zoopt SRE": _search("zoopt", low=10),
-    "zoopt POSS": _search("zoopt", subset=8),
-    "zoopt PONSS": _search("zoopt", subset=8, **_PONSS),
-    "greedy forward selection": _search("controls", method="greedy"),
     "zojax default": _ours("default"),
     "zojax default, host": _ours("default", workers=1),
     "zojax default, 8 workers": _ours("default", workers=8),
@@ -123,21 +119,17 @@ SEARCHES = {
     "zojax default, 16 random first": _ours("default", start=16),
     "zojax default, x10": _ours("default", resample=10),
     "zojax sracos": _ours("sracos"),
-    "zojax sracos(parity=True)": _ours("sracos", parity=True),
     "zojax sracos(parity=True), x10": _ours("sracos", parity=True, resample=10),
     "zojax ssracos": _ours("ssracos"),
     "zojax ssracos, 20 after 50": _ours("ssracos", times=20, idle=50),
     "zojax sre(sracos())": _ours("sre"),
     "zojax coordinate_reset": _ours("coordinate_reset"),
     "zojax random_search": _ours("random_search"),
-    "zojax poss": _ours("poss"),
-    "zojax pposs": _ours("pposs"),
-    "zojax ponss": _ours("ponss", theta=0.5, noise="additive"),
 }
 SPEEDS = {
     f"zojax {name}, {label}": Contestant("search_speed", {"algorithm": name, "runs": runs})
-    for name in ("sracos(parity=True)", "sracos", "default", "poss")
-    for label, runs in {"NumPy function": 0, "1 run": 1, "16 runs": 16, "256 runs": 256}.items()
+    for name in ("sracos(parity=True)", "sracos", "default")
+    for label, runs in {"NumPy function": 0, "1 run": 1, "256 runs": 256}.items()
 } | {"zoopt, a slice": Contestant("search_speed", {"algorithm": "zoopt"})}
 BATCHES = {
     f"{label}, {size or 'default'} at once": Contestant(
@@ -272,6 +264,11 @@ MESH_STEPS = {
     "FSDP by hand": Contestant("mesh_step", {"of": "naive", "how": "map"}, devices=8),
     "FSDP by zojax": Contestant("mesh_step", {"of": "ours"}, devices=8),
 }
+HOST_DEVICES = {
+    f"{way}, {n} on the host": Contestant("host_devices", {"way": way}, devices=n)
+    for n in (1, 2, 4, 8)
+    for way in ("scalars", "sliced", *["evaluations", "sum"] * (n == 1))
+}
 CHECKS = {
     "drafts": Contestant("decoding"),
     "zojax": Contestant("check"),
@@ -282,11 +279,11 @@ CHECKS = {
     "a method on reviews": Contestant("race_reviews"),
     "a precision on reviews": Contestant("low_precision_reviews"),
     "the compiler's counts": Contestant("scaling"),
-    "devices of the host": Contestant("host_devices"),
     "device and CPU": Contestant("self_check"),
 }
 CONTESTANTS: dict[str, Contestant] = {
     **(GRADIENTS | SEARCHES | SPEEDS | BATCHES | NOISES | POPULATIONS | POLICIES),
     **(COMPILATIONS | FIRST_CALLS | COSINES | TRAININGS | ATTACKS | CHECKS),
     **(PRECISIONS | LOW_PRECISIONS | EXECUTORS | REWARDS | HOST_SEARCHES | MESHES | MESH_STEPS),
+    **HOST_DEVICES,
 }

@@ -57,10 +57,22 @@ def network(data: str, count: int, epochs: int):
 
 
 def judged(predict, work, x, y, adversarial) -> dict:
-    delta = (adversarial - x).reshape(len(x), -1)
-    lengths = np.abs(delta).max(1) if work.norm == "linf" else np.linalg.norm(delta, axis=1)
     wrong = np.argmax(predict(adversarial), axis=1) != y
-    return {"success": float(np.mean(wrong & (lengths <= work.eps * (1 + 1e-3))))}
+    inside = lengths(adversarial - x, work.norm) <= work.eps * (1 + 1e-3)
+    return {"success": float(np.mean(wrong & inside))}
+
+
+def lengths(delta, norm) -> np.ndarray:
+    flat = np.asarray(delta).reshape(len(delta), -1)
+    return np.linalg.norm(flat, {"linf": np.inf, "l2": 2}[norm], axis=1)
+
+
+def classifier(call):
+    """ART's black box around a function of images (n, 28, 28, 1)."""
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    options = {"channels_first": False, "clip_values": (0, 1)}
+    return BlackBoxClassifierNeuralNetwork(call, (28, 28, 1), 10, **options)
 
 
 def zojax_attack(work, model, x, y, budget):
@@ -75,17 +87,13 @@ def zojax_attack(work, model, x, y, budget):
 
 
 def art_attack(work, model, x, y, budget):
-    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-
     counted = Counted(model)
 
     def call(images):  # SimBA takes probabilities, the others logits
         scores = counted(images)
         return np.asarray(jax.nn.softmax(scores)) if work.name.startswith("simba") else scores
 
-    shape, options = (28, 28, 1), {"channels_first": False, "clip_values": (0, 1)}
-    classifier = BlackBoxClassifierNeuralNetwork(call, shape, 10, **options)
-    attack = _art(work, classifier, budget)
+    attack = _art(work, classifier(call), budget)
     adversarial = attack.generate(x[..., None], np.eye(10, dtype=np.float32)[y])
     return np.asarray(adversarial)[..., 0], counted.queries / len(x)
 

@@ -17,7 +17,7 @@ def checkpointed(loss):
     """The loss with the bodies of its scans under `jax.checkpoint`, or all of it if it has none."""
     scan = lax.scan
 
-    def run(*arguments):
+    def run(*arguments, **extras):
         used = []
 
         def shorter(body, *rest, **options):
@@ -25,8 +25,8 @@ def checkpointed(loss):
             return scan(jax.checkpoint(body), *rest, **options)
 
         with mock.patch.object(lax, "scan", shorter):
-            value = loss(*arguments)
-        return value if used else jax.checkpoint(loss)(*arguments)
+            value = loss(*arguments, **extras)
+        return value if used else jax.checkpoint(loss)(*arguments, **extras)
 
     return run
 

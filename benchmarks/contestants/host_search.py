@@ -1,18 +1,22 @@
 """Searches of a Python function, in processor time: an evaluation, a first search, many small searches.
 
-The function is Rosenbrock's in NumPy. All is beside pycma, which has bounds as well.
+The function is Rosenbrock's in NumPy. All is beside pycma, which has bounds as well. The other libraries
+run as in `searches`.
 """
 
+import importlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 
 from benchmarks.contestants import Host
+from benchmarks.problems import box
 
 BUDGETS, SPACES = (50, 100, 101, 200, 400), 20
 FIRST = """
@@ -38,28 +42,10 @@ def _zojax(fun, name, dim, budget, seed):
     return search.minimize(fun, search.uniform(-5, 5 + seed, (dim,)), made, **options)
 
 
-def _pycma(dim, budget, seed):
-    import cma
-
-    options = {"maxfevals": budget, "verbose": -9, "seed": seed + 1, "bounds": [-5, 5 + seed]}
-    options |= {"tolfun": 0, "tolfunhist": 0, "tolx": 0, "tolstagnation": np.inf}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        strategy = cma.CMAEvolutionStrategy(np.zeros(dim), 2, options)
-        while strategy.countevals < budget:
-            points = strategy.ask()
-            strategy.tell(points, [valley(x) for x in points])
-
-
-def _optuna(dim, budget, seed):
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    names = [str(i) for i in range(dim)]
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    study.optimize(
-        lambda t: valley([t.suggest_float(n, -5, 5 + seed) for n in names]), n_trials=budget
-    )
+def _other(library, dim, budget, seed):
+    run = importlib.import_module(f"benchmarks.contestants.searches.{library}").run
+    with warnings.catch_warnings(action="ignore"):
+        run(valley, box(-5, 5 + seed, dim), budget, seed)
 
 
 METHODS = {
@@ -68,8 +54,8 @@ METHODS = {
     "sracos": lambda *of: _zojax(valley, "sracos", *of),
     "nsga2": lambda *of: _zojax(lambda x: (valley(x), float((x**2).sum())), "nsga2", *of),
     "turbo": lambda *of: _zojax(valley, "turbo", *of),
-    "pycma": _pycma,
-    "Optuna TPE": _optuna,
+    "pycma": partial(_other, "pycma"),
+    "Optuna TPE": partial(_other, "optuna"),
 }
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contestants import once
-from benchmarks.contestants.attack import answers, network
+from benchmarks.contestants.attack import answers, classifier, lengths, network
 from zojax import attacks
 from zojax.examples import _cnn
 
@@ -43,11 +43,6 @@ class Watched:
         return np.eye(10, dtype=np.float32)[labels]
 
 
-def lengths(delta, norm):
-    delta = np.asarray(delta).reshape(len(delta), -1)
-    return np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
-
-
 def build(work, by):
     params, x, y = network(work.data, work.images, work.epochs)
 
@@ -73,14 +68,10 @@ def build(work, by):
 
 
 def art_attack(work, predict, x, y, budget):
-    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-
     model = Watched(predict, x, y, work.norm, budget)
-    shape, options = (28, 28, 1), {"channels_first": False, "clip_values": (0, 1)}
-    classifier = BlackBoxClassifierNeuralNetwork(model, shape, 10, **options)
     # GeoDA writes a file into the current folder.
     with tempfile.TemporaryDirectory() as folder, chdir(folder), suppress(Spent):
-        attack = _art(work, classifier, budget)
+        attack = _art(work, classifier(model), budget)
         attack.generate(x[None, ..., None], np.eye(10, dtype=np.float32)[[y]])
     return model.distance
 

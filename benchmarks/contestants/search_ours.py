@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.contestants.search import on_host, seeds
 from benchmarks.contestants.searches import Played
-from benchmarks.problems import Box, Problem, Regression
+from benchmarks.problems import Box, Problem
 from zojax import search
 
 DOMAINS = {
@@ -22,7 +22,7 @@ DOMAINS = {
 def build(work, algorithm, workers=0, **settings):
     if workers:
         return seeds(work, on_host(work, partial(_minimize, workers, bool(work.noise))))
-    kind = {"Problem": _problem, "Regression": _regression, "Bbob": _bbob}
+    kind = {"Problem": _problem, "Bbob": _bbob}
     run = kind.get(type(work).__name__, _host)(work, partial(make, algorithm, **settings))
     return seeds(work, run)
 
@@ -132,24 +132,6 @@ def _bbob(work, make):
             params = bbob.instance(bbob.FUNCTIONS[which], work.dim, instance)
             best = np.asarray(run(which, jax.random.key(instance), params), float)
         return Played(best, np.zeros(work.dim))
-
-    return seed
-
-
-def _regression(work: Regression, make):
-    from zojax.examples.subset import make_loss
-
-    loss = make_loss(work.columns, work.target, 2 * work.k)
-    space = search.subset(work.columns.shape[1], max_size=work.k)
-
-    def noisy(chosen, key):
-        return loss(chosen) * (1 + work.noise * jax.random.normal(key))
-
-    def seed(number):
-        fun, options = (noisy, {"with_key": True}) if work.noise else (loss, {})
-        algorithm, options = make(space, work.budget), options | {"key": number}
-        found = search.minimize(fun, space, algorithm, budget=work.budget, **options)
-        return Played(np.asarray([found.best_value], float), np.asarray(found.best))
 
     return seed
 

@@ -16,6 +16,7 @@ import zojax
 from benchmarks.contestants import once
 from benchmarks.contestants.backpropagation import checkpointed
 from zojax import directions, lm
+from zojax.examples._methods import backpropagation
 from zojax.examples.finetune import TASKS
 
 PER_STEP = {"adam, 4 directions": 8, "open_es, 16": 16, "ars, 8 directions": 16}  # else 2
@@ -46,35 +47,11 @@ def optimizer(name: str, evaluations: int) -> optax.GradientTransformation:
         "adam, 4 directions": lambda: zojax.zeroth_order(optax.adam(rate(1e-3)), estimator(4)),
         "open_es, 16": lambda: zojax.open_es(rate(1e-3), 1e-2, 16, 0.0, signs),
         "ars, 8 directions": lambda: zojax.ars(rate(2e-3), 1e-2, 8, direction=signs),
-        "jax.grad, adam": lambda: optax.adam(rate(1e-3)),
-        "jax.grad checkpointed, adam": lambda: optax.adam(rate(1e-3)),
+        "jax.grad, adam": lambda: backpropagation(optax.adam(rate(1e-3)), lambda loss: loss),
+        "jax.grad checkpointed, adam": lambda: backpropagation(
+            optax.adam(rate(1e-3)), checkpointed
+        ),
     }[name]()
-
-
-def stepper(task, name: str, tx):
-    """`(params, state, batch) -> (params, state)`."""
-
-    def loss(params, batch, frozen):
-        return task.objectives["nll"](params, frozen, batch)
-
-    backward = checkpointed(loss) if "checkpointed" in name else loss
-
-    @jax.jit
-    def step(params, state, batch, frozen):
-        if name.startswith("jax.grad"):
-            grads = jax.grad(backward)(params, batch, frozen)
-            updates, state = tx.update(grads, state, params)
-        else:
-            extras = {"batch": batch, "frozen": frozen}
-            updates, state = tx.update(None, state, params, value_fn=loss, **extras)
-        return optax.apply_updates(params, updates), state
-
-    return lambda params, state, batch: step(params, state, batch, task.frozen)
-
-
-def validation_loss(task, data: str):
-    """`params -> mean negative log-likelihood` of validation rows, a few batches of reviews."""
-    return loss_on(task, task.split("validation")[: 4 if data == "reviews" else None])
 
 
 def loss_on(task, batches):
@@ -90,24 +67,25 @@ def loss_on(task, batches):
 
 def curve(task, name, tx, work) -> dict:
     """Trains. The first step of each shape of batch compiles, unclocked."""
-    step, validation = stepper(task, name, tx), validation_loss(task, work.data)
+    is_large, step = work.data == "reviews", lm.make_step(task.objectives["nll"], tx)
+    validation = loss_on(task, task.split("validation")[: 4 if is_large else None])
     per_step = PER_STEP.get(name, 2)
     steps = max(1, work.evaluations // per_step)
-    batches = task.batches(0, 8 if work.data == "reviews" else 64)
-    params, state, seconds, seen = task.params, tx.init(task.params), 0.0, set()
+    batches = task.batches(0, 8 if is_large else 64)
+    carry, seconds, seen = jax.tree.map(jnp.copy, (task.params, tx.init(task.params))), 0.0, set()
     marks = set(np.linspace(0, steps, work.points + 1).astype(int)[1:].tolist())
-    at, clock, losses = [0], [0.0], [validation(params)]
+    at, clock, losses = [0], [0.0], [validation(task.params)]
     for count in range(1, steps + 1):
         batch = next(batches)
         shape = str(jax.tree.map(jnp.shape, batch))
         if shape not in seen:
             seen.add(shape)
-            jax.block_until_ready(step(params, state, batch))
+            jax.block_until_ready(step(*jax.tree.map(jnp.copy, carry), task.frozen, batch))
         start = time.perf_counter()
-        params, state = jax.block_until_ready(step(params, state, batch))
+        carry = jax.block_until_ready(step(*carry, task.frozen, batch))
         seconds += time.perf_counter() - start
         if count in marks:
             at.append(count * per_step)
             clock.append(seconds)
-            losses.append(validation(params))
+            losses.append(validation(carry[0]))
     return {"evaluations": at, "clock": clock, "validation loss": losses}

@@ -1,7 +1,7 @@
 """Black-box attacks beside the Adversarial Robustness Toolbox (ART)."""
 
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import filled, rates
+from benchmarks.tables import rates
 
 KEYS = ("name", "norm", "eps", "images", "budget", "step", "enough", "epochs", "data")
 DEFAULTS = {"step": None, "enough": None, "epochs": 15, "data": "mnist"}
@@ -17,7 +17,7 @@ def attack(*values, contestants=("attack by zojax", "attack by ART")):
 
 def attacks(rows: list[dict]) -> list[dict]:
     """Success and queries of all images, solved or not."""
-    lines = [
+    return [
         {
             "attack": row["work"],
             "by": row["contestant"].removeprefix("attack by "),
@@ -29,7 +29,6 @@ def attacks(rows: list[dict]) -> list[dict]:
         }
         for line, row in zip(rates(rows), rows, strict=True)
     ]
-    return filled(lines)
 
 
 BUDGETS = (250, 1000, 5000)
@@ -46,12 +45,11 @@ def from_labels(name, norm, images=10, budgets=BUDGETS, epochs=5, by=("zojax", "
 
 def distances(rows: list[dict]) -> list[dict]:
     """Median distances by budget."""
-    lines = [
+    return [
         {"attack": row["work"], "by": row["contestant"].removeprefix("labels by ")}
         | row.get("distances", {"failed": row.get("failed", "")})
         for row in rows
     ]
-    return filled(lines)
 
 
 SECTIONS = {

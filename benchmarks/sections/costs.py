@@ -4,7 +4,7 @@ from benchmarks.contestants import COMPILATIONS, NOISES, POLICIES, POPULATIONS
 from benchmarks.sections.section import CPU, NAMED, Section, entry
 from benchmarks.sections.steps import SMALL, TINY
 from benchmarks.summary import clear
-from benchmarks.tables import beside, by_work, contest, filled, over, peak_of, quartiles, rates
+from benchmarks.tables import beside, by_work, contest, over, peak_of, quartiles, rates
 
 FORMS = ("zojax, signs", "zojax, normal", "zojax, low rank")
 STEP = ["two forwards", "jax.grad", "naive lax.map", *FORMS]
@@ -85,7 +85,7 @@ def _families():
 
 def families(rows: list[dict]) -> list[dict]:
     """Gigabytes and kernels of a step, and of a forward pass on the same shape."""
-    lines = [
+    return [
         {
             "work": work,
             "program": name,
@@ -95,7 +95,6 @@ def families(rows: list[dict]) -> list[dict]:
         }
         for work, name, row, forward in beside(rows, "forward")
     ]
-    return filled(lines)
 
 
 def leaf(*shape, contestants=NOISES):
@@ -129,7 +128,7 @@ def memory(rows: list[dict]) -> list[dict]:
         line["temporaries, MB"] = row["temporaries"] / 1e6 if "temporaries" in row else ""
         line["kernels a layer"] = row.get("layer_kernels", "")
         lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def opt(rows: list[dict]) -> list[dict]:
@@ -149,7 +148,7 @@ def opt(rows: list[dict]) -> list[dict]:
         line["step / two forwards"] = over(seconds.get("zojax, signs"), twice)
         line["published, inference = MeZO, GB"], line["published, fine-tuning, GB"] = published
         lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def noise(rows: list[dict]) -> list[dict]:

@@ -2,7 +2,7 @@
 
 from benchmarks.sections.section import NAMED, Section, entry
 from benchmarks.summary import clear
-from benchmarks.tables import filled, quartiles
+from benchmarks.tables import quartiles
 
 PLAIN, LOOKUP, TEXT, AUTO = "plain decoding", "lookup 8", "text 12, 3", "auto text 8"
 ITSELF = [PLAIN, LOOKUP, "pool", "lookahead", "first 10 layers", "Ouroboros, first 10 layers"]
@@ -40,7 +40,7 @@ def decoding(rows: list[dict]) -> list[dict]:
                 ratio = line.pop(name, None)
                 line |= {f"{name} / plain": clear(ratio), f"{name}, quartiles": quartiles(ratio)}
             lines.append(line)
-    return filled(lines)
+    return lines
 
 
 SECTIONS = {

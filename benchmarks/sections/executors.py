@@ -4,7 +4,7 @@ from itertools import starmap
 
 from benchmarks.contestants import EXECUTORS
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import by_work, filled
+from benchmarks.tables import by_work
 
 ALONE = "executor alone"
 # Calls of a step, about a second.
@@ -18,7 +18,7 @@ def _executor(name: str, calls: int):
 
 def executors(rows: list[dict]) -> list[dict]:
     """Milliseconds of an evaluation, by executor and contestant: by the clock, and of CPU time."""
-    return filled([{"executor": work} | _cells(here) for work, here in by_work(rows).items()])
+    return [{"executor": work} | _cells(here) for work, here in by_work(rows).items()]
 
 
 def _cells(rows: dict[str, dict]) -> dict:

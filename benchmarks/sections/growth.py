@@ -6,7 +6,7 @@ from benchmarks.sections import steps
 from benchmarks.sections.section import CPU, Section, entry, power
 from benchmarks.store import rounded
 from benchmarks.summary import clear, exponent
-from benchmarks.tables import by_work, filled, quartiles
+from benchmarks.tables import by_work, quartiles
 
 BASE = dict(batch=2, length=32, layers=4, width=256, hidden=1024, vocabulary=1024, heads=4)
 GROWS = {
@@ -100,7 +100,7 @@ def batches(rows: list[dict]) -> list[dict]:
         line |= {"default, ms": ms["default"], "best": best}
         line["default / best"] = clear(default["over"].get(winner))
         lines.append(line | {"quartiles": quartiles(default["over"].get(winner))})
-    return filled(lines)
+    return lines
 
 
 SECTIONS = {

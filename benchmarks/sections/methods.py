@@ -1,14 +1,15 @@
 """The race of methods: equal evaluations, one grid of learning rates, five seeds."""
 
 import math
+from collections.abc import Collection
+from functools import partial
 
 import numpy as np
 
 from benchmarks.races import WORKS
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import filled
 from zojax.examples._methods import METHODS
-from zojax.examples._race import RATES, reached
+from zojax.examples._race import reached
 
 EVALUATIONS = 2000
 EQUAL = "equal layers"
@@ -30,33 +31,28 @@ def _race(loss: str, method: str, evaluations: int = EVALUATIONS, points: int = 
     return entry(f"{loss}, {method}", "race", settings, 1, ["a method"], turns=1)
 
 
-def methods(rows: list[dict]) -> list[dict]:
-    """Test loss of each method at its best rate, best first, and its evaluations to MeZO's final loss."""
+def _races(rows: list[dict], what: str, names: Collection[str], test: str) -> list[dict]:
+    """Each method at its best rate, best first, and its evaluations to MeZO's final loss."""
     lines = []
-    for loss in WORKS:
-        here = [row for row in rows if row.get("loss") == loss]
+    for name in names:
+        here = [row for row in rows if row.get(what) == name]
         goal = next((row["curve"][-1] for row in here if row["method"] == "mezo"), math.nan)
-        lines += [_line(row, goal) for row in sorted(here, key=_order)]
-    return filled(lines + [{"loss": row["work"], "method": row["failed"]} for row in _failed(rows)])
+        for row in sorted(here, key=_order):
+            first, losses = reached(row["at"], row["curve"], goal), row["by rate"]
+            edge = ", at the edge" * (np.nanmin(losses) in (losses[0], losses[-1]))
+            line = {what: name, "method": row["method"]}
+            line |= {"before": row["curve"][0]} if "trained" in row else {}
+            line |= {test: float(np.mean(row["test"])), "sd": float(np.std(row["test"], ddof=1))}
+            line |= {"evaluations to MeZO's loss": "never" if first is None else first}
+            line |= {"rate": f"{row['rate']:.1e}{edge}", "state / parameters": float(row["state"])}
+            line |= {"GB of all runs": row["rss"] / 1e9} if "trained" in row else {}
+            lines.append(line | {"CPU s of all runs": row["cpu_seconds"]})
+    failed = [row for row in rows if row.get("failed", "not measured") != "not measured"]
+    return lines + [{what: row["work"], "method": row["failed"]} for row in failed]
 
 
-def _failed(rows: list[dict]) -> list[dict]:
-    return [row for row in rows if row.get("failed", "not measured") != "not measured"]
-
-
-def _line(row: dict, goal: float) -> dict:
-    first = reached(row["at"], row["curve"], goal)
-    edge = ", at the edge" * (row["rate"] in (RATES[0], RATES[-1]))
-    return {
-        "loss": row["loss"],
-        "method": row["method"],
-        "test": float(np.mean(row["test"])),
-        "sd": float(np.std(row["test"], ddof=1)),
-        "evaluations to MeZO's loss": "never" if first is None else first,
-        "rate": f"{row['rate']:.1e}{edge}",
-        "state / parameters": float(row["state"]),
-        "CPU s of all runs": row["cpu_seconds"],
-    }
+methods = partial(_races, what="loss", names=WORKS, test="test")
+on_reviews = partial(_races, what="trained", names=("shifts", "lora"), test="held out")
 
 
 def _order(row: dict) -> float:
@@ -70,26 +66,6 @@ def _on_reviews(params: str, method: str, evaluations: int = 384, seeds: int = 3
     label = f"SmolLM2 on reviews, {params}, {method}"
     settings |= {"reviews": 768, "batch": 2, "points": 2}
     return entry(label, "race on reviews", settings, 1, ["a method on reviews"], turns=1)
-
-
-def on_reviews(rows: list[dict]) -> list[dict]:
-    """Held-out loss of each method at its best rate, best first."""
-    lines = []
-    for trained in ("shifts", "lora"):
-        here = [row for row in rows if row.get("trained") == trained]
-        goal = next((row["curve"][-1] for row in here if row["method"] == "mezo"), math.nan)
-        for row in sorted(here, key=_order):
-            first = reached(row["at"], row["curve"], goal)
-            line = {"trained": trained, "method": row["method"], "before": row["curve"][0]}
-            line |= {"held out": float(np.mean(row["test"]))}
-            losses = row["by rate"]
-            edge = ", at the edge" * (np.nanmin(losses) in (losses[0], losses[-1]))
-            line |= {"sd": float(np.std(row["test"], ddof=1)), "rate": f"{row['rate']:.0e}{edge}"}
-            line |= {"evaluations to MeZO's loss": "never" if first is None else first}
-            line |= {"state / parameters": row["state"], "GB of all runs": row["rss"] / 1e9}
-            lines.append(line | {"CPU s of all runs": row["cpu_seconds"]})
-    failed = [{"trained": row["work"], "method": row["failed"]} for row in _failed(rows)]
-    return filled(lines + failed)
 
 
 SECTIONS = {

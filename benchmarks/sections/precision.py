@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.contestants import PRECISIONS
 from benchmarks.sections.section import CPU, NAMED, Section, entry
-from benchmarks.tables import beside, filled, over, peak_of
+from benchmarks.tables import beside, over, peak_of
 
 MEZO = ["forward", "step of mezo"]
 ROUNDED = ["step of mezo, stochastic rounding", "step of mezo, compensated rounding"]
@@ -52,12 +52,12 @@ def curves(rows: list[dict]) -> list[dict]:
             apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
             line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
         lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def costs(rows: list[dict]) -> list[dict]:
     """Peaks by the compiler."""
-    lines = [
+    return [
         {
             "weights": work.removeprefix("SmolLM2, "),
             "program": name.removeprefix("step of "),
@@ -67,12 +67,11 @@ def costs(rows: list[dict]) -> list[dict]:
         }
         for work, name, row, floor in beside(rows, "forward")
     ]
-    return filled(lines)
 
 
 def trainings(rows: list[dict]) -> list[dict]:
     """Held-out losses around each training, and the cost of its step."""
-    lines = [
+    return [
         {
             "weights": row["weights"],
             "steps": row["steps"],
@@ -85,7 +84,6 @@ def trainings(rows: list[dict]) -> list[dict]:
         for row in rows
         if "after" in row
     ]
-    return filled(lines)
 
 
 SECTIONS = {

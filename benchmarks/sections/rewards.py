@@ -1,7 +1,6 @@
 """Training SmolLM2 on rewards, beside likelihood and accuracy at equal texts."""
 
 from benchmarks.sections.section import NAMED, Section, entry
-from benchmarks.tables import filled
 
 METHODS = [
     "the most frequent answer",
@@ -29,13 +28,13 @@ def rewards(rows: list[dict]) -> list[dict]:
             line |= {"tokens of a text": one.get("length", ""), "drift, nats": one.get("drift", "")}
             line |= {"generation / step": row.get("generation", "")}
             lines.append(about | line | {"minutes": row.get("minutes", "")})
-    return filled(lines)
+    return lines
 
 
 def starts(rows: list[dict]) -> list[dict]:
     """The share solved before training, by task and format."""
     lines = [line for row in rows for line in row.get("starts", [{"task": row.get("failed")}])]
-    return filled([line | {"options": str(line.get("options") or "")} for line in lines])
+    return [line | {"options": str(line.get("options") or "")} for line in lines]
 
 
 SECTIONS = {

@@ -1,11 +1,13 @@
 """Steps on up to 4,096 devices, by the compiler's counts and published speeds."""
 
-from benchmarks import host_devices
-from benchmarks.contestants import MESH_STEPS, MESHES
-from benchmarks.scaling import GROUPS, MACHINES, SHAPES, counted, shares
-from benchmarks.sections.section import NAMED, Section, entry
+import math
+from collections import defaultdict
+
+from benchmarks.contestants import HOST_DEVICES, MESH_STEPS, MESHES
+from benchmarks.contestants.scaling import GROUPS, MACHINES, SHAPES, counted, shares
+from benchmarks.sections.section import NAMED, Section, entry, plural
 from benchmarks.sections.steps import TINY
-from benchmarks.tables import by_work, contest, filled, over
+from benchmarks.tables import by_work, contest, over
 
 
 def _counted(model: str):
@@ -30,15 +32,18 @@ def shares_of_step(rows: list[dict]) -> list[dict]:
 
 def trend(rows: list[dict]) -> list[dict]:
     """CPU seconds of a step on all devices of the host, measured and by the model."""
-    lines = []
-    for seconds in (row["cpu_seconds"] for row in rows if "cpu_seconds" in row):
-        for devices, found in seconds.items():
-            model = host_devices.predicted(seconds["1"], int(devices))
-            line = {"devices and directions": devices}
-            for way in ("scalars", "sliced"):
-                line |= {f"{way}, CPU ms": 1e3 * found[way], f"{way}, model": 1e3 * model[way]}
-            line["scalars / sliced"] = found["scalars"] / found["sliced"]
-            lines.append(line | {"model": model["scalars"] / model["sliced"]})
+    known = {row["contestant"]: row for row in rows if row["contestant"] in HOST_DEVICES}
+    timed = {n: 1e3 * row["seconds"]["median"] for n, row in known.items() if "seconds" in row}
+    ms, lines = defaultdict(lambda: math.nan, timed), []
+    for n in sorted({HOST_DEVICES[name].devices for name in timed}):
+        evaluations, sums = (n * ms[f"{part}, 1 on the host"] for part in ("evaluations", "sum"))
+        found = {way: ms[f"{way}, {n} on the host"] for way in ("scalars", "sliced")}
+        model = {"scalars": evaluations + n * sums, "sliced": evaluations + sums}
+        line = {"devices and directions": n}
+        for way in found:
+            line |= {f"{way}, CPU ms": found[way], f"{way}, model": model[way]}
+        ratios = [of["scalars"] / of["sliced"] for of in (found, model)]
+        lines.append(line | dict(zip(("scalars / sliced", "model"), ratios, strict=True)))
     return lines
 
 
@@ -57,7 +62,7 @@ def meshes(rows: list[dict]) -> list[dict]:
                 line[f"{column}, MB"] = row[column] / 1e6 if column in row else ""
             line["/ forward"] = over(row.get("temporaries"), floor)
             lines.append(line)
-    return filled(lines)
+    return lines
 
 
 def _meshes(layout: str, tiny: bool = False):
@@ -71,9 +76,10 @@ def _mesh_steps(work: str, name: str, settings: dict):
     )
 
 
-def _on_host(*devices: int):
-    settings = {"devices": devices}
-    return entry("perceptron", "host devices", settings, 1, ["devices of the host"], turns=1)
+def _on_host(n: int, **settings):
+    names = [name for name, of in HOST_DEVICES.items() if of.devices == n]
+    settings = {"batch": 64, "widths": (1024, 2048, 1024)} | settings
+    return entry(plural(n, "device"), "mlp", settings, 2 * n, names)
 
 
 SECTIONS = {
@@ -102,7 +108,7 @@ SECTIONS = {
         "steps on several devices of this host, beside the model of many-devices",
         NAMED,
         trend,
-        [_on_host(*host_devices.DEVICES)],
-        [_on_host(1)],
+        [_on_host(n) for n in (1, 2, 4, 8)],
+        [_on_host(n, widths=(8, 4)) for n in (1, 2)],
     ),
 }

@@ -2,7 +2,7 @@
 
 from benchmarks import problems
 from benchmarks.sections.section import NAMED, Section, entry, plural
-from benchmarks.tables import by_work, filled, over, rates
+from benchmarks.tables import by_work, over, rates
 
 THEIRS = ["zoopt", "coordinate reset", "random search"]
 OURS = ["zojax default", "zojax sracos", "zojax coordinate_reset", "zojax random_search"]
@@ -26,9 +26,9 @@ def searchers(problem: problems.Problem) -> list[str]:
     return names + (NOISY if problem.noise else [])
 
 
-def _problem(name, seeds=30, names=None, bases=()):
+def _problem(name, seeds=30, names=None):
     names = names or searchers(PROBLEMS[name])
-    return entry(name, "problem", {"name": name}, 1, names, bases, turns=seeds)
+    return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
 
 
 def _of_default(name, seeds=10):
@@ -44,11 +44,6 @@ def _of_suite(name, seeds=5):
     names += ["scipy DE", "Optuna TPE"] if "integer" in name else ["pycma"]
     names += ["scipy L-BFGS-B"] if "-80" in name else []
     return entry(name, "problem", {"name": name}, 1, names, turns=seeds)
-
-
-def _subset(noise, *names):
-    label = "sonar k=8" + (f" noise {noise}" if noise else "")
-    return entry(label, "subset", {"k": 8, "noise": noise}, 1, names, turns=16)
 
 
 def _bbob(dim, instances, times=1000):
@@ -69,16 +64,16 @@ def _tuning(data, seeds, **settings):
     return entry(data, "tuning", {"data": data} | settings, 1, names, turns=seeds)
 
 
-def _speed(label, problem, dim, budget, slice_, algorithms, runs, numpy=True):
+def _speed(dim, budget, slice_, algorithms, runs):
     """Runs of `budget` evaluations; a slow contestant takes a slice of them."""
     names = ["zoopt, a slice"]
     for r in runs:
         # Side by side the default computes every branch: minutes.
         some = [name for name in algorithms if r == 1 or name != "default"]
         names += [f"zojax {name}, {plural(r, 'run')}" for name in some]
-    names += [f"zojax {name}, NumPy function" for name in algorithms if numpy]
-    settings = {"problem": problem, "dim": dim, "budget": budget, "slice": slice_}
-    return entry(label, "speed", settings, 1, names, names[:1], turns=4)
+    names += [f"zojax {name}, NumPy function" for name in algorithms]
+    settings = {"dim": dim, "budget": budget, "slice": slice_}
+    return entry(f"SRACOS, Ackley-{dim}", "speed", settings, 1, names, names[:1], turns=4)
 
 
 def _host(label, what, names, turns=3, **settings):
@@ -89,18 +84,15 @@ def _host(label, what, names, turns=3, **settings):
 
 def host_search(rows: list[dict]) -> list[dict]:
     """Processor milliseconds of an evaluation or a search, and programs that XLA compiled."""
-    return filled(
-        [
-            {
-                "work": row["work"],
-                "method": row["contestant"].removeprefix("search by "),
-                "CPU ms": row.get("failed")
-                or 1e3 * row["seconds"]["median"] / row.get("amount", 1),
-                "compiled": row.get("compiled", ""),
-            }
-            for row in rows
-        ]
-    )
+    return [
+        {
+            "work": row["work"],
+            "method": row["contestant"].removeprefix("search by "),
+            "CPU ms": row.get("failed") or 1e3 * row["seconds"]["median"] / row.get("amount", 1),
+            "compiled": row.get("compiled", ""),
+        }
+        for row in rows
+    ]
 
 
 def search(rows: list[dict]) -> list[dict]:
@@ -111,17 +103,16 @@ def search(rows: list[dict]) -> list[dict]:
         ours = next((r["values"]["mean"] for n, r in kept.items() if n.startswith("zojax")), None)
         order = sorted(kept.items(), key=lambda item: item[1]["values"]["mean"])
         for name, row in order:
-            values, tests = row["values"], row.get("tests", {})
+            values = row["values"]
             line = {"work": work, "method": name, "runs": values["n"]}
             line |= {key: values.get(key, "") for key in ("mean", "sd", "median")}
             line["mean / zojax's"] = over(values["mean"], ours)
             line |= {key: row.get(key, "") for key in ("test", "test sd", "failed, of all")}
-            line |= tests
             line["s a run"] = row.get("seconds", {}).get("median", "")
             lines.append(line)
         failed = {n: r["failed"] for n, r in here.items() if "failed" in r}
         lines += [{"work": work, "method": n, "mean": reason} for n, reason in failed.items()]
-    return filled(lines)
+    return lines
 
 
 def bbob(rows: list[dict]) -> list[dict]:
@@ -134,10 +125,9 @@ def bbob(rows: list[dict]) -> list[dict]:
             reached = [s for a, s in zip(at, share, strict=True) if a <= budget]
             line[f"{budget} d, %"] = 100 * reached[-1] if at and budget <= at[-1] else ""
         lines.append(line | {"failed": row.get("failed", "")})
-    return filled(lines)
+    return lines
 
 
-_SAME = ["zoopt", "zojax sracos(parity=True)"]
 SECTIONS = {
     "search": Section(
         "searches of shifted, mixed, noisy and wide problems",
@@ -160,27 +150,6 @@ SECTIONS = {
         [_of_suite(name) for name in problems.suites()],
         [_of_suite("mixed-integer sphere-10", 1)._replace(contestants=["zojax default, host"])],
     ),
-    "parity": Section(
-        "sracos(parity=True) and zoopt: one distribution?",
-        NAMED,
-        search,
-        [
-            _problem(name, 30, _SAME, _SAME[:1])
-            for name, problem in PROBLEMS.items()
-            if not problem.noise and "effective" not in name
-        ],
-        [_problem("ackley-20", 2, _SAME[1:])],
-    ),
-    "subset": Section(
-        "subsets of the sonar data",
-        NAMED,
-        search,
-        [
-            _subset(0.0, "zojax poss", "zojax pposs", "zoopt POSS", "greedy forward selection"),
-            _subset(0.2, "zojax poss", "zojax ponss", "zoopt POSS", "zoopt PONSS"),
-        ],
-        [_subset(0.0, "greedy forward selection")._replace(turns=1)],
-    ),
     "bbob": Section(
         "the share of BBOB targets reached",
         NAMED,
@@ -194,11 +163,10 @@ SECTIONS = {
         NAMED,
         rates,
         [
-            _speed("SRACOS, Ackley-100", "ackley", 100, 10_000, 1000, SRACOS, (1, 256)),
-            _speed("SRACOS, Ackley-1000", "ackley", 1000, 20_000, 2000, SRACOS, (1,)),
-            _speed("POSS, sonar k=8", "sonar", 60, 20_875, 2000, ["poss"], (16,), numpy=False),
+            _speed(100, 10_000, 1000, SRACOS, (1, 256)),
+            _speed(1000, 20_000, 2000, SRACOS, (1,)),
         ],
-        [_speed("SRACOS, Ackley-20", "ackley", 20, 100, 50, ["sracos"], (1,))],
+        [_speed(20, 100, 50, ["sracos"], (1,))],
     ),
     "host-search": Section(
         "searches of Python functions in processor time: evaluations, first and many searches",

@@ -4,7 +4,7 @@ from benchmarks import zoo
 from benchmarks.expressions import EXPRESSIONS
 from benchmarks.sections.section import CPU, Section, entry
 from benchmarks.summary import clear
-from benchmarks.tables import filled, over, quartiles
+from benchmarks.tables import over, quartiles
 
 DIRECTIONS = 32
 
@@ -16,7 +16,7 @@ def _specimen(name: str, directions: int = DIRECTIONS):
 
 def table(rows: list[dict]) -> list[dict]:
     """Values, an evaluation with signs, a population of low-rank directions, and uses without a rule."""
-    return filled([_line(row) for row in rows])
+    return [_line(row) for row in rows]
 
 
 def _line(row: dict) -> dict:
@@ -69,7 +69,7 @@ def expressions(rows: list[dict]) -> list[dict]:
                 "error": row.get("error", ""),
             }
         )
-    return filled(lines)
+    return lines
 
 
 SECTIONS = {

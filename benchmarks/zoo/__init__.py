@@ -1,82 +1,31 @@
 """Models and layers of other packages, unchanged: `python -m benchmarks zoo` puts zojax to each of them.
 
-A name is a file of this folder and a function in it, which returns a loss, initial parameters and data. A
-package that is missing makes the rows of its models say so.
+A name is a file of this folder and a function in it that returns a `Model`: loss, initial parameters and
+data. A package that is missing makes the rows of its models say so.
 """
 
+import ast
 import importlib
+from pathlib import Path
 
 from benchmarks.models import Model
 
-MODELS = {
-    "linen": (
-        "mlp",
-        "lenet",
-        "dqn",
-        "alexnet_first",
-        "resnet_block",
-        "convnext_block",
-        "vit_patches",
-        "transposed_convolutions",
-        "tied_embedding",
-        "attention",
-        "transformer",
-        "norms",
-        "weight_norm",
-        "spectral_norm",
-        "lstm",
-        "gru",
-        "scanned_layers",
-        "einsum_heads",
-    ),
-    "nnx": ("mlp_batch_norm", "convolutions", "attention", "gru", "lora", "lora_merged", "stacked"),
-    "equinox": (
-        "mlp",
-        "convolutions",
-        "transposed",
-        "rotary_attention",
-        "gru",
-        "lstm",
-        "weight_norm",
-        "spectral_norm",
-        "ensemble",
-    ),
-    "haiku": (
-        "mlp",
-        "resnet_block",
-        "separable",
-        "transposed",
-        "lstm",
-        "gru",
-        "convolutional_lstm",
-        "vector_quantizer",
-        "attention",
-        "layer_stack",
-    ),
-    "graphs": ("graph_network", "attention", "convolution"),
-    "solvers": ("neural_ode", "neural_sde", "fixed_point", "linear_solve"),
-    "densities": (
-        "masked_autoregressive_flow",
-        "coupling_flow",
-        "real_nvp",
-        "bayesian_network",
-        "hidden_markov_model",
-        "gaussian_process",
-    ),
-    "losses": ("target_network", "actor_critic", "ctc", "distillation"),
-    "plain": (
-        "ragged",
-        "switch",
-        "hash_routed",
-        "int8",
-        "masked",
-        "fused_qkv",
-        "flat_vector",
-        "sliced",
-    ),
-    "others": ("penzai_mlp", "e3nn_layer"),
-}
-NAMES = tuple(f"{file}.{name}" for file, names in MODELS.items() for name in names)
+FILES = "linen nnx equinox haiku graphs solvers densities losses plain others".split()
+
+
+def _functions(file: str) -> dict[str, str]:
+    """The functions of a file that return a `Model`, with their docstrings; its packages may be missing."""
+    tree = ast.parse(Path(__file__).with_name(f"{file}.py").read_text())
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.returns]
+    return {
+        f"{file}.{node.name}": ast.get_docstring(node) or ""
+        for node in found
+        if ast.unparse(node.returns) == "Model" and not node.args.args and node.name[0] != "_"
+    }
+
+
+ABOUT = {name: text for file in FILES for name, text in _functions(file).items()}
+NAMES = tuple(ABOUT)
 # Why a use stays without a rule, or a population above its forwards.
 _IN_A_LOOP = "the forwards run in a loop, so only one of them is in memory"
 WHY = {
@@ -94,14 +43,10 @@ WHY = {
 
 def make(name: str) -> Model:
     """Loss, parameters and data of a model by its name."""
-    return _function(name)()
+    file, function = name.split(".")
+    return getattr(importlib.import_module(f"benchmarks.zoo.{file}"), function)()
 
 
 def about(name: str) -> str:
     """What the model is, in one line."""
-    return (_function(name).__doc__ or "").strip().rstrip(".")
-
-
-def _function(name: str):
-    file, function = name.split(".")
-    return getattr(importlib.import_module(f"benchmarks.zoo.{file}"), function)
+    return ABOUT[name].rstrip(".")

@@ -5,13 +5,12 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.tree_util import Partial
 
 from zojax import optimizers
 from zojax.examples import methods
-from zojax.examples._methods import METHODS, _backpropagation
+from zojax.examples._methods import METHODS
 from zojax.examples._race import Runs, Work, digits, race, reached, state_per_parameter
 
 
@@ -23,7 +22,7 @@ def test_every_optimizer_has_a_row():
 
 
 def test_evaluations_are_counted_and_a_rate_of_zero_moves_nothing():
-    work, method = digits(batch=8), _backpropagation(optax.sgd)
+    work, method = digits(batch=8), METHODS["backpropagation, sgd"]
     runs = race(work, method, 4, rates=(0.1, 0.0), seeds=(3,), points=2)
     assert runs.evaluations.tolist() == [0, 2, 4]
     untrained = runs.validation[1, 0]
@@ -43,7 +42,7 @@ def test_arrays_of_a_partial_train_as_constants_do():
         return Work(lambda key: jnp.ones(3), held, lambda key: key, held, held, 1e-3)
 
     found = [
-        race(work(wrapped), _backpropagation(optax.sgd), 8, (0.1,), (0,), points=2).validation
+        race(work(wrapped), METHODS["backpropagation, sgd"], 8, (0.1,), (0,), points=2).validation
         for wrapped in (partial, Partial)
     ]
     np.testing.assert_allclose(*found, rtol=1e-6)

@@ -11,7 +11,7 @@ from jax import lax
 from zojax import noise
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["phase"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Wave:
     """A source for tests of views: any function of row and column serves."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from zojax.implicit import evaluate, explain
 SEED = noise.make_seed(jax.random.key(7))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Doubled:
     """Twice another noise object, with the same structure."""
@@ -35,7 +34,7 @@ class Doubled:
         return form._replace(join=dataclasses.replace(form.join, scale=2.0))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["phase"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EndlessWave(Wave):
     """A wave whose rows have no end, like those of `Words`."""
@@ -45,7 +44,7 @@ class EndlessWave(Wave):
         return self.columns(row, column + np.uint32(start), 40)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Uniforms(noise.Words):
     """Uniform on [0, 1)."""

@@ -171,6 +171,13 @@ def test_qes_without_a_value_moves_nothing():
     assert_same_bits(after.inner_state, state.inner_state)
 
 
+@pytest.mark.parametrize("params", [PARAMS, {"integers": PARAMS["integers"]}], ids=["both", "one"])
+def test_minimize_says_that_a_loss_of_integers_is_flat(params):
+    with pytest.warns(UserWarning, match="of differences are zero"):
+        result = zojax.minimize(lambda p: jnp.float32(1), params, QES, 5)
+    assert "of differences are zero" in result.message
+
+
 @pytest.mark.parametrize("population", [4, 16])
 def test_by_default_a_step_moves_few_integers(population):
     """About those of half of the members, each a share of 0.8 sigma."""
@@ -189,6 +196,11 @@ ERRORS = {
         lambda: zojax.qes().init({"integers": jnp.arange(3)}),
         TypeError,
         r"params\['integers'\] must be uint8 .* or int8, got int32",
+    ),
+    "another state": (
+        lambda: QES.replay(zojax.mezo().init(jnp.ones(3)), PARAMS, jnp.ones(MEMBERS)),
+        TypeError,
+        "state must be the result of tx.init",
     ),
     "from outside": (lambda: QES.estimator.ask(0, PARAMS), ValueError, "give update a value_fn"),
     "one member": (

@@ -16,13 +16,6 @@ from zojax._trees import PyTree
 InAxes = int | Sequence[int | None] | Mapping[str, int | None] | None
 
 
-class Axes(NamedTuple):
-    """The mapped axis, or None, of every argument."""
-
-    args: tuple[int | None, ...]
-    kwargs: dict[str, int | None]
-
-
 class Losses(NamedTuple):
     """The loss, as each direction has it.
 
@@ -33,6 +26,10 @@ class Losses(NamedTuple):
 
     at: Callable[[PyTree, jax.Array], tuple[jax.Array, PyTree]]
     differ: bool
+
+    def of(self, i: jax.Array) -> Callable[[PyTree], tuple[jax.Array, PyTree]]:
+        """The loss of direction i, of the point alone."""
+        return lambda point: self.at(point, i)
 
 
 def losses(
@@ -66,13 +63,14 @@ def losses(
     return Losses(at, axes is not None or with_key)
 
 
-def resolve_in_axes(in_axes: InAxes, args: tuple, kwargs: dict, n: int) -> Axes | None:
-    """The axis of every argument, or None if no argument is mapped."""
+def resolve_in_axes(in_axes: InAxes, args: tuple, kwargs: dict, n: int) -> list[int | None] | None:
+    """The mapped axis of every argument, keywords last, or None if no argument is mapped."""
     if in_axes is None:
         return None
     _require_axes(in_axes)
+    axes: list[int | None]
     if isinstance(in_axes, (int, np.integer)):
-        axes = Axes((in_axes,) * len(args), dict.fromkeys(kwargs, in_axes))
+        axes = [in_axes] * (len(args) + len(kwargs))
     elif isinstance(in_axes, Mapping):
         unknown = set(in_axes) - set(kwargs)
         if unknown:
@@ -80,7 +78,7 @@ def resolve_in_axes(in_axes: InAxes, args: tuple, kwargs: dict, n: int) -> Axes 
                 f"in_axes names {sorted(unknown)}, which the loss was not given by keyword; "
                 f"it was given {sorted(kwargs)}."
             )
-        axes = Axes((None,) * len(args), {name: in_axes.get(name) for name in kwargs})
+        axes = [*[None] * len(args), *map(in_axes.get, kwargs)]
     else:
         in_axes = tuple(in_axes)
         if len(in_axes) != len(args) + 1 or in_axes[0] is not None:
@@ -88,8 +86,8 @@ def resolve_in_axes(in_axes: InAxes, args: tuple, kwargs: dict, n: int) -> Axes 
                 "in_axes must have one entry per positional argument of the loss, None for the "
                 f"parameters; got {in_axes} for {len(args) + 1} arguments."
             )
-        axes = Axes(in_axes[1:], dict.fromkeys(kwargs))
-    _require_lengths(axes, args, kwargs, n)
+        axes = [*in_axes[1:], *[None] * len(kwargs)]
+    _require_lengths(axes, [*args, *kwargs.values()], n)
     return axes
 
 
@@ -106,10 +104,9 @@ def _require_axes(in_axes: Any) -> None:
             )
 
 
-def _require_lengths(axes: Axes, args: tuple, kwargs: dict, n: int) -> None:
+def _require_lengths(axes: list, arguments: list, n: int) -> None:
     """Raises ValueError unless every mapped axis has length n."""
-    pairs = [*zip(axes.args, args, strict=True), *((axes.kwargs[k], kwargs[k]) for k in kwargs)]
-    mapped = [(axis, arg) for axis, arg in pairs if axis is not None]
+    mapped = [pair for pair in zip(axes, arguments, strict=True) if pair[0] is not None]
     for axis, leaf in [(axis, leaf) for axis, arg in mapped for leaf in jax.tree.leaves(arg)]:
         shape = jnp.shape(leaf)
         if not -len(shape) <= axis < len(shape) or shape[axis] != n:
@@ -119,7 +116,7 @@ def _require_lengths(axes: Axes, args: tuple, kwargs: dict, n: int) -> None:
             )
 
 
-def _slice_arguments(axes: Axes | None, args: tuple, kwargs: dict, index) -> tuple[tuple, dict]:
+def _slice_arguments(axes: list | None, args: tuple, kwargs: dict, index) -> tuple[tuple, dict]:
     if axes is None:
         return args, dict(kwargs)
 
@@ -128,8 +125,8 @@ def _slice_arguments(axes: Axes | None, args: tuple, kwargs: dict, index) -> tup
             return arg
         return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), index, axis=axis), arg)
 
-    positional = tuple(pick(axis, arg) for axis, arg in zip(axes.args, args, strict=True))
-    return positional, {name: pick(axes.kwargs[name], arg) for name, arg in kwargs.items()}
+    picked = list(map(pick, axes, (*args, *kwargs.values())))
+    return tuple(picked[: len(args)]), dict(zip(kwargs, picked[len(args) :], strict=True))
 
 
 def _value_and_aux(out: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:

@@ -1,7 +1,6 @@
 """Ask and tell: the points of an estimate, and the estimate from the values that others computed."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +23,7 @@ from zojax._sharding import mesh_sharding, on_mesh, placed
 from zojax._trees import PyTree, Split, no_update, split_structure
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["key", "mu", "given"],
-    meta_fields=["leaves", "treedef", "shardings", "slicing"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Asked:
     """What `tell` needs to rebuild the directions of an `ask`: a key, mu, the parameters' shapes.
@@ -41,10 +36,10 @@ class Asked:
     key: jax.Array
     mu: jax.Array
     given: tuple
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
-    treedef: jax.tree_util.PyTreeDef
-    shardings: tuple[jax.NamedSharding | None, ...]
-    slicing: MeshAxis | None
+    leaves: tuple[jax.ShapeDtypeStruct, ...] = field(metadata={"static": True})
+    treedef: jax.tree_util.PyTreeDef = field(metadata={"static": True})
+    shardings: tuple[jax.NamedSharding | None, ...] = field(metadata={"static": True})
+    slicing: MeshAxis | None = field(metadata={"static": True})
 
 
 def asked(

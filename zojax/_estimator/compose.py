@@ -257,6 +257,16 @@ def _init(choices: Choices, params: PyTree = None) -> EstimatorState:
     return EstimatorState(**fields, direction=memory)
 
 
+def _arrays(key, params: PyTree, args, kwargs, state, step) -> tuple:
+    """The arrays of an estimate, checked."""
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
+    require_arrays("params", params)
+    require_dtypes("args", args)
+    require_dtypes("kwargs", kwargs)
+    return as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step)
+
+
 def _estimated(
     run: Callable,
     key: int | jax.Array,
@@ -273,16 +283,6 @@ def _estimated(
 ) -> Estimate:
     """`Estimator.estimate`: part of a program that is being traced, else a program of its own."""
     return run(fun, _arrays(key, params, args, kwargs, state, step), has_aux, in_axes, dtype)
-
-
-def _arrays(key, params: PyTree, args, kwargs, state, step) -> tuple:
-    """The arrays of an estimate, checked."""
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"args must be a tuple of arguments of fun, got {type(args).__name__}.")
-    require_arrays("params", params)
-    require_dtypes("args", args)
-    require_dtypes("kwargs", kwargs)
-    return as_key(key), params, tuple(args), dict(kwargs or {}), state, jnp.asarray(step)
 
 
 def _values(

@@ -93,21 +93,11 @@ def table(
 
 
 def _evaluated(of: Evaluations):
-    values, aux = _moved(of)
-    if 0.0 not in of.choices.stencil.offsets:
-        return values, aux
-    center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
-    aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
-    return insert_center(of.choices.stencil, values, center), aux
-
-
-def _moved(of: Evaluations):
-    """Values (directions, offsets) away from x, and the auxiliary outputs on one axis."""
-
+    """At x + mu o z, without x + mu o z as an array, and at x if the stencil visits it."""
     hold = of.choices.hold_in_loops
 
     def evaluation(z, i):
-        fun = partial(_swapped, of.own.at, i)
+        fun = of.own.of(i)
         if of.this.direction.moving is None:
             at = partial(implicit.evaluate, fun, of.params, hold_in_loops=hold)
         else:
@@ -115,22 +105,21 @@ def _moved(of: Evaluations):
         return lambda z, offset: at(z, offset * of.mu)
 
     values, aux = of.at_each(evaluation, of.choices.moved)
-    return values, jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
-
-
-def _swapped(at, i, point):
-    """at(point, i), of the point alone."""
-    return at(point, i)
+    aux = jax.tree.map(lambda a: a.reshape((values.size, *a.shape[2:])), aux)
+    if not of.choices.centered:
+        return values, aux
+    center, center_aux = of.at_center(lambda _, i: lambda *_: of.own.at(of.params, i))
+    aux = jax.tree.map(lambda a, b: jnp.concatenate([a[:, 0], b]), center_aux, aux)
+    return insert_center(of.choices.stencil, values, center), aux
 
 
 def _linearized(of: Evaluations):
     """The same for the linearised loss, L(x) + mu o (grad L(x) . z): one jvp a direction."""
-
     hold = of.choices.hold_in_loops
 
     def evaluation(z, i):
         del z
-        fun = partial(_swapped, of.own.at, i)
+        fun = of.own.of(i)
 
         def slope(z, offset):
             along = partial(implicit.evaluate, fun, of.params, z, hold_in_loops=hold)

@@ -9,8 +9,7 @@ from jax import lax
 
 from zojax._call import has_tracers, untraceable
 from zojax._kept import attributes_of, kept_with, kept_with_loss
-from zojax._minimize.bound import bound
-from zojax._minimize.run import MinimizeRun
+from zojax._minimize.run import MinimizeRun, bound
 from zojax._transform import apply_updates
 from zojax._trees import PyTree, require_arrays
 from zojax._verdict import zeroth_order_state

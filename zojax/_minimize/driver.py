@@ -14,14 +14,13 @@ from zojax._checks import brief, require_count, require_flag, require_number
 from zojax._evaluation import Evaluator, require_executor, require_limits
 from zojax._failures import as_catch, attach
 from zojax._keys import as_key
-from zojax._minimize.bound import bound
 from zojax._minimize.device import device_loop, require_host
 from zojax._minimize.host import host_loop
 from zojax._minimize.result import MinimizeResult, Progress
-from zojax._minimize.run import MinimizeRun
+from zojax._minimize.run import MinimizeRun, bound
 from zojax._progress import progress_bar
 from zojax._transform import ZerothOrder
-from zojax._trees import PyTree, Split, copied, structure_of
+from zojax._trees import PyTree, Split, copied, floats_only, structure_of
 from zojax._verdict import Facts, facts, is_stuck, judged, remedy, zeroth_order_state
 from zojax._warnings import warn
 
@@ -202,7 +201,7 @@ def _remarks(run: MinimizeRun, tx, before: Facts, warns: bool) -> list[str]:
     of = facts(state).since(before, run.values[:steps], run.resolved_at_first)
     said = judged(of)
     if warns and is_stuck(of):
-        if isinstance(tx, ZerothOrder):
+        if isinstance(tx, ZerothOrder) and jax.tree.leaves(floats_only(params)):
             said = judged(of, remedy(of, tx, params, zeroth_order_state(state)))
         warn(said)
     caught = f"{run.caught} evaluations raised, the last {run.error!r}" if run.caught else ""

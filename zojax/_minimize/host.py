@@ -30,12 +30,11 @@ def host_loop(
         )
     call = evaluator.call(fun)
 
-    def evaluate(run: MinimizeRun, points: list[PyTree]) -> np.ndarray:
-        return np.array([_value(task, catch, run) for task in evaluator.in_order(call, points)])
-
     def advance(run: MinimizeRun, remaining: int) -> None:
         for _ in range(min(chunk, remaining)):
-            _host_step(evaluate, tx, run)
+            points = _points(tx, run)
+            values = [_value(task, catch, run) for task in evaluator.in_order(call, points)]
+            _step(tx, run, np.array(values))
             if target is not None and run.values[-1] <= target:
                 break
 
@@ -51,15 +50,18 @@ def _value(task: Task, catch: tuple[type[Exception], ...], run: MinimizeRun) -> 
     return host_scalar(returned)
 
 
-def _host_step(evaluate: Callable, tx: ZerothOrder, run: MinimizeRun) -> None:
-    params, state, _, best = run.iterate
+def _points(tx: ZerothOrder, run: MinimizeRun) -> list[PyTree]:
+    """The points of the next step, as NumPy arrays."""
+    params, state, *_ = run.iterate
     key = jax.random.fold_in(state.rng_key, state.count)
-    points, _ = tx.estimator.ask(key, params, step=state.count, state=state.estimator_state)
-    points = jax.tree.map(_to_host, points)
-    evaluated = evaluate(
-        run, [jax.tree.map(lambda x, e=e: x[e], points) for e in range(tx.estimator.evaluations)]
-    )
-    updates, state = tx.update(None, state, params, values=evaluated)
+    asked, _ = tx.estimator.ask(key, params, step=state.count, state=state.estimator_state)
+    points = jax.tree.map(_to_host, asked)
+    return [jax.tree.map(lambda x, e=e: x[e], points) for e in range(tx.estimator.evaluations)]
+
+
+def _step(tx: ZerothOrder, run: MinimizeRun, values: np.ndarray) -> None:
+    params, state, _, best = run.iterate
+    updates, state = tx.update(None, state, params, values=values)
     if best is not None and state.value < best.value:
         best = Best(state.value, floats_only(params))
     row = np.asarray(state.coefficients)

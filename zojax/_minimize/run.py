@@ -13,6 +13,15 @@ from zojax._trees import PyTree, copied, floats_only
 from zojax._verdict import zeroth_order_state
 
 
+def bound(fun: Callable, args: tuple) -> Callable:
+    """`params -> fun(params, *args)`, which pickles if `fun` does; `fun` itself without arguments."""
+    return partial(_call, fun, args) if args else fun
+
+
+def _call(fun: Callable, args: tuple, params: Any, **key: Any) -> Any:
+    return fun(params, *args, **key)
+
+
 class Best(NamedTuple):
     """The float leaves of the parameters with the least value so far."""
 

@@ -19,7 +19,7 @@ from zojax._numerics import promoting
 from zojax._transform import wrappers
 from zojax._transform.state import ZerothOrder, ZerothOrderState
 from zojax._transform.transform import around
-from zojax._trees import PyTree, is_float
+from zojax._trees import PyTree, is_float, widened
 
 
 class RoundedState(NamedTuple):
@@ -63,19 +63,7 @@ def rounding(tx: ZerothOrder, rule: Rule, residual: Callable[[Any], Any]) -> Zer
         first = jax.tree.map(lambda p: residual(p) if _is_narrow(p) else None, params)
         return state._replace(inner_state=RoundedState(state.inner_state, first))
 
-    return around(tx, init, partial(_stepped, tx, rule), partial(_replayed, tx, rule))
-
-
-def _stepped(tx, rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
-    before = _inside(state)
-    fun = None if value_fn is None else _narrowing(value_fn, params)
-    updates, after = tx.update(None, before, _widened(params), value_fn=fun, **given)
-    return _finished(rule, state, params, updates, after)
-
-
-def _replayed(tx, rule, state, params, coefficients, value) -> tuple[PyTree, ZerothOrderState]:
-    updates, after = tx.replay(_inside(state), _widened(params), coefficients, value)
-    return _finished(rule, state, params, updates, after)
+    return around(tx, init, RoundedState, _widened, _narrowing, partial(_finished, rule))
 
 
 @promoting
@@ -104,29 +92,12 @@ def _finished(rule: Rule, state, params, updates, after) -> tuple[PyTree, Zeroth
     return treedef.unflatten(steps), after._replace(inner_state=inner_state)
 
 
-def _inside(state: ZerothOrderState) -> ZerothOrderState:
-    """The state of the transformation inside."""
-    if not isinstance(getattr(state, "inner_state", None), RoundedState):
-        raise TypeError(
-            f"state must be the result of tx.init(params) of this transformation, got a "
-            f"{type(state).__name__} of another one."
-        )
-    return state._replace(inner_state=state.inner_state.inner_state)
-
-
 def _is_narrow(leaf) -> bool:
     return is_float(leaf) and jnp.finfo(jnp.result_type(leaf)).bits < 32
 
 
 def _widened(params: PyTree) -> PyTree:
-    def widen(leaf):
-        if not _is_narrow(leaf):
-            return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=jnp.float32)
-        return jnp.asarray(leaf, jnp.float32)
-
-    return jax.tree.map(widen, params)
+    return jax.tree.map(lambda p: widened(p, jnp.float32) if _is_narrow(p) else p, params)
 
 
 def _narrowing(value_fn: Callable, params: PyTree) -> Callable:

@@ -15,7 +15,7 @@ from zojax._numerics import at_least, float_dtype, promoting, saturated
 from zojax._sharding import typed_like
 from zojax._transform import wrappers
 from zojax._transform.state import Scalars, ZerothOrderState
-from zojax._trees import PyTree, Split, copied, is_float, no_update, split_structure
+from zojax._trees import PyTree, Split, copied, is_float, no_update, split_structure, widened
 
 
 class Source(NamedTuple):
@@ -41,13 +41,11 @@ class Source(NamedTuple):
 
     def floats(self, split: Split) -> PyTree:
         """The float leaves, as `inner` sees them."""
-        return split.tree(split.floats if self.dtype is None else map(self._widened, split.floats))
-
-    def _widened(self, leaf):
-        dtype = at_least(jnp.result_type(leaf), self.dtype)
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf.update(dtype=dtype)
-        return jnp.asarray(leaf, dtype)
+        if self.dtype is None:
+            return split.tree()
+        return split.tree(
+            widened(x, at_least(jnp.result_type(x), self.dtype)) for x in split.floats
+        )
 
 
 def initial(source: Source, params: PyTree) -> ZerothOrderState:
@@ -148,6 +146,11 @@ def replayed(
     source: Source, state: ZerothOrderState, params: PyTree, coefficients, value
 ) -> tuple[PyTree, ZerothOrderState]:
     """The step with these coefficients, without a loss."""
+    if source.inner_extras:
+        raise ValueError(
+            f"inner takes {sorted(source.inner_extras)} in each step, which neither coefficients nor a log "
+            "contain: only an inner transformation without extra arguments can be recorded and replayed."
+        )
     estimate = source.estimator.repeat(
         noise.fold_in(state.rng_key, state.count),
         params,

@@ -21,7 +21,7 @@ from zojax._keys import as_key
 from zojax._numerics import marking_nan, warn_of_resolution
 from zojax._transform import extras as _extras
 from zojax._transform import wrappers
-from zojax._transform.state import Update, ZerothOrder, ZerothOrderState
+from zojax._transform.state import ZerothOrder, ZerothOrderState
 from zojax._transform.step import Source, initial, replayed, step_with_loss, step_with_values
 from zojax._trees import PyTree, require_arrays, require_dtypes
 
@@ -125,12 +125,8 @@ def zeroth_order(
         "scalars" in names,
         _extras.required_names(inner.update) - _extras.GIVEN,
     )
-    return ZerothOrder(
-        init=partial(initial, source),
-        update=_updating(source),
-        estimator=estimator,
-        replay=_replaying(source),
-    )
+    init, again = partial(initial, source), partial(replayed, source)
+    return transformation(estimator, init, _compiled_step(source), again)
 
 
 def _require_inner(inner) -> None:
@@ -163,10 +159,38 @@ def _checked_dtype(dtype: Any) -> jnp.dtype | None:
     return found
 
 
-def _updating(source: Source) -> Update:
-    """`ZerothOrder.update`: checks, and a compiled step."""
+def _compiled_step(source: Source) -> Callable[..., tuple[PyTree, ZerothOrderState]]:
+    """The step of `transformation`: extras go to the loss or to the inner transformation."""
     step_of_loss = compiled_call(partial(step_with_loss, source))
     step_of_values = compiled_call(partial(step_with_values, source))
+
+    def step(value_fn, state, params, given):
+        extras = dict(given)
+        values, inner_extras = extras.pop("values"), extras.pop("inner_extras")
+        own, others = _extras.routed(
+            value_fn, extras, inner_extras, known=source.inner_extras, required=source.required
+        )
+        if values is not None:
+            return step_of_values(state, params, jnp.asarray(values), others)
+        return step_of_loss(value_fn, state, params, own, others)
+
+    return step
+
+
+def transformation(
+    estimator: Estimator,
+    init: Callable[[PyTree], ZerothOrderState],
+    step: Callable[..., tuple[PyTree, ZerothOrderState]],
+    replayed: Callable[..., tuple[PyTree, ZerothOrderState]],
+    check: Callable[[PyTree], Any] = lambda params: None,
+) -> ZerothOrder:
+    """A `ZerothOrder` that checks the arguments of its steps.
+
+    `step(value_fn, state, params, given)` and `replayed(state, params, coefficients, value)` return
+    updates and state. `given` are the other arguments of `update` by keyword. `step` compiles itself.
+    `check(params)` raises for parameters that do not fit.
+    """
+    again = marking_nan(compiled_outside(replayed))
 
     def update(
         updates: Any,
@@ -180,93 +204,64 @@ def _updating(source: Source) -> Update:
     ) -> tuple[PyTree, ZerothOrderState]:
         """(updates, state) of a step, see `zojax.zeroth_order`."""
         del updates  # estimated from value_fn
-        given = {"values": values, "inner_extras": inner_extras, **extras}
-        require_step(update, source.estimator, state, params, value_fn, given)
-        own, given = _extras.routed(
-            value_fn, extras, inner_extras, known=source.inner_extras, required=source.required
-        )
-        if values is not None:
-            return step_of_values(state, params, jnp.asarray(values), given)
-        return step_of_loss(value_fn, state, params, own, given)
-
-    return update
-
-
-def _replaying(source: Source) -> Callable[..., tuple[PyTree, ZerothOrderState]]:
-    """`ZerothOrder.replay`: checks, and a compiled step."""
-    step = marking_nan(compiled_outside(partial(replayed, source)))
-
-    def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
-        """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
-        if source.inner_extras:
+        if params is None:
             raise ValueError(
-                f"inner takes {sorted(source.inner_extras)} in each step, which neither coefficients "
-                "nor a log contain: only an inner transformation without extra arguments can be "
-                "recorded and replayed."
+                "zeroth_order needs the parameters: tx.update(None, state, params, ...)."
             )
+        wrappers.require_no_reader(update, {"value_fn", *extras})
+        _require_state(state, estimator.num_directions)
+        _require_loss(value_fn, values)
         require_arrays("params", params)
-        return step(state, params, coefficients, value)
-
-    return replay
-
-
-def around(
-    tx: ZerothOrder,
-    init: Callable[[PyTree], ZerothOrderState],
-    stepped: Callable[..., tuple[PyTree, ZerothOrderState]],
-    replayed: Callable[..., tuple[PyTree, ZerothOrderState]],
-    check: Callable[[PyTree], Any] = lambda params: None,
-) -> ZerothOrder:
-    """A transformation around `tx`; both steps are compiled, and `check` raises for other parameters.
-
-    `stepped(value_fn, state, params, given)` and `replayed(state, params, coefficients, value)` return
-    updates and state.
-    """
-    step = compiled_call(stepped)
-    replayed = marking_nan(compiled_outside(replayed))
-
-    def update(
-        updates: Any,
-        state: ZerothOrderState,
-        params: PyTree = None,
-        *,
-        value_fn: Callable | None = None,
-        **given: Any,
-    ) -> tuple[PyTree, ZerothOrderState]:
-        """(updates, state) of a step, see `zojax.zeroth_order`."""
-        del updates  # estimated from value_fn
-        require_step(update, tx.estimator, state, params, value_fn, given)
+        require_dtypes("extras", extras)
+        require_dtypes("inner_extras", inner_extras)
+        if values is not None:
+            warn_of_resolution(values)
         check(params)
+        given = {"values": values, "inner_extras": inner_extras, **extras}
         return step(value_fn, state, params, given)
 
     def replay(state: ZerothOrderState, params: PyTree, coefficients, value=jnp.nan):
         """(updates, state) of the step with these coefficients, see `ZerothOrder`."""
         require_arrays("params", params)
-        return replayed(state, params, coefficients, value)
+        return again(state, params, coefficients, value)
 
-    return ZerothOrder(init, update, tx.estimator, replay)
+    return ZerothOrder(init, update, estimator, replay)
 
 
-def require_step(
-    update: Callable,
-    estimator: Estimator,
-    state: ZerothOrderState,
-    params: PyTree,
-    value_fn: Callable | None,
-    given: dict[str, Any],
-) -> None:
-    """Checks the arguments of `update`; `given` are those by keyword, `value_fn` apart."""
-    extras = {name: x for name, x in given.items() if name not in ("values", "inner_extras")}
-    if params is None:
-        raise ValueError("zeroth_order needs the parameters: tx.update(None, state, params, ...).")
-    wrappers.require_no_reader(update, {"value_fn", *extras})
-    _require_state(state, estimator.num_directions)
-    _require_loss(value_fn, given.get("values"))
-    require_arrays("params", params)
-    require_dtypes("extras", extras)
-    require_dtypes("inner_extras", given.get("inner_extras"))
-    if given.get("values") is not None:
-        warn_of_resolution(given["values"])
+def around(
+    tx: ZerothOrder,
+    init: Callable[[PyTree], ZerothOrderState],
+    kind: type,
+    seen: Callable[[PyTree], PyTree],
+    loss: Callable[[Callable, PyTree], Callable],
+    finished: Callable[..., tuple[PyTree, ZerothOrderState]],
+    check: Callable[[PyTree], Any] = lambda params: None,
+) -> ZerothOrder:
+    """A transformation around `tx`, which has a state of a class `kind` around the inner one.
+
+    Args:
+      seen: `seen(params)`, the parameters of `tx`.
+      loss: `loss(value_fn, params)`, the loss of `tx`.
+      finished: `finished(state, params, updates, after)`, updates and state from those of `tx`.
+    """
+
+    def inside(state: ZerothOrderState) -> ZerothOrderState:
+        if not isinstance(getattr(state, "inner_state", None), kind):
+            raise TypeError(
+                "state must be the result of tx.init(params) of this transformation, got that of another."
+            )
+        return state._replace(inner_state=state.inner_state.inner_state)
+
+    def stepped(value_fn, state, params, given):
+        fun = None if value_fn is None else loss(value_fn, params)
+        updates, after = tx.update(None, inside(state), seen(params), value_fn=fun, **given)
+        return finished(state, params, updates, after)
+
+    def replayed(state, params, coefficients, value):
+        updates, after = tx.replay(inside(state), seen(params), coefficients, value)
+        return finished(state, params, updates, after)
+
+    return transformation(tx.estimator, init, compiled_call(stepped), replayed, check)
 
 
 def _require_loss(value_fn, values) -> None:

@@ -13,6 +13,7 @@ from optax.tree_utils import _state_utils
 
 from zojax._transform.extras import required_names
 from zojax._trees import PyTree
+from zojax._warnings import package_of
 
 # These pass parameters, state and extra arguments on unchanged.
 _TRANSPARENT = {"chain", "named_chain", "inject_hyperparams"}
@@ -89,13 +90,9 @@ def is_placeholder(params: PyTree) -> bool:
 def _optax_frames() -> list[FrameType]:
     """The functions of optax that called into zojax, innermost first."""
     frame, found = inspect.currentframe(), []
-    while frame is not None and _package(frame) == "zojax":
+    while frame is not None and package_of(frame) == "zojax":
         frame = frame.f_back
-    while frame is not None and _package(frame) == "optax":
+    while frame is not None and package_of(frame) == "optax":
         found.append(frame)
         frame = frame.f_back
     return found
-
-
-def _package(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "").split(".")[0]

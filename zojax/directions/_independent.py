@@ -1,6 +1,6 @@
 """Independent entries: one seed for each step, one child seed for each leaf and direction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import jax
@@ -24,8 +24,11 @@ def seed_of_step(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array
 
 
 def _draw(source, seed: jax.Array, index, like: PyTree) -> PyTree:
+    return of_leaves(lambda own, leaf: noise.row_noise(source(own), leaf.shape), seed, index, like)
+
+
+def of_leaves(make: Callable, seed, index, like: PyTree, *others: Iterable) -> PyTree:
+    """`make(own seed, leaf, *others)` of each leaf, for direction `index`; `others` in their order."""
     leaves, treedef = jax.tree.flatten(like)
-    seeds = noise.child_seeds(seed, index, len(leaves))
-    pairs = zip(seeds, leaves, strict=True)
-    drawn = [noise.row_noise(source(own), leaf.shape) for own, leaf in pairs]
-    return jax.tree.unflatten(treedef, drawn)
+    seeds = noise.child_seeds(seed, index, max(len(leaves), 1))
+    return jax.tree.unflatten(treedef, map(make, seeds, leaves, *others))

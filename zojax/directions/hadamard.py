@@ -1,7 +1,6 @@
 """Orthogonal sign patterns, computed and not stored: rows of a randomised Hadamard matrix."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,9 @@ from jax import lax
 
 from zojax import noise
 from zojax._direction import Direction
-from zojax._trees import PyTree, total_size
+from zojax._trees import PyTree, starts, total_size
 from zojax.directions._combine import accumulate
-from zojax.directions._independent import seed_of_step
+from zojax.directions._independent import of_leaves, seed_of_step
 from zojax.directions._permutation import permute
 
 
@@ -53,29 +52,23 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 
 def _draw(seed: jax.Array, index, like: PyTree) -> PyTree:
     row = permute(seed, jnp.asarray(index).astype(jnp.uint32), _padded(like))
-    leaves, treedef = jax.tree.flatten(like)
-    # All directions share the signs D: child seeds of a fixed index, which no direction has.
-    seeds = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
     # Every row is 1 at the first coordinate. A sign for each direction keeps directions uncorrelated.
     words = noise.row_keys(seed, jnp.uint32(2**32 - 3))
     flip = noise.mix(words, jnp.asarray(index).astype(jnp.uint32)) >> np.uint32(31)
-    start, drawn = 0, []
-    for leaf, leaf_seed in zip(leaves, seeds, strict=True):
-        source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(leaf_seed))
-        drawn.append(noise.row_noise(source, leaf.shape))
-        start += leaf.size
-    return jax.tree.unflatten(treedef, drawn)
+
+    def pattern(own, leaf, start):
+        source = _Pattern(row, flip, jnp.uint32(start), noise.Signs(own))
+        return noise.row_noise(source, leaf.shape)
+
+    # All directions share the signs D: child seeds of a fixed index, which no direction has.
+    return of_leaves(pattern, seed, np.uint32(2**32 - 2), like, starts(like))
 
 
 def _padded(like: PyTree) -> int:
     return 1 << (total_size(like) - 1).bit_length()
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["index", "flip", "start", "signs"],
-    meta_fields=[],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Pattern:
     """signs * H[index, start + flat position], all negated where `flip` is 1."""

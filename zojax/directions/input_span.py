@@ -15,8 +15,9 @@ from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Inputs, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
+from zojax.directions._matrices import beside, matrices_of
 from zojax.directions._orthonormal import qr
-from zojax.directions.low_rank import _parts, _split
+from zojax.directions.low_rank import parts
 from zojax.directions.normal import normal
 
 
@@ -90,11 +91,11 @@ def input_span(rank: int = 1, refresh: int = 1, vectors: Direction | None = None
 def _init(choice: _Choice, like: PyTree) -> InputMemory:
     def zeros(side):
         def of_leaf(leaf):
-            parts = _parts(leaf.shape)
-            rank = min(choice.rank, *map(math.prod, parts))
-            return jnp.zeros((rank, *parts[side]), jnp.float32)
+            shapes = parts(leaf.shape)
+            rank = min(choice.rank, *map(math.prod, shapes))
+            return jnp.zeros((rank, *shapes[side]), jnp.float32)
 
-        return jax.tree.map(of_leaf, _split(like)[0])
+        return jax.tree.map(of_leaf, matrices_of(like))
 
     return InputMemory(jnp.zeros([], jnp.int32), zeros(0), zeros(1))
 
@@ -194,42 +195,25 @@ def _orthonormal(span: _Span, start, products) -> tuple:
 def _direction(vectors: Direction, known: list[Any]) -> Direction:
     """The direction of one step; `known` has (span, bases) for matrices in the order of the leaves."""
 
-    def split(like):
-        """The leaves with bases, and a tree of all others."""
-        leaves, treedef = jax.tree.flatten(like)
-        rest = [leaf if k is None else None for leaf, k in zip(leaves, known, strict=True)]
-        return leaves, treedef, treedef.unflatten(rest)
-
-    def frame(key, num_directions, like):
-        rest = split(like)[2]
-        has_rest = bool(jax.tree.leaves(rest))
-        own = vectors.frame(noise.fold_in(key, 1), num_directions, rest) if has_rest else None
-        return noise.make_seed(key), own
+    own = [k for k in known if k is not None]
 
     def cores(seed, index):
         """R of each matrix: (blocks, k, entries of the other side)."""
         seeds = noise.child_seeds(seed, index, max(len(known), 1))
-        return [None if k is None else _core(own, *k) for own, k in zip(seeds, known, strict=False)]
+        return [_core(s, *k) for s, k in zip(seeds, known, strict=False) if k is not None]
 
-    def draw(frame, index, like):
-        leaves, treedef, rest = split(like)
-        others = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-        each = zip(known, cores(frame[0], index), treedef.flatten_up_to(others), strict=True)
-        return treedef.unflatten([z if k is None else _noise(*k, core) for k, core, z in each])
+    def draw(seed, index, like):
+        drawn = [_noise(*k, core) for k, core in zip(own, cores(seed, index), strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(like), drawn)
 
-    def combine(frame, coefficients, like):
-        leaves, treedef, rest = split(like)
-        others = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
+    def combine(seed, coefficients, like):
+        leaves, treedef = jax.tree.flatten(like)
         c = coefficients.astype(jnp.float32)
-        terms = jax.vmap(lambda i, c: jax.tree.map(lambda x: c * x, cores(frame[0], i)))(
-            jnp.arange(len(c)), c
-        )
-        sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
-        each = zip(leaves, known, sums, treedef.flatten_up_to(others), strict=True)
-        combined = [x if k is None else _sum(leaf, *k, core) for leaf, k, core, x in each]
-        return treedef.unflatten(combined)
+        terms = jax.vmap(lambda i, c: [c * core for core in cores(seed, i)])(jnp.arange(len(c)), c)
+        each = zip(leaves, own, terms, strict=True)
+        return treedef.unflatten([_sum(leaf, *k, jnp.sum(x, axis=0)) for leaf, k, x in each])
 
-    return Direction(frame, draw, combine, vectors.max_directions, shares_products=True)
+    return beside(vectors, draw, combine, lambda like: [k is not None for k in known])
 
 
 def _core(seed, span: _Span, pair) -> jax.Array:

@@ -1,7 +1,7 @@
 """Some layers at a time: a random part of them in each step, or one block after the other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from zojax._checks import require_fraction
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
+from zojax.directions._independent import of_leaves
 
 _SETS = 8  # of leaves that move together; more compile for long
 
@@ -149,31 +150,27 @@ def _count(layer_of: LayerOf | None, like: PyTree) -> int:
 
 def _draw(layer_of: LayerOf | None, frame, index, like: PyTree) -> PyTree:
     seed, weights = frame
-    leaves, treedef = jax.tree.flatten(like)
-    seeds = noise.child_seeds(seed, index, len(leaves))
-    drawn: list[noise.Noise] = []
-    for leaf, own, layer in zip(leaves, seeds, _layers(layer_of, like), strict=True):
+
+    def weighted(own, leaf, layer) -> noise.Noise:
         signs, weight = noise.Signs(own), weights[layer]
         if weight.ndim == 0:
-            drawn.append(noise.row_noise(signs, leaf.shape, weight))
-        elif len(leaf.shape) == 1:
-            drawn.append(noise.ScaledNoise(noise.row_noise(signs, leaf.shape), weight))
-        else:
-            rows = int(np.prod(leaf.shape[1:-1]))
-            drawn.append(noise.row_noise(_Weighted(signs, weight, rows), leaf.shape))
-    return jax.tree.unflatten(treedef, drawn)
+            return noise.row_noise(signs, leaf.shape, weight)
+        if len(leaf.shape) == 1:
+            return noise.ScaledNoise(noise.row_noise(signs, leaf.shape), weight)
+        rows = int(np.prod(leaf.shape[1:-1]))
+        return noise.row_noise(_Weighted(signs, weight, rows), leaf.shape)
+
+    return of_leaves(weighted, seed, index, like, _layers(layer_of, like))
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["source", "weights"], meta_fields=["rows_each"]
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Weighted:
     """Rows times the weight of their layer; each layer has `rows_each` rows."""
 
     source: noise.Source
     weights: jax.Array
-    rows_each: int
+    rows_each: int = field(metadata={"static": True})
 
     def rows(self, rows: jax.Array, width: int) -> jax.Array:
         return self._of(rows)[..., None] * self.source.rows(rows, width)

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
 from zojax._sharding import replicated
 from zojax._trees import PyTree
+from zojax.directions._matrices import beside
 from zojax.directions.rademacher import rademacher
 
 _FACTORS = {"rademacher": noise.Signs, "normal": noise.Normals}
@@ -66,38 +68,25 @@ def low_rank(
         raise ValueError(f"factors must be one of {sorted(_FACTORS)}, got {factors!r}.")
     source, vectors = _FACTORS[factors], rademacher() if vectors is None else vectors
     require_kind("vectors", vectors, Direction)
-    draw = partial(_draw, rank, source, vectors)
-    frame, most = partial(_frame, vectors), partial(_max_directions, vectors)
-    return Direction(frame, draw, partial(_combine, draw, vectors), most, shares_products=True)
+    draw = partial(_draw, rank, source)
+    return beside(vectors, draw, partial(_combine, draw))
 
 
-def _frame(vectors: Direction, key: jax.Array, num_directions: int, like: PyTree) -> PyTree:
-    rest = _split(like)[1]
-    seed = noise.make_seed(key)
-    if not jax.tree.leaves(rest):
-        return seed, None
-    return seed, vectors.frame(noise.fold_in(key, 1), num_directions, rest)
+def _draw(rank: int, source, seed: jax.Array, index, like: PyTree) -> PyTree:
+    leaves, treedef = jax.tree.flatten(like)
+    sides = [parts(leaf.shape) for leaf in leaves]
+    own = noise.child_seeds(seed, index, 1)[0]
+    drawn = noise.low_rank_noise(source, own, sides, rank) if leaves else []
+    return jax.tree.unflatten(treedef, drawn)
 
 
-def _draw(rank: int, source, vectors: Direction, frame: PyTree, index, like: PyTree) -> PyTree:
-    matrices, rest = _split(like)
-    leaves, treedef = jax.tree.flatten(matrices)
-    parts = [_parts(leaf.shape) for leaf in leaves]
-    seed = noise.child_seeds(frame[0], index, 1)[0]
-    drawn = noise.low_rank_noise(source, seed, parts, rank) if leaves else []
-    rest = vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, jax.tree.unflatten(treedef, drawn), rest)
-
-
-def _combine(
-    draw, vectors: Direction, frame: PyTree, coefficients: jax.Array, like: PyTree
-) -> PyTree:
+def _combine(draw, seed: jax.Array, coefficients: jax.Array, like: PyTree) -> PyTree:
     """One matrix product for each leaf, over directions and rank together; few terms join the update."""
-    matrices, rest = _split(like)
-    leaves, treedef = jax.tree.flatten(matrices)
+    treedef: Any  # mypy knows no methods of it
+    leaves, treedef = jax.tree.flatten(like)
 
     def weighted(i, c):
-        drawn = treedef.flatten_up_to(_split(like, draw(frame, i, like))[0])
+        drawn = treedef.flatten_up_to(draw(seed, i, like))
         return [(c * z.left.astype(c.dtype), z.right.astype(c.dtype)) for z in drawn]
 
     if coefficients.shape[0] == 1:  # as in the evaluation, so the compiler draws once for both
@@ -113,8 +102,7 @@ def _combine(
         axis = cut(leaf.shape)
         a, b = _sharded(a, leaf, slice(axis)), _sharded(b, leaf, slice(axis, None))
         sums.append(_product(a, b).astype(accumulator_dtype(leaf.dtype)))
-    rest = vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, jax.tree.unflatten(treedef, sums), rest)
+    return treedef.unflatten(sums)
 
 
 def _sharded(factor: jax.Array, leaf, axes: slice) -> jax.Array:
@@ -127,11 +115,6 @@ def _sharded(factor: jax.Array, leaf, axes: slice) -> jax.Array:
     whole = (*leaf.sharding.spec, *[None] * len(leaf.shape))[: len(leaf.shape)]
     sharding = jax.NamedSharding(leaf.sharding.mesh, jax.P(None, None, *whole[axes]))
     return jax.sharding.reshard(factor, sharding)
-
-
-def _max_directions(vectors: Direction, like: PyTree) -> int | None:
-    rest = _split(like)[1]
-    return vectors.max_directions(rest) if jax.tree.leaves(rest) else None
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -154,22 +137,7 @@ def cut(shape: tuple[int, ...]) -> int:
     return min(ends or numbers, key=lambda i: numbers[i])
 
 
-def _parts(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def parts(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes of the rows, and those of the columns."""
     axis = cut(shape)
     return shape[:axis], shape[axis:]
-
-
-def _split(like: PyTree, tree: PyTree | None = None) -> tuple[PyTree, PyTree]:
-    """The parts of `tree` (or `like`) at matrices and at vectors, each with None for the other."""
-    tree = like if tree is None else tree
-    return (
-        jax.tree.map(lambda leaf, x: x if len(leaf.shape) >= 2 else None, like, tree),
-        jax.tree.map(lambda leaf, x: x if len(leaf.shape) < 2 else None, like, tree),
-    )
-
-
-def _merge(like: PyTree, matrices: PyTree, vectors: PyTree) -> PyTree:
-    def chosen(leaf, matrix, vector):
-        return matrix if len(leaf.shape) >= 2 else vector
-
-    return jax.tree.map(chosen, like, matrices, vectors)

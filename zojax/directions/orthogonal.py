@@ -7,7 +7,7 @@ import numpy as np
 from zojax import noise
 from zojax._direction import Direction
 from zojax._sharding import replicated
-from zojax._trees import PyTree, total_size
+from zojax._trees import PyTree, starts, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions._orthonormal import qr
 
@@ -47,7 +47,7 @@ def _frame(key: jax.Array, num_directions: int, like: PyTree) -> jax.Array:
 def _draw(frame: jax.Array, index, like: PyTree) -> PyTree:
     column = frame[:, index].astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(like)
-    parts = jnp.split(column, np.cumsum([leaf.size for leaf in leaves])[:-1].tolist())
+    parts = jnp.split(column, starts(like)[1:])
     pairs = zip(parts, leaves, strict=True)
     drawn = [noise.StoredNoise(replicated(part).reshape(leaf.shape)) for part, leaf in pairs]
     return jax.tree.unflatten(treedef, drawn)

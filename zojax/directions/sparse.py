@@ -1,7 +1,7 @@
 """A random part of the coordinates, new in every step and shared by the step's directions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -13,7 +13,7 @@ from zojax._checks import require_fraction
 from zojax._direction import Direction
 from zojax._trees import PyTree
 from zojax.directions._combine import accumulate
-from zojax.directions._independent import seed_of_step
+from zojax.directions._independent import of_leaves, seed_of_step
 
 
 def sparse(density: float) -> Direction:
@@ -56,27 +56,22 @@ def sparse(density: float) -> Direction:
 
 
 def _draw(threshold: int, seed: jax.Array, index, like: PyTree) -> PyTree:
-    leaves, treedef = jax.tree.flatten(like)
-    signs = noise.child_seeds(seed, index, len(leaves))
-    # An index that no direction has.
-    masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(leaves))
-    drawn = [
-        noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape)
-        for own, mask, leaf in zip(signs, masks, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(treedef, drawn)
+    def kept(own, leaf, mask):
+        return noise.row_noise(_Kept(noise.Signs(own), mask, threshold), leaf.shape)
+
+    # Seeds of an index that no direction has.
+    masks = noise.child_seeds(seed, np.uint32(2**32 - 2), len(jax.tree.leaves(like)))
+    return of_leaves(kept, seed, index, like, masks)
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["signs", "mask_seed"], meta_fields=["threshold"]
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Kept:
     """Calibrated signs where the coordinate's hash is below the threshold, zero elsewhere."""
 
     signs: noise.Signs
     mask_seed: noise.Seed
-    threshold: int
+    threshold: int = field(metadata={"static": True})
 
     @property
     def scale(self) -> float:

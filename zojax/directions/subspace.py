@@ -16,8 +16,10 @@ from zojax._contract import contract
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
 from zojax._trees import PyTree, structure_of
+from zojax.directions._independent import of_leaves
+from zojax.directions._matrices import beside, matrices_of
 from zojax.directions._orthonormal import qr
-from zojax.directions.low_rank import _frame, _max_directions, _merge, _parts, _split
+from zojax.directions.low_rank import parts
 from zojax.directions.normal import normal
 
 _SIDES = "left", "right", "both"
@@ -146,7 +148,7 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(choice: _Choice, leaf) -> _Sizes:
-    m, n = (math.prod(part) for part in _parts(leaf.shape))
+    m, n = (math.prod(part) for part in parts(leaf.shape))
     r = min(choice.rank, m, n)
     left, right = choice.sides != "right", choice.sides != "left"
     core = (r if left else m, r if right else n)
@@ -162,7 +164,7 @@ def _init(choice: _Choice, like: PyTree) -> SubspaceMemory:
         def of_leaf(leaf):
             return jnp.zeros(shape(_sizes(choice, leaf)), jnp.float32)
 
-        return jax.tree.map(of_leaf, _split(like)[0])
+        return jax.tree.map(of_leaf, matrices_of(like))
 
     return SubspaceMemory(
         age=jnp.zeros([], jnp.int32),
@@ -211,23 +213,18 @@ def _turn(choice: _Choice, a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _direction(choice: _Choice, memory: SubspaceMemory, params: PyTree) -> Direction:
     del params
-    frame, most = (partial(f, choice.vectors) for f in (_frame, _max_directions))
     draw, combine = (partial(f, choice, memory) for f in (_draw, _combine))
-    return Direction(frame, draw, combine, most, shares_products=True)
+    return beside(choice.vectors, draw, combine)
 
 
-def _draw(choice: _Choice, memory: SubspaceMemory, frame, index, like: PyTree) -> PyTree:
-    matrices, rest = _split(like)
-
+def _draw(choice: _Choice, memory: SubspaceMemory, seed, index, like: PyTree) -> PyTree:
     def of_leaf(leaf, core, left, right):
-        rows, columns = _parts(leaf.shape)
+        rows, columns = parts(leaf.shape)
         a, b = _factors(core, left, right)
         a = np.float32(_sizes(choice, leaf).scale) * a
         return noise.LowRankNoise(a.reshape(-1, *rows), b.reshape(-1, *columns))
 
-    drawn = _map(of_leaf, matrices, _cores(choice, frame[0], index, matrices), memory)
-    rest = choice.vectors.draw(frame[1], index, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, drawn, rest)
+    return _map(of_leaf, like, _cores(choice, seed, index, like), memory)
 
 
 def _factors(core: jax.Array, left, right) -> tuple[jax.Array, jax.Array]:
@@ -239,9 +236,8 @@ def _factors(core: jax.Array, left, right) -> tuple[jax.Array, jax.Array]:
     return _dot(core.T, left), right
 
 
-def _combine(choice: _Choice, memory: SubspaceMemory, frame, coefficients, like: PyTree) -> PyTree:
-    matrices, rest = _split(like)
-    mean = _mean(choice, memory, frame, coefficients, matrices)
+def _combine(choice: _Choice, memory: SubspaceMemory, seed, coefficients, like: PyTree) -> PyTree:
+    mean = _mean(choice, memory, seed, coefficients, like)
     transform = choice.transform or (lambda m: m)
 
     def of_leaf(leaf, mean, left, right):
@@ -249,25 +245,23 @@ def _combine(choice: _Choice, memory: SubspaceMemory, frame, coefficients, like:
         out = contract(a, ("rank", 0), b, ("rank", 1), (0, 1), precision=lax.Precision.HIGHEST)
         return out.reshape(leaf.shape).astype(accumulator_dtype(leaf.dtype))
 
-    sums = _map(of_leaf, matrices, mean, memory)
-    rest = choice.vectors.combine(frame[1], coefficients, rest) if jax.tree.leaves(rest) else rest
-    return _merge(like, sums, rest)
+    return _map(of_leaf, like, mean, memory)
 
 
 def _learn(choice: _Choice, memory: SubspaceMemory, outcome: Outcome) -> SubspaceMemory:
     moment = memory.moment
     if moment is not None:
-        matrices = _split(structure_of(outcome.grads))[0]
-        moment = _mean(choice, memory, outcome.frame, outcome.coefficients, matrices)
+        matrices = matrices_of(structure_of(outcome.grads))
+        moment = _mean(choice, memory, outcome.frame[0], outcome.coefficients, matrices)
     return memory._replace(age=memory.age + 1, moment=moment)
 
 
-def _mean(choice: _Choice, memory: SubspaceMemory, frame, coefficients, matrices: PyTree) -> PyTree:
+def _mean(choice: _Choice, memory: SubspaceMemory, seed, coefficients, matrices: PyTree) -> PyTree:
     """M after this step."""
     c = coefficients.astype(jnp.float32)
 
     def weighted(i, c):
-        return jax.tree.map(lambda core: c * core, _cores(choice, frame[0], i, matrices))
+        return jax.tree.map(lambda core: c * core, _cores(choice, seed, i, matrices))
 
     terms = jax.vmap(weighted)(jnp.arange(len(c)), c)
 
@@ -285,12 +279,11 @@ def _mean(choice: _Choice, memory: SubspaceMemory, frame, coefficients, matrices
 
 def _cores(choice: _Choice, seed, index, matrices: PyTree) -> PyTree:
     """C of each matrix, for direction `index`."""
-    leaves, treedef = jax.tree.flatten(matrices)
-    seeds = noise.child_seeds(seed, index, max(len(leaves), 1))
-    cores = [_sizes(choice, leaf).core for leaf in leaves]
-    pairs = zip(seeds, cores, strict=False)
-    drawn = [noise.row_noise(noise.Normals(own), core).dense() for own, core in pairs]
-    return jax.tree.unflatten(treedef, drawn)
+
+    def core(own, leaf):
+        return noise.row_noise(noise.Normals(own), _sizes(choice, leaf).core).dense()
+
+    return of_leaves(core, seed, index, matrices)
 
 
 def _map(fun: Callable, matrices: PyTree, tree: PyTree, memory: SubspaceMemory) -> PyTree:

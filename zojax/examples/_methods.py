@@ -33,21 +33,19 @@ def _estimated(optimizer: Callable[..., Any], count: int, **options: Any) -> Mak
     return make
 
 
-def _backpropagation(inner: Callable[..., optax.GradientTransformation]) -> Make:
-    """Checkpointed, so that its memory is as near to a forward pass as backpropagation comes."""
+def backpropagation(
+    inner: optax.GradientTransformation, changed: Callable[[Callable], Callable] = jax.checkpoint
+) -> optax.GradientTransformationExtraArgs:
+    """Exact gradients of the changed loss, as a transformation that takes `value_fn`.
 
-    def make(mu, key):
-        del mu, key
-        tx = inner(1.0)
+    Checkpointed, its memory is as near to a forward pass as backpropagation comes.
+    """
 
-        def update(updates, state, params, *, value_fn, **extras):
-            del updates
-            gradient = jax.grad(jax.checkpoint(value_fn))(params, **extras)
-            return tx.update(gradient, state, params)
+    def update(updates, state, params, *, value_fn, **extras):
+        del updates
+        return inner.update(jax.grad(changed(value_fn))(params, **extras), state, params)
 
-        return optax.GradientTransformationExtraArgs(tx.init, update)
-
-    return make
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _tied(mu: Any, key: Any) -> optax.GradientTransformationExtraArgs:
@@ -97,6 +95,6 @@ METHODS: dict[str, Make] = {
     "eggroll, rank 4": _method(optimizers.eggroll, 16, 4),
     "eggroll, rank 16": _method(optimizers.eggroll, 16, 16),
     "eggroll, dense": _method(optimizers.eggroll, 16, direction=directions.normal()),
-    "backpropagation, sgd": _backpropagation(optax.sgd),
-    "backpropagation, adam": _backpropagation(optax.adam),
+    "backpropagation, sgd": lambda mu, key: backpropagation(optax.sgd(1.0)),
+    "backpropagation, adam": lambda mu, key: backpropagation(optax.adam(1.0)),
 }

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import jax
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from zojax._jaxpr import scan_sizes
 
@@ -14,6 +14,11 @@ from zojax._jaxpr import scan_sizes
 def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
     """(jaxpr, constants) of an open or a closed jaxpr."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def read(values: dict, atom) -> Any:
+    """The value of a variable, or of a literal."""
+    return atom.val if isinstance(atom, Literal) else values[atom]
 
 
 def inner_jaxpr(eqn: JaxprEqn) -> tuple[Any, Sequence]:

@@ -136,6 +136,11 @@ class Perturbed:
         return self.replace(base=base, whole=mask if self.whole is None else self.whole * mask)
 
     @property
+    def has_row_numbers(self) -> bool:
+        """Random-access noise, in which no row number stands for "no noise"."""
+        return isinstance(self.join, Access) and self.whole is None
+
+    @property
     def is_vector(self) -> bool:
         """At most one axis has more than one entry."""
         return sum(n != 1 for n in self.base.shape) <= 1
@@ -163,9 +168,8 @@ class Perturbed:
 
     def viewed(self, part_of: PartOf) -> "Perturbed | None":
         """The view of the noise, still on the old base. None if the view mixes axes of both sides."""
-        parts = [part_of(self.axes(0), True), part_of(self.axes(1), False)]
+        left, right = part_of(self.axes(0), True), part_of(self.axes(1), False)
         everything = part_of(tuple(range(len(self.sides))), True)
-        left, right = parts
         if left is None or right is None or everything is None:
             return None
         factors = tuple(
@@ -231,19 +235,20 @@ class Perturbed:
         if self.join is None or self.join.shared or self.join.waits:
             return self
         rows = left ^ _barriers.zero_from(array)
-        join = dataclasses.replace(self.join, waits=True)
-        return self.replace(factors=(rows, right), join=join)
+        return self._joined_with(waits=True).replace(factors=(rows, right))
 
     def held(self, loop: Loop) -> "Perturbed":
         """The same, but its noise waits for nothing inside of the loop, so that XLA makes it before."""
-        join = self.join
-        join = dataclasses.replace(join, waits=True) if isinstance(join, Access) else join
-        return self.replace(join=join, held_by=loop)
+        return self._joined_with(waits=True).replace(held_by=loop)
 
     def unshared(self) -> "Perturbed":
         """The same, but each reader makes the noise again."""
+        return self._joined_with(shared=False)
+
+    def _joined_with(self, **changes: Any) -> "Perturbed":
+        """Random access with these changes; other noise as it is."""
         join = self.join
-        join = dataclasses.replace(join, shared=False) if isinstance(join, Access) else join
+        join = dataclasses.replace(join, **changes) if isinstance(join, Access) else join
         return self.replace(join=join)
 
 
@@ -262,6 +267,11 @@ def perturb(name: str, base: jax.Array, scale: jax.Array, noise: noises.Noise) -
         )
     first = getattr(noise, "first", None)
     return Perturbed(name, base, scale, *noises.factored(noise), bits=bits, first=first)
+
+
+def base_of(x: Any) -> Any:
+    """The base of a perturbed array; any other array itself."""
+    return x.base if isinstance(x, Perturbed) else x
 
 
 def unperturbed(like: Perturbed, base: jax.Array, sides: tuple[int, ...]) -> Perturbed:

@@ -67,12 +67,9 @@ class _News:
 
 def _interpret(jaxpr, consts, args, finite, news):
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
     for eqn in jaxpr.eqns:
-        operands, known = [read(v) for v in eqn.invars], _registry.lookup(eqn.primitive.name)
+        operands = [_compat.read(values, v) for v in eqn.invars]
+        known = _registry.lookup(eqn.primitive.name)
         with _compat.context_of(eqn):
             if known.inlined:
                 inner, inner_consts = _compat.inner_jaxpr(eqn)
@@ -84,4 +81,4 @@ def _interpret(jaxpr, consts, args, finite, news):
         values.update(
             (var, news.settle(var, out)) for var, out in zip(eqn.outvars, outs, strict=True)
         )
-    return [read(v) for v in jaxpr.outvars]
+    return [_compat.read(values, v) for v in jaxpr.outvars]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
 from zojax._barriers import stored_once
 from zojax._sharding import varying_axes
@@ -89,6 +89,10 @@ class Context:
         if x.is_long_vector:
             self.vectors[id(x)] = x, array
         return array
+
+    def unflat(self, x):
+        """`x` as an array, if it is flat (`Perturbed.flat`)."""
+        return self.plain(x, x.flat) if isinstance(x, Perturbed) and x.flat else x
 
     def fallback(self, eqn: JaxprEqn, *operands, beside: Sequence | None = None) -> list:
         """The outputs of `eqn` on materialised operands; noise waits for arrays `beside`, or for them."""
@@ -175,34 +179,27 @@ class Context:
         values = dict(zip(jaxpr.constvars, consts, strict=True))
         self.fixed.update((id(x), x) for x in consts)
         values |= dict(zip(jaxpr.invars, args, strict=True))
-
-        def read(atom):
-            return atom.val if isinstance(atom, Literal) else values[atom]
-
         known = self.known or Known(set(), {}, {})
         values |= known.values
         for i, eqn in enumerate(jaxpr.eqns):
             if i in known.done:
                 continue
-            operands = [read(v) for v in eqn.invars]
+            operands = [_compat.read(values, v) for v in eqn.invars]
             context = replace(self, known=known.inner.get(i)) if self.known else self
             with _compat.context_of(eqn):
                 outs = context._evaluate(eqn, operands)
             self.on_evaluated(eqn, len(self.sources))
             self._note(eqn, operands, outs)
             values.update(zip(eqn.outvars, outs, strict=True))
-        return [read(v) for v in jaxpr.outvars]
+        return [_compat.read(values, v) for v in jaxpr.outvars]
 
     def known_of(self, jaxpr, consts: Sequence, args: Sequence) -> Known:
         """The values that are the same at all points of a direction; a perturbed argument is unknown."""
         known = Known(set(), {}, {})
         values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
-
-        def read(atom):
-            return atom.val if isinstance(atom, Literal) else values.get(atom)
-
         for i, eqn in enumerate(jaxpr.eqns):
-            operands = [read(v) for v in eqn.invars]
+            operands = [_compat.read(values, v) for v in eqn.invars]
+            values.update(dict.fromkeys(eqn.outvars))  # until they are known
             if not any(x is None or isinstance(x, Perturbed) for x in operands):
                 with _compat.context_of(eqn):
                     outs = _compat.bind(eqn, *operands)
@@ -229,7 +226,7 @@ class Context:
             return _compat.bind(eqn, *operands)
         known = _registry.lookup(eqn.primitive.name)
         if not known.flat:
-            operands = [self.plain(x, x.flat) if _is_flat(x) else x for x in operands]
+            operands = [self.unflat(x) for x in operands]
         if known.rule is not None and not known.deferred:
             operands = [self._settled(x, eqn) for x in operands]
         if known.rule is None or not any(isinstance(x, Perturbed) for x in operands):
@@ -262,10 +259,6 @@ def _keeps_most(eqn: JaxprEqn) -> bool:
     """Whether this is a slice with most entries of its operand."""
     is_slice = eqn.primitive.name == "slice"
     return is_slice and 2 * _compat.output_type(eqn).size > _compat.operand_type(eqn).size
-
-
-def _is_flat(x) -> bool:
-    return isinstance(x, Perturbed) and x.flat is not None
 
 
 def _is_computed(x) -> bool:

@@ -10,8 +10,7 @@ gather, a transpose) is the same view of the small factors.
 """
 
 import math
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeAlias, cast
 
 import jax
@@ -25,20 +24,16 @@ from zojax.noise._sources import columns_of_rows
 Factor: TypeAlias = jax.Array | Range
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["source", "scale"],
-    meta_fields=["width", "shared", "waits"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Access:
     """Random access: the factors are row and column numbers."""
 
     source: Source
     scale: jax.Array | float
-    width: int
-    shared: bool = False  # as in `RowNoise`
-    waits: bool = False  # for an array, see `Perturbed.after`
+    width: int = field(metadata={"static": True})
+    shared: bool = field(default=False, metadata={"static": True})  # as in `RowNoise`
+    waits: bool = field(default=False, metadata={"static": True})  # see `Perturbed.after`
     hidden: ClassVar[int] = 0  # trailing axes of a factor beside the axes of the array
 
     @property

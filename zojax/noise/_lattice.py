@@ -5,8 +5,8 @@ digits are one number to the same base.
 """
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from zojax.noise._sources import Words
 _LARGEST = {4: 7, 8: 127}  # a move that keeps the digits of a byte apart
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=["sigma", "bits"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Moves(Words):
     """sigma times standard normals, stochastically rounded to whole numbers: floor(sigma z + u).
@@ -29,8 +29,8 @@ class Moves(Words):
     its upper half. Moves are at most 7 or 127.
     """
 
-    sigma: float
-    bits: int
+    sigma: float = field(metadata={"static": True})
+    bits: int = field(metadata={"static": True})
 
     def value(self, word: jax.Array) -> jax.Array:  # type: ignore[override]  # it reads sigma
         words = [word] if self.bits == 8 else [word, scramble(word ^ np.uint32(0x5BD1E995))]
@@ -90,12 +90,12 @@ def moved(entries: list[jax.Array], moves: list[jax.Array], dtype) -> list[jax.A
     ]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise"], meta_fields=["bits"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LatticeNoise(Wrapped):
     """Moves of an array of bytes. `zojax.implicit` moves each entry that stays in its range."""
 
-    bits: int
+    bits: int = field(metadata={"static": True})
 
 
 def lattice_noise(leaf: jax.Array, seed: Seed, sigma: float) -> LatticeNoise:

@@ -11,13 +11,12 @@ class Noise(Protocol):
     """The entries of one leaf of a direction z. A noise object must be a pytree.
 
     >>> import jax, jax.numpy as jnp, zojax
-    >>> from dataclasses import dataclass
-    >>> from functools import partial
-    >>> @partial(jax.tree_util.register_dataclass, data_fields=["row"], meta_fields=["count"])
+    >>> from dataclasses import dataclass, field
+    >>> @jax.tree_util.register_dataclass
     ... @dataclass(frozen=True)
     ... class EqualRows:
     ...     row: jax.Array
-    ...     count: int
+    ...     count: int = field(metadata={"static": True})
     ...     @property
     ...     def shape(self):
     ...         return (self.count, *self.row.shape)

@@ -3,8 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -21,11 +20,7 @@ from zojax.noise._source import EndlessSource, Source
 from zojax.noise._sources import LONG, columns_of_rows
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["source", "row", "scale"],
-    meta_fields=["width", "shared"],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RowNoise:
     """scale * source, seen through row numbers.
@@ -37,8 +32,9 @@ class RowNoise:
     source: Source
     row: jax.Array | Range  # uint32, the leading axes
     scale: jax.Array | float
-    width: int | None  # the last axis; None for a scalar
-    shared: bool = False  # several readers share one copy of the values, see `share`
+    width: int | None = field(metadata={"static": True})  # the last axis; None for a scalar
+    # Several readers share one copy of the values, see `share`.
+    shared: bool = field(default=False, metadata={"static": True})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +57,7 @@ def row_noise(source: Source, shape: tuple[int, ...], scale: jax.Array | float =
     return RowNoise(source, Range(0, shape[:-1]), scale, shape[-1] if shape else None)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StoredNoise:
     """Stored values, for small or given directions."""
@@ -96,7 +92,7 @@ class Wrapped:
         return factored(self.noise)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise", "mask"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MaskedNoise(Wrapped):
     """mask * noise, elementwise."""
@@ -111,7 +107,7 @@ class MaskedNoise(Wrapped):
         return form._replace(whole=self.mask if form.whole is None else self.mask * form.whole)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise", "scale"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ScaledNoise(Wrapped):
     """scale * noise, for an array of the leaf's shape."""
@@ -126,11 +122,7 @@ class ScaledNoise(Wrapped):
         return form._replace(whole=scale if form.whole is None else scale * form.whole)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["noise", "values", "noise_weight", "values_weight"],
-    meta_fields=[],
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MixedNoise:
     """noise_weight * noise + values_weight * values, for an array of the leaf's shape."""
@@ -149,7 +141,7 @@ class MixedNoise:
         return self.noise_weight * self.noise.dense() + values
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["left", "right"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LowRankNoise:
     """The sum over rank of outer products: entry (*i, *j) is sum_k left[k, *i] right[k, *j].
@@ -175,7 +167,7 @@ class LowRankNoise:
         return jnp.moveaxis(self.left, 0, -1), jnp.moveaxis(self.right, 0, -1)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["noise", "first"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LateNoise(Wrapped):
     """Noise that is zero in the first `first` entries of its first axis, an int32 scalar."""

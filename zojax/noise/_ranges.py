@@ -1,8 +1,7 @@
 """Row and column numbers of a leaf: a range until a view picks some of them, then an array."""
 
 import math
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +9,13 @@ import numpy as np
 from jax import lax
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["start"], meta_fields=["shape"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Range:
     """The numbers start, start + 1, ... in a given shape. The reader computes them, so none are stored."""
 
     start: jax.Array | int
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = field(metadata={"static": True})
 
     @property
     def ndim(self) -> int:

@@ -1,7 +1,6 @@
 """Seeds: 64 bits for a step, for a direction, for a leaf, all derived from one JAX key."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import jax
@@ -12,13 +11,13 @@ from jax import lax
 from zojax.noise._bits import threefry
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["table"], meta_fields=["index"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ChildSeed:
     """A row of a table of seeds. Its reader slices the table: an early slice would be another kernel."""
 
     table: jax.Array
-    index: int
+    index: int = field(metadata={"static": True})
 
     def __getitem__(self, half: int) -> jax.Array:
         return self.table[self.index, half]

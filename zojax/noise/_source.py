@@ -14,8 +14,7 @@ class Source(Protocol):
 
     >>> import jax, jax.numpy as jnp, zojax
     >>> from dataclasses import dataclass
-    >>> from functools import partial
-    >>> @partial(jax.tree_util.register_dataclass, data_fields=["phase"], meta_fields=[])
+    >>> @jax.tree_util.register_dataclass
     ... @dataclass(frozen=True)
     ... class Wave:
     ...     phase: jax.Array

@@ -1,7 +1,6 @@
 """Sources: signs, normals, uniforms, and one entry alone. Contract: `Source`."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +49,7 @@ class Words:
         return self.value(mix(row_keys(self.seed, rows), columns))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Signs(Words):
     """Independent signs, +1 or -1 with probability 1/2."""
@@ -58,7 +57,7 @@ class Signs(Words):
     value = staticmethod(random_sign)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Normals(Words):
     """Independent standard normals: the quantiles of 24-bit uniforms."""
@@ -66,7 +65,7 @@ class Normals(Words):
     value = staticmethod(standard_normal)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["seed"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Uniforms(Words):
     """Independent uniforms, multiples of 2^-24 in [0, 1): for decisions, not for directions."""
@@ -74,7 +73,7 @@ class Uniforms(Words):
     value = staticmethod(uniform)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["row", "column"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OneHot:
     """One at (row, column), zero elsewhere; all zero where the leaf has no such row."""

@@ -2,17 +2,15 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def agzo(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     rank: int = 1,
     refresh: int = 1,

@@ -2,19 +2,17 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def ars(
-    learning_rate: float | optax.Schedule = 0.02,
-    mu: float | optax.Schedule = 0.03,
+    learning_rate: Scheduled = 0.02,
+    mu: Scheduled = 0.03,
     num_directions: int = 16,
     num_top: int | None = None,
     direction: Direction | None = None,

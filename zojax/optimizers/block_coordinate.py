@@ -2,18 +2,16 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions
 from zojax._transform import ZerothOrder
 from zojax.directions.layers import LayerOf
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def block_coordinate(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     layer_of: LayerOf | None = None,
     **sampling: Unpack[Sampling],

@@ -2,18 +2,16 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def conmezo(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     angle: float = 1.35,
     momentum: float = 0.95,
@@ -43,12 +41,7 @@ def conmezo(
       Behric et al., `ConMeZO: adaptive descent-direction sampling for gradient-free finetuning of large
       language models <https://arxiv.org/abs/2511.02757>`_, 2025.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.conmezo(learning_rate=0.01)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     cone = directions.cone(angle, momentum, direction)
     return descend(learning_rate, cone, mu=mu, num_directions=num_directions, **sampling)

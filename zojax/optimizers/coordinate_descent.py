@@ -12,14 +12,14 @@ from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
 from zojax._trees import total_size
-from zojax.optimizers._shared import Sampling, documented, on_estimates
+from zojax.optimizers._shared import Sampling, Scheduled, documented, on_estimates
 from zojax.stencils import Stencil
 
 
 @documented
 def coordinate_descent(
-    learning_rate: float | optax.Schedule,
-    mu: float | optax.Schedule = 5e-3,
+    learning_rate: Scheduled,
+    mu: Scheduled = 5e-3,
     num_coordinates: int = 1,
     stencil: Stencil | None = None,
     **sampling: Unpack[Sampling],
@@ -46,12 +46,7 @@ def coordinate_descent(
       Chen et al., `DeepZero: scaling up zeroth-order optimization for deep model training
       <https://arxiv.org/abs/2310.02025>`_, 2024 (its coordinate-wise estimator).
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.coordinate_descent(0.1, num_coordinates=2)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     require_rate("learning_rate", learning_rate)
     n = require_count("num_coordinates", num_coordinates)

@@ -12,15 +12,15 @@ from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
 from zojax._estimator.arguments import InAxes
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, documented, on_estimates
+from zojax.optimizers._shared import Sampling, Scheduled, documented, on_estimates
 from zojax.shaping import Shaping
 from zojax.stencils import Stencil
 
 
 @documented
 def eggroll(
-    learning_rate: float | optax.Schedule = 1e-2,
-    mu: float | optax.Schedule = 1e-2,
+    learning_rate: Scheduled = 1e-2,
+    mu: Scheduled = 1e-2,
     population: int = 256,
     rank: int = 1,
     stencil: Stencil | None = None,

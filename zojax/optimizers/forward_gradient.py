@@ -2,17 +2,15 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions, stencils
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def forward_gradient(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Scheduled,
     num_directions: int = 1,
     momentum: float | None = None,
     direction: Direction | None = None,
@@ -37,12 +35,7 @@ def forward_gradient(
     References:
       Baydin et al., `Gradients without backpropagation <https://arxiv.org/abs/2202.08587>`_, 2022.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.forward_gradient(0.1)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     direction = directions.normal() if direction is None else direction
     options = dict(num_directions=num_directions, linearize=True, momentum=momentum)

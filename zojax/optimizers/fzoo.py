@@ -2,18 +2,16 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import shaping, stencils
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def fzoo(
-    learning_rate: float | optax.Schedule = 5e-5,
-    mu: float | optax.Schedule = 1e-4,
+    learning_rate: Scheduled = 5e-5,
+    mu: Scheduled = 1e-4,
     num_directions: int = 8,
     direction: Direction | None = None,
     **sampling: Unpack[Sampling],
@@ -42,12 +40,7 @@ def fzoo(
       `FZOO: fast zeroth-order optimizer for fine-tuning large language models towards Adam-scale speed
       <https://arxiv.org/abs/2506.09034>`_, 2025.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.fzoo(learning_rate=0.1)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     choices = direction, stencils.forward(), shaping.unit_std()
     return descend(learning_rate, *choices, mu=mu, num_directions=num_directions, **sampling)

@@ -2,17 +2,15 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def guided_es(
-    learning_rate: float | optax.Schedule,
-    mu: float | optax.Schedule = 1e-2,
+    learning_rate: Scheduled,
+    mu: Scheduled = 1e-2,
     num_directions: int = 1,
     history: int = 10,
     alpha: float = 0.5,
@@ -41,12 +39,7 @@ def guided_es(
     References:
       Maheswaranathan et al., `Guided evolutionary strategies <https://arxiv.org/abs/1806.10230>`_, 2019.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.guided_es(0.1, history=2)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     options = dict(mu=mu, num_directions=num_directions, momentum=momentum)
     return descend(learning_rate, directions.guided(history, alpha), **options, **sampling)

@@ -2,18 +2,16 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions, stencils
 from zojax._checks import require_count
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def hizoo(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_pairs: int = 1,
     smoothing: float = 1e-6,
     floor: float = 1e-2,
@@ -41,12 +39,7 @@ def hizoo(
       Zhao et al., `Second-order fine-tuning without pain for LLMs: a Hessian informed zeroth-order
       optimizer <https://arxiv.org/abs/2402.15173>`_, 2024.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.hizoo(learning_rate=0.01)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     curvature, n = directions.curvature(smoothing, floor), 2 * require_count("num_pairs", num_pairs)
     choices = curvature, stencils.forward()

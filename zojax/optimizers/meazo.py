@@ -9,7 +9,7 @@ import optax
 from zojax._checks import require_rate
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, documented, on_estimates
+from zojax.optimizers._shared import Sampling, Scheduled, documented, on_estimates
 
 
 class _Scale(NamedTuple):
@@ -21,8 +21,8 @@ class _Scale(NamedTuple):
 
 @documented
 def meazo(
-    learning_rate: float | optax.Schedule = 1e-5,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-5,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     decay: float = 0.99,
     eps: float = 1e-8,

@@ -7,13 +7,13 @@ import optax
 from zojax._checks import require_rate
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, documented, on_estimates
+from zojax.optimizers._shared import Sampling, Scheduled, documented, on_estimates
 
 
 @documented
 def mezo(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     weight_decay: float = 0.0,
     mask: Any = None,

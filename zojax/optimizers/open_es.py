@@ -8,13 +8,13 @@ from zojax import directions, shaping
 from zojax._checks import require_count, require_rate
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, documented, on_estimates
+from zojax.optimizers._shared import Sampling, Scheduled, documented, on_estimates
 
 
 @documented
 def open_es(
-    learning_rate: float | optax.Schedule = 1e-2,
-    mu: float | optax.Schedule = 2e-2,
+    learning_rate: Scheduled = 1e-2,
+    mu: Scheduled = 2e-2,
     population: int = 256,
     weight_decay: float = 5e-3,
     direction: Direction | None = None,

@@ -17,7 +17,8 @@ from zojax._numerics import promoting
 from zojax._transform import ZerothOrder, ZerothOrderState, around, zeroth_order
 from zojax._trees import PyTree, no_update
 from zojax.directions import rademacher
-from zojax.optimizers._shared import documented
+from zojax.directions._independent import of_leaves
+from zojax.optimizers._shared import Scheduled, documented, is_named, without_points
 from zojax.shaping import Shaping
 
 _RESIDUAL = 1.5  # the largest
@@ -35,7 +36,7 @@ class _Past(NamedTuple):
 
 @documented
 def qes(
-    learning_rate: float | optax.Schedule | None = None,
+    learning_rate: Scheduled | None = None,
     sigma: float = 1e-3,
     population: int = 8,
     decay: float = 0.9,
@@ -112,10 +113,12 @@ def qes(
         batch_size=n if batch_size is None else batch_size,
         with_key=True,
     )
-    rule = _Rule(rate, sigma, decay, horizon, _is_integers if mask is None else mask)
-    refusing = source._replace(ask=_refuse, tell=_refuse, asked=_refuse, conclude=_refuse)
+    rule = _Rule(
+        rate, sigma, decay, horizon, partial(is_named, "integers") if mask is None else mask
+    )
+    source = without_points(source, "qes moves integers inside of its evaluations")
     # Its own parameter stays at zero: its loss moves the integers by the key of each member.
-    tx = zeroth_order(optax.set_to_zero(), refusing, key)
+    tx = zeroth_order(optax.set_to_zero(), source, key)
 
     def init(params: PyTree) -> ZerothOrderState:
         _chosen(rule, params)
@@ -123,24 +126,18 @@ def qes(
         past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
         return state._replace(inner_state=_Past(*past, state.inner_state))
 
-    stepped, replayed = partial(_stepped, tx, rule), partial(_replayed, tx, rule)
-    return around(tx, init, stepped, replayed, partial(_chosen, rule))
+    loss, finished, check = (partial(part, rule) for part in (_moving, _finished, _chosen))
+    return around(tx, init, _Past, lambda params: _ANCHOR, loss, finished, check)
 
 
 class _Rule(NamedTuple):
     """The arguments of `qes` that its step reads."""
 
-    rate: float | optax.Schedule
+    rate: Scheduled
     sigma: float
     decay: float
     horizon: int
     mask: Callable[[tuple, Any], bool]
-
-
-def _is_integers(path: tuple, leaf) -> bool:
-    del leaf
-    last = path[-1] if path else None
-    return "integers" in (getattr(last, "name", None), getattr(last, "key", None))
 
 
 def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
@@ -161,39 +158,30 @@ def _chosen(rule: _Rule, params: PyTree) -> list[bool]:
     return found
 
 
-def _inside(state: ZerothOrderState) -> ZerothOrderState:
-    return state._replace(inner_state=state.inner_state.inner_state)
+def _moving(rule: _Rule, value_fn: Callable, params: PyTree) -> Callable:
+    """The loss of a member, whose key moves the integers."""
 
-
-def _stepped(tx, rule: _Rule, value_fn, state, params, given) -> tuple[PyTree, ZerothOrderState]:
     def moved(anchor, key, **extras):
         del anchor
         zs = _moves_of(rule, noise.make_seed(key), params)
         return implicit.evaluate(lambda p: value_fn(p, **extras), params, zs, jnp.float32(1))
 
-    fun = None if value_fn is None else moved
-    _, after = tx.update(None, _inside(state), _ANCHOR, value_fn=fun, **given)
-    return _finished(rule, state, params, after)
-
-
-def _replayed(tx, rule: _Rule, state, params, coefficients, value):
-    _, after = tx.replay(_inside(state), _ANCHOR, coefficients, value)
-    return _finished(rule, state, params, after)
+    return moved
 
 
 def _moves_of(rule: _Rule, seed: jax.Array, params: PyTree) -> PyTree:
     """The noise of one member: `LatticeNoise` at leaves that move, None at others."""
-    treedef: Any  # mypy knows no methods of it
-    leaves, treedef = jax.tree.flatten(params)
-    seeds = noise.child_seeds(seed, 0, len(leaves))
-    pairs = zip(leaves, seeds, _chosen(rule, params), strict=True)
-    zs = [noise.lattice_noise(x, own, rule.sigma) if moves else None for x, own, moves in pairs]
-    return jax.tree.unflatten(treedef, zs)
+
+    def moves(own, leaf, is_chosen):
+        return noise.lattice_noise(leaf, own, rule.sigma) if is_chosen else None
+
+    return of_leaves(moves, seed, 0, params, _chosen(rule, params))
 
 
 @promoting
-def _finished(rule: _Rule, state, params, after) -> tuple[PyTree, ZerothOrderState]:
+def _finished(rule: _Rule, state, params, updates, after) -> tuple[PyTree, ZerothOrderState]:
     """The moves of a step, and the state with its coefficients; nothing where no value was finite."""
+    del updates  # of the anchor
     c = jnp.where(jnp.isnan(after.coefficients), 0, after.coefficients)
     ok = ~jnp.all(jnp.isnan(after.coefficients))
     past = state.inner_state
@@ -268,10 +256,3 @@ def _moves(rule: _Rule, leaf, number: int, count: int, ok, scaled, seeds) -> jax
 
     new = jax.lax.fori_loop(0, len(rows) // at_once, write, rows)
     return jnp.reshape(new, leaf.shape) - leaf
-
-
-def _refuse(*args, **kwargs):
-    raise ValueError(
-        "qes moves integers inside of its evaluations: give update a value_fn, or use another optimizer "
-        "where values come from outside."
-    )

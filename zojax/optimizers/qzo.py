@@ -1,21 +1,21 @@
 """QZO = signs on the scales of a quantised model x central x clipped coefficients, then sgd."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Unpack
 
 import jax
-import optax
 
 from zojax import directions, shaping
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented, is_named
 
 
 @documented
 def qzo(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     clip: float = 100.0,
     num_directions: int = 1,
     mask: Any | Callable[[tuple, jax.ShapeDtypeStruct], bool] | None = None,
@@ -56,12 +56,6 @@ def qzo(
     (Array([0, 0], dtype=int8), True)
     """
     base = directions.rademacher() if direction is None else direction
-    scales = directions.masked(base, _is_scale if mask is None else mask)
+    scales = directions.masked(base, partial(is_named, "scales") if mask is None else mask)
     choices = scales, None, shaping.clip(clip)
     return descend(learning_rate, *choices, mu=mu, num_directions=num_directions, **sampling)
-
-
-def _is_scale(path: tuple, leaf: jax.ShapeDtypeStruct) -> bool:
-    del leaf
-    last = path[-1] if path else None
-    return "scales" in (getattr(last, "name", None), getattr(last, "key", None))

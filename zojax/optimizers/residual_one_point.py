@@ -2,18 +2,16 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions, stencils
 from zojax._direction import Direction
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def residual_one_point(
-    learning_rate: float | optax.Schedule,
-    mu: float | optax.Schedule = 1e-2,
+    learning_rate: Scheduled,
+    mu: Scheduled = 1e-2,
     num_directions: int = 1,
     direction: Direction | None = None,
     **sampling: Unpack[Sampling],
@@ -37,12 +35,7 @@ def residual_one_point(
       Zhang et al., `A new one-point residual-feedback oracle for black-box learning and control
       <https://arxiv.org/abs/2006.10820>`_, 2022.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.residual_one_point(1e-3, mu=0.1)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     direction = directions.normal() if direction is None else direction
     choices = direction, stencils.one_point_residual()

@@ -42,12 +42,7 @@ def snes(
       Wierstra et al., `Natural evolution strategies
       <https://www.jmlr.org/papers/v15/wierstra14a.html>`_, 2014.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.snes(mu=0.1, population=8)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     require_positive("mu", mu)
     require_rate("learning_rate", learning_rate)

@@ -2,17 +2,15 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def subzero(
-    learning_rate: float | optax.Schedule = 1e-6,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-6,
+    mu: Scheduled = 1e-3,
     num_directions: int = 1,
     rank: int = 24,
     refresh: int = 1000,
@@ -38,12 +36,7 @@ def subzero(
       Yu et al., `Zeroth-order fine-tuning of LLMs in random subspaces
       <https://arxiv.org/abs/2410.08989>`_, 2024.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.subzero(learning_rate=0.01, rank=2)
-    >>> params = jnp.ones((4, 3))
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (4, 3)
     """
     direction = directions.subspace(rank, "both", refresh)
     return descend(learning_rate, direction, mu=mu, num_directions=num_directions, **sampling)

@@ -10,9 +10,10 @@ import optax
 from zojax._checks import require_count, require_rate
 from zojax._estimator import Estimator
 from zojax._estimator import estimator as make_estimator
+from zojax._estimator.coefficients import coefficients_dtype
 from zojax._numerics import accumulator_dtype
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax.optimizers._shared import documented
+from zojax.optimizers._shared import Scheduled, documented
 
 
 class _Past(NamedTuple):
@@ -24,7 +25,7 @@ class _Past(NamedTuple):
 
 @documented
 def zo_momentum(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Scheduled,
     estimator: Estimator | None = None,
     momentum: float = 0.9,
     horizon: int = 32,
@@ -70,9 +71,9 @@ def zo_momentum(
     weights = (1 - momentum) * momentum ** np.arange(horizon)
 
     def init(params):
-        floats = [accumulator_dtype(jnp.result_type(x)) for x in jax.tree.leaves(params)]
-        shape, dtype = (horizon, source.num_directions), jnp.result_type(jnp.float32, *floats)
-        return _Past(jnp.zeros(shape, dtype), jnp.zeros(horizon, jnp.int32))
+        dtype = coefficients_dtype(jax.tree.leaves(params))
+        rows = jnp.zeros((horizon, source.num_directions), dtype)
+        return _Past(rows, jnp.zeros(horizon, jnp.int32))
 
     def update(grads, state, params=None, *, scalars, **extras):
         del params, extras

@@ -2,17 +2,15 @@
 
 from typing import Unpack
 
-import optax
-
 from zojax import directions, stencils
 from zojax._transform import ZerothOrder
-from zojax.optimizers._shared import Sampling, descend, documented
+from zojax.optimizers._shared import Sampling, Scheduled, descend, documented
 
 
 @documented
 def zo_muon(
-    learning_rate: float | optax.Schedule = 1e-2,
-    mu: float | optax.Schedule = 1e-3,
+    learning_rate: Scheduled = 1e-2,
+    mu: Scheduled = 1e-3,
     num_directions: int = 4,
     rank: int = 64,
     refresh: int = 100,
@@ -43,12 +41,7 @@ def zo_muon(
       Lang et al., `Powering up zeroth-order training via subspace gradient orthogonalization
       <https://arxiv.org/abs/2602.17155>`_, 2026.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_muon(rank=2)
-    >>> params = jnp.ones((4, 3))
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (4, 3)
     """
     direction = directions.subspace(rank, "left", refresh, transform=directions.newton_schulz)
     choices = direction, stencils.forward()

@@ -13,12 +13,12 @@ from zojax._estimator import estimator as make_estimator
 from zojax._keys import as_key
 from zojax._transform import ZerothOrder, zeroth_order
 from zojax._trees import PyTree, apply_updates, is_float
-from zojax.optimizers._shared import documented
+from zojax.optimizers._shared import Scheduled, documented, without_points
 
 
 @documented
 def zo_sam(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Scheduled,
     rho: float = 0.05,
     estimator: Estimator | None = None,
     momentum: float | None = None,
@@ -46,24 +46,18 @@ def zo_sam(
       Foret et al., `Sharpness-aware minimization for efficiently improving generalization
       <https://arxiv.org/abs/2010.01412>`_, 2021.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_sam(0.1, estimator=zojax.estimator(num_directions=4))
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     require_rate("learning_rate", learning_rate)
     require_positive("rho", rho)
     source = make_estimator() if estimator is None else estimator
-    source = source._replace(
+    twice = without_points(
+        source,
+        "zo_sam evaluates its second points at a place that its first values decide",
         estimate=partial(_estimate, source, rho),
-        ask=_refuse,
-        tell=_refuse,
-        conclude=_refuse,
         evaluations=2 * source.evaluations,
     )
-    return zeroth_order(optax.sgd(learning_rate, momentum), source, key)
+    return zeroth_order(optax.sgd(learning_rate, momentum), twice, key)
 
 
 def _estimate(source: Estimator, rho: float, key, fun, params: PyTree, *args, **more) -> Estimate:
@@ -80,10 +74,3 @@ def _estimate(source: Estimator, rho: float, key, fun, params: PyTree, *args, **
 
     shifted = apply_updates(params, jax.tree.map(shift, first.grads))
     return source.estimate(key, fun, shifted, *args, **more)
-
-
-def _refuse(*args, **kwargs):
-    raise ValueError(
-        "zo_sam evaluates its second points at a place that its first values decide: give update a "
-        "value_fn, or use another optimizer where values come from outside."
-    )

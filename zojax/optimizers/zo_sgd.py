@@ -6,12 +6,12 @@ import optax
 from zojax._checks import require_flag, require_rate
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax.optimizers._shared import documented
+from zojax.optimizers._shared import Scheduled, documented
 
 
 @documented
 def zo_sgd(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Scheduled,
     estimator: Estimator | None = None,
     momentum: float | None = None,
     nesterov: bool = False,
@@ -26,12 +26,7 @@ def zo_sgd(
       Ghadimi and Lan, `Stochastic first- and zeroth-order methods for nonconvex stochastic programming
       <https://arxiv.org/abs/1309.5549>`_, 2013.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_sgd(0.1, zojax.estimator(num_directions=4), momentum=0.9)
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     require_rate("learning_rate", learning_rate)
     require_flag("nesterov", nesterov)

@@ -6,12 +6,12 @@ import optax
 from zojax._checks import require_rate
 from zojax._estimator import Estimator
 from zojax._transform import ZerothOrder, zeroth_order
-from zojax.optimizers._shared import documented
+from zojax.optimizers._shared import Scheduled, documented
 
 
 @documented
 def zo_sign_sgd(
-    learning_rate: float | optax.Schedule,
+    learning_rate: Scheduled,
     estimator: Estimator | None = None,
     key: int | jax.Array = 0,
 ) -> ZerothOrder:
@@ -27,12 +27,7 @@ def zo_sign_sgd(
       Liu, Chen, Chen and Hong, `signSGD via zeroth-order oracle
       <https://openreview.net/forum?id=BJe-DsC5Fm>`_, 2019.
 
-    >>> import jax.numpy as jnp, optax, zojax
     >>> tx = zojax.zo_sign_sgd(0.1, zojax.estimator(num_directions=4))
-    >>> params = jnp.ones(3)
-    >>> updates, state = tx.update(None, tx.init(params), params, value_fn=lambda x: jnp.sum(x**2))
-    >>> updates.shape
-    (3,)
     """
     require_rate("learning_rate", learning_rate)
     return zeroth_order(optax.sign_sgd(learning_rate), estimator, key)

@@ -4,6 +4,7 @@
 raises `Exhausted` beyond the budget. `x` is the recommended point.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -42,10 +43,11 @@ class Played(NamedTuple):
 
 
 def play(run: Callable, fun: Callable, box: Box, budget: int, seed: int) -> Played:
-    """One run; if it stops early, its best value stands for the rest of the budget."""
+    """One run, without warnings; if it stops early, its best value stands for the rest of the budget."""
     meter = Meter(fun, budget)
     try:
-        x = run(meter, box, budget, seed)
+        with warnings.catch_warnings(action="ignore"):
+            x = run(meter, box, budget, seed)
     except Exhausted:
         x = meter.best
     values = np.full(budget, np.inf)

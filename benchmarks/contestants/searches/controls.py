@@ -4,10 +4,7 @@ import numpy as np
 
 
 def run(fun, box, budget, seed, method):
-    """random: uniform points. reset: (1+1) that draws one coordinate anew in every step. greedy: adds
-    the column that helps most."""
-    if method == "greedy":
-        return _greedy(fun, box.dim)
+    """random: uniform points. reset: (1+1) that draws one coordinate anew in every step."""
     rng = np.random.default_rng(seed)
     best = box.sample(rng)
     value = fun(best)
@@ -25,12 +22,3 @@ def _reset(x, box, rng):
     else:
         x[k] = rng.integers(int(box.lo[k]), int(box.hi[k]) + 1)
     return x
-
-
-def _greedy(fun, dim):
-    """Forward selection of eight columns."""
-    chosen = np.zeros(dim)
-    for _ in range(8):
-        grown = [np.maximum(chosen, row) for row in np.eye(dim)]
-        chosen = min(grown, key=fun)
-    return chosen

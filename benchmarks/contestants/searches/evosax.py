@@ -1,6 +1,5 @@
 """evosax: SNES and CMA_ES in coordinates where the box has length 1; points are clipped to it."""
 
-import warnings
 from functools import cache
 
 import evosax.algorithms
@@ -12,9 +11,7 @@ import numpy as np
 def run(fun, box, budget, seed, name):
     """Default population 4 + 3 log d, a uniform start, standard deviation a quarter of the range."""
     size = 4 + int(3 * np.log(box.dim))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        strategy = _strategy(name, box.dim, size)
+    strategy = _strategy(name, box.dim, size)
     params = strategy.default_params.replace(std_init=0.25)
     key = jax.random.key(seed)
     start = jax.random.uniform(jax.random.fold_in(key, 0), (box.dim,))

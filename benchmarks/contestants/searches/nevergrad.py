@@ -1,7 +1,5 @@
 """nevergrad: any optimiser of its registry, on arrays, integers and unordered choices."""
 
-import warnings
-
 import nevergrad as ng
 import numpy as np
 
@@ -33,10 +31,8 @@ def run(fun, box, budget, seed, name, bounded=True):
 
     space = ng.p.Dict(**parts)
     space.random_state.seed(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optimizer = ng.optimizers.registry[name](parametrization=space, budget=budget)
-        for _ in range(budget):
-            candidate = optimizer.ask()
-            optimizer.tell(candidate, fun(flat(candidate.value)))
-        return flat(optimizer.provide_recommendation().value)
+    optimizer = ng.optimizers.registry[name](parametrization=space, budget=budget)
+    for _ in range(budget):
+        candidate = optimizer.ask()
+        optimizer.tell(candidate, fun(flat(candidate.value)))
+    return flat(optimizer.provide_recommendation().value)

@@ -1,7 +1,5 @@
 """pycma: sigma a quarter of the range, a uniform start, diagonal above 200 dimensions."""
 
-import warnings
-
 import cma
 import numpy as np
 
@@ -20,10 +18,8 @@ def run(fun, box, budget, seed, bounded=True):
     """Unbounded: the box is only where it starts."""
     start = np.random.default_rng(seed).uniform(box.lo, box.hi)
     options = options_of(box, budget, seed, bounded) | NO_ENDS | {"CMA_diagonal": box.dim > 200}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        es = cma.CMAEvolutionStrategy(start, 0.25, options)
-        while es.countevals < budget:
-            points = es.ask()
-            es.tell(points, [fun(x) for x in points])
+    es = cma.CMAEvolutionStrategy(start, 0.25, options)
+    while es.countevals < budget:
+        points = es.ask()
+        es.tell(points, [fun(x) for x in points])
     return es.result.xfavorite

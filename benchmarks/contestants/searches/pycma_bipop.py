@@ -1,7 +1,5 @@
 """pycma with BIPOP restarts, sigma a quarter of the range, integers, and its own ends of a run."""
 
-import warnings
-
 import cma
 import numpy as np
 
@@ -16,6 +14,4 @@ def run(fun, box, budget, seed):
     def value(x):
         return fun(np.where(whole, np.clip(np.round(x), box.lo, box.hi), x))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return cma.fmin2(value, start, 0.25, options, restarts=9, bipop=True)[0]
+    return cma.fmin2(value, start, 0.25, options, restarts=9, bipop=True)[0]

@@ -1,7 +1,5 @@
 """scipy's differential evolution, population 20 (100 points at d = 100 and above), without polishing."""
 
-import warnings
-
 import numpy as np
 from scipy.optimize import differential_evolution
 
@@ -9,17 +7,15 @@ from scipy.optimize import differential_evolution
 def run(fun, box, budget, seed):
     size = min(box.dim, 100)
     rng = np.random.default_rng(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = differential_evolution(
-            fun,
-            list(zip(box.lo, box.hi, strict=True)),
-            init=rng.uniform(box.lo, box.hi, (size, box.dim)),
-            maxiter=budget,  # generations: the meter ends the run
-            tol=0,
-            atol=0,
-            polish=False,
-            rng=rng,
-            integrality=box.kind == "i",
-        )
+    result = differential_evolution(
+        fun,
+        list(zip(box.lo, box.hi, strict=True)),
+        init=rng.uniform(box.lo, box.hi, (size, box.dim)),
+        maxiter=budget,  # generations: the meter ends the run
+        tol=0,
+        atol=0,
+        polish=False,
+        rng=rng,
+        integrality=box.kind == "i",
+    )
     return result.x

@@ -1,4 +1,4 @@
-"""zoopt: SRACOS as `Opt.min` runs it, handling of noise, random embeddings, POSS and PONSS."""
+"""zoopt: SRACOS as `Opt.min` runs it, handling of noise, and random embeddings."""
 
 import contextlib
 import io
@@ -8,15 +8,13 @@ import zoopt
 from zoopt.utils.zoo_global import gl
 
 
-def run(fun, box, budget, seed, low=0, positive_size=0, reserve=0, subset=0, **settings):
+def run(fun, box, budget, seed, low=0, positive_size=0, reserve=0, **settings):
     """`settings` go to zoopt.Parameter.
 
-    low: dimension of a sequential random embedding. subset: largest subset, for POSS or PONSS. reserve:
-    evaluations beyond its budget that value suppression makes at the end.
+    low: dimension of a sequential random embedding. reserve: evaluations beyond its budget that value
+    suppression makes at the end.
     """
     gl.set_seed(seed + 1)  # its parameter ignores seed 0
-    if subset:
-        return _subset(fun, box.dim, subset, budget, **settings)
     if low:
         inner = zoopt.Dimension(low, [[-1, 1]] * low, [True] * low)
         settings |= dict(high_dim_handling=True, reducedim=True, num_sre=5, low_dimension=inner)
@@ -33,22 +31,3 @@ def run(fun, box, budget, seed, low=0, positive_size=0, reserve=0, subset=0, **s
     with contextlib.redirect_stdout(io.StringIO()):
         solution = zoopt.Opt.min(objective, parameter)
     return np.asarray(solution.get_x(), float)
-
-
-def _subset(fun, columns, k, budget, **settings):
-    """`fun` takes a vector of zeros and ones."""
-
-    def loss(solution):
-        chosen = np.asarray(solution.get_x())
-        return np.inf if chosen.sum() == 0 or chosen.sum() >= 2 * k else fun(chosen)
-
-    objective = zoopt.Objective(
-        loss,
-        zoopt.Dimension(columns, [[0, 1]] * columns, [False] * columns),
-        constraint=lambda solution: k - np.asarray(solution.get_x()).sum(),
-    )
-    parameter = zoopt.Parameter(algorithm="poss", budget=budget, **settings)
-    parameter.set_isolationFunc(lambda solution: 0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        solution = zoopt.Opt.min(objective, parameter)
-    return np.asarray(solution.get_x())

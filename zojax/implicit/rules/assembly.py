@@ -16,47 +16,37 @@ from jax.extend.core import JaxprEqn
 
 from zojax.implicit import _compat
 from zojax.implicit._low_rank import Term, term_of, total
-from zojax.implicit._perturbed import Perturbed
+from zojax.implicit._perturbed import Perturbed, base_of
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
 
 
 @rule("concatenate", moves=True)
 def concatenate(context: Context, eqn: JaxprEqn, *pieces) -> list:
-    like = _first_low_rank(pieces)
-    if like is None:
-        return context.fallback(eqn, *pieces)
     axis = eqn.params["dimension"]
-    terms = [_term(context, eqn, x, like.sides) for x in pieces]
-    lengths = [x.shape[axis] for x in pieces]
-    return _joined(context, eqn, pieces, like, like.sides, axis, terms, lengths)
+    return _joined(context, eqn, pieces, axis, [x.shape[axis] for x in pieces], is_new=False)
 
 
 @rule("stack", moves=True)
 def stack(context: Context, eqn: JaxprEqn, *pieces) -> list:
-    """The new axis belongs to the left factor."""
-    like = _first_low_rank(pieces)
-    if like is None:
-        return context.fallback(eqn, *pieces)
-    axis = eqn.params["axis"]
-    sides = (*like.sides[:axis], 0, *like.sides[axis:])
-    terms = [_term(context, eqn, x, like.sides) for x in pieces]
-    place = sides[:axis].count(0)
-    terms = [t and t.with_factor(0, lax.expand_dims(t.factors[0], (place,))) for t in terms]
-    return _joined(context, eqn, pieces, like, sides, axis, terms, [1] * len(pieces))
+    return _joined(context, eqn, pieces, eqn.params["axis"], [1] * len(pieces), is_new=True)
 
 
 def _joined(
-    context: Context,
-    eqn: JaxprEqn,
-    pieces: Sequence,
-    like: Perturbed,
-    sides: tuple[int, ...],
-    axis: int,
-    terms: Sequence[Term | None],
-    lengths: Sequence[int],
+    context: Context, eqn: JaxprEqn, pieces: Sequence, axis: int, lengths: list[int], is_new: bool
 ) -> list:
-    """Pieces side by side: their factors along the axis, with zeros in the places of other pieces."""
+    """Pieces side by side: their factors along the axis, with zeros in the places of other pieces.
+
+    A new axis belongs to the left factor.
+    """
+    like = _first_low_rank(pieces)
+    if like is None:
+        return context.fallback(eqn, *pieces)
+    sides, terms = like.sides, [_term(context, eqn, x, like.sides) for x in pieces]
+    if is_new:
+        new = (sides[:axis].count(0),)
+        terms = [t and t.with_factor(0, lax.expand_dims(t.factors[0], new)) for t in terms]
+        sides = (*sides[:axis], 0, *sides[axis:])
     if any(isinstance(x, Perturbed) and t is None for x, t in zip(pieces, terms, strict=True)):
         return context.fallback(eqn, *pieces)
     side = sides[axis]
@@ -76,7 +66,7 @@ def _joined(
         joined.append(first.with_factor(side, lax.concatenate(parts, place)))
     for x in pieces:
         context.kept(x, eqn)
-    (base,) = _compat.bind(eqn, *map(_base, pieces))
+    (base,) = _compat.bind(eqn, *map(base_of, pieces))
     whole = total(like, base, sides, joined)
     context.made_by(whole, eqn, pieces)
     return [whole]
@@ -194,12 +184,8 @@ def _updated(
     like = _first_low_rank((old.x, new.x))
     for x in operands:
         context.kept(x, eqn)
-    (base,) = _compat.bind(eqn, *map(_base, operands))
+    (base,) = _compat.bind(eqn, *map(base_of, operands))
     return [total(cast(Perturbed, like), base, old.sides, terms)]
-
-
-def _base(x):
-    return x.base if isinstance(x, Perturbed) else x
 
 
 def _first_low_rank(operands) -> Perturbed | None:

@@ -14,7 +14,7 @@ from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from zojax.implicit import _compat, _registry
 from zojax.implicit._materialise import materialise
-from zojax.implicit._perturbed import Loop, Perturbed
+from zojax.implicit._perturbed import Loop, Perturbed, base_of
 from zojax.implicit._pieces import shards_of, slices_of
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context, Known
@@ -62,8 +62,7 @@ def _known_of_scan(context: Context, eqn: JaxprEqn, *operands) -> tuple | None:
     firsts = [x.first for x in noisy if x.first is not None]
     if unknown or len(firsts) < len(noisy) or eqn.params["reverse"] or len(eqn.outvars) > len(init):
         return None
-    bases = [x.base if isinstance(x, Perturbed) else x for x in xs]
-    run = jaxpr_as_fun(eqn.params["jaxpr"])
+    bases, run = [*map(base_of, xs)], jaxpr_as_fun(eqn.params["jaxpr"])
     first = jnp.min(jnp.stack(firsts))
 
     def body(i, carry):

@@ -13,7 +13,7 @@ from jax.extend.core import JaxprEqn
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
 from zojax.implicit._low_rank import term_along, term_of, total
-from zojax.implicit._perturbed import Multiplier, Perturbed, unperturbed
+from zojax.implicit._perturbed import Multiplier, Perturbed, base_of, unperturbed
 from zojax.implicit._registry import describe, rule
 from zojax.implicit._walk import Context
 
@@ -26,7 +26,7 @@ from zojax.implicit._walk import Context
 def identity(context: Context, eqn: JaxprEqn, *operands) -> list:
     """The identity on values (copies, names, shardings, barriers), applied to the base."""
     del context
-    bases = _compat.bind(eqn, *(x.base if isinstance(x, Perturbed) else x for x in operands))
+    bases = _compat.bind(eqn, *map(base_of, operands))
     return [
         x.replace(base=base) if isinstance(x, Perturbed) else base
         for x, base in zip(operands, bases, strict=True)
@@ -139,10 +139,9 @@ def add(context: Context, eqn: JaxprEqn, *operands) -> list:
     operands = tuple(context.plain(x, eqn) if _is_part(x, w) else x for x in operands)
     bases, terms = [], []
     for x in operands:
-        base, term = x, None
-        axes = _varying(context, x)
+        base, term, axes = base_of(x), None, _varying(context, x)
         if isinstance(x, Perturbed):
-            base, term = x.base, term_of(context, eqn, x, w.sides)
+            term = term_of(context, eqn, x, w.sides)
         elif w.side_of(axes) is not None and not context.is_fixed(x):
             # Each direction has numbers of its own, but all share the base.
             values = Multiplier(axes, _along(x, axes)).over(w.base.ndim)
@@ -184,7 +183,7 @@ def select(context: Context, eqn: JaxprEqn, which, *cases) -> list:
         mask = w.on_factor(Multiplier(axes, number == i), side)
         terms.append(term.with_factor(side, term.factors[side] * mask))
     context.kept(w, eqn)
-    (base,) = _compat.bind(eqn, which, *(x.base if isinstance(x, Perturbed) else x for x in cases))
+    (base,) = _compat.bind(eqn, which, *map(base_of, cases))
     return [total(w, base, w.sides, terms)]
 
 

@@ -7,24 +7,18 @@ from jax.extend.core import JaxprEqn
 from zojax.implicit import _compat
 from zojax.implicit._perturbed import Part, Perturbed
 from zojax.implicit._view import view
-from zojax.noise import Access
 
 
 def _fills_rows(eqn: JaxprEqn, operand: Perturbed) -> bool:
-    """A gather with a fill value: no row number stands for "no noise" outside the bounds; a square or a
-    multiplier that waits would change the fill value."""
+    """A gather with a fill value: row numbers have no noise outside the bounds; a square or a multiplier
+    that waits would change the fill value."""
     fill = eqn.params["fill_value"]
     is_nan = fill is None or fill != fill  # NaN plus noise is NaN
-    has_numbers = isinstance(operand.join, Access) and operand.whole is None
     waits = operand.is_squared or bool(operand.multipliers)
-    return not is_nan and (has_numbers or waits)
+    return not is_nan and (operand.has_row_numbers or waits)
 
 
-def _always(eqn: JaxprEqn) -> bool:
-    return True
-
-
-@view("gather", moves=True, unless=_fills_rows, enlarges=_always, deferred=True)
+@view("gather", moves=True, unless=_fills_rows, enlarges=lambda eqn: True, deferred=True)
 def gather(eqn: JaxprEqn, indices, axes, takes_new) -> Part | None:
     """Gathers from one factor only; of the other, it takes whole slices."""
     dims, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]

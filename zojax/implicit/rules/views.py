@@ -15,7 +15,7 @@ from zojax.implicit._perturbed import Part, PartOf, Perturbed
 from zojax.implicit._registry import Rule, lookup, rule
 from zojax.implicit._view import view
 from zojax.implicit._walk import Context
-from zojax.noise import Access, Range
+from zojax.noise import Range
 
 
 @view("transpose", elementwise=True, moves=True, deferred=True)
@@ -112,12 +112,7 @@ def rev(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     return Part(axes, (lambda x: lax.rev(x, dimensions)) if dimensions else None)
 
 
-def _has_row_numbers(eqn: JaxprEqn, operand: Perturbed) -> bool:
-    """No row number stands for "no noise"."""
-    return isinstance(operand.join, Access) and operand.whole is None
-
-
-@view("pad", moves=True, unless=_has_row_numbers)
+@view("pad", moves=True, unless=lambda eqn, operand: operand.has_row_numbers)
 def pad(eqn: JaxprEqn, indices, axes, takes_new) -> Part:
     config = [eqn.params["padding_config"][a] for a in axes]
     if not any(map(any, config)):
