@@ -7,9 +7,9 @@ lowered anew each time, since weights of equal shapes would share one group othe
 import itertools
 
 import jax
-from jax.extend.core import Primitive
-from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
+
+from zojax._jaxpr import Primitive
 
 _alike_p = Primitive("sharded_alike")
 _alike_p.multiple_results = True
@@ -26,6 +26,8 @@ _numbers = itertools.count()
 
 
 def _lower(ctx, x, like):
+    from jax.extend.mlir.dialects import sdy
+
     number = next(_numbers)
     sdy.sharding_group(x, number)
     sdy.sharding_group(like, number)
@@ -54,6 +56,8 @@ def replicated(x: jax.Array) -> jax.Array:
 
 
 def _lower_replicated(ctx, x):
+    from jax.extend.mlir.dialects import sdy
+
     if getattr(ctx.module_context.axis_context, "manual_axes", None):  # under `shard_map`
         return (x,)
     whole = sdy.DimensionShardingAttr.get([], is_closed=True)

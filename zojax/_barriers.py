@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from zojax._jaxpr import Primitive
 from zojax._on_shards import same_of_shard, scalar_of_shard
 from zojax._sharding import is_sharded, varying_axes, varying_like
 

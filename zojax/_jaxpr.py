@@ -1,6 +1,13 @@
-"""Forms of equations that differ between versions of JAX, from 0.10 on."""
+"""What zojax needs of JAX's primitives and equations without `jax.extend`, in all versions from 0.10 on.
+
+The first import of `jax.extend` loads Pallas, which takes half as long as a first search.
+"""
 
 from typing import Any
+
+from jax import lax
+
+Primitive: Any = type(lax.add_p)
 
 
 def scan_sizes(eqn: Any) -> tuple[int, int]:

@@ -10,9 +10,9 @@ from functools import cache
 
 import jax
 import numpy as np
-from jax.extend.core import Primitive
-from jax.extend.mlir.dialects import sdy
 from jax.interpreters import ad, batching, mlir
+
+from zojax._jaxpr import Primitive
 
 
 def scalar_of_shard(fun: Callable, name: str, otherwise: Callable) -> Callable:
@@ -74,6 +74,8 @@ def _is_alone(module) -> bool:
 
 def _entry_by_entry(x):
     """A rule of Shardy: the result is sharded as the operand."""
+    from jax.extend.mlir.dialects import sdy
+
     axes = [sdy.DimMappingAttr.get(factor_indices=[i]) for i in range(x.ndim)]
     tensor = [sdy.TensorMappingAttr.get(dim_mappings=axes)]
     return sdy.OpShardingRuleAttr.get(

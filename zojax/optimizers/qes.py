@@ -126,7 +126,7 @@ def qes(
         past = jnp.zeros((horizon, n), state.coefficients.dtype), jnp.zeros(horizon, jnp.int32)
         return state._replace(inner_state=_Past(*past, state.inner_state))
 
-    loss, finished, check = (partial(part, rule) for part in (_moving, _finished, _chosen))
+    loss, finished, check = partial(_moving, rule), partial(_finished, rule), partial(_chosen, rule)
     return around(tx, init, _Past, lambda params: _ANCHOR, loss, finished, check)
 
 

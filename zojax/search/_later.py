@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
 from jax.interpreters import batching
 
+from zojax._jaxpr import Primitive
 from zojax._numerics import float_dtype, promoting
 
 State = TypeVar("State")

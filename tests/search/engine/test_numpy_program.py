@@ -1,5 +1,7 @@
 """Programs that NumPy runs, beside the same functions under JAX."""
 
+import os
+import time
 import tracemalloc
 
 import jax
@@ -11,6 +13,8 @@ from jax import lax
 from zojax import search
 from zojax.search._later import at_size, changed_if
 from zojax.search._random import Random, normals, unit, words
+from zojax.search.algorithms._root import symmetric_root
+from zojax.search.engine._primitives import MIDDLE
 from zojax.search.engine.host_programs import _by_numpy
 from zojax.search.engine.numpy_program import (
     NoNumPyFormError,
@@ -172,6 +176,46 @@ def test_rows_of_random_numbers_equal_jax_in_any_order(rows):
     found = [program(seed, number) for number in numbers]
     for one, other in zip(zip(*found, strict=True), expected, strict=True):
         np.testing.assert_allclose(np.stack(one), other, rtol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [1, MIDDLE[0] - 1, MIDDLE[0], MIDDLE[-1]])
+@pytest.mark.parametrize("least", [1e-14, 1e-6, 1.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_symmetric_root_of_any_size_equals_jax(rows, least, dtype):
+    basis, _ = np.linalg.qr(np.random.default_rng(rows).normal(size=(rows, rows)))
+    matrix = ((basis * np.geomspace(1, least, rows)) @ basis.T).astype(dtype)
+    with jax.enable_x64(dtype == "float64"):
+        program, _ = numpy_program(symmetric_root, matrix)
+        np.testing.assert_allclose(
+            program(matrix)[0], symmetric_root(matrix), atol=4 * np.finfo(dtype).eps ** 0.5
+        )
+    root = program(matrix)[0].astype(float)
+    np.testing.assert_allclose(root @ root, matrix, atol=100 * np.finfo(dtype).eps)
+
+
+def test_a_symmetric_root_of_nan_is_nan():
+    for rows in (2, MIDDLE[0]):
+        program, _ = numpy_program(symmetric_root, F[0, 0] + np.zeros((rows, rows), np.float32))
+        assert np.isnan(program(np.full((rows, rows), np.nan, np.float32))[0]).all()
+
+
+def test_a_symmetric_root_is_batched():
+    matrices = F[:, None] * F[:, :, None] + np.eye(4, dtype=np.float32)
+    roots = jax.vmap(symmetric_root)(matrices)
+    np.testing.assert_allclose(roots @ roots, matrices, atol=1e-4)
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="LAPACK has no other threads")
+@pytest.mark.parametrize("rows", [40, MIDDLE[-1]])
+def test_a_symmetric_root_wakes_no_other_threads(rows):
+    factor = np.random.default_rng(0).normal(size=(rows, rows))
+    matrix = factor @ factor.T
+    program, _ = numpy_program(symmetric_root, matrix)
+    before = time.process_time() - time.thread_time()
+    for _ in range(50):
+        program(matrix)
+        time.sleep(0.001)
+    assert time.process_time() - time.thread_time() - before < 0.05
 
 
 def test_a_program_frees_what_no_later_line_reads():

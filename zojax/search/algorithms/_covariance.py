@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zojax.search.algorithms._root import symmetric_root
+
 
 class Full(NamedTuple):
     """C and its symmetric root, for up to some 100 coordinates."""
@@ -38,11 +40,8 @@ class Full(NamedTuple):
         return self._replace(matrix=keep * self.matrix + squares)
 
     def rooted(self) -> "Full":
-        """The root of C. Small eigenvalues stay above the resolution of the dtype."""
-        values, basis = jnp.linalg.eigh(self.matrix)
-        least = jnp.max(values) * jnp.finfo(values.dtype).eps
-        lengths = jnp.sqrt(jnp.maximum(values, least))
-        return self._replace(root=(basis * lengths) @ basis.T)
+        """The root of C."""
+        return self._replace(root=symmetric_root(self.matrix))
 
 
 class Diagonal(NamedTuple):

@@ -46,7 +46,7 @@ class Posterior(NamedTuple):
     scales: jax.Array  # (features,) 1 / length
     trend: jax.Array
     noise: jax.Array  # its variance, in units of the process
-    inverse: jax.Array  # (n, n), of the Cholesky factor
+    inverse: jax.Array  # (n, n), of the Cholesky factor; 0 for unknown rows
     weights: jax.Array  # (n,)
     variance: jax.Array  # of the process
 
@@ -90,7 +90,7 @@ def posterior(space: Space, logs: jax.Array, data: Data) -> Posterior:
 def predicted(process: Posterior, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and variance (m,) at rows of features (m, features)."""
     rows = rows * process.scales
-    k = jnp.where(process.known, _kernel(rows, process.rows, process.trend)[0], 0)
+    k = _kernel(rows, process.rows, process.trend)[0]
     explained = jnp.sum((k @ process.inverse.T) ** 2, axis=1)
     total = 1 + process.trend * (1 + jnp.sum(rows * rows, axis=1)) ** 2
     return k @ process.weights, process.variance * jnp.maximum(total - explained, 1e-6)
@@ -113,11 +113,11 @@ def _owners(space: Space) -> np.ndarray:
 def _kernel(a, b, trend):
     """(k, -2 times the derivative of the first term by the squared distance, 1 + a'b), (n, m) each."""
     products = a @ b.T
-    squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1) - 2 * products
-    s = jnp.sqrt(5 * jnp.maximum(squares, 0))
-    decay = jnp.exp(-s)
-    slopes, linear = (1 + s) * decay, 1 + products
-    return slopes + s * s / 3 * decay + trend * linear**2, 5 / 3 * slopes, linear
+    squares = 5 * jnp.sum(a * a, axis=1)[:, None] + 5 * jnp.sum(b * b, axis=1) - 10 * products
+    squares = jnp.maximum(squares, 0)
+    s = jnp.sqrt(squares)
+    decay, near, linear = jnp.exp(-s), 1 + s, 1 + products
+    return (near + squares / 3) * decay + trend * linear**2, 5 / 3 * near * decay, linear
 
 
 def _factored(space: Space, logs, data: Data):
@@ -132,6 +132,7 @@ def _factored(space: Space, logs, data: Data):
     factor = lax.linalg.cholesky(kernel, symmetrize_input=False)
     identity = jnp.eye(n, dtype=rows.dtype)
     inverse = lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    inverse = jnp.where(data.known, inverse, 0)
     weights = (inverse @ data.values) @ inverse
     variance = jnp.maximum(data.values @ weights / jnp.maximum(jnp.sum(data.known), 1), 1e-6)
     process = Posterior(rows, data.known, scales, trend, noise, inverse, weights, variance)
@@ -143,7 +144,6 @@ def _gradient(space: Space, logs, data: Data) -> jax.Array:
     process, slopes, linear = _factored(space, logs, data)
     a, w = process.rows, process.weights
     pull = w[:, None] * w / process.variance - process.inverse.T @ process.inverse
-    pull = jnp.where(data.known[:, None] & data.known, pull, 0)
     by_slope, by_linear = pull * slopes, pull * linear
     by_feature = jnp.sum(by_slope, axis=1)[:, None] * a * a - a * (by_slope @ a)
     by_feature -= 2 * process.trend * a * (by_linear @ a)

@@ -4,25 +4,19 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
 from zojax.search._random import ROW
 
 Bind = Callable[[Any], Any]
 
 
-def _cond(eqn: Any, bind: Bind) -> Callable[..., list]:
-    branches = [bind(branch) for branch in eqn.params["branches"]]
-    last = len(branches) - 1
-
-    def cond(index, *operands):
-        return branches[min(max(index.item(), 0), last)].run(*operands)
-
-    return cond
+def _cond(eqn: Any, bind: Bind) -> list:
+    return [bind(branch) for branch in eqn.params["branches"]]
 
 
 def _while(eqn: Any, bind: Bind) -> Callable[..., list]:
@@ -72,9 +66,8 @@ def _scan(eqn: Any, bind: Bind) -> Callable[..., list]:
     return loop
 
 
-def _later(eqn: Any, bind: Bind) -> Callable[..., list]:
-    code = bind(eqn.params["jaxpr"])
-    return lambda *leaves: code.run(*leaves)
+def _later(eqn: Any, bind: Bind) -> Any:
+    return bind(eqn.params["jaxpr"])
 
 
 def makes_rows(eqn: Any) -> bool:
@@ -109,7 +102,8 @@ def _next_numbers(eqn: Any) -> np.ndarray:
 
 def several_rows(eqn: Any) -> Any:
     """The jaxpr of several rows."""
-    seed, one = eqn.invars[0].aval, jaxpr_as_fun(eqn.params["jaxpr"])
+    seed, closed = eqn.invars[0].aval, eqn.params["jaxpr"]
+    one = partial(jax.core.eval_jaxpr, closed.jaxpr, closed.consts)
     with jax.enable_x64(True):
         seed = jax.ShapeDtypeStruct(seed.shape, seed.dtype)
         return jax.make_jaxpr(jax.vmap(one, (None, 0)))(seed, _next_numbers(eqn))

@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -405,6 +406,44 @@ def _cholesky(a):
         return np.full_like(a, np.nan)
 
 
+MIDDLE = range(
+    26, 100
+)  # rows for which LAPACK wakes threads for eigenvectors, but not for inverses
+
+
+def _symmetric_root(c):
+    """C^(1/2), as `zojax.search.algorithms._root` defines it."""
+    c, eps = (c + c.T) / 2, np.finfo(c.dtype).eps
+    with suppress(np.linalg.LinAlgError):
+        if len(c) in MIDDLE:
+            return _polar_root(
+                c + eps * np.abs(c).sum(axis=0).max() * np.eye(len(c), dtype=c.dtype)
+            )
+        values, basis = np.linalg.eigh(c)
+        return (basis * np.sqrt(np.maximum(values, values[-1] * eps))) @ basis.T
+    return np.full_like(c, np.nan)
+
+
+def _polar_root(c):
+    """H of the polar decomposition L' = U H, where C = L L': then C = H H.
+
+    Newton's method (Higham 1986) takes inverses instead of eigenvectors.
+    """
+    start = x = np.linalg.cholesky(c).T
+    for _ in range(MOST_STEPS):
+        inverse = np.linalg.inv(x).T
+        scale = np.sqrt(np.linalg.norm(inverse) / np.linalg.norm(x))
+        old, x = x, (scale * x + inverse / scale) / 2
+        if np.linalg.norm(x - old) <= np.sqrt(np.finfo(c.dtype).eps) * np.linalg.norm(x):
+            break
+    root = _dot_by_rows(x.T, start, _rows_of_one_thread(x.shape, x.shape) or len(x))
+    return (root + root.T) / 2
+
+
+def _of_each(function, a):
+    return np.fromiter(map(function, a.ravel().tolist()), a.dtype, a.size).reshape(a.shape)[()]
+
+
 def _horner(x, *coefficients):
     *rest, total = coefficients
     for c in reversed(rest):
@@ -419,6 +458,7 @@ def _erf_inv(eqn):
 
 
 BLOCK = 32  # rows of a triangular solve
+MOST_STEPS = 20  # of Newton's method: ten at condition numbers of 1e14
 
 
 def _triangular_solve(eqn):
@@ -432,12 +472,14 @@ def _triangular_solve(eqn):
     steps = [
         (slice(i, i + BLOCK), slice(i + BLOCK, n) if is_lower else slice(0, i)) for i in starts
     ]
+    triangle = np.tri(BLOCK, dtype=bool) if is_lower else np.tri(BLOCK, dtype=bool).T
 
     def solve(a, b):
-        a = a.T if given["transpose_a"] else a
-        a, x = np.tril(a) if is_lower else np.triu(a), b.copy()
+        a, x = a.T if given["transpose_a"] else a, b.copy()
         for own, rest in steps:
-            x[own] = np.linalg.inv(a[own, own]) @ x[own]
+            block = a[own, own]
+            block = np.where(triangle[: len(block), : len(block)], block, 0)
+            x[own] = np.linalg.inv(block) @ x[own]
             x[rest] -= a[rest, own] @ x[own]
         return x
 
@@ -467,8 +509,6 @@ ELEMENTWISE = "add sub mul div max min and or xor lt le gt ge eq ne rem pow sele
 ELEMENTWISE += ["shift_right_logical"]
 # NumPy's, too; log2 with jax >= 0.12.
 FUNCTIONS = "sign floor ceil exp exp2 expm1 log log1p log2 sqrt sin cos tan tanh nextafter".split()
-# SciPy's take .2 s to import.
-_erf, _erfc = np.vectorize(math.erf, "d"), np.vectorize(math.erfc, "d")
 SIMPLE: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in FUNCTIONS},
     "shift_left": operator.lshift,
@@ -480,13 +520,14 @@ SIMPLE: dict[str, Callable[..., Any]] = {
     "pow": np.power,
     "rsqrt": lambda a: 1 / np.sqrt(a),
     "logistic": lambda a: 1 / (1 + np.exp(-a)),
-    "erf": lambda a: _erf(a).astype(a.dtype)[()],
-    "erfc": lambda a: _erfc(a).astype(a.dtype)[()],
+    "erf": partial(_of_each, math.erf),  # SciPy takes .2 s to import
+    "erfc": partial(_of_each, math.erfc),
     "is_finite": np.isfinite,
     "population_count": np.bitwise_count,
     "clamp": lambda low, a, high: np.minimum(np.maximum(a, low), high),
     "zero_from": lambda a: np.uint32(0),
     "cholesky": _cholesky,
+    "symmetric_root": _symmetric_root,
 }
 MADE: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "platform_index": _platform,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,8 +16,10 @@ from zojax.search.engine.host_programs import HostPrograms, State, host_programs
 from zojax.search.engine.journal import RunJournal
 from zojax.search.engine.log import Entry, Log
 from zojax.search.engine.outcome import Outcome, leading, one_after_another, stopped_by
-from zojax.search.engine.reports import Reports
 from zojax.search.engine.task import SearchTask
+
+if TYPE_CHECKING:
+    from zojax.search.engine.reports import Reports  # imports multiprocessing
 
 
 def on_host(task: SearchTask, executor: Executor | None, callee: Callee) -> Outcome:
@@ -47,6 +49,8 @@ def _reports(task: SearchTask, journal: RunJournal | None) -> AbstractContextMan
     """The pruner's reports, with those of a journal; None without a pruner."""
     if task.pruner is None:
         return nullcontext()
+    from zojax.search.engine.reports import Reports
+
     return Reports(task.pruner, task.problem, [] if journal is None else journal.reports())
 
 
@@ -55,7 +59,7 @@ def _run(
     executor: Executor | None,
     failures: Failures,
     callee: Callee,
-    reports: Reports | None,
+    reports: "Reports | None",
     journal: RunJournal | None,
     number: int,
     key: jax.Array,

@@ -2,7 +2,7 @@
 
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,11 @@ from zojax.search.engine.evaluation import Batch, Entry, pair_of
 from zojax.search.engine.host_programs import State
 from zojax.search.engine.journal import RunJournal
 from zojax.search.engine.outcome import Notes, Outcome, mean_and_error
-from zojax.search.engine.reports import Report, Reports
 from zojax.search.engine.task import SearchTask, keeps_points
 from zojax.search.pruners import Pruned
+
+if TYPE_CHECKING:
+    from zojax.search.engine.reports import Reports
 
 
 class Asked(NamedTuple):
@@ -48,7 +50,7 @@ class Log:
         failures: Failures,
         callee: Callee,
         dtype: np.dtype,
-        reports: Reports | None = None,
+        reports: "Reports | None" = None,
         journal: RunJournal | None = None,
     ):
         self.task, self.state, self.failures, self.reports = task, state, failures, reports
@@ -68,7 +70,8 @@ class Log:
         self.results: dict[Task, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
         self.earlier: Entry | None = None  # the best evaluation before this search
-        self.best = Entry(np.full(task.problem.value_shape, np.inf)[()], None)
+        self.failed = np.full(task.problem.value_shape, np.inf)[()]  # the value of a failure
+        self.best = Entry(self.failed, None)
         self.recommended: tuple[np.ndarray, int] | None = None  # and the number of entries before
         self.limit = task.problem.budget
         self.why: str | None = None
@@ -116,7 +119,7 @@ class Log:
             if self.key is not None:
                 extra["key"] = jax.random.fold_in(self.key, number)
             if self.reports is not None:
-                extra["report"] = Report(self.reports, number)
+                extra["report"] = self.reports.of(number)
         if not task.batched:
             return [
                 submit(asked, self.call, self.callee.point(asked.x), **extra)
@@ -141,7 +144,7 @@ class Log:
 
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
-        values = np.full((len(rows), *self.task.problem.value_shape), np.inf)
+        values = np.array([self.failed] * len(rows))
         tasks = self.submit(rows[: self.left])
         if self.task.batched and self.why is None:  # one call evaluates them all
             for task in tasks:
@@ -199,8 +202,7 @@ class Log:
 
     def _record(self, task: Task) -> Entry:
         """The evaluation of a task that has ended, which the journal then has."""
-        problem, failed = self.task.problem, np.full(self.task.problem.value_shape, np.inf)[()]
-        value, error, attributes, seconds, pruned = failed, None, None, np.nan, False
+        value, error, attributes, seconds, pruned = self.failed, None, None, np.nan, False
         try:
             try:
                 returned, seconds = task.result()
@@ -208,11 +210,11 @@ class Log:
                 returned, seconds, pruned = early.value, getattr(early, SECONDS, np.nan), True
             if self.task.has_aux and not pruned:
                 returned, attributes = pair_of(returned)
-            value = problem.signed(host_values(returned, problem.value_shape))
+            value = self.task.problem.signed(host_values(returned, np.shape(self.failed)))
         except Exception as raised:
             error, seconds = raised, getattr(raised, SECONDS, seconds)
         text = self._checked(value, error)
-        value = value if text is None and is_finite(value) else failed
+        value = value if text is None and is_finite(value) else self.failed
         number, x = task.about
         entry = Entry(value, np.asarray(x), text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
@@ -269,9 +271,9 @@ class Log:
 
     def tell(self, state: State) -> None:
         """Takes a state that knows all entries."""
-        kept = self._keeps_points()
-        for i in range(self.told, len(self.entries)):
-            if not kept and self.entries[i] is not self.best:
+        new = () if self._keeps_points() else range(self.told, len(self.entries))
+        for i in new:
+            if self.entries[i] is not self.best:
                 self.entries[i] = self.entries[i]._replace(x=None)
         self.state, self.told = state, len(self.entries)
 

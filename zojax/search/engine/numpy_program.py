@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, Primitive
 
-from zojax._jaxpr import scan_sizes
+from zojax._jaxpr import Primitive, scan_sizes
 from zojax.search._later import later_p, traced_now, waiting
 from zojax.search.engine._branches import pruned
 from zojax.search.engine._loops import CALLS, LOOPS, makes_rows, several_rows
@@ -201,7 +200,10 @@ class Source:
         if name == later_p.name:
             condition, *leaves = operands
             kept = ", ".join(leaves[: eqn.params["kept"]])
-            text = f"{self._function(eqn)}({', '.join(leaves)}) if {condition} else ({kept},)"
+            text = f"{self._function(eqn)}.run({', '.join(leaves)}) if {condition} else ({kept},)"
+        elif name == "cond":
+            operands[0] = self._place(operands[0], len(eqn.params["branches"]) - 1)
+            text = f"{self._function(eqn)}[{operands[0]}].run({', '.join(operands[1:])})"
         elif text is None:
             text = f"{self._function(eqn)}({', '.join(['{}'] * len(operands))})"
         text = text.format(*operands)
@@ -277,7 +279,7 @@ class Source:
         return f"v{next(self.count)}"
 
     def _name(self, atom: Any) -> str:
-        if isinstance(atom, Literal):
+        if hasattr(atom, "val"):  # a literal
             aval: Any = atom.aval
             return self._value(np.dtype(aval.dtype).type(atom.val))
         return self.names[atom]

@@ -65,6 +65,10 @@ class Reports:
             self.count += 1
         return bool(stops)
 
+    def of(self, number: int) -> "Report":
+        """The `report` of an evaluation."""
+        return Report(self, number)
+
     def take(self, number: int) -> list[tuple[int, float, float]]:
         """The reports of an evaluation that has ended: (place among all reports, step, value)."""
         with self.lock:
