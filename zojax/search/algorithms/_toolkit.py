@@ -35,7 +35,10 @@ def reused(factory: Factory) -> Factory:
 
     @functools.wraps(factory)
     def make(*args: Any, **settings: Any) -> Algorithm:
-        given = signature.bind(*args, **settings)
+        try:
+            given = signature.bind(*args, **settings)
+        except TypeError as error:
+            raise TypeError(f"{factory.__name__}() {error}") from None
         given.apply_defaults()
         # An array, also a traced one, has no hash.
         hashable = all(isinstance(s, Hashable) for s in (*given.args, *given.kwargs.values()))
