@@ -37,8 +37,8 @@ def reused(factory: Factory) -> Factory:
     def make(*args: Any, **settings: Any) -> Algorithm:
         try:
             given = signature.bind(*args, **settings)
-        except TypeError as error:
-            raise TypeError(f"{factory.__name__}() {error}") from None
+        except TypeError:
+            return factory(*args, **settings)  # raises, with its name
         given.apply_defaults()
         # An array, also a traced one, has no hash.
         hashable = all(isinstance(s, Hashable) for s in (*given.args, *given.kwargs.values()))
