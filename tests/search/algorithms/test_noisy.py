@@ -63,6 +63,29 @@ def test_with_noise_the_noisy_member_has_the_turns_of_cma_es():
     assert used[0] == 0 and used[-1] > 0.75 * 400 - 18  # a turn has 18 evaluations
 
 
+def test_a_last_batch_without_all_values_is_compared_by_those_it_has():
+    rng = np.random.default_rng(0)
+
+    def fun(x, key):
+        return truth(x) + NOISE * rng.standard_normal()
+
+    state = run(fun, search.portfolio(batch_size=8), budget=1000, jit=False).state
+    assert bool(state.noisy) and (1000 - 1000 // 64) % 8 > 0
+    assert np.all(state.counts > 0) and np.all(np.isfinite(state.sums))
+
+
+def test_the_best_point_is_evaluated_again_only_if_it_changed():
+    rng, seen = np.random.default_rng(0), []
+
+    def fun(x, key):
+        seen.append(tuple(x))
+        return (-1.0 if seen[-1] == seen[0] else 9.0) + 0.01 * rng.standard_normal()
+
+    run(fun, budget=150, jit=False)
+    # Two at the start and two of the answer. A line search may return to it. A look a turn makes 13.
+    assert 4 <= seen.count(seen[0]) <= 6
+
+
 def test_the_portfolio_answers_with_the_better_of_two_points_by_fresh_means():
     """The mean of a population is above the value of its centre, so both answers are evaluated again."""
     chosen = []

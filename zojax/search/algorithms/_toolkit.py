@@ -23,34 +23,40 @@ REPLACEMENTS = ("worst", "random", "margin")
 
 def reused(factory: Factory) -> Factory:
     """Equal settings give the same object, so that JAX compiles one program for them."""
+    signature = inspect.signature(factory)
 
     def new(*args: Any, **settings: Any) -> Algorithm:
         algorithm = promoting_all(factory(*args, **settings))
-        return algorithm._replace(name=_name_of(factory, args, settings))
+        return algorithm._replace(
+            name=_name_of(factory.__name__, signature.bind(*args, **settings))
+        )
 
     remembered = functools.lru_cache(maxsize=64, typed=True)(new)
 
     @functools.wraps(factory)
     def make(*args: Any, **settings: Any) -> Algorithm:
+        try:
+            given = signature.bind(*args, **settings)
+        except TypeError:
+            return factory(*args, **settings)  # raises, with its name
+        given.apply_defaults()
         # An array, also a traced one, has no hash.
-        hashable = all(isinstance(s, Hashable) for s in (*args, *settings.values()))
-        return (remembered if hashable else new)(*args, **settings)
+        hashable = all(isinstance(s, Hashable) for s in (*given.args, *given.kwargs.values()))
+        return (remembered if hashable else new)(*given.args, **given.kwargs)
 
     return make  # type: ignore[return-value]  # it keeps the factory's signature
 
 
-def _name_of(factory: Callable, args: tuple, settings: dict[str, Any]) -> str:
+def _name_of(name: str, given: inspect.BoundArguments) -> str:
     """The call as text, without arguments that equal their defaults."""
-    signature = inspect.signature(factory)
-    given = signature.bind(*args, **settings).arguments
     shown = []
-    for name, value in given.items():
-        parameter = signature.parameters[name]
+    for key, value in given.arguments.items():
+        parameter = given.signature.parameters[key]
         if parameter.kind is parameter.VAR_POSITIONAL:
             shown += [_text_of(v) for v in value]
         elif _text_of(value) != _text_of(parameter.default):
-            shown.append(f"{name}={_text_of(value)}")
-    return f"{factory.__name__}({', '.join(shown)})"
+            shown.append(f"{key}={_text_of(value)}")
+    return f"{name}({', '.join(shown)})"
 
 
 def _text_of(value: Any) -> str:

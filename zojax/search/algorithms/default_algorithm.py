@@ -1,7 +1,5 @@
 """The default algorithm of `minimize`."""
 
-from typing import Any
-
 import numpy as np
 
 from zojax._checks import require_count, require_flag
@@ -53,21 +51,14 @@ def default_algorithm(
     space, budget = as_space(space), require_count("budget", budget)
     batch_size = require_count("batch_size", batch_size)
     require_flag("noisy", noisy)
-    few, settings = has_few_turns(space.dimension, budget), _unless_one(batch_size)
-    if space.is_continuous and space.dimension > max(10, budget / 2):
-        return sre(portfolio(**settings)) if settings else sre()
     d = space.dimension
+    if space.is_continuous and d > max(10, budget / 2):
+        return sre() if batch_size == 1 else sre(portfolio(batch_size=batch_size))
     is_small = d <= NARROW and budget <= PER_COORDINATE * d + FIXED
     is_unordered = space.kinds == UNORDERED
     is_seen = np.all(~is_unordered | (space.high - space.low < budget))
     if is_small and is_seen and batch_size == 1 and not noisy:
         return turbo()
     members = (side_by_side(iterated_local_search(), batch_size),) if np.all(is_unordered) else ()
-    if few:
-        settings["noisy"] = side_by_side(sracos(), batch_size)
-    return portfolio(*members, **settings)
-
-
-def _unless_one(batch_size: int) -> dict[str, Any]:
-    """The setting, left out if it is the default, so that equal portfolios are one object."""
-    return {} if batch_size == 1 else {"batch_size": batch_size}
+    last = side_by_side(sracos(), batch_size) if has_few_turns(d, budget) else None
+    return portfolio(*members, noisy=last, batch_size=batch_size)

@@ -86,11 +86,11 @@ def portfolio(
     - **Turns.** At the end of a turn, all members learn the best point. If no last turn gained anything,
       the member with the fewest evaluations is next.
     - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
-      differ, the function is noisy, and every turn ends with a new evaluation of the best point.
+      differ, the function is noisy: a turn that finds a better point ends with a new evaluation of it.
     - **Luck.** The `noisy` member gets the rest of the budget in two cases: no other member's last turn
       gains more than the difference between two values of one point; or after ten turns, its own last turn
-      gains most. The last evaluations (1 in 128 of the budget, at least 4) alternate between its answer and
-      the best point. The lower mean is the answer.
+      gains most. The last evaluations (1 in 128 of the budget, at least 4 and a whole batch) alternate
+      between its answer and the best point. The lower mean is the answer.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
     The default members are `cma_es`, `quasi_newton` (smooth functions whose coordinates interact) and
@@ -188,11 +188,11 @@ def _ask(team: Team, space, state: PortfolioState):
         first = jnp.minimum(state.evaluations, len(state.starts) - team.batch_size)
         starts = lax.dynamic_slice_in_dim(state.starts, first, team.batch_size)
         answer, _ = team.noisy.best(state.noisy_member)
-        answers = _closes(state) & (_places(team, state) == 1)
+        answers = _closes(team, state) & (_places(team, state) == 1)
         best = jnp.where(answers[:, None], answer, state.x)
         return jnp.where(_begins(state), starts, best), state
 
-    return _switch(state, ask_member, ask_noisy, ask_again)
+    return _switch(team, state, ask_member, ask_noisy, ask_again)
 
 
 def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState:
@@ -213,13 +213,13 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
 
     def tell_again(state):
         for i in range(team.batch_size):
-            state = _told_again(state, _places(team, state)[i], x[i], values[i])
+            state = _told_again(team, state, _places(team, state)[i], x[i], values[i])
         return state
 
-    again, earlier, closes = _looks_again(state), state.evaluations, _closes(state)
+    again, earlier, closes = _looks_again(state), state.evaluations, _closes(team, state)
     working = jnp.where(state.noisy, len(state.members), state.active)
     here = jnp.arange(len(state.used)) == working
-    state = _switch(state, tell_member, tell_noisy, tell_again)
+    state = _switch(team, state, tell_member, tell_noisy, tell_again)
     n = len(state.starts)
     over = jnp.where(again, earlier >= n, (state.left <= 0) & ~_looks_again(state))
     state = state._replace(
@@ -230,7 +230,7 @@ def _tell(team: Team, space, state: PortfolioState, x, values) -> PortfolioState
     return changed_if(ends, partial(_next_turn, team, space), state, earlier > n)
 
 
-def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
+def _told_again(team: Team, state: PortfolioState, place, x, value) -> PortfolioState:
     """A start, another value of the best point, or, at the end, of one of the two answers."""
     difference = jnp.abs(value - state.value)
     known = ~_begins(state) & jnp.isfinite(difference)
@@ -242,13 +242,14 @@ def _told_again(state: PortfolioState, place, x, value) -> PortfolioState:
     other = state._replace(compared=state.compared | ~_begins(state))
     # Another point at the start, and in a small space, where no point is evaluated twice.
     same = ~_begins(state) & jnp.all(x == state.x)
-    here = jnp.arange(2) == place
+    # The last batch may have fewer values than points. The others are inf.
+    here = (jnp.arange(2) == place) & jnp.isfinite(value)
     compared = state._replace(
         sums=state.sums + jnp.where(here, value, 0),
         counts=state.counts + jnp.where(here, 1, 0),
     )
     earlier = select(same, seen, keep_best(other, x, value))
-    return select(_closes(state), compared, earlier)
+    return select(_closes(team, state), compared, earlier)
 
 
 def _begins(state: PortfolioState) -> jax.Array:
@@ -256,9 +257,10 @@ def _begins(state: PortfolioState) -> jax.Array:
     return state.evaluations < len(state.starts)
 
 
-def _closes(state: PortfolioState) -> jax.Array:
+def _closes(team: Team, state: PortfolioState) -> jax.Array:
     """Whether the last evaluations compare the noisy member's answer with the best point."""
-    share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), FEW)
+    least = max(FEW, 2 * team.batch_size - 1)  # so that one batch is whole
+    share = jnp.maximum(lax.div(state.budget, np.int32(SHARE)), least)
     return _has_two_answers(state) & (state.evaluations >= state.budget - share)
 
 
@@ -276,16 +278,16 @@ def _places(team: Team, state: PortfolioState) -> jax.Array:
 def _looks_again(state: PortfolioState) -> jax.Array:
     """Whether no member is asked: at the start, and for a new evaluation of the best point.
 
-    The best start is evaluated twice. With noise, every turn ends with a new evaluation of the best point.
+    The best start is evaluated twice. With noise, so is the best point of a turn that gained.
     """
-    worth = (state.noise > 0) | ~state.compared
+    worth = ((state.noise > 0) & (state.value < state.before)) | ~state.compared
     return (state.evaluations <= len(state.starts)) | (worth & (state.left <= 0))
 
 
-def _switch(state: PortfolioState, member, noisy, again):
+def _switch(team: Team, state: PortfolioState, member, noisy, again):
     """Calls member(i, state), noisy(state) or, for a new evaluation, again(state)."""
     n = len(state.members)
-    repeats = _closes(state) | (~state.noisy & _looks_again(state))
+    repeats = _closes(team, state) | (~state.noisy & _looks_again(state))
     which = jnp.where(repeats, n + 1, jnp.where(state.noisy, n, state.active))
     return lax.switch(which, [*(partial(member, i) for i in range(n)), noisy, again], state)
 

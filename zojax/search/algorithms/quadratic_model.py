@@ -31,7 +31,7 @@ ASIDE = 0.5  # distance of a direction from the trial, in radii
 SLOPE, ERROR = 30.0, 1e-3  # prior variances of slopes and third derivatives, by that of curvatures
 FAILURES = 10  # rounds without progress before another start
 VAIN = 4  # failures that a round without promise counts as
-GRID, ZOOMS, NEWTON = 64, 2, 4  # multipliers at once; narrower grids; steps of Newton's method
+NEWTON = 6  # steps of Newton's method
 
 
 class QuadraticModelState(NamedTuple):
@@ -192,25 +192,17 @@ def _minimum(gradient: jax.Array, curvature: jax.Array, free: jax.Array) -> jax.
     q = g @ basis
     least, tiny = jnp.maximum(-jnp.min(values), 0.0), jnp.finfo(g.dtype).eps * top
 
-    def squares(multipliers):
-        parts = q / (values + multipliers[:, None])
-        return jnp.sum(parts * parts, axis=1)
-
-    def narrowed(ends, _):
-        grid = ends[0] * (ends[1] / ends[0]) ** jnp.linspace(0.0, 1.0, GRID, dtype=g.dtype)
-        i = jnp.clip(jnp.sum(squares(least + grid) > 1), 1, GRID - 1)
-        return jnp.stack([grid[i - 1], grid[i]]), None
-
-    def closer(extra, _):
+    def closer(extra, _):  # Newton's method for 1 / |s| = 1
         shifted = values + least + extra
         parts = (q / shifted) ** 2
         length = jnp.sqrt(jnp.sum(parts))
         return jnp.maximum(extra + length**2 * (length - 1) / jnp.sum(parts / shifted), tiny), None
 
-    ends = jnp.stack([tiny, jnp.sqrt(g @ g) + 2 * tiny])
-    ends, _ = lax.scan(narrowed, ends, None, length=ZOOMS)
-    extra, _ = lax.scan(closer, ends[0], None, length=NEWTON)
-    inside = (jnp.min(values) > tiny) & (squares(jnp.zeros(1, g.dtype))[0] <= 1)
+    # The step has length 1 or more at the first multiplier, but no coordinate has.
+    first = jnp.maximum(jnp.max(jnp.abs(q) - values - least), tiny)
+    extra, _ = lax.scan(closer, first, None, length=NEWTON)
+    newton = q / values
+    inside = (jnp.min(values) > tiny) & (newton @ newton <= 1)
     step = -basis @ (q / (values + jnp.where(inside, 0.0, least + extra)))
     return jnp.where(free & (g @ g > 0), step, 0.0)
 
