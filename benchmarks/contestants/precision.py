@@ -1,6 +1,6 @@
 """Training in bfloat16 beside float32, from the same weights, batches and directions.
 
-One step is all trainings of a contestant, one a seed, side by side.
+One step is all trainings of a contestant, one a seed, one after another.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def digits(steps: int, widths) -> Task:
 
 
 def transformer(steps: int, **shape) -> Task:
-    """Model M, scaled down, on the next characters of the licence."""
+    """Model M or one like it, on the next characters of the licence."""
     work = races.transformer(**shape)
     batches = jax.vmap(work.batch)(jax.random.split(jax.random.key(0), steps))
     return Task(work.init, work.loss, work.validation, batches)
@@ -77,5 +77,6 @@ def trained(work, dtype, rounding) -> dict[str, list]:
         split = jax.tree.map(lambda x: x.reshape(work.points, -1, *x.shape[1:]), task.batches)
         return task.validation(params), jax.lax.scan(part, (params, tx.init(params)), split)[1]
 
-    before, after = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), work.seeds))
+    keys = jax.random.split(jax.random.key(work.seed), work.seeds)
+    before, after = jax.jit(lambda keys: jax.lax.map(run, keys))(keys)
     return {"before": before.tolist(), "validation loss": after.tolist()}

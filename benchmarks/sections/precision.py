@@ -9,22 +9,32 @@ from benchmarks.tables import beside, filled, over, peak_of
 MEZO = ["forward", "step of mezo"]
 ROUNDED = ["step of mezo, stochastic rounding", "step of mezo, compensated rounding"]
 QUANTISED = ["forward", "step of qzo, stochastic rounding", "step of qes"]
+SEED = ", seed "  # of a work whose seeds have a row each
 WEIGHTS = {"float32": MEZO, "bfloat16": [*MEZO, *ROUNDED], "4-bit": QUANTISED}
 
 
 def _digits(hidden, **settings):
     settings |= {"task": "digits", "shape": {"widths": (64, hidden, 10)}, "one_start": False}
-    settings |= {"rate": 2e-4, "mu": 1e-2}
+    settings |= {"rate": 2e-4, "mu": 1e-2, "seed": 0}
     return entry("digits", "precision", settings, 1, PRECISIONS, turns=1)
 
 
 def _transformer(rate, one_start):
     """Model M's layers, four of width 256. A low rate makes updates that bfloat16 cannot hold."""
     settings = {"task": "transformer", "shape": {"layers": 4, "width": 256}, "one_start": one_start}
-    settings |= {"rate": float(rate), "mu": 3e-3, "steps": 160, "points": 4, "seeds": 4}
+    settings |= {"rate": float(rate), "mu": 3e-3, "steps": 160, "points": 4, "seeds": 4, "seed": 0}
     label = f"transformer, 3.2 million weights, rate {rate}" + ", one start" * one_start
+    return entry(label, "precision", settings, 1, PRECISIONS, turns=1)
+
+
+def _model_m(seed):
+    """A seed is a work, and a contestant runs alone: each training is stored as it ends."""
+    shape = {"layers": 12, "width": 1024, "vocabulary": 8192, "heads": 16, "batch": 4}
+    settings = {"task": "transformer", "shape": shape, "one_start": True, "seed": seed}
+    settings |= {"rate": 5e-7, "mu": 3e-3, "steps": 30, "points": 2, "seeds": 1}
     names = list(PRECISIONS)[:3]
-    return entry(label, "precision", settings, 1, names, turns=1)
+    label = f"model M, 159 million weights{SEED}{seed}"
+    return entry(label, "precision", settings, 1, names, turns=1, together=False)
 
 
 def _step(weights, names, **settings):
@@ -41,18 +51,30 @@ def _training(weights, evaluations=64):
 def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
     lines = []
-    for work, name, row, wide in beside(rows, "train float32"):
-        if "validation loss" not in row:
-            continue
-        losses, wide = np.array(row["validation loss"]), wide.get("validation loss")
+    for work, name, row, wide in beside(_pooled(rows), "train float32"):
+        losses, wide = np.array(row["validation loss"]), wide.get("validation loss", [])
         line: dict = {"trained": work, "weights": name.removeprefix("train ")}
         line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
-        line |= {"loss after": losses[:, -1].mean(), "std": losses[:, -1].std(ddof=1)}
-        if wide is not None:
+        line |= {"loss after": losses[:, -1].mean()}
+        if len(losses) > 1:
+            line["std"] = losses[:, -1].std(ddof=1)
+        if len(losses) == len(wide) > 1:
             apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
             line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
         lines.append(line)
     return filled(lines)
+
+
+def _pooled(rows: list[dict]) -> list[dict]:
+    """One row for all seeds of a work and contestant."""
+    found: dict[tuple, dict] = {}
+    for row in rows:
+        if "validation loss" in row:
+            name = row["work"].split(SEED)[0], row["contestant"]
+            new = found.setdefault(name, {"work": name[0], "contestant": name[1]})
+            for column in ("before", "validation loss"):
+                new[column] = [*new.get(column, []), *row[column]]
+    return list(found.values())
 
 
 def costs(rows: list[dict]) -> list[dict]:
@@ -104,6 +126,7 @@ SECTIONS = {
             _digits(128, steps=8000, points=5, seeds=5),
             _transformer("3e-5", one_start=False),
             _transformer("3e-6", one_start=True),
+            *map(_model_m, range(3)),
         ],
         [_digits(8, steps=4, points=2, seeds=2)],
     ),
