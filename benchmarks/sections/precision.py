@@ -42,39 +42,45 @@ def _step(weights, names, **settings):
     return entry(f"SmolLM2, {weights}", "SmolLM2 on reviews", settings, 2, names, turns=0)
 
 
-def _training(weights, evaluations=64):
-    settings = {"weights": weights, "evaluations": evaluations}
+def _training(weights, evaluations=64, seed=0):
+    settings = {"weights": weights, "evaluations": evaluations, "seed": seed}
     label = f"SmolLM2 on reviews, {weights}"
+    if evaluations != 64:
+        label += f", {evaluations} evaluations{SEED}{seed}"
     return entry(label, "fine-tuning", settings, 1, ["a precision on reviews"], turns=1)
 
 
 def curves(rows: list[dict]) -> list[dict]:
     """Mean and standard deviation over seeds of the last loss, and the distance from float32."""
-    lines = []
-    for work, name, row, wide in beside(_pooled(rows), "train float32"):
-        losses, wide = np.array(row["validation loss"]), wide.get("validation loss", [])
+    lines, found = [], _of_seeds(rows)
+    for (work, name), here in found.items():
+        losses, before = (_joined(here, column) for column in ("validation loss", "before"))
+        wide = _joined(found.get((work, "train float32"), []), "validation loss")
         line: dict = {"trained": work, "weights": name.removeprefix("train ")}
-        line |= {"loss before": np.mean(row["before"]), "seeds": len(losses)}
-        line |= {"loss after": losses[:, -1].mean()}
-        if len(losses) > 1:
-            line["std"] = losses[:, -1].std(ddof=1)
+        line |= {"loss before": before.mean(), "seeds": len(losses)}
+        line |= {"falls by": (before - losses[:, -1]).mean()} | _spread(losses[:, -1])
         if len(losses) == len(wide) > 1:
-            apart = (losses - np.array(wide)).mean(axis=0) / np.std(wide, axis=0, ddof=1)
+            apart = (losses - wide).mean(axis=0) / wide.std(axis=0, ddof=1)
             line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
         lines.append(line)
     return filled(lines)
 
 
-def _pooled(rows: list[dict]) -> list[dict]:
-    """One row for all seeds of a work and contestant."""
-    found: dict[tuple, dict] = {}
+def _of_seeds(rows: list[dict]) -> dict[tuple, list[dict]]:
+    """The rows of all seeds, by work and contestant."""
+    found: dict[tuple, list[dict]] = {}
     for row in rows:
-        if "validation loss" in row:
-            name = row["work"].split(SEED)[0], row["contestant"]
-            new = found.setdefault(name, {"work": name[0], "contestant": name[1]})
-            for column in ("before", "validation loss"):
-                new[column] = [*new.get(column, []), *row[column]]
-    return list(found.values())
+        if "failed" not in row:
+            found.setdefault((row["work"].split(SEED)[0], row["contestant"]), []).append(row)
+    return found
+
+
+def _joined(rows: list[dict], column: str) -> np.ndarray:
+    return np.array([loss for row in rows for loss in row[column]])
+
+
+def _spread(losses: np.ndarray) -> dict:
+    return {"loss after": losses.mean(), "std": losses.std(ddof=1) if len(losses) > 1 else ""}
 
 
 def costs(rows: list[dict]) -> list[dict]:
@@ -94,19 +100,14 @@ def costs(rows: list[dict]) -> list[dict]:
 
 def trainings(rows: list[dict]) -> list[dict]:
     """Held-out losses around each training, and the cost of its step."""
-    lines = [
-        {
-            "weights": row["weights"],
-            "steps": row["steps"],
-            "loss before": row["before"],
-            "loss after": row["after"],
-            "CPU s a step": row["cpu_seconds"],
-            "parameters, MB": row["parameters"] / 1e6,
-            "peak of a step, MB": row["peak"] / 1e6,
-        }
-        for row in rows
-        if "after" in row
-    ]
+    lines = []
+    for here in _of_seeds(rows).values():
+        line = {"weights": here[0]["weights"], "steps": here[0]["steps"], "seeds": len(here)}
+        line |= {"loss before": here[0]["before"]}
+        line |= _spread(np.array([row["after"] for row in here]))
+        line |= {"CPU s a step": float(np.median([row["cpu_seconds"] for row in here]))}
+        line |= {"parameters, MB": here[0]["parameters"] / 1e6}
+        lines.append(line | {"peak of a step, MB": here[0]["peak"] / 1e6})
     return filled(lines)
 
 
@@ -115,7 +116,10 @@ SECTIONS = {
         "SmolLM2 on reviews in float32, bfloat16 and 4 bits",
         NAMED,
         trainings,
-        [_training(weights) for weights in ("float32", "bfloat16", "scales", "integers")],
+        [
+            *map(_training, ("float32", "bfloat16", "scales", "integers")),
+            *(_training("integers", 160, seed) for seed in range(3)),
+        ],
         [_training("scales", 2)],
     ),
     "precision": Section(
