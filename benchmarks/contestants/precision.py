@@ -38,13 +38,33 @@ def digits(steps: int, widths) -> Task:
 
 
 def transformer(steps: int, **shape) -> Task:
-    """Model M or one like it, on the next characters of the licence."""
+    """Model M, scaled down, on the next characters of the licence."""
     work = races.transformer(**shape)
     batches = jax.vmap(work.batch)(jax.random.split(jax.random.key(0), steps))
     return Task(work.init, work.loss, work.validation, batches)
 
 
-WORKS = {"digits": digits, "transformer": transformer}
+def lines(steps: int, **shape) -> Task:
+    """The same lines in all steps, from weights that bfloat16 holds, with their loss in float32.
+
+    A few steps of a large model change the loss by less than bfloat16 rounds it.
+    """
+    work = races.transformer(**shape)
+    batch = work.batch(jax.random.key(0))
+
+    def wide(params):
+        return jax.tree.map(lambda x: x.astype(jnp.float32), params)
+
+    def init(key):
+        return wide(jax.tree.map(lambda x: x.astype(jnp.bfloat16), work.init(key)))
+
+    def validation(params):
+        return work.loss(wide(params), batch)
+
+    return Task(init, work.loss, validation, jnp.tile(batch, (steps, 1, 1)))
+
+
+WORKS = {"digits": digits, "transformer": transformer, "lines": lines}
 ROUNDINGS = {
     "nearest": lambda tx: tx,
     "stochastic": zojax.stochastic_rounding,

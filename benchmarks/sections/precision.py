@@ -29,9 +29,9 @@ def _transformer(rate, one_start):
 
 def _model_m(seed):
     """A seed is a work, and a contestant runs alone: each training is stored as it ends."""
-    shape = {"layers": 12, "width": 1024, "vocabulary": 8192, "heads": 16, "batch": 4}
-    settings = {"task": "transformer", "shape": shape, "one_start": True, "seed": seed}
-    settings |= {"rate": 5e-7, "mu": 3e-3, "steps": 30, "points": 2, "seeds": 1}
+    shape = {"layers": 12, "width": 1024, "vocabulary": 8192, "heads": 16, "batch": 2}
+    settings = {"task": "lines", "shape": shape, "one_start": True, "seed": seed}
+    settings |= {"rate": 1e-7, "mu": 3e-3, "steps": 24, "points": 3, "seeds": 1}
     names = list(PRECISIONS)[:3]
     label = f"model M, 159 million weights{SEED}{seed}"
     return entry(label, "precision", settings, 1, names, turns=1, together=False)
