@@ -61,7 +61,8 @@ def curves(rows: list[dict]) -> list[dict]:
         line |= {"falls by": (before - losses[:, -1]).mean()} | _spread(losses[:, -1])
         if len(losses) == len(wide) > 1:
             apart = (losses - wide).mean(axis=0) / wide.std(axis=0, ddof=1)
-            line["farthest from float32, in its std"] = float(np.max(np.abs(apart)))
+            line["last from float32, in its std"] = abs(float(apart[-1]))
+            line["farthest"] = float(np.max(np.abs(apart)))
         lines.append(line)
     return filled(lines)
 
