@@ -11,22 +11,32 @@ from benchmarks import models, store
 from zojax.examples import _mlp
 from zojax.examples._race import Work, digits, nll, on_data
 
+CHARACTERS = 96
+
 
 def transformer(
-    length: int = 16, batch: int = 8, mu: float = 1e-3, layers: int = 2, width: int = 32
+    length: int = 16,
+    batch: int = 8,
+    mu: float = 1e-3,
+    layers: int = 2,
+    width: int = 32,
+    vocabulary: int = CHARACTERS,
+    heads: int | None = None,
 ) -> Work:
     """Next characters of this repository's licence, on lines of 16 characters."""
-    text = np.frombuffer(store.ROOT.joinpath("LICENSE").read_bytes(), np.uint8) % 96
+    text = np.frombuffer(store.ROOT.joinpath("LICENSE").read_bytes(), np.uint8) % CHARACTERS
     rows = jnp.asarray(text[: len(text) // length * length].reshape(-1, length), jnp.int32)
     rows = jax.random.permutation(jax.random.key(0), rows)
     validation, test, train = jnp.split(rows, (100, 200))
-    shape = dict(layers=layers, width=width, hidden=4 * width, heads=width // 8)
-    model = models.transformer(**shape, vocabulary=96)
+    shape = dict(layers=layers, width=width, hidden=4 * width, heads=heads or width // 8)
+    model = models.transformer(**shape, vocabulary=vocabulary)
 
     def init(key):
         leaves, treedef = jax.tree.flatten(model.params)
         keys = jax.random.split(key, len(leaves))
-        return treedef.unflatten(map(_normal_or_ones, keys, leaves))
+        params = treedef.unflatten(map(_normal_or_ones, keys, leaves))
+        # Tokens that never occur leave the scale of the embedding as it is.
+        return params | {"embed": params["embed"] * (vocabulary / CHARACTERS) ** 0.5}
 
     def loss(params, batch):
         return model.loss(params, tokens=batch)

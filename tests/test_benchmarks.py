@@ -41,7 +41,7 @@ from benchmarks.contestants import (
     training,
 )
 from benchmarks.harness import Entry, Failed, Options, Worker
-from benchmarks.sections import SECTIONS, device, growth, steps
+from benchmarks.sections import SECTIONS, device, growth, precision, steps
 from zojax.examples import _race
 from zojax.examples._methods import METHODS
 
@@ -648,6 +648,23 @@ def test_a_work_of_the_race_trains_by_an_estimate(loss):
     training = _race._training(work, METHODS["mezo"], steps=2, points=3)
     validation, test = jax.eval_shape(training, 0.1, 0)
     assert validation.shape == (4,) and test.shape == ()
+
+
+def test_seeds_with_a_row_each_are_one_line():
+    ends = {"float32": (1.0, 3.0), "bfloat16": (4.0, 6.0)}
+    rows = [
+        {"work": f"net, seed {i}", "contestant": f"train {dtype}", "before": [5.0]}
+        | {"validation loss": [[9.0 - i, ends[dtype][i]]]}
+        for i in range(2)
+        for dtype in ends
+    ]
+    failed = {"work": "net, seed 2", "contestant": "train float32", "failed": "slow"}
+    wide, narrow = precision.curves([*rows, failed])
+    assert (narrow["trained"], narrow["weights"], narrow["seeds"]) == ("net", "bfloat16", 2)
+    assert (wide["loss after"], wide["falls by"]) == (2.0, 3.0)
+    assert (
+        narrow["last from float32, in its std"] == narrow["farthest"] == pytest.approx(3 / 2**0.5)
+    )
 
 
 def test_a_device_is_checked_against_the_cpu_until_its_time_is_over(monkeypatch):

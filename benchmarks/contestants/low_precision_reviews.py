@@ -25,18 +25,19 @@ def build(work):
     return Host(lambda: found.update(trained(**vars(work))), facts=lambda: found)
 
 
-def trained(weights: str, evaluations: int) -> dict:
+def trained(weights: str, evaluations: int, seed: int) -> dict:
     """Losses before and after a training, seconds of a step and its peak."""
     params = weights if weights in ("scales", "integers") else "full"
     steps = evaluations // (8 if weights == "integers" else 2)
     given = ["--params", params, "--steps", str(steps), "--batch", str(BATCH)]
+    given += ["--seed", str(seed)]
     tx = finetune.make_optimizer(finetune.settle(make_parser().parse_args(given)))
     task = lm.reviews_task(params, longest=LONGEST)
     if weights == "bfloat16":
         tx = zojax.stochastic_rounding(tx)
         task = task._replace(params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), task.params))
     loss, step = loss_on(task, task.split("held_out")), lm.make_step(task.objectives["nll"], tx)
-    before, batches = loss(task.params), list(islice(task.batches(0, BATCH), steps))
+    before, batches = loss(task.params), list(islice(task.batches(seed, BATCH), steps))
     carry = jax.tree.map(jnp.copy, (task.params, tx.init(task.params)))
     peak = peak_bytes(step.lower(*carry, task.frozen, batches[0]).compile())
     seconds = []

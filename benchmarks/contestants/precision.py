@@ -1,6 +1,6 @@
 """Training in bfloat16 beside float32, from the same weights, batches and directions.
 
-One step is all trainings of a contestant, one a seed, side by side.
+One step is all trainings of a contestant, one a seed, one after another.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,27 @@ def transformer(steps: int, **shape) -> Task:
     return Task(work.init, work.loss, work.validation, batches)
 
 
-WORKS = {"digits": digits, "transformer": transformer}
+def lines(steps: int, **shape) -> Task:
+    """The same lines in all steps, from weights that bfloat16 holds, with their loss in float32.
+
+    A few steps of a large model change the loss by less than bfloat16 rounds it.
+    """
+    work = races.transformer(**shape)
+    batch = work.batch(jax.random.key(0))
+
+    def wide(params):
+        return jax.tree.map(lambda x: x.astype(jnp.float32), params)
+
+    def init(key):
+        return wide(jax.tree.map(lambda x: x.astype(jnp.bfloat16), work.init(key)))
+
+    def validation(params):
+        return work.loss(wide(params), batch)
+
+    return Task(init, work.loss, validation, jnp.tile(batch, (steps, 1, 1)))
+
+
+WORKS = {"digits": digits, "transformer": transformer, "lines": lines}
 ROUNDINGS = {
     "nearest": lambda tx: tx,
     "stochastic": zojax.stochastic_rounding,
@@ -77,5 +97,6 @@ def trained(work, dtype, rounding) -> dict[str, list]:
         split = jax.tree.map(lambda x: x.reshape(work.points, -1, *x.shape[1:]), task.batches)
         return task.validation(params), jax.lax.scan(part, (params, tx.init(params)), split)[1]
 
-    before, after = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), work.seeds))
+    keys = jax.random.split(jax.random.key(work.seed), work.seeds)
+    before, after = jax.jit(lambda keys: jax.lax.map(run, keys))(keys)
     return {"before": before.tolist(), "validation loss": after.tolist()}

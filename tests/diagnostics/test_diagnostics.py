@@ -132,6 +132,7 @@ def test_a_loss_that_is_looked_at_again_is_not_traced_again():
     first = diagnostics.diagnose(loss, X0)
     count = len(traces)
     again = diagnostics.diagnose(loss, X0, key=1)
+    assert diagnostics.choose_mu(loss, X0) == first.mu
     assert len(traces) == count and again.slope != first.slope
 
 

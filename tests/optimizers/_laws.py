@@ -21,7 +21,7 @@ class Law(NamedTuple):
 
     Attributes:
       make: `make(key)` for a loss near 1, with mu `MU`.
-      converging: settings that lower a quadratic a thousandfold in 300 steps.
+      converging: settings that lower a quadratic a thousandfold in 300 steps; of the basic optimizers.
       at_rate: `at_rate(rate)`, with settings that train small problems from zero at some rate of a grid.
       numbers: of the state for a 64 x 32 matrix and a vector of 32, with the settings of `make`; counts of
         steps apart.
@@ -61,14 +61,21 @@ OPTIMIZERS = {
     "zo_sgd": Law(
         lambda key: zojax.zo_sgd(0.02, zojax.estimator(mu=MU), key=key),
         zojax.zo_sgd(0.02, zojax.estimator(num_directions=2)),
+        at_rate=lambda rate: zojax.zo_sgd(rate, _source(4, 1e-2)),
     ),
     "zo_sgd, momentum": Law(
         lambda key: zojax.zo_sgd(
             0.02, zojax.estimator(mu=MU), momentum=0.9, nesterov=True, key=key
         ),
         zojax.zo_sgd(2e-3, zojax.estimator(num_directions=2), momentum=0.9),
+        at_rate=lambda rate: zojax.zo_sgd(rate, _source(4, 1e-2), momentum=0.9),
+        numbers=D,
     ),
-    "mezo": Law(lambda key: zojax.mezo(0.02, mu=MU, key=key), zojax.mezo(0.02)),
+    "mezo": Law(
+        lambda key: zojax.mezo(0.02, mu=MU, key=key),
+        zojax.mezo(0.02),
+        at_rate=lambda rate: zojax.mezo(rate, 1e-2, 4),
+    ),
     "mezo, normal and decay": Law(
         lambda key: zojax.mezo(
             optax.linear_schedule(0.02, 0.0, 10),
@@ -79,17 +86,23 @@ OPTIMIZERS = {
             key=key,
         ),
         zojax.mezo(0.02, direction=directions.normal(), num_directions=2),
+        at_rate=lambda rate: zojax.mezo(rate, 1e-2, 4, direction=directions.normal()),
     ),
     "spsa": Law(
-        lambda key: zojax.spsa(a=0.1, c=MU, A=10, key=key), zojax.spsa(a=0.2, c=1e-2, A=30)
+        lambda key: zojax.spsa(a=0.1, c=MU, A=10, key=key),
+        zojax.spsa(a=0.2, c=1e-2, A=30),
+        at_rate=lambda rate: zojax.spsa(10 * rate, 1e-2, 30, num_directions=4),
     ),
     "open_es": Law(
         lambda key: zojax.open_es(0.02, mu=MU, population=8, key=key),
         zojax.open_es(0.05, population=16, weight_decay=0.0),
+        at_rate=lambda rate: zojax.open_es(_falling(rate), 1e-2, 16, 0.0),
+        numbers=2 * D,
     ),
     "ars": Law(
         lambda key: zojax.ars(0.02, mu=MU, num_directions=4, key=key),
         zojax.ars(optax.linear_schedule(0.1, 0.0, 300), num_directions=4),
+        at_rate=lambda rate: zojax.ars(_falling(rate), 1e-2, 4),
     ),
     "zo_sign_sgd": Law(
         lambda key: zojax.zo_sign_sgd(0.02, _source(), key=key),

@@ -46,7 +46,7 @@ def forward(x, z, mu):
 # --- states -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n, law in OPTIMIZERS.items() if law.converging is None])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_state_is_as_large_as_documented(name):
     """In float32, 4 bytes a number; a few counts of steps beside it."""
     law = OPTIMIZERS[name]
@@ -67,7 +67,7 @@ def test_the_state_is_as_large_as_documented(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, law in OPTIMIZERS.items() if law.converging is None])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_holds_as_much_as_documented(name):
     """By the compiler, for four matrices of equal size."""
     law, size = OPTIMIZERS[name], 512

@@ -121,7 +121,9 @@ def test_with_its_residual_a_parameter_moves_as_in_float32():
     for _ in range(30):
         wide, exact = step_of(tx, wide, 3.0, exact)
         narrow, state = step_of(low, narrow, 3.0, state)
-    total = narrow.astype(jnp.float32) + state.inner_state.residual
+    residual = state.inner_state.residual
+    assert residual.nbytes == 4 * x.size and low.init(wide).inner_state.residual is None
+    total = narrow.astype(jnp.float32) + residual
     np.testing.assert_allclose(total, wide, rtol=1e-6)
     assert jnp.any(narrow != x) and jnp.all(narrow == total.astype(jnp.bfloat16))
 

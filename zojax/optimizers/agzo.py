@@ -30,8 +30,8 @@ def agzo(
 
     The step needs the loss: values from outside and replays of logs raise ValueError.
 
-    Independent evidence: none. In `python -m benchmarks methods` rank 1 is ahead of `mezo` on the
-    transformer and behind on two works of five; rank 8 is behind on one.
+    Independent evidence: none. In `python -m benchmarks methods` rank 1 is ahead of `mezo` on one work of
+    five and behind on two. Rank 8 is behind on one.
 
     Args:
       rank: k.

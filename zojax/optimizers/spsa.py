@@ -26,8 +26,10 @@ def spsa(
     At step k = 0, 1, ... the learning rate is :math:`a / (k + 1 + A)^\alpha` and the smoothing radius
     :math:`\mu = c / (k + 1)^\gamma`. The names are Spall's. He advises A of a tenth of the planned steps,
     and c of the size of the noise in the values. A step without a finite value advances the radius only.
+    A step is 2 N evaluations and keeps no state.
 
-    In `python -m benchmarks methods` it is behind `mezo` on one work of five and ahead on none.
+    Independent evidence: decades of use on noisy black boxes of few parameters. In
+    `python -m benchmarks methods` it is behind `mezo` on one work of five and ahead on none.
 
     Args:
       a: gain of the steps.

@@ -19,6 +19,13 @@ def zo_sgd(
 ) -> ZerothOrder:
     r"""Stochastic gradient descent on an estimated gradient, :math:`x \leftarrow x - \eta \hat g`.
 
+    A step is the evaluations of the estimator. Momentum keeps a copy of the parameters; there is no other
+    state.
+
+    Independent evidence: tuned, it is level with adaptive methods on language models
+    (`2605.03869 <https://arxiv.org/abs/2605.03869>`_). In `python -m benchmarks methods` momentum ties
+    with `mezo`, which has none, on all five works.
+
     Args:
       nesterov: whether momentum is Nesterov's.
 
