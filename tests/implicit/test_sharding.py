@@ -204,6 +204,14 @@ with jax.set_mesh(mesh):
             actual = run(sharded, jax.device_put(x, of_x), batch_size)
             np.testing.assert_allclose(actual, expected, atol=1e-3)
             assert actual.sharding.is_equivalent_to(sharded.sharding, 2), actual.sharding
+# A direction that remembers gradients takes steps, inside of `jax.set_mesh` and outside.
+source = zojax.estimator(zojax.directions.guided(2), mu=0.1)
+tx, sharded = zojax.zeroth_order(optax.sgd(0.1), source), jax.device_put(w, jax.NamedSharding(mesh, P("d")))
+update, state = lambda state: tx.update(None, state, sharded, value_fn=jnp.sum), tx.init(sharded)
+updates, state = update(state)
+with jax.set_mesh(mesh):
+    updates, state = update(state)
+assert updates.sharding.is_equivalent_to(sharded.sharding, 2), updates.sharding
 """
 AUTOMATIC = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))

@@ -65,9 +65,9 @@ def _sum_of_squares(z: noise.RowNoise) -> jax.Array:
 
 def _in_blocks(z: noise.RowNoise) -> jax.Array:
     """Block after block of the leaf: XLA's CPU backend stores all entries that it sums."""
-    width, is_vector = z.width or 1, not z.row.ndim
+    width, is_vector = 1 if z.width is None else z.width, not z.row.ndim
     count, size = (width, 1) if is_vector else (math.prod(z.row.shape), width)
-    each = min(count, max(1, _BLOCK // size))
+    each = max(1, min(count, _BLOCK // max(size, 1)))
 
     def squares(first, each: int):
         numbers = first + lax.iota(jnp.uint32, each)
@@ -78,9 +78,9 @@ def _in_blocks(z: noise.RowNoise) -> jax.Array:
         return jnp.square(entries)
 
     blocks, rest = divmod(count, each)
-    start = varying_like(jnp.zeros(each if is_vector else (each, width)), z)
+    start = varying_like(jnp.zeros(each if is_vector else (each, width), jnp.float32), z)
     total = lax.fori_loop(
-        0, blocks, lambda i, total: total + squares(jnp.uint32(i * each), each), start
+        0, blocks, lambda i, total: total + squares(jnp.uint32(i) * np.uint32(each), each), start
     )
     return jnp.sum(total) + jnp.sum(squares(np.uint32(blocks * each), rest))
 
