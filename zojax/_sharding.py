@@ -1,5 +1,6 @@
 """Sharding: axes of an explicit mesh, and the axes of a `shard_map` along which arrays vary."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -42,10 +43,30 @@ def resharded(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
     return x if like.sharding is None else jax.sharding.reshard(x, like.sharding)
 
 
+def made_as(sharding: jax.NamedSharding | None, make: Callable, *trees) -> jax.Array:
+    """`make(*trees)`, an array of this sharding, of which each device makes its part, on explicit axes too.
+
+    There, types replicate what `make` computes on its way. The compiler shards it, on automatic axes.
+    """
+    if sharding is None:
+        return make(*trees)
+    leaves, treedef = jax.tree.flatten(trees)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def of_arrays(*arrays):
+        made = dict(zip(places, arrays, strict=True))
+        return make(*treedef.unflatten(made.get(i, leaf) for i, leaf in enumerate(leaves)))
+
+    arrays = (leaves[i] for i in places)
+    return jax.sharding.auto_axes(of_arrays, out_sharding=sharding)(*arrays)
+
+
 def typed_like(x: jax.Array, like: jax.Array) -> jax.Array:
     """x with the sharding in the type of another array, on a mesh with explicit axes."""
-    differ = jax.typeof(x).sharding.spec != jax.typeof(like).sharding.spec
-    return jax.sharding.reshard(x, jax.typeof(like).sharding) if differ else x
+    own, wanted = jax.typeof(x).sharding, jax.typeof(like).sharding
+    if own.spec == wanted.spec:
+        return x
+    return jax.sharding.reshard(x, own.update(spec=wanted.spec) if wanted.mesh.empty else wanted)
 
 
 def mesh_sharding(x) -> jax.NamedSharding | None:

@@ -151,6 +151,31 @@ for direction in (of.rademacher(), of.coordinate(), of.hadamard(), of.low_rank()
         expected = np.mean([alone(key) for key in keys], axis=0)
         np.testing.assert_allclose(jax.jit(islands)(keys), expected, atol=1e-5)
 """
+# A sum of many directions has the bits of one device, and no device stores a whole leaf on its way.
+MANY = """
+from tests.directions._laws import ADAPTIVE, LAWS
+
+values, w = jnp.sin(jnp.arange(18.0)), jnp.cos(jnp.arange(2.0**20)).reshape(1024, 1024)
+for name in NAMES:
+    adaptive = name in ADAPTIVE
+    direction = ADAPTIVE[name].adaptive if adaptive else LAWS[name].direction
+    source = zojax.estimator(direction, num_directions=18)
+    state = source.init(w) if adaptive else None  # an argument: a program would store its zeros
+    combine = jax.jit(lambda w, state: source.combine(0, w, values, state=state))
+    alone = combine(w, state)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((8,), ("d",), axis_types=(kind,))
+        for spec in (P("d"), P(None, "d")):
+            sharded = jax.device_put(w, jax.NamedSharding(mesh, spec))
+            with jax.set_mesh(mesh):
+                state = source.init(sharded) if adaptive else None
+                compiled = combine.lower(sharded, state).compile()
+                summed = compiled(sharded, state)
+            np.testing.assert_array_equal(summed, alone)
+            assert summed.sharding.is_equivalent_to(sharded.sharding, 2)
+            temporaries = compiled.memory_analysis().temp_size_in_bytes
+            assert temporaries < 2 * w.nbytes / 8, (name, kind, spec, temporaries / w.nbytes)
+"""
 EXPLICIT = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
 x, w = jnp.sin(jnp.arange(1024.0)).reshape(16, 64), jnp.cos(jnp.arange(4096.0)).reshape(64, 64)
@@ -171,16 +196,6 @@ for spec in (P("d"), P(None, "d")):
     told = source.tell(source.ask(0, sharded)[1], values)
     np.testing.assert_array_equal(told, alone)
     assert told.sharding.is_equivalent_to(sharded.sharding, 2)
-# A sum of many directions has the bits of one device, and stores no whole leaf but the mask of `sparse`.
-of, large = zojax.directions, jax.device_put(jnp.ones((256, 256)), jax.NamedSharding(mesh, P(None, "d")))
-for direction, shards in ((of.rademacher(), 1), (of.low_rank(), 2), (of.sparse(0.2), 5)):
-    many = zojax.estimator(direction, num_directions=24)
-    combine = jax.jit(lambda w: many.combine(0, w, values[:24]))
-    with jax.set_mesh(mesh):
-        summed = combine.lower(large).compile()
-    temporaries = summed.memory_analysis().temp_size_in_bytes
-    assert temporaries < shards * large.nbytes / 4, (direction, temporaries)
-    np.testing.assert_array_equal(summed(large), combine(jnp.ones((256, 256))))
 with jax.set_mesh(mesh):
     for of_w, of_x in ((P(), P("d")), (P("d"), P()), (P(None, "d"), P())):
         for batch_size in (1, 4):
@@ -189,6 +204,14 @@ with jax.set_mesh(mesh):
             actual = run(sharded, jax.device_put(x, of_x), batch_size)
             np.testing.assert_allclose(actual, expected, atol=1e-3)
             assert actual.sharding.is_equivalent_to(sharded.sharding, 2), actual.sharding
+# A direction that remembers gradients takes steps, inside of `jax.set_mesh` and outside.
+source = zojax.estimator(zojax.directions.guided(2), mu=0.1)
+tx, sharded = zojax.zeroth_order(optax.sgd(0.1), source), jax.device_put(w, jax.NamedSharding(mesh, P("d")))
+update, state = lambda state: tx.update(None, state, sharded, value_fn=jnp.sum), tx.init(sharded)
+updates, state = update(state)
+with jax.set_mesh(mesh):
+    updates, state = update(state)
+assert updates.sharding.is_equivalent_to(sharded.sharding, 2), updates.sharding
 """
 AUTOMATIC = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
@@ -355,6 +378,10 @@ for kind in (AxisType.Auto, AxisType.Explicit):
 DIRECTIONS = [name for name in (*LAWS, *ADAPTIVE) if name != "input_span"]  # which reads a loss
 
 
+def many(*names, marks=()):
+    return pytest.param(MANY.replace("NAMES", repr(names)), id=f"many {names[0]}", marks=marks)
+
+
 def every(name):
     return pytest.param(EVERY.replace("NAME", repr(name)), id=name, marks=pytest.mark.slow)
 
@@ -370,6 +397,9 @@ def transformer(direction):
     [
         *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, PERCEPTRON),
         *map(every, DIRECTIONS),
+        many("sphere", "coordinate"),
+        # `orthogonal` stores its directions.
+        *(many(n, marks=pytest.mark.slow) for n in DIRECTIONS if n != "orthogonal"),
         # Low rank: the sums over ranks of three products with a sharded contraction.
         *map(transformer, ("of.rademacher(), 0", "of.normal(), 0", "of.sphere(), 0")),
         *map(transformer, ("of.sparse(0.2), 0", "of.orthogonal(), 0", "of.low_rank(), 3")),

@@ -10,7 +10,7 @@ from zojax import noise as noises
 from zojax._barriers import made_once, settle
 from zojax._direction import CombineFn, DrawFn
 from zojax._numerics import accumulator_dtype
-from zojax._sharding import resharded, varying_like
+from zojax._sharding import made_as, resharded, varying_like
 from zojax._trees import PyTree, total_size
 
 _AT_ONCE = 16  # directions in one iteration; more take longer to compile
@@ -79,8 +79,11 @@ def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
 
 
 def _entries(noise: noises.Noise, leaf) -> jax.Array:
-    entries = noises.of_even_length(noise).dense().astype(accumulator_dtype(leaf.dtype))
-    return resharded(entries, leaf) if entries.shape == leaf.shape else entries
+    def dense(z):
+        return z.dense().astype(accumulator_dtype(leaf.dtype))
+
+    noise = noises.of_even_length(noise)
+    return made_as(leaf.sharding, dense, noise) if noise.shape == leaf.shape else dense(noise)
 
 
 def _without_padding(leaf, total):

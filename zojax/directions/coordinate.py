@@ -1,5 +1,7 @@
 """One coordinate at a time: classical finite differences, at random or as the full sweep."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from zojax import noise
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
+from zojax._sharding import made_as
 from zojax._trees import PyTree, total_size
 from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
@@ -72,11 +75,24 @@ def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
     sums = []
     for start, leaf in zip(_starts(leaves), leaves, strict=True):
-        zeros = jnp.zeros(leaf.size, accumulator_dtype(leaf.dtype))
-        # A place outside the leaf, wrapped or not, is out of bounds, and dropped.
-        total = zeros.at[flat - np.uint32(start)].add(weights.astype(zeros.dtype), mode="drop")
-        sums.append(total.reshape(leaf.shape))
+        # A place outside the leaf, wrapped or not, is out of bounds of its first axis, and dropped.
+        places = _unraveled(flat - np.uint32(start), leaf.shape)
+        sums.append(made_as(leaf.sharding, partial(_scattered, leaf), places, weights))
     return jax.tree.unflatten(treedef, sums)
+
+
+def _scattered(leaf, places: tuple, weights: jax.Array) -> jax.Array:
+    zeros = jnp.zeros(leaf.shape or 1, accumulator_dtype(leaf.dtype))
+    return zeros.at[places].add(weights.astype(zeros.dtype), mode="drop").reshape(leaf.shape)
+
+
+def _unraveled(flat: jax.Array, shape: tuple[int, ...]) -> tuple:
+    """The index of each axis; beyond the first axis for places beyond the end."""
+    found: list[jax.Array] = []
+    for size in shape[:0:-1]:
+        flat, index = jnp.divmod(flat, np.uint32(max(size, 1)))
+        found.append(index)
+    return (flat, *found[::-1])
 
 
 def _starts(leaves) -> list[int]:

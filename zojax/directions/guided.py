@@ -11,8 +11,8 @@ import numpy as np
 from zojax import noise
 from zojax._checks import require_count, require_fraction
 from zojax._direction import Adaptive, Direction, Outcome
+from zojax._sharding import typed_like
 from zojax._trees import PyTree, total_size
-from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
 
 UNUSED = np.uint32(2**32 - 2)  # an index that no direction has
@@ -67,7 +67,7 @@ def _of_step(history: int, alpha: float, memory: PyTree, params: PyTree) -> Dire
 
 def _learn(memory: PyTree, outcome: Outcome) -> PyTree:
     def shift(past, g):
-        return jnp.concatenate([g[None].astype(past.dtype), past[:-1]])
+        return jnp.concatenate([typed_like(g[None].astype(past.dtype), past), past[:-1]])
 
     return jax.tree.map(shift, memory, outcome.grads)
 
@@ -90,18 +90,35 @@ def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
     base, has_span = normal(), basis.rank > 0
     across = jnp.where(has_span, np.float32(math.sqrt(alpha)), np.float32(1))
 
-    def draw(frame, index, like):
+    def weights(frame, index, like):
+        """Of the stored estimates, in direction `index`."""
         seed = noise.child_seeds(frame, UNUSED, 1)[0]
         row = jnp.asarray(index).astype(jnp.uint32)
         normals = noise.Normals(seed).rows(row, len(basis.weights))
         share = np.float32((1 - alpha) * total_size(like)) / jnp.maximum(basis.rank, 1)
-        weights = jnp.sqrt(share) * jnp.dot(basis.weights, normals, precision="highest")
+        return jnp.sqrt(share) * jnp.dot(basis.weights, normals, precision="highest")
+
+    def draw(frame, index, like):
+        own = weights(frame, index, like)
 
         def mixed(leaf, past, z):
-            flat = past.reshape(len(weights), -1).astype(jnp.float32)
-            values = jnp.dot(weights, flat, precision="highest").reshape(leaf.shape)
-            return noise.MixedNoise(z, values, across, jnp.float32(1))
+            return noise.MixedNoise(z, _mixture(own, past), across, jnp.float32(1))
 
         return jax.tree.map(mixed, like, memory, base.draw(frame, index, like))
 
-    return base._replace(draw=draw, combine=accumulate(draw))
+    def combine(frame, coefficients, like):
+        numbers = jnp.arange(coefficients.shape[0])
+        each = jax.vmap(lambda i: weights(frame, i, like))(numbers).astype(coefficients.dtype)
+        own = jnp.dot(coefficients, each, precision="highest")
+        total = base.combine(frame, coefficients, like)
+        return jax.tree.map(
+            lambda leaf, past, x: across * x + _mixture(own, past).astype(x.dtype),
+            *(like, memory, total),
+        )
+
+    return base._replace(draw=draw, combine=combine)
+
+
+def _mixture(weights: jax.Array, past: jax.Array) -> jax.Array:
+    """The weighted sum over the first axis, written out: each reader makes the entries that it reads."""
+    return sum(w * x.astype(w.dtype) for w, x in zip(weights, past, strict=True))

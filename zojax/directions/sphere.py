@@ -1,16 +1,22 @@
 """Uniform on the sphere of radius sqrt(d): a normal direction over all leaves, then rescaled."""
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from zojax import noise
 from zojax._direction import Direction
+from zojax._sharding import varying_like
 from zojax._trees import PyTree, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
+
+_BLOCK = 2**16  # entries that a CPU makes at once for a radius
 
 
 def sphere() -> Direction:
@@ -45,15 +51,41 @@ def _frame(gaussian: Direction, key: jax.Array, num_directions: int, like: PyTre
     frame = gaussian.frame(key, num_directions, like)
 
     def scale(index):
-        noise = gaussian.draw(frame, index, like)
-        squares = jax.tree.map(lambda _, z: jnp.sum(jnp.square(z.dense())), like, noise)
+        drawn = gaussian.draw(frame, index, like)
+        squares = jax.tree.map(lambda _, z: _sum_of_squares(z), like, drawn)
         return jnp.sqrt(total_size(like) / sum(jax.tree.leaves(squares)))
 
     # One at a time: together, the noise of all directions would be in memory.
     return frame, lax.map(scale, jnp.arange(num_directions))
 
 
+def _sum_of_squares(z: noise.RowNoise) -> jax.Array:
+    return lax.platform_dependent(z, cpu=_in_blocks, default=lambda z: jnp.sum(z.dense() ** 2))
+
+
+def _in_blocks(z: noise.RowNoise) -> jax.Array:
+    """Block after block of the leaf: XLA's CPU backend stores all entries that it sums."""
+    width, is_vector = 1 if z.width is None else z.width, not z.row.ndim
+    count, size = (width, 1) if is_vector else (math.prod(z.row.shape), width)
+    each = max(1, min(count, _BLOCK // max(size, 1)))
+
+    def squares(first, each: int):
+        numbers = first + lax.iota(jnp.uint32, each)
+        if is_vector:
+            entries = z.source.columns(jnp.zeros_like(numbers), numbers, width)
+        else:
+            entries = z.source.rows(numbers, width)
+        return jnp.square(entries)
+
+    blocks, rest = divmod(count, each)
+    start = varying_like(jnp.zeros(each if is_vector else (each, width), jnp.float32), z)
+    total = lax.fori_loop(
+        0, blocks, lambda i, total: total + squares(jnp.uint32(i) * np.uint32(each), each), start
+    )
+    return jnp.sum(total) + jnp.sum(squares(np.uint32(blocks * each), rest))
+
+
 def _draw(gaussian: Direction, frame, index, like: PyTree) -> PyTree:
     frame, scales = frame
-    noise = gaussian.draw(frame, index, like)
-    return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scales[index]), like, noise)
+    drawn = gaussian.draw(frame, index, like)
+    return jax.tree.map(lambda _, z: dataclasses.replace(z, scale=scales[index]), like, drawn)
