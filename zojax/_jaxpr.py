@@ -1,6 +1,16 @@
-"""Forms of equations that differ between versions of JAX, from 0.10 on."""
+"""Parts of equations, whose forms differ between versions of JAX, from 0.10 on."""
 
+from collections.abc import Iterator
 from typing import Any
+
+
+def inner_jaxprs(eqn: Any) -> Iterator[Any]:
+    """The programs of a call, of a loop, of the branches of a choice."""
+    for value in eqn.params.values():
+        for x in value if isinstance(value, tuple | list) else (value,):
+            program = getattr(x, "jaxpr", x)
+            if hasattr(program, "eqns"):
+                yield program
 
 
 def scan_sizes(eqn: Any) -> tuple[int, int]:

@@ -28,7 +28,7 @@ _ROWS_BY_GROUP = (
 )
 
 
-@rule("ragged_dot_general")
+@rule("ragged_dot_general", batches=True)
 def ragged_dot(context: Context, eqn: JaxprEqn, x, w, sizes) -> list:
     p = eqn.params
     dims = p["ragged_dot_dimension_numbers"]
