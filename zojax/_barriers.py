@@ -1,8 +1,8 @@
 """Barriers: keep a compiler from fusing, moving or repeating arithmetic, at next to no cost.
 
-All but `zero_from` return their argument. XLA computes everything that depends on a seed alone as early
-as it can. It repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as
-each kernel allows. These functions stop it where that would cost memory, or change a bit from one
+All but two, which give zeros, return their argument. XLA computes everything that depends on a seed alone
+as early as it can. It repeats cheap arithmetic in each kernel that reads it, and contracts products and
+sums as each kernel allows. These functions stop it where that would cost memory, or change a bit from one
 program to the next.
 """
 
@@ -234,6 +234,16 @@ def written(x: jax.Array) -> jax.Array:
     return _written(x)
 
 
+def zero_of_point(scale: jax.Array) -> jax.Array:
+    """`zero_from` a number of this point; on one TPU, zero.
+
+    There the points of a direction are written out one after the other, and XLA need not hold a lookup
+    through a loop. Lookups of one table at two points took a step of SmolLM2 from 1.04 to 2.77 forwards.
+    """
+    zero = zero_from(scale)
+    return zero if jax.device_count() > 1 else _no_zero(zero)
+
+
 def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """The identity, which a TPU computes as `fun`."""
     primitive = Primitive(name)
@@ -249,6 +259,7 @@ def _on_tpu(name: str, fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.A
 
 _row_major = _on_tpu("row_major", lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
 _written = _on_tpu("written", lax.optimization_barrier)
+_no_zero = _on_tpu("no_zero", jnp.zeros_like)
 
 
 # All have the derivative of the identity, which JAX cannot see through bits and loops.

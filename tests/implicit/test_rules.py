@@ -270,6 +270,9 @@ CASES = [
          kept="ragged_dot_general"),
     Case("ragged_dot experts alone", lambda w: ragged(w, [2, 3, 2]), (3, 4, 5), 1,
          kept="ragged_dot_general"),
+    Case("ragged_dot of a derivative",
+         lambda w: jax.grad(lambda x: jnp.sum(jnp.sin(lax.ragged_dot(x, w, INDEX[:, 0]))))(x(7, 4)),
+         (3, 4, 5), 2, kept="ragged_dot_general"),
     Case("ragged_dot batched",
          lambda w: jax.vmap(lax.ragged_dot)(x(2, 7, 4), w, np.array([[2, 3, 2], [1, 0, 4]])),
          (2, 3, 4, 5), 3, kept="ragged_dot_general"),
@@ -342,6 +345,9 @@ CASES = [
          kept="dot_general"),
     Case("concatenate rows",
          lambda w: x(3, 9) @ jnp.concatenate([w, w[1:], w[0][None], x(1, 5)]), (4, 5), 1, "dense",
+         kept="dot_general"),
+    Case("concatenate without entries",
+         lambda w: x(3, 4) @ jnp.concatenate([w[:0], 2 * w[:1], w[1:]]), (4, 5), 1, "dense",
          kept="dot_general"),
     Case("concatenate then transpose",
          lambda w: x(3, 5) @ jnp.concatenate([w, w[::-1]]).T, (4, 5), 1, "dense",
@@ -759,7 +765,8 @@ def test_directions_without_experts_share_a_batch(call):
 
     def fun(params):
         experts = call(lambda x: lax.ragged_dot(x, params["experts"], sizes))
-        return jnp.sin(experts(rows @ params["in"])) * experts(fixed)
+        slopes = jax.grad(lambda x: jnp.sum(jnp.sin(experts(x))))(rows @ params["in"])
+        return jnp.sum(slopes) * experts(fixed)
 
     direction = directions.low_rank()
     frame = direction.frame(jax.random.key(0), 3, params["in"])
