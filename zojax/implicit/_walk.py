@@ -259,6 +259,9 @@ class Context:
         inner = replace(
             self, vectors={}, milestones=milestones, begun=begun, known=None, is_body=True
         )
+        for x in args:  # older than all that the body computes
+            if isinstance(x, jax.core.Tracer):
+                self.sources.setdefault(id(x), (x, len(self.sources), x, None, ()))
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
 
 

@@ -345,7 +345,7 @@ def _by_members(
     run = jax.custom_batching.custom_vmap(together)
 
     @run.def_vmap
-    def _(size, batched, *args):
+    def batch(size, batched, *args):
         batched = tuple(batched)
         at_once = jax.vmap(together, jax.tree.map(lambda b: 0 if b else None, batched))
         if not batched[0] or rows < _MANY_ROWS or w.base.size <= _SMALL:
