@@ -1,9 +1,11 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zojax import _barriers
+from zojax import _barriers, implicit, noise
 
 pytestmark = pytest.mark.optimized
 
@@ -43,3 +45,20 @@ def test_what_is_computed_once_has_the_values_and_derivatives_of_the_function():
     np.testing.assert_array_equal(found["sum"], [3.0, np.nan])
     np.testing.assert_array_equal(found["count"], [2, 0])
     np.testing.assert_array_equal(jax.grad(lambda x: once(x)["sum"])(x[0]), [2.0, 2.0])
+
+
+def test_the_zero_of_a_point_is_a_constant_on_one_tpu():
+    """There points are written out, and XLA holds no lookup through a loop."""
+    traced = jax.jit(_barriers.zero_of_point).trace(jnp.float32(0.1))
+    for platform, is_constant in (("cpu", False), ("tpu", True)):
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        (result,) = re.findall(r"return (%\w+)", program)
+        assert (f"{result} = stablehlo.constant dense<0>" in program) == is_constant
+
+
+def test_a_lookup_belongs_to_its_point():
+    def fun(table, scale):
+        z = noise.LowRankNoise(jnp.ones((1, 8)), jnp.ones((1, 4)))
+        return implicit.evaluate(lambda w: w[jnp.array([3, 1])], table, z, scale)
+
+    assert "no_zero" in str(jax.make_jaxpr(fun)(jnp.ones((8, 4)), jnp.float32(0.1)))

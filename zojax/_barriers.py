@@ -1,8 +1,8 @@
 """Barriers: keep a compiler from fusing, moving or repeating arithmetic, at next to no cost.
 
-All but `zero_from` return their argument. XLA computes everything that depends on a seed alone as early
-as it can. It repeats cheap arithmetic in each kernel that reads it, and contracts products and sums as
-each kernel allows. These functions stop it where that would cost memory, or change a bit from one
+All but two, which give zeros, return their argument. XLA computes everything that depends on a seed alone
+as early as it can. It repeats cheap arithmetic in each kernel that reads it, and contracts products and
+sums as each kernel allows. These functions stop it where that would cost memory, or change a bit from one
 program to the next.
 """
 
@@ -257,6 +257,22 @@ def written(x: jax.Array) -> jax.Array:
     There noise and matrix fill the product's kernel, and XLA stores what x is computed from, in float32.
     """
     return lax.optimization_barrier(x)
+
+
+@_on_tpu
+def no_zero(zero: jax.Array) -> jax.Array:
+    """A number from `zero_from`; on a TPU a constant, which nothing waits for."""
+    return jnp.zeros_like(zero)
+
+
+def zero_of_point(scale: jax.Array) -> jax.Array:
+    """`zero_from` a number of this point; on one TPU, zero.
+
+    There the points of a direction are written out one after the other, and XLA need not hold a lookup
+    through a loop. Lookups of one table at two points took a step of SmolLM2 from 1.04 to 2.77 forwards.
+    """
+    zero = zero_from(scale)
+    return zero if jax.device_count() > 1 else no_zero(zero)
 
 
 def made_once(x: jax.Array) -> jax.Array:

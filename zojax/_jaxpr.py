@@ -3,11 +3,21 @@
 The first import of `jax.extend` loads Pallas, which takes half as long as a first search.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from jax import lax
 
 Primitive: Any = type(lax.add_p)
+
+
+def inner_jaxprs(eqn: Any) -> Iterator[Any]:
+    """The programs of a call, of a loop, of the branches of a choice."""
+    for value in eqn.params.values():
+        for x in value if isinstance(value, tuple | list) else (value,):
+            program = getattr(x, "jaxpr", x)
+            if hasattr(program, "eqns"):
+                yield program
 
 
 def scan_sizes(eqn: Any) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from zojax import noise
 from zojax._failures import unbatchable
+from zojax._jaxpr import inner_jaxprs
 from zojax._mesh_axis import MeshAxis
 from zojax._trees import PyTree
 
@@ -117,9 +118,7 @@ def _largest_product(jaxpr) -> int:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
             largest = max(largest, eqn.outvars[0].aval.size)
-        inner = [getattr(x, "jaxpr", x) for x in jax.tree.leaves(list(eqn.params.values()))]
-        sizes = [_largest_product(x) for x in inner if hasattr(x, "eqns")]
-        largest = max(largest, *sizes, 0)
+        largest = max(largest, *map(_largest_product, inner_jaxprs(eqn)), 0)
     return largest
 
 

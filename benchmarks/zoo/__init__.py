@@ -34,7 +34,7 @@ WHY = {
     "graphs.attention": "JAX gathers nodes of all directions along another axis, and XLA copies them",
     "densities.real_nvp": "random bits of the factors and an output read twice, beside small activations",
     "plain.flat_vector": "a vector has no low-rank noise: each member has weights of its own",
-    "plain.masked": "a mask of single entries takes a second product: one input and output more",
+    "plain.masked": "a mask of single entries: each member makes a weight of its own",
     "solvers.linear_solve": "a factorisation reads every entry of the matrix",
     "densities.hidden_markov_model": "softmax over the rows of a parameter acts on each entry",
     "densities.bayesian_network": "supports are checked entry by entry",

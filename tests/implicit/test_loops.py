@@ -43,6 +43,17 @@ def both_ways(p, x):
     return lax.scan(step, x, None, 3)[0] + lax.scan(back, x[::-1], None, 3)[0]
 
 
+def driven(p, x):
+    """Each iteration reads an input of its own, beside its weights."""
+
+    def step(h, x):
+        for weight in p.values():
+            h = jnp.tanh(h @ weight + x)
+        return h, None
+
+    return lax.scan(step, x, jnp.stack([x, 2 * x, 3 * x]))[0]
+
+
 def layers_of_layers(p, x):
     """A loop inside a loop, and a slice that changes from one iteration to the next."""
 
@@ -73,7 +84,14 @@ def test_both_ways_equal_the_materialised_loss(loss):
 
 @pytest.mark.parametrize(
     ("loss", "hold"),
-    [(rnn, True), (rnn, False), (fixed_point, True), (fixed_point, False), (both_ways, True)],
+    [
+        (rnn, True),
+        (rnn, False),
+        (fixed_point, True),
+        (fixed_point, False),
+        (both_ways, True),
+        (driven, False),
+    ],
 )
 def test_explain_says_what_a_loop_holds(loss, hold):
     """The compiler holds what explain says, and no copy if it is told so."""
@@ -97,6 +115,12 @@ def test_explain_says_what_a_loop_holds(loss, hold):
     rows = 2 * read * 4 * WIDTH  # keys of rows
     assert more <= report.together + rows, (more, str(report))
     assert more >= report.held
+
+
+def test_a_weight_waits_for_the_product_before_it_not_for_an_input_of_the_loop():
+    x = jax.ShapeDtypeStruct((EXAMPLES, WIDTH), jnp.float32)
+    report = explain(driven, SHAPES, directions.rademacher(), x, hold_in_loops=False)
+    assert report.together == WEIGHT, str(report)
 
 
 def test_a_loop_holds_the_smallest_weights_by_default(monkeypatch):

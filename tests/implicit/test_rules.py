@@ -270,6 +270,9 @@ CASES = [
          kept="ragged_dot_general"),
     Case("ragged_dot experts alone", lambda w: ragged(w, [2, 3, 2]), (3, 4, 5), 1,
          kept="ragged_dot_general"),
+    Case("ragged_dot of a derivative",
+         lambda w: jax.grad(lambda x: jnp.sum(jnp.sin(lax.ragged_dot(x, w, INDEX[:, 0]))))(x(7, 4)),
+         (3, 4, 5), 2, kept="ragged_dot_general"),
     Case("ragged_dot batched",
          lambda w: jax.vmap(lax.ragged_dot)(x(2, 7, 4), w, np.array([[2, 3, 2], [1, 0, 4]])),
          (2, 3, 4, 5), 3, kept="ragged_dot_general"),
@@ -342,6 +345,9 @@ CASES = [
          kept="dot_general"),
     Case("concatenate rows",
          lambda w: x(3, 9) @ jnp.concatenate([w, w[1:], w[0][None], x(1, 5)]), (4, 5), 1, "dense",
+         kept="dot_general"),
+    Case("concatenate without entries",
+         lambda w: x(3, 4) @ jnp.concatenate([w[:0], 2 * w[:1], w[1:]]), (4, 5), 1, "dense",
          kept="dot_general"),
     Case("concatenate then transpose",
          lambda w: x(3, 5) @ jnp.concatenate([w, w[::-1]]).T, (4, 5), 1, "dense",
@@ -711,6 +717,7 @@ DIFFERENTIATED = {
     ),
     "experts": (lambda w, x: lax.ragged_dot(x, w, jnp.array([2, 0, 3])), (3, 4, 5), (7, 4)),
     "heads": (lambda w, x: jnp.einsum("bhi,hij->bhj", x, w), (2, 4, 5), (9, 2, 4)),
+    "mask": (lambda w, x: x @ jnp.tril(w), (80, 60), (70, 80)),
 }  # fmt: skip
 
 
@@ -728,6 +735,8 @@ def test_a_rule_has_the_derivatives_of_its_function(name):
     def expected(i, x):
         return jnp.sum(jnp.sin(fun(w + 0.1 * direction.draw(frame, i, w).dense(), x)))
 
+    values = jax.jit(jax.vmap(implicitly))(jnp.arange(n), xs)
+    np.testing.assert_allclose(values, [expected(i, x) for i, x in enumerate(xs)], rtol=1e-4)
     own = [jax.grad(expected, 1)(i, x) for i, x in enumerate(xs)]
     np.testing.assert_allclose(jax.grad(implicitly, 1)(2, xs[2]), own[2], rtol=1e-4, atol=1e-5)
     many = jax.grad(lambda xs: jnp.sum(jax.vmap(implicitly)(jnp.arange(n), xs)))(xs)
@@ -746,3 +755,27 @@ def test_a_number_of_each_direction_waits_for_the_product():
         return evaluate(fun, w, direction.draw(frame, i, w), 0.1)
 
     assert largest(jax.vmap(evaluation), jnp.arange(n)) < n * w.size
+
+
+@pytest.mark.parametrize("call", [lambda f: f, jax.checkpoint])
+def test_directions_without_experts_share_a_batch(call):
+    """JAX cannot batch `ragged_dot`, not even where no operand differs between directions."""
+    params = {"in": normal(1, (5, 4)), "experts": normal(2, (3, 4, 6))}
+    rows, fixed, sizes = normal(3, (7, 5)), normal(4, (7, 4)), jnp.array([2, 0, 4])
+
+    def fun(params):
+        experts = call(lambda x: lax.ragged_dot(x, params["experts"], sizes))
+        slopes = jax.grad(lambda x: jnp.sum(jnp.sin(experts(x))))(rows @ params["in"])
+        return jnp.sum(slopes) * experts(fixed)
+
+    direction = directions.low_rank()
+    frame = direction.frame(jax.random.key(0), 3, params["in"])
+
+    def evaluation(i):
+        z = {"in": direction.draw(frame, i, params["in"]), "experts": None}
+        return evaluate(fun, params, z, 0.1)
+
+    found = jax.jit(jax.vmap(evaluation))(jnp.arange(3))
+    z = direction.draw(frame, 2, params["in"])
+    expected = fun(params | {"in": materialised(params["in"], z, 0.1)})
+    np.testing.assert_allclose(found[2], expected, rtol=1e-5, atol=1e-5)

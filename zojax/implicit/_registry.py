@@ -39,6 +39,7 @@ class Properties(TypedDict, total=False):
     deferred: bool
     known: Callable[..., Any]
     flat: bool
+    batches: bool
 
 
 class Primitive(NamedTuple):
@@ -53,6 +54,7 @@ class Primitive(NamedTuple):
     deferred: bool = False
     known: Callable[..., Any] | None = None
     flat: bool = False
+    batches: bool = False
 
 
 _TABLE: dict[str, Primitive] = {}
@@ -79,6 +81,7 @@ def rule(*names: str, **properties: Unpack[Properties]) -> Callable[[R], R]:
       known: `known(context, eqn, *operands)`, for a call or a loop: what all points of a direction share.
         Unknown operands are None or `Perturbed`. The rule finds the result in `context.known`.
       flat: the rule reads `Perturbed.flat`. For other rules, flat arrays are materialised.
+      batches: JAX cannot batch the primitive but the rule can. So the rule also takes arrays alone.
 
     Returns:
       A decorator, which returns the rule itself. See `Rule` for its arguments.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
-from zojax._barriers import zero_from
+from zojax._barriers import zero_of_point
 from zojax.implicit import _compat
 from zojax.implicit._perturbed import Part, Perturbed
 from zojax.implicit._registry import Properties, rule
@@ -109,4 +109,4 @@ def _of_this_point(indices: Sequence, scale: jax.Array) -> list:
         return jnp.issubdtype(i.dtype, jnp.integer) and not is_known
 
     arrays = map(jnp.asarray, indices)
-    return [i | zero_from(scale).astype(i.dtype) if waits(i) else i for i in arrays]
+    return [i | zero_of_point(scale).astype(i.dtype) if waits(i) else i for i in arrays]

@@ -10,6 +10,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from zojax._barriers import stored_once
+from zojax._jaxpr import inner_jaxprs
 from zojax._sharding import varying_axes
 from zojax.implicit import _compat, _registry
 from zojax.implicit._materialise import materialise
@@ -219,6 +220,9 @@ class Context:
                 _, *terms = self.sums[id(operands[0])]
                 first, *rest = (_compat.bind(eqn, term)[0] for term in terms)
                 return [sum(rest, first)]
+            rule = _registry.lookup(eqn.primitive.name).rule
+            if rule is not None and _needs_rule(eqn):
+                return rule(self, eqn, *operands)
             if eqn.primitive.name == "dot_general" and self.is_low_rank:
                 # A perturbed weight may read the same activation as a fixed one: an adapter does.
                 pairs = zip(operands, operands[::-1], strict=True)
@@ -252,7 +256,17 @@ class Context:
         inner = replace(
             self, vectors={}, milestones=milestones, begun=begun, known=None, is_body=True
         )
+        for x in args:  # older than all that the body computes
+            if isinstance(x, jax.core.Tracer):
+                self.sources.setdefault(id(x), (x, len(self.sources), x, None, ()))
         return [inner.plain(x, eqn) for x in inner.interpret(jaxpr, consts, args)]
+
+
+def _needs_rule(eqn: JaxprEqn) -> bool:
+    """Whether JAX cannot batch the equation, or one inside of it."""
+    if _registry.lookup(eqn.primitive.name).batches:
+        return True
+    return any(_needs_rule(inner) for program in inner_jaxprs(eqn) for inner in program.eqns)
 
 
 def _keeps_most(eqn: JaxprEqn) -> bool:

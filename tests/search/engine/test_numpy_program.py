@@ -84,6 +84,7 @@ OF_FLOATS = {
     "columns": lambda a: a[:, jnp.array([3, 0, 0])],
     "diagonal": lambda a: jnp.diagonal(a[:, :3]),
     "outside": lambda a: jnp.take(a, jnp.array([0, 99]), axis=0),
+    "outside, filled": lambda a: jnp.take(a, jnp.array([0, 99]), axis=0, fill_value=2),
     "scattered": lambda a: a.at[jnp.array([2, 0]), 1].set(7.0),
     "scattered-outside": lambda a: a.at[jnp.array([2, 9])].set(7.0),
     "of-each-row": jax.vmap(lambda row: row[jnp.argmax(row)]),

@@ -58,9 +58,11 @@ def _joined(
     joined = []
     for members in groups.values():
         first = next(iter(members.values()))
-        zeros = jnp.zeros_like(lax.slice_in_dim(first.factors[side], 0, 1, axis=place))
+        before, after = first.factors[side].shape[:place], first.factors[side].shape[place + 1 :]
         parts = [
-            members[i].factors[side] if i in members else jnp.repeat(zeros, n, place)
+            members[i].factors[side]
+            if i in members
+            else jnp.zeros_like(first.factors[side], shape=(*before, n, *after))
             for i, n in enumerate(lengths)
         ]
         joined.append(first.with_factor(side, lax.concatenate(parts, place)))

@@ -3,13 +3,16 @@
     x . (w + scale A B') = x . w + scale (x . A) . B'
 
 Under `vmap` over directions, all share the first product. The second term is in float32 or better. A mask
-M of single entries costs one product more for each term of the rank, with the same M for all directions.
-A weight with fewer entries than x and the product is materialised instead:
+M of single entries costs one product more for each term of the rank, with the same M for all directions:
 
     x . (M * a b') = ((x * a) . M) * b
+
+A weight with fewer entries than x and the product is materialised instead. On a CPU, so is the weight of a
+direction whose x has many rows, one direction after another.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -17,15 +20,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
+from jax.sharding import PartitionSpec
 
-from zojax._barriers import row_major, shared_in_turn, written
+from zojax._barriers import in_turn, row_major, shared_in_turn, written
 from zojax._contract import contract
 from zojax._numerics import accumulator_dtype
 from zojax.implicit import _compat
+from zojax.implicit._batched import with_derivative
 from zojax.implicit._low_rank import Term, total
+from zojax.implicit._materialise import materialise
 from zojax.implicit._perturbed import Multiplier, Part, Perturbed
+from zojax.implicit._pieces import shards_of
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
+
+# Of masked products in turn: rows of a member, and entries of the weight. Below, all at once is faster.
+_MANY_ROWS, _SMALL = 64, 2**12
 
 
 @rule("dot_general", deferred=True, flat=True)
@@ -73,17 +83,32 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
     dot = partial(_dot, eqn, w_is_rhs, dtype)
     if not all(_is_apart(m, w_names, out) for m in w.multipliers):
         w = w.folded() or context.plain(w, eqn)
-    if isinstance(w, Perturbed) and w.is_masked and not _is_large(w, x, eqn):
-        w = w.replace(is_activation=True)  # smaller than the arrays of its product
-        return dot(x, context.plain(w, eqn))
     if not isinstance(w, Perturbed) or not (w.is_low_rank or _is_split(w, w_names, out)):
         return dot(x, context.plain(w, eqn))
     context.kept(w, eqn)
     multipliers = [(m.values, tuple(w_names[a] for a in m.axes)) for m in w.multipliers]
     for values, along in multipliers:
         x = x if set(along) <= set(out) else _scaled(x, names, values, along)
-    times = _times_masked if w.is_masked else _times_factors
-    noise = times(x.astype(dtype), names, w, w_names, out, _precision(eqn))
+    result = _unscaled(context, eqn, w_is_rhs, x, w)
+    for values, along in multipliers:
+        result = _scaled(result, out, values, along) if set(along) <= set(out) else result
+    return result
+
+
+def _unscaled(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -> jax.Array:
+    """x . w without multipliers."""
+    dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
+    names, w_names, out = name_axes(eqn, w_is_rhs)
+    dot = partial(_dot, eqn, w_is_rhs, dtype)
+    if w.is_masked:
+        summed = [n for n, name in zip(w.shape, w_names, strict=True) if name in names]
+
+        def times(x, w):
+            return _times_masked(x, names, w, w_names, out, _precision(eqn))
+
+        w = context.waiting(w.replace(multipliers=()), [x])
+        return _by_members(eqn, dot, times, x, w, rows=x.size // math.prod(summed))
+    noise = _times_factors(x.astype(dtype), names, w, w_names, out, _precision(eqn))
     pieces = _pieces(context, w, w_names, out) if context.is_fixed(x) else None
     if pieces is not None:
         # All directions share the products with the pieces, so nobody needs the concatenation.
@@ -97,8 +122,6 @@ def _product(context: Context, eqn: JaxprEqn, w_is_rhs: bool, x: jax.Array, w) -
         base = row_major(base)
     result = base + noise
     context.sums[id(result)] = result, base, noise
-    for values, along in multipliers:
-        result = _scaled(result, out, values, along) if set(along) <= set(out) else result
     return result
 
 
@@ -298,6 +321,52 @@ def _is_large(w: Perturbed, x: jax.Array, eqn: JaxprEqn) -> bool:
     """Whether x times one factor, and its product, have fewer entries than the weight."""
     entries = x.size + _compat.output_type(eqn).size
     return entries * w.factors[0].shape[-1] <= w.base.size
+
+
+def _by_members(
+    eqn: JaxprEqn, dot: Callable, times: Callable, x: jax.Array, w: Perturbed, rows: int
+) -> jax.Array:
+    """x . w for masked noise. Under `vmap` on a CPU, one member after another if each has many rows.
+
+    A member then makes its weight, in less time than a second product of its rows.
+    """
+    arrays, _, rebuild = shards_of(w, PartitionSpec())
+    dtype = accumulator_dtype(_compat.output_type(eqn).dtype)
+
+    def alone(x, arrays):
+        w = rebuild(arrays)
+        return dot(x.astype(dtype), materialise(w.replace(base=w.base.astype(dtype))))
+
+    def twice(x, arrays):
+        w = rebuild(arrays)
+        return dot(x, w.base) + times(x.astype(dtype), w)
+
+    together = twice if _is_large(w, x, eqn) else alone
+    run = jax.custom_batching.custom_vmap(together)
+
+    @run.def_vmap
+    def batch(size, batched, *args):
+        batched = tuple(batched)
+        at_once = jax.vmap(together, jax.tree.map(lambda b: 0 if b else None, batched))
+        if not batched[0] or rows < _MANY_ROWS or w.base.size <= _SMALL:
+            return at_once(*args), True
+        in_loop = partial(_one_by_one, alone, size, batched)
+        return lax.platform_dependent(*args, cpu=in_loop, default=at_once), True
+
+    return with_derivative(run, together)(x, arrays)
+
+
+def _one_by_one(fun: Callable, size: int, batched: tuple, x: jax.Array, *args) -> jax.Array:
+    """`jax.vmap` in a loop, whose result waits for x: XLA would hold its zeros from the start."""
+
+    def of(i):
+        return fun(*jax.tree.map(lambda b, a: a[i] if b else a, batched, (x, *args)))
+
+    def body(i, result):
+        return lax.dynamic_update_index_in_dim(result, of(i), i, 0)
+
+    one = jax.eval_shape(of, 0)
+    return lax.fori_loop(0, size, body, in_turn(jnp.zeros((size, *one.shape), one.dtype), x))
 
 
 def _is_split(w: Perturbed, w_names, out) -> bool:

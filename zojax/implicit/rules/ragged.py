@@ -6,6 +6,7 @@ base is one grouped product of the rows of all directions.
 
 import math
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +21,28 @@ from zojax.implicit._batched import with_derivative
 from zojax.implicit._perturbed import Perturbed
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
+from zojax.implicit.rules.views import transposed
 
 # `lax.ragged_dot`: (m, k), (g, k, n) -> (m, n); and the same with an axis before all operands.
 _ROWS_BY_GROUP = (
     ((((1,), (1,)), ((), ())), (0,), (0,)),
     ((((2,), (2,)), ((0,), (0,))), (1,), (1,)),
 )
+# Its transpose, in derivatives: (m, n), (g, k, n) -> (m, k).
+_TRANSPOSED = (
+    ((((1,), (2,)), ((), ())), (0,), (0,)),
+    ((((2,), (3,)), ((0,), (0,))), (1,), (1,)),
+)
 
 
-@rule("ragged_dot_general")
+@rule("ragged_dot_general", batches=True)
 def ragged_dot(context: Context, eqn: JaxprEqn, x, w, sizes) -> list:
     p = eqn.params
     dims = p["ragged_dot_dimension_numbers"]
     form = dims.dot_dimension_numbers, dims.lhs_ragged_dimensions, dims.rhs_group_dimensions
-    if _as_tuples(form) not in _ROWS_BY_GROUP or p["group_offset"] is not None:
+    if _as_tuples(form) in _TRANSPOSED:
+        w = _transposed(w)
+    elif _as_tuples(form) not in _ROWS_BY_GROUP or p["group_offset"] is not None:
         return context.fallback(eqn, x, w, sizes)
     x, sizes = context.plain(x, eqn), context.plain(sizes, eqn)
     groups = _group_of_rows(sizes, x.shape[-2])
@@ -51,6 +60,16 @@ def ragged_dot(context: Context, eqn: JaxprEqn, x, w, sizes) -> list:
     base = _grouped_dot(rows, w.base.reshape(-1, k, n), groups, **options)
     noise = w.scale.astype(dtype) * _noise(rows.astype(dtype), w, groups, dtype)
     return [(base + noise).astype(out.dtype).reshape(out.shape)]
+
+
+def _transposed(w):
+    """The last two axes in the other order."""
+    *lead, rows, columns = range(len(w.shape))
+    order = (*lead, columns, rows)
+    if not isinstance(w, Perturbed):
+        return lax.transpose(w, order)
+    base = lax.transpose(w.base, order)
+    return cast(Perturbed, w.viewed(partial(transposed, order))).replace(base=base)
 
 
 def _as_tuples(x):

@@ -231,12 +231,13 @@ def _gather(eqn):
     )
     if eqn.params["mode"] != lax.GatherScatterMode.FILL_OR_DROP:
         return _rows_or(lambda a, starts: a[windows(starts)[0]], eqn)
-    if not np.issubdtype(array.dtype, np.inexact):
+    fill = eqn.params["fill_value"]
+    if fill is None and not np.issubdtype(array.dtype, np.inexact):
         raise NoNumPyFormError("a gather that fills integers has no form in NumPy.")
 
     def filled(a, starts):
         places, inside = windows(starts)
-        return np.where(inside, a[places], a.dtype.type(np.nan))
+        return np.where(inside, a[places], a.dtype.type(np.nan if fill is None else fill))
 
     return _rows_or(filled, eqn)
 
@@ -490,7 +491,7 @@ OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "neg": "-{}"}
 OPERATORS |= {"and": "{} & {}", "or": "{} | {}", "xor": "{} ^ {}", "not": "~{}"}
 OPERATORS |= {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}"}
 OPERATORS |= {"eq": "{} == {}", "ne": "{} != {}", "abs": "abs({})", "square": "{0} * {0}"}
-SAME = "copy copy_p stop_gradient random_clone settle row_major"
+SAME = "copy copy_p stop_gradient random_clone settle row_major written no_zero"
 OPERATORS |= dict.fromkeys(SAME.split(), "{}")
 OF_SCALARS = {
     "max": "{0} if {0} >= {1} or {0} != {0} else {1}",
