@@ -366,6 +366,17 @@ def test_guided_directions_favour_the_span_of_the_past(count):
     assert np.all(np.abs(found - expected) < 5 * scale)
 
 
+def test_guided_directions_change_little_with_the_rounding_of_the_past():
+    past = np.eye(2, 6)
+    for error in (1e-6, -1e-6):
+        changed = past + error * np.ones_like(past)
+        z, near = (
+            drawn_at_once(directions.guided(2).direction(jnp.asarray(memory), None), 4, 6)
+            for memory in (past, changed)
+        )
+        np.testing.assert_allclose(near, z, atol=1e-4)
+
+
 def drawn_at_once(direction, n, d):
     like = jax.ShapeDtypeStruct((d,), jnp.float64)
     frame = direction.frame(jax.random.key(0), n, like)

@@ -10,7 +10,7 @@ from zojax import noise
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
 from zojax._sharding import made_as
-from zojax._trees import PyTree, total_size
+from zojax._trees import PyTree, starts, total_size
 from zojax.directions._independent import seed_of_step
 from zojax.directions._permutation import permute
 
@@ -57,7 +57,7 @@ def _draw(seed, index, like: PyTree) -> PyTree:
     scale = sign * np.float32(np.sqrt(total_size(like)))
     leaves, treedef = jax.tree.flatten(like)
     drawn = []
-    for start, leaf in zip(_starts(leaves), leaves, strict=True):
+    for start, leaf in zip(starts(like), leaves, strict=True):
         width = leaf.shape[-1] if leaf.shape else 1
         local = flat - np.uint32(start)  # wraps to a huge row for earlier leaves
         inside = (flat >= np.uint32(start)) & (local < np.uint32(leaf.size))
@@ -74,7 +74,7 @@ def _combine(seed, coefficients: jax.Array, like: PyTree) -> PyTree:
     weights = coefficients * scale.astype(coefficients.dtype)
     leaves, treedef = jax.tree.flatten(like)
     sums = []
-    for start, leaf in zip(_starts(leaves), leaves, strict=True):
+    for start, leaf in zip(starts(like), leaves, strict=True):
         # A place outside the leaf, wrapped or not, is out of bounds of its first axis, and dropped.
         places = _unraveled(flat - np.uint32(start), leaf.shape)
         sums.append(made_as(leaf.sharding, partial(_scattered, leaf), places, weights))
@@ -93,7 +93,3 @@ def _unraveled(flat: jax.Array, shape: tuple[int, ...]) -> tuple:
         flat, index = jnp.divmod(flat, np.uint32(max(size, 1)))
         found.append(index)
     return (flat, *found[::-1])
-
-
-def _starts(leaves) -> list[int]:
-    return np.cumsum([0] + [leaf.size for leaf in leaves], dtype=np.int64)[:-1].tolist()

@@ -19,7 +19,7 @@ UNUSED = np.uint32(2**32 - 2)  # an index that no direction has
 
 
 class _Basis(NamedTuple):
-    """Weights of the stored estimates in each of k orthonormal vectors, and how many are not zero."""
+    """Weights of the stored estimates in each of k vectors B with B' B = U U', and the rank of U."""
 
     weights: jax.Array
     rank: jax.Array
@@ -73,7 +73,10 @@ def _learn(memory: PyTree, outcome: Outcome) -> PyTree:
 
 
 def _basis(memory: PyTree, k: int) -> _Basis:
-    """Orthonormal vectors as sums of the stored ones, from the eigenvectors of their Gram matrix."""
+    """The symmetric inverse root of the Gram matrix.
+
+    Eigenvectors alone have the same span, but another sign after another rounding.
+    """
     rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
     products = (jnp.dot(r, r.T, precision="highest") for r in rows)
     gram = sum(products, start=jnp.zeros((k, k), jnp.float32))
@@ -83,7 +86,8 @@ def _basis(memory: PyTree, k: int) -> _Basis:
     values, vectors = jnp.linalg.eigh(scale[:, None] * gram * scale[None])
     independent = values > 1e-5
     root = jnp.where(independent, 1 / jnp.sqrt(jnp.where(independent, values, 1)), 0)
-    return _Basis(scale[:, None] * vectors * root[None], jnp.sum(independent).astype(jnp.float32))
+    inverse = jnp.dot(vectors * root, vectors.T, precision="highest")
+    return _Basis(scale[:, None] * inverse, jnp.sum(independent).astype(jnp.float32))
 
 
 def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
