@@ -57,4 +57,5 @@ def test_a_row_has_peaks_times_and_uses_without_a_rule(monkeypatch):
         and line["why"] == "no batch; " + zoo.WHY["plain.masked"]
     )
     (line,) = section.table([{"work": "plain.masked", "failed": "not installed: nothing"}])
-    assert line == {"model": "plain.masked", "why": "not installed: nothing"}
+    known = {column: text for column, text in line.items() if text != ""}
+    assert known == {"model": "plain.masked", "why": "not installed: nothing"}
