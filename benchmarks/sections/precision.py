@@ -32,9 +32,8 @@ def _model_m(seed):
     shape = {"layers": 12, "width": 1024, "vocabulary": 8192, "heads": 16, "batch": 2}
     settings = {"task": "lines", "shape": shape, "one_start": True, "seed": seed}
     settings |= {"rate": 2e-7, "mu": 3e-3, "steps": 96, "points": 3, "seeds": 1}
-    names = list(PRECISIONS)[:3]
     label = f"model M, 159 million weights{SEED}{seed}"
-    return entry(label, "precision", settings, 1, names, turns=1, together=False)
+    return entry(label, "precision", settings, 1, PRECISIONS, turns=1, together=False)
 
 
 def _step(weights, names, **settings):
