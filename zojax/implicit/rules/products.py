@@ -29,7 +29,7 @@ from zojax.implicit import _compat
 from zojax.implicit._batched import with_derivative
 from zojax.implicit._low_rank import Term, total
 from zojax.implicit._materialise import materialise
-from zojax.implicit._perturbed import Multiplier, Part, Perturbed
+from zojax.implicit._perturbed import Multiplier, Part, Perturbed, base_of
 from zojax.implicit._pieces import shards_of
 from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
@@ -228,17 +228,13 @@ def _of_all_entries(context: Context, eqn: JaxprEqn, like: jax.Array, lhs, rhs) 
         elif len(x.shape) == 1 and not (isinstance(x, Perturbed) and x.flat):
             x = lax.reshape(context.plain(x, eqn), like.shape)
         else:
-            return context.fallback(eqn, *(_unflat(context, x) for x in (lhs, rhs)))
+            return context.fallback(eqn, *map(context.unflat, (lhs, rhs)))
         operands.append(x)
     every = tuple(range(like.ndim))
     params = eqn.params | {"dimension_numbers": ((every, every), ((), ()))}
-    types = [getattr(x, "base", x) for x in operands]
+    types = map(base_of, operands)
     closed = jax.make_jaxpr(lambda a, b: lax.dot_general(a, b, **params))(*types)
     return context.interpret(closed.jaxpr, closed.consts, operands)
-
-
-def _unflat(context: Context, x):
-    return context.plain(x, x.flat) if isinstance(x, Perturbed) and x.flat else x
 
 
 def _side_with(x: Perturbed, names, wanted: set) -> int | None:
