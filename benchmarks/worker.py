@@ -198,7 +198,7 @@ def main() -> None:
 
 def reason_of(error: Exception) -> str:
     """One line for a table."""
-    if isinstance(error, ImportError) and error.name:
+    if isinstance(error, ModuleNotFoundError):
         return f"not installed: {error.name}"
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0][:200]

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.contestants import Host
 from zojax import executors, search
-from zojax._evaluation import Call
+from zojax._evaluation.call import Call
 
 WORKERS = 2
 SPACE = search.uniform(-1, 1)
