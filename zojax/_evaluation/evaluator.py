@@ -27,7 +27,7 @@ GRACE = 5.0  # seconds for running calls after their executor was lost
 START = 20.0  # seconds for a new worker to start, unless the executor has `start_seconds`
 
 
-class Task:
+class Evaluation:
     """An evaluation: it waits, is in flight, or has ended.
 
     Attributes:
@@ -54,14 +54,14 @@ class Task:
 class Evaluator:
     """Evaluations on an executor or, without one, in this thread.
 
-    Tasks wait here until a worker is free: a call that is handed over begins at once. Only the
+    Evaluations wait here until a worker is free: a call that is handed over begins at once. Only the
     `extra_calls` of an executor wait there. A call that raises or takes more than `timeout` seconds is
-    made again, at most `retries` times. Then the task ends with the exception. Exceptions of the types
+    made again, at most `retries` times. Then the evaluation ends with the exception. Those of the types
     `final` are not retried. A late call is cancelled; one that goes on keeps its worker.
 
     Waiting ends at `end` (of `time.monotonic`), or when the executor is lost: it breaks, is shut down,
     cancels a call, or has a late call in each worker. Calls that run then have `GRACE` seconds to end.
-    While one task is waited for, `arrived(task)` is called for all that end.
+    While one evaluation is waited for, `arrived(evaluation)` is called for all that end.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Evaluator:
         retries: int = 0,
         final: tuple[type[BaseException], ...] = (),
         end: float = math.inf,
-        arrived: Callable[[Task], None] = lambda task: None,
+        arrived: Callable[[Evaluation], None] = lambda evaluation: None,
     ):
         self.executor: Any = _Here(timeout, end) if executor is None else executor
         self.timeout, self.retries, self.final = timeout, retries, final
@@ -82,12 +82,12 @@ class Evaluator:
         self.slack: float = getattr(executor, "start_seconds", 0.0 if is_threads else START)
         self.workers = workers_of(self.executor) or math.inf
         self.most = self.workers + getattr(executor, "extra_calls", 0)
-        self.tasks: dict[Task, None] = {}  # in the order of their submission
-        self.waiting: dict[Task, None] = {}
-        self.flying: dict[Future, Task] = {}
+        self.evaluations: dict[Evaluation, None] = {}  # in the order of their submission
+        self.waiting: dict[Evaluation, None] = {}
+        self.flying: dict[Future, Evaluation] = {}
         self.stuck: set[Future] = set()  # late calls that go on
         self.done: SimpleQueue[Future] = SimpleQueue()  # futures, as they end
-        self.news: deque[Task] = deque()  # tasks that ended
+        self.news: deque[Evaluation] = deque()  # evaluations that ended
         self.lost: str | None = None  # why the executor takes no more calls
         self.error: BaseException | None = None  # that lost it
         self.began = False
@@ -99,10 +99,10 @@ class Evaluator:
         self.cancel()
 
     def __len__(self) -> int:
-        return len(self.tasks)
+        return len(self.evaluations)
 
-    def __contains__(self, task: Task) -> bool:
-        return task in self.tasks
+    def __contains__(self, evaluation: Evaluation) -> bool:
+        return evaluation in self.evaluations
 
     @property
     def losses(self) -> tuple[type[Exception], ...]:
@@ -116,43 +116,43 @@ class Evaluator:
         require_sendable(self.executor, call)
         return call
 
-    def submit(self, about: Any, call: Callable, /, *args: Any, **kwargs: Any) -> Task:
-        """A task, which waits for a worker."""
-        task = Task(about, call, args, kwargs)
-        self.tasks[task] = None
-        self.waiting[task] = None
-        return task
+    def submit(self, about: Any, call: Callable, /, *args: Any, **kwargs: Any) -> Evaluation:
+        """An evaluation, which waits for a worker."""
+        evaluation = Evaluation(about, call, args, kwargs)
+        self.evaluations[evaluation] = None
+        self.waiting[evaluation] = None
+        return evaluation
 
-    def add_known(self, about: Any) -> Task:
-        """A task that has ended elsewhere."""
-        task = Task(about, Call, (), {})
-        task.ended = True
-        self.tasks[task] = None
-        return task
+    def add_known(self, about: Any) -> Evaluation:
+        """An evaluation that has ended elsewhere."""
+        evaluation = Evaluation(about, Call, (), {})
+        evaluation.ended = True
+        self.evaluations[evaluation] = None
+        return evaluation
 
-    def in_order(self, call: Callable, points: Iterable[Any]) -> Iterator[Task]:
-        """The tasks of points in their order, as they end.
+    def in_order(self, call: Callable, points: Iterable[Any]) -> Iterator[Evaluation]:
+        """The evaluations of points in their order, as they end.
 
         Raises:
           RuntimeError: the executor is lost.
         """
-        for task in [self.submit(None, call, point) for point in points]:
-            if not self.wait_for(task):
+        for evaluation in [self.submit(None, call, point) for point in points]:
+            if not self.wait_for(evaluation):
                 raise self.error or RuntimeError(self.lost)
-            self.pop(task)
-            yield task
+            self.pop(evaluation)
+            yield evaluation
 
-    def wait_for(self, task: Task) -> bool:
-        """Waits for this task. Returns whether it ended."""
-        while task in self.tasks and not task.ended:
+    def wait_for(self, evaluation: Evaluation) -> bool:
+        """Waits for this evaluation. Returns whether it ended."""
+        while evaluation in self.evaluations and not evaluation.ended:
             ended = self.next_done(wait=True)
             if ended is None:
                 break
             self.arrived(ended)
-        return task in self.tasks and task.ended
+        return evaluation in self.evaluations and evaluation.ended
 
-    def next_done(self, wait: bool) -> Task | None:
-        """A task that ended, each one once; None if waiting ends before."""
+    def next_done(self, wait: bool) -> Evaluation | None:
+        """An evaluation that ended, each one once; None if waiting ends before."""
         while not self.news and (self.waiting or self.flying):
             waits = wait and self._goes_on()
             if waits:
@@ -170,27 +170,28 @@ class Evaluator:
             self._hand_over()  # workers go on while the owner takes the result
         return self.news.popleft() if self.news else None
 
-    def pop(self, task: Task) -> Any:
-        """Removes a task and returns what it is about."""
-        del self.tasks[task]
-        return task.about
+    def pop(self, evaluation: Evaluation) -> Any:
+        """Removes an evaluation and returns what it is about."""
+        del self.evaluations[evaluation]
+        return evaluation.about
 
-    def drop(self, task: Task, running: bool) -> None:
-        """Removes a task unless its call cannot be cancelled; with `running`, unless it has ended."""
-        if task.ended:
+    def drop(self, evaluation: Evaluation, running: bool) -> None:
+        """Removes one unless its call cannot be cancelled; with `running`, unless it has ended."""
+        if evaluation.ended:
             return
-        if task.future is None:
-            self.waiting.pop(task, None)
-        elif task.future.cancel() or running:
-            self.flying.pop(task.future, None)
+        if evaluation.future is None:
+            self.waiting.pop(evaluation, None)
+        elif evaluation.future.cancel() or running:
+            self.flying.pop(evaluation.future, None)
         else:
             return
-        self.tasks.pop(task, None)
+        self.evaluations.pop(evaluation, None)
 
     def cancel(self) -> None:
-        """Removes all tasks whose calls have not begun, and ends calls if the executor can."""
-        for task in reversed(list(self.tasks)):  # so that no free worker takes a waiting one
-            self.drop(task, running=False)
+        """Removes all evaluations whose calls have not begun, and ends calls if the executor can."""
+        last_first = reversed(list(self.evaluations))  # so that no free worker takes a waiting one
+        for evaluation in last_first:
+            self.drop(evaluation, running=False)
 
     def _goes_on(self) -> bool:
         if self.lost is None and is_shut_down(self.executor):
@@ -201,78 +202,81 @@ class Evaluator:
         ends = map(self._deadline, self.flying.items()) if math.isfinite(self.timeout) else ()
         return max(0.0, min(MOMENT, min((self.end, *ends)) - time.monotonic()))
 
-    def _deadline(self, flying: tuple[Future, Task]) -> float:
+    def _deadline(self, flying: tuple[Future, Evaluation]) -> float:
         """When a call is late; inf while it waits in the executor."""
-        future, task = flying
-        began = getattr(future, "began", task.handed_over + self.slack)  # of `executors.restarted`
+        future, evaluation = flying
+        handed_over = evaluation.handed_over + self.slack
+        began = getattr(future, "began", handed_over)  # of `executors.restarted`
         return math.inf if began is None else began + self.timeout + self.patience
 
     def _hand_over(self) -> None:
         while self.waiting and self.lost is None and len(self.flying) + len(self.stuck) < self.most:
-            task = next(iter(self.waiting))
-            del self.waiting[task]
+            evaluation = next(iter(self.waiting))
+            del self.waiting[evaluation]
             try:
-                future = self.executor.submit(task.call, *task.args, **task.kwargs)
+                future = self.executor.submit(
+                    evaluation.call, *evaluation.args, **evaluation.kwargs
+                )
             except RuntimeError as error:  # the sign of a pool that was shut down
-                self.tasks.pop(task)
+                self.evaluations.pop(evaluation)
                 known = isinstance(error, BrokenExecutor) or is_shut_down(self.executor)
                 if not self.began and not known:
                     error.add_note("executor took no evaluation.")
                     raise
                 return self._lose(error)
-            task.future, self.began = require_future(future), True
-            task.handed_over = time.monotonic()
-            self.flying[future] = task
+            evaluation.future, self.began = require_future(future), True
+            evaluation.handed_over = time.monotonic()
+            self.flying[future] = evaluation
             future.add_done_callback(self.done.put)
 
     def _settle(self, future: Future) -> None:
         """Notes the end of a call."""
         self.stuck.discard(future)
-        task = self.flying.pop(future, None)
-        if task is None:  # dropped, or late
+        evaluation = self.flying.pop(future, None)
+        if evaluation is None:  # dropped, or late
             return
         if future.cancelled():
-            del self.tasks[task]
+            del self.evaluations[evaluation]
             return self._lose()
-        task.error = error = future.exception()
+        evaluation.error = error = future.exception()
         if isinstance(error, BrokenExecutor):
-            del self.tasks[task]
+            del self.evaluations[evaluation]
             self._lose(error)
-        elif isinstance(error, PicklingError) and not task.attempts:
+        elif isinstance(error, PicklingError) and not evaluation.attempts:
             raise unsendable(error) from error
         elif isinstance(error, TimeoutError) and time.monotonic() >= self.end:
-            del self.tasks[task]  # the time of all evaluations is over
+            del self.evaluations[evaluation]  # the time of all evaluations is over
         elif error is not None:
-            self._fail(task, error)
+            self._fail(evaluation, error)
         else:
-            task.returned = future.result()
-            self._finish(task)
+            evaluation.returned = future.result()
+            self._finish(evaluation)
 
-    def _fail(self, task: Task, error: BaseException) -> None:
-        """Makes a call again, or ends its task."""
-        task.error, task.future = error, None
-        task.attempts += 1
-        if task.attempts > self.retries or isinstance(error, self.final) or self.lost:
-            self._finish(task)
+    def _fail(self, evaluation: Evaluation, error: BaseException) -> None:
+        """Makes a call again, or ends its evaluation."""
+        evaluation.error, evaluation.future = error, None
+        evaluation.attempts += 1
+        if evaluation.attempts > self.retries or isinstance(error, self.final) or self.lost:
+            self._finish(evaluation)
         else:
-            self.waiting = {task: None} | self.waiting
+            self.waiting = {evaluation: None} | self.waiting
 
-    def _finish(self, task: Task) -> None:
-        task.ended = True
-        self.news.append(task)
+    def _finish(self, evaluation: Evaluation) -> None:
+        evaluation.ended = True
+        self.news.append(evaluation)
 
     def _end_late(self) -> None:
         """Cancels calls that did not end by themselves."""
         if not math.isfinite(self.timeout):
             return
         now = time.monotonic()
-        for future, task in [
+        for future, evaluation in [
             flying for flying in self.flying.items() if self._deadline(flying) < now
         ]:
             del self.flying[future]
             if not future.cancel():
                 self.stuck.add(future)
-            self._fail(task, TimeoutError(late(self.timeout)))
+            self._fail(evaluation, TimeoutError(late(self.timeout)))
         if self.lost is None and len(self.stuck) >= self.workers:
             self._lose(RuntimeError("each worker has a late call: pass executors.restarted(...)"))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._evaluation import Evaluator, Task
+from zojax._evaluation import Evaluation, Evaluator
 from zojax._minimize.run import Best, MinimizeRun
 from zojax._scalars import host_scalar
 from zojax._transform import ZerothOrder, apply_updates
@@ -33,7 +33,8 @@ def host_loop(
     def advance(run: MinimizeRun, remaining: int) -> None:
         for _ in range(min(chunk, remaining)):
             points = _points(tx, run)
-            values = [_value(task, catch, run) for task in evaluator.in_order(call, points)]
+            ended = evaluator.in_order(call, points)
+            values = [_value(evaluation, catch, run) for evaluation in ended]
             _step(tx, run, np.array(values))
             if target is not None and run.values[-1] <= target:
                 break
@@ -41,9 +42,9 @@ def host_loop(
     return advance
 
 
-def _value(task: Task, catch: tuple[type[Exception], ...], run: MinimizeRun) -> float:
+def _value(evaluation: Evaluation, catch: tuple[type[Exception], ...], run: MinimizeRun) -> float:
     try:
-        returned = task.result().returned
+        returned = evaluation.result().returned
     except catch as error:
         run.caught, run.error = run.caught + 1, error
         return np.nan

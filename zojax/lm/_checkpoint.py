@@ -15,7 +15,7 @@ from zojax.lm._files import FilePath, parse_json, refusing
 _NOTE = "zojax.lm.train"
 
 
-class Run(NamedTuple):
+class Checkpoint(NamedTuple):
     """A run so far.
 
     Attributes:
@@ -31,19 +31,19 @@ class Run(NamedTuple):
     outputs: dict[int, np.ndarray]
 
 
-def write(path: FilePath, run: Run, note: Any) -> None:
+def write(path: FilePath, checkpoint: Checkpoint, note: Any) -> None:
     """Writes a checkpoint; a kill leaves the old file or the new one."""
     path = pathlib.Path(path).expanduser()
-    tensors = {name: np.asarray(leaf) for name, leaf in _named(run.params, run.state)}
-    tensors["losses"] = np.array(run.losses, np.float32)
-    tensors |= {f"outputs {steps}": outputs for steps, outputs in run.outputs.items()}
+    tensors = {name: np.asarray(leaf) for name, leaf in _named(checkpoint.params, checkpoint.state)}
+    tensors["losses"] = np.array(checkpoint.losses, np.float32)
+    tensors |= {f"outputs {steps}": outputs for steps, outputs in checkpoint.outputs.items()}
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     save_file = require("safetensors.numpy").save_file
     with replacing(path) as part:
         save_file(tensors, part, {_NOTE: json.dumps(note)})
 
 
-def read(path: FilePath, params: Any, state: Any) -> Run:
+def read(path: FilePath, params: Any, state: Any) -> Checkpoint:
     """The run of a checkpoint, for parameters and a state of these shapes.
 
     Raises ValueError for another file, and for another model, trained part or optimizer.
@@ -67,7 +67,7 @@ def read(path: FilePath, params: Any, state: Any) -> Run:
     outputs = {int(name.split()[1]): np.asarray(tensors[name]) for name in own - {"losses"}}
     losses = np.asarray(tensors["losses"]).tolist()
     params, state = jax.tree.unflatten(treedef, restored)
-    return Run(params, state, losses, dict(sorted(outputs.items())))
+    return Checkpoint(params, state, losses, dict(sorted(outputs.items())))
 
 
 def checkpoint_note(path: FilePath) -> tuple[Any, int]:

@@ -21,7 +21,7 @@ from zojax import trajectory
 from zojax._checks import require_count
 from zojax._transform import ZerothOrder, metrics_of
 from zojax.lm import _checkpoint
-from zojax.lm._checkpoint import Run
+from zojax.lm._checkpoint import Checkpoint
 from zojax.lm._extras import require
 from zojax.lm._files import FilePath
 from zojax.lm._trained import Trained, TrainProgress
@@ -116,7 +116,7 @@ def train(
                 metrics = metrics_of(state) if count else {}
                 callback(TrainProgress(count, losses[-1] if count else math.nan, scores, metrics))
             if checkpoint is not None and count in stops:
-                _checkpoint.write(checkpoint, Run(params, state, losses, outputs), note)
+                _checkpoint.write(checkpoint, Checkpoint(params, state, losses, outputs), note)
 
         if not losses:
             report(0)
@@ -137,14 +137,14 @@ def train(
     return Trained(params, losses, dict(sorted(outputs.items())), labels, state)
 
 
-def _kept(checkpoint: FilePath | None, params: Any, state: Any) -> Run:
+def _kept(checkpoint: FilePath | None, params: Any, state: Any) -> Checkpoint:
     """The run of a checkpoint; a new one without."""
     if checkpoint is None or not pathlib.Path(checkpoint).expanduser().exists():
-        return Run(params, state, [], {})
+        return Checkpoint(params, state, [], {})
     return _checkpoint.read(checkpoint, params, state)
 
 
-def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Run:
+def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) -> Checkpoint:
     """The run of a log; evaluations of its past are made again. Losses are not in a log."""
     outputs = {}
     for count in stops:
@@ -152,7 +152,7 @@ def _replayed(past, tx: ZerothOrder, params: Any, stops: list[int], evaluate) ->
             part = trajectory.truncate(past, count)
             outputs[count] = evaluate(trajectory.replay(params, tx, part) if count else params)
     params, state = trajectory.resume(params, tx, past)
-    return Run(params, state, [math.nan] * int(state.count), outputs)
+    return Checkpoint(params, state, [math.nan] * int(state.count), outputs)
 
 
 def _evaluation(task: Task, evaluated: list[Batch]) -> Callable[[Any], np.ndarray]:

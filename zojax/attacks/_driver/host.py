@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from zojax._call import PROGRAMS
-from zojax._evaluation import Evaluator, Task
+from zojax._evaluation import Evaluation, Evaluator
 from zojax._failures import attach
 from zojax.attacks._attack import Attack, Model
 from zojax.attacks._driver.checks import check_heard, check_outputs, check_probabilities
@@ -43,8 +43,8 @@ def run_on_host(
     with partial_result(lambda: session.result(session.tell(state, answers))):
         while len(points := session.ask(state)):
             parts = [points[i : i + batch_size] for i in range(0, len(points), batch_size)]
-            for part, task in zip(parts, evaluator.in_order(call, parts), strict=True):
-                answer = _scores(task, evaluator.losses)
+            for part, evaluation in zip(parts, evaluator.in_order(call, parts), strict=True):
+                answer = _scores(evaluation, evaluator.losses)
                 if answer is None:
                     answer = np.full((len(part), classes or fewest), np.nan)
                 else:
@@ -64,10 +64,10 @@ def _copied(images: np.ndarray, model: Model) -> np.ndarray:
     return np.array(model(images))  # a copy: the model may reuse its buffer
 
 
-def _scores(task: Task, losses: tuple[type[Exception], ...]) -> np.ndarray | None:
+def _scores(evaluation: Evaluation, losses: tuple[type[Exception], ...]) -> np.ndarray | None:
     """The scores of a call, or None if it was late or its worker died."""
     try:
-        return task.result().returned
+        return evaluation.result().returned
     except losses:
         return None
 

@@ -146,14 +146,16 @@ def cost(
     tokens = np.random.default_rng(0).integers(0, model.config.vocabulary, (rows, length))
     lengths, room = np.full(rows, length), draft.tree.paths.shape[1] + 1
 
-    def run(draft, params):
+    def generation(draft, params):
         most = jnp.asarray(lengths + room)
-        return rounds.Run(model.module, model.config, params, most_likely, None, draft, -1, most)
+        return rounds.Generation(
+            model.module, model.config, params, most_likely, None, draft, -1, most
+        )
 
     def ready(draft):
         prompts = tokens, lengths, room, None
-        start = jax.jit(lambda params: rounds.begun(run(draft, params), *prompts))
-        step = jax.jit(lambda params, s: rounds.step(run(draft, params), s))
+        start = jax.jit(lambda params: rounds.begun(generation(draft, params), *prompts))
+        step = jax.jit(lambda params, s: rounds.step(generation(draft, params), s))
         return partial(step, params, start(params))
 
     params = jax.tree.map(jnp.asarray, model.params)

@@ -58,7 +58,9 @@ class Writer(NamedTuple):
         own = self._caught_up(own._replace(text=text, length=length), known)
         most = length + jnp.where(ahead.goes_on, self.size, 0)
         model = self.module, self.config, self.params
-        own = rounds.finished(rounds.Run(*model, most_likely, None, self.draft, -1, most), own)
+        own = rounds.finished(
+            rounds.Generation(*model, most_likely, None, self.draft, -1, most), own
+        )
         written = taken(own.text, length[:, None] + np.arange(self.size))
         return written, ahead._replace(own=own)
 

@@ -150,9 +150,13 @@ def decode(
       ValueError: if `new` is below 1, `shared` is not from 0 to T - 1, or the model has fewer
         positions than the text may take.
     """
-    run, tokens, lengths = _prepared(model, config, tokens, lengths, new, stop, choose, key, draft)
-    state = _begun(run, tokens, lengths, new, memory, shared, params)
-    return _outcome(run, lengths, new, rounds.finished(run._replace(params=params), state))
+    generation, tokens, lengths = _prepared(
+        model, config, tokens, lengths, new, stop, choose, key, draft
+    )
+    state = _begun(generation, tokens, lengths, new, memory, shared, params)
+    return _outcome(
+        generation, lengths, new, rounds.finished(generation._replace(params=params), state)
+    )
 
 
 def decode_members(
@@ -204,18 +208,20 @@ def decode_members(
     require_count("members", members)
     if any(a <= b for a, b in pairwise((members, *stay, 0))):
         raise ValueError(f"stay must fall from below members, {members}, to 1 or more, got {stay}.")
-    run, tokens, lengths = _prepared(model, config, tokens, lengths, new, stop, choose, key, draft)
+    generation, tokens, lengths = _prepared(
+        model, config, tokens, lengths, new, stop, choose, key, draft
+    )
 
     def begin(i: jax.Array) -> rounds.State:
-        return evaluate(partial(_begun, run, tokens, lengths, new, memory, shared), i)
+        return evaluate(partial(_begun, generation, tokens, lengths, new, memory, shared), i)
 
     def go_on(least: int, i: jax.Array, state: rounds.State) -> rounds.State:
         def finished(params: dict, state: rounds.State) -> rounds.State:
-            return rounds.finished(run._replace(params=params), state, least)
+            return rounds.finished(generation._replace(params=params), state, least)
 
         return evaluate(finished, i, state)
 
-    outcome = jax.vmap(partial(_outcome, run, lengths, new))
+    outcome = jax.vmap(partial(_outcome, generation, lengths, new))
     which = jnp.arange(members)
     state = jax.vmap(begin)(which)
     found = outcome(state)._replace(draft=None)
@@ -223,7 +229,7 @@ def decode_members(
         state = jax.vmap(partial(go_on, least))(which, state)
         latest = outcome(state)._replace(draft=None)
         found = jax.tree.map(lambda a, b, which=which: a.at[which].set(b), found, latest)
-        is_open = jax.vmap(partial(rounds.is_open, run))(state).any(axis=1)
+        is_open = jax.vmap(partial(rounds.is_open, generation))(state).any(axis=1)
         still = jnp.argsort(~is_open)[:least]
         which, state = jax.tree.map(lambda a, still=still: a[still], (which, state))
     return found
@@ -231,26 +237,28 @@ def decode_members(
 
 def _prepared(
     model, config, tokens, lengths, new, stop, choose, key, draft
-) -> tuple[rounds.Run, jax.Array, jax.Array]:
-    """A run without parameters; prompts and their lengths as arrays."""
+) -> tuple[rounds.Generation, jax.Array, jax.Array]:
+    """A generation without parameters; prompts and their lengths as arrays."""
     require_count("new", new)
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     draft, stop = none() if draft is None else draft, -1 if stop is None else stop
-    run = rounds.Run(model, config, {}, choose, key, draft, stop, lengths + new)
-    return run, tokens, lengths
+    generation = rounds.Generation(model, config, {}, choose, key, draft, stop, lengths + new)
+    return generation, tokens, lengths
 
 
-def _begun(run, tokens, lengths, new, memory, shared, params: dict) -> rounds.State:
-    _check(run.model, run.config, params, tokens.shape[1], new)
+def _begun(generation, tokens, lengths, new, memory, shared, params: dict) -> rounds.State:
+    _check(generation.model, generation.config, params, tokens.shape[1], new)
     if not 0 <= shared < tokens.shape[1]:
         raise ValueError(f"shared must be from 0 to {tokens.shape[1] - 1}, got {shared}.")
-    return rounds.begun(run._replace(params=params), tokens, lengths, new, memory, shared)
+    return rounds.begun(generation._replace(params=params), tokens, lengths, new, memory, shared)
 
 
-def _outcome(run: rounds.Run, lengths: jax.Array, new: int, end: rounds.State) -> Decoded:
+def _outcome(
+    generation: rounds.Generation, lengths: jax.Array, new: int, end: rounds.State
+) -> Decoded:
     steps = np.arange(new)
     written = jnp.take_along_axis(end.text, lengths[:, None] + steps, axis=1)
-    written = jnp.where(steps < (end.length - lengths)[:, None], written, run.stop)
+    written = jnp.where(steps < (end.length - lengths)[:, None], written, generation.stop)
     cost = end.forwards, end.positions, end.near_ties
     return Decoded(written, end.length - lengths, *cost, end.draft)
 

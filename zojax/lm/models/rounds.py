@@ -24,7 +24,7 @@ from zojax.lm.models.drafting import Draft, Round, Tree, shortened
 NEAR = 1e-5  # relative difference of two logits that rounding may exchange, in float32 or better
 
 
-class Run(NamedTuple):
+class Generation(NamedTuple):
     """What stays during a generation; `most` `(B,)` are the lengths of the finished texts."""
 
     model: ModuleType
@@ -62,56 +62,63 @@ def _(size, batched, x):
 
 
 def begun(
-    run: Run, tokens: jax.Array, lengths: jax.Array, new: int, memory: Any, shared: int = 0
+    generation: Generation,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    new: int,
+    memory: Any,
+    shared: int = 0,
 ) -> State:
     """The state after the prompts' forward pass, which chooses the first token."""
     rows = np.arange(len(tokens))
-    x, own = _read(run, tokens, shared)
-    first, is_near = _choices(run, x[rows, lengths - 1 - shared][:, None], lengths[:, None])
+    x, own = _read(generation, tokens, shared)
+    first, is_near = _choices(generation, x[rows, lengths - 1 - shared][:, None], lengths[:, None])
     text = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, new)))
     text = text.at[rows, lengths].set(first[:, 0])
-    room = ((0, 0), (0, 0), (0, new + run.draft.tree.paths.shape[1]), (0, 0))
+    room = ((0, 0), (0, 0), (0, new + generation.draft.tree.paths.shape[1]), (0, 0))
     cache = jax.tree.map(lambda a: jnp.pad(a, room), own)
-    drafted = run.draft.init(memory, text, lengths)
+    drafted = generation.draft.init(memory, text, lengths)
     ones = jnp.ones(len(tokens), jnp.int32)
     return State(text, lengths + 1, cache, ones, 0 * ones, is_near[:, 0].astype(jnp.int32), drafted)
 
 
-def _read(run: Run, tokens: jax.Array, shared: int) -> tuple[jax.Array, Any]:
+def _read(generation: Generation, tokens: jax.Array, shared: int) -> tuple[jax.Array, Any]:
     """The residual stream behind the `shared` first tokens of all rows; keys and values of all tokens."""
     if not shared:
-        return run.model.extend(run.config, run.params, tokens)
-    _, past = run.model.extend(run.config, run.params, tokens[:1, :shared])
+        return generation.model.extend(generation.config, generation.params, tokens)
+    _, past = generation.model.extend(generation.config, generation.params, tokens[:1, :shared])
     past = jax.tree.map(lambda a: jnp.repeat(a, len(tokens), axis=1), past)
-    x, own = run.model.extend(run.config, run.params, tokens[:, shared:], past=past)
+    x, own = generation.model.extend(
+        generation.config, generation.params, tokens[:, shared:], past=past
+    )
     return x, jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=2), past, own)
 
 
-def is_open(run: Run, state: State) -> jax.Array:
+def is_open(generation: Generation, state: State) -> jax.Array:
     """`(B,)`, the rows that go on."""
     last = jnp.take_along_axis(state.text, state.length[:, None] - 1, axis=1)[:, 0]
-    return (last != run.stop) & (state.length < run.most)
+    return (last != generation.stop) & (state.length < generation.most)
 
 
-def finished(run: Run, state: State, least: int = 0) -> State:
+def finished(generation: Generation, state: State, least: int = 0) -> State:
     """Rounds until at most `least` members have an open row; without `vmap` there is one member."""
 
     def goes_on(state: State) -> jax.Array:
-        return total(jnp.any(is_open(run, state), keepdims=True)) > least
+        return total(jnp.any(is_open(generation, state), keepdims=True)) > least
 
-    return jax.lax.while_loop(goes_on, lambda s: step(run, s), state)
+    return jax.lax.while_loop(goes_on, lambda s: step(generation, s), state)
 
 
-def step(run: Run, state: State) -> State:
+def step(generation: Generation, state: State) -> State:
     """One round, with candidates of the size that the draft picks.
 
     The cache is written after the branches: XLA copies what a branch changes.
     """
-    draft, wide = run.draft, run.draft.tree.paths.shape[1] + 1
+    draft, wide = generation.draft, generation.draft.tree.paths.shape[1] + 1
     if draft.pick is None:
-        done, new = _round(run, wide, state)
+        done, new = _round(generation, wide, state)
     else:
-        each = [run._replace(draft=shortened(draft, size)) for size in draft.sizes]
+        each = [generation._replace(draft=shortened(draft, size)) for size in draft.sizes]
         branches = [partial(_round, one, wide) for one in each]
         done, new = jax.lax.switch(draft.pick(state.draft), branches, state)
     rows = np.arange(len(state.text))[:, None]
@@ -120,29 +127,34 @@ def step(run: Run, state: State) -> State:
     return done._replace(cache=cache)
 
 
-def _round(run: Run, wide: int, state: State) -> tuple[State, Any]:
+def _round(generation: Generation, wide: int, state: State) -> tuple[State, Any]:
     """Drafts, a forward pass, the longest candidate that agrees, and one choice more.
 
     Returns the state without its cache, and keys and values `(L, B, wide, ...)` of the last token and the
     best candidate. Those beyond its end are arbitrary.
     """
-    text, length, tree = state.text, state.length, run.draft.tree
+    text, length, tree = state.text, state.length, generation.draft.tree
     rows, start = np.arange(len(text))[:, None], length[:, None] - 1
-    nodes, drafted = run.draft.propose(state.draft, text, length)
+    nodes, drafted = generation.draft.propose(state.draft, text, length)
     tokens = jnp.maximum(jnp.concatenate([text[rows, start], nodes], axis=1), 0)
-    x, own = run.model.extend(
-        run.config, run.params, tokens, past=state.cache, start=start[:, 0], tree=_rooted(tree)
+    x, own = generation.model.extend(
+        generation.config,
+        generation.params,
+        tokens,
+        past=state.cache,
+        start=start[:, 0],
+        tree=_rooted(tree),
     )
     asked = np.flatnonzero(np.append(True, tree.asked))
-    said, near = _choices(run, x[:, asked], start + _rooted(tree).sum(axis=1)[asked])
+    said, near = _choices(generation, x[:, asked], start + _rooted(tree).sum(axis=1)[asked])
     answers, is_near = (
         jnp.full(tokens.shape, empty, a.dtype).at[:, asked].set(a)
         for a, empty in ((said, -1), (near, False))
     )
     seen = Round(text, length, length, nodes, answers, tree.paths)
-    best, said, count = _verdict(run, seen)
-    goes_on, steps = is_open(run, state), np.arange(said.shape[1])
-    count = jnp.where(goes_on, jnp.minimum(count, run.most - length), 0)
+    best, said, count = _verdict(generation, seen)
+    goes_on, steps = is_open(generation, state), np.arange(said.shape[1])
+    count = jnp.where(goes_on, jnp.minimum(count, generation.most - length), 0)
     is_added = steps < count[:, None]
     places = jnp.where(is_added, length[:, None] + steps, text.shape[1])
     text = text.at[rows, places].set(said, mode="drop")
@@ -152,23 +164,25 @@ def _round(run: Run, wide: int, state: State) -> tuple[State, Any]:
     ties = state.near_ties + jnp.sum(
         is_near[rows, path[:, steps]] & is_added, axis=1, dtype=jnp.int32
     )
-    drafted = run.draft.learn(drafted, seen._replace(text=text, added=count))
+    drafted = generation.draft.learn(drafted, seen._replace(text=text, added=count))
     forwards, positions = state.forwards + goes_on, state.positions + goes_on * tokens.shape[1]
     return State(text, length + count, None, forwards, positions, ties, drafted), new
 
 
-def _choices(run: Run, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _choices(
+    generation: Generation, x: jax.Array, positions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The tokens `(B, T)` at positions `(B, T)`, chosen from the residual stream before them.
 
     And whether the two largest logits are so close that rounding may exchange them.
     """
-    logits = run.model.logits(run.config, run.params, x)
-    if run.key is None:
-        chosen = jax.vmap(jax.vmap(lambda row: run.choose(None, row)))(logits)
+    logits = generation.model.logits(generation.config, generation.params, x)
+    if generation.key is None:
+        chosen = jax.vmap(jax.vmap(lambda row: generation.choose(None, row)))(logits)
     else:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, np.arange(len(x)))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(generation.key, np.arange(len(x)))
         keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, positions)
-        chosen = jax.vmap(jax.vmap(run.choose))(keys, logits)
+        chosen = jax.vmap(jax.vmap(generation.choose))(keys, logits)
     first, most = largest(logits)
     others = jnp.where(np.arange(logits.shape[-1]) == first[..., None], -jnp.inf, logits)
     rounding = max(NEAR, 4 * float(jnp.finfo(x.dtype).eps))
@@ -186,12 +200,12 @@ def largest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.min(places, axis=-1), most
 
 
-def _verdict(run: Run, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _verdict(generation: Generation, seen: Round) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best candidate `(B,)`, the model's tokens along it `(B, K + 1)`, and how many to keep `(B,)`."""
     agreed = jnp.cumprod(seen.drafts == seen.after[..., :-1], axis=2).sum(axis=2)
     best = jnp.argmax(agreed, axis=1)
     said = jnp.take_along_axis(seen.after, best[:, None, None], axis=1)[:, 0]
-    is_stop = said == run.stop
+    is_stop = said == generation.stop
     until = jnp.where(is_stop.any(axis=1), jnp.argmax(is_stop, axis=1), seen.paths.shape[1])
     return best, said, 1 + jnp.minimum(agreed.max(axis=1), until)
 

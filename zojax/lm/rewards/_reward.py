@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from zojax._evaluation import Evaluator, Task, require_executor
+from zojax._evaluation import Evaluation, Evaluator, require_executor
 from zojax._warnings import warn
 from zojax.lm._files import shown
 
@@ -55,7 +55,7 @@ def each(
         with Evaluator(executor) as evaluator:
             tasks = evaluator.in_order(evaluator.call(_of_pair, (fun,)), pairs)
             judged = zip(tasks, written.texts, strict=True)
-            found = [_number(task, text, catch) for task, text in judged]
+            found = [_number(evaluation, text, catch) for evaluation, text in judged]
         return np.array(found, np.float64)
 
     return reward
@@ -65,9 +65,9 @@ def _of_pair(pair: tuple[str, Any], fun: Callable[[str, Any], float]) -> float:
     return fun(*pair)
 
 
-def _number(task: Task, text: str, catch: Any) -> float:
+def _number(evaluation: Evaluation, text: str, catch: Any) -> float:
     try:
-        return float(task.result().returned)
+        return float(evaluation.result().returned)
     except catch as error:
         warn(f"the reward of {shown(text)} failed: {error!r}")
         return np.nan

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zojax._evaluation import SECONDS, Evaluator, Task
+from zojax._evaluation import SECONDS, Evaluation, Evaluator
 from zojax._failures import Failures
 from zojax._numerics import warn_of_resolution
 from zojax._scalars import host_values, is_finite
@@ -67,7 +67,7 @@ class Log:
         )
         self.call = self.evaluator.call(callee.fun, tuple(task.args))
         self.entries: list[Entry] = []
-        self.results: dict[Task, Entry] = {}
+        self.results: dict[Evaluation, Entry] = {}
         self.told, self.started, self.since = 0, 0, 0
         self.earlier: Entry | None = None  # the best evaluation before this search
         self.failed = np.full(task.problem.value_shape, np.inf)[()]  # the value of a failure
@@ -86,31 +86,32 @@ class Log:
     def goes_on(self) -> bool:
         return self.why is None and self.evaluator.lost is None and self.left > 0
 
-    def submit(self, rows: np.ndarray) -> list[Task]:
+    def submit(self, rows: np.ndarray) -> list[Evaluation]:
         """Evaluations, which begin when one of them is waited for."""
         numbers = range(self.started, self.started + len(rows))
         self.started += len(rows)
         about = [Asked(number, x) for number, x in zip(numbers, rows, strict=True)]
         if self.journal is None:
-            return self._tasks(about)
+            return self._submitted(about)
         known = [self.journal.entry(*asked) for asked in about]
-        new = iter(self._tasks([a for a, entry in zip(about, known, strict=True) if entry is None]))
+        unknown = [a for a, entry in zip(about, known, strict=True) if entry is None]
+        new = iter(self._submitted(unknown))
         return [
             next(new) if entry is None else self._know(asked, entry)
             for asked, entry in zip(about, known, strict=True)
         ]
 
-    def _know(self, asked: Asked, entry: Entry) -> Task:
+    def _know(self, asked: Asked, entry: Entry) -> Evaluation:
         """Takes an evaluation from the journal."""
-        task = self.evaluator.add_known(asked)
-        self.results[task] = entry
+        evaluation = self.evaluator.add_known(asked)
+        self.results[evaluation] = entry
         if entry.error is None:
             self.failures = self.failures.of(None)
         self.failure = self.failure or entry.error
-        return task
+        return evaluation
 
-    def _tasks(self, about: list[Asked]) -> list[Task]:
-        """A task for each evaluation. Those of a batch share one call of `fun`."""
+    def _submitted(self, about: list[Asked]) -> list[Evaluation]:
+        """An evaluation for each. Those of a batch share one call of `fun`."""
         problem, task, submit = self.task.problem, self.task, self.evaluator.submit
         if not about:
             return []
@@ -133,7 +134,7 @@ class Log:
     def next_done(self):
         """A finished evaluation, first those of the journal in its order; None if waiting ends before."""
         if self.journal is not None:
-            known = {task.about.number: task for task in self.results}
+            known = {evaluation.about.number: evaluation for evaluation in self.results}
             number = self.journal.next_told(known)
             if number is not None:
                 return known[number]
@@ -145,22 +146,23 @@ class Log:
         These are points beyond the budget, and points that had not begun when the run stopped.
         """
         values = np.array([self.failed] * len(rows))
-        tasks = self.submit(rows[: self.left])
+        evaluations = self.submit(rows[: self.left])
         if self.task.batched and self.why is None:  # one call evaluates them all
-            for task in tasks:
-                self.evaluator.wait_for(task)
-        for i, task in enumerate(tasks):
-            if self.why is not None and task in self.evaluator and task not in self.results:
-                self.evaluator.drop(task, running=self.stopped)
-            if self.evaluator.wait_for(task):
-                values[i] = self.enter(task)
+            for evaluation in evaluations:
+                self.evaluator.wait_for(evaluation)
+        for i, evaluation in enumerate(evaluations):
+            is_pending = evaluation in self.evaluator and evaluation not in self.results
+            if self.why is not None and is_pending:
+                self.evaluator.drop(evaluation, running=self.stopped)
+            if self.evaluator.wait_for(evaluation):
+                values[i] = self.enter(evaluation)
             self.stop_in_time()
         return values
 
-    def enter(self, task: Task) -> Any:
+    def enter(self, evaluation: Evaluation) -> Any:
         """Enters an evaluation and checks whether to stop. Returns its value, inf if it failed."""
-        entry = self.results.pop(task, None) or self._record(task)
-        self.evaluator.pop(task)
+        entry = self.results.pop(evaluation, None) or self._record(evaluation)
+        self.evaluator.pop(evaluation)
         value = entry.value
         self.entries.append(entry)
         improves = self._improves(entry)
@@ -196,16 +198,16 @@ class Log:
         stays = ~np.all(entry.value <= values, axis=1)
         return Entry(np.vstack([values[stays], entry.value]), np.vstack([x[stays], new]))
 
-    def _arrived(self, task: Task) -> None:
+    def _arrived(self, evaluation: Evaluation) -> None:
         """Records an evaluation that ended while this one or another is waited for."""
-        self.results[task] = self._record(task)
+        self.results[evaluation] = self._record(evaluation)
 
-    def _record(self, task: Task) -> Entry:
-        """The evaluation of a task that has ended, which the journal then has."""
+    def _record(self, evaluation: Evaluation) -> Entry:
+        """The entry of an evaluation that has ended, which the journal then has."""
         value, error, attributes, seconds, pruned = self.failed, None, None, np.nan, False
         try:
             try:
-                returned, seconds = task.result()
+                returned, seconds = evaluation.result()
             except Pruned as early:
                 returned, seconds, pruned = early.value, getattr(early, SECONDS, np.nan), True
             if self.task.has_aux and not pruned:
@@ -215,7 +217,7 @@ class Log:
             error, seconds = raised, getattr(raised, SECONDS, seconds)
         text = self._checked(value, error)
         value = value if text is None and is_finite(value) else self.failed
-        number, x = task.about
+        number, x = evaluation.about
         entry = Entry(value, np.asarray(x), text, seconds, attributes, pruned=pruned)
         if self.journal is not None:
             self.journal.write(number, entry, self.reports.take(number) if self.reports else [])
