@@ -1,9 +1,11 @@
 """Sharding: axes of an explicit mesh, and the axes of a `shard_map` along which arrays vary."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zojax._alike import replicated as replicated
@@ -61,6 +63,12 @@ def made_as(sharding: jax.NamedSharding | None, make: Callable, *trees) -> jax.A
     return jax.sharding.auto_axes(of_arrays, out_sharding=sharding)(*arrays)
 
 
+def unsharded(tree) -> jax.NamedSharding | None:
+    """The sharding of an array that each device has whole; None for a tree whose types have no shards."""
+    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(tree) if is_sharded(leaf)]
+    return shardings[0].update(spec=()) if shardings else None
+
+
 def typed_like(x: jax.Array, like: jax.Array) -> jax.Array:
     """x with the sharding in the type of another array, on a mesh with explicit axes."""
     own, wanted = jax.typeof(x).sharding, jax.typeof(like).sharding
@@ -77,6 +85,26 @@ def mesh_sharding(x) -> jax.NamedSharding | None:
     if not isinstance(sharding, jax.NamedSharding) or sharding.num_devices == 1:
         return None
     return sharding
+
+
+def mesh_of(tree) -> AbstractContextManager:
+    """A context in which arrays can have the shardings of a tree, outside of `jit` and `set_mesh`."""
+    meshes = (
+        getattr(mesh_sharding(x), "mesh", None) for x in jax.tree.leaves(tree) if is_sharded(x)
+    )
+    mesh = next((mesh for mesh in meshes if isinstance(mesh, jax.sharding.Mesh)), None)
+    return nullcontext() if mesh is None or has_explicit_axes() else jax.set_mesh(mesh)
+
+
+def full_like(
+    like: jax.ShapeDtypeStruct, value: float, dtype, copies: int | None = None
+) -> jax.Array:
+    """An array of one value, shaped and, on explicit axes, sharded as `like`; or so many copies."""
+    shape, sharding = like.shape, like.sharding
+    if copies is not None:
+        shape = (copies, *shape)
+        sharding = sharding and sharding.update(spec=(None, *sharding.spec))
+    return jnp.full(shape, value, dtype, out_sharding=sharding)
 
 
 def spans_processes(x) -> bool:

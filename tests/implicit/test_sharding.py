@@ -213,6 +213,37 @@ with jax.set_mesh(mesh):
     updates, state = update(state)
 assert updates.sharding.is_equivalent_to(sharded.sharding, 2), updates.sharding
 """
+# What a direction remembers of each weight lies with the weight, from the first state on.
+MEMORIES = """
+from tests.directions._laws import ADAPTIVE
+
+w = jnp.cos(jnp.arange(256.0)).reshape(16, 16)
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+sharded = jax.device_put(w, jax.NamedSharding(mesh, P("d")))
+
+
+@jax.jit(static_argnums=0)
+def steps(tx, w, state):
+    def step(carry, _):
+        updates, state = tx.update(None, carry[1], carry[0], value_fn=lambda w: jnp.sum(w**2))
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    return jax.lax.scan(step, (w, state), length=3)[0]
+
+
+for name in ("cone", "curvature", "guided", "separable"):
+    law = ADAPTIVE[name]
+    source = zojax.estimator(law.adaptive, num_directions=law.num_directions, mu=0.1)
+    tx = zojax.zeroth_order(optax.sgd(1e-3), source, key=0)
+    expected, _ = steps(tx, w, tx.init(w))
+    first = tx.init(sharded)
+    with jax.set_mesh(mesh):
+        found, last = steps(tx, sharded, first)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for state in (first, last):
+        (memory,) = jax.tree.leaves(state.estimator_state.direction)
+        assert memory.sharding.shard_shape(memory.shape)[-2:] == (4, 16), (name, memory.sharding)
+"""
 AUTOMATIC = """
 mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
 places = {"w": P("d"), "v": P(None, "d"), "b": P(), "n": P()}
@@ -395,7 +426,7 @@ def transformer(direction):
 @pytest.mark.parametrize(
     "program",
     [
-        *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, AUTOMATIC, PERCEPTRON),
+        *(SHARD_MAP, CARRIES, HALF, ISLANDS, EXPLICIT, MEMORIES, AUTOMATIC, PERCEPTRON),
         *map(every, DIRECTIONS),
         many("sphere", "coordinate"),
         # `orthogonal` stores its directions.

@@ -35,6 +35,7 @@ from zojax._estimator.records import Choices, Estimate, EstimatorState, UpdateKi
 from zojax._keys import as_key
 from zojax._mesh_axis import MeshAxis
 from zojax._numerics import float_dtype
+from zojax._sharding import mesh_of
 from zojax._trees import PyTree, copied, floats_only, require_arrays, require_dtypes, structure_of
 from zojax.directions import rademacher
 from zojax.shaping import Shaping, none
@@ -250,7 +251,8 @@ def _init(choices: Choices, params: PyTree = None) -> EstimatorState:
                 "the direction has a memory as large as the parameters say: init(params), or use the "
                 "estimator in zojax.zeroth_order."
             )
-        memory = copied(choices.direction.init(floats_only(structure_of(params))))
+        with mesh_of(params):
+            memory = copied(choices.direction.init(floats_only(structure_of(params))))
     counts = dict.fromkeys(("skipped", "used", "flat", "unresolved", "clipped"), np.int32(0))
     values = dict.fromkeys(("previous", "first", "least"), np.zeros((), float_dtype()))
     fields = copied({**counts, **values, "started": np.bool_(False)})

@@ -10,7 +10,7 @@ from zojax import noise as noises
 from zojax._barriers import made_once, settle
 from zojax._direction import CombineFn, DrawFn
 from zojax._numerics import accumulator_dtype
-from zojax._sharding import made_as, resharded, varying_like
+from zojax._sharding import full_like, made_as, varying_like
 from zojax._trees import PyTree, total_size
 
 _AT_ONCE = 16  # directions in one iteration; more take longer to compile
@@ -72,7 +72,7 @@ def _sum(entries, frame: PyTree, coefficients: jax.Array) -> PyTree:
         return jax.tree.map(jnp.add, total, term(c, z if is_small else entries(z))), None
 
     zeros = jax.tree.map(
-        lambda s: varying_like(resharded(jnp.zeros(s.shape, s.dtype), s), (frame, coefficients)),
+        lambda s: varying_like(full_like(s, 0, s.dtype), (frame, coefficients)),
         shapes,
     )
     return lax.scan(add, zeros, (coefficients, made), unroll=min(count, _AT_ONCE))[0]

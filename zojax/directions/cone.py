@@ -10,6 +10,7 @@ import numpy as np
 from zojax import noise
 from zojax._checks import require_kind, require_rate
 from zojax._direction import Adaptive, Direction, Outcome
+from zojax._sharding import full_like
 from zojax._trees import PyTree, total_size
 from zojax.directions.rademacher import rademacher
 
@@ -49,7 +50,7 @@ def cone(angle: float = 1.35, decay: float = 0.95, direction: Direction | None =
 
 
 def _zeros(like):
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    return jax.tree.map(lambda leaf: full_like(leaf, 0, leaf.dtype), like)
 
 
 def _of_step(base: Direction, angle: float, memory: PyTree, params: PyTree) -> Direction:

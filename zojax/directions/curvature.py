@@ -9,6 +9,7 @@ from zojax import noise
 from zojax._checks import require_fraction, require_positive
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
+from zojax._sharding import full_like
 from zojax._trees import PyTree, structure_of
 from zojax.directions.normal import normal
 from zojax.directions.separable import squares_less_one
@@ -55,7 +56,7 @@ def curvature(smoothing: float = 1e-6, floor: float = 1e-2) -> Adaptive:
 
 
 def _ones(like):
-    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, accumulator_dtype(leaf.dtype)), like)
+    return jax.tree.map(lambda leaf: full_like(leaf, 1, accumulator_dtype(leaf.dtype)), like)
 
 
 def _length(floor: float, b: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 from zojax import noise
 from zojax._checks import require_count, require_fraction
 from zojax._direction import Adaptive, Direction, Outcome
-from zojax._sharding import typed_like
+from zojax._sharding import full_like, made_as, typed_like, unsharded
 from zojax._trees import PyTree, total_size
 from zojax.directions.normal import normal
 
@@ -57,7 +57,7 @@ def guided(history: int = 10, alpha: float = 0.5) -> Adaptive:
 
 
 def _init(history: int, like: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.zeros((history, *leaf.shape), leaf.dtype), like)
+    return jax.tree.map(lambda leaf: full_like(leaf, 0, leaf.dtype, history), like)
 
 
 def _of_step(history: int, alpha: float, memory: PyTree, params: PyTree) -> Direction:
@@ -77,9 +77,7 @@ def _basis(memory: PyTree, k: int) -> _Basis:
 
     Eigenvectors alone have the same span, but another sign after another rounding.
     """
-    rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
-    products = (jnp.dot(r, r.T, precision="highest") for r in rows)
-    gram = sum(products, start=jnp.zeros((k, k), jnp.float32))
+    gram = made_as(unsharded(memory), partial(_gram, k), memory)
     # Directions of equal scale: the last estimates may be much smaller than the first.
     scale = jnp.sqrt(jnp.diagonal(gram))
     scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
@@ -88,6 +86,12 @@ def _basis(memory: PyTree, k: int) -> _Basis:
     root = jnp.where(independent, 1 / jnp.sqrt(jnp.where(independent, values, 1)), 0)
     inverse = jnp.dot(vectors * root, vectors.T, precision="highest")
     return _Basis(scale[:, None] * inverse, jnp.sum(independent).astype(jnp.float32))
+
+
+def _gram(k: int, memory: PyTree) -> jax.Array:
+    rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
+    products = (jnp.dot(r, r.T, precision="highest") for r in rows)
+    return sum(products, start=jnp.zeros((k, k), jnp.float32))
 
 
 def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:

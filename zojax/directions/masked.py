@@ -11,6 +11,7 @@ from zojax import noise
 from zojax._checks import brief, require_kind
 from zojax._direction import Direction
 from zojax._numerics import accumulator_dtype
+from zojax._sharding import full_like
 from zojax._trees import PyTree
 
 
@@ -82,7 +83,7 @@ def _combine(
 ) -> PyTree:
     def apply(leaf, m, total):
         if total is None:
-            return jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype))
+            return full_like(leaf, 0, accumulator_dtype(leaf.dtype))
         return total if m is True else jnp.where(m, total, 0)
 
     total = direction.combine(frame, coefficients, _part(mask, like))

@@ -10,6 +10,7 @@ from zojax import noise
 from zojax._checks import require_rate
 from zojax._direction import Adaptive, Direction, Outcome
 from zojax._numerics import accumulator_dtype
+from zojax._sharding import full_like
 from zojax._trees import PyTree, structure_of, total_size
 from zojax.directions._combine import accumulate
 from zojax.directions.normal import normal
@@ -81,4 +82,4 @@ def squares_less_one(direction: Direction, frame, coefficients: jax.Array, like:
 
 
 def _zeros(like):
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, accumulator_dtype(leaf.dtype)), like)
+    return jax.tree.map(lambda leaf: full_like(leaf, 0, accumulator_dtype(leaf.dtype)), like)
