@@ -42,7 +42,7 @@ def clear(ratio: dict | None) -> float | str:
 
 def exponent(sizes: list[float], values: list[float]) -> float | str:
     """b of value = a size^b, by least squares of logarithms, if all values are near the fit."""
-    if min(values) <= 0:
+    if len(values) < 2 or min(values) <= 0:
         return "no power"
     x, y = ([math.log(v) for v in values] for values in (sizes, values))
     slope, start = statistics.linear_regression(x, y)

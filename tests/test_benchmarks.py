@@ -88,6 +88,7 @@ def test_an_exponent_is_found_again_and_a_step_has_none():
     assert summary.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
     for values in ([1.72, 1.72, 1.74, 15.4], [44.5, 85.4, 85.4, 85.4], [0, 1, 4, 16]):
         assert summary.exponent([1, 4, 16, 64], values) == "no power"
+    assert summary.exponent([1], [3.0]) == "no power"
 
 
 def test_short_steps_are_repeated_in_a_turn_and_long_ones_are_not():
