@@ -63,10 +63,17 @@ def made_as(sharding: jax.NamedSharding | None, make: Callable, *trees) -> jax.A
     return jax.sharding.auto_axes(of_arrays, out_sharding=sharding)(*arrays)
 
 
-def unsharded(tree) -> jax.NamedSharding | None:
-    """The sharding of an array that each device has whole; None for a tree whose types have no shards."""
-    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(tree) if is_sharded(leaf)]
-    return shardings[0].update(spec=()) if shardings else None
+def sum_of_shards(fun: Callable, x: jax.Array) -> jax.Array:
+    """The sum of `fun` of each shard of x, on explicit axes; `fun(x)` of an array in one piece."""
+    if not is_sharded(x):
+        return fun(x)
+    sharding = jax.typeof(x).sharding
+    axes = tuple(name for name in jax.tree.leaves(tuple(sharding.spec)) if name is not None)
+
+    def sum_of(shard):
+        return jax.lax.psum(fun(shard), axes)
+
+    return jax.shard_map(sum_of, mesh=sharding.mesh, in_specs=sharding.spec, out_specs=jax.P())(x)
 
 
 def typed_like(x: jax.Array, like: jax.Array) -> jax.Array:

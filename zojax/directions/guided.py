@@ -11,7 +11,7 @@ import numpy as np
 from zojax import noise
 from zojax._checks import require_count, require_fraction
 from zojax._direction import Adaptive, Direction, Outcome
-from zojax._sharding import full_like, made_as, typed_like, unsharded
+from zojax._sharding import full_like, sum_of_shards, typed_like
 from zojax._trees import PyTree, total_size
 from zojax.directions.normal import normal
 
@@ -77,7 +77,7 @@ def _basis(memory: PyTree, k: int) -> _Basis:
 
     Eigenvectors alone have the same span, but another sign after another rounding.
     """
-    gram = made_as(unsharded(memory), partial(_gram, k), memory)
+    gram = _gram(k, memory)
     # Directions of equal scale: the last estimates may be much smaller than the first.
     scale = jnp.sqrt(jnp.diagonal(gram))
     scale = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0)
@@ -89,9 +89,12 @@ def _basis(memory: PyTree, k: int) -> _Basis:
 
 
 def _gram(k: int, memory: PyTree) -> jax.Array:
-    rows = [past.reshape(k, -1).astype(jnp.float32) for past in jax.tree.leaves(memory)]
-    products = (jnp.dot(r, r.T, precision="highest") for r in rows)
-    return sum(products, start=jnp.zeros((k, k), jnp.float32))
+    def products(past):
+        rows = past.reshape(k, -1).astype(jnp.float32)
+        return jnp.dot(rows, rows.T, precision="highest")
+
+    parts = (sum_of_shards(products, past) for past in jax.tree.leaves(memory))
+    return sum(parts, start=jnp.zeros((k, k), jnp.float32))
 
 
 def _direction(memory: PyTree, basis: _Basis, alpha: float) -> Direction:
