@@ -9,7 +9,7 @@ import itertools
 import jax
 from jax.interpreters import ad, batching, mlir
 
-from zojax._jaxpr import Primitive
+from zojax._jaxpr import Primitive, identity
 
 _alike_p = Primitive("sharded_alike")
 _alike_p.multiple_results = True
@@ -47,7 +47,7 @@ def _batched(args, axes):
 batching.primitive_batchers[_alike_p] = _batched
 
 
-_replicated_p = Primitive("replicated")
+_replicated_p = identity("replicated")
 
 
 def replicated(x: jax.Array) -> jax.Array:
@@ -65,8 +65,4 @@ def _lower_replicated(ctx, x):
     return (sdy.sharding_constraint(x, on_all),)
 
 
-_replicated_p.def_impl(lambda x: x)
-_replicated_p.def_abstract_eval(lambda x: x)
 mlir.register_lowering(_replicated_p, _lower_replicated)
-ad.deflinear(_replicated_p, lambda cotangent: (cotangent,))
-batching.defvectorized(_replicated_p)

@@ -15,16 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import mlir
 
-from zojax._jaxpr import Primitive
+from zojax._jaxpr import identity
 from zojax._on_shards import same_of_shard, scalar_of_shard
 from zojax._sharding import is_sharded, varying_axes, varying_like
-
-
-def zero_from(array: jax.Array) -> jax.Array:
-    """Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch."""
-    return _zero_from(array)
 
 
 def _zero(array):
@@ -45,7 +40,8 @@ def _zero_after(array):
     return lax.optimization_barrier((jnp.uint32(0), array))[0]
 
 
-_zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
+# Zero, as uint32, computed from an entry of the array; of a shard, and of a whole batch.
+zero_from = scalar_of_shard(_zero, "zero_from", otherwise=_zero_after)
 P = ParamSpec("P")
 
 
@@ -229,11 +225,7 @@ def _times_one(x, source):
 
 def _on_tpu(fun: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """The identity, which a TPU computes as `fun`."""
-    primitive = Primitive(fun.__name__)
-    primitive.def_impl(lambda x: x)
-    primitive.def_abstract_eval(lambda x: x)
-    ad.deflinear(primitive, lambda cotangent: (cotangent,))
-    batching.defvectorized(primitive)
+    primitive = identity(fun.__name__)
     mlir.register_lowering(primitive, lambda ctx, x: (x,))
     lowered = mlir.lower_fun(fun, multiple_results=False)
     mlir.register_lowering(primitive, lowered, platform="tpu")
