@@ -11,9 +11,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from benchmarks.contestants import once
+from benchmarks.contestants.race import shared
 from zojax import lm
 from zojax.examples._methods import METHODS
-from zojax.examples._race import RATES, Work, drawn, race, state_per_parameter
+from zojax.examples._race import RATES, Work, drawn, race
 from zojax.lm import assets
 from zojax.lm.tasks import _reviews
 
@@ -30,17 +31,10 @@ def build(work):
         rate = TRIALS[trials.best()]
         seeds = range(work.seeds)
         runs = race(on_held_out, make, work.evaluations, [rate], seeds, points=work.points)
-        return {
-            "trained": work.trained,
-            "method": work.method,
-            "rate": rate,
-            "by rate": trials.validation[:, 0, -1].tolist(),
-            "curve": runs.curve.tolist(),
-            "test": runs.validation[0, :, -1].tolist(),
-            "at": runs.evaluations.tolist(),
-            "state": state_per_parameter(on_held_out, make),
-            "cpu_seconds": time.process_time() - start,
-        }
+        found = {"trained": work.trained, "rate": rate}
+        found["by rate"] = trials.validation[:, 0, -1].tolist()
+        found["test"] = runs.validation[0, :, -1].tolist()
+        return found | shared(work.method, on_held_out, runs, start)
 
     return once(run)
 

@@ -64,10 +64,7 @@ def build(work, method):
     """
     work = SimpleNamespace(**COMMON | vars(work))
     if method == "untrained":
-        starts: list[dict] = []
-        return Host(
-            lambda: starts.extend(_starts(work.questions)), facts=lambda: {"starts": starts}
-        )
+        return once(lambda: {"starts": list(_starts(work.questions))})
     if method == "constant":
         return once(lambda: {"held_out": [_constant(_questions(work, _model(work)))]})
     problem, tx = _problem(work), _optimizer(method, work)
