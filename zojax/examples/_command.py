@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 from zojax.lm import AssetError
 
 
-def make_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """The parser of `python -m zojax.examples.NAME`, with `--out` for its picture."""
+def make_parser(
+    name: str, description: str, epilog: str | None = None, draws: bool = True
+) -> argparse.ArgumentParser:
+    """The parser of `python -m zojax.examples.NAME`, with `--out` for its picture if it draws one."""
     parser = argparse.ArgumentParser(
         prog=f"python -m zojax.examples.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog=epilog,
     )
-    parser.add_argument("--out", default=f"zojax-{name}.png", help="where the PNG goes")
+    if draws:
+        parser.add_argument("--out", default=f"zojax-{name}.png", help="where the PNG goes")
     return parser
 
 
@@ -29,21 +32,22 @@ def fill(args: argparse.Namespace, defaults: NamedTuple) -> None:
     for name, default in defaults._asdict().items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-        require_positive(args, name, default)
+    require_positive(args, **defaults._asdict())
 
 
-def require_positive(args: argparse.Namespace, name: str, default: Any) -> None:
-    """Raises ValueError unless an argument is positive and finite.
+def require_positive(args: argparse.Namespace, **examples: Any) -> None:
+    """Raises ValueError unless these arguments are positive and finite; the error has the example.
 
-    >>> require_positive(argparse.Namespace(batch_rows=0), "batch_rows", 8)
+    >>> require_positive(argparse.Namespace(batch_rows=0), batch_rows=8)
     Traceback (most recent call last):
     ValueError: --batch-rows must be positive, got 0; try 8.
     """
-    value = getattr(args, name)
-    if not 0 < value < math.inf:
-        wanted = "positive" if value <= 0 else "finite"
-        option = name.replace("_", "-")
-        raise ValueError(f"--{option} must be {wanted}, got {value}; try {default}.")
+    for name, example in examples.items():
+        value = getattr(args, name)
+        if not 0 < value < math.inf:
+            wanted = "positive" if value <= 0 else "finite"
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be {wanted}, got {value}; try {example}.")
 
 
 def require_seed(args: argparse.Namespace) -> None:

@@ -9,11 +9,8 @@ PARAMS = {"digits": "full", "reviews": "shifts"}  # what to train
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zojax.examples.distributed",
-        description="Train in several processes that exchange one float for each evaluation.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    about = "Train in several processes that exchange one float for each evaluation."
+    parser = _command.make_parser("distributed", about, draws=False)
     add = parser.add_argument
     add("--processes", type=int, default=2, help="how many")
     add("--data", choices=tuple(PARAMS), default="digits", help="what to learn")
@@ -33,8 +30,7 @@ def settle(args: argparse.Namespace) -> None:
     """Fills in the defaults; raises ValueError for misfits."""
     _command.require_seed(args)
     _command.fill(args, _finetune_options.DEFAULTS[args.data, PARAMS[args.data]])
-    for name, default in (("processes", 2), ("timeout", 300.0)):
-        _command.require_positive(args, name, default)
+    _command.require_positive(args, processes=2, timeout=300.0)
     if args.split == "directions" and args.num_directions % args.processes:
         raise ValueError(
             f"--num-directions must be a multiple of --processes {args.processes}, got "

@@ -18,11 +18,8 @@ OPTIONS = {  # all of them positive
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zojax.examples.federated",
-        description="Federated learning by scalars, beside one process with all the data.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    about = "Federated learning by scalars, beside one process with all the data."
+    parser = _command.make_parser("federated", about, draws=False)
     add = parser.add_argument
     for name, (default, text) in OPTIONS.items():
         add(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
@@ -34,8 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
 def settle(args: argparse.Namespace) -> None:
     """Raises ValueError for misfits."""
     _command.require_seed(args)
-    for name, (default, _) in OPTIONS.items():
-        _command.require_positive(args, name, default)
+    _command.require_positive(args, **{name: default for name, (default, _) in OPTIONS.items()})
     if args.sampled > args.clients:
         raise ValueError(f"--sampled must be at most --clients {args.clients}, got {args.sampled}.")
     if args.pool < 0 or args.pool % args.local_steps:

@@ -1,7 +1,6 @@
 """The settings of `zojax.examples.finetune`: arguments that fit together, and the note of a run."""
 
 import argparse
-import hashlib
 import pathlib
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from typing import Any
 from zojax import lm, logging, trajectory
 from zojax.examples import _command
 from zojax.examples._finetune_options import ACCURACY_DEFAULTS, DEFAULTS, OF_BLOCKS
+from zojax.lm.assets import sha256_of
 
 
 def settle(args: argparse.Namespace) -> argparse.Namespace:
@@ -58,7 +58,7 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
         args.horizon = note.get("horizon", args.steps)
     for name in ("horizon", "shots", "evaluate_every"):
         if getattr(args, name) is not None:
-            _command.require_positive(args, name, 100)
+            _command.require_positive(args, **{name: 100})
     return args
 
 
@@ -142,5 +142,4 @@ def note_of(args: argparse.Namespace) -> dict[str, object]:
 
 def _digest(path) -> str:
     """32 hexadecimal digits of a file's bytes."""
-    with open(pathlib.Path(path).expanduser(), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256_of(pathlib.Path(path).expanduser())[:32]

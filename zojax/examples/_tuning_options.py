@@ -23,9 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def settle(args: argparse.Namespace) -> argparse.Namespace:
     """Raises ValueError for arguments that do not fit together; returns them."""
-    defaults = {"start": 16, "runs": 2, "finalists": 5, "seeds": 4, "steps": 300}
-    for name, default in defaults.items():
-        _command.require_positive(args, name, default)
+    _command.require_positive(args, start=16, runs=2, finalists=5, seeds=4, steps=300)
     least = args.start + args.finalists * args.seeds + args.runs
     if args.budget < least:
         parts = "start + finalists * seeds + runs"

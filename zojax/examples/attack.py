@@ -60,9 +60,7 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
     for norm, eps in EPS[args.data].items():
         if getattr(args, norm) is None:
             setattr(args, norm, eps)
-    defaults = {"images": 100, "budget": 2000, "epochs": 15, "linf": 0.2, "l2": 2.0}
-    for name, default in defaults.items():
-        _command.require_positive(args, name, default)
+    _command.require_positive(args, images=100, budget=2000, epochs=15, linf=0.2, l2=2.0)
     _command.require_seed(args)
     for name in args.attacks:
         _, rounds, _, options = ATTACKS[name]

@@ -42,8 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raises ValueError for arguments out of range."""
-    for name, example in (("seeds", 3), ("mu", 1e-3)):
-        _command.require_positive(args, name, example)
+    _command.require_positive(args, seeds=3, mu=1e-3)
     dearest = max(evaluations(METHODS[name]) for name in args.methods)
     if args.evaluations < dearest:
         least = f"at least {dearest}, those of one step"

@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def settle(args: argparse.Namespace) -> argparse.Namespace:
     """Fills in the defaults that depend on the environment; raises ValueError for misfits."""
-    _command.require_positive(args, "seeds", 3)
+    _command.require_positive(args, seeds=3)
     _command.fill(args, DEFAULTS[args.env])
     if min(args.hidden, default=1) < 1:
         raise ValueError(f"--hidden must be positive numbers of units, got {args.hidden}.")

@@ -50,7 +50,7 @@ def check(args: argparse.Namespace, tables: dict[str, Table]) -> None:
     """Raises ValueError for arguments that are out of range or do not fit a table."""
     if min(args.sizes) < 1:
         raise ValueError(f"--sizes must be positive, got {min(args.sizes)}.")
-    _command.require_positive(args, "runs", 4)
+    _command.require_positive(args, runs=4)
     for name, table in tables.items():
         half = table.columns.shape[1] // 2
         if max(args.sizes) > half:

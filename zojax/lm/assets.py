@@ -74,7 +74,7 @@ def fetch(asset: Asset) -> pathlib.Path:
         with _folder_beside(path) as folder:
             if not path.exists():  # another process may have been quicker
                 os.replace(_download(asset, folder), path)
-    found = _digest(path)
+    found = sha256_of(path)
     if found != asset.sha256:
         raise AssetError(
             f"{path} has SHA-256 {found}, expected {asset.sha256}. Delete the file and run again "
@@ -114,11 +114,12 @@ def derived(
 
 
 def _digests(asset: Asset, paths: Sequence[pathlib.Path]) -> bytes:
-    rows = [(asset.sha256, asset.filename), *((_digest(path), path.name) for path in paths)]
+    rows = [(asset.sha256, asset.filename), *((sha256_of(path), path.name) for path in paths)]
     return "".join(f"{digest}  {name}\n" for digest, name in rows).encode()
 
 
-def _digest(path: pathlib.Path) -> str:
+def sha256_of(path: pathlib.Path) -> str:
+    """The digest of a file in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
