@@ -56,8 +56,7 @@ def bert_like(settings: ConfigFile, name: str) -> Architecture:
         first_position=0 if name == "bert" else padding + 1,
         epsilon=settings.between("layer_norm_eps", *EPSILONS, 1e-12),
     )
-    if config.width % config.heads:
-        raise settings.error("hidden_size", f"it must be a multiple of {config.heads}, the heads")
+    settings.require_multiple("hidden_size", config.heads)
     if config.positions <= config.first_position:
         raise settings.error("max_position_embeddings", f"it must be above {config.first_position}")
     return Architecture(bert, config, _names(name, kind), is_tied=True)

@@ -24,17 +24,16 @@ class ConfigFile:
 
     def count(self, name: str, default: int | None = None) -> int:
         """An int from 1 to 2**31 - 1."""
-        value = self._given(name, default)
-        if isinstance(value, float) or not is_between(value, 1, 2**31 - 1):
-            raise self.error(name, "it must be at least 1, an integer below 2**31")
-        return value
+        return self._integer(name, default, 1, "at least 1, an integer below 2**31")
 
     def token(self, name: str, default: int) -> int:
         """An int from 0 to 2**31 - 1."""
-        value = self._given(name, default)
-        if isinstance(value, float) or not is_between(value, 0, 2**31 - 1):
-            raise self.error(name, "it must be a token, an integer from 0 on")
-        return value
+        return self._integer(name, default, 0, "a token, an integer from 0 on")
+
+    def require_multiple(self, name: str, divisor: int, what: str = "the heads") -> None:
+        """Raises ValueError unless the divisor divides a count."""
+        if self.count(name) % divisor:
+            raise self.error(name, f"it must be a multiple of {divisor}, {what}")
 
     def between(self, name: str, least: float, most: float, default: float | None = None) -> float:
         """A float from `least` to `most`."""
@@ -80,6 +79,12 @@ class ConfigFile:
     def error(self, name: str, remedy: str) -> ValueError:
         """An error about a setting, to be raised."""
         return ValueError(f"{self.path} has {name}={shown(self._raw.get(name))}; {remedy}.")
+
+    def _integer(self, name: str, default: int | None, least: int, what: str) -> int:
+        value = self._given(name, default)
+        if isinstance(value, float) or not is_between(value, least, 2**31 - 1):
+            raise self.error(name, f"it must be {what}")
+        return value
 
     def _given(self, name: str, default: Any) -> Any:
         value = self.get(name, default)

@@ -18,8 +18,7 @@ def gpt2(settings: ConfigFile) -> Architecture:
         activation=settings.option("activation_function", gpt.ACTIVATIONS, "gelu_new"),
         epsilon=settings.between("layer_norm_epsilon", *EPSILONS, 1e-5),
     )
-    if width % config.heads:
-        raise settings.error("n_embd", f"it must be a multiple of {config.heads}, the heads")
+    settings.require_multiple("n_embd", config.heads)
     layer = "transformer.h.{}."
     names = {
         "embed": Stored("transformer.wte.weight"),
@@ -52,8 +51,7 @@ def opt(settings: ConfigFile) -> Architecture:
         activation=settings.option("activation_function", gpt.ACTIVATIONS, "relu"),
         first_position=2,
     )
-    if width % config.heads:
-        raise settings.error("hidden_size", f"it must be a multiple of {config.heads}, the heads")
+    settings.require_multiple("hidden_size", config.heads)
     start = "model.decoder."
     names = {
         "embed": Stored(start + "embed_tokens.weight"),

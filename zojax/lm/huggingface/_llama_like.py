@@ -89,8 +89,7 @@ def llama_like(settings: ConfigFile, name: str) -> Architecture:
         hidden=settings.count("intermediate_size"),
         epsilon=settings.between("rms_norm_eps", *EPSILONS, family.epsilon),
     )
-    if width % (2 * heads):
-        raise settings.error("hidden_size", f"it must be a multiple of {2 * heads}, 2 x heads")
+    settings.require_multiple("hidden_size", 2 * heads, "2 x heads")
     if heads % config.kv_heads:
         raise settings.error("num_key_value_heads", f"it must divide {heads}, the heads")
     size = settings.count("head_dim", 256 if family.is_gemma else width // heads)

@@ -48,9 +48,7 @@ class Tensors:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a float tensor, which counts as used from now on; ValueError for another one."""
-        known = self.find(name)
-        if known is None:
-            raise ValueError(f"{self.folder} has no tensor {name}; config.json asks for it.")
+        known = self._name(name)
         with refusing(f"the tensor {known} of {self.folder} cannot be read"):
             part = self._file_of[known].get_slice(known)
             dtype, shape = part.get_dtype(), tuple(part.get_shape())
@@ -64,12 +62,16 @@ class Tensors:
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as a NumPy array."""
-        known = self.find(name)
-        if known is None:
-            raise ValueError(f"{self.folder} has no tensor {name}.")
+        known = self._name(name)
         with refusing(f"the tensor {known} of {self.folder} cannot be read"):
             with np.errstate(over="ignore"):  # of float64
                 return np.asarray(self._file_of[known].get_tensor(known))
+
+    def _name(self, name: str) -> str:
+        known = self.find(name)
+        if known is None:
+            raise ValueError(f"{self.folder} has no tensor {name}; config.json asks for it.")
+        return known
 
     def unused(self) -> list[str]:
         """Sorted names of the tensors that `shape` was not asked for."""
