@@ -14,6 +14,12 @@ def new_axes(ax: Any, size: tuple[float, float]) -> Any:
     return plt.subplots(figsize=size)[1] if ax is None else ax
 
 
+def spans_a_hundred(values: np.ndarray) -> bool:
+    """Whether finite values are positive and span a factor of 100: a logarithmic scale shows more."""
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() >= 100 * values.min()
+
+
 def plot_run(
     ax: Any, values: np.ndarray, best_values: np.ndarray, best: float, *, count: str, word: str
 ) -> Any:
@@ -26,8 +32,7 @@ def plot_run(
     places = np.arange(1, len(values) + 1)
     ax.plot(places, values, ".", ms=2, alpha=0.4, label="value")
     ax.step(places, best_values, where="post", label=f"{word} so far")
-    shown = values[np.isfinite(values)]
-    if len(shown) and shown.min() > 0 and shown.max() > 100 * shown.min():
+    if spans_a_hundred(values):
         ax.set_yscale("log")
     ax.set(xlabel=count, ylabel="value", title=f"{word} {best:.6g}")
     ax.legend(frameon=False)

@@ -25,7 +25,6 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import zojax
 from benchmarks.contestants import Host, once
@@ -172,17 +171,14 @@ def _on_likelihood(problem, tx, folder, every, steps):
     """Trains on the right answers from the last stored step on."""
     folder.mkdir(parents=True, exist_ok=True)
     path, evaluations = folder / "run.log", folder / "held_out.jsonl"
-    params, state = problem.params, tx.init(problem.params)
+    params = jax.tree.map(jnp.array, problem.params)  # copies: the step donates them
+    state = tx.init(params)
 
     def loss(params, frozen, batch):
         found = lm.completion_nll(problem.model, lm.combine(params, frozen), batch)
         return jnp.sum(found) / jnp.sum(batch["label"] >= 0)
 
-    @jax.jit
-    def step(params, state, frozen, batch):
-        updates, state = tx.update(None, state, params, value_fn=loss, frozen=frozen, batch=batch)
-        return optax.apply_updates(params, updates), state
-
+    step = lm.make_step(loss, tx)
     with trajectory.Recorder(path, tx, params, every=1) as recorder, evaluations.open("a+") as file:
         if recorder.steps:
             params, state = trajectory.resume(params, tx, trajectory.load(path))

@@ -175,16 +175,13 @@ def merge(params: dict) -> dict:
     layers = dict(params["layers"])
     if "upper" in layers:
         upper = merge({"layers": layers.pop("upper")})["layers"]
-        layers = {n: jax.tree.map(_stacked, a, upper[n]) for n, a in layers.items()}
+        stacked = partial(jax.tree.map, lambda *both: jnp.concatenate(both))
+        layers = {name: stacked(lower, upper[name]) for name, lower in layers.items()}
     for name in [n.removesuffix("_a") for n in layers if n.endswith("_a")]:
         matrix, a, b = layers[name], layers.pop(f"{name}_a"), layers.pop(f"{name}_b")
         whole = jnp.float32(matrix) + jnp.float32(a) @ jnp.float32(b)
         layers[name] = whole.astype(matrix.dtype)
     return {**params, "layers": layers}
-
-
-def _stacked(lower: jax.Array, upper: jax.Array) -> jax.Array:
-    return jnp.concatenate([lower, upper])
 
 
 def prefix(model: Model, params: dict, tokens: ArrayLike) -> dict[str, jax.Array]:

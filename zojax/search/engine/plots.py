@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from zojax._plot import new_axes, plot_run
+from zojax._plot import new_axes, plot_run, spans_a_hundred
 from zojax.search.engine.columns import Column
 from zojax.search.engine.importance import importance_in, require_one_objective
 
@@ -60,7 +60,7 @@ def plot_history(
             ax.fill_between(
                 places, low, high, step="post", alpha=0.2, color=color, lw=0, label=band
             )
-    if _is_log(np.concatenate([row for rows in quartiles.values() for row in rows])):
+    if spans_a_hundred(np.concatenate([row for rows in quartiles.values() for row in rows])):
         ax.set_yscale("log")
     ax.set(xlabel="evaluations", ylabel="best value so far")
     if len(ax.get_legend_handles_labels()[1]) > 1:
@@ -82,7 +82,7 @@ def plot_parallel(history: Any, ax: Any) -> Any:
     shown = np.isfinite(history.values) & ~history.pruned
     columns = [c._replace(values=c.values[shown]) for c in history.columns if c.label in chosen]
     values = history.values[shown]
-    axes = [_Axis(c) for c in [*columns, Column("value", values, is_log=_is_log(values))]]
+    axes = [_Axis(c) for c in [*columns, Column("value", values, is_log=spans_a_hundred(values))]]
     ax = new_axes(ax, (1.2 * len(axes), 3.6))
     is_maximized = len(values) > 0 and history.best_values[-1] > np.min(values)
     order = np.argsort(values if is_maximized else -values, kind="stable")  # the best on top
@@ -126,12 +126,6 @@ def _quartiles(name: str, results: Any) -> np.ndarray:
     # A value between a finite one and inf is inf.
     with np.errstate(invalid="ignore"):
         return np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
-
-
-def _is_log(values: np.ndarray) -> bool:
-    """Whether values are positive and span a factor of 100."""
-    values = values[np.isfinite(values)]
-    return len(values) > 0 and values.min() > 0 and values.max() >= 100 * values.min()
 
 
 class _Axis:
