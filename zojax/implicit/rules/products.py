@@ -309,6 +309,8 @@ def _times_factors(
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
     left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
+    if a.size * _MANY_ROWS > x.size:  # XLA would store so large a factor from the start
+        a = in_turn(a, x)
     thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
 
