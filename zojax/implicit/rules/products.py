@@ -309,7 +309,10 @@ def _times_factors(
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
     left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
-    if a.size * _MANY_ROWS > x.size:  # XLA would store so large a factor from the start
+    is_batched = (
+        {*names} & {*w_names} & {*out}
+    )  # then XLA copies x, and the noise had better be first
+    if a.size * _MANY_ROWS > x.size and not is_batched:  # XLA would store the factor from the start
         a = in_turn(a, x)
     thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
