@@ -201,7 +201,7 @@ def low_rank_noise(
     if jax.device_count() > 1:
         drawn = [_columns(whole, start, size) for start, size in places]
     else:
-        kept = jnp.int8 if isinstance(whole.source, Signs) else jnp.float32  # a sign fits a byte
+        kept = jnp.int8 if type(whole.source) is Signs else jnp.float32  # a sign fits a byte
         once = made_once(whole.dense().astype(kept))
         drawn = [lax.slice_in_dim(once, start, start + size, axis=1) for start, size in places]
         drawn = [x.astype(jnp.float32) for x in drawn]
