@@ -28,11 +28,17 @@ ABOUT = {name: text for file in FILES for name, text in _functions(file).items()
 NAMES = tuple(ABOUT)
 # Why a use stays without a rule, or a population above its forwards.
 _IN_A_LOOP = "the forwards run in a loop, so only one of them is in memory"
+_HELD = "the loop holds the factors of all directions, beside small activations"
 WHY = {
+    "linen.scanned_layers": _HELD,
+    "nnx.stacked": _HELD,
+    "haiku.layer_stack": _HELD,
+    "solvers.neural_ode": _HELD,
+    "nnx.lora": "XLA squares the product of each member in place; not a shared product, nor a forward's",
     "plain.ragged": _IN_A_LOOP,
     "plain.hash_routed": _IN_A_LOOP,
     "graphs.attention": "JAX gathers nodes of all directions along another axis, and XLA copies them",
-    "densities.real_nvp": "random bits of the factors and an output read twice, beside small activations",
+    "densities.real_nvp": "XLA stores an output until shift and scale are read, beside small activations",
     "plain.flat_vector": "a vector has no low-rank noise: each member has weights of its own",
     "plain.masked": "a mask of single entries: each member makes a weight of its own",
     "solvers.linear_solve": "a factorisation reads every entry of the matrix",

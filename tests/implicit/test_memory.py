@@ -296,6 +296,12 @@ def test_a_vector_that_is_read_several_times_is_perturbed_once(name, count):
     assert ours <= 1.01 * forward + 4 * shape.size, (ours, forward)
 
 
+def _without_ynnpack():
+    """The compiler does not count the buffers of YNNPACK."""
+    option = "xla_cpu_experimental_ynn_fusion_type"
+    return {option: ""} if is_known(option, "") else {}
+
+
 def population(loss, shapes, count, **options):
     """Temporaries of low-rank directions at once."""
     direction = directions.low_rank()
@@ -348,16 +354,40 @@ def test_weights_under_a_mask_are_made_one_direction_at_a_time():
     """Input, output and half: no weight for each direction, which takes as much as the input."""
     count, rows, inputs = 16, 512, normal(3, (512, 32))
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 32), (128, 128))]
-    # The compiler does not count the buffers of YNNPACK.
-    uncounted = "xla_cpu_experimental_ynn_fusion_type"
-    options = {uncounted: ""} if is_known(uncounted, "") else {}
 
     def loss(params):
         first, second = params
         x = jax.nn.gelu(inputs @ first).reshape(-1, 128)
         return jnp.mean(jnp.square(x @ jnp.tril(second)))
 
-    assert population(loss, shapes, count, **options) <= 2.5 * 4 * count * rows * 32
+    assert population(loss, shapes, count, **_without_ynnpack()) <= 2.5 * 4 * count * rows * 32
+
+
+def _dense(params):
+    x = normal(3, (32, 256))
+    for weight in params:
+        x = jax.nn.relu(x @ weight)
+    return x
+
+
+def _pooled(params):
+    first, second = params
+    x = normal(3, (64, 32)) @ first
+    return jnp.max(x.reshape(32, 2, 64), axis=1).reshape(-1, 1024) @ second
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes", "largest"),
+    [
+        (_dense, [(256, 256), (256, 256), (256, 10)], 2 * 32 * 256),
+        (_pooled, [(32, 64), (1024, 10)], 64 * 64),
+    ],
+)
+def test_factors_are_small_beside_few_examples(layers, sizes, largest):
+    """8 % above the largest activations: signs are bytes, and each layer makes its factors alone."""
+    shapes = [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes]
+    loss = lambda params: jnp.mean(jnp.square(layers(params)))  # noqa: E731
+    assert population(loss, shapes, 32, **_without_ynnpack()) <= 1.08 * 4 * 32 * largest
 
 
 @pytest.fixture

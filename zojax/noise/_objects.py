@@ -17,7 +17,7 @@ from zojax.noise._noise import Noise, StructuredNoise
 from zojax.noise._ranges import Range, as_array
 from zojax.noise._seeds import Seed
 from zojax.noise._source import EndlessSource, Source
-from zojax.noise._sources import LONG, columns_of_rows
+from zojax.noise._sources import LONG, Signs, columns_of_rows
 
 
 @jax.tree_util.register_dataclass
@@ -201,8 +201,10 @@ def low_rank_noise(
     if jax.device_count() > 1:
         drawn = [_columns(whole, start, size) for start, size in places]
     else:
-        once = made_once(whole.dense())
+        kept = jnp.int8 if type(whole.source) is Signs else jnp.float32  # a sign fits a byte
+        once = made_once(whole.dense().astype(kept))
         drawn = [lax.slice_in_dim(once, start, start + size, axis=1) for start, size in places]
+        drawn = [x.astype(jnp.float32) for x in drawn]
     factors = [lax.reshape(x, (rank, *shape)) for x, shape in zip(drawn, shapes, strict=True)]
     scale = np.float32(1 / np.sqrt(rank))
     return [LowRankNoise(scale * a, b) for a, b in zip(factors[::2], factors[1::2], strict=True)]

@@ -35,6 +35,7 @@ from zojax.implicit._registry import rule
 from zojax.implicit._walk import Context
 
 # Of masked products in turn: rows of a member, and entries of the weight. Below, all at once is faster.
+# With fewer rows than that a factor is large beside x.
 _MANY_ROWS, _SMALL = 64, 2**12
 
 
@@ -309,6 +310,9 @@ def _times_factors(
     (a, a_names, _), (b, b_names, _) = sorted(factors, key=lambda f: -math.prod(f[2]))
     wanted = {*out, *b_names}
     left = tuple(n for n in dict.fromkeys((*names, *a_names)) if n in wanted)
+    is_batched = {*names} & {*w_names} & {*out}  # XLA copies x then: noise comes first
+    if a.size * _MANY_ROWS > x.size and not is_batched:  # XLA would store the factor from the start
+        a = in_turn(a, x)
     thin = w.scale.astype(dtype) * contract(x, names, a, a_names, left, precision)
     return contract(thin, left, b, b_names, out, precision)
 
