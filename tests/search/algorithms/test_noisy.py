@@ -98,8 +98,8 @@ def test_rare_outliers_decide_nothing(batch_size):
             return truth(x) + hit * a / abs(b)
 
         algorithm = search.portfolio(batch_size=batch_size)
-        values.append(truth(run(fun, algorithm, budget=2000, key=seed, jit=False).best))
-    assert max(values) < 1e-4
+        values.append(truth(run(fun, algorithm, budget=1000, key=seed, jit=False).best))
+    assert max(values) < 0.01
 
 
 def test_the_portfolio_answers_with_the_better_of_two_points_by_fresh_values():

@@ -77,7 +77,7 @@ class PortfolioState(NamedTuple):
 def portfolio(
     *members: Algorithm,
     noisy: Algorithm | None = None,
-    exploration: float = 0.1,
+    exploration: float = 0.05,
     batch_size: int = 1,
 ) -> Algorithm:
     """Gives the members turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
