@@ -29,7 +29,7 @@ from zojax.search.spaces import ORDERED, UNORDERED, Space
 
 STEP = 0.25  # the first deviation, in units of the range
 GENERATIONS = 25  # of a large population in the budget, at least
-PER_MEMBER = 12  # evaluations in vain for each further member with noise; 3 d / 2 if that is more
+PER_MEMBER = 12  # evaluations in vain for each further member with noise; 5 d / 2 if that is more
 LAG = 5  # generations, after which values should be lower
 LARGEST = 1024  # population with noise
 NARROW = 1e-12  # deviation, in units of the range, that ends a run
@@ -70,7 +70,7 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
       noisy: for noisy functions. The answer is the mean m with the median value of the last population,
         instead of the best point. There are no restarts. By default, the population grows where values no
         longer fall, because large ones average the noise near the optimum: by a member for each
-        max(12, 3 d / 2) evaluations of generations whose median is not below that of five generations
+        max(12, 5 d / 2) evaluations of generations whose median is not below that of five generations
         before, to at most 1024.
       batch_size: points of one ask, for parallel evaluations. Populations are multiples of it.
 
@@ -103,7 +103,7 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
 
     def per_member(space: Space) -> int:
         """Evaluations in vain for each further member of a noisy search."""
-        return 2**31 - 1 if population else max(PER_MEMBER, 3 * space.dimension // 2)
+        return 2**31 - 1 if population else max(PER_MEMBER, 5 * space.dimension // 2)
 
     def init(key, space: Space, budget: int) -> CmaState:
         n, dtype = least(space), float_dtype()
