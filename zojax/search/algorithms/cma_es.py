@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from zojax._checks import require_count
-from zojax._numerics import float_dtype, mean_of
+from zojax._numerics import float_dtype
 from zojax.search._later import changed_if
 from zojax.search._random import Random, make_random, normals, to_unit, words
 from zojax.search.algorithms._algorithm import Algorithm
@@ -29,7 +29,8 @@ from zojax.search.spaces import ORDERED, UNORDERED, Space
 
 STEP = 0.25  # the first deviation, in units of the range
 GENERATIONS = 25  # of a large population in the budget, at least
-PER_MEMBER = 48  # evaluations so far for each member with noise; 5 d if that is more
+PER_MEMBER = 12  # evaluations in vain for each further member with noise; 5 d / 2 if that is more
+LAG = 5  # generations, after which values should be lower
 LARGEST = 1024  # population with noise
 NARROW = 1e-12  # deviation, in units of the range, that ends a run
 LEAST_DEVIATION = 0.2  # of an integer: 1 in 80 members leaves a mean in the middle of its cell
@@ -45,7 +46,8 @@ class CmaState(NamedTuple):
     regime: Regime
     told: jax.Array  # evaluated members of this generation
     values: jax.Array  # (capacity,), inf for members to come
-    lows: jax.Array  # lowest values of this run's last generations
+    lows: jax.Array  # lowest values of this run's last generations; with noise, medians
+    stalled: jax.Array  # evaluations of generations in vain, with noise
     x: jax.Array  # the recommendation, and its value
     value: jax.Array
 
@@ -65,10 +67,11 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
 
     Args:
       population: n of the first run, at least 4. By default, 4 + 3 ln d.
-      noisy: for noisy functions. The answer is the mean m with the average value of the last population,
-        instead of the best point. There are no restarts. By default, the population grows, because large
-        ones average the noise near the optimum: to a member for each max(48, 5 d) evaluations so far, at
-        most 1024. It begins with a quarter of its last size.
+      noisy: for noisy functions. The answer is the mean m with the median value of the last population,
+        instead of the best point. There are no restarts. By default, the population grows where values no
+        longer fall, because large ones average the noise near the optimum: by a member for each
+        max(12, 5 d / 2) evaluations of generations whose median is not below that of five generations
+        before, to at most 1024.
       batch_size: points of one ask, for parallel evaluations. Populations are multiples of it.
 
     Returns:
@@ -99,24 +102,24 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
         return -(-n // batch_size) * batch_size
 
     def per_member(space: Space) -> int:
-        """Evaluations so far for each member of a noisy search."""
-        return 2**31 - 1 if population else max(PER_MEMBER, 5 * space.dimension)
+        """Evaluations in vain for each further member of a noisy search."""
+        return 2**31 - 1 if population else max(PER_MEMBER, 5 * space.dimension // 2)
 
     def init(key, space: Space, budget: int) -> CmaState:
         n, dtype = least(space), float_dtype()
         last = min(budget / per_member(space), LARGEST)
-        most = 2 * last if noisy else budget / (2 * GENERATIONS)
+        most = last if noisy else budget / (2 * GENERATIONS)
         doublings = int(np.log2(max(1, most / n)))  # so that most budgets share programs
-        first = max(n, int(last / 4) // batch_size * batch_size) if noisy else n
         x = space.sample(key, 1)[0].astype(dtype)
         return CmaState(
             random=make_random(key),
             distribution=first_distribution(_to_units(space, x), STEP),
             shares=first_shares(space, dtype),
-            regime=first_regime(first, STEP, dtype),
+            regime=first_regime(n, STEP, dtype),
             told=jnp.int32(0),
             values=jnp.full(n * 2**doublings, jnp.inf, dtype),
             lows=jnp.full(10 + int(np.ceil(30 * space.dimension / n)), jnp.inf, dtype),
+            stalled=jnp.int32(0),
             x=x,
             value=jnp.asarray(np.inf, dtype),
         )
@@ -127,11 +130,10 @@ def cma_es(population: int | None = None, *, noisy: bool = False, batch_size: in
         return changed_if(_is_over(state), over, state)
 
     def recommend(space: Space, state: CmaState, values) -> CmaState:
-        grown = lax.div(state.random.draws.astype(jnp.int32), np.int32(per_member(space)))
-        n = jnp.clip(grown, state.regime.population, min(LARGEST, len(values)))
-        n = lax.div(n, np.int32(batch_size)) * batch_size
-        state = state._replace(regime=state.regime._replace(population=n))
-        return _recommend_mean(space, state, values)
+        state = _recommend_mean(space, state, values)
+        grown = least(space) + lax.div(state.stalled, np.int32(per_member(space)))
+        n = lax.div(jnp.minimum(grown, min(LARGEST, len(values))), np.int32(batch_size))
+        return state._replace(regime=state.regime._replace(population=n * batch_size))
 
     return Algorithm(
         init,
@@ -196,11 +198,15 @@ def _first_best(state: CmaState, x, value) -> CmaState:
 
 
 def _recommend_mean(space: Space, state: CmaState, values: jax.Array) -> CmaState:
-    finite = jnp.isfinite(values)
+    n = state.regime.population
+    median = jnp.sort(values)[lax.div(n, np.int32(2))]
+    in_vain = median >= state.lows[LAG]
     options = jnp.argmax(state.shares, axis=1)
     return state._replace(
         x=_points(space, state.distribution.mean, options),
-        value=jnp.where(jnp.any(finite), mean_of(values[:, None], finite), state.value),
+        value=jnp.where(jnp.isfinite(median), median, state.value),
+        lows=jnp.concatenate([median[None], state.lows[1:]]),
+        stalled=state.stalled + jnp.where(in_vain, n, 0),
     )
 
 

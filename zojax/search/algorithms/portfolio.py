@@ -28,6 +28,7 @@ BUDGET_OF_START = 10  # evaluations in the budget per random point
 NARROW = 40  # most coordinates of `quadratic_model`
 LATE = 100  # evaluations per coordinate, after which `cma_es` has a least share
 LARGE = 2  # population of `cma_es`, by its default
+GROUPS = 15  # of values of an answer; the median of their means resists outliers
 FLOOR, NOISY_FLOOR = 0.6, 0.75  # this share; the noisy member's, of the first half of a budget
 
 
@@ -61,22 +62,22 @@ class PortfolioState(NamedTuple):
     x: jax.Array  # the best point, and its value
     value: jax.Array
     noise: jax.Array  # the largest difference between two values of a point
-    compared: jax.Array  # whether a point had two values; False while the start fails
+    looked: jax.Array  # evaluations when a point last had two values; 0 while the start fails
     noisy: jax.Array  # whether gains are luck: then the noisy member works alone
     active: jax.Array  # the member whose turn it is
     used: jax.Array  # (members + 1,) evaluations of each member
     left: jax.Array  # evaluations left in this turn
     before: jax.Array  # the best value when the turn began
     rates: jax.Array  # (members + 1,) improvement per evaluation in the last turn; -inf without one
-    sums: jax.Array  # (2,) of last values of x and of the noisy member's answer
-    counts: jax.Array  # (2,) of these values
+    sums: jax.Array  # (2, groups) of last values of x and of the noisy member's answer
+    counts: jax.Array  # (2, groups) of these values
 
 
 @reused
 def portfolio(
     *members: Algorithm,
     noisy: Algorithm | None = None,
-    exploration: float = 0.1,
+    exploration: float = 0.05,
     batch_size: int = 1,
 ) -> Algorithm:
     """Gives the members turns of 2 d + 8 evaluations, mostly to the one whose last turn gained most.
@@ -85,12 +86,14 @@ def portfolio(
       which are local, begin at the best of these.
     - **Turns.** At the end of a turn, all members learn the best point. If no last turn gained anything,
       the member with the fewest evaluations is next.
-    - **Noise.** The start is evaluated twice (if it fails, the best point of a turn is). If the two values
-      differ, the function is noisy: a turn that finds a better point ends with a new evaluation of it.
+    - **Noise.** The start is evaluated twice, and the best point whenever the number of evaluations has
+      doubled. Once two values differ, the function is noisy: only a turn that finds a better point ends
+      with a new evaluation of it.
     - **Luck.** The `noisy` member gets the rest of the budget in two cases: no other member's last turn
       gains more than the difference between two values of one point; or after ten turns, its own last turn
       gains most. The last evaluations (1 in 128 of the budget, at least 4 and a whole batch) alternate
-      between its answer and the best point. The lower mean is the answer.
+      between its answer and the best point. The lower median is the answer, that of the means of 15 groups
+      of values. So outliers do not count.
     - **Few turns.** With less than ten turns, the noisy member begins, and alternates with the last member.
 
     The default members are `cma_es`, `quasi_newton` (smooth functions whose coordinates interact) and
@@ -163,15 +166,15 @@ def _init(team: Team, key, space: Space, budget: int) -> PortfolioState:
         x=starts[0],
         value=jnp.asarray(np.inf, float_dtype()),
         noise=jnp.asarray(0, float_dtype()),
-        compared=jnp.bool_(False),
+        looked=jnp.int32(0),
         noisy=jnp.bool_(False),
         active=jnp.int32(np.argmin(late)),
         used=jnp.zeros(len(members) + 1, jnp.int32),
         left=jnp.int32(_turn(space.dimension)),
         before=jnp.asarray(np.inf, float_dtype()),
         rates=jnp.asarray(np.append(np.where(late, -np.inf, np.inf), -np.inf), float_dtype()),
-        sums=jnp.zeros(2, float_dtype()),
-        counts=jnp.zeros(2, jnp.int32),
+        sums=jnp.zeros((2, GROUPS), float_dtype()),
+        counts=jnp.zeros((2, GROUPS), jnp.int32),
     )
 
 
@@ -234,16 +237,18 @@ def _told_again(team: Team, state: PortfolioState, place, x, value) -> Portfolio
     """A start, another value of the best point, or, at the end, of one of the two answers."""
     difference = jnp.abs(value - state.value)
     known = ~_begins(state) & jnp.isfinite(difference)
+    looked = state.evaluations + 1
     seen = state._replace(
         noise=jnp.maximum(state.noise, jnp.where(known, difference, 0)),
-        compared=state.compared | known,
+        looked=jnp.where(known, looked, state.looked),
         value=jnp.where(jnp.isfinite(value), value, state.value),
     )
-    other = state._replace(compared=state.compared | ~_begins(state))
+    other = state._replace(looked=jnp.where(_begins(state), 0, looked))
     # Another point at the start, and in a small space, where no point is evaluated twice.
     same = ~_begins(state) & jnp.all(x == state.x)
     # The last batch may have fewer values than points. The others are inf.
-    here = (jnp.arange(2) == place) & jnp.isfinite(value)
+    group = jnp.argmin(state.counts[place])
+    here = (jnp.arange(2)[:, None] == place) & (jnp.arange(GROUPS) == group) & jnp.isfinite(value)
     compared = state._replace(
         sums=state.sums + jnp.where(here, value, 0),
         counts=state.counts + jnp.where(here, 1, 0),
@@ -278,9 +283,11 @@ def _places(team: Team, state: PortfolioState) -> jax.Array:
 def _looks_again(state: PortfolioState) -> jax.Array:
     """Whether no member is asked: at the start, and for a new evaluation of the best point.
 
-    The best start is evaluated twice. With noise, so is the best point of a turn that gained.
+    The best start is evaluated twice. Without noise, the best point is when the evaluations have doubled;
+    with noise, at the end of a turn that gained.
     """
-    worth = ((state.noise > 0) & (state.value < state.before)) | ~state.compared
+    doubled = state.evaluations >= 2 * state.looked
+    worth = jnp.where(state.noise > 0, state.value < state.before, doubled)
     return (state.evaluations <= len(state.starts)) | (worth & (state.left <= 0))
 
 
@@ -299,15 +306,25 @@ def _inject(team: Team, space, state: PortfolioState, x, value) -> PortfolioStat
 def _best(team: Team, state: PortfolioState):
     """The best point, or the noisy member's answer, once it works alone.
 
-    At the end of the budget, both have means of fresh values, and the lower mean wins. Before that, the
+    At the end of the budget, both have medians of fresh values, and the lower one wins. Before that, the
     noisy member's answer must not be worse by more than the noise.
     """
     x, value = team.noisy.best(state.noisy_member)
     better = _has_two_answers(state) & (value < state.value + state.noise)
     early = select(better, (x, value), (state.x, state.value))
-    mean = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
-    late = select(mean[1] < mean[0], (x, mean[1]), (state.x, mean[0]))
-    return select(jnp.all(state.counts > 0), late, early)
+    middle = _middles(state)
+    late = select(middle[1] < middle[0], (x, middle[1]), (state.x, middle[0]))
+    return select(jnp.all(jnp.isfinite(middle)), late, early)
+
+
+def _middles(state: PortfolioState) -> jax.Array:
+    """(2,) medians of the groups' means; inf without values."""
+    known = state.counts > 0
+    means = state.sums / jnp.maximum(state.counts, 1).astype(state.sums.dtype)
+    means = jnp.sort(jnp.where(known, means, np.inf), axis=1)
+    last = jnp.maximum(jnp.sum(known, axis=1) - 1, 0)
+    ends = jnp.stack([last // 2, (last + 1) // 2], axis=1)
+    return jnp.mean(jnp.take_along_axis(means, ends, axis=1), axis=1)
 
 
 def _default_members(space: Space, batch_size: int) -> tuple[Algorithm, ...]:

@@ -27,7 +27,7 @@ from zojax.search.spaces import CONTINUOUS, Space
 
 MOST = 128  # remembered points
 FIRST, WIDEST = 0.1, 0.5  # radius of the region, in units of the range
-ASIDE = 0.5  # distance of a direction from the trial, in radii
+ASIDE = 0.25  # distance of a direction from the trial, in radii
 SLOPE, ERROR = 30.0, 1e-3  # prior variances of slopes and third derivatives, by that of curvatures
 FAILURES = 10  # rounds without progress before another start
 VAIN = 4  # failures that a round without promise counts as
@@ -90,7 +90,7 @@ def quadratic_model(*, batch_size: int = 1) -> Algorithm:
         del budget
         require_continuous("quadratic_model", space)
         d, dtype = space.dimension, float_dtype()
-        n = min((d + 1) * (d + 2) // 2 + 2 * batch_size, max(MOST, 2 * batch_size))
+        n = min((d + 1) * (d + 2) // 2 + batch_size, max(MOST, 2 * batch_size))
         x = space.sample(key, 1)[0].astype(dtype)
         zero, inf = jnp.zeros((), dtype), jnp.asarray(np.inf, dtype)
         return QuadraticModelState(
