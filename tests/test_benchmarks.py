@@ -33,6 +33,7 @@ from benchmarks.contestants import (
     code,
     compiling,
     cosine,
+    decoding,
     evosax,
     naive,
     perturbed,
@@ -704,6 +705,20 @@ def test_source_code_is_counted(monkeypatch, tmp_path):
     assert (found["files"], found["code lines"]) == (1, 2)
     assert found["annotated public arguments, %"] == 50
     assert found["comment lines / code line"] == found["docstring lines / code line"] == 1
+
+
+def test_drafts_are_timed_beside_plain_decoding_of_the_same_run(monkeypatch, tmp_path):
+    """A plain text that is stored for a replay lends its time to no draft."""
+    decoded = []
+    programs = SimpleNamespace(run=lambda mu, name, *_: decoded.append(name) or {"tokens": []})
+    monkeypatch.setattr(decoding._Texts, "programs", lambda self: programs)
+    monkeypatch.setattr(decoding.assets, "cache_dir", lambda: tmp_path)
+    about = {"tiny": True, "replayed": False, "sorted": 0, "new": 4, "batch": 1, "mu": 0.1}
+    texts = decoding._Texts(SimpleNamespace(names=["plain", "draft"], members=2, **about))
+    texts.line(1, 2, 0, 0.1, "plain")
+    for _ in range(2):
+        assert list(texts.batch(0, np.zeros((1, 4)))) == ["plain", "draft"]
+    assert decoded == ["plain", "plain", "draft"]
 
 
 @pytest.mark.slow

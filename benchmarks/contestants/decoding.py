@@ -81,9 +81,8 @@ def build(work):
     def run():
         i = next(batches)
         text = texts.to_draft(i)
-        line = texts.replayed if work.replayed else texts.decoded
-        for name in work.names:
-            lines[name].append(line(i, name, text))
+        for name, line in texts.batch(i, text).items():
+            lines[name].append(line)
 
     def facts():
         plain = None if work.replayed else lines[PLAIN]
@@ -131,8 +130,11 @@ class _Texts:
         tokens = np.array([row + [0] * (width - len(row)) for row in some], np.int32)
         return tokens, np.array([len(row) for row in some], np.int32)
 
+    def named(self, batch, members, i, mu, draft) -> tuple:
+        return self.work.sorted, self.work.new, batch, members, i, mu, draft
+
     def line(self, batch, members, i, mu, draft, text=None) -> dict:
-        named = self.work.sorted, self.work.new, batch, members, i, mu, draft
+        named = self.named(batch, members, i, mu, draft)
         if named not in self.lines:
             if text is None:
                 text = np.zeros((max(self.stored, batch), self.work.new), np.int32)
@@ -142,8 +144,15 @@ class _Texts:
                 print(json.dumps(line), file=file)
         return self.lines[named]
 
-    def decoded(self, i: int, name: str, text: np.ndarray) -> dict:
-        return self.line(self.work.batch, self.work.members, i, self.work.mu, name, text)
+    def batch(self, i: int, text: np.ndarray) -> dict[str, dict]:
+        """A line of each draft. If one is missing, all decode: times of two runs are not compared."""
+        names, about = self.work.names, (self.work.batch, self.work.members, i, self.work.mu)
+        if self.work.replayed:
+            return {name: self.replayed(i, name, text) for name in names}
+        if not all(self.named(*about, name) in self.lines for name in names):
+            for name in names:
+                self.lines.pop(self.named(*about, name), None)
+        return {name: self.line(*about, name, text) for name in names}
 
     def plain(self, mu: float, numbers: list[int]) -> np.ndarray:
         """`(N, new)`, the plain texts of these prompts, which are stored in larger batches."""

@@ -26,8 +26,8 @@ def _replayed(mu):
     names = [LOOKUP, TEXT, "text 3, 0", AUTO]
     for batch in (1, 4, 16):
         yield _decoding(names, mu, batch, PROMPTS // batch, replayed=True)
-    for members, batches in ((8, 5), (64, 2)):
-        yield _decoding(names, mu, 1, batches, members, replayed=True)
+    for members in (8, 64):
+        yield _decoding(names, mu, 1, 5, members, replayed=True)
 
 
 def decoding(rows: list[dict]) -> list[dict]:
