@@ -117,7 +117,7 @@ SECTIONS = {
         trainings,
         [
             *map(_training, ("float32", "bfloat16", "scales", "integers")),
-            *(_training("integers", 160, seed) for seed in range(8)),
+            *(_training("integers", 160, seed) for seed in range(3)),
         ],
         [_training("scales", 2)],
     ),
@@ -129,7 +129,7 @@ SECTIONS = {
             _digits(128, steps=8000, points=5, seeds=5),
             _transformer("3e-5", one_start=False),
             _transformer("3e-6", one_start=True),
-            *map(_model_m, range(8)),
+            *map(_model_m, range(4)),
         ],
         [_digits(8, steps=4, points=2, seeds=2)],
     ),
