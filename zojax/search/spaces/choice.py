@@ -137,7 +137,7 @@ def choice(options: Sequence | Mapping, shape: int | tuple[int, ...] = ()) -> Do
     ...             return abs(C - 10)
     ...         case "knn", {"k": k}:
     ...             return 1 + abs(k - 3)
-    >>> found = search.minimize(loss, model, budget=100, key=0)
+    >>> found = search.minimize(loss, model, budget=150, key=0)
     >>> found.best.name, round(found.best.value["C"])
     ('svm', 10)
     """
