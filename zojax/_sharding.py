@@ -68,7 +68,7 @@ def sum_of_shards(fun: Callable, x: jax.Array) -> jax.Array:
     if not is_sharded(x):
         return fun(x)
     sharding = jax.typeof(x).sharding
-    axes = tuple(name for name in jax.tree.leaves(tuple(sharding.spec)) if name is not None)
+    axes = tuple(jax.tree.leaves(tuple(sharding.spec)))
 
     def sum_of(shard):
         return jax.lax.psum(fun(shard), axes)

@@ -53,8 +53,8 @@ def each(
     def reward(written: Written, examples: Sequence[Any]) -> np.ndarray:
         pairs = list(zip(written.texts, examples, strict=True))
         with Evaluator(executor) as evaluator:
-            tasks = evaluator.in_order(evaluator.call(_of_pair, (fun,)), pairs)
-            judged = zip(tasks, written.texts, strict=True)
+            ended = evaluator.in_order(evaluator.call(_of_pair, (fun,)), pairs)
+            judged = zip(ended, written.texts, strict=True)
             found = [_number(evaluation, text, catch) for evaluation, text in judged]
         return np.array(found, np.float64)
 
